@@ -1,0 +1,1 @@
+"""Training of residual networks on CIFAR-10 and digits: torch and torchvision only."""

@@ -1,0 +1,87 @@
+"""Checkpoints that are whole or not there: written aside, synced, renamed; the one before is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the message names the file, the reason and what to do."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
+
+    The file that was at ``path`` stays beside it, with ``.previous`` behind its name.
+
+    Raises:
+        OSError: it could not be written (a full disk, say); what was there is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as file:
+            torch.save({"format": _FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(previous(path))
+        aside.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        if isinstance(error, RuntimeError):
+            raise OSError(f"checkpoint {path} could not be written: {error}") from error
+        raise
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """Return the newest whole checkpoint at ``path``, on the CPU, or None where there is none.
+
+    A damaged file is passed over, with a warning, for the one before it.
+
+    Raises:
+        CheckpointError: there are files, and none of them can be read.
+    """
+    damaged: list[str] = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = torch.load(candidate, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            damaged.append(f"{candidate}: {reason}")
+            _log.warning("checkpoint %s cannot be read (%s); trying the one before it", candidate, reason)
+            continue
+        if not isinstance(state, dict) or state.get("format") != _FORMAT:
+            damaged.append(f"{candidate}: not a checkpoint of format {_FORMAT}")
+            continue
+        return state
+    if damaged:
+        raise CheckpointError(
+            "no checkpoint can be read: " + "; ".join(damaged) + ". Delete the files to start the run anew."
+        )
+    return None
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the one at ``path`` is kept."""
+    return path.with_name(path.name + ".previous")
+
+
+def remove(path: Path) -> None:
+    """Delete the checkpoint at ``path``, the one before it, and what a killed writer left aside."""
+    for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):
+        leftover.unlink(missing_ok=True)

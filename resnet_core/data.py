@@ -1,0 +1,169 @@
+"""Images: CIFAR-10 through torchvision, digits through scikit-learn; the three splits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_core.config import TrialConfig
+
+CLASSES = 10
+# One split of the digits is everybody's "official" one: a fifth of them, stratified, from this seed.
+_DIGITS_SEED = 0
+
+
+class DataError(RuntimeError):
+    """Images could not be had; the message says which, where they were looked for and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images that train and images that validate, as bytes.
+
+    Attributes:
+        train_images: uint8 [N, 3, H, W].
+        train_labels: int64 [N].
+        val_images: uint8 [M, 3, H, W].
+        val_labels: int64 [M].
+        mean: float32 [3, H, W], per-pixel mean of the training images / 255.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+    mean: Tensor
+
+    def to(self, device: torch.device) -> Dataset:
+        """Return the same data on ``device``."""
+        parts = (self.train_images, self.train_labels, self.val_images, self.val_labels, self.mean)
+        return Dataset(*(part.to(device) for part in parts))
+
+
+def normalise(images: Tensor, mean: Tensor) -> Tensor:
+    """Return x/255 minus the per-pixel mean: float32 [B, 3, H, W] in channels_last, of uint8 [B, 3, H, W]."""
+    scaled = images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
+    return scaled.sub_(mean)
+
+
+def load(config: TrialConfig, data_dir: Path) -> Dataset:
+    """Return the images ``config`` trains and validates on.
+
+    ``official`` trains on the data set's training images and validates on its test images.
+    ``pooled`` puts both together and draws, from the config's seed, a stratified validation set of
+    the test set's size. ``held-out`` takes a stratified tenth of the training images, the same for
+    every seed, to validate on and leaves the test images alone.
+
+    Raises:
+        DataError: the images are not under ``data_dir`` and could not be downloaded.
+        ConfigError: a limit asks for more images than there are.
+    """
+    if config.data == "cifar10":
+        train, test = _cifar10(data_dir)
+    else:
+        train, test = _digits(config.image_size)
+    if config.split == "official":
+        train_set, val_set = train, test
+    elif config.split == "pooled":
+        pooled = (np.concatenate((train[0], test[0])), np.concatenate((train[1], test[1])))
+        chosen = stratified(pooled[1], len(test[1]), config.seed)
+        train_set, val_set = _without(pooled, chosen), _only(pooled, chosen)
+    else:
+        chosen = stratified(train[1], len(train[1]) // 10, seed=0)
+        train_set, val_set = _without(train, chosen), _only(train, chosen)
+    train_set = _limited(train_set, config.train_limit, config.seed)
+    val_set = _limited(val_set, config.val_limit, config.seed)
+    mean = train_set[0].mean(axis=0, dtype=np.float64) / 255
+    return Dataset(
+        torch.from_numpy(train_set[0]),
+        torch.from_numpy(train_set[1]),
+        torch.from_numpy(val_set[0]),
+        torch.from_numpy(val_set[1]),
+        torch.from_numpy(mean.astype(np.float32)),
+    )
+
+
+_Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Choose ``count`` indices so that each class has its share, to within one image.
+
+    Args:
+        labels: int [N].
+        count: how many to choose, at most N.
+        seed: of the choice; the same seed chooses the same.
+
+    Returns:
+        int64 [count], rising.
+    """
+    random = np.random.default_rng([seed, count, len(labels)])
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / len(labels))
+    quota = np.floor(exact).astype(int)
+    # What rounding left over goes to the classes that lost most by it.
+    for position in np.argsort(quota - exact, kind="stable")[: count - quota.sum()]:
+        quota[position] += 1
+    chosen = [
+        random.permutation(np.flatnonzero(labels == label))[:wanted]
+        for label, wanted in zip(classes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _limited(images: _Images, limit: int | None, seed: int) -> _Images:
+    if limit is None or limit >= len(images[1]):
+        return images
+    return _only(images, stratified(images[1], limit, seed))
+
+
+def _only(images: _Images, chosen: NDArray[np.int64]) -> _Images:
+    return images[0][chosen], images[1][chosen]
+
+
+def _without(images: _Images, chosen: NDArray[np.int64]) -> _Images:
+    return np.delete(images[0], chosen, axis=0), np.delete(images[1], chosen)
+
+
+# A worker trains many trials on the same images: they are read once a process.
+@lru_cache(maxsize=1)
+def _cifar10(data_dir: Path) -> tuple[_Images, _Images]:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        # torchvision announces downloads on stdout, which belongs to results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            parts = [CIFAR10(root=str(data_dir), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"CIFAR-10 is not in {data_dir} (looked for {data_dir / 'cifar-10-batches-py'}) and could not be "
+            f"downloaded: {error}. Put the unpacked 'python version' of CIFAR-10 there, or name the folder "
+            "that holds it with --data or SWEEPS_DATA."
+        ) from error
+    train, test = (
+        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
+        for part in parts
+    )
+    return train, test
+
+
+@lru_cache(maxsize=2)
+def _digits(size: int) -> tuple[_Images, _Images]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = torch.from_numpy(bunch.images).to(torch.float32)[:, None] * (255 / 16)
+    large = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False)
+    images = large.round_().to(torch.uint8).expand(-1, 3, -1, -1).contiguous().numpy()
+    labels = bunch.target.astype(np.int64)
+    chosen = stratified(labels, len(labels) // 5, _DIGITS_SEED)
+    return _without((images, labels), chosen), _only((images, labels), chosen)
