@@ -29,8 +29,12 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, field: str, value: object, expected: str) -> None:
-        super().__init__(f"{field} = {value!r}: expected {expected}")
+        # All arguments go to the base class: they are what pickle hands back to __init__ in another process.
+        super().__init__(field, value, expected)
         self.field, self.value, self.expected = field, value, expected
+
+    def __str__(self) -> str:
+        return f"{self.field} = {self.value!r}: expected {self.expected}"
 
 
 def resnet_v2_depth(model: str) -> int:

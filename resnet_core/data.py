@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.datasets import CIFAR10
 
-from resnet_core.config import TrialConfig
+from resnet_core.config import Data, TrialConfig
 
 CLASSES = 10
 # One split of the digits is everybody's "official" one: a fifth of them, stratified, from this seed.
@@ -134,26 +135,38 @@ def _without(images: _Images, chosen: NDArray[np.int64]) -> _Images:
     return np.delete(images[0], chosen, axis=0), np.delete(images[1], chosen)
 
 
+def ensure_available(data: Data, data_dir: Path) -> None:
+    """Download the images where they are missing; once, ahead of many trials that would all do it.
+
+    Raises:
+        DataError: they are not under ``data_dir`` and could not be downloaded.
+    """
+    if data == "cifar10":
+        _torchvision_cifar10(data_dir, train=False)
+
+
 # A worker trains many trials on the same images: they are read once a process.
 @lru_cache(maxsize=1)
 def _cifar10(data_dir: Path) -> tuple[_Images, _Images]:
-    from torchvision.datasets import CIFAR10
+    parts = [_torchvision_cifar10(data_dir, train=train) for train in (True, False)]
+    train, test = (
+        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
+        for part in parts
+    )
+    return train, test
 
+
+def _torchvision_cifar10(data_dir: Path, *, train: bool) -> CIFAR10:
     try:
         # torchvision announces downloads on stdout, which belongs to results.
         with contextlib.redirect_stdout(io.StringIO()):
-            parts = [CIFAR10(root=str(data_dir), train=train, download=True) for train in (True, False)]
+            return CIFAR10(root=str(data_dir), train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not in {data_dir} (looked for {data_dir / 'cifar-10-batches-py'}) and could not be "
             f"downloaded: {error}. Put the unpacked 'python version' of CIFAR-10 there, or name the folder "
             "that holds it with --data or SWEEPS_DATA."
         ) from error
-    train, test = (
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
-        for part in parts
-    )
-    return train, test
 
 
 @lru_cache(maxsize=2)

@@ -339,7 +339,7 @@ class _Reader:
     def read(self) -> ScheduleTemplate:
         knots = [self.knot("")]
         first = knots[0].epoch
-        if first.name is not None or first.relative or first.factor != 0:
+        if first.relative or first.factor != 0:  # the factor of a name is 1
             raise ScheduleError(self.text, first.position, "0, the epoch of the first knot")
         while self.next < len(self.tokens):
             at, kind = self.position, self.take("name")

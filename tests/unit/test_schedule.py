@@ -109,6 +109,18 @@ def test_the_largest_and_smallest_numbers_do_not_overflow(kind: str, start: str,
     assert all(low <= schedule.value(s * 1e308) <= high for s in (1e-300, 0.1, 0.5, 0.999999))
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[1.6e308, 0] hcos[0, 3]", 1.2e308),
+        ("[1e-300, 0] exp[1e300, 3]", 1e-100),
+        ("[1e300, 0] exp[1e-300, 3]", 1e100),
+    ],
+)
+def test_a_segment_between_far_numbers_is_exact_within(text: str, value: float) -> None:
+    assert parse(text).value(1) == pytest.approx(value, rel=1e-12)
+
+
 def test_epoch_values_are_the_steps_of_one_epoch() -> None:
     assert parse("[0, 0] lin[8, 2]").epoch_values(1, 4) == [4, 5, 6, 7]
 

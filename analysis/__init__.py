@@ -1,0 +1,46 @@
+"""From MLflow's store to tables, plots and reports.
+
+>>> import analysis
+>>> study = analysis.load("runs/mlflow.db", "adamw-cosine")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.plots import plot_curves
+    from analysis.store import StoreError, Study, load, studies
+    from analysis.table import COLUMNS, Counts, build_table, count, footnotes, render
+
+__all__ = [
+    "COLUMNS",
+    "Counts",
+    "StoreError",
+    "Study",
+    "build_table",
+    "count",
+    "footnotes",
+    "load",
+    "plot_curves",
+    "render",
+    "studies",
+]
+
+_HOME = {
+    "plot_curves": "plots",
+    **dict.fromkeys(("StoreError", "Study", "load", "studies"), "store"),
+    **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes", "render"), "table"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names load their module when first used: analysis.epochs_to_target must not cost pandas' import.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

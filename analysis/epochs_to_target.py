@@ -1,0 +1,153 @@
+"""Epochs to target: when a validation curve reaches the target, and the number a sampler minimises.
+
+All functions take the validation accuracies of epochs 1, 2, 3, ... as a sequence: item i belongs to epoch i +
+1. NaN stands for an accuracy that is not known, and never counts as reaching.
+
+The definitions are made here. A first crossing is what the published tables of
+machine-learning.anracom.com, "AdamW for a ResNet56v2 - V" (2024-07-14), give as the epoch of a run whose
+accuracy there is at or above 0.92, so the two can be compared.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def first_crossing(val_accs: Sequence[float], target: float) -> int | None:
+    """Return the first epoch whose validation accuracy is at or above the target.
+
+    Defined here as min{e : a(e) >= target}, a(e) being the accuracy after epoch e.
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+        target: accuracy to reach, in (0, 1].
+
+    Returns:
+        The epoch, 1-based; None where no epoch reaches the target.
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+
+    >>> first_crossing([0.5, 0.93, 0.91, 0.94], 0.92)
+    2
+    """
+    return sustained_crossing(val_accs, target, sustained=1)
+
+
+def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int = 2) -> int | None:
+    """Return the first epoch of `sustained` in a row at or above the target.
+
+    Defined here as min{e : a(e), ..., a(e+m-1) >= target}, m being `sustained`. One epoch at 0.92 on 10,000
+    images has a standard error of 0.27 points, so a first crossing alone is optimistic.
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+        target: accuracy to reach, in (0, 1].
+        sustained: how many epochs in a row, 1 or more; 1 is `first_crossing`.
+
+    Returns:
+        The first of those epochs, 1-based; None where the target is not held that long.
+
+    Raises:
+        ValueError: the target is outside (0, 1], or `sustained` is below 1.
+
+    >>> sustained_crossing([0.5, 0.93, 0.91, 0.94, 0.94], 0.92)
+    4
+    """
+    _check_target(target)
+    if sustained < 1:
+        raise ValueError(f"sustained = {sustained!r}: expected 1 or more")
+    in_a_row = 0
+    for epoch, val_acc in enumerate(val_accs, start=1):
+        in_a_row = in_a_row + 1 if val_acc >= target else 0
+        if in_a_row == sustained:
+            return epoch - sustained + 1
+    return None
+
+
+def interpolated_crossing(val_accs: Sequence[float], target: float) -> float | None:
+    """Return where the straight line into the first crossing meets the target.
+
+    Defined here as (e-1) + (target - a(e-1)) / (a(e) - a(e-1)), e being the first crossing. a(e-1) is taken
+    as 0 where e = 1 or where it is NaN.
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+        target: accuracy to reach, in (0, 1].
+
+    Returns:
+        The crossing in epochs, above e - 1 and at most e; None where no epoch reaches the target.
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+
+    >>> interpolated_crossing([0.5, 0.75, 1.0], 0.875)
+    2.5
+    """
+    epoch = first_crossing(val_accs, target)
+    if epoch is None:
+        return None
+    before = val_accs[epoch - 2] if epoch > 1 else 0.0
+    if math.isnan(before):
+        before = 0.0
+    return (epoch - 1) + (target - before) / (val_accs[epoch - 1] - before)
+
+
+def objective(val_accs: Sequence[float], target: float, longest_horizon: float) -> float:
+    """Return the one number a sampler minimises.
+
+    Defined here: the interpolated crossing where the target was reached; else H·(1 + (target - b)/target), H
+    being `longest_horizon` and b the best accuracy, 0 where there is none. Any trial of at most H epochs that
+    reaches the target is so below any that does not, and those that do not are still ranked by how close they
+    came.
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+        target: accuracy to reach, in (0, 1].
+        longest_horizon: epochs of the longest schedule of the study, above 0.
+
+    Returns:
+        Epochs, lower is better: in (0, H] where reached, in (H, 2·H] where not.
+
+    Raises:
+        ValueError: the target is outside (0, 1], or `longest_horizon` is not above 0.
+
+    >>> objective([0.5, 0.75, 1.0], 0.875, longest_horizon=30)
+    2.5
+    >>> objective([0.25, 0.5], 1.0, longest_horizon=30)
+    45.0
+    """
+    if not longest_horizon > 0:
+        raise ValueError(f"longest_horizon = {longest_horizon!r}: expected a number of epochs above 0")
+    crossing = interpolated_crossing(val_accs, target)
+    if crossing is not None:
+        return crossing
+    found = best(val_accs)
+    best_val_acc = found[1] if found else 0.0
+    return longest_horizon * (1 + (target - best_val_acc) / target)
+
+
+def best(val_accs: Sequence[float]) -> tuple[int, float] | None:
+    """Return the epoch of the highest validation accuracy, and that accuracy.
+
+    Defined here as the first epoch of the highest finite a(e).
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+
+    Returns:
+        The epoch, 1-based, and its accuracy; None where no accuracy is finite.
+
+    >>> best([0.5, 0.75, 0.75])
+    (2, 0.75)
+    """
+    finite = [(epoch, a) for epoch, a in enumerate(val_accs, start=1) if math.isfinite(a)]
+    return max(finite, key=lambda item: item[1], default=None)  # max keeps the first of equals
+
+
+def _check_target(target: float) -> None:
+    if not 0 < target <= 1:
+        raise ValueError(f"target = {target!r}: expected an accuracy above 0 and at most 1")

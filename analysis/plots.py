@@ -1,0 +1,184 @@
+"""Curves of a study's trials as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.store import Study
+from analysis.table import build_table
+from resnet_core.records import Outcome
+from resnet_core.schedule import Schedule, parse
+
+# What would make two files of the same figure differ is left out.
+_METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+_TRAINING: dict[str, Any] = {"color": "tab:red", "linestyle": "--"}
+_VALIDATION: dict[str, Any] = {"color": "tab:blue", "linestyle": "-"}
+_SCHEDULE: dict[str, Any] = {"color": "black", "linestyle": "-"}
+_STRONG: dict[str, Any] = {"linewidth": 1.8, "zorder": 3}
+_THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35, "zorder": 2}
+_HIGHEST_LOSS = 3.0  # guessing among ten classes costs 2.3
+_POINTS = 1001
+
+
+def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
+    """Draw accuracy, loss and learning rate over epochs.
+
+    Training is red and dashed, validation blue and solid, the target a solid green line; the validation
+    curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
+    it spans more than two decades and is never 0. Of several trials the best is drawn strong and named: the
+    one of fewest epochs to target, else of the highest validation accuracy. What an epoch leaves behind
+    stands at its end: the accuracy of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    classes costs 2.3.
+
+    Args:
+        study: what `load` returned.
+        numbers: of the trials to draw; all that have not crashed unless given.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of three axes from top to bottom. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
+    """
+    _check_suffix(path)
+    trials = _chosen(study, numbers)
+    table = build_table(study)
+    # The table is sorted best first; crashed trials are not in it.
+    strong = next((number for number in table.index if number in trials.index), trials.index[0])
+
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
+    curves = dict(iter(study.epochs.groupby("number")))
+    for number in trials.index:
+        curve = curves.get(number, study.epochs.iloc[:0])
+        looks = _STRONG if number == strong else _THIN
+        label = number == strong
+        _line(top, curve, "acc", "training" if label else None, _TRAINING | looks)
+        _line(top, curve, "val_acc", "validation" if label else None, _VALIDATION | looks)
+        _line(middle, curve, "loss", "training" if label else None, _TRAINING | looks)
+        _line(middle, curve, "val_loss", "validation" if label else None, _VALIDATION | looks)
+        bottom.plot(*_learning_rates(trials.loc[number], curve), **(_SCHEDULE | looks))
+
+    name = str(trials["trial"][strong])
+    top.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
+    crossing = table["epochs_to_target"].get(strong)
+    if crossing is not None and pd.notna(crossing):
+        _mark_crossing(top, int(crossing), table["val_acc"][strong])
+    for axes, quantity in ((top, "accuracy"), (middle, "cross-entropy [nats]"), (bottom, "learning rate")):
+        axes.set_ylabel(quantity)
+        axes.grid(alpha=0.3)
+    for axes, corner in ((top, "lower right"), (middle, "upper right")):  # where the curves are not
+        title = name if len(trials) > 1 else None
+        axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
+    _scale(middle, bottom)
+    figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
+    figure.align_ylabels()
+    if path is not None:
+        _save(figure, Path(path))
+    return figure
+
+
+def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
+    """Draw a schedule's value over epochs, from 0 to its last knot, with the knots marked.
+
+    Args:
+        schedule: what `resnet_core.schedule.parse` returned.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of one axes. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix.
+    """
+    _check_suffix(path)
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    end = max(schedule.last_epoch, 1.0)
+    knots = [knot.epoch for knot in schedule.knots]
+    # The knots are points of the line too, and so is what lies just before one: a step stays upright.
+    epochs = np.unique(np.concatenate((np.linspace(0, end, _POINTS), knots, np.nextafter(knots, -1)[1:])))
+    axes.plot(epochs, [schedule.value(epoch) for epoch in epochs], **_SCHEDULE)
+    axes.plot(knots, [knot.value for knot in schedule.knots], "o", color="black", markersize=4)
+    axes.set_xlim(0, end * 1.01)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("value")
+    axes.set_title(str(schedule), fontsize="small", wrap=True)
+    axes.grid(alpha=0.3)
+    if path is not None:
+        _save(figure, Path(path))
+    return figure
+
+
+def _check_suffix(path: Path | str | None) -> None:
+    if path is not None and Path(path).suffix.lower() not in _METADATA:
+        raise ValueError(f"{path}: cannot save a figure as this; expected one of {', '.join(_METADATA)}")
+
+
+def _chosen(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
+    trials = study.trials.set_index("number")
+    if numbers is None:
+        numbers = trials.index[trials["outcome"] != Outcome.CRASHED].tolist()
+    unknown = [number for number in numbers if number not in trials.index]
+    if unknown:
+        wrong, known = (", ".join(map(str, some)) for some in (unknown, trials.index))
+        raise ValueError(f"study {study.name!r} has no trial {wrong}; its trials: {known or 'none yet'}")
+    if not numbers:
+        raise ValueError(f"study {study.name!r}: no trial to draw")
+    return trials.loc[list(dict.fromkeys(numbers))]
+
+
+def _line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, looks: dict[str, Any]) -> None:
+    finite = curve[quantity].where(np.isfinite(curve[quantity]))
+    # A single epoch is a point, which a line alone would not show.
+    marker = "o" if finite.notna().sum() == 1 else None
+    axes.plot(curve["epoch"], finite, label=label, marker=marker, markersize=4, **looks)
+
+
+def _learning_rates(trial: pd.Series[Any], curve: pd.DataFrame) -> tuple[Any, Any]:
+    """Epochs and learning rates to the run's horizon, which need not be the schedule's last epoch."""
+    schedule = parse(trial["schedule"])
+    horizon = trial.get("horizon")
+    end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)
+    end = max(end, 1.0, float(curve["epoch"].max()) if len(curve) else 0.0)
+    epochs = np.linspace(0, end, _POINTS)
+    return epochs, np.array([schedule.value(epoch) for epoch in epochs])
+
+
+def _mark_crossing(axes: Axes, epoch: int, val_acc: float) -> None:
+    looks: dict[str, Any] = {"color": "green", "markeredgecolor": "black", "linestyle": "none", "zorder": 4}
+    axes.plot([epoch], [val_acc], marker="o", markersize=7, label=f"target reached: epoch {epoch}", **looks)
+    axes.axvline(epoch, color="green", linestyle=":", linewidth=1, zorder=1)
+
+
+def _scale(losses: Axes, rates: Axes) -> None:
+    losses.set_ylim(0, min(losses.get_ylim()[1], _HIGHEST_LOSS))
+    values = np.concatenate([np.asarray(line.get_ydata()) for line in rates.lines])
+    if values.min() > 0 and values.max() > 100 * values.min():
+        rates.set_yscale("log")
+    else:
+        rates.set_ylim(bottom=0)
+    end = max(float(np.max(line.get_xdata())) for line in rates.lines)
+    rates.set_xlim(0, end * 1.01)  # room for what stands at the last epoch
+    rates.set_xlabel("epoch")
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    suffix = path.suffix.lower()
+    with mpl.rc_context({"svg.hashsalt": "curves"}):
+        figure.savefig(path, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])

@@ -1,0 +1,250 @@
+"""What types cannot say about a study: what its tables must be to each other, and to TrialConfig."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from resnet_core.config import TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.schedule import ScheduleError, parse_template
+from search_spaces.errors import Problem, expectation, shown, suggestion, unknown, wrong
+from search_spaces.parameters import Choices, Parameter, Range, Value, is_number, plain
+
+if TYPE_CHECKING:
+    from search_spaces.spec import StudySpec
+
+_TYPES: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+    for name, hint in get_type_hints(TrialConfig).items()
+    if name in TRIAL_CONFIG_FIELDS
+}
+_SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
+_MOST_CORNERS = 2048  # about half a second
+
+
+def field_problems(values: Mapping[str, object]) -> list[Problem]:
+    """Return the problems of fields of TrialConfig that don't exist or have a value of the wrong type."""
+    problems = []
+    for name, value in values.items():
+        if name not in _TYPES:
+            problems.append(unknown(name, value, _TYPES, "field"))
+        elif expected := _misfit(name, value):
+            problems.append(wrong(name, value, expected))
+    return problems
+
+
+def _misfit(field: str, value: object) -> str:
+    """Return the type a field expects, if the value does not have it."""
+    try:
+        _TYPES[field].validate_python(value)
+    except ValidationError as error:
+        return expectation(error.errors()[0]["msg"])
+    return ""
+
+
+def study_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield what is wrong with a study whose tables are each right by themselves."""
+    if spec.space and spec.run:
+        yield Problem("run", ": expected [space] or [[run]] tables, not both")
+        return
+    yield from _search_problems(spec)
+    yield from _run_name_problems(spec)
+    found = [*_schedule_problems(spec)]
+    found += _parameter_problems(spec, schedules_are_known=not found)
+    yield from found
+    yield from _first_problems(spec)
+    if not found:
+        yield from _config_problems(spec)
+
+
+def _search_problems(spec: StudySpec) -> Iterator[Problem]:
+    search = spec.search
+    if search.seeds and len(set(search.seeds)) < len(search.seeds):
+        yield wrong("search.seeds", search.seeds, "every seed once")
+    if not spec.space:
+        if search.trials is not None:
+            runs, seeds = len(spec.listed), len(search.seeds or [0])
+            expected = f"none: without a [space] there are runs x seeds = {runs * seeds} trials"
+            yield wrong("search.trials", search.trials, expected)
+        return
+    if search.seeds is not None:
+        yield wrong("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
+    if search.sampler != "grid":
+        if search.trials is None:
+            yield Problem(
+                "search.trials", ": missing; expected how many trials to run, a whole number of at least 1"
+            )
+        return
+    for name, parameter in spec.space.items():
+        if parameter.size is None:
+            yield wrong(
+                f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS
+            )
+
+
+GRID_EXPECTS = 'a step, int = true or choices: sampler = "grid" tries every value'
+
+
+def _run_name_problems(spec: StudySpec) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for i, run in enumerate(spec.run):
+        if first.setdefault(run.name, i) != i:
+            yield wrong(f"run[{i}].name", run.name, f"a name of its own; run[{first[run.name]}] has this one")
+
+
+def _schedule_problems(spec: StudySpec) -> Iterator[Problem]:
+    if not any("schedule" in table for table in (spec.train, spec.space, *(run.changes for run in spec.run))):
+        yield Problem("train.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
+    for key, text in spec.schedule_texts().items():
+        try:
+            template = parse_template(text)
+            if template.parameters - spec.space.keys():
+                template.fill(dict.fromkeys(spec.space, 1.0))  # for its error on the name, with the caret
+        except ScheduleError as error:
+            yield Problem(key, f": {error}")
+
+
+def _parameter_problems(spec: StudySpec, schedules_are_known: bool) -> Iterator[Problem]:
+    templates = []
+    for text in spec.schedule_texts().values():
+        try:
+            templates.append(parse_template(text))
+        except ScheduleError:
+            continue  # reported already
+    in_values = frozenset().union(*(template.value_parameters for template in templates))
+    in_epochs = frozenset().union(*(template.epoch_parameters for template in templates))
+    for name, parameter in spec.space.items():
+        if name in spec.train:
+            yield wrong(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
+        if name in in_values | in_epochs:
+            yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
+        elif name in _TYPES:
+            yield from _field_parameter_problems(name, parameter)
+        elif schedules_are_known:
+            hint = suggestion(name, _TYPES)
+            hint = (
+                hint
+                if hint.startswith("did")
+                else "expected a field of TrialConfig, or a name that a schedule uses"
+            )
+            yield Problem(f"space.{name}", f": nothing uses it; {hint}")
+
+
+def _scheduled_parameter_problems(name: str, parameter: Parameter, is_epoch: bool) -> Iterator[Problem]:
+    key = f"space.{name}.{'low' if isinstance(parameter, Range) else 'choices'}"
+    if isinstance(parameter, Choices) and not all(map(is_number, parameter.choices)):
+        yield wrong(key, parameter.choices, "numbers, because a schedule uses it")
+    elif is_epoch and not parameter.ends[0] > 0:  # type: ignore[operator]  # they are numbers, by the line above
+        yield wrong(key, plain(parameter.ends[0]), "more than 0, because a schedule uses it as an epoch")
+
+
+def _field_parameter_problems(name: str, parameter: Parameter) -> Iterator[Problem]:
+    if isinstance(parameter, Choices):
+        for i, choice in enumerate(parameter.choices):
+            if expected := _misfit(name, choice):
+                yield wrong(f"space.{name}.choices[{i}]", choice, expected)
+    elif expected := _misfit(name, parameter.ends[0]):
+        if not parameter.whole and not _misfit(name, 1):
+            expected = f"int = true beside it: {name} is a whole number"
+        yield wrong(f"space.{name}.low", plain(parameter.low), expected)
+
+
+def _first_problems(spec: StudySpec) -> Iterator[Problem]:
+    for i, trial in enumerate(spec.search.first):
+        for name, value in trial.items():
+            key = f"search.first[{i}].{name}"
+            if name not in spec.space:
+                yield unknown(key, value, spec.space, "parameter")
+            elif not spec.space[name].contains(value):
+                yield wrong(key, value, str(spec.space[name]))
+
+
+def _config_problems(spec: StudySpec) -> Iterator[Problem]:
+    for i, run in enumerate(spec.listed):
+        yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
+    for params in corners(spec):
+        found = list(_trial_problems(spec, params, None, ""))
+        if found:  # the other corners mostly repeat it
+            yield from found
+            return
+
+
+def _trial_problems(
+    spec: StudySpec, params: Mapping[str, Value], run: str | None, run_key: str
+) -> Iterator[Problem]:
+    """Yield what keeps a trial from being a TrialConfig."""
+    try:
+        values = spec.trial_values(params, run)
+    except ScheduleError as error:
+        key = next(key for key, text in spec.schedule_texts().items() if text == error.text)
+        at = _at(params, parse_template(error.text).parameters)
+        yield Problem(key, f": {at}: {error}" if at else f": {error}")
+        return
+    if "schedule" not in values:
+        yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
+        return
+    while True:  # a config tells of one field at a time
+        try:
+            TrialConfig(**values)
+            return
+        except ConfigError as error:
+            field = error.field
+            key = _key_of(spec, field, params, run, run_key)
+            at = _at(params, params.keys() if field == "schedule" else values.keys() - {field})
+            yield wrong(key, error.value, f"{error.expected} ({at})" if at else error.expected)
+            if field == "schedule" or field not in values:
+                return
+            del values[field]
+
+
+def _key_of(spec: StudySpec, field: str, params: Mapping[str, Value], run: str | None, run_key: str) -> str:
+    if field in params:
+        parameter = spec.space[field]
+        if isinstance(parameter, Choices):
+            return f"space.{field}.choices"
+        return f"space.{field}.{'low' if params[field] == parameter.ends[0] else 'high'}"
+    if any(field in listed.changes for listed in spec.run if listed.name == run):
+        return f"{run_key}.{field}"
+    return f"train.{field}"
+
+
+def _at(params: Mapping[str, Value], names: Collection[str]) -> str:
+    said = ", ".join(f"{name} = {shown(plain(value))}" for name, value in params.items() if name in names)
+    return said and f"at {said}"
+
+
+def corners(spec: StudySpec) -> Iterator[dict[str, Value]]:
+    """Yield parameters at the ends of the space, such that no valid corner means no invalid trial.
+
+    Epochs depend on their parameters linearly, so they rise everywhere in the space if they do at each of its
+    corners. Every other number is bound by itself: its lowest and highest value will do. Choices are all
+    combined. Of a space with too many combinations a share is looked at, with every choice in it.
+    """
+    if not spec.space:
+        return
+    epochs = frozenset().union(*(parse_template(t).epoch_parameters for t in spec.schedule_texts().values()))
+    lows, highs = ({name: p.ends[end] for name, p in spec.space.items()} for end in (0, 1))
+    axes: list[list[dict[str, Value]]] = [[lows, highs]]
+    for name, parameter in spec.space.items():
+        if name in epochs:
+            axes.append([{name: end} for end in parameter.ends])
+        elif isinstance(parameter, Choices):
+            axes.append([{name: choice} for choice in parameter.choices])
+    if math.prod(map(len, axes)) <= _MOST_CORNERS:
+        combinations: Iterator[tuple[dict[str, Value], ...]] = itertools.product(*axes)
+    else:
+        draw = random.Random(0)
+        combinations = itertools.chain(
+            ((lows, change) for axis in axes for change in axis),
+            (tuple(draw.choice(axis) for axis in axes) for _ in range(_MOST_CORNERS)),
+        )
+    for combination in combinations:
+        corner: dict[str, Value] = {}
+        for part in combination:
+            corner |= part
+        yield corner

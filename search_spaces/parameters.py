@@ -1,0 +1,174 @@
+"""The two forms a parameter of a space can have: a range of numbers, and a list of choices."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from search_spaces.errors import reject, shown, wrong
+
+Value = bool | int | float | str
+"""What a parameter can be."""
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a whole float as an int, as a study file would mostly have it; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Table(BaseModel):
+    """A table of a study file: immutable, and as strict about keys and types as TOML is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Range(Table):
+    """A parameter between two numbers, both included.
+
+    Attributes:
+        low: smallest value.
+        high: largest value, above low; with a step, a whole number of steps above it.
+        log: sampled evenly in the logarithm; low must be above 0.
+        whole: whole numbers only; written ``int`` in the file.
+        step: distance of neighbouring values, not with log; None is 1 for whole numbers, else continuous.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = Field(default=False, alias="int")
+    step: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        if not self.low < self.high:
+            problems.append(wrong("high", plain(self.high), f"more than low = {plain(self.low)}"))
+        if self.log and self.low <= 0:
+            problems.append(wrong("low", plain(self.low), "more than 0, because log = true"))
+        for key in ("low", "high", "step") if self.whole else ():
+            value = getattr(self, key)
+            if value is not None and value % 1:
+                problems.append(wrong(key, value, "a whole number, because int = true"))
+        if self.step is not None:
+            if self.step <= 0:
+                problems.append(wrong("step", plain(self.step), "more than 0"))
+            elif self.log:
+                problems.append(wrong("step", plain(self.step), "none, because log = true"))
+            elif not problems and self._steps_to(self.high) % 1:
+                steps = math.floor(self._steps_to(self.high))
+                below, above = plain(self._after(steps)), plain(self._after(steps + 1))
+                expected = f"whole steps above low, such as {below} or {above}"
+                problems.append(wrong("high", plain(self.high), expected))
+        reject(problems)
+        return self
+
+    def _steps_to(self, value: float) -> Fraction:
+        # Of the decimals that people write: in binary 0.3 is not three steps of 0.1.
+        return (Fraction(str(value)) - Fraction(str(self.low))) / Fraction(str(self.step))
+
+    def _after(self, steps: int) -> float:
+        return float(Fraction(str(self.low)) + steps * Fraction(str(self.step)))
+
+    @property
+    def ends(self) -> tuple[Value, Value]:
+        """The smallest and the largest value."""
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None where they are continuous."""
+        if self.step is None:
+            return int(self.high) - int(self.low) + 1 if self.whole else None
+        return int(self._steps_to(self.high)) + 1
+
+    def points(self) -> list[Value]:
+        """Return all values in rising order. Raises TypeError where they are continuous."""
+        if self.size is None:
+            raise TypeError(f"{self}: continuous")
+        if self.whole:
+            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        return [self._after(steps) for steps in range(self.size)]
+
+    def contains(self, value: object) -> bool:
+        """Return whether a value is one of the parameter's."""
+        if not isinstance(value, int | float) or not is_number(value) or not self.low <= value <= self.high:
+            return False
+        if self.whole and value % 1:
+            return False
+        if self.step is None:
+            return True
+        steps = self._steps_to(value)
+        return abs(steps - round(steps)) < 1e-8  # as Optuna has it, whose own values are sums in binary
+
+    def __str__(self) -> str:
+        low, high = map(plain, self.ends)
+        steps = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"a {'whole ' if self.whole else ''}number from {low} to {high}{steps}"
+
+
+class Choices(Table):
+    """A parameter out of a list.
+
+    Attributes:
+        choices: the values, each once: true, false, numbers, strings. One alone fixes the parameter.
+    """
+
+    choices: list[Any]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [
+            wrong(f"choices[{i}]", value, "true, false, a finite number or a string")
+            for i, value in enumerate(self.choices)
+            if not isinstance(value, bool | str) and not is_number(value)
+        ]
+        if not self.choices:
+            problems.append(wrong("choices", self.choices, "one value or more"))
+        elif not problems and len(set(self.choices)) < len(self.choices):
+            problems.append(wrong("choices", self.choices, "every value once"))
+        reject(problems)
+        return self
+
+    @property
+    def ends(self) -> tuple[Value, Value]:
+        """The smallest and the largest number; the first and the last choice unless all are numbers."""
+        if all(map(is_number, self.choices)):
+            return min(self.choices), max(self.choices)
+        return self.choices[0], self.choices[-1]
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.choices)
+
+    def points(self) -> list[Value]:
+        """Return all values, in the file's order."""
+        return list(self.choices)
+
+    def contains(self, value: object) -> bool:
+        """Return whether a value is one of the parameter's."""
+        return any(
+            value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+        )
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(shown, self.choices))
+
+
+def _form(parameter: object) -> str:
+    is_choices = isinstance(parameter, Choices) or (isinstance(parameter, dict) and "choices" in parameter)
+    return "choices" if is_choices else "range"
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_form)
+]

@@ -1,0 +1,1 @@
+"""Study files that repeat published runs; each names its source."""

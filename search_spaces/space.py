@@ -1,0 +1,152 @@
+"""From a study to its trials: Optuna's distributions, suggestions, and the TrialConfig of a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from resnet_core.config import TrialConfig
+from search_spaces.checks import GRID_EXPECTS
+from search_spaces.parameters import Choices, Parameter, Value
+from search_spaces.study import Run, StudyError, StudySpec
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A trial of a study without a space.
+
+    Attributes:
+        name: name of the run in the study file.
+        seed: the trial's seed.
+        trial_name: name of the run, followed by ``-s`` and the seed where the run is repeated.
+    """
+
+    name: str
+    seed: int
+    trial_name: str
+
+
+def distributions(spec: StudySpec) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of every parameter, in the file's order."""
+    return {name: _distribution(parameter) for name, parameter in spec.space.items()}
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choices):
+        return CategoricalDistribution(parameter.choices)
+    if parameter.whole:
+        low, high, step = int(parameter.low), int(parameter.high), int(parameter.step or 1)
+        return IntDistribution(low, high, log=parameter.log, step=step)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def suggest(trial: optuna.Trial, spec: StudySpec) -> dict[str, Value]:
+    """Return a trial's parameters, suggested one after the other in the file's order."""
+    return {name: _suggest(trial, name, parameter) for name, parameter in spec.space.items()}
+
+
+def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
+    if isinstance(parameter, Choices):
+        choice: Value = trial.suggest_categorical(name, parameter.choices)
+        return choice
+    if parameter.whole:
+        low, high, step = int(parameter.low), int(parameter.high), int(parameter.step or 1)
+        return trial.suggest_int(name, low, high, log=parameter.log, step=step)
+    return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def trial_config(
+    spec: StudySpec, params: Mapping[str, Value], seed: int | None = None, run: str | None = None
+) -> TrialConfig:
+    """Return the TrialConfig of a trial.
+
+    Args:
+        spec: the study.
+        params: a value for every parameter of the space; empty for a listed run.
+        seed: the trial's seed. With a space, one in ``[train]`` or among the parameters wins over it; a
+            listed run takes it, and has its own where it is None.
+        run: name of a listed run; may be left out where there is one alone.
+
+    Raises:
+        StudyError: a parameter is missing or unknown, or no run has that name.
+        ScheduleError: the parameters break a rule of the schedule notation; none inside of the space do.
+        ConfigError: they make no TrialConfig; none inside of the space do.
+    """
+    if params.keys() != spec.space.keys():
+        given, wanted = (", ".join(names) or "none" for names in (params, spec.space))
+        raise StudyError(f"parameters {given}: expected {wanted}")
+    values = spec.trial_values(params, None if spec.space else _run(spec, run).name)
+    if seed is not None and not (spec.space and "seed" in values):
+        values["seed"] = seed
+    return TrialConfig(**values)
+
+
+def _run(spec: StudySpec, name: str | None) -> Run:
+    names = [run.name for run in spec.listed]
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        raise StudyError(f"run {name!r}: expected one of: {', '.join(names)}")
+    return spec.listed[names.index(name)]
+
+
+def listed_runs(spec: StudySpec) -> list[ListedRun]:
+    """Return the trials of a study without a space: each run with each seed, in the file's order.
+
+    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0.
+    """
+    trials = []
+    for run in spec.listed:
+        seeds = spec.search.seeds or [{**spec.train, **run.changes}.get("seed", 0)]
+        for seed in seeds:
+            trials.append(ListedRun(run.name, seed, run.name if len(seeds) == 1 else f"{run.name}-s{seed}"))
+    return trials
+
+
+def longest_horizon(spec: StudySpec) -> int:
+    """Return the most epochs that a trial of the study can last."""
+    if not spec.space:
+        return max(trial_config(spec, {}, run=run.name).horizon for run in spec.listed)
+    highest = {name: parameter.ends[1] for name, parameter in spec.space.items()}
+    schedules = spec.space.get("schedule")
+    texts: list[Any] = schedules.choices if isinstance(schedules, Choices) else []
+    candidates = [highest | {"schedule": text} for text in texts] or [highest]
+    return max(trial_config(spec, params).horizon for params in candidates)
+
+
+def grid(spec: StudySpec) -> dict[str, list[Value]]:
+    """Return the values of every parameter, for Optuna's GridSampler.
+
+    Raises:
+        StudyError: a parameter is continuous.
+    """
+    _grid_size(spec)
+    return {name: parameter.points() for name, parameter in spec.space.items()}
+
+
+def _grid_size(spec: StudySpec) -> int:
+    size = 1
+    for name, parameter in spec.space.items():
+        if parameter.size is None:
+            raise StudyError(f"space.{name}, {parameter}: expected {GRID_EXPECTS}")
+        size *= parameter.size
+    return size
+
+
+def trial_count(spec: StudySpec) -> int:
+    """Return how many trials the study has; a crashed one that is tried again counts once."""
+    if not spec.space:
+        return len(listed_runs(spec))
+    counts = [spec.search.trials] if spec.search.trials is not None else []
+    if spec.search.sampler == "grid":
+        counts.append(_grid_size(spec))
+    return min(counts)

@@ -1,0 +1,239 @@
+"""StudySpec: what a study file holds, checked as far as can be before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from resnet_core.schedule import Schedule, parse_template
+from search_spaces.checks import field_problems, study_problems
+from search_spaces.errors import StudyError, reject, shown, wrong
+from search_spaces.parameters import Choices, Parameter, Table, Value
+
+SCHEDULE_FIELDS = ("schedule", "weight_decay_schedule")
+"""The fields of TrialConfig whose text may name parameters."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_EXPECTS = (
+    "1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or digit, and no '..': "
+    "it becomes a folder's name"
+)
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def check_name(name: str) -> str:
+    """Return the name of a study or run as it is.
+
+    Raises:
+        StudyError: it cannot be a folder's name, or would leave its folder.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise StudyError(f"name = {shown(name)}: expected {_NAME_EXPECTS}")
+    return name
+
+
+def _valid_name(name: str) -> str:
+    try:
+        return check_name(name)
+    except StudyError:
+        raise PydanticCustomError("study_name", "{expected}", {"expected": _NAME_EXPECTS}) from None
+
+
+_Name = Annotated[str, AfterValidator(_valid_name)]
+
+
+class Objective(Table):
+    """What counts as reached.
+
+    Attributes:
+        target: validation accuracy to reach.
+        sustained: so many epochs in a row at or above the target.
+    """
+
+    target: float = Field(default=0.92, gt=0, le=1)
+    sustained: int = Field(default=2, ge=1)
+
+
+class Search(Table):
+    """How trials are chosen.
+
+    Attributes:
+        trials: how many, for a space; with sampler ``grid`` at most so many. None without a space.
+        sampler: Optuna's sampler.
+        seed: the sampler's.
+        seeds: every listed run is repeated with each of these.
+        first: parameters of the first trials; those left out are sampled.
+        retries: times a crashed trial is tried again.
+    """
+
+    trials: int | None = Field(default=None, ge=1)
+    sampler: Literal["tpe", "gp", "random", "cmaes", "grid"] = "tpe"
+    seed: _Seed = 0
+    seeds: list[_Seed] | None = Field(default=None, min_length=1)
+    first: list[dict[str, Any]] = Field(default_factory=list)
+    retries: int = Field(default=1, ge=0)
+
+
+class Cap(Table):
+    """Stops a trial that has used more epochs than slack times the best-th smallest epochs-to-target so far.
+
+    Attributes:
+        best: rank among the trials that reached the target, from 1.
+        slack: factor on the epochs of that trial.
+    """
+
+    best: int = Field(ge=1)
+    slack: float = Field(ge=1)
+
+
+class Stopping(Table):
+    """Which rules end a trial early.
+
+    Attributes:
+        diverged: the loss is not finite, or the accuracy is stuck at chance.
+        at_target: the target is sustained.
+        cap: the trial is slow beside the best so far; None is off.
+        control: share of trials that are never stopped, to measure what stopping costs.
+    """
+
+    diverged: bool = True
+    at_target: bool = False
+    cap: Cap | None = None
+    control: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Resources(Table):
+    """What one trial takes.
+
+    Attributes:
+        cpus_per_trial: CPU cores.
+        gpus_per_trial: GPUs: a share of one, or, as Ray has it, a whole number above.
+    """
+
+    cpus_per_trial: int = Field(default=1, ge=1)
+    gpus_per_trial: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            reject([wrong("gpus_per_trial", self.gpus_per_trial, "a share up to 1, or a whole number")])
+        return self
+
+
+class Run(Table):
+    """A listed run.
+
+    Attributes:
+        name: its name, and so its trial's.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: _Name
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields of TrialConfig that differ from ``[train]``."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reject(field_problems(self.changes))
+        return self
+
+
+def _valid_fields(values: dict[str, Any]) -> dict[str, Any]:
+    reject(field_problems(values))
+    return values
+
+
+class StudySpec(Table):
+    """A study: fixed fields, and either a space to sample or listed runs.
+
+    With neither it is one listed run of ``[train]`` alone, named like the study.
+
+    Attributes:
+        name: its name, and so its folder's.
+        description: for people; determines nothing.
+        train: fields of TrialConfig that are fixed; schedules among them may name parameters.
+        space: parameters in the file's order. One that a schedule names goes into schedules and nowhere
+            else; any other is a field of TrialConfig.
+        objective: what counts as reached.
+        search: how trials are chosen.
+        stopping: which rules end a trial early.
+        resources: what one trial takes.
+        run: listed runs, in the file's order.
+
+    Raises:
+        pydantic.ValidationError: something is wrong; ``load_study`` and ``from_json`` make it a StudyError.
+    """
+
+    name: _Name
+    description: str = ""
+    train: Annotated[dict[str, Any], AfterValidator(_valid_fields)] = Field(default_factory=dict)
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    objective: Objective = Objective()
+    search: Search = Search()
+    stopping: Stopping = Stopping()
+    resources: Resources = Resources()
+    run: list[Run] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reject(list(dict.fromkeys(study_problems(self))))
+        return self
+
+    @property
+    def listed(self) -> list[Run]:
+        """The runs of a study without a space; empty for one with a space."""
+        return [] if self.space else self.run or [Run(name=self.name)]
+
+    def schedule_texts(self) -> dict[str, str]:
+        """Return all schedules, as written, under their dotted keys."""
+        tables = {"train": self.train} | {f"run[{i}]": run.changes for i, run in enumerate(self.run)}
+        texts = {
+            f"{table}.{field}": values[field]
+            for table, values in tables.items()
+            for field in SCHEDULE_FIELDS
+            if field in values
+        }
+        for field in SCHEDULE_FIELDS:
+            parameter = self.space.get(field)
+            if isinstance(parameter, Choices):
+                texts |= {f"space.{field}.choices[{i}]": text for i, text in enumerate(parameter.choices)}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+    def trial_values(self, params: Mapping[str, Value], run: str | None = None) -> dict[str, Any]:
+        """Return the fields of a trial's TrialConfig, with its parameters put into fields and schedules.
+
+        Args:
+            params: a value for every parameter of the space.
+            run: name of a listed run.
+
+        Raises:
+            ScheduleError: the values break a rule of the notation.
+        """
+        values = dict(self.train)
+        values |= next((listed.changes for listed in self.run if listed.name == run), {})
+        if params:
+            templates = map(parse_template, self.schedule_texts().values())
+            scheduled = frozenset().union(*(template.parameters for template in templates))
+            values |= {name: value for name, value in params.items() if name not in scheduled}
+        numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
+        for field in SCHEDULE_FIELDS:
+            if isinstance(values.get(field), str):
+                template = parse_template(values[field])
+                filled = template.fill(numbers)
+                values[field] = str(_readable(filled) if template.value_parameters else filled)
+        return values
+
+
+def _readable(schedule: Schedule) -> Schedule:
+    """Round values to six significant digits: 0.2*3e-3 is 6.000000000000001e-4, and a schedule is for people too."""
+    segments = (replace(segment, value=float(f"{segment.value:.6g}")) for segment in schedule.segments)
+    return Schedule(float(f"{schedule.start:.6g}"), tuple(segments))

@@ -1,0 +1,242 @@
+"""Studies: read from files, kept as JSON, compared.
+
+    spec = load_study(find_study("quickstart"), ["search.trials=4"])
+
+A study file is TOML. Whatever is wrong with one is a StudyError, before anything starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.errors import Place, StudyError, explain, shown, suggestion
+from search_spaces.parameters import Choices, Parameter, Range, plain
+from search_spaces.spec import Cap, Objective, Resources, Run, Search, Stopping, StudySpec, check_name
+
+__all__ = [
+    "Cap",
+    "Choices",
+    "Objective",
+    "Parameter",
+    "Range",
+    "Resources",
+    "Run",
+    "Search",
+    "Stopping",
+    "StudyError",
+    "StudySpec",
+    "check_name",
+    "differences",
+    "find_study",
+    "from_json",
+    "identity",
+    "load_study",
+    "shipped_studies",
+    "study_hash",
+    "to_json",
+]
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the study in a file.
+
+    Args:
+        path: the file.
+        overrides: ``KEY=VALUE`` each, as after ``--set``: a dotted key of the file and a TOML value. What is
+            not TOML is a string; no value at all takes the key out.
+
+    Raises:
+        StudyError: the file cannot be read, is not TOML, or something in it or in the overrides is wrong.
+    """
+    path = Path(path)
+    text = ""
+    try:
+        text = path.read_bytes().decode()
+        values = tomllib.loads(text)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; expected a study file") from None
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}; expected a study file") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise StudyError(f"{path}: not UTF-8 in line {line}; expected TOML in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        lines = text.split("\n")
+        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
+        raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
+    notes = {_override(values, override): f" (from --set {override})" for override in overrides}
+    try:
+        return StudySpec.model_validate(values)
+    except ValidationError as error:
+        raise StudyError("\n".join(_lines(error, str(path), notes))) from None
+
+
+def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each thing that is wrong, with a note on the override that it comes from."""
+    for key, text in explain(error, _known_keys):
+        note = "".join(
+            note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key)
+        )
+        first, newline, caret = text.partition("\n")
+        yield f"{source}: {key}{first}{note}{newline}{caret}"
+
+
+def _known_keys(place: Place) -> list[str]:
+    """Return the keys that the table at a place can have."""
+    model: type[BaseModel]
+    match place:
+        case ("objective",):
+            model = Objective
+        case ("search",):
+            model = Search
+        case ("stopping",):
+            model = Stopping
+        case ("stopping", "cap"):
+            model = Cap
+        case ("resources",):
+            model = Resources
+        case ("space", _, "choices"):
+            model = Choices
+        case ("space", _, _):
+            return [*_keys(Range), *_keys(Choices)]
+        case _:
+            model = StudySpec
+    return _keys(model)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _override(values: dict[str, Any], override: str) -> str:
+    """Change what was read from a file by one ``KEY=VALUE``; return the key as errors write it."""
+    key, equals, text = (part.strip() for part in override.partition("="))
+    *above, last = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
+    if not equals or not all([*above, last]):
+        raise StudyError(f"--set {override}: expected KEY=VALUE with a dotted key, such as search.trials=20")
+    table: Any = values
+    try:
+        for part in above:
+            table = table[int(part)] if isinstance(table, list) else table.setdefault(part, {})
+        place = int(last) if isinstance(table, list) else last
+        if text:
+            table[place] = _toml_value(text)
+        else:
+            del table[place]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise StudyError(
+            f"--set {override}: the file has no {key} to {'set' if text else 'take out'}"
+        ) from None
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key)
+
+
+def _toml_value(text: str) -> object:
+    """Return a TOML value, or the text itself where it is none."""
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return values["value"] if len(values) == 1 else text
+
+
+def shipped_studies() -> list[str]:
+    """Return the names of the studies that ship with the project."""
+    folder = _package_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+
+
+def _package_folder() -> Path:
+    return Path(str(resources.files("search_spaces")))
+
+
+def find_study(text: str) -> Path:
+    """Return the path of a study file: the file of that path, else the shipped study of that name.
+
+    Raises:
+        StudyError: it is neither.
+    """
+    if Path(text).is_file():
+        return Path(text)
+    name, shipped = text.removesuffix(".toml"), shipped_studies()
+    if name in shipped:  # and so nothing outside of the package's folder
+        return _package_folder() / f"{name}.toml"
+    hint = suggestion(name, shipped)
+    listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
+    raise StudyError(
+        f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}"
+    )
+
+
+def to_json(spec: StudySpec) -> str:
+    """Return a study as JSON; ``from_json`` takes it back exactly."""
+    return spec.model_dump_json(by_alias=True)
+
+
+def from_json(text: str) -> StudySpec:
+    """Return the study that ``to_json`` wrote.
+
+    Raises:
+        StudyError: the text holds no study, or one that is not valid any more.
+    """
+    try:
+        return StudySpec.model_validate_json(text)
+    except ValidationError as error:
+        raise StudyError("\n".join(_lines(error, "stored study", {}))) from None
+
+
+def identity(spec: StudySpec) -> dict[str, object]:
+    """Return all that determines a study's results, under dotted keys: where it agrees, so do they.
+
+    Left out are description, search.trials, search.retries and resources; so is whatever has no value.
+    """
+    values = spec.model_dump(
+        by_alias=True, exclude={"description": True, "resources": True, "search": {"trials", "retries"}}
+    )
+    return dict(_flat("", values))
+
+
+def _flat(key: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flat(f"{key}.{name}" if key else name, item)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for i, item in enumerate(value):
+            yield from _flat(f"{key}[{i}]", item)
+    elif value is not None and value != []:
+        yield key, _plain(value)
+
+
+def _plain(value: object) -> object:
+    """Return whole floats as ints, so that 1 and 1.0 in a file are the same."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return plain(value)
+
+
+def study_hash(spec: StudySpec) -> str:
+    """Return 12 hexadecimal digits that stand for the study's identity."""
+    text = json.dumps(identity(spec), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def differences(old: StudySpec, new: StudySpec) -> list[str]:
+    """Return where two identities differ, in lines such as ``space.lr.high: 0.002 -> 0.003``."""
+    before, after = identity(old), identity(new)
+    return [
+        f"{key}: {_side(before, key)} -> {_side(after, key)}"
+        for key in dict.fromkeys([*before, *after])
+        if _side(before, key) != _side(after, key)
+    ]
+
+
+def _side(values: dict[str, object], key: str) -> str:
+    return shown(values[key]) if key in values else "(absent)"

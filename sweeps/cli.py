@@ -1,0 +1,486 @@
+"""The ``sweeps`` command. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from resnet_core.schedule import ScheduleError, parse
+from search_spaces.study import StudyError, StudySpec, check_name, find_study, load_study
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+
+# torch, ray, optuna, mlflow and pandas take seconds to import: each command imports what it uses.
+
+DONE, FAILED, WRONG_INPUT, CRASHES, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Hyperparameter sweeps for epochs-to-target: Ray Tune, Optuna, MLflow, PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+stderr = Console(stderr=True)
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="SWEEPS_HOME", help="Folder of all state.", show_default="./runs")
+]
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of CIFAR-10.", show_default="./data")
+]
+StudyArgument = Annotated[str, typer.Argument(help="A study file, or the name of a shipped one: quickstart.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of a study; see `sweeps ls`.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file, dotted.")
+]
+NameOption = Annotated[
+    str, typer.Option("--name", help="Run the study under this name.", show_default="the file's")
+]
+TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How many trials.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Of a running Ray cluster; none starts one on this machine.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")]
+
+_HOME, _DATA = Path("runs"), Path("data")
+
+
+@app.command()
+def launch(
+    study: StudyArgument,
+    name: NameOption = "",
+    trials: TrialsOption = None,
+    changes: SetOption = [],  # noqa: B006  typer wants a list
+    address: AddressOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
+    home: HomeOption = _HOME,
+    data: DataOption = _DATA,
+    debug: DebugOption = False,
+) -> None:
+    """Run a study to its end. One of this name that asks the same is continued."""
+    spec = _read(study, name, trials, changes)
+    if not yes and sys.stdin.isatty() and stderr.is_terminal:
+        from search_spaces.space import trial_count
+
+        question = f"Start {spec.name}: {trial_count(spec)} trials? `sweeps plan {study}` shows them. [Y/n] "
+        if stderr.input(question).strip().lower() not in ("", "y", "yes"):
+            raise typer.Exit(DONE)
+    _run(home, data, address, debug, spec=spec, name=spec.name)
+
+
+@app.command()
+def resume(
+    name: NameArgument,
+    address: AddressOption = None,
+    home: HomeOption = _HOME,
+    data: DataOption = _DATA,
+    debug: DebugOption = False,
+) -> None:
+    """Continue a study that was interrupted or killed; trials go on from their last epoch."""
+    _run(home, data, address, debug, spec=None, name=name)
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    name: NameOption = "",
+    trials: TrialsOption = None,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Check a study and show what it would do; starts nothing."""
+    spec = _read(study, name, trials, changes)
+    from sweeps import plan as plans
+
+    planned = plans.plan(spec)
+    typer.echo(_json(planned.to_dict()) if as_json else plans.describe(planned))
+
+
+@app.command()
+def train(
+    study: StudyArgument,
+    run: Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")] = "",
+    changes: SetOption = [],  # noqa: B006
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Save after each epoch to this file, and continue from it."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = "",
+    data: DataOption = _DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one run of a study here, without Ray, ledger or MLflow."""
+    spec = _read(study, "", None, changes)
+    import dataclasses
+
+    import torch
+
+    from analysis.epochs_to_target import best, first_crossing
+    from resnet_core import trainer
+    from sweeps.ledger import Ledger
+    from sweeps.placement import available_cores
+    from sweeps.plan import draw_rates
+
+    config = Ledger.preview(spec).ask().config
+    if run:
+        from search_spaces.space import trial_config
+
+        config = trial_config(spec, {}, run=run)
+    wanted = threads or spec.resources.cpus_per_trial
+    if wanted > available_cores():
+        raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
+    torch.set_num_threads(wanted)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    stderr.print(f"{config.model} on {config.data}: {config.schedule}\n{draw_rates(config)}", markup=False)
+    records = []
+    for record in trainer.train(config, data_dir=data.resolve(), device=device, checkpoint=checkpoint):
+        records.append(record)
+        stderr.print(
+            f"epoch {record.epoch}/{config.horizon} loss {record.loss:.4f} acc {record.acc:.4f} "
+            f"val_loss {record.val_loss:.4f} val_acc {record.val_acc:.4f} lr {record.lr:.3g} "
+            f"{record.seconds:.1f} s",
+            markup=False,
+            highlight=False,
+        )
+    if as_json:
+        typer.echo(_json({"config": config.to_dict(), "epochs": [dataclasses.asdict(r) for r in records]}))
+        return
+    val_accs = [record.val_acc for record in records]
+    crossing, top = first_crossing(val_accs, spec.objective.target), best(val_accs)
+    reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
+    shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
+    typer.echo(f"{spec.objective.target:g} {reached}; best val_acc {shown}")
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="Name of a study; all without one.")] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")
+    ] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = _HOME,
+) -> None:
+    """Show where a study stands, also from another terminal."""
+    from sweeps import views
+
+    where = _home(home)
+    while True:
+        rows = [views.summary(where, name)] if name else views.list_studies(where)
+        for row in rows:
+            row["running"] = views.running(where, row["study"])
+        if as_json:
+            typer.echo(_json(rows[0] if name else rows))
+        else:
+            typer.echo("\n".join(_status_lines(rows)) or f"no study in {where.root}")
+        if not watch or all(row["state"] != "running" for row in rows):
+            return
+        time.sleep(2)
+
+
+@app.command()
+def ls(as_json: JsonOption = False, home: HomeOption = _HOME) -> None:
+    """List the studies."""
+    from sweeps import views
+
+    rows = views.list_studies(_home(home))
+    if as_json:
+        typer.echo(_json(rows))
+        return
+    for row in rows:
+        typer.echo(views.describe_summary(row))
+    if not rows:
+        typer.echo(f"no study in {_home(home).root}")
+
+
+@app.command()
+def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = _HOME) -> None:
+    """Show the trial with the fewest epochs to target."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    entry = views.best_entry(Ledger.open(_home(home).optuna_db, name).entries())
+    if entry is None:
+        raise SweepError(
+            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`"
+        )
+    typer.echo(_json(views.trial_view(entry)) if as_json else views.describe_trial(entry))
+    stderr.print("one run with one seed: exploratory, not confirmed", highlight=False)
+
+
+@app.command()
+def show(
+    name: NameArgument,
+    trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    as_json: JsonOption = False,
+    home: HomeOption = _HOME,
+) -> None:
+    """Show one trial: what it trained, its epochs, how it ended, its last error."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    where = _home(home)
+    entry = views.find_trial(Ledger.open(where.optuna_db, name), trial)
+    log = where.error_log(name, entry.job.number)
+    error = log.read_text() if log.exists() else None
+    epochs = _epochs(where, name, entry.job.number)
+    if as_json:
+        typer.echo(_json({**views.trial_view(entry), "epochs": epochs, "error": error}))
+        return
+    typer.echo(views.describe_trial(entry))
+    for row in epochs:
+        typer.echo(
+            f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
+            f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  lr {row['lr']:.3g}"
+        )
+    if error is not None:
+        typer.echo(f"last error ({log}):\n{error}")
+
+
+@app.command()
+def table(
+    name: NameArgument,
+    style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
+    as_json: JsonOption = False,
+    target: Annotated[
+        float | None, typer.Option("--target", help="Another target.", show_default="the study's")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the curves into this file (png, pdf, svg).")
+    ] = None,
+    trial: Annotated[list[str], typer.Option("--trial", help="Plot these trials only.")] = [],  # noqa: B006
+    home: HomeOption = _HOME,
+) -> None:
+    """Print the table of epochs to target, from MLflow's store."""
+    if style not in ("text", "markdown", "csv", "latex"):
+        raise InputError(f"--format {style}: expected text, markdown, csv or latex")
+    if target is not None and not 0 < target <= 1:
+        raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
+    import analysis
+
+    study = analysis.load(_home(home).mlflow_db, name)
+    built = analysis.build_table(study, target)
+    if plot is not None:
+        from analysis.plots import plot_curves
+
+        numbers = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
+        unknown = [text for text in trial if text not in numbers]
+        if unknown:
+            raise InputError(f"--trial {unknown[0]}: expected one of {', '.join(numbers)}")
+        try:
+            plot_curves(study, [numbers[text] for text in trial] or None, plot)
+        except ValueError as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        stderr.print(f"curves drawn into {plot}", highlight=False)
+    if as_json:
+        typer.echo(analysis.render(built, "json"))
+        return
+    width = Console().width if style == "text" and sys.stdout.isatty() else None
+    notes = analysis.footnotes(study, built)
+    typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
+def schedule(
+    text: Annotated[str, typer.Argument(help="A schedule, such as '[1e-3, 0] cos[1e-5, 20]'.")],
+    at: Annotated[str, typer.Option("--at", help="Epochs, such as 0,2.5,5.", show_default="the knots")] = "",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it into this file (png, pdf, svg).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a schedule; print its canonical text and its values."""
+    parsed = parse(text)
+    try:
+        epochs = [float(part) for part in at.split(",")] if at else [knot.epoch for knot in parsed.knots]
+        values = [parsed.value(epoch) for epoch in epochs]
+    except ValueError as error:
+        raise InputError(
+            f"--at {at}: expected epochs of 0 or more, with commas between them ({error})"
+        ) from error
+    if plot is not None:
+        from analysis.plots import plot_schedule
+
+        try:
+            plot_schedule(parsed, plot)
+        except ValueError as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        stderr.print(f"schedule drawn into {plot}", highlight=False)
+    if as_json:
+        typer.echo(_json({"schedule": str(parsed), "at": epochs, "values": values}))
+        return
+    typer.echo(str(parsed))
+    for epoch, value in zip(epochs, values, strict=True):
+        typer.echo(f"epoch {epoch:g}: {value:.6g}")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    home: HomeOption = _HOME,
+) -> None:
+    """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    where = _home(home)
+    if not where.mlflow_db.exists():
+        raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
+    stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", where.mlflow_uri, "--default-artifact-root", where.artifacts.as_uri()]
+    command += ["--workers", "1"]
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, home: HomeOption = _HOME, data: DataOption = _DATA) -> None:
+    """Say what this machine has, and whether a sweep can run on it."""
+    import dataclasses
+
+    from sweeps.doctor import examine
+
+    checks = examine(_home(home), data.resolve())
+    if as_json:
+        typer.echo(_json([dataclasses.asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            mark = {True: "ok", False: "NO", None: ""}[check.ok]
+            typer.echo(f"{mark:>2}  {check.name:<13} {check.found}")
+    if any(check.ok is False for check in checks):
+        raise typer.Exit(FAILED)
+
+
+def _read(study: str, name: str, trials: int | None, changes: list[str]) -> StudySpec:
+    overrides = list(changes)
+    if name:
+        overrides.append(f'name="{check_name(name)}"')
+    if trials is not None:
+        overrides.append(f"search.trials={trials}")
+    return load_study(find_study(study), overrides)
+
+
+def _home(home: Path) -> Home:
+    return Home(home.resolve())
+
+
+def _run(
+    home: Path, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str
+) -> None:
+    """Run or continue a study, then print what came out."""
+    import analysis
+    from sweeps import views
+    from sweeps.launch import End, Launch
+    from sweeps.ledger import Ledger
+
+    where = _home(home)
+    started = Launch(where, data.resolve(), address, stderr, debug)
+    end = started.resume(name) if spec is None else started.start(spec)
+    study = analysis.load(where.mlflow_db, name)
+    built = analysis.build_table(study)
+    width = Console().width if sys.stdout.isatty() else None
+    typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
+    entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
+    if entry is not None:
+        typer.echo("\nbest so far: " + views.describe_trial(entry))
+    option = "" if home == _HOME else f" --home {home}"
+    typer.echo(f"\nlook at it:  sweeps ui{option}")
+    if end is not End.DONE:
+        again = {
+            End.INTERRUPTED: "interrupted; continue with",
+            End.CRASHES: "some trials crashed; try them again with",
+        }
+        typer.echo(f"{again[end]}:  sweeps resume {name}{option}")
+    sys.stdout.flush()
+    raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+
+
+def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
+    """Return a trial's epochs from MLflow's store; none where it holds none yet."""
+    import analysis
+
+    try:
+        epochs = analysis.load(home.mlflow_db, name).epochs
+    except analysis.StoreError:
+        return []
+    rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
+    from sweeps import views
+
+    lines = []
+    for row in rows:
+        lines.append(views.describe_summary(row))
+        for trial in row["running"]:
+            shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
+            lines.append(
+                f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}"
+            )
+    return lines
+
+
+def _json(value: Any) -> str:
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: plain(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(inner) for inner in item]
+        # JSON knows neither NaN nor infinity.
+        return None if isinstance(item, float) and item - item != 0 else item
+
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def main() -> None:
+    """Run the command line: one line for an error, unless --debug asks for its traceback."""
+    debug = "--debug" in sys.argv
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        app(standalone_mode=False)
+        code = DONE
+    except typer.Exit as asked:
+        code = asked.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (StudyError, ScheduleError) as error:
+        code = _complain(error, WRONG_INPUT, debug)
+    except SweepError as error:
+        code = _complain(error, error.exit_code, debug)
+    except Exception as error:
+        code = _complain(error, _code_of(error), debug)
+    sys.exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    """Return the exit code of an error of a module that is only imported where it is used."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return WRONG_INPUT if names & {"StoreError", "ConfigError"} else FAILED
+
+
+def _complain(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        stderr.print_exception()
+    text = str(error).strip() or type(error).__name__
+    # Errors that are not ours say little by their text alone.
+    ours = type(error).__module__.split(".")[0] in ("sweeps", "search_spaces", "resnet_core", "analysis")
+    typer.echo(
+        f"sweeps: {text}" if ours else f"sweeps: {type(error).__name__}: {text} (--debug shows where)",
+        err=True,
+    )
+    return code

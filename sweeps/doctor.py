@@ -1,0 +1,91 @@
+"""What this machine has, and whether a sweep can run on it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from sweeps.home import Home
+from sweeps.placement import available_cores
+from sweeps.version import code_version
+
+_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        name: what it is.
+        ok: whether a sweep can run with it as it is; None where it is only told.
+        found: what was found, and what to do where that is not enough.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+
+
+def examine(home: Home, data_dir: Path) -> list[Check]:
+    """Return what a sweep needs and what there is; writes nothing but the home folder."""
+    checks = [
+        Check("resnet-sweeps", None, code_version()),
+        Check("python", None, platform.python_version()),
+        *(Check(name, None, metadata.version(name)) for name in _PACKAGES),
+        Check("cpu", None, f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"),
+        _gpus(),
+        _bf16(),
+        _data(data_dir),
+        _home(home),
+        _space(home),
+    ]
+    return checks
+
+
+def _gpus() -> Check:
+    if not torch.cuda.is_available():
+        return Check("gpu", None, "none; use --set resources.gpus_per_trial=0")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("gpu", True, ", ".join(names))
+
+
+def _bf16() -> Check:
+    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    fast = fast or torch.cpu._is_amx_tile_supported()
+    advice = "fast here" if fast else "no faster than fp32 here; use --set train.precision=fp32"
+    return Check("bf16", None, advice)
+
+
+def _data(folder: Path) -> Check:
+    if (folder / "cifar-10-batches-py").is_dir():
+        return Check("cifar10", True, str(folder))
+    return Check("cifar10", None, f"not in {folder}; the first study that needs it downloads it there")
+
+
+def _home(home: Home) -> Check:
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        probe = home.root / ".doctor"
+        probe.write_text("")
+        probe.unlink()
+        for db in (home.mlflow_db, home.optuna_db):
+            if db.exists():
+                with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True) as connection:
+                    connection.execute("PRAGMA quick_check").fetchone()
+    except (OSError, sqlite3.Error) as error:
+        return Check("home", False, f"{home.root}: {error}; choose another with --home or SWEEPS_HOME")
+    return Check("home", True, str(home.root))
+
+
+def _space(home: Home) -> Check:
+    free = shutil.disk_usage(home.root if home.root.exists() else home.root.anchor).free / 1024**3
+    return Check(
+        "disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB")
+    )

@@ -1,0 +1,100 @@
+"""The folder that holds all state: MLflow's store, Optuna's ledger, checkpoints, one lock a study."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.study import StudyError, check_name
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where things are under the home folder. Creates nothing by itself.
+
+    Attributes:
+        root: the home folder, absolute.
+    """
+
+    root: Path
+
+    @property
+    def mlflow_db(self) -> Path:
+        """MLflow's SQLite store."""
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The same as MLflow names it."""
+        return f"sqlite:///{self.mlflow_db}"
+
+    @property
+    def optuna_db(self) -> Path:
+        """Optuna's SQLite storage, the ledger of trials."""
+        return self.root / "optuna.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Root of MLflow's artifacts."""
+        return self.root / "artifacts"
+
+    def study(self, name: str) -> Path:
+        """Return the folder of a study.
+
+        Raises:
+            InputError: the name cannot be a folder's, or would leave the home folder.
+        """
+        try:
+            return self.root / "studies" / check_name(name)
+        except StudyError as error:
+            raise InputError(f"study {error}") from None
+
+    def checkpoint(self, name: str, number: int) -> Path:
+        """Return the checkpoint file of a study's trial."""
+        return self.study(name) / "checkpoints" / f"{number:05d}.pt"
+
+    def error_log(self, name: str, number: int) -> Path:
+        """Return the file that keeps the last error of a study's trial, with its traceback."""
+        return self.study(name) / "errors" / f"{number:05d}.txt"
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a study for this process alone; the kernel lets go of it however the process ends.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        path = self.study(name) / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise InputError(
+                    f"study {name!r} is being run by process {holder}; watch it with `sweeps status {name}`, "
+                    "or launch under another --name"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def holder(self, name: str) -> int | None:
+        """Return the process that runs a study now, or None."""
+        path = self.study(name) / "lock"
+        if not path.exists():
+            return None
+        with path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read().strip()
+                return int(text) if text.isdigit() else None
+        return None

@@ -1,0 +1,122 @@
+"""One launch of a study, from the ledger to its end: ties Ray, Optuna and MLflow together."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.distributions import CategoricalDistribution
+from rich.console import Console
+
+from resnet_core.config import Data, TrialConfig
+from resnet_core.data import ensure_available
+from search_spaces.space import distributions
+from search_spaces.study import StudySpec
+from sweeps.errors import SweepError
+from sweeps.home import Home
+from sweeps.ledger import Ledger
+from sweeps.live import LiveWatcher, PlainWatcher, watching
+from sweeps.placement import Cluster, available_cores, cluster, run_trials
+from sweeps.study_run import StudyRun
+from sweeps.tracking import Tracker
+from sweeps.trainable import TrialTrainable
+
+
+class End(enum.Enum):
+    """How a launch ended."""
+
+    DONE = "done"
+    CRASHES = "crashes"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch needs beside the study.
+
+    Attributes:
+        home: where things are.
+        data_dir: folder of CIFAR-10.
+        address: of a running Ray cluster; None starts one on this machine.
+        console: stderr.
+        debug: let Ray and MLflow talk.
+        trainable: what trains.
+    """
+
+    home: Home
+    data_dir: Path
+    address: str | None
+    console: Console
+    debug: bool = False
+    trainable: type[TrialTrainable] = TrialTrainable
+
+    def start(self, spec: StudySpec) -> End:
+        """Run a study that is new, or that is here and asks the same.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        with self.home.lock(spec.name):
+            self._check(spec)
+            return self._run(Ledger.create(self.home.optuna_db, spec))
+
+    def resume(self, name: str) -> End:
+        """Continue a study of the ledger.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        # Asked for by name first, so that a wrong name leaves no folder behind.
+        Ledger.open(self.home.optuna_db, name)
+        with self.home.lock(name):
+            ledger = Ledger.open(self.home.optuna_db, name)
+            self._check(ledger.spec)
+            return self._run(ledger)
+
+    def _check(self, spec: StudySpec) -> None:
+        """Find what would fail in every trial before anything is started."""
+        if self.address is None:
+            here = Cluster(cpus=available_cores(), gpus=spec.resources.gpus_per_trial)
+            here.slots(spec.resources)
+        for data in _data_sets(spec):
+            ensure_available(data, self.data_dir)
+
+    def _run(self, ledger: Ledger) -> End:
+        # MLflow makes its tables in a thread of its own while Ray starts.
+        tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec)
+        try:
+            with watching(self.console) as watcher:
+                end = self._run_trials(ledger, tracker, watcher)
+        except BaseException:
+            with contextlib.suppress(SweepError):
+                tracker.close("SCHEDULED")
+            raise
+        tracker.close("SCHEDULED" if end is End.INTERRUPTED else "FINISHED")
+        return end
+
+    def _run_trials(self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher) -> End:
+        if ledger.complete():
+            StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
+            return End.DONE
+        with cluster(self.address, debug=self.debug) as ray_cluster:
+            slots = ray_cluster.slots(ledger.spec.resources)
+            run = StudyRun(self.home, ledger, tracker, watcher)
+            if isinstance(watcher, LiveWatcher):
+                watcher.watch(run)
+            if not run_trials(run, self.home, slots, data_dir=self.data_dir, trainable=self.trainable):
+                return End.INTERRUPTED
+        return End.CRASHES if run.crashed else End.DONE
+
+
+def _data_sets(spec: StudySpec) -> list[Data]:
+    """Return the data sets that trials of the study train on."""
+    default = spec.train.get("data", TrialConfig.data)
+    named = {run.changes.get("data", default) for run in spec.listed}
+    sampled = distributions(spec).get("data")
+    if isinstance(sampled, CategoricalDistribution):
+        named |= set(sampled.choices)
+    return sorted(named or {default})

@@ -1,0 +1,130 @@
+"""The outcome of a trial: set here, and mapped here, once, to what Optuna and MLflow call it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+
+from analysis.epochs_to_target import best, first_crossing, objective, sustained_crossing
+from resnet_core.records import Outcome
+from sweeps.stopping.base import Progress
+from sweeps.stopping.diverged import breakdown
+
+OPTUNA_STATE = {
+    Outcome.REACHED: TrialState.COMPLETE,
+    Outcome.EXHAUSTED: TrialState.COMPLETE,
+    Outcome.PRUNED: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.PRUNED,
+    Outcome.CRASHED: TrialState.FAIL,
+}
+MLFLOW_STATUS = {
+    Outcome.REACHED: "FINISHED",
+    Outcome.EXHAUSTED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.DIVERGED: "FAILED",
+    Outcome.CRASHED: "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A rule's decision to end a trial.
+
+    Attributes:
+        rule: the rule's name.
+        reason: why, in words.
+    """
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended; plain values, kept in the ledger.
+
+    Attributes:
+        outcome: one of Outcome's values.
+        epochs_run: epochs it was trained.
+        objective: the number the sampler minimises; None where the trial diverged or crashed.
+        epochs_to_target: first epoch at or above the target; None if never, or diverged.
+        epochs_to_target_sustained: first of the study's m epochs in a row; None likewise.
+        best_val_acc: highest validation accuracy; None where there is none.
+        best_epoch: the epoch of it.
+        final_loss: training loss of the last epoch; None where no epoch was run.
+        final_val_loss: validation loss of the last epoch; None likewise.
+        stopped_by: name of the rule that ended it; None where none did.
+        stop_reason: why it ended early, in words; the error of a crashed trial.
+    """
+
+    outcome: Outcome
+    epochs_run: int
+    objective: float | None = None
+    epochs_to_target: int | None = None
+    epochs_to_target_sustained: int | None = None
+    best_val_acc: float | None = None
+    best_epoch: int | None = None
+    final_loss: float | None = None
+    final_val_loss: float | None = None
+    stopped_by: str | None = None
+    stop_reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; ``Result.from_dict`` takes them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Result:
+        """Make a result of what ``to_dict`` returned."""
+        return cls(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+def result_of(
+    trial: Progress, *, target: float, sustained: int, longest_horizon: int, stop: Stop | None
+) -> Result:
+    """Return the result of a trial that ended by itself or by a rule.
+
+    Args:
+        trial: the trial, with at least one epoch.
+        target: validation accuracy to reach.
+        sustained: epochs in a row that count as sustained.
+        longest_horizon: epochs of the study's longest schedule, for the objective of a miss.
+        stop: the rule's decision that ended it, if one did.
+    """
+    val_accs = trial.val_accs
+    crossing = first_crossing(val_accs, target)
+    broken = breakdown(trial)
+    if broken is not None:
+        outcome, crossing = Outcome.DIVERGED, None
+    elif crossing is not None:
+        outcome = Outcome.REACHED
+    else:
+        outcome = Outcome.EXHAUSTED if stop is None else Outcome.PRUNED
+    top = best(val_accs)
+    return Result(
+        outcome=outcome,
+        epochs_run=trial.epoch,
+        objective=None if broken is not None else objective(val_accs, target, longest_horizon),
+        epochs_to_target=crossing,
+        epochs_to_target_sustained=None
+        if crossing is None
+        else sustained_crossing(val_accs, target, sustained),
+        best_val_acc=None if top is None else top[1],
+        best_epoch=None if top is None else top[0],
+        final_loss=_finite(trial.records[-1].loss),
+        final_val_loss=_finite(trial.records[-1].val_loss),
+        stopped_by=None if stop is None else stop.rule,
+        stop_reason=stop.reason if stop is not None else broken,
+    )
+
+
+def crash_of(records: int, error: str) -> Result:
+    """Return the result of a trial that an error ended after so many epochs."""
+    return Result(outcome=Outcome.CRASHED, epochs_run=records, stop_reason=error)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,322 @@
+"""Ray Tune: places trials, keeps their actors, starts them again after errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_core.records import EpochRecord
+from search_spaces.study import Resources
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+from sweeps.study_run import StudyRun
+
+# Read by Ray when it is imported.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Ray's own snapshot of the experiment is never restored from: the ledger is what a study resumes by.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    # One trial waits for a free slot, so that its actor is kept; more would be proposed too early.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.schedulers import TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from sweeps.trainable import TrialTrainable  # noqa: E402
+
+_OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray has to give.
+
+    Attributes:
+        cpus: CPU cores.
+        gpus: GPUs.
+    """
+
+    cpus: float
+    gpus: float
+
+    def slots(self, resources: Resources) -> int:
+        """Return how many trials fit at once.
+
+        Raises:
+            InputError: not one does.
+        """
+        if resources.cpus_per_trial > self.cpus:
+            raise InputError(
+                f"resources.cpus_per_trial = {resources.cpus_per_trial}: there are {self.cpus:g} CPU cores; "
+                f"use --set resources.cpus_per_trial={max(1, int(self.cpus))} or fewer"
+            )
+        slots = int(self.cpus // resources.cpus_per_trial)
+        if not resources.gpus_per_trial:
+            return slots
+        if resources.gpus_per_trial > self.gpus:
+            raise InputError(
+                f"resources.gpus_per_trial = {resources.gpus_per_trial:g}: there are {self.gpus:g} GPUs; "
+                "use --set resources.gpus_per_trial=0 to run on CPU cores"
+            )
+        share = resources.gpus_per_trial
+        # Fractions are taken from one GPU each: 0.4 fits twice on each, not 2.5 times.
+        per_gpu = int(1 / share + 1e-9) if share <= 1 else 0
+        on_gpus = int(self.gpus) * per_gpu if share <= 1 else int(self.gpus // share)
+        return min(slots, on_gpus)
+
+
+@contextmanager
+def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
+    """Connect to the Ray cluster at ``address``, or start one on this machine, for as long as the block lasts.
+
+    Raises:
+        SweepError: there is no cluster at that address.
+    """
+    quiet: dict[str, Any] = {
+        "log_to_driver": debug,
+        "logging_level": logging.INFO if debug else logging.CRITICAL,
+        "configure_logging": True,
+    }
+    if not debug:
+        for name in ("ray", "ray.tune", "ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=available_cores(),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = "a Ray cluster on this machine" if address is None else f"the Ray cluster at {address!r}"
+        raise SweepError(f"cannot reach {where}: {str(error).strip().splitlines()[0]}") from error
+    try:
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def available_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class _Unsaved:
+    """Is left out of Ray's snapshots of an experiment, which are never restored from."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Proposals(_Unsaved, Searcher):
+    """Hands out the study's trials, never more at once than fit."""
+
+    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, at_once: int) -> None:
+        super().__init__(metric=None, mode=None)
+        self._run, self._fixed, self._home, self._at_once = run, fixed, home, at_once
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
+        if self._run.exhausted:
+            return str(Searcher.FINISHED)
+        if len(self._run.active) >= self._at_once:
+            return None
+        trial = self._run.next_trial()
+        assert trial is not None
+        number = trial.job.number
+        return {
+            "number": number,
+            "config": trial.job.config.to_dict(),
+            "checkpoint": str(self._home.checkpoint(self._run.spec.name, number)),
+            **self._fixed,
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Do nothing: the scheduler hears of ends."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger keeps what there is to keep."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger keeps what there is to keep."""
+
+
+class _Judge(_Unsaved, TrialScheduler):
+    """Passes epochs on to the study and ends the trials that it ends."""
+
+    def __init__(self, run: StudyRun) -> None:
+        self._run = run
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
+        number = result["number"]
+        record = _nested(result, "record/")
+        if not record:
+            self._run.place(number, _nested(result, "placement/"))
+            return str(TrialScheduler.CONTINUE)
+        over = self._run.epoch(number, EpochRecord(**record))
+        return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
+        self._run.error(trial.config["number"], _error_of(trial), again=False)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None: ...
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None: ...
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None: ...
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        for trial in tune_controller.get_trials():
+            if trial.status == "PENDING":
+                return trial
+        return None
+
+    def debug_string(self) -> str:
+        return "stopping rules of the study"
+
+
+class _Again(_Unsaved, tune.Callback):
+    """Tells the study when Ray starts a trial again after an error."""
+
+    def __init__(self, run: StudyRun) -> None:
+        self._run = run
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        self._run.error(trial.config["number"], _error_of(trial), again=True)
+
+
+class _Interrupts(_Unsaved, tune.Stopper):
+    """Ends the experiment, on the first Ctrl-C or SIGTERM; a second one ends the process."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return self.asked.is_set()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, _frame: object) -> None:
+            if self.asked.is_set():
+                os._exit(128 + number)
+            self.asked.set()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_trials(
+    run: StudyRun,
+    home: Home,
+    slots: int,
+    *,
+    data_dir: Path,
+    trainable: type[TrialTrainable] = TrialTrainable,
+) -> bool:
+    """Run the study's trials until none is left; return False where it was interrupted before.
+
+    Args:
+        run: the study.
+        home: where things are.
+        slots: trials at once.
+        data_dir: folder of CIFAR-10.
+        trainable: what trains; a subclass may bring its own epochs.
+
+    Raises:
+        SweepError: Ray Tune itself failed.
+    """
+    resources = run.spec.resources
+    fixed = {
+        "data_dir": str(data_dir),
+        "threads": resources.cpus_per_trial,
+        "gpus": resources.gpus_per_trial,
+    }
+    interrupts = _Interrupts()
+    # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
+    storage = home.study(run.spec.name) / "ray"
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Proposals(run, fixed, home, slots),
+            scheduler=_Judge(run),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage),
+            stop=interrupts,
+            callbacks=[_Again(run)],
+            # The trainer saves by itself, after every epoch.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),
+            verbose=0,
+            log_to_file=False,
+        ),
+    )
+    try:
+        with interrupts.listening():
+            tuner.fit()
+    except Exception as error:
+        run.interrupt()
+        raise SweepError(f"the study stopped: {_cause(error)}") from error
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if interrupts.asked.is_set() and not run.complete:
+        run.interrupt()
+        return False
+    return True
+
+
+def _nested(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _error_of(trial: Any) -> str:
+    """Return the text of a trial's last error, without colours."""
+    text = _ANSI.sub("", str(trial.get_error() or "unknown error"))
+    return text.rsplit("Failure # ", 1)[-1].strip()
+
+
+def _cause(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return _ANSI.sub("", lines[-1].strip()) if lines else type(error).__name__

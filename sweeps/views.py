@@ -1,0 +1,141 @@
+"""What the command line prints of studies that are in the ledger, as text and as plain values for --json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnet_core.checkpoint import CheckpointError
+from resnet_core.records import EpochRecord, Outcome
+from resnet_core.trainer import recorded
+from search_spaces.space import trial_count
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.ledger import Entry, Ledger, ledgers
+from sweeps.plan import draw_rates
+
+
+def list_studies(home: Home) -> list[dict[str, Any]]:
+    """Return a summary of every study under ``home``."""
+    return [summary(home, name) for name in ledgers(home.optuna_db)]
+
+
+def summary(home: Home, name: str) -> dict[str, Any]:
+    """Return where a study stands.
+
+    Raises:
+        InputError: there is no such study.
+    """
+    ledger = Ledger.open(home.optuna_db, name)
+    entries = ledger.entries()
+    outcomes = {outcome.value: 0 for outcome in Outcome}
+    for entry in entries:
+        if entry.result is not None:
+            outcomes[entry.result.outcome.value] += 1
+    top = best_entry(entries)
+    process = home.holder(name)
+    begun = sum(entry.result is None for entry in entries)
+    state = "running" if process is not None else "complete" if ledger.complete() else "interrupted"
+    return {
+        "study": name,
+        "description": ledger.spec.description,
+        "state": state,
+        "process": process,
+        "trials": trial_count(ledger.spec),
+        "begun": begun,
+        **outcomes,
+        "target": ledger.spec.objective.target,
+        "best_trial": None if top is None else top.job.name,
+        "best_epochs_to_target": None if top is None or top.result is None else top.result.epochs_to_target,
+        "best_val_acc": None if top is None or top.result is None else top.result.best_val_acc,
+    }
+
+
+def running(home: Home, name: str) -> list[dict[str, Any]]:
+    """Return the trials of a study that have begun and not ended, with the last epoch their checkpoints hold."""
+    rows = []
+    for entry in Ledger.open(home.optuna_db, name).entries():
+        if entry.result is None:
+            records = _recorded(home, name, entry.job.number)
+            rows.append(
+                {
+                    "trial": entry.job.name,
+                    "epoch": len(records),
+                    "horizon": entry.job.config.horizon,
+                    "val_acc": records[-1].val_acc if records else None,
+                    "schedule": entry.job.config.schedule,
+                }
+            )
+    return rows
+
+
+def best_entry(entries: list[Entry]) -> Entry | None:
+    """Return the trial with the smallest objective, or None where no trial has one."""
+    scored = [e for e in entries if e.result is not None and e.result.objective is not None]
+    return min(scored, key=lambda e: (e.result.objective, e.job.number), default=None)  # type: ignore[union-attr]
+
+
+def trial_view(entry: Entry) -> dict[str, Any]:
+    """Return one trial as plain values."""
+    return {
+        "trial": entry.job.name,
+        "number": entry.job.number,
+        "parameters": entry.job.params,
+        "config": entry.job.config.to_dict(),
+        "result": None if entry.result is None else entry.result.to_dict(),
+    }
+
+
+def find_trial(ledger: Ledger, text: str) -> Entry:
+    """Return the trial called ``text``, by name or number; of several tries of one run, the last.
+
+    Raises:
+        InputError: there is none; the message lists those there are.
+    """
+    entries = ledger.entries()
+    found = [entry for entry in entries if entry.job.name == text]
+    found = found or [entry for entry in entries if str(entry.job.number) == text]
+    if not found:
+        names = ", ".join(entry.job.name for entry in entries) or "none"
+        raise InputError(f"no trial {text!r} in study {ledger.spec.name!r}; there are: {names}")
+    return found[-1]
+
+
+def describe_trial(entry: Entry) -> str:
+    """Return one trial as text: what it trained, how it ended."""
+    job, result = entry.job, entry.result
+    lines = [f"trial {job.name} (number {job.number})"]
+    lines += [f"  {name} = {value!r}" for name, value in job.params.items()]
+    lines += [f"  schedule: {job.config.schedule}", f"  {draw_rates(job.config)}"]
+    if result is None:
+        lines.append("  has not ended")
+        return "\n".join(lines)
+    lines.append(f"  outcome: {result.outcome.value}")
+    for name, value in result.to_dict().items():
+        if name != "outcome" and value is not None:
+            lines.append(f"  {name}: {value:.4f}" if isinstance(value, float) else f"  {name}: {value}")
+    return "\n".join(lines)
+
+
+def describe_summary(row: dict[str, Any]) -> str:
+    """Return where a study stands, in two lines."""
+    ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
+    who = f" by process {row['process']}" if row["process"] else ""
+    best = "no trial has ended yet"
+    if row["best_trial"] is not None:
+        best = f"best: trial {row['best_trial']}, "
+        best += (
+            f"{row['target']:g} at epoch {row['best_epochs_to_target']}"
+            if row["best_epochs_to_target"] is not None
+            else f"best val_acc {row['best_val_acc']:.4f}, below the target {row['target']:g}"
+        )
+    return (
+        f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for · ended: {ended} · "
+        f"begun: {row['begun']}\n  {best}"
+    )
+
+
+def _recorded(home: Home, name: str, number: int) -> list[EpochRecord]:
+    try:
+        return recorded(home.checkpoint(name, number))
+    except CheckpointError:
+        return []

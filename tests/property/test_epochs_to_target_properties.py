@@ -1,0 +1,86 @@
+import itertools
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from analysis.epochs_to_target import (
+    best,
+    first_crossing,
+    interpolated_crossing,
+    objective,
+    sustained_crossing,
+)
+
+# Accuracies are shares of up to 10,000 images, as measured ones are.
+accuracies = st.integers(0, 10_000).map(lambda hits: hits / 10_000)
+curves = st.lists(accuracies | st.just(float("nan")), max_size=40)
+targets = st.integers(1, 10_000).map(lambda hits: hits / 10_000)
+HORIZON = 80
+
+
+def or_never(epoch):
+    return float("inf") if epoch is None else epoch
+
+
+@given(curves, curves, targets)
+def test_more_epochs_never_move_a_first_crossing(curve, more, target):
+    crossing = first_crossing(curve, target)
+    assume(crossing is not None)
+    assert first_crossing(curve + more, target) == crossing
+
+
+@given(curves, targets, st.integers(1, 4))
+def test_a_target_is_never_sustained_before_it_is_reached(curve, target, sustained):
+    assert or_never(sustained_crossing(curve, target, sustained)) >= or_never(first_crossing(curve, target))
+
+
+@given(curves, targets, st.integers(1, 4))
+def test_holding_longer_is_never_earlier(curve, target, sustained):
+    shorter, longer = (sustained_crossing(curve, target, m) for m in (sustained, sustained + 1))
+    assert or_never(longer) >= or_never(shorter)
+
+
+@given(curves, targets)
+def test_sustained_for_one_epoch_is_the_first_crossing(curve, target):
+    assert sustained_crossing(curve, target, sustained=1) == first_crossing(curve, target)
+
+
+@given(curves, targets)
+def test_an_interpolated_crossing_lies_in_the_epoch_of_the_first(curve, target):
+    first = first_crossing(curve, target)
+    assume(first is not None)
+    assert first - 1 < interpolated_crossing(curve, target) <= first
+
+
+@given(curves, targets)
+def test_interpolated_and_first_crossing_exist_together(curve, target):
+    assert (interpolated_crossing(curve, target) is None) == (first_crossing(curve, target) is None)
+
+
+@given(curves, curves, targets)
+def test_any_that_reaches_beats_any_that_does_not(one, other, target):
+    assume(first_crossing(one, target) is not None)
+    assume(first_crossing(other, target) is None)
+    assert objective(one, target, HORIZON) < objective(other, target, HORIZON)
+
+
+@given(curves, targets, targets)
+def test_a_higher_target_is_never_reached_earlier(curve, one, other):
+    low, high = sorted((one, other))
+    for crossing in (first_crossing, sustained_crossing, interpolated_crossing):
+        assert or_never(crossing(curve, low)) <= or_never(crossing(curve, high))
+
+
+@given(st.lists(curves, min_size=2, max_size=4), targets)
+def test_among_misses_a_better_best_is_never_worse(tries, target):
+    misses = [curve for curve in tries if first_crossing(curve, target) is None]
+    for one, other in itertools.permutations(misses, 2):
+        if (best(one) or (0, 0.0))[1] >= (best(other) or (0, 0.0))[1]:
+            assert objective(one, target, HORIZON) <= objective(other, target, HORIZON)
+
+
+@given(curves)
+def test_the_best_is_the_first_epoch_at_its_own_value(curve):
+    found = best(curve)
+    assume(found is not None and found[1] > 0)
+    assert first_crossing(curve, found[1]) == found[0]

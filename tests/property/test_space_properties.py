@@ -1,0 +1,143 @@
+"""What holds for every space: its trials are valid, and its identity is what determines results."""
+
+from typing import Any
+
+import optuna
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnet_core.schedule import KINDS
+from search_spaces.parameters import Range
+from search_spaces.space import distributions, grid, longest_horizon, suggest, trial_config
+from search_spaces.study import StudySpec, differences, from_json, identity, study_hash, to_json
+
+few = settings(max_examples=60, deadline=None)  # a study takes milliseconds to make
+
+
+@st.composite
+def ranges(draw: st.DrawFn, low: float, high: float, whole: bool = False) -> dict[str, Any]:
+    """A range inside of bounds, perhaps in steps or logarithmic."""
+    if whole:
+        start = draw(st.integers(int(low), int(high) - 1))
+        step = draw(st.none() | st.integers(1, 3))
+        end = start + (step or 1) * draw(st.integers(1, max(1, (int(high) - start) // (step or 1))))
+        return {"low": start, "high": end, "int": True} | ({"step": step} if step else {})
+    start = draw(st.floats(low, high * 0.5, allow_subnormal=False))
+    end = draw(st.floats(start, high, exclude_min=True, allow_subnormal=False))
+    return {"low": start, "high": end, "log": draw(st.booleans()) if start > 0 else False}
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> StudySpec:
+    """A study of one to four knots, with relative epochs, and some fields beside them."""
+    space: dict[str, Any] = {"lr": draw(ranges(1e-5, 1e-1))}
+    schedule = "[0.5*lr, 0]"
+    for i in range(draw(st.integers(1, 4))):
+        space[f"e{i}"] = draw(ranges(1, 9, whole=True) | ranges(0.5, 9.0))
+        value = draw(st.sampled_from(["lr", "0.1*lr", "1e-5"]))
+        schedule += f" {draw(st.sampled_from(KINDS))}[{value}, +e{i}]"
+    fields = {
+        "weight_decay": ranges(0.0, 1.0),
+        "shift": ranges(0.0, 0.4),
+        "batch_size": ranges(1, 128, whole=True),
+        "epochs": ranges(1, 50, whole=True),
+        "optimizer": st.just({"choices": ["adam", "adamw", "sgd"]}),
+        "flip": st.just({"choices": [True, False]}),
+        "l2": st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=3, unique=True).map(
+            lambda values: {"choices": values}
+        ),
+    }
+    for name in draw(st.sets(st.sampled_from(sorted(fields)))):
+        space[name] = draw(fields[name])
+    order = draw(st.permutations(sorted(space)))
+    return StudySpec.model_validate(
+        {
+            "name": "x",
+            "train": {"schedule": schedule},
+            "space": {name: space[name] for name in order},
+            "search": {"trials": draw(st.integers(1, 99)), "seed": draw(st.integers(0, 2**32 - 1))},
+        }
+    )
+
+
+@few
+@given(spaces(), st.integers(0, 2**31))
+def test_whatever_is_suggested_is_a_trial_no_longer_than_the_longest(spec: StudySpec, seed: int) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    longest = longest_horizon(spec)
+    for _ in range(5):
+        params = suggest(study.ask(), spec)
+        assert all(spec.space[name].contains(value) for name, value in params.items())
+        assert 1 <= trial_config(spec, params).horizon <= longest
+
+
+@few
+@given(spaces())
+def test_the_longest_horizon_is_some_trials(spec: StudySpec) -> None:
+    highest = {name: parameter.ends[1] for name, parameter in spec.space.items()}
+    fixed = optuna.trial.FixedTrial(highest)
+    assert trial_config(spec, suggest(fixed, spec)).horizon == longest_horizon(spec)
+
+
+@few
+@given(spaces())
+def test_json_takes_a_study_there_and_back(spec: StudySpec) -> None:
+    again = from_json(to_json(spec))
+    assert again == spec
+    assert list(again.space) == list(spec.space)
+    assert identity(again) == identity(spec)
+    assert differences(spec, again) == []
+
+
+@few
+@given(spaces(), st.text(max_size=20), st.integers(1, 64), st.integers(0, 8), st.integers(1, 9))
+def test_identity_knows_nothing_of_what_determines_no_result(
+    spec: StudySpec, description: str, cpus: int, gpus: int, trials: int
+) -> None:
+    values = spec.model_dump(by_alias=True)
+    values |= {"description": description, "resources": {"cpus_per_trial": cpus, "gpus_per_trial": gpus}}
+    values["search"] |= {"trials": trials, "retries": trials}
+    other = StudySpec.model_validate(values)
+    assert study_hash(other) == study_hash(spec)
+    assert differences(spec, other) == []
+
+
+@few
+@given(spaces(), st.data())
+def test_a_changed_bound_is_the_one_difference(spec: StudySpec, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([n for n, p in spec.space.items() if isinstance(p, Range)]))
+    values = spec.model_dump(by_alias=True)
+    parameter = values["space"][name]
+    # Upwards by a step stays valid: every field and epoch has room above the bounds drawn here.
+    parameter["high"] += (parameter["step"] or 1) if parameter["int"] else parameter["high"] * 0.1
+    other = StudySpec.model_validate(values)
+    assert study_hash(other) != study_hash(spec)
+    assert [line.partition(":")[0] for line in differences(spec, other)] == [f"space.{name}.high"]
+
+
+@few
+@given(
+    st.integers(-1000, 1000), st.integers(1, 9999), st.integers(1, 60), st.sampled_from([1, 10, 100, 1000])
+)
+def test_steps_in_decimals_reach_high_exactly(low: int, step: int, count: int, unit: int) -> None:
+    # As people write them: -0.3 to 0.7 in steps of 0.1. In binary, high would be missed or off the steps.
+    parameter = Range(low=low / unit, high=(low + step * count) / unit, step=step / unit)
+    points = parameter.points()
+    assert len(points) == parameter.size == count + 1
+    assert (points[0], points[-1]) == (parameter.low, parameter.high)
+    assert all(map(parameter.contains, points))
+
+
+@few
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
+def test_a_grid_is_made_of_values_optuna_takes(low: int, count: int, tenths: int) -> None:
+    space = {
+        "shift": {"low": 0.0, "high": tenths / 10, "step": 0.1},
+        "epochs": {"low": low, "high": low + count, "int": True},
+    }
+    spec = StudySpec.model_validate(
+        {"name": "x", "train": {"schedule": "[1, 0]"}, "space": space, "search": {"sampler": "grid"}}
+    )
+    for name, values in grid(spec).items():
+        distribution = distributions(spec)[name]
+        assert all(distribution._contains(distribution.to_internal_repr(value)) for value in values)

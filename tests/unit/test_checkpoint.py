@@ -1,0 +1,238 @@
+"""Checkpoints are whole or not there, whatever happens while they are written."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from resnet_core.checkpoint import CheckpointError, load, previous, remove, save
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trials" / "7.ckpt"
+
+
+def state(n: int, size: int = 100) -> dict[str, Any]:
+    return {"n": n, "weights": torch.full((size,), n, dtype=torch.float32)}
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+def truncate(path: Path, share: float = 0.5) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+
+
+def test_what_was_saved_is_loaded(path):
+    weights = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    saved = {"weights": weights, "records": [{"epoch": 1, "loss": 0.1}], "name": None, "on": True}
+    save(path, saved)
+    loaded = load(path)
+    assert loaded is not None
+    assert torch.equal(loaded.pop("weights"), weights)
+    del saved["weights"]
+    assert {key: loaded[key] for key in saved} == saved
+
+
+def test_the_memory_format_of_a_tensor_is_kept(path):
+    save(path, {"weights": torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)})
+    assert load(path)["weights"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_number_comes_back_to_the_last_bit(path):
+    save(path, {"loss": 0.1 + 0.2})
+    assert load(path)["loss"] == 0.1 + 0.2
+
+
+def test_nothing_there_loads_as_none(path):
+    assert load(path) is None
+
+
+def test_a_save_leaves_the_file_and_the_one_before_it(path):
+    for n in range(3):
+        save(path, state(n))
+    assert files(path).keys() == {path.name, previous(path).name}
+    assert load(path)["n"] == 2
+    assert load(previous(path))["n"] == 1
+
+
+def test_without_the_newest_the_one_before_it_is_loaded(path):
+    # As a writer leaves it that is killed between its two renames.
+    save(path, state(0))
+    path.rename(previous(path))
+    assert load(path)["n"] == 0
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_a_truncated_file_is_passed_over_for_the_one_before_it(path, share, caplog):
+    save(path, state(0))
+    save(path, state(1))
+    truncate(path, share)
+    with caplog.at_level(logging.WARNING, logger="resnet_core.checkpoint"):
+        assert load(path)["n"] == 0
+    assert str(path) in caplog.text
+
+
+def test_damage_inside_a_tensor_is_noticed(path):
+    save(path, state(0, size=5000))
+    save(path, state(1, size=5000))
+    damaged = bytearray(path.read_bytes())
+    damaged[10_000:10_512] = bytes(512)  # a sector that never reached the disk
+    path.write_bytes(damaged)
+    assert load(path)["n"] == 0
+
+
+def test_damaged_files_alone_are_an_error_that_names_them_both(path):
+    save(path, state(0))
+    save(path, state(1))
+    truncate(path)
+    truncate(previous(path))
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert f"{path}: " in str(caught.value)
+    assert f"{previous(path)}: " in str(caught.value)
+    assert "Delete the files" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a text\n", b".", b"G1234", b"\x80\x02u", b"\0" * 500, pickle.dumps({"n": 1}, 2), b"PK\x03\x04"],
+    ids=str,
+)
+def test_a_file_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=path.name):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"n": 1}, {"n": 1, "format": 999}], ids=str)
+def test_a_file_of_torch_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
+    path.parent.mkdir()
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"{path.name}: not a checkpoint"):
+        load(path)
+
+
+class Code:
+    """What a pickle can do to whoever reads it."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("write", [lambda code, path: path.write_bytes(pickle.dumps(code, 2)), torch.save])
+def test_code_in_a_file_is_refused_and_does_not_run(path, write):
+    path.parent.mkdir()
+    proof = path.with_name("it-ran")
+    write({"format": 1, "n": Code(proof)}, path)
+    with pytest.raises(CheckpointError, match=path.name):
+        load(path)
+    assert not proof.exists()
+
+
+def disk_full(*_args: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_files_as_they_were(path, monkeypatch):
+    save(path, state(0))
+    save(path, state(1))
+    before = files(path)
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, state(2))
+    assert files(path) == before
+
+
+def test_a_disk_that_fills_amid_the_writing_leaves_the_files_as_they_were(path):
+    save(path, state(0))
+    before = files(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"could not be written|too large"):
+            save(path, state(1, size=100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(path) == before
+
+
+def test_a_rename_that_fails_leaves_the_newest_to_be_loaded(path, monkeypatch):
+    save(path, state(0))
+    save(path, state(1))
+    rename = Path.replace
+
+    def fail_at_the_last(self: Path, target: Path) -> Path:
+        return disk_full() if target == path else rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_last)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, state(2))
+    assert load(path)["n"] == 1
+    assert not list(path.parent.glob("*.partial"))
+
+
+def test_what_is_on_the_disk_is_synced_before_it_is_renamed(path, monkeypatch):
+    save(path, state(0))
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, load(path)["n"]))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(path, state(1))
+    assert (path.stat().st_size, 0) in synced
+
+
+def test_remove_deletes_everything_of_this_checkpoint_and_nothing_else(path):
+    for n in range(2):
+        save(path, state(n))
+    path.with_name(f"{path.name}.4711.partial").write_bytes(b"of a killed writer")
+    save(path.with_name("8.ckpt"), state(0))
+    remove(path)
+    assert files(path).keys() == {"8.ckpt"}
+
+
+def test_remove_of_nothing_is_nothing(path):
+    remove(path)
+
+
+def _save_for_ever(path: Path, start: int) -> NoReturn:
+    n = start
+    while True:
+        save(path, state(n, size=20_000))
+        n += 1
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(path):
+    save(path, state(0, size=20_000))
+    moments, newest = random.Random(0), 0
+    for _ in range(12):
+        writer = multiprocessing.get_context("fork").Process(target=_save_for_ever, args=(path, newest + 1))
+        writer.start()
+        time.sleep(moments.uniform(0.005, 0.06))
+        writer.kill()
+        writer.join()
+        loaded = load(path)
+        assert (loaded["weights"] == loaded["n"]).all()
+        assert loaded["n"] >= newest
+        newest = loaded["n"]
+    assert newest > 0  # the writers came to write
+    remove(path)
+    assert files(path) == {}

@@ -1,0 +1,113 @@
+import doctest
+import subprocess
+import sys
+
+import pytest
+
+from analysis import epochs_to_target as ett
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "expected"),
+    [
+        pytest.param([0.5, 0.93, 0.91, 0.94], 2, id="the first of several"),
+        pytest.param([0.92], 1, id="exactly at the target"),
+        pytest.param([0.95, 0.5], 1, id="in the first epoch"),
+        pytest.param([0.5, 0.9199], None, id="just below"),
+        pytest.param([], None, id="no epochs"),
+        pytest.param([NAN, 0.93], 2, id="after NaN"),
+        pytest.param([NAN, NAN], None, id="only NaN"),
+    ],
+)
+def test_first_crossing(val_accs, expected):
+    assert ett.first_crossing(val_accs, 0.92) == expected
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "sustained", "expected"),
+    [
+        pytest.param([0.5, 0.93, 0.91, 0.94, 0.92], 2, 4, id="a lone crossing does not count"),
+        pytest.param([0.93, 0.93, 0.5], 2, 1, id="at the start"),
+        pytest.param([0.5, 0.93], 2, None, id="ends before it is held"),
+        pytest.param([0.93, NAN, 0.93, 0.93], 2, 3, id="NaN breaks the row"),
+        pytest.param([0.93, 0.93, 0.5, 0.93, 0.93, 0.93], 3, 4, id="three in a row"),
+    ],
+)
+def test_sustained_crossing(val_accs, sustained, expected):
+    assert ett.sustained_crossing(val_accs, 0.92, sustained) == expected
+
+
+def test_sustained_means_two_in_a_row_unless_set():
+    assert ett.sustained_crossing([0.93, 0.5, 0.93, 0.93], 0.92) == 3
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "expected"),
+    [
+        pytest.param([0.5, 0.75, 1.0], 2.5, id="between two epochs"),
+        pytest.param([0.5, 0.875], 2.0, id="exactly at the target"),
+        pytest.param([1.0], 0.875, id="epoch 1 starts at 0"),
+        pytest.param([0.5, NAN, 1.0], 2.875, id="NaN before counts as 0"),
+        pytest.param([0.5, 0.6], None, id="not reached"),
+    ],
+)
+def test_interpolated_crossing(val_accs, expected):
+    assert ett.interpolated_crossing(val_accs, 0.875) == expected
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "expected"),
+    [
+        pytest.param([0.25, 0.75], 1.5, id="reached: the interpolated crossing"),
+        pytest.param([0.125, 0.25, 0.125], 45.0, id="missed by half of the target"),
+        pytest.param([], 60.0, id="no epochs"),
+        pytest.param([NAN], 60.0, id="only NaN"),
+    ],
+)
+def test_objective(val_accs, expected):
+    assert ett.objective(val_accs, 0.5, longest_horizon=30) == expected
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "expected"),
+    [
+        pytest.param([0.5, 0.75, 0.75], (2, 0.75), id="the first on ties"),
+        pytest.param([NAN, 0.5, float("inf")], (2, 0.5), id="only finite values"),
+        pytest.param([NAN], None, id="none finite"),
+        pytest.param([], None, id="no epochs"),
+    ],
+)
+def test_best(val_accs, expected):
+    assert ett.best(val_accs) == expected
+
+
+@pytest.mark.parametrize("target", [0.0, -0.5, 92.0, NAN])
+@pytest.mark.parametrize("function", [ett.first_crossing, ett.sustained_crossing, ett.interpolated_crossing])
+def test_a_target_that_is_no_accuracy_is_refused(function, target):
+    with pytest.raises(ValueError, match="target"):
+        function([0.5], target)
+
+
+def test_sustained_below_one_is_refused():
+    with pytest.raises(ValueError, match="sustained"):
+        ett.sustained_crossing([0.5], 0.92, sustained=0)
+
+
+@pytest.mark.parametrize("horizon", [0, -1, NAN])
+def test_a_horizon_that_is_not_above_zero_is_refused(horizon):
+    with pytest.raises(ValueError, match="longest_horizon"):
+        ett.objective([0.95], 0.92, horizon)
+
+
+def test_the_examples_in_the_docstrings_hold():
+    results = doctest.testmod(ett)
+    assert (results.failed, results.attempted > 0) == (0, True)
+
+
+def test_importing_it_loads_no_pandas():
+    code = (
+        "import sys, analysis.epochs_to_target; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,200 @@
+"""ResNet56v2 against the published network: its parts, its sizes, its first weights."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnet_core.models import build, trainable_parameters
+from resnet_core.models.resnet_v2 import he_normal_
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def resnet56() -> nn.Module:
+    """As it is before training. Not to be changed."""
+    return build("resnet56v2", 10, seed=0).eval()
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
+    return {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+def batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    return {name: m for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
+
+
+def test_resnet56v2_has_1663338_trainable_parameters(resnet56):
+    assert trainable_parameters(resnet56) == 1_663_338
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "count"),
+    [
+        (nn.Conv2d, "weight", 1_644_720),
+        (nn.Conv2d, "bias", 5_648),
+        (nn.BatchNorm2d, "weight", 5_200),
+        (nn.BatchNorm2d, "bias", 5_200),
+        (nn.Linear, "weight", 2_560),
+        (nn.Linear, "bias", 10),
+    ],
+)
+def test_resnet56v2_splits_its_parameters_as_published(resnet56, kind, parameter, count):
+    found = [getattr(m, parameter).numel() for m in resnet56.modules() if isinstance(m, kind)]
+    assert sum(found) == count
+
+
+@pytest.mark.parametrize(("depth", "count"), [(11, 3 * 3 + 3 + 1), (20, 6 * 3 + 3 + 1), (56, 58)])
+def test_the_convolutions_are_three_a_unit_three_projections_and_the_first(depth, count):
+    assert len(convolutions(build(f"resnet{depth}v2", 10, seed=0))) == count
+
+
+def test_a_32x32_image_costs_193_million_multiply_adds(resnet56):
+    macs = 0
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * module.weight[0].numel()
+
+    layers = [m for m in resnet56.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.inference_mode():
+        resnet56(torch.zeros(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    assert macs / 1e6 == pytest.approx(193.1, abs=0.05)
+
+
+def test_only_the_very_first_unit_has_no_batch_norm_ahead_of_its_first_1x1(resnet56):
+    units = len(resnet56.blocks)
+    without = [i for i in range(units) if not isinstance(resnet56.blocks[i].bn1, nn.BatchNorm2d)]
+    assert (units, without) == (18, [0])
+
+
+def test_strides_are_on_the_first_1x1_of_stacks_2_and_3_and_on_their_projections(resnet56):
+    strided = {name for name, conv in convolutions(resnet56).items() if conv.stride != (1, 1)}
+    assert strided == {f"blocks.{unit}.{conv}" for unit in (6, 12) for conv in ("conv1", "shortcut")}
+    assert {convolutions(resnet56)[name].stride for name in strided} == {(2, 2)}
+
+
+def test_projections_are_1x1_and_in_the_first_unit_of_each_stack(resnet56):
+    shortcuts = {n: c for n, c in convolutions(resnet56).items() if n.endswith("shortcut")}
+    assert shortcuts.keys() == {f"blocks.{unit}.shortcut" for unit in (0, 6, 12)}
+    assert {conv.kernel_size for conv in shortcuts.values()} == {(1, 1)}
+
+
+def test_the_stacks_are_as_wide_as_published(resnet56):
+    widths = [(b.conv1.in_channels, b.conv2.in_channels, b.conv3.out_channels) for b in resnet56.blocks]
+    expected = [(16, 16, 64), *[(64, 16, 64)] * 5]
+    expected += [(64, 64, 128), *[(128, 64, 128)] * 5]
+    expected += [(128, 128, 256), *[(256, 128, 256)] * 5]
+    assert widths == expected
+
+
+def test_batch_norm_has_the_settings_of_keras(resnet56):
+    norms = batch_norms(resnet56).values()
+    assert {(norm.eps, norm.momentum, norm.affine) for norm in norms} == {(1e-3, 0.01, True)}
+
+
+def published_forward(p: dict[str, Tensor], units: int, x: Tensor) -> Tensor:
+    """The network of Atienza's book, chapter 2, written out with functions, BN on the batch's statistics."""
+
+    def conv(x: Tensor, name: str, stride: int = 1) -> Tensor:
+        w = p[f"{name}.weight"]
+        return F.conv2d(x, w, p[f"{name}.bias"], stride, padding=w.shape[2] // 2)
+
+    def bn_relu(x: Tensor, name: str) -> Tensor:
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, correction=0)
+        gamma, beta = p[f"{name}.weight"][:, None, None], p[f"{name}.bias"][:, None, None]
+        return torch.relu((x - mean) / torch.sqrt(var + 1e-3) * gamma + beta)
+
+    x = bn_relu(conv(x, "stem"), "stem_bn")
+    for stack in range(3):
+        for unit in range(units):
+            name = f"blocks.{stack * units + unit}"
+            stride = 2 if stack > 0 and unit == 0 else 1
+            y = x if stack == unit == 0 else bn_relu(x, f"{name}.bn1")
+            y = conv(y, f"{name}.conv1", stride)
+            y = conv(bn_relu(y, f"{name}.bn2"), f"{name}.conv2")
+            y = conv(bn_relu(y, f"{name}.bn3"), f"{name}.conv3")
+            x = y + (conv(x, f"{name}.shortcut", stride) if unit == 0 else x)
+    x = F.avg_pool2d(bn_relu(x, "head_bn"), 8).flatten(1)
+    return x @ p["dense.weight"].T + p["dense.bias"]
+
+
+def test_the_forward_pass_is_the_published_one():
+    network = build("resnet20v2", 10, seed=0).double().train()
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for norm in batch_norms(network).values():
+            norm.weight.uniform_(0.5, 1.5, generator=random)
+            norm.bias.uniform_(-0.5, 0.5, generator=random)
+        x = torch.rand(4, 3, 32, 32, generator=random, dtype=torch.float64) - 0.5
+        torch.testing.assert_close(network(x), published_forward(dict(network.named_parameters()), 2, x))
+
+
+def test_the_bias_of_every_convolution_is_absorbed_by_a_batch_norm():
+    network = build("resnet56v2", 10, seed=0).double().train()
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+    F.cross_entropy(network(x), torch.arange(4)).backward()
+    largest = max(conv.weight.grad.abs().max().item() for conv in convolutions(network).values())
+    assert largest > 1e-3
+    biases = {name: conv.bias.grad.abs().max().item() for name, conv in convolutions(network).items()}
+    assert {name: grad for name, grad in biases.items() if grad > 1e-10 * largest} == {}
+
+
+def fan_in_and_weights(network: nn.Module) -> list[tuple[int, Tensor]]:
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [(layer.weight[0].numel(), layer.weight.detach()) for layer in layers]
+
+
+def test_no_first_weight_is_beyond_two_sigma(resnet56):
+    reach = [
+        (weights.abs().max() / (math.sqrt(2 / fan_in) / 0.87962566)).item()
+        for fan_in, weights in fan_in_and_weights(resnet56)
+    ]
+    assert max(reach) <= 2 + 1e-5
+    assert min(reach) > 1.9  # and the truncation is where it should be, for every layer
+
+
+def test_first_weights_have_the_standard_deviation_of_he(resnet56):
+    scaled = torch.cat([(w * math.sqrt(n / 2)).flatten() for n, w in fan_in_and_weights(resnet56)])
+    assert scaled.std().item() == pytest.approx(1, abs=0.005)
+    assert scaled.mean().item() == pytest.approx(0, abs=0.005)
+
+
+def test_the_standard_deviation_is_right_for_a_single_layer():
+    weights = torch.empty(400, 25, 3, 3)
+    he_normal_(weights, torch.Generator().manual_seed(0))
+    assert weights.std().item() == pytest.approx(math.sqrt(2 / 225), rel=0.01)
+
+
+def test_first_biases_are_zero_and_batch_norms_the_identity(resnet56):
+    for module in resnet56.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            assert not module.bias.any()
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all()
+
+
+def test_weights_come_from_the_seed_alone():
+    torch.manual_seed(1)
+    one = build("resnet11v2", 10, seed=5).state_dict()
+    torch.manual_seed(2)
+    other = build("resnet11v2", 10, seed=5).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_seed_gives_other_weights():
+    one, other = (convolutions(build("resnet11v2", 10, seed)) for seed in (0, 1))
+    assert not any(torch.equal(one[name].weight, other[name].weight) for name in one)

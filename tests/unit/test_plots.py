@@ -1,0 +1,202 @@
+import math
+import subprocess
+import sys
+
+import pytest
+
+from analysis.plots import plot_curves
+
+NAN = float("nan")
+FAST = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached"}
+SLOW = {"val_accs": [0.5, 0.6, 0.95], "outcome": "reached"}
+MISS = {"val_accs": [0.5, 0.6, 0.7], "outcome": "exhausted"}
+NEAR_MISS = {"val_accs": [0.5, 0.6, 0.91], "outcome": "exhausted"}
+DIVERGED = {"val_accs": [0.99, NAN], "losses": [2.0, NAN], "outcome": "diverged"}
+CRASHED = {"val_accs": [0.5], "outcome": "crashed"}
+
+
+def lines(axes, label):
+    return [line for line in axes.lines if line.get_label() == label]
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_there_are_three_panels_with_labels(make_study):
+    axes = plot_curves(make_study(FAST)).axes
+    assert [a.get_ylabel() for a in axes] == ["accuracy", "cross-entropy [nats]", "learning rate"]
+
+
+def test_the_epochs_are_labelled(make_study):
+    assert plot_curves(make_study(FAST)).axes[2].get_xlabel() == "epoch"
+
+
+@pytest.mark.parametrize(
+    ("panel", "label", "values"),
+    [
+        (0, "training", [0.1, 0.2, 0.3]),
+        (0, "validation", [0.5, 0.93, 0.94]),
+        (1, "training", [2.0, 1.0, 2 / 3]),
+        (1, "validation", [4.0, 2.0, 4 / 3]),
+    ],
+)
+def test_curves_have_the_epochs_values(make_study, panel, label, values):
+    (line,) = lines(plot_curves(make_study(FAST)).axes[panel], label)
+    assert line.get_ydata() == pytest.approx(values)
+
+
+def test_a_curve_starts_at_epoch_one(make_study):
+    (line,) = lines(plot_curves(make_study(FAST)).axes[0], "validation")
+    assert list(line.get_xdata()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("label", "looks"), [("training", ("tab:red", "--")), ("validation", ("tab:blue", "-"))]
+)
+def test_training_and_validation_differ_in_colour_and_dashes(make_study, label, looks):
+    (line,) = lines(plot_curves(make_study(FAST)).axes[0], label)
+    assert (line.get_color(), line.get_linestyle()) == looks
+
+
+def test_the_target_is_a_solid_green_line(make_study):
+    (line,) = lines(plot_curves(make_study(FAST)).axes[0], "target 0.92")
+    assert (line.get_color(), line.get_linestyle(), line.get_ydata()[0]) == ("green", "-", 0.92)
+
+
+def test_the_first_crossing_is_marked(make_study):
+    (line,) = lines(plot_curves(make_study(FAST)).axes[0], "target reached: epoch 2")
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([2], [0.93])
+
+
+@pytest.mark.parametrize("trial", [MISS, DIVERGED])
+def test_without_a_crossing_nothing_is_marked(make_study, trial):
+    assert legend(plot_curves(make_study(trial)).axes[0]) == ["training", "validation", "target 0.92"]
+
+
+def test_the_schedule_is_drawn_to_the_horizon(make_study):
+    (line,) = plot_curves(make_study(FAST | {"horizon": 8})).axes[2].lines
+    assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (8, 1e-5)
+
+
+def test_the_schedule_is_drawn_without_a_horizon(make_study):
+    (line,) = plot_curves(make_study(FAST | {"horizon": None})).axes[2].lines
+    assert line.get_xdata()[-1] == 6
+
+
+def test_the_schedule_is_drawn_finely(make_study):
+    (line,) = plot_curves(make_study(FAST)).axes[2].lines
+    assert max(line.get_ydata()) == pytest.approx(1.2e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "scale"),
+    [
+        ("[1e-3, 0] lin[1e-6, 6]", "log"),
+        ("[1e-3, 0] lin[1e-4, 6]", "linear"),
+        ("[1e-3, 0] lin[0, 6]", "linear"),
+        ("[0, 0] lin[0, 6]", "linear"),
+    ],
+)
+def test_the_learning_rate_is_logarithmic_where_it_spans_decades(make_study, schedule, scale):
+    assert plot_curves(make_study(FAST | {"schedule": schedule})).axes[2].get_yscale() == scale
+
+
+def test_the_title_names_study_and_trial(make_study):
+    assert plot_curves(make_study(FAST)).get_suptitle() == "made: trial-0"
+
+
+def test_of_several_the_title_names_the_best(make_study):
+    assert plot_curves(make_study(SLOW, FAST)).get_suptitle() == "made: 2 trials, best: trial-1"
+
+
+def test_the_best_is_named_in_the_legend(make_study):
+    axes = plot_curves(make_study(SLOW, FAST)).axes
+    assert [a.get_legend().get_title().get_text() for a in axes[:2]] == ["trial-1", "trial-1"]
+
+
+@pytest.mark.parametrize(
+    ("trials", "best"),
+    [
+        pytest.param((SLOW, FAST, NEAR_MISS), 1, id="fewest epochs to target"),
+        pytest.param((MISS, NEAR_MISS), 1, id="else the highest accuracy"),
+        pytest.param((DIVERGED, SLOW), 1, id="never a diverged one ahead"),
+    ],
+)
+def test_the_best_is_drawn_strong(make_study, trials, best):
+    (line,) = lines(plot_curves(make_study(*trials)).axes[0], "validation")
+    assert list(line.get_ydata()) == trials[best]["val_accs"]
+
+
+def test_the_others_are_thin_and_see_through(make_study):
+    top = plot_curves(make_study(FAST, SLOW, MISS)).axes[0]
+    assert sum(line.get_alpha() == 0.35 and line.get_linewidth() < 1 for line in top.lines) == 4
+
+
+def test_crashed_trials_are_left_out(make_study):
+    assert len(plot_curves(make_study(FAST, CRASHED)).axes[2].lines) == 1
+
+
+def test_a_crashed_trial_can_be_asked_for(make_study):
+    assert plot_curves(make_study(FAST, CRASHED), [1]).get_suptitle() == "made: trial-1"
+
+
+def test_only_the_numbers_asked_for_are_drawn(make_study):
+    assert plot_curves(make_study(FAST, SLOW, MISS), [2, 1]).get_suptitle() == "made: 2 trials, best: trial-1"
+
+
+def test_an_unknown_number_is_refused(make_study):
+    with pytest.raises(ValueError, match="no trial 7; its trials: 0, 1"):
+        plot_curves(make_study(FAST, SLOW), [0, 7])
+
+
+@pytest.mark.parametrize("trials", [(), (CRASHED,)])
+def test_nothing_to_draw_is_refused(make_study, trials):
+    with pytest.raises(ValueError, match="no trial to draw"):
+        plot_curves(make_study(*trials))
+
+
+def test_a_trial_without_an_epoch_is_drawn(make_study, tmp_path):
+    plot_curves(make_study({"val_accs": []}), path=tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
+
+
+def test_a_single_epoch_is_a_point(make_study):
+    (line,) = lines(plot_curves(make_study({"val_accs": [0.5]})).axes[0], "validation")
+    assert line.get_marker() == "o"
+
+
+def test_losses_that_are_not_finite_are_gaps(make_study):
+    trial = {"val_accs": [0.5, 0.1, 0.1], "losses": [2.0, math.inf, NAN], "outcome": "diverged"}
+    (line,) = lines(plot_curves(make_study(trial)).axes[1], "training")
+    assert [math.isnan(y) for y in line.get_ydata()] == [False, True, True]
+
+
+def test_a_loss_out_of_bounds_does_not_flatten_the_others(make_study):
+    trial = {"val_accs": [0.5, 0.1], "losses": [2.0, 1e9], "outcome": "diverged"}
+    assert plot_curves(make_study(trial)).axes[1].get_ylim() == (0, 3)
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.PDF", b"%PDF"), ("a.svg", b"<?xml")])
+def test_the_suffix_decides_the_format(make_study, tmp_path, name, start):
+    plot_curves(make_study(FAST), path=tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("name", ["a.jpeg", "a"])
+def test_an_unknown_suffix_is_refused(make_study, tmp_path, name):
+    with pytest.raises(ValueError, match=r"expected one of \.png, \.pdf, \.svg"):
+        plot_curves(make_study(FAST), path=tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_the_same_study_makes_the_same_file(make_study, tmp_path, suffix):
+    files = [tmp_path / f"{name}.{suffix}" for name in "ab"]
+    for file in files:
+        plot_curves(make_study(FAST, SLOW), path=file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_pyplot_is_not_loaded():
+    code = "import sys, analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,300 @@
+import math
+import sqlite3
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.store import StoreError, load, studies
+
+
+@pytest.fixture(scope="module")
+def small(store):
+    """A study of a trial of each kind, and the run of each."""
+    launch = store.launch("small", description="A small question")
+    runs = {
+        0: store.trial(launch, 0, [0.5, 0.93, 0.91], "reached", weight_decay=0.18),
+        1: store.trial(launch, 1, [0.5, 0.6], "pruned", "cap: slower than 1.2 x the 5th best"),
+        2: store.trial(launch, 2, [], "crashed"),
+        3: store.trial(launch, 3, [0.4], train_limit=500),
+    }
+    deleted = store.trial(launch, 4, [0.99], "reached")
+    store.client.delete_run(deleted)
+    return runs
+
+
+def test_a_trial_is_a_row_in_order_of_number(store, small):
+    trials = load(store.path, "small").trials
+    assert trials["number"].tolist() == [0, 1, 2, 3]
+
+
+def test_trials_have_names_and_runs(store, small):
+    trials = load(store.path, "small").trials
+    assert trials.loc[0, ["trial", "run_id"]].tolist() == ["trial-0", small[0]]
+
+
+def test_outcomes_are_text_and_none_while_running(store, small):
+    trials = load(store.path, "small").trials
+    assert trials["outcome"].tolist() == ["reached", "pruned", "crashed", None]
+
+
+def test_the_stop_reason_is_read(store, small):
+    trials = load(store.path, "small").trials
+    assert trials["stop_reason"].tolist() == [None, "cap: slower than 1.2 x the 5th best", None, None]
+
+
+def test_mlflows_status_is_read(store, small):
+    trials = load(store.path, "small").trials
+    assert trials["status"].tolist() == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
+
+
+def test_times_are_utc_and_missing_while_running(store, small):
+    trials = load(store.path, "small").trials
+    assert trials.loc[0, "end_time"] == pd.Timestamp(2_100, unit="ms", tz="UTC")
+    assert pd.isna(trials.loc[3, "end_time"])
+
+
+def test_parameters_that_are_numbers_are_numbers(store, small):
+    first = load(store.path, "small").trials.loc[0]
+    assert (first["weight_decay"], first["lr_alpha"], first["batch_size"]) == (0.18, 0.0012, 64)
+
+
+def test_parameters_that_are_text_stay_text(store, small):
+    first = load(store.path, "small").trials.loc[0]
+    assert first["schedule"] == "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
+
+
+def test_true_false_and_none_are_what_they_were(store, small):
+    trials = load(store.path, "small").trials
+    assert trials.loc[0, "flip"].item() is True
+    assert trials["train_limit"].isna().tolist() == [True, True, True, False]
+
+
+def test_sampled_parameters_keep_their_prefix(store, small):
+    assert load(store.path, "small").trials.loc[0, "space.lr"] == 0.0012
+
+
+def test_an_epoch_is_a_row_in_order(store, small):
+    epochs = load(store.path, "small").epochs
+    keys = list(zip(epochs["number"], epochs["epoch"], strict=True))
+    assert keys == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (3, 1)]
+
+
+def test_an_epoch_has_the_record_that_was_logged(store, small):
+    second = load(store.path, "small").epochs.loc[1]
+    assert second.to_dict() == {
+        **{"number": 0, "epoch": 2, "loss": 1.0, "acc": 0.2, "val_loss": 1.25, "val_acc": 0.93},
+        **{"lr": 1e-3, "wd_lr": 1e-4, "seconds": 1.5, "images_per_second": 40_000.0},
+    }
+
+
+def test_the_launch_tells_target_and_description(store, small):
+    study = load(store.path, "small")
+    assert (study.target, study.sustained, study.description) == (0.92, 2, "A small question")
+
+
+def test_the_split_is_the_trials(store, small):
+    assert load(store.path, "small").split == "official"
+
+
+def test_splits_that_differ_are_all_named(store):
+    launch = store.launch("splits")
+    store.trial(launch, 0, split="official")
+    store.trial(launch, 1, split="held-out")
+    assert load(store.path, "splits").split == "held-out, official"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_come_back(store, value):
+    launch = store.launch(f"value {value}")
+    run = store.trial(launch, 0, [0.1])
+    store.metric(run, "val_loss", value, 1, 10_000)
+    read = load(store.path, f"value {value}").epochs.loc[0, "val_loss"]
+    assert repr(float(read)) == repr(value)
+
+
+def test_of_two_values_for_an_epoch_the_later_counts(store):
+    run = store.trial(store.launch("twice"), 0, [0.1], start=2_000)
+    store.metric(run, "val_acc", 0.3, 1, 9_000)
+    store.metric(run, "val_acc", 0.2, 1, 8_000)
+    assert load(store.path, "twice").epochs["val_acc"].tolist() == [0.3]
+
+
+def test_of_two_runs_of_a_trial_the_later_counts(store):
+    launch = store.launch("again")
+    later = store.trial(launch, 0, [0.2], start=6_000)
+    store.trial(launch, 0, [0.1, 0.1], start=5_000)
+    study = load(store.path, "again")
+    assert (study.trials["run_id"].tolist(), study.epochs["val_acc"].tolist()) == ([later], [0.2])
+
+
+def test_a_second_launch_sets_the_target_and_adds_its_trials(store):
+    store.trial(store.launch("relaunched", start=1_000, target="0.9"), 0)
+    store.trial(store.launch("relaunched", start=5_000, target="0.91"), 1)
+    study = load(store.path, "relaunched")
+    assert (study.target, study.trials["number"].tolist()) == (0.91, [0, 1])
+
+
+def test_runs_of_another_kind_are_left_out(store):
+    launch = store.launch("kinds")
+    run = store.trial(launch, 0)
+    store.client.set_tag(run, "sweeps.kind", "confirmation")
+    assert load(store.path, "kinds").trials.empty
+
+
+def test_a_study_without_trials_has_empty_frames(store):
+    store.launch("without trials")
+    study = load(store.path, "without trials")
+    assert (len(study.trials), len(study.epochs), study.split) == (0, 0, None)
+
+
+def test_a_trial_without_a_number_is_an_error(store, tmp_path):
+    launch = store.launch("unnumbered")
+    run = store.trial(launch, "x")
+    try:
+        with pytest.raises(StoreError, match=r"sweeps\.trial = 'x'"):
+            load(store.path, "unnumbered")
+    finally:
+        store.client.delete_run(run)  # the other tests share this store
+
+
+def test_a_launch_without_a_target_is_an_error(store):
+    launch = store.launch("targetless")
+    store.client.delete_tag(launch, "target")
+    with pytest.raises(StoreError, match="target"):
+        load(store.path, "targetless")
+
+
+def test_studies_counts_trials_by_outcome(store, small):
+    row = studies(store.path).set_index("name").loc["small"]
+    columns = ["trials", "reached", "exhausted", "pruned", "diverged", "crashed", "running"]
+    assert row[columns].tolist() == [4, 1, 0, 1, 0, 1, 1]
+
+
+def test_studies_tells_description_and_status(store, small):
+    row = studies(store.path).set_index("name").loc["small"]
+    assert (row["description"], row["status"]) == ("A small question", "RUNNING")
+
+
+def test_studies_come_newest_first(store):
+    store.launch("old", start=10)
+    store.launch("new", start=10**12)
+    names = studies(store.path)["name"].tolist()
+    assert names.index("new") < names.index("old")
+
+
+def test_studies_leaves_out_deleted_launches(store):
+    store.client.delete_run(store.launch("deleted launch"))
+    assert "deleted launch" not in studies(store.path)["name"].tolist()
+
+
+def test_studies_leaves_out_experiments_that_are_none(store):
+    store.client.create_experiment("somebody else's")
+    assert "somebody else's" not in studies(store.path)["name"].tolist()
+
+
+def test_studies_of_an_empty_store_is_empty(tmp_path):
+    empty_store(tmp_path / "mlflow.db")
+    assert studies(tmp_path / "mlflow.db").empty
+
+
+def test_an_unknown_study_is_named_with_the_known_ones(tmp_path, store, small):
+    with pytest.raises(StoreError, match=r"no study 'smal'; its studies: .*\bsmall\b"):
+        load(store.path, "smal")
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(StoreError, match=r"absent\.db: no such file"):
+        load(tmp_path / "absent.db", "small")
+
+
+def test_reading_makes_no_file(tmp_path):
+    with pytest.raises(StoreError):
+        studies(tmp_path / "absent.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read", [studies, lambda db: load(db, "small")])
+def test_a_file_that_is_no_database_is_refused(tmp_path, read):
+    (tmp_path / "notes.db").write_text("not a database " * 100)
+    with pytest.raises(StoreError, match="not an MLflow database"):
+        read(tmp_path / "notes.db")
+
+
+def test_a_database_of_another_kind_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "optuna.db") as connection:
+        connection.execute("CREATE TABLE trials (number INTEGER)")
+    with pytest.raises(StoreError, match="lacks the tables experiments"):
+        studies(tmp_path / "optuna.db")
+
+
+@pytest.mark.parametrize("name", ["a b", "what?mode=rwc", "50%25", "c#1", "ü"])
+def test_odd_paths_are_read(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    empty_store(folder / "mlflow.db")
+    assert studies(folder / "mlflow.db").empty
+
+
+def test_reads_while_a_writer_has_a_transaction_open(tmp_path):
+    db = tmp_path / "mlflow.db"
+    empty_store(db)
+    writer = sqlite3.connect(db)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("INSERT INTO experiments VALUES (1, 'x', 'active')")
+    assert studies(db).empty
+    writer.close()
+
+
+def test_a_store_that_stays_locked_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.store._BUSY_SECONDS", 0.01)
+    db = tmp_path / "mlflow.db"
+    empty_store(db)
+    writer = sqlite3.connect(db)
+    writer.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="busy"):
+        studies(db)
+    writer.close()
+
+
+def test_reads_what_was_there_after_a_writer_was_killed(tmp_path):
+    db = tmp_path / "mlflow.db"
+    empty_store(db)
+    # A cache this small is written to the file ahead of the commit that never comes.
+    code = f"""
+import os, signal, sqlite3
+c = sqlite3.connect({str(db)!r})
+c.execute("PRAGMA cache_size = 2")
+c.execute("BEGIN IMMEDIATE")
+c.executemany("INSERT INTO experiments VALUES (?, 'x', 'active')", ((i,) for i in range(9999)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
+    assert studies(db).empty
+
+
+def test_the_package_offers_it():
+    assert analysis.load is load
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="lod"):
+        analysis.lod  # noqa: B018
+
+
+def empty_store(path):
+    """MLflow's tables as far as they are read, made in no time."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript("""
+            CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT);
+            CREATE TABLE runs (run_uuid TEXT, name TEXT, status TEXT, start_time INTEGER, end_time INTEGER,
+                               lifecycle_stage TEXT, experiment_id INTEGER);
+            CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);
+            CREATE TABLE params (key TEXT, value TEXT, run_uuid TEXT);
+            CREATE TABLE metrics (key TEXT, value REAL, timestamp INTEGER, run_uuid TEXT, step INTEGER,
+                                  is_nan INTEGER);
+        """)
+    connection.close()

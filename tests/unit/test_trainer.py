@@ -1,0 +1,454 @@
+"""Runs as a whole: their records, their randomness, and how they go on after an interruption."""
+
+import copy
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import islice, product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import resnet_core
+from resnet_core import checkpoint as checkpoints
+from resnet_core import trainer
+from resnet_core.checkpoint import CheckpointError
+from resnet_core.config import TrialConfig
+from resnet_core.data import load, normalise
+from resnet_core.models import build
+from resnet_core.optim import Optimizer
+from resnet_core.records import EpochRecord
+
+CPU = torch.device("cpu")
+NOWHERE = Path("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(**fields: object) -> TrialConfig:
+    """Two steps and a part of one an epoch, with everything on that draws at random."""
+    values = {
+        **{"schedule": "[0.01, 0] lin[0.002, 4]", "model": "resnet11v2", "data": "digits", "image_size": 16},
+        **{"train_limit": 70, "val_limit": 30, "batch_size": 32, "optimizer": "adam", "shift": 0.1},
+    }
+    return TrialConfig(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def run(config: TrialConfig, checkpoint: Path | None = None) -> list[EpochRecord]:
+    return list(trainer.train(config, data_dir=NOWHERE, checkpoint=checkpoint))
+
+
+def curve(records: list[EpochRecord]) -> list[EpochRecord]:
+    """The records without what the clock says."""
+    return [dataclasses.replace(r, seconds=0, images_per_second=0) for r in records]
+
+
+@lru_cache(maxsize=8)
+def uninterrupted(config: TrialConfig) -> list[EpochRecord]:
+    return curve(run(config))
+
+
+def interrupt(config: TrialConfig, checkpoint: Path, epochs: int) -> list[EpochRecord]:
+    """Train for so many epochs and stop."""
+    training = trainer.train(config, data_dir=NOWHERE, checkpoint=checkpoint)
+    records = list(islice(training, epochs))
+    training.close()
+    return records
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.ckpt"
+
+
+# The records
+
+
+@pytest.mark.parametrize(("fields", "horizon"), [({}, 4), ({"epochs": 2}, 2), ({"epochs": 5}, 5)], ids=str)
+def test_there_is_a_record_for_every_epoch_counted_from_one(fields, horizon):
+    records = run(small(train_limit=20, val_limit=10, **fields))
+    assert [record.epoch for record in records] == list(range(1, horizon + 1))
+
+
+def test_lr_and_wd_lr_are_those_of_the_last_step_of_the_epoch():
+    config = small(schedule="[0.01, 0] lin[0.004, 2]", weight_decay_schedule="[0.3, 0] lin[0, 2]")
+    records = run(config)
+    lrs = [config.lr_schedule.value(epoch + 2 / 3) for epoch in (0, 1)]
+    decays = [config.wd_schedule.value(epoch + 2 / 3) for epoch in (0, 1)]
+    assert [r.lr for r in records] == pytest.approx(lrs, rel=1e-12)
+    assert [r.wd_lr for r in records] == pytest.approx(
+        [lr * decay for lr, decay in zip(lrs, decays, strict=True)], rel=1e-12
+    )
+
+
+def test_the_clock_of_a_record_counts_training_images(monkeypatch):
+    ticks = iter([10.0, 12.0, 15.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    (record,) = run(small(epochs=1))
+    assert record.seconds == 5
+    assert record.images_per_second == 70 / 2
+
+
+def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_its_size():
+    # A learning rate of 0 keeps the network as it was built, so that its forward passes can be repeated.
+    config = small(schedule="[0, 0] lin[0, 1]", shift=0.0, flip=False)
+    (record,) = run(config)
+    data, network = load(config, NOWHERE), build(config.model, 10, config.seed).train()
+    losses, right = 0.0, 0
+    for chosen in trainer._draws(config, 1, 70, CPU).order.split(32):
+        labels = data.train_labels[chosen]
+        logits = network(normalise(data.train_images[chosen], data.mean)).detach()
+        losses += F.cross_entropy(logits, labels, reduction="sum").item()
+        right += (logits.argmax(1) == labels).sum().item()
+    assert record.loss == pytest.approx(losses / 70, rel=1e-4)
+    assert record.acc == right / 70
+
+
+def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
+    config = small(schedule="[0, 0] lin[0, 1]")
+    (record,) = run(config)
+    held = trainer._Run(config, load(config, NOWHERE), CPU)
+    held.train_epoch(1)
+    data, network = load(config, NOWHERE), held._network.eval()
+    with torch.no_grad():
+        logits = network(normalise(data.val_images, data.mean))
+    assert record.val_loss == pytest.approx(F.cross_entropy(logits, data.val_labels).item(), rel=1e-4)
+    assert record.val_acc == (logits.argmax(1) == data.val_labels).sum().item() / 30
+
+
+def test_a_network_learns_the_digits():
+    config = small(schedule="[0.01, 0] lin[1e-4, 2]", train_limit=None, batch_size=64, shift=0.0, flip=False)
+    assert run(config)[-1].acc > 0.8
+
+
+def test_a_run_that_blows_up_says_so_in_its_loss_and_goes_on():
+    records = run(small(schedule="[1e30, 0] lin[1e30, 2]", optimizer="sgd"))
+    assert len(records) == 2
+    assert not math.isfinite(records[-1].loss)
+
+
+# The steps
+
+
+def test_every_image_is_trained_on_and_the_last_batch_is_what_is_left(monkeypatch):
+    sizes, lrs, step = [], [], Optimizer.step
+
+    def augment(images: torch.Tensor, *_draws: object) -> torch.Tensor:
+        sizes.append(len(images))
+        return images
+
+    def record_step(self: Optimizer, lr: float, weight_decay: float) -> None:
+        lrs.append(lr)
+        step(self, lr, weight_decay)
+
+    monkeypatch.setattr(trainer, "shift_and_flip", augment)
+    monkeypatch.setattr(Optimizer, "step", record_step)
+    config = small(epochs=2)
+    run(config)
+    assert sizes == [32, 32, 6] * 2
+    assert lrs == [config.lr_schedule.value(epoch + i / 3) for epoch in (0, 1) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "moved", "mirrored"),
+    [({}, True, True), ({"shift": 0.0}, False, True), ({"flip": False}, True, False)],
+    ids=str,
+)
+def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, moved, mirrored):
+    given = []
+    monkeypatch.setattr(trainer, "shift_and_flip", lambda *args: given.append(args[1:]) or args[0])
+    config = small(epochs=1, **fields)
+    run(config)
+    draws = trainer._draws(config, 1, 70, CPU)
+    for row, turned_on, expected in ((0, moved, draws.offsets), (1, mirrored, draws.mirrored)):
+        seen = [args[row] for args in given]
+        if turned_on:
+            assert torch.equal(torch.cat(seen), expected)
+        else:
+            assert seen == [None, None, None]
+
+
+def make_run(config: TrialConfig) -> Any:
+    return trainer._Run(config, load(config, NOWHERE), CPU)
+
+
+def test_batch_norm_goes_on_learning_after_a_validation():
+    held = make_run(small())
+    held.epoch(1)
+    held.epoch(2)
+    counts = {m.num_batches_tracked.item() for m in held._network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert counts == {6}
+
+
+def test_validation_changes_nothing_in_the_network():
+    held = make_run(small())
+    held.train_epoch(1)
+    before = copy.deepcopy(held._network.state_dict())
+    held._validate()
+    assert all(torch.equal(value, before[name]) for name, value in held._network.state_dict().items())
+
+
+def test_validation_leaves_no_gradient():
+    held = make_run(small())
+    held._validate()
+    assert [p for p in held._network.parameters() if p.grad is not None] == []
+
+
+def test_validation_does_not_depend_on_its_batches(monkeypatch):
+    held = make_run(small())
+    held.train_epoch(1)
+    whole = held._validate()
+    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 7)
+    assert held._validate() == pytest.approx(whole, rel=1e-6)
+
+
+def test_bf16_trains_near_to_fp32():
+    (full,) = uninterrupted(small(epochs=1))
+    (half,) = run(small(epochs=1, precision="bf16"))
+    assert half.loss != full.loss  # it was in another precision
+    assert half.loss == pytest.approx(full.loss, rel=0.05)
+
+
+# Randomness
+
+
+@pytest.mark.parametrize("fields", [{}, {"split": "pooled"}, {"precision": "bf16"}], ids=str)
+def test_the_same_config_gives_the_same_curve_whatever_was_drawn_before(fields):
+    torch.manual_seed(1)
+    one = run(small(epochs=2, **fields))
+    torch.manual_seed(2)
+    assert curve(run(small(epochs=2, **fields))) == curve(one)
+
+
+def test_another_seed_gives_another_curve():
+    one, other = (uninterrupted(small(epochs=1, seed=seed)) for seed in (0, 1))
+    assert one[0].loss != other[0].loss
+
+
+def as_lists(draws: Any) -> list[Any]:
+    return [part if part is None else part.tolist() for part in dataclasses.astuple(draws)]
+
+
+def test_the_draws_of_an_epoch_do_not_depend_on_the_epochs_before_it():
+    config = small()
+    alone = as_lists(trainer._draws(config, 3, 70, CPU))
+    for epoch in (1, 2):
+        trainer._draws(config, epoch, 70, CPU)
+        torch.rand(5)
+    assert as_lists(trainer._draws(config, 3, 70, CPU)) == alone
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 2), (1, 1), (1, 0)])
+def test_the_draws_differ_between_epochs_and_seeds(seed, epoch):
+    one = as_lists(trainer._draws(small(seed=0), 1, 70, CPU))
+    other = as_lists(trainer._draws(small(seed=seed), epoch, 70, CPU))
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
+def test_each_epoch_takes_every_image_once():
+    assert sorted(trainer._draws(small(), 1, 70, CPU).order.tolist()) == list(range(70))
+
+
+def test_offsets_are_uniform_within_the_shift():
+    offsets = trainer._draws(small(shift=0.25), 1, 20_000, CPU).offsets
+    assert offsets.shape == (20_000, 2)
+    for axis in (0, 1):
+        quantiles = offsets[:, axis].quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
+        assert quantiles.tolist() == pytest.approx([-4, -2, 0, 2, 4], abs=0.1)
+    assert offsets.abs().max() <= 4
+    assert abs(torch.corrcoef(offsets.T)[0, 1]) < 0.03
+
+
+def test_half_of_the_images_are_mirrored():
+    assert trainer._draws(small(), 1, 20_000, CPU).mirrored.float().mean().item() == pytest.approx(
+        0.5, abs=0.02
+    )
+
+
+@pytest.mark.parametrize("fields", [{"flip": False}, {"shift": 0.0}], ids=str)
+def test_turning_one_augmentation_off_leaves_the_other_draws_as_they_were(fields):
+    draws = as_lists(trainer._draws(small(), 1, 70, CPU))
+    fewer = as_lists(trainer._draws(small(**fields), 1, 70, CPU))
+    assert fewer.count(None) == 1
+    assert [part for part in fewer if part is not None] == [
+        part for part, kept in zip(draws, fewer, strict=True) if kept is not None
+    ]
+
+
+# Interruption
+
+OPTIMIZERS = [
+    {"optimizer": "adam", "l2": 1e-4},
+    {"optimizer": "adamw", "weight_decay_schedule": "[0.3, 0] lin[0, 4]"},
+    {"optimizer": "sgd", "nesterov": True, "weight_decay": 0.01, "split": "pooled"},
+]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("fields", OPTIMIZERS, ids=lambda fields: fields["optimizer"])
+def test_a_continued_run_is_the_uninterrupted_one_to_the_last_bit(path, fields, epochs):
+    config = small(**fields)
+    interrupt(config, path, epochs)
+    assert curve(run(config, path)) == uninterrupted(config)
+
+
+def test_a_run_interrupted_after_every_epoch_is_the_uninterrupted_one(path):
+    config = small()
+    for epochs in (1, 2, 3):
+        interrupt(config, path, epochs)
+    assert curve(run(config, path)) == uninterrupted(config)
+
+
+CONTINUE = """
+import dataclasses, json, sys, torch
+from pathlib import Path
+from resnet_core.config import TrialConfig
+from resnet_core.trainer import train
+torch.set_num_threads(1)
+config = TrialConfig.from_dict(json.loads(sys.argv[1]))
+records = train(config, data_dir=Path("nowhere"), checkpoint=Path(sys.argv[2]))
+print(json.dumps([dataclasses.asdict(record) for record in records]))
+"""
+
+
+def test_a_run_continued_in_another_process_is_the_uninterrupted_one(path):
+    config = small()
+    interrupt(config, path, 2)
+    command = [sys.executable, "-c", CONTINUE, json.dumps(config.to_dict()), str(path)]
+    root = Path(resnet_core.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert curve([EpochRecord(**record) for record in json.loads(done.stdout)]) == uninterrupted(config)
+
+
+def test_the_epochs_of_a_checkpoint_come_again_as_they_were_recorded(path):
+    config = small()
+    first = interrupt(config, path, 2)
+    assert interrupt(config, path, 2) == first  # seconds and all: nothing was trained again
+
+
+def refuse(*_args: object) -> NoReturn:
+    raise AssertionError("the images were asked for")
+
+
+def test_a_finished_run_is_told_again_without_its_images(path, monkeypatch):
+    config = small(epochs=2)
+    first = run(config, path)
+    monkeypatch.setattr(trainer, "load", refuse)
+    assert run(config, path) == first
+
+
+def test_what_a_checkpoint_remembers_comes_before_the_images_are_loaded(path, monkeypatch):
+    config = small(epochs=2)
+    first = interrupt(config, path, 1)
+    monkeypatch.setattr(trainer, "load", refuse)
+    assert interrupt(config, path, 1) == first
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_record_is_in_the_checkpoint_when_it_is_yielded(path, epochs):
+    assert interrupt(small(), path, epochs) == trainer.recorded(path)
+    assert len(trainer.recorded(path)) == epochs
+
+
+def test_a_checkpoint_that_is_not_there_remembers_nothing(path):
+    assert trainer.recorded(path) == []
+
+
+def test_without_a_checkpoint_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(small(epochs=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"seed": 1}, {"shift": 0.2}, {"epochs": 3}, {"seed": 1, "batch_size": 16}], ids=str
+)
+def test_a_checkpoint_of_another_run_is_refused_naming_what_differs(path, fields):
+    interrupt(small(), path, 1)
+    with pytest.raises(CheckpointError) as caught:
+        run(small(**fields), path)
+    assert str(path) in str(caught.value)
+    named = str(caught.value).partition("(")[2].partition(" differ)")[0]
+    assert set(named.split(", ")) == fields.keys()
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    state = checkpoints.load(path)
+    assert state is not None
+    change(state)
+    checkpoints.save(path, state)
+
+
+def test_a_checkpoint_older_than_a_field_takes_its_default(path):
+    config = small()
+    interrupt(config, path, 1)
+    rewrite(path, lambda state: state["config"].pop("precision"))
+    assert curve(run(config, path)) == uninterrupted(config)
+
+
+def test_a_checkpoint_with_a_field_unknown_here_is_refused_naming_it(path):
+    interrupt(small(), path, 1)
+    rewrite(path, lambda state: state["config"].update(lookahead=5))
+    with pytest.raises(CheckpointError, match="lookahead"):
+        run(small(), path)
+
+
+def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before_it(path):
+    config = small()
+    interrupt(config, path, 2)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert curve(run(config, path)) == uninterrupted(config)
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        run(small(epochs=1), tmp_path / "file" / "run.ckpt")
+
+
+# Sizes and cost
+
+
+@pytest.mark.parametrize("split", ["official", "pooled", "held-out"])
+@pytest.mark.parametrize(("train_limit", "val_limit"), [*product((None, 100), (None, 50)), (5000, 5000)])
+def test_epoch_sizes_are_those_of_the_images_of_digits(split, train_limit, val_limit):
+    config = small(split=split, train_limit=train_limit, val_limit=val_limit)
+    data = load(config, NOWHERE)
+    assert trainer.epoch_sizes(config) == (len(data.train_labels), len(data.val_labels))
+
+
+@pytest.mark.parametrize(
+    ("split", "limit", "sizes"),
+    [
+        ("official", None, (50_000, 10_000)),
+        ("pooled", None, (50_000, 10_000)),
+        ("held-out", None, (45_000, 5_000)),
+        ("held-out", 7_000, (7_000, 5_000)),
+    ],
+)
+def test_epoch_sizes_of_cifar10_are_known_without_its_images(split, limit, sizes):
+    config = TrialConfig("[1, 0] lin[0, 1]", split=split, train_limit=limit, val_limit=limit)
+    assert trainer.epoch_sizes(config) == sizes
+
+
+def test_the_seconds_of_an_epoch_are_extrapolated_from_a_few_steps(monkeypatch):
+    ticks = iter([100.0, 112.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(trainer, "load", refuse)
+    seconds = trainer.seconds_per_epoch(small(train_limit=640, val_limit=300), steps=3)
+    assert seconds == pytest.approx(12 / (3 * 32) * (640 + 300 / 3))
