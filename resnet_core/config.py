@@ -16,6 +16,9 @@ Split = Literal["official", "pooled", "held-out"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["fp32", "bf16"]
 
+CLASSES = 10
+"""Kinds of images in either data set."""
+
 _RESNET_V2 = re.compile(r"resnet([1-9][0-9]*)v2")
 
 
@@ -42,9 +45,7 @@ def resnet_v2_depth(model: str) -> int:
     match = _RESNET_V2.fullmatch(model)
     depth = int(match[1]) if match else 0
     if depth < 11 or (depth - 2) % 9 or depth > 1001:
-        raise ConfigError(
-            "model", model, "resnetDv2 with a depth D = 9n+2 from 11 to 1001, such as resnet56v2"
-        )
+        raise ConfigError("model", model, "resnetDv2 with a depth D = 9n+2 from 11 to 1001, such as resnet56v2")
     return depth
 
 
@@ -117,25 +118,15 @@ class TrialConfig:
             if getattr(self, name) not in choices:
                 raise ConfigError(name, getattr(self, name), "one of " + ", ".join(choices))
         sizes = (32,) if self.data == "cifar10" else (16, 32)
-        self._require(
-            "image_size", self.image_size in sizes, f"{' or '.join(map(str, sizes))} for {self.data}"
-        )
+        self._require("image_size", self.image_size in sizes, f"{' or '.join(map(str, sizes))} for {self.data}")
         for name in ("train_limit", "val_limit", "batch_size", "epochs"):
             value = getattr(self, name)
-            self._require(
-                name, value is None or (_is_int(value) and value >= 1), "a whole number of 1 or more"
-            )
-        self._require(
-            "seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "a whole number from 0 to 2^32 - 1"
-        )
+            self._require(name, value is None or (_is_int(value) and value >= 1), "a whole number of 1 or more")
+        self._require("seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "a whole number from 0 to 2^32 - 1")
         for name in ("weight_decay", "l2"):
-            self._require(
-                name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more"
-            )
+            self._require(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more")
         for name in ("momentum", "beta2"):
-            self._require(
-                name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, "0 <= value < 1"
-            )
+            self._require(name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, "0 <= value < 1")
         self._require("eps", _is_number(self.eps) and self.eps > 0, "a number above 0")
         self._require(
             "shift",
@@ -144,9 +135,7 @@ class TrialConfig:
         )
         for name in ("nesterov", "flip"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
-        self._require(
-            "nesterov", not self.nesterov or self.optimizer == "sgd", "false unless the optimizer is sgd"
-        )
+        self._require("nesterov", not self.nesterov or self.optimizer == "sgd", "false unless the optimizer is sgd")
         self._require(
             "schedule",
             self.horizon >= 1,
@@ -187,9 +176,7 @@ class TrialConfig:
         unknown = values.keys() - TRIAL_CONFIG_FIELDS
         if unknown:
             name = min(unknown)
-            raise ConfigError(
-                name, values[name], "a field of TrialConfig: " + ", ".join(sorted(TRIAL_CONFIG_FIELDS))
-            )
+            raise ConfigError(name, values[name], "a field of TrialConfig: " + ", ".join(sorted(TRIAL_CONFIG_FIELDS)))
         return cls(**values)
 
 

@@ -17,7 +17,6 @@ from torchvision.datasets import CIFAR10
 
 from resnet_core.config import Data, TrialConfig
 
-CLASSES = 10
 # One split of the digits is everybody's "official" one: a fifth of them, stratified, from this seed.
 _DIGITS_SEED = 0
 
@@ -150,8 +149,7 @@ def ensure_available(data: Data, data_dir: Path) -> None:
 def _cifar10(data_dir: Path) -> tuple[_Images, _Images]:
     parts = [_torchvision_cifar10(data_dir, train=train) for train in (True, False)]
     train, test = (
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
-        for part in parts
+        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64)) for part in parts
     )
     return train, test
 

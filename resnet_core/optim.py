@@ -71,10 +71,6 @@ def _gradient(kernel: Tensor) -> Tensor:
 
 def _torch_optimizer(parameters: list[Tensor], config: TrialConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, fused=True
-        )
+        return torch.optim.SGD(parameters, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, fused=True)
     # AdamW is Adam beside decoupled decay, which Optimizer.step applies for all of them.
-    return torch.optim.Adam(
-        parameters, lr=0.0, betas=(config.momentum, config.beta2), eps=config.eps, fused=True
-    )
+    return torch.optim.Adam(parameters, lr=0.0, betas=(config.momentum, config.beta2), eps=config.eps, fused=True)

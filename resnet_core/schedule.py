@@ -21,9 +21,7 @@ Kind = Literal["lin", "cos", "hcos", "exp", "step"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 # Spaces lie between the tokens; whatever else is neither number nor name is a token of one character.
-_TOKEN = re.compile(
-    r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>\S)"
-)
+_TOKEN = re.compile(r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>\S)")
 
 
 class ScheduleError(ValueError):

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core.augment import shift_and_flip
-from resnet_core.config import TrialConfig
-from resnet_core.data import CLASSES, Dataset, load, normalise
+from resnet_core.config import CLASSES, TrialConfig
+from resnet_core.data import Dataset, load, normalise
 from resnet_core.models import build
 from resnet_core.optim import Optimizer, step_values
 from resnet_core.records import EpochRecord

@@ -76,15 +76,11 @@ def _search_problems(spec: StudySpec) -> Iterator[Problem]:
         yield wrong("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
     if search.sampler != "grid":
         if search.trials is None:
-            yield Problem(
-                "search.trials", ": missing; expected how many trials to run, a whole number of at least 1"
-            )
+            yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
         return
     for name, parameter in spec.space.items():
         if parameter.size is None:
-            yield wrong(
-                f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS
-            )
+            yield wrong(f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS)
 
 
 GRID_EXPECTS = 'a step, int = true or choices: sampler = "grid" tries every value'
@@ -127,11 +123,7 @@ def _parameter_problems(spec: StudySpec, schedules_are_known: bool) -> Iterator[
             yield from _field_parameter_problems(name, parameter)
         elif schedules_are_known:
             hint = suggestion(name, _TYPES)
-            hint = (
-                hint
-                if hint.startswith("did")
-                else "expected a field of TrialConfig, or a name that a schedule uses"
-            )
+            hint = hint if hint.startswith("did") else "expected a field of TrialConfig, or a name that a schedule uses"
             yield Problem(f"space.{name}", f": nothing uses it; {hint}")
 
 
@@ -174,9 +166,7 @@ def _config_problems(spec: StudySpec) -> Iterator[Problem]:
             return
 
 
-def _trial_problems(
-    spec: StudySpec, params: Mapping[str, Value], run: str | None, run_key: str
-) -> Iterator[Problem]:
+def _trial_problems(spec: StudySpec, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
     """Yield what keeps a trial from being a TrialConfig."""
     try:
         values = spec.trial_values(params, run)

@@ -102,9 +102,7 @@ def explain(error: ValidationError, known: Callable[[Place], Iterable[str]]) -> 
         if item["type"] == "json_invalid":
             problems.append(Problem("", f"not JSON: {item['msg'].removeprefix('Invalid JSON: ')}"))
         elif item["type"] == "study":
-            problems += [
-                Problem(".".join(filter(None, (key, part))), text) for part, text in item["ctx"]["problems"]
-            ]
+            problems += [Problem(".".join(filter(None, (key, part))), text) for part, text in item["ctx"]["problems"]]
         elif item["type"] == "missing":
             problems.append(Problem(key, f": missing; expected {_MISSING.get(str(place[-1]), 'a value')}"))
         elif item["type"] == "extra_forbidden":

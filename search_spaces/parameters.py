@@ -156,9 +156,7 @@ class Choices(Table):
 
     def contains(self, value: object) -> bool:
         """Return whether a value is one of the parameter's."""
-        return any(
-            value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
-        )
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(shown, self.choices))
@@ -169,6 +167,4 @@ def _form(parameter: object) -> str:
     return "choices" if is_choices else "range"
 
 
-Parameter = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_form)
-]
+Parameter = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_form)]

@@ -83,9 +83,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
     """Yield a line for each thing that is wrong, with a note on the override that it comes from."""
     for key, text in explain(error, _known_keys):
-        note = "".join(
-            note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key)
-        )
+        note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
 
@@ -133,9 +131,7 @@ def _override(values: dict[str, Any], override: str) -> str:
         else:
             del table[place]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise StudyError(
-            f"--set {override}: the file has no {key} to {'set' if text else 'take out'}"
-        ) from None
+        raise StudyError(f"--set {override}: the file has no {key} to {'set' if text else 'take out'}") from None
     return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key)
 
 
@@ -171,9 +167,7 @@ def find_study(text: str) -> Path:
         return _package_folder() / f"{name}.toml"
     hint = suggestion(name, shipped)
     listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
-    raise StudyError(
-        f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}"
-    )
+    raise StudyError(f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}")
 
 
 def to_json(spec: StudySpec) -> str:

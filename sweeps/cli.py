@@ -43,9 +43,7 @@ NameArgument = Annotated[str, typer.Argument(help="Name of a study; see `sweeps 
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file, dotted.")
 ]
-NameOption = Annotated[
-    str, typer.Option("--name", help="Run the study under this name.", show_default="the file's")
-]
+NameOption = Annotated[str, typer.Option("--name", help="Run the study under this name.", show_default="the file's")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How many trials.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Of a running Ray cluster; none starts one on this machine.")
@@ -129,9 +127,9 @@ def train(
 
     from analysis.epochs_to_target import best, first_crossing
     from resnet_core import trainer
+    from sweeps.drawing import draw_rates
     from sweeps.ledger import Ledger
     from sweeps.placement import available_cores
-    from sweeps.plan import draw_rates
 
     config = Ledger.preview(spec).ask().config
     if run:
@@ -167,9 +165,7 @@ def train(
 @app.command()
 def status(
     name: Annotated[str, typer.Argument(help="Name of a study; all without one.")] = "",
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = _HOME,
 ) -> None:
@@ -213,9 +209,7 @@ def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = _HO
 
     entry = views.best_entry(Ledger.open(_home(home).optuna_db, name).entries())
     if entry is None:
-        raise SweepError(
-            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`"
-        )
+        raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     typer.echo(_json(views.trial_view(entry)) if as_json else views.describe_trial(entry))
     stderr.print("one run with one seed: exploratory, not confirmed", highlight=False)
 
@@ -257,9 +251,7 @@ def table(
     target: Annotated[
         float | None, typer.Option("--target", help="Another target.", show_default="the study's")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the curves into this file (png, pdf, svg).")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the curves into this file (png, pdf, svg).")] = None,
     trial: Annotated[list[str], typer.Option("--trial", help="Plot these trials only.")] = [],  # noqa: B006
     home: HomeOption = _HOME,
 ) -> None:
@@ -296,9 +288,7 @@ def table(
 def schedule(
     text: Annotated[str, typer.Argument(help="A schedule, such as '[1e-3, 0] cos[1e-5, 20]'.")],
     at: Annotated[str, typer.Option("--at", help="Epochs, such as 0,2.5,5.", show_default="the knots")] = "",
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw it into this file (png, pdf, svg).")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it into this file (png, pdf, svg).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a schedule; print its canonical text and its values."""
@@ -307,9 +297,7 @@ def schedule(
         epochs = [float(part) for part in at.split(",")] if at else [knot.epoch for knot in parsed.knots]
         values = [parsed.value(epoch) for epoch in epochs]
     except ValueError as error:
-        raise InputError(
-            f"--at {at}: expected epochs of 0 or more, with commas between them ({error})"
-        ) from error
+        raise InputError(f"--at {at}: expected epochs of 0 or more, with commas between them ({error})") from error
     if plot is not None:
         from analysis.plots import plot_schedule
 
@@ -374,9 +362,7 @@ def _home(home: Path) -> Home:
     return Home(home.resolve())
 
 
-def _run(
-    home: Path, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str
-) -> None:
+def _run(home: Path, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
     from sweeps import views
@@ -425,9 +411,7 @@ def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(views.describe_summary(row))
         for trial in row["running"]:
             shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
-            lines.append(
-                f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}"
-            )
+            lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")
     return lines
 
 

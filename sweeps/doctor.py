@@ -35,7 +35,7 @@ class Check:
 
 def examine(home: Home, data_dir: Path) -> list[Check]:
     """Return what a sweep needs and what there is; writes nothing but the home folder."""
-    checks = [
+    return [
         Check("resnet-sweeps", None, code_version()),
         Check("python", None, platform.python_version()),
         *(Check(name, None, metadata.version(name)) for name in _PACKAGES),
@@ -46,7 +46,6 @@ def examine(home: Home, data_dir: Path) -> list[Check]:
         _home(home),
         _space(home),
     ]
-    return checks
 
 
 def _gpus() -> Check:
@@ -86,6 +85,4 @@ def _home(home: Home) -> Check:
 
 def _space(home: Home) -> Check:
     free = shutil.disk_usage(home.root if home.root.exists() else home.root.anchor).free / 1024**3
-    return Check(
-        "disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB")
-    )
+    return Check("disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB"))

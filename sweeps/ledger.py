@@ -107,9 +107,7 @@ class Ledger:
         known = ledgers(db)
         if name not in known:
             listed = ", ".join(known) or "none"
-            raise InputError(
-                f"no study {name!r} in {db.parent}; known: {listed}. See `sweeps ls`, or --home."
-            )
+            raise InputError(f"no study {name!r} in {db.parent}; known: {listed}. See `sweeps ls`, or --home.")
         study = _study_in(_storage(db), name)
         assert study is not None
         spec = from_json(study.user_attrs["study"])
@@ -198,9 +196,7 @@ class Ledger:
             if trial.state is TrialState.FAIL and trial.number not in retried
         )
         queue.extend(
-            (params, attrs | {"listed": index})
-            for index, (params, attrs) in enumerate(wanted)
-            if index not in started
+            (params, attrs | {"listed": index}) for index, (params, attrs) in enumerate(wanted) if index not in started
         )
         return queue
 
@@ -215,10 +211,7 @@ def ledgers(db: Path) -> list[str]:
 def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return the trials that the study file itself names: listed runs, grid points, or its first trials."""
     if not spec.space:
-        return [
-            ({}, {"run": run.name, "seed": run.seed, "name": run.trial_name})
-            for run in space.listed_runs(spec)
-        ]
+        return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in space.listed_runs(spec)]
     first: list[Mapping[str, Any]] = list(spec.search.first)
     if spec.search.sampler == "grid":
         axes = space.grid(spec)

@@ -86,9 +86,7 @@ class LiveWatcher:
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
         """Show the error below the table."""
-        self._messages.append(
-            f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up")
-        )
+        self._messages.append(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
 
     def ended(self, job: Job, result: Result) -> None:
         """Move the trial to those that ended."""
@@ -117,9 +115,7 @@ class LiveWatcher:
             shown = f"{trial.records[-1].val_acc:.4f}" if done else "-"
             state = "running" if done else "starting"
             state += " (control)" if trial.control else ""
-            table.add_row(
-                trial.job.name, f"{done}/{trial.job.config.horizon}", shown, state, _asked(trial.job)
-            )
+            table.add_row(trial.job.name, f"{done}/{trial.job.config.horizon}", shown, state, _asked(trial.job))
         lines = [Text(line, style="red") for line in self._messages]
         return Group(table, Text(self._summary(run)), *lines)
 
@@ -128,14 +124,8 @@ class LiveWatcher:
         for result in list(run.results.values()):
             counts[result.outcome] += 1
         ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
-        reached = [
-            (r.epochs_to_target, n) for n, r in list(run.results.items()) if r.epochs_to_target is not None
-        ]
-        best = (
-            f"best so far: trial {min(reached)[1]}, epoch {min(reached)[0]}"
-            if reached
-            else "none at the target yet"
-        )
+        reached = [(r.epochs_to_target, n) for n, r in list(run.results.items()) if r.epochs_to_target is not None]
+        best = f"best so far: trial {min(reached)[1]}, epoch {min(reached)[0]}" if reached else "none at the target yet"
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.left}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"

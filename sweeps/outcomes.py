@@ -82,9 +82,7 @@ class Result:
         return cls(**{**values, "outcome": Outcome(values["outcome"])})
 
 
-def result_of(
-    trial: Progress, *, target: float, sustained: int, longest_horizon: int, stop: Stop | None
-) -> Result:
+def result_of(trial: Progress, *, target: float, sustained: int, longest_horizon: int, stop: Stop | None) -> Result:
     """Return the result of a trial that ended by itself or by a rule.
 
     Args:
@@ -109,9 +107,7 @@ def result_of(
         epochs_run=trial.epoch,
         objective=None if broken is not None else objective(val_accs, target, longest_horizon),
         epochs_to_target=crossing,
-        epochs_to_target_sustained=None
-        if crossing is None
-        else sustained_crossing(val_accs, target, sustained),
+        epochs_to_target_sustained=None if crossing is None else sustained_crossing(val_accs, target, sustained),
         best_val_acc=None if top is None else top[1],
         best_epoch=None if top is None else top[0],
         final_loss=_finite(trial.records[-1].loss),

@@ -153,9 +153,7 @@ class _Proposals(_Unsaved, Searcher):
             **self._fixed,
         }
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler hears of ends."""
 
     def save(self, checkpoint_path: str) -> None:

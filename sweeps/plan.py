@@ -7,17 +7,14 @@ from typing import Any
 
 import torch
 
-from resnet_core.config import TrialConfig
-from resnet_core.data import CLASSES
+from resnet_core.config import CLASSES
 from resnet_core.models import build, trainable_parameters
-from resnet_core.schedule import Schedule
 from resnet_core.trainer import seconds_per_epoch
 from search_spaces.space import trial_count
 from search_spaces.study import StudySpec
+from sweeps.drawing import draw_rates
 from sweeps.ledger import Job, Ledger
 from sweeps.placement import available_cores
-
-_BARS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,7 @@ class Plan:
             "study": self.spec.name,
             "trainable_parameters": self.parameters,
             "trials": [
-                {"trial": job.name, "parameters": job.params, "config": job.config.to_dict()}
-                for job in self.samples
+                {"trial": job.name, "parameters": job.params, "config": job.config.to_dict()} for job in self.samples
             ],
             "trials_in_all": self.trials,
             "epochs": self.epochs,
@@ -103,14 +99,10 @@ def describe(planned: Plan) -> str:
     spec = planned.spec
     lines = [f"{spec.name}: {spec.description}" if spec.description else spec.name]
     config = planned.samples[0].config
-    lines.append(
-        f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters"
-    )
+    lines.append(f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters")
     lines.append("")
     for job in planned.samples:
-        asked = ", ".join(
-            f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items()
-        )
+        asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
         lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
         lines.append(f"  {job.config.schedule}")
         lines.append("  " + draw_rates(job.config))
@@ -121,20 +113,6 @@ def describe(planned: Plan) -> str:
         f"about {_duration(planned.hours)}"
     )
     return "\n".join(lines)
-
-
-def draw_rates(config: TrialConfig, width: int = 60) -> str:
-    """Return the learning rate over a run's epochs as one line of bars, with its highest value and length."""
-    return f"{draw(config.lr_schedule, config.horizon, width)}  peak {config.lr_alpha:g}, {config.horizon} epochs"
-
-
-def draw(schedule: Schedule, horizon: float, width: int = 60) -> str:
-    """Return a schedule from epoch 0 to ``horizon`` as ``width`` bars, the highest of them its peak."""
-    if not schedule.peak:
-        return _BARS[0] * width
-    values = [schedule.value(horizon * (i + 0.5) / width) for i in range(width)]
-    # A value above 0 never looks like 0.
-    return "".join(_BARS[max(round(v / schedule.peak * (len(_BARS) - 1)), 1 if v else 0)] for v in values)
 
 
 def _duration(hours: float) -> str:

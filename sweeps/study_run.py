@@ -88,9 +88,7 @@ class StudyRun:
                 self._count(entry.job.number, entry.result)
                 self._catch_up(entry.job, entry.result, written.get(entry.job.number))
         self._continued = list(ledger.unfinished())
-        self._judged = {
-            job.number: len(written[job.number][1]) for job in self._continued if job.number in written
-        }
+        self._judged = {job.number: len(written[job.number][1]) for job in self._continued if job.number in written}
         self._to_run = ledger.to_run()
         self.crashed = 0
         """Trials of this launch that ended crashed."""

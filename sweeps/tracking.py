@@ -69,9 +69,7 @@ class Tracker:
     def __init__(self, uri: str, artifacts: Path, spec: StudySpec) -> None:
         self._uri, self._artifacts, self._spec = uri, artifacts, spec
         self._children: dict[int, _Child] = {}
-        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | None] = (
-            queue.SimpleQueue()
-        )
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
         self._do(self._open)
@@ -146,9 +144,7 @@ class Tracker:
                     _log.error("MLflow (%s) could not be written: %s", self._uri, _first_line(error))
                     self._failure = error
                 if done is not None:
-                    done.set_exception(
-                        SweepError(f"MLflow ({self._uri}) cannot be used: {_first_line(error)}")
-                    )
+                    done.set_exception(SweepError(f"MLflow ({self._uri}) cannot be used: {_first_line(error)}"))
             else:
                 if done is not None:
                     done.set_result(value)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_core.checkpoint import CheckpointError
 from resnet_core.records import EpochRecord, Outcome
-from resnet_core.trainer import recorded
 from search_spaces.space import trial_count
+from sweeps.drawing import draw_rates
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger, ledgers
-from sweeps.plan import draw_rates
 
 
 def list_studies(home: Home) -> list[dict[str, Any]]:
@@ -135,7 +133,14 @@ def describe_summary(row: dict[str, Any]) -> str:
 
 
 def _recorded(home: Home, name: str, number: int) -> list[EpochRecord]:
+    path = home.checkpoint(name, number)
+    if not path.exists():
+        return []
+    # torch takes seconds to import, and most studies that are looked at have no running trial.
+    from resnet_core.checkpoint import CheckpointError
+    from resnet_core.trainer import recorded
+
     try:
-        return recorded(home.checkpoint(name, number))
+        return recorded(path)
     except CheckpointError:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.data import CLASSES
+from resnet_core.config import CLASSES
 from sweeps.stopping.base import Progress, Standing, StoppingRule
 
 _PATIENCE = 3

@@ -53,7 +53,5 @@ def test_no_value_leaves_the_range_of_its_image_and_channel(size, seed, batch):
 @given(SIZES, st.integers(0, 99), BATCHES)
 def test_an_image_moves_as_it_would_alone(size, seed, batch):
     images, offsets, mirrored = draw(size, seed, batch)
-    alone = [
-        shift_and_flip(images[i : i + 1], offsets[i : i + 1], mirrored[i : i + 1]) for i in range(len(batch))
-    ]
+    alone = [shift_and_flip(images[i : i + 1], offsets[i : i + 1], mirrored[i : i + 1]) for i in range(len(batch))]
     assert torch.equal(shift_and_flip(images, offsets, mirrored), torch.cat(alone))

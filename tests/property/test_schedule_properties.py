@@ -77,8 +77,7 @@ def test_a_segment_never_turns_back(place: tuple[Schedule, int], shares: tuple[f
     schedule, i = place
     before, after = schedule.knots[i : i + 2]
     first, second = (
-        schedule.value(min(before.epoch + s * (after.epoch - before.epoch), after.epoch))
-        for s in sorted(shares)
+        schedule.value(min(before.epoch + s * (after.epoch - before.epoch), after.epoch)) for s in sorted(shares)
     )
     noise = 1e-12 * max(before.value, after.value)  # the last bits of cos and pow
     assert second >= first - noise if after.value >= before.value else second <= first + noise

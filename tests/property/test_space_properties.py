@@ -116,9 +116,7 @@ def test_a_changed_bound_is_the_one_difference(spec: StudySpec, data: st.DataObj
 
 
 @few
-@given(
-    st.integers(-1000, 1000), st.integers(1, 9999), st.integers(1, 60), st.sampled_from([1, 10, 100, 1000])
-)
+@given(st.integers(-1000, 1000), st.integers(1, 9999), st.integers(1, 60), st.sampled_from([1, 10, 100, 1000]))
 def test_steps_in_decimals_reach_high_exactly(low: int, step: int, count: int, unit: int) -> None:
     # As people write them: -0.3 to 0.7 in steps of 0.1. In binary, high would be missed or off the steps.
     parameter = Range(low=low / unit, high=(low + step * count) / unit, step=step / unit)

@@ -96,9 +96,7 @@ def store(tmp_path_factory) -> StoreWriter:
 def make_study() -> Callable[..., Study]:
     """Make a Study in memory, without a store, from trials given by keyword arguments."""
 
-    def make(
-        *trials: dict, target: float = 0.92, sustained: int = 2, split: str | None = "official"
-    ) -> Study:
+    def make(*trials: dict, target: float = 0.92, sustained: int = 2, split: str | None = "official") -> Study:
         rows, epochs = [], []
         for number, given in enumerate(trials):
             val_accs = given.get("val_accs", [])

@@ -59,11 +59,7 @@ def make(**fields: object) -> TrialConfig:
         ),
         *(("eps", value, "a number above 0", {}) for value in (0, -1e-8, NAN, INF, True, None)),
         *(("shift", value, SHIFT, {}) for value in (-0.01, 0.5, 3.2, NAN, True, "0.1", None)),
-        *(
-            (field, value, "true or false", {})
-            for field in ("nesterov", "flip")
-            for value in (0, 1, "yes", None)
-        ),
+        *((field, value, "true or false", {}) for field in ("nesterov", "flip") for value in (0, 1, "yes", None)),
         ("nesterov", True, "false unless the optimizer is sgd", {"optimizer": "adamw"}),
         (
             "weight_decay",
@@ -194,9 +190,7 @@ def test_a_dict_makes_the_config_and_the_config_the_dict():
 
 
 def test_from_dict_refuses_a_name_that_is_no_field():
-    with pytest.raises(
-        ConfigError, match=r"learning_rate = 0\.1: expected a field of TrialConfig: .*weight_decay"
-    ):
+    with pytest.raises(ConfigError, match=r"learning_rate = 0\.1: expected a field of TrialConfig: .*weight_decay"):
         TrialConfig.from_dict({"schedule": SCHEDULE, "learning_rate": 0.1})
 
 

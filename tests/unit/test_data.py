@@ -184,17 +184,13 @@ def test_a_limit_beyond_what_there_is_takes_all():
 def test_the_mean_is_that_of_the_training_images_pixel_by_pixel(fields):
     data = digits(**fields)
     assert data.mean.dtype == torch.float32
-    torch.testing.assert_close(
-        data.mean.double(), data.train_images.double().mean(0) / 255, rtol=0, atol=1e-7
-    )
+    torch.testing.assert_close(data.mean.double(), data.train_images.double().mean(0) / 255, rtol=0, atol=1e-7)
 
 
 def test_normalise_is_x_over_255_minus_the_mean():
     data = digits()
     seen = normalise(data.val_images[:9], data.mean)
-    torch.testing.assert_close(
-        seen.double(), data.val_images[:9].double() / 255 - data.mean, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(seen.double(), data.val_images[:9].double() / 255 - data.mean, rtol=0, atol=1e-6)
 
 
 def test_normalise_gives_floats_in_channels_last():

@@ -107,7 +107,5 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 def test_importing_it_loads_no_pandas():
-    code = (
-        "import sys, analysis.epochs_to_target; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
-    )
+    code = "import sys, analysis.epochs_to_target; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -38,9 +38,7 @@ def loss_of(network: nn.Module) -> torch.Tensor:
 
 def assert_same_parameters(one: nn.Module, other: nn.Module) -> None:
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(
-            a, b, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def take_steps(network: nn.Module, config: TrialConfig, weight_decay: float) -> None:

@@ -51,9 +51,7 @@ def test_a_curve_starts_at_epoch_one(make_study):
     assert list(line.get_xdata()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("label", "looks"), [("training", ("tab:red", "--")), ("validation", ("tab:blue", "-"))]
-)
+@pytest.mark.parametrize(("label", "looks"), [("training", ("tab:red", "--")), ("validation", ("tab:blue", "-"))])
 def test_training_and_validation_differ_in_colour_and_dashes(make_study, label, looks):
     (line,) = lines(plot_curves(make_study(FAST)).axes[0], label)
     assert (line.get_color(), line.get_linestyle()) == looks

@@ -100,9 +100,7 @@ def test_value_refuses_an_epoch_that_is_none(epoch: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lin", "cos", "hcos", "exp", "step"])
-@pytest.mark.parametrize(
-    ("start", "end"), [("1e308", "1e-308"), ("1.7e308", "1.7e308"), ("5e-324", "1.7e308")]
-)
+@pytest.mark.parametrize(("start", "end"), [("1e308", "1e-308"), ("1.7e308", "1.7e308"), ("5e-324", "1.7e308")])
 def test_the_largest_and_smallest_numbers_do_not_overflow(kind: str, start: str, end: str) -> None:
     schedule = parse(f"[{start}, 0] {kind}[{end}, 1e308]")
     low, high = sorted((float(start), float(end)))
@@ -408,9 +406,7 @@ def test_an_error_in_a_template_shows_its_place(text: str, caret: int, expected:
         ({"lr": True}, 1, "expected a number for parameter 'lr', found True"),
     ],
 )
-def test_fill_shows_the_place_of_a_number_that_breaks_a_rule(
-    values: dict[str, float], caret: int, reason: str
-) -> None:
+def test_fill_shows_the_place_of_a_number_that_breaks_a_rule(values: dict[str, float], caret: int, reason: str) -> None:
     known = {"lr": 1e-3, "warmup": 5, "plateau": 7, "decay": 8}
     filled = values if reason.startswith("no parameter") else known | values
     with pytest.raises(ScheduleError) as caught:
@@ -439,9 +435,7 @@ def test_importing_it_loads_neither_torch_nor_numpy() -> None:
 
 
 def test_every_schedule_in_the_reference_is_one() -> None:
-    blocks = re.findall(
-        r"```schedule\n(.*?)```", (ROOT / "docs" / "notation.md").read_text(encoding="utf-8"), re.S
-    )
+    blocks = re.findall(r"```schedule\n(.*?)```", (ROOT / "docs" / "notation.md").read_text(encoding="utf-8"), re.S)
     texts = [line for block in blocks for line in block.splitlines() if line]
     assert len(texts) > 10
     for text in texts:

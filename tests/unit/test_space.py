@@ -31,9 +31,7 @@ SPACE = {
 PARAMS = {"warmup": 3, "lr": 1e-3, "shift": 0.1, "batch_size": 32, "optimizer": "sgd"}
 
 
-def study(
-    space: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **tables: Any
-) -> StudySpec:
+def study(space: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
     """Make a study as a file would: with the schedule above and 3 trials unless it says else."""
     values = {"name": "x", "train": {"schedule": SCHEDULE} | (train or {}), "space": space or {}, **tables}
     if space and "search" not in values:
@@ -228,9 +226,7 @@ def test_grid_goes_through_optuna() -> None:
 
 
 def test_grid_names_the_continuous_parameter() -> None:
-    with pytest.raises(
-        StudyError, match=r"space\.lr, a number from 0\.001 to 0\.002: expected a step, int = true"
-    ):
+    with pytest.raises(StudyError, match=r"space\.lr, a number from 0\.001 to 0\.002: expected a step, int = true"):
         grid(study(SPACE))
 
 

@@ -126,9 +126,7 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ),
     ],
 )
-def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(
-    load: Load, override: str, line: str
-) -> None:
+def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(load: Load, override: str, line: str) -> None:
     assert error_of(load, SPACE, override) == f"s.toml: {line} (from --set {override})"
 
 
@@ -237,9 +235,7 @@ def test_a_schedule_that_is_not_in_the_notation_keeps_its_caret(load: Load) -> N
 
 
 def test_a_schedule_that_names_no_parameter_shows_where_and_which_there_are(load: Load) -> None:
-    message = error_of(
-        load, SPACE, "train.schedule=[lr, +warmup] cos[0, 3]", "train.schedule=[lr, 0] cos[0, +wurm]"
-    )
+    message = error_of(load, SPACE, "train.schedule=[lr, +warmup] cos[0, 3]", "train.schedule=[lr, 0] cos[0, +wurm]")
     assert message.splitlines() == [
         "s.toml: train.schedule: no parameter 'wurm'; known: end, lr, warmup "
         "(from --set train.schedule=[lr, 0] cos[0, +wurm])",
@@ -280,9 +276,7 @@ def test_a_field_at_the_end_of_its_range_must_make_a_trial(load: Load) -> None:
 
 
 def test_choices_that_do_not_go_with_a_fixed_field_are_named(load: Load) -> None:
-    text = with_toml(
-        with_toml(SPACE, "train", "nesterov = true"), "space", 'optimizer = { choices = ["sgd", "adam"] }'
-    )
+    text = with_toml(with_toml(SPACE, "train", "nesterov = true"), "space", 'optimizer = { choices = ["sgd", "adam"] }')
     expected = 'train.nesterov = true: expected false unless the optimizer is sgd (at optimizer = "adam")'
     assert error_of(load, text) == f"s.toml: {expected}"
 
@@ -324,9 +318,7 @@ def test_first_trials_may_be_partial(load: Load) -> None:
 def test_first_values_lie_on_the_steps_and_among_the_choices(load: Load) -> None:
     space = "shift = { low = 0, high = 0.3, step = 0.1 }\nflip = { choices = [true, false] }"
     text = with_toml(SPACE, "space", space)
-    assert load(
-        with_toml(text, "search", "first = [{ shift = 0.3, flip = false }, { shift = 0.20000000000000001 }]")
-    )
+    assert load(with_toml(text, "search", "first = [{ shift = 0.3, flip = false }, { shift = 0.20000000000000001 }]"))
     message = error_of(load, with_toml(text, "search", "first = [{ shift = 0.25, flip = 0 }]"))
     assert message.splitlines() == [
         "s.toml: search.first[0].shift = 0.25: expected a number from 0 to 0.3 in steps of 0.1",

@@ -275,9 +275,7 @@ def test_offsets_are_uniform_within_the_shift():
 
 
 def test_half_of_the_images_are_mirrored():
-    assert trainer._draws(small(), 1, 20_000, CPU).mirrored.float().mean().item() == pytest.approx(
-        0.5, abs=0.02
-    )
+    assert trainer._draws(small(), 1, 20_000, CPU).mirrored.float().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("fields", [{"flip": False}, {"shift": 0.0}], ids=str)
@@ -375,9 +373,7 @@ def test_without_a_checkpoint_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "fields", [{"seed": 1}, {"shift": 0.2}, {"epochs": 3}, {"seed": 1, "batch_size": 16}], ids=str
-)
+@pytest.mark.parametrize("fields", [{"seed": 1}, {"shift": 0.2}, {"epochs": 3}, {"seed": 1, "batch_size": 16}], ids=str)
 def test_a_checkpoint_of_another_run_is_refused_naming_what_differs(path, fields):
     interrupt(small(), path, 1)
     with pytest.raises(CheckpointError) as caught:
