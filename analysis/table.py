@@ -30,7 +30,23 @@ _WHOLE = ("epoch", "epoch_best", "epochs_to_target", "epochs_to_target_sustained
 _FOUR_DECIMALS = ("val_acc", "acc", "val_acc_best", "final_loss", "final_val_loss")
 _CROSSINGS = ("epochs_to_target", "epochs_to_target_sustained")
 _TEXTS = ("trial", "schedule", "outcome", "stop_reason")
-_SHORTEST_SCHEDULE = 12
+_ELASTIC = ("stop_reason", "schedule")
+_SHORTEST = 12
+_LEFT_OUT_FIRST = (
+    "l2",
+    "final_loss",
+    "final_val_loss",
+    "acc",
+    "epoch_best",
+    "epoch",
+    "val_acc",
+    "epochs_to_target_sustained",
+    "lr_alpha",
+    "stop_reason",
+    "shift",
+    "weight_decay",
+    "epochs_run",
+)
 
 
 @dataclass(frozen=True)
@@ -199,8 +215,9 @@ def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes
     Args:
         table: what `build_table` returned, or rows of it.
         style: text, markdown, csv, latex (a booktabs tabular) or json (a list of objects).
-        width: for text, columns of the terminal: schedules are shortened with an ellipsis to fit, to no less
-            than 12 characters. Nothing is ever shortened without it.
+        width: for text, columns of the terminal. To fit, schedules and stop reasons are shortened with an
+            ellipsis, to no less than 12 characters, then the less telling columns are left out, and a note
+            says which. Nothing is shortened or left out without it.
         notes: sentences such as `footnotes` returns, put below the table; csv and json have no place for
             them.
 
@@ -254,23 +271,39 @@ def _shown(name: str, row: dict[Any, Any]) -> str:
 
 
 def _text(rows: list[list[str]], width: int | None, notes: Sequence[str]) -> str:
-    lines = [list(COLUMNS), *rows]
-    schedule = COLUMNS.index("schedule")
-    if width is not None:
-        others = sum(max(len(line[i]) for line in lines) + 2 for i in range(len(COLUMNS)) if i != schedule)
-        room = max(width - others, _SHORTEST_SCHEDULE)
-        for row in rows:
-            if len(row[schedule]) > room:
-                row[schedule] = row[schedule][: room - 1] + "…"
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    aligned = [
-        "  ".join(
-            cell.ljust(size) if name in _TEXTS else cell.rjust(size)
-            for name, cell, size in zip(COLUMNS, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([*aligned, *(["", *notes] if notes else [])]) + "\n"
+    columns: list[str] = list(COLUMNS)
+    cells = [columns, *rows]
+    natural = {name: max(len(line[i]) for line in cells) for i, name in enumerate(columns)}
+    sizes = natural if width is None else _fitted(natural, width)
+    lines = []
+    for line in cells:
+        fields = []
+        for name, cell in zip(columns, line, strict=True):
+            if name in sizes:
+                size = sizes[name]
+                text = cell if len(cell) <= size else cell[: size - 1] + "…"
+                fields.append(text.ljust(size) if name in _TEXTS else text.rjust(size))
+        lines.append("  ".join(fields).rstrip())
+    left_out = [name for name in columns if name not in sizes]
+    if left_out:
+        notes = [*notes, f"Left out to fit the width: {', '.join(left_out)}."]
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+
+
+def _fitted(natural: dict[str, int], width: int) -> dict[str, int]:
+    """Return the columns that fit into a width, with their sizes: long texts give way first, then whole columns."""
+    sizes = {name: min(size, _SHORTEST) if name in _ELASTIC else size for name, size in natural.items()}
+
+    def room() -> int:
+        return width - sum(sizes.values()) - 2 * (len(sizes) - 1)
+
+    for name in _LEFT_OUT_FIRST:
+        if room() >= 0:
+            break
+        del sizes[name]
+    for name in [name for name in _ELASTIC if name in sizes]:
+        sizes[name] += max(0, min(room(), natural[name] - sizes[name]))
+    return sizes
 
 
 def _markdown(rows: list[list[str]], notes: Sequence[str]) -> str:

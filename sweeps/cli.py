@@ -151,6 +151,7 @@ def train(
             f"{record.seconds:.1f} s",
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )
     if as_json:
         typer.echo(_json({"config": config.to_dict(), "epochs": [dataclasses.asdict(r) for r in records]}))

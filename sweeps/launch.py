@@ -59,8 +59,8 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
+        self._check(spec)
         with self.home.lock(spec.name):
-            self._check(spec)
             return self._run(Ledger.create(self.home.optuna_db, spec))
 
     def resume(self, name: str) -> End:
@@ -71,11 +71,9 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Asked for by name first, so that a wrong name leaves no folder behind.
-        Ledger.open(self.home.optuna_db, name)
+        self._check(Ledger.open(self.home.optuna_db, name).spec)
         with self.home.lock(name):
-            ledger = Ledger.open(self.home.optuna_db, name)
-            self._check(ledger.spec)
-            return self._run(ledger)
+            return self._run(Ledger.open(self.home.optuna_db, name))
 
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""

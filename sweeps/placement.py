@@ -23,14 +23,12 @@ from sweeps.study_run import StudyRun
 # Read by Ray when it is imported.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # what it prints on stdout it prints at any verbosity
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     # Ray's own snapshot of the experiment is never restored from: the ledger is what a study resumes by.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    # One trial waits for a free slot, so that its actor is kept; more would be proposed too early.
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 for _name, _value in _QUIET.items():
@@ -265,6 +263,8 @@ def run_trials(
         "gpus": resources.gpus_per_trial,
     }
     interrupts = _Interrupts()
+    # So many actors may be starting at once; trials are proposed for free slots only.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
     storage = home.study(run.spec.name) / "ray"
     tuner = tune.Tuner(

@@ -29,7 +29,7 @@ def make(**fields: object) -> TrialConfig:
 @pytest.mark.parametrize(
     ("field", "value", "expected", "others"),
     [
-        *(("model", name, DEPTH, {}) for name in ("vgg", "resnet2v2", "resnet57v2", "resnet1010v2", "")),
+        *(("model", name, DEPTH, {}) for name in ("vgg", "resnet2v2", "resnet14v2", "resnet57v2", "resnet1010v2", "")),
         ("model", "resnet56", DEPTH, {}),
         ("model", "resnet056v2", DEPTH, {}),
         ("data", "cifar100", "one of cifar10, digits", {}),

@@ -185,6 +185,19 @@ def test_text_shortens_the_schedule_to_the_width(make_study):
     assert (max(map(len, text.splitlines())), "…" in text) == (240, True)
 
 
+@pytest.mark.parametrize("width", [80, 120, 180])
+def test_text_fits_a_terminal_by_leaving_columns_out(make_study, width):
+    text = render(build_table(make_study(*ONE_OF_EACH)), "text", width=width)
+    assert max(map(len, text.split("\n\n")[0].splitlines())) <= width
+
+
+def test_text_says_which_columns_it_left_out(make_study):
+    text = render(build_table(make_study(REACHED)), "text", width=120)
+    shown = text.splitlines()[0].split()
+    left_out = text.split("Left out to fit the width: ")[1].strip(".\n").split(", ")
+    assert [name for name in COLUMNS if name not in shown] == left_out
+
+
 def test_a_width_that_is_wide_enough_changes_nothing(make_study):
     table = build_table(make_study(*ONE_OF_EACH))
     assert render(table, "text", width=1000) == render(table, "text")

@@ -146,22 +146,24 @@ def test_a_run_that_blows_up_says_so_in_its_loss_and_goes_on():
 
 
 def test_every_image_is_trained_on_and_the_last_batch_is_what_is_left(monkeypatch):
-    sizes, lrs, step = [], [], Optimizer.step
+    sizes = []
+    monkeypatch.setattr(trainer, "shift_and_flip", lambda images, *_draws: sizes.append(len(images)) or images)
+    run(small(epochs=2))
+    assert sizes == [32, 32, 6] * 2
 
-    def augment(images: torch.Tensor, *_draws: object) -> torch.Tensor:
-        sizes.append(len(images))
-        return images
+
+def test_the_optimizer_is_told_learning_rate_and_decay_at_every_step(monkeypatch):
+    told, step = [], Optimizer.step
 
     def record_step(self: Optimizer, lr: float, weight_decay: float) -> None:
-        lrs.append(lr)
+        told.append((lr, weight_decay))
         step(self, lr, weight_decay)
 
-    monkeypatch.setattr(trainer, "shift_and_flip", augment)
     monkeypatch.setattr(Optimizer, "step", record_step)
-    config = small(epochs=2)
+    config = small(epochs=2, weight_decay_schedule="[0.3, 0] cos[0, 2]")
     run(config)
-    assert sizes == [32, 32, 6] * 2
-    assert lrs == [config.lr_schedule.value(epoch + i / 3) for epoch in (0, 1) for i in range(3)]
+    places = [epoch + i / 3 for epoch in (0, 1) for i in range(3)]
+    assert told == [(config.lr_schedule.value(at), config.wd_schedule.value(at)) for at in places]
 
 
 @pytest.mark.parametrize(
@@ -203,10 +205,12 @@ def test_validation_changes_nothing_in_the_network():
     assert all(torch.equal(value, before[name]) for name, value in held._network.state_dict().items())
 
 
-def test_validation_leaves_no_gradient():
+def test_validation_keeps_nothing_for_a_backward_pass():
     held = make_run(small())
+    kept = []
+    held._network.register_forward_hook(lambda _module, _inputs, logits: kept.append(logits.requires_grad))
     held._validate()
-    assert [p for p in held._network.parameters() if p.grad is not None] == []
+    assert kept == [False]
 
 
 def test_validation_does_not_depend_on_its_batches(monkeypatch):

@@ -1,0 +1,99 @@
+"""What early stopping must never cost, whatever the trials and whatever their order."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.epochs_to_target import first_crossing, sustained_crossing
+from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord
+from sweeps.stopping import AtTarget, Cap, Diverged, Progress, Standing
+
+HORIZON, TARGET = 14, 0.92
+CONFIG = TrialConfig(schedule=f"[1e-3, 0] lin[1e-5, {HORIZON}]")
+
+crossings = st.none() | st.integers(1, HORIZON)
+ranks = st.integers(1, 4)
+slacks = st.floats(1, 2.5)
+accuracies = st.sampled_from([0.1, 0.5, 0.91, 0.92, 0.95, float("nan")])
+
+
+def progress(val_accs: list[float], accs: list[float] | None = None) -> Progress:
+    accs = accs or [0.8] * len(val_accs)
+    pairs = enumerate(zip(accs, val_accs, strict=True), start=1)
+    return Progress(CONFIG, [EpochRecord(e, 0.5, acc, 0.6, val, 1e-3, 1e-4, 1.0, 1e3) for e, (acc, val) in pairs])
+
+
+def stopped_by_cap(cap: Cap, curves: list[list[float]], at_once: int, order: Random) -> dict[int, int]:
+    """Run a study's curves, so many at once and an epoch of any of them at a time; return where cap ended which."""
+    waiting, active, reached, stopped = list(range(len(curves))), {}, {}, {}
+    while waiting or active:
+        while waiting and len(active) < at_once:
+            active[waiting.pop(0)] = 0
+        number = order.choice(sorted(active))
+        active[number] += 1
+        trial = progress(curves[number][: active[number]])
+        if number not in reached and trial.val_accs[-1] >= TARGET:
+            reached[number] = trial.epoch
+        if cap.reason_to_stop(trial, Standing(TARGET, 2, sorted(reached.values()))):
+            stopped[number] = trial.epoch
+        if number in stopped or trial.epoch == HORIZON:
+            del active[number]
+    return stopped
+
+
+@given(
+    st.lists(st.tuples(crossings, st.booleans()), min_size=1, max_size=12),
+    ranks,
+    slacks,
+    st.integers(1, 5),
+    st.randoms(use_true_random=False),
+)
+def test_cap_never_stops_one_of_the_best_trials_before_it_reaches_the_target(trials, best, slack, at_once, order):
+    """The best are those that nothing but their own curve ranks: with no rule at all, of all trials."""
+    curves = [
+        [0.5] * HORIZON
+        if crossing is None
+        else [0.5] * (crossing - 1) + [0.92] + [0.95 if holds else 0.5] * (HORIZON - crossing)
+        for crossing, holds in trials
+    ]
+    ranked = sorted(crossing for crossing, _ in trials if crossing is not None)
+    bar = ranked[best - 1] if len(ranked) >= best else HORIZON
+    among_best = {number for number, (crossing, _) in enumerate(trials) if crossing is not None and crossing <= bar}
+    assert not among_best & stopped_by_cap(Cap(best, slack), curves, at_once, order).keys()
+
+
+@given(st.lists(accuracies, min_size=1, max_size=HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks)
+def test_cap_ends_nothing_that_has_reached_the_target_or_could_still_be_better(val_accs, reached, best, slack):
+    study = Standing(TARGET, 2, sorted(reached))
+    if Cap(best, slack).reason_to_stop(progress(val_accs), study):
+        assert first_crossing(val_accs, TARGET) is None
+        assert len(val_accs) >= study.epochs_to_target[best - 1]
+
+
+@given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks, slacks)
+def test_more_slack_never_ends_more(epochs, reached, best, slack, other):
+    study = Standing(TARGET, 2, sorted(reached))
+    less, more = (Cap(best, s).reason_to_stop(progress([0.5] * epochs), study) for s in sorted((slack, other)))
+    assert less or not more
+
+
+@given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), st.integers(1, HORIZON), ranks, slacks)
+def test_one_more_trial_at_the_target_never_lets_a_stopped_one_go_on(epochs, reached, another, best, slack):
+    cap, trial = Cap(best, slack), progress([0.5] * epochs)
+    before = cap.reason_to_stop(trial, Standing(TARGET, 2, sorted(reached)))
+    after = cap.reason_to_stop(trial, Standing(TARGET, 2, sorted([*reached, another])))
+    assert after or not before
+
+
+@given(st.lists(st.tuples(accuracies, st.floats(0.12, 1)), min_size=1, max_size=HORIZON))
+def test_a_trial_that_learns_its_training_images_has_not_diverged(epochs):
+    val_accs, accs = map(list, zip(*epochs, strict=True))
+    assert Diverged().reason_to_stop(progress(val_accs, accs), Standing(TARGET, 2, [1, 1, 1])) is None
+
+
+@given(st.lists(accuracies, min_size=1, max_size=HORIZON), st.integers(1, 4))
+def test_at_target_ends_exactly_those_whose_result_is_known(val_accs, sustained):
+    stopped = AtTarget().reason_to_stop(progress(val_accs), Standing(TARGET, sustained, []))
+    assert (stopped is not None) == (sustained_crossing(val_accs, TARGET, sustained) is not None)

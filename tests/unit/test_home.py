@@ -1,0 +1,116 @@
+"""Where things are under the home folder, and who holds a study."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import InputError
+from sweeps.home import Home
+
+HOLD = """
+import sys
+from pathlib import Path
+from sweeps.home import Home
+with Home(Path(sys.argv[1])).lock("study"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def holder(home: Home) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which holds the lock of ``study``."""
+    command = [sys.executable, "-c", HOLD, str(home.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".hidden", "..", "", "x" * 65, "a..b", "a b", "a\n", "ü"])
+def test_a_name_that_could_leave_the_home_folder_is_refused(home, name):
+    with pytest.raises(InputError, match=r"^study name = "):
+        home.study(name)
+
+
+def test_no_file_is_made_for_a_refused_name(home):
+    with pytest.raises(InputError), home.lock("../x"):
+        pass
+    assert list(home.root.parent.glob("x")) == list(home.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a", "7", "post5-run33", "A_b.c", "x" * 64])
+def test_a_study_has_a_folder_of_its_name(home, name):
+    assert home.study(name) == home.root / "studies" / name
+
+
+def test_every_path_is_under_the_home_folder(home):
+    paths = [home.mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3), home.error_log("s", 3)]
+    assert [str(path.relative_to(home.root)) for path in paths] == [
+        "mlflow.db",
+        "optuna.db",
+        "artifacts",
+        "studies/s/checkpoints/00003.pt",
+        "studies/s/errors/00003.txt",
+    ]
+
+
+def test_mlflow_is_given_the_file_as_a_uri(home):
+    assert home.mlflow_uri == f"sqlite:///{home.root}/mlflow.db"
+
+
+def test_naming_paths_makes_none(home):
+    home.checkpoint("s", 3), home.error_log("s", 3), home.holder("s")
+    assert list(home.root.iterdir()) == []
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_study(home, holder):
+    with pytest.raises(InputError, match=rf"'study' is being run by process {holder.pid};.*--name"), home.lock("study"):
+        pass
+
+
+def test_the_holder_is_the_process_that_runs_the_study(home, holder):
+    assert home.holder("study") == holder.pid
+
+
+def test_other_studies_are_free_meanwhile(home, holder):
+    with home.lock("other"):
+        pass
+
+
+def test_a_killed_holder_lets_go(home, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert home.holder("study") is None
+    with home.lock("study"):
+        pass
+
+
+def test_a_study_is_free_again_after_the_block(home):
+    with pytest.raises(RuntimeError), home.lock("study"):
+        raise RuntimeError
+    assert home.holder("study") is None
+    with home.lock("study"):
+        pass
+
+
+def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(home):
+    lock = home.study("study") / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("99999999999999")
+    with home.lock("study"), pytest.raises(InputError, match=r"by process \d{1,10};"), home.lock("study"):
+        pass
+
+
+def test_nobody_holds_a_study_that_never_ran(home):
+    assert home.holder("study") is None

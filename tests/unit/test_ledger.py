@@ -1,0 +1,479 @@
+"""The ledger of trials in Optuna's storage: what it proposes, what it is told, what it remembers."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from resnet_core.records import Outcome
+from search_spaces.study import StudySpec
+from sweeps.errors import InputError
+from sweeps.ledger import Job, Ledger, ledgers
+from sweeps.outcomes import Result
+
+LR = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
+SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "shift": {"low": 0.0, "high": 0.2}}
+FIRST = [{"lr": 1e-3, "shift": 0.1}, {"lr": 2e-3, "shift": 0.05}]
+GRID = {"batch_size": {"choices": [16, 32]}, "shift": {"low": 0.0, "high": 0.2, "step": 0.1}}
+POINTS = set(itertools.product([16, 32], [0.0, 0.1, 0.2]))
+NAMES = (f"study-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One storage for all tests, since making one takes a second; each study has a name of its own."""
+    return tmp_path_factory.mktemp("ledger") / "optuna.db"
+
+
+def sampled(name: str = "", train: dict[str, Any] | None = None, **search: Any) -> StudySpec:
+    """A study with a space, of random trials unless the sampler is given."""
+    return StudySpec.model_validate(
+        {
+            "name": name or next(NAMES),
+            "train": {"schedule": "[lr, 0] lin[1e-5, 10]"} | (train or {}),
+            "space": SPACE,
+            "search": {"trials": 4, "sampler": "random"} | search,
+        }
+    )
+
+
+def gridded(**search: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"},
+            "space": GRID,
+            "search": {"sampler": "grid"} | search,
+        }
+    )
+
+
+def listed(runs: list[dict[str, Any]] | None = None, **search: Any) -> StudySpec:
+    runs = runs if runs is not None else [{"name": "a"}, {"name": "b", "seed": 7}]
+    schedule = "[1e-3, 0] lin[1e-5, 10]"
+    return StudySpec.model_validate(
+        {"name": next(NAMES), "train": {"schedule": schedule}, "run": runs, "search": search}
+    )
+
+
+def result(outcome: Outcome = Outcome.REACHED, objective: float | None = 3.5, epochs: int = 4) -> Result:
+    return Result(outcome, epochs, None if outcome in (Outcome.DIVERGED, Outcome.CRASHED) else objective)
+
+
+def ask_all(ledger: Ledger, outcome: Outcome = Outcome.REACHED) -> list[Job]:
+    """Ask and tell until nothing is left to run."""
+    jobs = []
+    for _ in range(ledger.to_run()):
+        jobs.append(ledger.ask())
+        ledger.tell(jobs[-1].number, result(outcome))
+    return jobs
+
+
+def optuna_study(db: Path, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{db}")
+
+
+def optuna_trial(db: Path, name: str, number: int = 0) -> FrozenTrial:
+    return optuna_study(db, name).get_trials()[number]
+
+
+# Create and open
+
+
+def test_a_new_study_begins_empty(db):
+    ledger = Ledger.create(db, sampled())
+    assert (ledger.entries(), ledger.to_run(), ledger.complete()) == ([], 4, False)
+
+
+def test_the_folder_of_the_file_is_made(tmp_path):
+    spec = sampled()
+    Ledger.create(tmp_path / "new" / "optuna.db", spec)
+    assert ledgers(tmp_path / "new" / "optuna.db") == [spec.name]
+
+
+def test_the_studies_of_a_file_are_listed_by_name(tmp_path):
+    for name in ("b", "a"):
+        Ledger.create(tmp_path / "optuna.db", sampled(name))
+    assert ledgers(tmp_path / "optuna.db") == ["a", "b"]
+
+
+def test_a_file_that_is_not_there_has_no_studies_and_is_not_made(tmp_path):
+    assert ledgers(tmp_path / "optuna.db") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_is_named_with_the_known_ones(db):
+    known = sampled()
+    Ledger.create(db, known)
+    with pytest.raises(InputError, match=rf"^no study 'nope' in {db.parent}; known: .*\b{known.name}\b"):
+        Ledger.open(db, "nope")
+
+
+def test_without_any_study_none_are_known(tmp_path):
+    with pytest.raises(InputError, match="known: none"):
+        Ledger.open(tmp_path / "optuna.db", "nope")
+
+
+def test_an_opened_study_is_the_one_that_was_created(db):
+    spec = sampled(first=FIRST)
+    Ledger.create(db, spec)
+    assert Ledger.open(db, spec.name).spec == spec
+
+
+def test_the_same_study_is_continued(db):
+    spec = sampled()
+    ask_all(Ledger.create(db, spec))
+    assert len(Ledger.create(db, spec).entries()) == 4
+
+
+def test_a_study_that_asks_something_else_is_refused_with_the_difference(db):
+    spec = sampled(seed=3)
+    Ledger.create(db, spec)
+    with pytest.raises(InputError, match=rf"(?s)asks something else:\n  search.seed: 3 -> 4\n.*resume {spec.name}`"):
+        Ledger.create(db, sampled(spec.name, seed=4))
+
+
+def test_a_refused_study_changes_nothing(db):
+    spec = sampled()
+    Ledger.create(db, spec)
+    with pytest.raises(InputError):
+        Ledger.create(db, sampled(spec.name, seed=4))
+    assert Ledger.open(db, spec.name).spec == spec
+
+
+def test_resources_and_the_number_of_trials_may_change(db):
+    spec = sampled(trials=2)
+    ask_all(Ledger.create(db, spec))
+    more = StudySpec.model_validate(
+        sampled(spec.name, trials=5).model_dump(by_alias=True) | {"resources": {"cpus_per_trial": 2}}
+    )
+    assert Ledger.create(db, more).to_run() == 3
+    assert Ledger.open(db, spec.name).spec == more
+
+
+# Ask
+
+
+def test_the_first_trials_come_first_in_their_order():
+    ledger = Ledger.preview(sampled(first=FIRST))
+    jobs = ask_all(ledger)
+    assert [job.params for job in jobs[:2]] == FIRST
+    assert all(job.params not in FIRST for job in jobs[2:])
+
+
+def test_what_a_first_trial_leaves_out_is_sampled():
+    job = Ledger.preview(sampled(first=[{"lr": 2e-3}])).ask()
+    assert job.params["lr"] == 2e-3
+    assert 0 <= job.params["shift"] <= 0.2
+
+
+def test_a_trial_trains_what_was_sampled():
+    job = Ledger.preview(sampled(first=FIRST, train={"batch_size": 17})).ask()
+    assert (job.config.lr_alpha, job.config.shift, job.config.batch_size) == (1e-3, 0.1, 17)
+
+
+def test_trials_are_numbered_from_zero_and_named_by_number():
+    jobs = ask_all(Ledger.preview(sampled()))
+    assert [(job.number, job.name) for job in jobs] == [(0, "0"), (1, "1"), (2, "2"), (3, "3")]
+
+
+def test_sampled_trials_differ():
+    assert len({job.params["lr"] for job in ask_all(Ledger.preview(sampled()))}) == 4
+
+
+def test_no_more_first_trials_are_run_than_asked_for():
+    assert [job.params for job in ask_all(Ledger.preview(sampled(trials=1, first=FIRST)))] == FIRST[:1]
+
+
+def test_each_trial_has_a_seed_of_its_own_from_the_searchs():
+    jobs = ask_all(Ledger.preview(sampled(seed=40, first=FIRST)))
+    assert [job.config.seed for job in jobs] == [40, 41, 42, 43]
+
+
+def test_a_seed_under_train_is_every_trials():
+    jobs = ask_all(Ledger.preview(sampled(train={"seed": 7}, seed=40)))
+    assert {job.config.seed for job in jobs} == {7}
+
+
+def test_listed_runs_come_in_order_with_their_names_and_seeds():
+    jobs = ask_all(Ledger.preview(listed()))
+    assert [(job.name, job.config.seed, job.params) for job in jobs] == [("a", 0, {}), ("b", 7, {})]
+
+
+def test_listed_runs_are_repeated_with_every_seed():
+    jobs = ask_all(Ledger.preview(listed(seeds=[3, 5])))
+    assert [(job.name, job.config.seed) for job in jobs] == [("a-s3", 3), ("a-s5", 5), ("b-s3", 3), ("b-s5", 5)]
+
+
+def test_a_listed_run_trains_its_own_fields():
+    (job,) = ask_all(Ledger.preview(listed([{"name": "a", "shift": 0.07}])))
+    assert job.config.shift == 0.07
+
+
+def test_a_grid_tries_every_point_once():
+    points = [(job.params["batch_size"], job.params["shift"]) for job in ask_all(Ledger.preview(gridded()))]
+    assert len(points) == 6
+    assert {(batch_size, round(shift, 9)) for batch_size, shift in points} == POINTS
+
+
+def test_a_grid_has_its_first_trials_first_and_once():
+    first = {"batch_size": 32, "shift": 0.0}
+    jobs = ask_all(Ledger.preview(gridded(first=[first])))
+    assert jobs[0].params == first
+    assert [job.params for job in jobs].count(first) == 1
+    assert len(jobs) == 6
+
+
+def shuffled(**search: Any) -> list[dict[str, Any]]:
+    return [job.params for job in ask_all(Ledger.preview(gridded(**search)))]
+
+
+def test_a_grid_is_shuffled_by_the_seed():
+    orders = [shuffled(seed=seed) for seed in range(4)]
+    assert shuffled(seed=1) == orders[1]
+    assert any(order != orders[0] for order in orders)
+
+
+def test_a_cut_grid_is_the_begin_of_the_whole_one():
+    assert shuffled(trials=4) == shuffled()[:4]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kind"),
+    [("tpe", "TPESampler"), ("gp", "GPSampler"), ("cmaes", "CmaEsSampler"), ("random", "RandomSampler")],
+)
+def test_the_study_chooses_optunas_sampler(sampler, kind):
+    assert type(Ledger.preview(sampled(sampler=sampler))._study.sampler).__name__ == kind
+
+
+def test_a_preview_asks_what_the_study_would_ask(db):
+    spec = sampled(first=FIRST[:1])
+    preview, ledger = Ledger.preview(spec), Ledger.create(db, spec)
+    assert [preview.ask() for _ in range(4)] == [ledger.ask() for _ in range(4)]
+
+
+def test_a_preview_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask_all(Ledger.preview(sampled()))
+    assert list(tmp_path.iterdir()) == []
+
+
+# Tell
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REACHED, Outcome.EXHAUSTED])
+def test_a_trial_that_ended_by_itself_is_complete_with_its_objective(db, outcome):
+    ledger = Ledger.create(db, sampled())
+    ledger.tell(ledger.ask().number, result(outcome, 3.5))
+    trial = optuna_trial(db, ledger.spec.name)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 3.5)
+
+
+def test_a_pruned_trial_has_its_objective_at_the_percent_of_its_schedule_it_came_to(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.tell(ledger.ask().number, result(Outcome.PRUNED, 12.5, epochs=4))
+    trial = optuna_trial(db, ledger.spec.name)
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, 12.5, {40: 12.5})
+
+
+def test_a_diverged_trial_is_pruned_without_a_value(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.tell(ledger.ask().number, result(Outcome.DIVERGED))
+    trial = optuna_trial(db, ledger.spec.name)
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, None, {})
+
+
+def test_a_crashed_trial_has_failed(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
+    trial = optuna_trial(db, ledger.spec.name)
+    assert (trial.state, trial.value) == (TrialState.FAIL, None)
+
+
+def test_a_trial_that_was_begun_is_running(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.ask()
+    assert optuna_trial(db, ledger.spec.name).state is TrialState.RUNNING
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_results_are_remembered_with_their_jobs(db, outcome):
+    ledger = Ledger.create(db, sampled())
+    job, told = ledger.ask(), result(outcome)
+    ledger.tell(job.number, told)
+    (entry,) = Ledger.open(db, ledger.spec.name).entries()
+    assert (entry.job, entry.result) == (job, told)
+
+
+def test_a_running_trial_has_no_result_yet(db):
+    ledger = Ledger.create(db, sampled())
+    job = ledger.ask()
+    assert [(entry.job, entry.result) for entry in ledger.entries()] == [(job, None)]
+
+
+@pytest.mark.parametrize(("outcome", "left"), [(None, 3), *((o, 4 if o is Outcome.CRASHED else 3) for o in Outcome)])
+def test_every_trial_counts_but_a_crashed_one(db, outcome, left):
+    ledger = Ledger.create(db, sampled())
+    job = ledger.ask()
+    if outcome is not None:
+        ledger.tell(job.number, result(outcome))
+    assert ledger.to_run() == left
+
+
+def test_a_study_is_complete_when_all_trials_have_ended(db):
+    ledger = Ledger.create(db, sampled(trials=1))
+    job = ledger.ask()
+    assert (ledger.to_run(), ledger.complete()) == (0, False)
+    ledger.tell(job.number, result())
+    assert (ledger.to_run(), ledger.complete()) == (0, True)
+
+
+def test_fewer_trials_than_have_ended_leave_none_to_run(db):
+    spec = sampled(trials=3)
+    ask_all(Ledger.create(db, spec))
+    assert Ledger.create(db, sampled(spec.name, trials=2)).to_run() == 0
+
+
+# After the process has ended
+
+
+def test_trials_that_were_running_are_the_same_in_the_next_process(db):
+    spec = sampled(first=FIRST[:1])
+    ledger = Ledger.create(db, spec)
+    jobs = [ledger.ask() for _ in range(3)]
+    ledger.tell(1, result())
+    again = Ledger.open(db, spec.name)
+    assert again.unfinished() == [jobs[0], jobs[2]]
+    assert again.to_run() == 1
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_continued_trial_can_be_told(db, outcome):
+    spec = sampled()
+    Ledger.create(db, spec).ask()
+    again = Ledger.open(db, spec.name)
+    (job,) = again.unfinished()
+    again.tell(job.number, result(outcome))
+    assert (again.unfinished(), again.entries()[0].result) == ([], result(outcome))
+
+
+def test_listed_trials_that_have_begun_are_not_begun_again(db):
+    spec = listed(seeds=[3, 5])
+    ledger = Ledger.create(db, spec)
+    ledger.tell(ledger.ask().number, result())
+    ledger.ask()
+    again = Ledger.open(db, spec.name)
+    assert [job.name for job in again.unfinished()] == ["a-s5"]
+    assert [job.name for job in ask_all(again)] == ["b-s3", "b-s5"]
+
+
+def test_a_resumed_sampler_does_not_repeat_its_first_draws(db):
+    spec = sampled(trials=3)
+    drawn = ask_all(Ledger.create(db, spec))
+    more = ask_all(Ledger.create(db, sampled(spec.name, trials=6)))
+    assert len({job.params["lr"] for job in drawn + more}) == 6
+
+
+@pytest.mark.parametrize("sampled_before", [[], ["lr"], ["lr", "shift"]])
+def test_a_trial_cut_off_while_it_was_asked_for_is_completed(db, sampled_before):
+    spec = sampled()
+    Ledger.create(db, spec)
+    trial = optuna_study(db, spec.name).ask()
+    ranges = {"lr": LR, "shift": optuna.distributions.FloatDistribution(0.0, 0.2)}
+    for name in sampled_before:
+        trial._suggest(name, ranges[name])
+    (job,) = Ledger.open(db, spec.name).unfinished()
+    assert job.params.keys() == SPACE.keys()
+    assert {name: job.params[name] for name in sampled_before} == trial.params
+    assert (job.number, job.name, job.config.shift) == (0, "0", job.params["shift"])
+
+
+def test_a_trial_completed_once_stays_as_it_is(db):
+    spec = sampled()
+    Ledger.create(db, spec)
+    optuna_study(db, spec.name).ask()
+    jobs = Ledger.open(db, spec.name).unfinished()
+    assert Ledger.open(db, spec.name).unfinished() == jobs
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_first_trial_cut_off_while_it_was_asked_for_is_run_once(db, asked):
+    spec = sampled(first=FIRST)
+    study = Ledger.create(db, spec)._study
+    study.enqueue_trial(FIRST[0], user_attrs={"listed": 0})
+    if asked:
+        study.ask()
+    ledger = Ledger.open(db, spec.name)
+    continued = ledger.unfinished()
+    for job in continued:
+        ledger.tell(job.number, result())
+    params = [job.params for job in continued + ask_all(ledger)]
+    assert len(params) == 4
+    assert [params.count(first) for first in FIRST] == [1, 1]
+
+
+def test_a_listed_run_cut_off_while_it_was_asked_for_keeps_name_and_seed(db):
+    spec = listed(seeds=[3, 5])
+    study = Ledger.create(db, spec)._study
+    study.enqueue_trial({}, user_attrs={"run": "a", "seed": 3, "name": "a-s3", "listed": 0})
+    study.ask()
+    ledger = Ledger.open(db, spec.name)
+    (job,) = ledger.unfinished()
+    assert (job.name, job.config.seed) == ("a-s3", 3)
+    ledger.tell(job.number, result())
+    assert [job.name for job in ask_all(ledger)] == ["a-s5", "b-s3", "b-s5"]
+
+
+# Crashed trials
+
+
+def crash_the_first(db: Path, spec: StudySpec) -> list[Job]:
+    """Run all trials of a study; the first crashes."""
+    ledger = Ledger.create(db, spec)
+    jobs = [ledger.ask() for _ in range(ledger.to_run())]
+    for job in jobs:
+        ledger.tell(job.number, result(Outcome.REACHED if job.number else Outcome.CRASHED))
+    return jobs
+
+
+@pytest.mark.parametrize("make", [sampled, gridded, listed])
+def test_a_crashed_trial_is_tried_again_as_it_was_by_the_next_launch(db, make):
+    spec = make()
+    jobs = crash_the_first(db, spec)
+    ledger = Ledger.open(db, spec.name)
+    (again,) = ask_all(ledger)
+    assert (again.number, again.config, again.params) == (len(jobs), jobs[0].config, jobs[0].params)
+    assert ledger.complete()
+
+
+def test_a_listed_run_that_crashed_keeps_its_name(db):
+    spec = listed(seeds=[3, 5])
+    crash_the_first(db, spec)
+    assert Ledger.open(db, spec.name).ask().name == "a-s3"
+
+
+def test_a_crashed_trial_is_not_tried_again_by_the_same_launch(db):
+    ledger = Ledger.create(db, sampled(trials=2))
+    crashed = ledger.ask()
+    ledger.tell(crashed.number, result(Outcome.CRASHED))
+    assert ledger.ask().params != crashed.params
+
+
+def test_a_crashed_trial_is_tried_again_once(db):
+    spec = sampled(trials=2)
+    (crashed, _) = crash_the_first(db, spec)
+    ask_all(Ledger.open(db, spec.name))
+    more = ask_all(Ledger.create(db, sampled(spec.name, trials=4)))
+    assert len(more) == 2
+    assert all(job.config != crashed.config for job in more)
+
+
+def test_a_new_try_that_crashes_is_tried_again_by_the_launch_after(db):
+    spec = sampled(trials=2)
+    (crashed, _) = crash_the_first(db, spec)
+    ask_all(Ledger.open(db, spec.name), Outcome.CRASHED)
+    (third,) = ask_all(Ledger.open(db, spec.name))
+    assert (third.number, third.config) == (3, crashed.config)
