@@ -22,7 +22,8 @@ from resnet_core.models import build
 from resnet_core.optim import Optimizer, step_values
 from resnet_core.records import EpochRecord
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 250
+"""Images a step of validation: fills a CPU's cores; four times as many took 1 GB more and no less time."""
 
 
 def train(

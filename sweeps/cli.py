@@ -8,16 +8,20 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 from rich.console import Console
 
+from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError, parse
 from search_spaces.study import StudyError, StudySpec, check_name, find_study, load_study
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
+
+if TYPE_CHECKING:
+    from analysis import Study
 
 # torch, ray, optuna, mlflow and pandas take seconds to import: each command imports what it uses.
 
@@ -263,7 +267,7 @@ def table(
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
     import analysis
 
-    study = analysis.load(_home(home).mlflow_db, name)
+    study = _stored(_home(home), name)
     built = analysis.build_table(study, target)
     if plot is not None:
         from analysis.plots import plot_curves
@@ -373,7 +377,7 @@ def _run(home: Path, data: Path, address: str | None, debug: bool, *, spec: Stud
     where = _home(home)
     started = Launch(where, data.resolve(), address, stderr, debug)
     end = started.resume(name) if spec is None else started.start(spec)
-    study = analysis.load(where.mlflow_db, name)
+    study = _stored(where, name)
     built = analysis.build_table(study)
     width = Console().width if sys.stdout.isatty() else None
     typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
@@ -392,13 +396,21 @@ def _run(home: Path, data: Path, address: str | None, debug: bool, *, spec: Stud
     raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
 
 
-def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
-    """Return a trial's epochs from MLflow's store; none where it holds none yet."""
+def _stored(home: Home, name: str) -> Study:
+    """Return a study out of MLflow's store."""
     import analysis
 
     try:
-        epochs = analysis.load(home.mlflow_db, name).epochs
-    except analysis.StoreError:
+        return analysis.load(home.mlflow_db, name)
+    except analysis.StoreError as error:
+        raise InputError(str(error)) from error
+
+
+def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
+    """Return a trial's epochs from MLflow's store; none where it holds none yet."""
+    try:
+        epochs = _stored(home, name).epochs
+    except InputError:
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]
@@ -443,19 +455,13 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (StudyError, ScheduleError) as error:
+    except (StudyError, ConfigError, ScheduleError) as error:
         code = _complain(error, WRONG_INPUT, debug)
     except SweepError as error:
         code = _complain(error, error.exit_code, debug)
     except Exception as error:
-        code = _complain(error, _code_of(error), debug)
+        code = _complain(error, FAILED, debug)
     sys.exit(code)
-
-
-def _code_of(error: Exception) -> int:
-    """Return the exit code of an error of a module that is only imported where it is used."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return WRONG_INPUT if names & {"StoreError", "ConfigError"} else FAILED
 
 
 def _complain(error: Exception, code: int, debug: bool) -> int:

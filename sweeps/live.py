@@ -97,15 +97,11 @@ class LiveWatcher:
         run = self._run
         if run is None:
             return Text("starting Ray, MLflow and the ledger …")
-        table = Table(title=run.spec.name, title_justify="left", expand=False)
-        for heading, justify in (
-            ("trial", "right"),
-            ("epoch", "right"),
-            ("val_acc", "right"),
-            ("outcome", "left"),
-            ("trains", "left"),
-        ):
-            table.add_column(heading, justify=justify, no_wrap=heading != "trains")  # type: ignore[arg-type]
+        table = Table(title=run.spec.name, title_justify="left", expand=True)
+        for heading in ("trial", "epoch", "val_acc"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("outcome", "trains"):
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
         for job, result in list(self._ended):
             shown = "-" if result.best_val_acc is None else f"{result.best_val_acc:.4f}"
             ending = Text(_ending(result), style=_STYLES[result.outcome])
@@ -125,7 +121,11 @@ class LiveWatcher:
             counts[result.outcome] += 1
         ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
         reached = [(r.epochs_to_target, n) for n, r in list(run.results.items()) if r.epochs_to_target is not None]
-        best = f"best so far: trial {min(reached)[1]}, epoch {min(reached)[0]}" if reached else "none at the target yet"
+        best = (
+            f"best so far: trial {min(reached)[1]}, epoch {min(reached)[0]}"
+            if reached
+            else "no trial at the target yet"
+        )
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.left}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"

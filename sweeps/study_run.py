@@ -144,9 +144,10 @@ class StudyRun:
         if record.epoch > trial.judged:
             trial.judged = record.epoch
             self._watcher.epoch(trial)
-        trial.stop = self._judge(trial)
-        if trial.stop is None and record.epoch < trial.job.config.horizon:
-            return False
+        if record.epoch < trial.job.config.horizon:  # at its horizon a trial ends by itself
+            trial.stop = self._judge(trial)
+            if trial.stop is None:
+                return False
         self._end(
             trial,
             result_of(

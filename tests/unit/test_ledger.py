@@ -219,12 +219,12 @@ def test_a_grid_tries_every_point_once():
     assert {(batch_size, round(shift, 9)) for batch_size, shift in points} == POINTS
 
 
-def test_a_grid_has_its_first_trials_first_and_once():
-    first = {"batch_size": 32, "shift": 0.0}
-    jobs = ask_all(Ledger.preview(gridded(first=[first])))
-    assert jobs[0].params == first
-    assert [job.params for job in jobs].count(first) == 1
-    assert len(jobs) == 6
+@pytest.mark.parametrize("point", [(16, 0.0), (16, 0.2), (32, 0.0), (32, 0.2)])
+def test_a_grid_has_its_first_trials_first_and_once(point):
+    first = dict(zip(GRID, point, strict=True))
+    points = [tuple(job.params.values()) for job in ask_all(Ledger.preview(gridded(first=[first])))]
+    assert points[0] == point
+    assert len(points) == len(set(points)) == 6
 
 
 def shuffled(**search: Any) -> list[dict[str, Any]]:
@@ -375,6 +375,20 @@ def test_a_resumed_sampler_does_not_repeat_its_first_draws(db):
     drawn = ask_all(Ledger.create(db, spec))
     more = ask_all(Ledger.create(db, sampled(spec.name, trials=6)))
     assert len({job.params["lr"] for job in drawn + more}) == 6
+
+
+def test_a_resumed_sampler_draws_the_same_for_the_same_seed(db):
+    draws = []
+    for spec in (sampled(), sampled()):
+        Ledger.create(db, spec).ask()
+        draws.append([job.params for job in ask_all(Ledger.open(db, spec.name))])
+    assert draws[0] == draws[1]
+
+
+def test_a_trial_cut_off_while_it_was_asked_for_is_not_listed_yet(db):
+    spec = sampled()
+    Ledger.create(db, spec)._study.ask()
+    assert Ledger.open(db, spec.name).entries() == []
 
 
 @pytest.mark.parametrize("sampled_before", [[], ["lr"], ["lr", "shift"]])

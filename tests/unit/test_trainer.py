@@ -228,6 +228,15 @@ def test_bf16_trains_near_to_fp32():
     assert half.loss == pytest.approx(full.loss, rel=0.05)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_training_and_validation_are_in_the_precision_of_the_config(precision, dtype):
+    held = make_run(small(precision=precision))
+    seen = []
+    held._network.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
+    held.epoch(1)
+    assert seen == [dtype] * 4  # three steps and a validation
+
+
 # Randomness
 
 
@@ -242,6 +251,11 @@ def test_the_same_config_gives_the_same_curve_whatever_was_drawn_before(fields):
 def test_another_seed_gives_another_curve():
     one, other = (uninterrupted(small(epochs=1, seed=seed)) for seed in (0, 1))
     assert one[0].loss != other[0].loss
+
+
+def test_the_first_weights_are_those_of_the_seed():
+    weights, expected = make_run(small(seed=3))._network.state_dict(), build("resnet11v2", 10, 3).state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 def as_lists(draws: Any) -> list[Any]:

@@ -21,8 +21,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def git(root: Path, script: str) -> None:
-    (root / ".git").mkdir()
+def git(root: Path, script: str, checkout: bool = True) -> None:
+    if checkout:
+        (root / ".git").mkdir()
     program = root / "bin" / "git"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -36,7 +37,8 @@ def test_it_is_the_packages_version_with_the_commit_behind_a_plus():
     assert re.fullmatch(re.escape(VERSION) + r"(\+g[0-9a-f]{7,40}(\.dirty)?)?", code_version())
 
 
-def test_without_a_checkout_it_is_the_version_alone(root):
+def test_without_a_checkout_of_its_own_it_is_the_version_alone(root):
+    git(root, "echo 1a2b3c4", checkout=False)
     assert version() == VERSION
 
 

@@ -1,0 +1,403 @@
+"""What the end-to-end tests share: the command, studies small enough for two cores, and readers of what it left.
+
+Everything goes through the installed ``sweeps`` command, with real Ray, Optuna and MLflow. Starting those takes
+seconds, so launches are shared between tests where one will do.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+
+METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
+
+_TRAIN = """
+model = "resnet11v2"
+data = "digits"
+image_size = 16
+train_limit = 200
+val_limit = 100
+batch_size = 32
+flip = false
+"""
+
+# The first four trials end in the four ways there are beside a crash, on any machine: a learning rate of 5e-3
+# passes the low target, one of 1e-7 never does, one of 1e30 breaks the network in its first step; and trial 3 is
+# a control, which the cap may not stop.
+_SPACE = f"""
+name = "space"
+description = "How a ResNet11v2 comes to know a handful of digits"
+[train]
+{_TRAIN}
+optimizer = "adamw"
+schedule = "[0.5*lr, 0] lin[lr, 4] cos[0.1*lr, +decay]"
+[space]
+lr = {{ choices = [5e-3, 1e-7, 1e30] }}
+weight_decay = {{ low = 0.01, high = 0.4, log = true }}
+decay = {{ low = 1, high = 2, int = true }}
+shift = {{ low = 0.0, high = 0.1 }}
+[objective]
+target = 0.2
+[search]
+trials = 6
+sampler = "random"
+seed = 18
+first = [
+  {{ lr = 5e-3, weight_decay = 0.1, decay = 1, shift = 0.0 }},
+  {{ lr = 1e-7, weight_decay = 0.1, decay = 2, shift = 0.0 }},
+  {{ lr = 1e30, weight_decay = 0.1, decay = 1, shift = 0.0 }},
+  {{ lr = 1e-7, weight_decay = 0.1, decay = 1, shift = 0.1 }},
+]
+[stopping]
+cap = {{ best = 1, slack = 1.0 }}
+control = 0.2
+"""
+
+_LISTED = f"""
+name = "listed"
+[train]
+{_TRAIN}
+optimizer = "adamw"
+schedule = "[5e-3, 0] cos[1e-4, 8]"
+[objective]
+target = 0.2
+[search]
+seeds = [0, 1]
+[[run]]
+name = "plain"
+[[run]]
+name = "decayed"
+weight_decay = 0.1
+shift = 0.05
+"""
+
+_GRID = f"""
+name = "grid"
+[train]
+{_TRAIN}
+train_limit = 100
+optimizer = "sgd"
+schedule = "[lr, 0] lin[0.1*lr, 2]"
+[space]
+lr = {{ choices = [0.05, 0.01] }}
+momentum = {{ low = 0.0, high = 0.9, step = 0.9 }}
+[search]
+sampler = "grid"
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A command that runs in the background, in a session of its own, its output in files."""
+
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
+        folder.mkdir(parents=True)
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+        self.pid = self._process.pid
+        self._family: dict[int, psutil.Process] = {}
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def epochs(self) -> list[tuple[str, int]]:
+        """Trial and epoch of every epoch that was shown so far."""
+        found = re.findall(r"^trial (\S+): epoch (\d+)/", self.stderr, re.MULTILINE)
+        return [(trial, int(epoch)) for trial, epoch in found]
+
+    def until(self, happened: Callable[["Running"], Any], seconds: float = 180) -> None:
+        """Wait for something to happen while the command runs."""
+        end = time.monotonic() + seconds
+        while not happened(self):
+            assert self._process.poll() is None, f"ended with {self._process.returncode} before:\n{self.stderr}"
+            assert time.monotonic() < end, f"nothing in {seconds} s:\n{self.stderr}"
+            time.sleep(0.02)
+
+    def family(self) -> list[psutil.Process]:
+        """Return the processes of the command that are alive: itself, and all it has started."""
+        try:
+            for process in psutil.Process(self.pid).children(recursive=True):
+                self._family[process.pid] = process
+        except psutil.NoSuchProcess:
+            pass
+        return [process for process in self._family.values() if _alive(process)]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that train, eldest first."""
+        found = [process for process in self.family() if "Trainable" in _title(process)]
+        return sorted(found, key=lambda process: process.create_time())
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Hold the processes that train for as long as the block lasts, so that the study cannot end in it."""
+        workers = self.workers()
+        for worker in workers:
+            worker.suspend()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.resume()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the command and everything that it started, at once."""
+        family = self.family()
+        for process in (psutil.Process(self.pid), *family):
+            _kill(process)
+        self._process.wait(30)
+
+    def wait(self, seconds: float = 180) -> Done:
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {seconds} s:\n{self.stderr}")
+        return Done(code, self._out.read_text(), self.stderr)
+
+    def clean_up(self) -> None:
+        family = self.family()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(30)
+        for process in family:
+            _kill(process)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        pass
+
+
+class Sweeps:
+    """The ``sweeps`` command, run in folders of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+        self._started: list[Running] = []
+        self.command = Path(sys.executable).parent / "sweeps"
+
+    def __call__(
+        self, *arguments: object, code: int | None = 0, timeout: float = 240, env: dict[str, str] | None = None
+    ) -> Done:
+        """Run a command to its end and expect an exit code; None expects any."""
+        ran = subprocess.run(
+            [str(self.command), *map(str, arguments)],
+            cwd=self._place(),
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        said = f"sweeps {' '.join(map(str, arguments))}\nended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        assert code is None or ran.returncode == code, said
+        assert "Traceback" not in ran.stderr, said
+        return Done(ran.returncode, ran.stdout, ran.stderr)
+
+    def json(self, *arguments: object) -> Any:
+        """Run a command with ``--json`` and return what it printed."""
+        return json.loads(self(*arguments, "--json").stdout, parse_constant=_no_constant)
+
+    def start(self, *arguments: object, env: dict[str, str] | None = None) -> Running:
+        """Start a command in the background."""
+        running = Running(
+            [str(self.command), *map(str, arguments)], self._place(make=False), _environment(env)
+        )
+        self._started.append(running)
+        return running
+
+    def clean_up(self) -> None:
+        for running in self._started:
+            running.clean_up()
+
+    def _place(self, *, make: bool = True) -> Path:
+        self._count += 1
+        place = self._folder / f"{self._count:03d}"
+        if make:
+            place.mkdir(parents=True)
+        return place
+
+
+def _no_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def _environment(changes: dict[str, str] | None) -> dict[str, str]:
+    """The environment without what would make the command behave otherwise than on a new machine."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SWEEPS_", "RAY_", "TUNE_", "MLFLOW_", "OPTUNA_", "OMP_")) and name != "COLUMNS"
+    }
+    return kept | (changes or {})
+
+
+class Store:
+    """Reads what a study left, through MLflow's client and through Optuna."""
+
+    def __init__(self, home: Path, study: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        self.home, self.study = home, study
+        self.client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+
+    @property
+    def experiment(self) -> Any:
+        return self.client.get_experiment_by_name(self.study)
+
+    def _runs(self, kind: str) -> list[Any]:
+        query = f"tags.`sweeps.kind` = '{kind}'"
+        return list(self.client.search_runs([self.experiment.experiment_id], query, max_results=1000))
+
+    @property
+    def launches(self) -> list[Any]:
+        return self._runs("launch")
+
+    @property
+    def trials(self) -> dict[str, Any]:
+        """The runs of the trials by name, in the order of their numbers."""
+        runs = sorted(self._runs("trial"), key=lambda run: int(run.data.tags["sweeps.trial"]))
+        return {run.info.run_name: run for run in runs}
+
+    def history(self, run: Any, metric: str) -> list[Any]:
+        return self.client.get_metric_history(run.info.run_id, metric)
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Losses and accuracies of every trial, by trial and metric, in the order of epochs."""
+        return {
+            name: {
+                metric: [point.value for point in sorted(self.history(run, metric), key=lambda point: point.step)]
+                for metric in ("loss", "acc", "val_loss", "val_acc", "lr")
+            }
+            for name, run in self.trials.items()
+        }
+
+    def optuna(self) -> optuna.Study:
+        return optuna.load_study(storage=f"sqlite:///{self.home / 'optuna.db'}", study_name=self.study)
+
+    def assert_whole(self, trials: int) -> None:
+        """Check that a study ended with nothing left open, and every epoch of every trial once in the store."""
+        states = [trial.state.name for trial in self.optuna().get_trials(deepcopy=False)]
+        assert len(states) - states.count("FAIL") == trials
+        assert not {"RUNNING", "WAITING"} & set(states)
+        (parent,) = self.launches
+        assert parent.info.status == "FINISHED"
+        runs = self._runs("trial")
+        assert len({run.data.tags["sweeps.trial"] for run in runs}) == len(runs) == len(states)
+        for run in runs:
+            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert run.info.status in ("FINISHED", "KILLED", "FAILED")
+            if run.data.tags["outcome"] == "crashed":
+                continue
+            epochs = int(run.data.metrics["epochs_run"])
+            for metric in METRICS:
+                steps = [point.step for point in self.history(run, metric)]
+                assert sorted(steps) == list(range(1, epochs + 1)), f"{metric} of {run.info.run_name}"
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Study files.
+
+    Attributes:
+        space: six trials of a space that end in every way but a crash.
+        listed: two runs with two seeds each, eight epochs each.
+        grid: four points, two epochs each.
+        text: of any of them, by its name.
+    """
+
+    space: Path
+    listed: Path
+    grid: Path
+    text: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A study that was launched undisturbed."""
+
+    home: Path
+    name: str
+    file: Path
+    done: Done
+    store: Store
+
+
+@pytest.fixture(scope="session")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
+    command = Sweeps(tmp_path_factory.mktemp("run"))
+    yield command
+    command.clean_up()
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
+    folder = tmp_path_factory.mktemp("studies")
+    text = {"space": _SPACE, "listed": _LISTED, "grid": _GRID.replace("train_limit = 200\n", "", 1)}
+    for name, content in text.items():
+        (folder / f"{name}.toml").write_text(content)
+    return Studies(*(folder / f"{name}.toml" for name in text), text)
+
+
+@pytest.fixture(scope="session")
+def store() -> Callable[[Path, str], Store]:
+    return Store
+
+
+@pytest.fixture(scope="session")
+def launched(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """The study with a space, launched into a home of its own."""
+    home = tmp_path_factory.mktemp("space") / "home"
+    done = sweeps("launch", studies.space, "--home", home)
+    return Launched(home, "space", studies.space, done, Store(home, "space"))
+
+
+@pytest.fixture(scope="session")
+def listed(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """The listed study, launched into a home of its own: what the disturbed ones are compared with."""
+    home = tmp_path_factory.mktemp("listed") / "home"
+    done = sweeps("launch", studies.listed, "--home", home)
+    return Launched(home, "listed", studies.listed, done, Store(home, "listed"))

@@ -1,0 +1,50 @@
+"""A small sweep on CIFAR-10 itself, where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(os.environ.get("SWEEPS_DATA", "data")).resolve()
+
+pytestmark = [
+    pytest.mark.cifar10,
+    pytest.mark.skipif(
+        not (FOLDER / "cifar-10-batches-py").is_dir(),
+        reason="CIFAR-10 is not there: set SWEEPS_DATA to the folder that holds cifar-10-batches-py",
+    ),
+]
+
+STUDY = """
+name = "small"
+[train]
+model = "resnet11v2"
+data = "cifar10"
+train_limit = 2000
+val_limit = 1000
+batch_size = 64
+schedule = "[lr, 0] cos[0.1*lr, 2]"
+[space]
+lr = { low = 1e-3, high = 5e-3, log = true }
+weight_decay = { low = 0.01, high = 0.2, log = true }
+shift = { low = 0.05, high = 0.1 }
+[search]
+trials = 3
+"""
+
+
+def test_a_sweep_on_cifar10(sweeps, store, tmp_path):
+    study, home = tmp_path / "study.toml", tmp_path / "home"
+    study.write_text(STUDY)
+    done = sweeps("launch", study, "--home", home, "--data", FOLDER, timeout=600)
+    left = store(home, "small")
+    left.assert_whole(trials=3)
+    assert "chosen on the test set" in done.stdout
+    rows = sweeps.json("table", "small", "--home", home)
+    assert {row["outcome"] for row in rows} == {"exhausted"}
+    assert {row["epochs_run"] for row in rows} == {2}
+    # Three different trials, which all learned something beyond chance.
+    assert len({row["lr_alpha"] for row in rows}) == len({row["final_loss"] for row in rows}) == 3
+    assert all(row["final_loss"] < 2.2 for row in rows)
+    params = left.trials["0"].data.params
+    assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "2000")

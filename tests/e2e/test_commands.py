@@ -1,0 +1,168 @@
+"""The command line itself: its commands and options, and those of them that launch nothing."""
+
+import json
+import re
+
+import pytest
+import typer
+
+from sweeps.cli import app
+
+# People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
+OPTIONS = {
+    "launch": "--name --trials --set --address --yes --home --data --debug",
+    "resume": "--address --home --data --debug",
+    "plan": "--name --trials --set --json",
+    "train": "--run --set --checkpoint --threads --device --data --json",
+    "status": "--watch --json --home",
+    "ls": "--json --home",
+    "best": "--json --home",
+    "show": "--json --home",
+    "table": "--format --json --target --plot --trial --home",
+    "schedule": "--at --plot --json",
+    "ui": "--port --home",
+    "doctor": "--json --home --data",
+}
+ARGUMENTS = {
+    "launch": ["study"],
+    "resume": ["name"],
+    "plan": ["study"],
+    "train": ["study"],
+    "status": ["name"],
+    "ls": [],
+    "best": ["name"],
+    "show": ["name", "trial"],
+    "table": ["name"],
+    "schedule": ["text"],
+    "ui": [],
+    "doctor": [],
+}
+# resnet11v2 on the 200 digits that the tests' studies train on
+TINY = ("--set", "train.train_limit=200", "--set", "train.val_limit=100")
+
+
+def test_commands_and_options_are_the_same_as_ever():
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+        for name, command in commands.items()
+    }
+    assert found == {name: set(options.split()) for name, options in OPTIONS.items()}
+    arguments = {
+        name: [p.name for p in command.params if p.param_type_name == "argument"] for name, command in commands.items()
+    }
+    assert arguments == ARGUMENTS
+
+
+def test_help_lists_every_command(sweeps):
+    said = sweeps("--help").stdout
+    assert set(re.findall(r"^  ([a-z-]+)  ", said, re.MULTILINE)) >= set(OPTIONS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_option_is_explained(sweeps, command):
+    said = sweeps(command, "--help").stdout
+    for option in OPTIONS[command].split():
+        assert re.search(rf"^  {option}\b.*\S", said, re.MULTILINE), option
+
+
+def test_schedule(sweeps):
+    text = "[1.e-3,0]lin[1.2e-3,6] cos[1.e-5, +14] lin[6.e-6, 26]"
+    canonical = "[1e-3, 0] lin[1.2e-3, 6] cos[1e-5, 20] lin[6e-6, 26]"
+    assert sweeps.json("schedule", text, "--at", "0,3,20,99") == {
+        "schedule": canonical,
+        "at": [0.0, 3.0, 20.0, 99.0],
+        "values": [1e-3, pytest.approx(1.1e-3), 1e-5, 6e-6],
+    }
+    knots = sweeps.json("schedule", text)
+    assert (knots["at"], knots["values"]) == ([0, 6, 20, 26], [1e-3, 1.2e-3, 1e-5, 6e-6])
+    said = sweeps("schedule", text, "--at", "3").stdout
+    assert said == f"{canonical}\nepoch 3: 0.0011\n"
+
+
+def test_schedule_is_drawn(sweeps, tmp_path):
+    picture = tmp_path / "schedule.png"
+    done = sweeps("schedule", "[1e-3, 0] cos[1e-5, 20]", "--plot", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert done.stdout.startswith("[1e-3, 0] cos[1e-5, 20]\n")
+
+
+def test_plan(sweeps, tmp_path):
+    planned = sweeps.json("plan", "quickstart", *TINY)
+    assert planned["study"] == "quickstart"
+    assert 200_000 < planned["trainable_parameters"] < 1_000_000
+    assert len(planned["trials"]) == 3
+    first = planned["trials"][0]
+    assert first["parameters"]["lr"] == 3e-3
+    assert first["config"]["schedule"] == "[6e-4, 0] lin[3e-3, 1] lin[3e-3, 5] cos[3e-5, 11]"
+    assert (planned["trials_in_all"], planned["device"]) == (14, "1 CPU thread(s)")
+    assert planned["epochs"] >= 14 * 10
+    assert 0 < planned["seconds_per_epoch"] < 60
+    said = sweeps("plan", "quickstart", *TINY, "--trials", "2").stdout
+    assert f"{planned['trainable_parameters']:,} trainable parameters" in said
+    assert "2 trials" in said
+    assert "peak 0.003, 11 epochs" in said
+
+
+def test_plan_of_the_named_network(sweeps):
+    """ResNet56v2 as it is published: 1,659,338 trainable parameters."""
+    small = ("--set", "train.batch_size=2", "--set", "train.data=digits", "--set", "train.image_size=16")
+    planned = sweeps.json("plan", "adamw_cosine", *small, "--set", "train.precision=fp32", "--trials", "1")
+    assert planned["trainable_parameters"] == 1_659_338
+    assert planned["trials"][0]["config"]["model"] == "resnet56v2"
+
+
+def test_train_goes_on_from_its_checkpoint(sweeps, studies, tmp_path):
+    checkpoint = tmp_path / "weights" / "run.pt"
+    common = ("train", studies.listed, "--run", "decayed", "--checkpoint", checkpoint, "--set")
+    first = sweeps(*common, "train.epochs=3")
+    assert [line.split(" loss")[0] for line in first.stderr.splitlines() if line.startswith("epoch")] == [
+        f"epoch {epoch}/3" for epoch in (1, 2, 3)
+    ]
+    assert re.fullmatch(r"0\.2 (not )?reached .*; best val_acc 0\.\d{4} at epoch [123]\n", first.stdout)
+    again = sweeps.json(*common, "train.epochs=3")
+    assert [epoch["epoch"] for epoch in again["epochs"]] == [1, 2, 3]
+    assert again["config"]["weight_decay"] == 0.1
+    # Nothing was trained anew: the times are those of the first command.
+    assert [f"{epoch['seconds']:.1f} s" for epoch in again["epochs"]] == [
+        line.split()[-2] + " s" for line in first.stderr.splitlines() if line.startswith("epoch")
+    ]
+    other = sweeps(*common, "train.epochs=4", code=1)
+    assert f"checkpoint {checkpoint} is of another run (epochs differ); delete it to start anew" in other.stderr
+
+
+def test_train_takes_a_run_that_was_killed_to_the_same_end(sweeps, studies, tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    arguments = ("train", studies.listed, "--run", "plain", "--checkpoint", checkpoint)
+    running = sweeps.start(*arguments)
+    running.until(lambda command: command.stderr.count("\nepoch ") >= 3)
+    running.kill()
+    continued = sweeps.json(*arguments)
+    undisturbed = sweeps.json("train", studies.listed, "--run", "plain")
+    for metric in ("loss", "acc", "val_loss", "val_acc"):
+        assert [epoch[metric] for epoch in continued["epochs"]] == [epoch[metric] for epoch in undisturbed["epochs"]]
+    assert len(continued["epochs"]) == 8
+
+
+def test_doctor(sweeps, tmp_path):
+    home = tmp_path / "home"
+    checks = {check["name"]: check for check in sweeps.json("doctor", "--home", home)}
+    assert {"resnet-sweeps", "python", "torch", "ray", "optuna", "mlflow", "cpu", "gpu", "cifar10", "home"} <= set(checks)
+    assert checks["home"] == {"name": "home", "ok": True, "found": str(home)}
+    assert all(set(check) == {"name", "ok", "found"} for check in checks.values())
+
+
+def test_doctor_says_no(sweeps, tmp_path):
+    home = tmp_path / "file"
+    home.write_text("in the way")
+    done = sweeps("doctor", "--home", home, code=1)
+    assert re.search(rf"^NO +home +{home}", done.stdout, re.MULTILINE)
+
+
+def test_home_and_data_are_taken_from_the_environment(sweeps, launched):
+    done = sweeps("ls", "--json", env={"SWEEPS_HOME": str(launched.home)})
+    assert [row["study"] for row in json.loads(done.stdout)] == ["space"]
+
+
+def test_without_home_state_lies_in_runs(sweeps):
+    assert re.fullmatch(r"no study in /\S+/runs\n", sweeps("ls").stdout)

@@ -1,0 +1,108 @@
+"""Studies that are killed in the middle: nothing is lost, nothing comes twice, and the curves are the undisturbed ones.
+
+What they must come out as is the listed study of conftest, launched undisturbed: its seeds fix every trial.
+"""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+TRIALS, EPOCHS = 4, 8
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+def assert_undisturbed(store, home, listed):
+    disturbed = store(home, listed.name)
+    disturbed.assert_whole(trials=TRIALS)
+    assert disturbed.curves() == listed.store.curves()
+    assert {name: run.data.tags["outcome"] for name, run in disturbed.trials.items()} == {
+        name: run.data.tags["outcome"] for name, run in listed.store.trials.items()
+    }
+    assert not list((home / "studies" / listed.name / "checkpoints").iterdir())
+
+
+def gone(processes, seconds):
+    """Wait until none of these processes is left; return whether that happened."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
+    """The power goes, and while the study is being continued the driver is killed, but not its workers."""
+    first = sweeps.start("launch", listed.file, "--home", home)
+    first.until(lambda command: len(command.epochs) >= TRIALS * EPOCHS // 2)
+    first.kill()
+    status = sweeps.json("status", listed.name, "--home", home)
+    assert status["state"] == "interrupted"
+    assert status["begun"] + status["reached"] + status["exhausted"] <= TRIALS
+    assert status["begun"] == len(status["running"]) >= 1
+
+    second = sweeps.start("resume", listed.name, "--home", home)
+    second.until(lambda command: command.epochs)
+    # A trial that had an epoch goes on behind it.
+    continued = {trial["trial"]: trial["epoch"] for trial in status["running"]}
+    trial, epoch = second.epochs[0]
+    assert epoch >= continued[trial]
+    workers = second.workers()
+    assert workers
+    second.signal(signal.SIGKILL)
+    assert second.wait().code == -signal.SIGKILL
+
+    # At once, as someone would who sees the prompt come back.
+    third = sweeps("resume", listed.name, "--home", home)
+    assert "sweeps resume" not in third.stdout
+    assert_undisturbed(store, home, listed)
+    # Two agents of Ray's stay for a minute; nobody trains on.
+    assert gone(workers, seconds=10)
+
+
+def test_a_worker_killed_while_the_driver_lives(sweeps, store, listed, home):
+    """A process that trains dies, as it does where memory is short: the study takes care of itself."""
+    command = sweeps.start("launch", listed.file, "--home", home)
+    command.until(lambda running: len(running.epochs) >= 3)
+    worker = command.workers()[0]
+    worker.kill()
+    done = command.wait()
+    assert done.code == 0, done.stderr
+    assert "started again" in done.stderr
+    shown = command.epochs
+    assert len(shown) == len(set(shown)) == TRIALS * EPOCHS
+    assert_undisturbed(store, home, listed)
+
+
+def test_interrupted_and_resumed(sweeps, store, listed, home):
+    """Ctrl-C: the study says how to go on, and goes on. While it runs, it is nobody else's."""
+    command = sweeps.start("launch", listed.file, "--home", home)
+    command.until(lambda running: len(running.epochs) >= 2)
+    with command.suspended():
+        status = sweeps.json("status", listed.name, "--home", home)
+        assert (status["state"], status["process"]) == ("running", command.pid)
+        assert {trial["trial"] for trial in status["running"]} >= {trial for trial, _ in command.epochs[-1:]}
+        for again in (("launch", listed.file), ("resume", listed.name)):
+            refused = sweeps(*again, "--home", home, code=2)
+            assert f"study 'listed' is being run by process {command.pid}" in refused.stderr
+            assert refused.stdout == ""
+        command.signal(signal.SIGINT)
+    done = command.wait()
+    assert done.code == 130, done.stderr
+    assert f"sweeps resume listed --home {home}" in done.stdout
+    assert "Traceback" not in done.stderr
+    runs = store(home, listed.name)
+    assert [run.info.status for run in runs.launches] == ["SCHEDULED"]
+    assert {run.info.status for run in runs.trials.values()} <= {"FINISHED", "SCHEDULED"}
+    assert sweeps.json("status", listed.name, "--home", home)["state"] == "interrupted"
+
+    resumed = sweeps("resume", listed.name, "--home", home)
+    assert sweeps.json("status", listed.name, "--home", home)["state"] == "complete"
+    assert resumed.stdout.splitlines()[0].startswith("trial")
+    assert_undisturbed(store, home, listed)

@@ -1,0 +1,122 @@
+"""Trials on a cluster that is already there, on shares of its GPUs.
+
+The cluster says it has two GPUs. Ray keeps account of them; that they do not exist only means that trials train on
+the CPU.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+TRIALS = 6
+STUDY = f"""
+name = "shares"
+[train]
+model = "resnet11v2"
+data = "digits"
+image_size = 16
+train_limit = 200
+val_limit = 100
+batch_size = 32
+flip = false
+schedule = "[5e-3, 0] cos[1e-4, 24]"
+[search]
+seeds = {list(range(TRIALS))}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address and the temporary folder of a Ray cluster of four cores and two GPUs."""
+    # Ray puts sockets under it, whose paths may be no longer than 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=0"]
+    command += ["--num-cpus=4", "--num-gpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    command += [f"--temp-dir={folder}", f"--object-store-memory={128 * 1024**2}"]
+    log = folder / "ray.log"
+    # Ray asks for a token where it once made one, and a client must then be told of it.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command,
+            env=env | {"RAY_AUTH_MODE": "disabled"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        yield _address(process, log), folder
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for member in psutil.wait_procs(family, timeout=5)[1]:
+            member.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _address(process: subprocess.Popen, log: Path) -> str:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"--address='([\d.]+:\d+)'", log.read_text())
+        if found and "Ray runtime started" in log.read_text():
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(f"no cluster:\n{log.read_text()}")
+
+
+@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (1, 1)])
+def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
+    study, home = tmp_path / "study.toml", tmp_path / "home"
+    study.write_text(STUDY + f"[resources]\ngpus_per_trial = {share}\n")
+    sweeps("launch", study, "--home", home, "--address", cluster[0])
+    left = store(home, "shares")
+    left.assert_whole(trials=TRIALS)
+    runs = left.trials
+    # What torch finds is what a trial trains on, whatever Ray says there is.
+    assert {run.data.tags["device"] for run in runs.values()} == {"cpu"}
+    places = {name: run.data.tags["gpu_ids"] for name, run in runs.items()}
+    assert set(places.values()) == {"0", "1"}
+    spans = {}
+    for name, run in runs.items():
+        times = [point.timestamp for point in left.history(run, "val_acc")]
+        spans[name] = (min(times), max(times))
+    at_once = [
+        sum(places[other] == places[name] and begin <= start < end for other, (begin, end) in spans.items())
+        for name, (start, _) in spans.items()
+    ]
+    assert max(at_once) <= on_one
+    if on_one == 2:
+        assert max(at_once) == 2
+
+
+def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
+    study = tmp_path / "study.toml"
+    study.write_text(STUDY + "[resources]\ngpus_per_trial = 3\n")
+    done = sweeps("launch", study, "--home", tmp_path / "home", "--address", cluster[0], code=2)
+    assert done.stderr == (
+        "sweeps: resources.gpus_per_trial = 3: there are 2 GPUs; "
+        "use --set resources.gpus_per_trial=0 to run on CPU cores\n"
+    )
+
+
+def test_without_an_address_a_launch_starts_its_own(sweeps, store, cluster, tmp_path):
+    """Also on a machine where a cluster runs that Ray would find by itself."""
+    study, home = tmp_path / "study.toml", tmp_path / "home"
+    study.write_text(STUDY)
+    changes = ("--set", "search.seeds=[0]", "--set", "train.epochs=1")
+    sweeps("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(cluster[1])})
+    (run,) = store(home, "shares").trials.values()
+    assert run.data.tags["outcome"] == "exhausted"

@@ -1,0 +1,247 @@
+"""What people see while a study runs."""
+
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.study import StudySpec
+from sweeps import live
+from sweeps.home import Home
+from sweeps.ledger import Job, Ledger
+from sweeps.live import LiveWatcher, PlainWatcher, watching
+from sweeps.outcomes import Result
+from sweeps.study_run import ActiveTrial, StudyRun
+from sweeps.tracking import Tracker
+
+CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
+SAMPLED = Job(3, "3", CONFIG, {"lr": 0.00123456, "warmup": 2, "optimizer": "adam"})
+LISTED = Job(4, "baseline-s1", CONFIG, {})
+REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4)
+NAMES = (f"shown-{number}" for number in itertools.count())
+
+
+def record(epoch: int, val_acc: float = 0.5, seconds: float = 1.5) -> EpochRecord:
+    return EpochRecord(epoch, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, seconds, 1e3)
+
+
+# Plain lines
+
+
+@pytest.fixture
+def file() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def plain(file) -> PlainWatcher:
+    return PlainWatcher(Console(file=file, width=40))
+
+
+@pytest.mark.parametrize(
+    ("job", "control", "line"),
+    [
+        (SAMPLED, False, "trial 3: started: lr 0.001235, warmup 2, optimizer adam\n"),
+        (SAMPLED, True, "trial 3: started (control: no rule may stop it): lr 0.001235, warmup 2, optimizer adam\n"),
+        (LISTED, False, f"trial baseline-s1: started: {CONFIG.schedule}\n"),
+    ],
+)
+def test_a_start_is_a_line_with_what_is_trained(plain, file, job, control, line):
+    plain.started(ActiveTrial(job, control))
+    assert file.getvalue() == line
+
+
+def test_an_epoch_is_a_line_with_its_figures(plain, file):
+    plain.epoch(ActiveTrial(SAMPLED, False, records=[record(1), record(2, 0.75)]))
+    assert file.getvalue() == (
+        "trial 3: epoch 2/4 loss 0.2500 acc 0.8000 val_loss 0.5000 val_acc 0.7500 lr 0.001 1.5 s\n"
+    )
+
+
+@pytest.mark.parametrize(("again", "words"), [(True, "started again"), (False, "given up")])
+def test_an_error_is_a_line_with_what_becomes_of_the_trial(plain, file, again, words):
+    plain.failed(ActiveTrial(SAMPLED, False), "ValueError: [red] is no colour", again)
+    assert file.getvalue() == f"trial 3: ValueError: [red] is no colour; {words}\n"
+
+
+ENDS = [
+    (REACHED, "reached at epoch 3, best val_acc 0.9312 at epoch 4"),
+    (Result(Outcome.EXHAUSTED, 4, 5.5, best_val_acc=0.9, best_epoch=4), "exhausted, best val_acc 0.9000 at epoch 4"),
+    (Result(Outcome.PRUNED, 2, 5.5, best_val_acc=0.9, best_epoch=2, stop_reason="too slow"), "pruned: too slow"),
+    (Result(Outcome.DIVERGED, 2, stop_reason="the loss is nan"), "diverged: the loss is nan"),
+    (Result(Outcome.CRASHED, 0, stop_reason="disk full"), "crashed: disk full"),
+    (Result(Outcome.REACHED, 3, 2.5, 2, 2, 0.93, 2, stop_reason="held"), "reached at epoch 2: held"),
+]
+
+
+@pytest.mark.parametrize(("result", "words"), ENDS)
+def test_an_end_is_a_line_with_outcome_and_reason(plain, file, result, words):
+    plain.ended(SAMPLED, result)
+    assert file.getvalue() == f"trial 3: {words}\n"
+
+
+def test_every_outcome_has_words_and_a_colour():
+    assert {result.outcome for result, _ in ENDS} == live._STYLES.keys() == set(Outcome)
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_printed(file):
+    with watching(Console(file=file)) as watcher:
+        assert isinstance(watcher, PlainWatcher)
+
+
+def test_on_a_terminal_the_table_is_shown_and_taken_away(file):
+    with watching(Console(file=file, force_terminal=True, width=80)) as watcher:
+        assert isinstance(watcher, LiveWatcher)
+    assert "starting" in file.getvalue()
+
+
+# The table
+
+
+def spec(**tables: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
+            "search": {"trials": 12, "sampler": "random"},
+            **tables,
+        }
+    )
+
+
+@pytest.fixture
+def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher]]]:
+    """Run a study under the eyes of a watcher."""
+    trackers = []
+
+    def watch(study: StudySpec) -> tuple[StudyRun, LiveWatcher]:
+        watcher = LiveWatcher()
+        trackers.append(Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study))
+        run = StudyRun(Home(tmp_path), Ledger.preview(study), trackers[-1], watcher)
+        watcher.watch(run)
+        return run, watcher
+
+    yield watch
+    for tracker in trackers:
+        tracker.close("FINISHED")
+
+
+def train(run: StudyRun, *val_accs: float, seconds: float = 1.5) -> int:
+    """Begin a trial and show these epochs of it."""
+    trial = run.next_trial()
+    assert trial is not None
+    run.place(trial.job.number, {"device": "cpu"})
+    for epoch, val_acc in enumerate(val_accs, start=1):
+        run.epoch(trial.job.number, record(epoch, val_acc, seconds))
+    return trial.job.number
+
+
+def screen(watcher: LiveWatcher, width: int = 160) -> list[str]:
+    """The table as a terminal of this width shows it, line by line, its cells apart by one space."""
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(watcher)
+    text = console.export_text().replace("│", " ").replace("┃", " ")
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_before_the_study_runs_it_says_what_is_started():
+    assert screen(LiveWatcher()) == ["starting Ray, MLflow and the ledger …"]
+
+
+def test_the_table_is_headed_by_the_study(watch):
+    run, watcher = watch(spec())
+    assert screen(watcher)[0] == run.spec.name
+    assert "trial epoch val_acc outcome trains" in screen(watcher)
+
+
+def test_running_trials_are_rows_with_how_far_they_are(watch):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.75)
+    train(run)
+    rates = [f"lr {run.active[number].job.params['lr']:.4g}" for number in (0, 1)]
+    assert f"0 2/4 0.7500 running {rates[0]}" in screen(watcher)
+    assert f"1 0/4 - starting {rates[1]}" in screen(watcher)
+
+
+def test_a_control_trial_is_marked(watch):
+    run, watcher = watch(spec(stopping={"control": 0.999}))
+    train(run, 0.5)
+    assert any(line.startswith("0 1/4 0.5000 running (control) ") for line in screen(watcher))
+
+
+def test_ended_trials_are_rows_with_their_outcome(watch):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.93, 0.94, 0.95)
+    run.error(train(run), "disk full", again=False)
+    text = screen(watcher)
+    assert any(line.startswith("0 4 0.9500 reached at epoch 2, best val_acc 0.9500 at epoch 4 lr ") for line in text)
+    assert any(line.startswith("1 0 - crashed: disk full lr ") for line in text)
+
+
+def test_a_trial_is_one_line_on_a_narrow_terminal_too(watch):
+    run, watcher = watch(spec())
+    run.error(train(run), "a very long story " * 10, again=False)
+    rows = screen(watcher, width=60)[4:]
+    assert rows[0].startswith("0 0 - crashed: a ve")
+    assert "…" in rows[0]
+    assert set(rows[1]) <= set("└─┴┘")
+
+
+def test_the_latest_trials_that_ended_stay(watch):
+    run, watcher = watch(spec())
+    for _ in range(10):
+        run.error(train(run), "disk full", again=False)
+    ended = [line.split()[0] for line in screen(watcher) if "crashed: disk full" in line]
+    assert ended == ["2", "3", "4", "5", "6", "7", "8", "9"]
+
+
+def test_the_line_below_counts_trials(watch):
+    run, watcher = watch(spec())
+    assert "ended: none · running: 0 · to come: 12" in screen(watcher)
+    train(run, 0.5, 0.93, 0.94, 0.95)
+    train(run, 0.5, 0.5, 0.5, 0.5)
+    train(run, 0.5)
+    assert "ended: 1 reached, 1 exhausted · running: 1 · to come: 9" in screen(watcher)
+
+
+def test_the_best_so_far_is_named(watch):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.5, 0.5, 0.5)
+    assert any(line.startswith("no trial at the target yet · elapsed ") for line in screen(watcher))
+    train(run, 0.5, 0.5, 0.94, 0.95)
+    train(run, 0.5, 0.93, 0.94, 0.95)
+    assert any(line.startswith("best so far: trial 2, epoch 2 · ") for line in screen(watcher))
+
+
+def test_the_time_left_is_of_the_epochs_that_are_left(watch):
+    run, watcher = watch(spec())
+    assert screen(watcher)[-1].endswith("left ?")
+    train(run, 0.5, 0.5, 0.5, 0.5, seconds=60)
+    train(run, 0.5, 0.5, seconds=60)
+    train(run, 0.5, 0.5, seconds=60)
+    # 2 + 2 epochs of the running trials and 9 trials of 4 epochs, a minute each, two at once.
+    assert screen(watcher)[-1].endswith("left about 20:00")
+
+
+def test_an_error_is_shown_below(watch):
+    run, watcher = watch(spec())
+    run.error(train(run), "ValueError: [red] is no colour", again=True)
+    assert screen(watcher)[-1] == "trial 0: ValueError: [red] is no colour; started again"
+
+
+def test_a_listed_run_is_shown_with_its_schedule(watch):
+    runs = [{"name": "baseline", "schedule": "[1e-3, 0] cos[1e-5, 4]"}]
+    run, watcher = watch(spec(space={}, search={}, run=runs, train={}))
+    train(run, 0.5)
+    assert f"baseline 1/4 0.5000 running {run.active[0].job.config.schedule}" in screen(watcher)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
+def test_times_are_written_as_clocks_do(seconds, text):
+    assert live._clock(seconds) == text

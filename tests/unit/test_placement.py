@@ -1,0 +1,98 @@
+"""How many trials fit, and what is said of errors; what needs no running Ray."""
+
+import re
+
+import pytest
+
+from search_spaces.study import Resources
+from sweeps.errors import InputError
+from sweeps.placement import Cluster, _cause, _error_of, _nested, available_cores
+
+
+def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float = 0.0) -> int:
+    return Cluster(cpus, gpus).slots(Resources(cpus_per_trial=cpus_each, gpus_per_trial=gpus_each))
+
+
+@pytest.mark.parametrize(("cpus", "each", "expected"), [(2, 1, 2), (8, 3, 2), (4, 4, 1), (2.5, 1, 2)])
+def test_cores_are_shared_out_whole(cpus, each, expected):
+    assert slots(cpus, cpus_each=each) == expected
+
+
+def test_gpus_that_no_trial_asks_for_limit_nothing():
+    assert slots(16, 1) == 16
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each", "expected"),
+    [
+        *[(1, 1, 1), (2, 1, 2), (1, 0.5, 2), (1, 0.4, 2), (2, 0.4, 4), (2, 0.25, 8), (1, 1 / 3, 3), (1, 0.1, 10)],
+        *[(1, 0.6, 1), (3, 0.6, 3), (4, 2, 2), (5, 2, 2), (8, 8, 1)],
+    ],
+)
+def test_gpus_are_shared_out_each_by_itself(gpus, each, expected):
+    assert slots(64, gpus, gpus_each=each) == expected
+
+
+def test_the_scarcer_of_cores_and_gpus_decides():
+    assert slots(4, 2, gpus_each=0.25) == 4
+    assert slots(64, 2, cpus_each=8, gpus_each=0.25) == 8
+
+
+def test_too_few_cores_are_told_with_the_key_and_what_to_do():
+    message = "resources.cpus_per_trial = 3: there are 2 CPU cores; use --set resources.cpus_per_trial=2 or fewer"
+    with pytest.raises(InputError, match=re.escape(message)):
+        slots(2, cpus_each=3)
+
+
+@pytest.mark.parametrize(("gpus", "each", "shown"), [(0, 0.25, "0.25"), (1, 2, "2")])
+def test_too_few_gpus_are_told_with_the_key_and_what_to_do(gpus, each, shown):
+    message = (
+        f"resources.gpus_per_trial = {shown}: there are {gpus} GPUs; "
+        "use --set resources.gpus_per_trial=0 to run on CPU cores"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        slots(8, gpus, gpus_each=each)
+
+
+def test_there_is_a_core_to_run_on():
+    assert available_cores() >= 1
+
+
+def test_what_ray_flattened_is_taken_apart_by_its_prefix():
+    flat = {"number": 3, "record/epoch": 1, "record/loss": 0.5, "recording": 7}
+    assert _nested(flat, "record/") == {"epoch": 1, "loss": 0.5}
+
+
+class Failed:
+    """A trial as Ray hands it over: its error is text, in colours, after those of earlier tries."""
+
+    def __init__(self, error: str | None) -> None:
+        self.error = error
+
+    def get_error(self) -> str | None:
+        return self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ("Failure # 1\nold\nFailure # 2 (occurred at noon)\n\x1b[36mray::step()\x1b[39m\nRuntimeError: x\n", None),
+        ("RuntimeError: x", "RuntimeError: x"),
+        (None, "unknown error"),
+        ("", "unknown error"),
+    ],
+)
+def test_an_error_of_a_trial_is_its_last_without_colours(error, text):
+    assert _error_of(Failed(error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError("first\n\n  \x1b[31mthe cause\x1b[0m \n\n"), "the cause"),
+        (RuntimeError("one line"), "one line"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_an_error_of_ray_is_told_by_its_last_line(error, text):
+    assert _cause(error) == text

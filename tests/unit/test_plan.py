@@ -1,0 +1,107 @@
+"""What a study would do, before it does it."""
+
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from resnet_core.models import build, trainable_parameters
+from search_spaces.study import StudySpec, find_study, load_study
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan, describe, plan
+
+SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def spec() -> StudySpec:
+    return load_study(find_study("quickstart"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def planned(spec) -> Plan:
+    return plan(spec)
+
+
+@pytest.fixture(scope="module")
+def shown(planned) -> dict[str, Any]:
+    """What ``plan --json`` prints, read back."""
+    return json.loads(json.dumps(planned.to_dict(), allow_nan=False))
+
+
+def test_the_trials_are_those_that_the_study_would_start_with(spec, planned):
+    ledger = Ledger.preview(spec)
+    assert planned.samples == [ledger.ask() for _ in range(3)]
+
+
+def test_the_parameters_are_counted_on_the_network_itself(planned):
+    assert planned.parameters == trainable_parameters(build("resnet11v2", 10, 0))
+
+
+def test_the_values_that_scripts_read_have_their_names(shown, planned):
+    assert shown["study"] == "quickstart"
+    assert shown["trainable_parameters"] == planned.parameters
+    assert [trial["config"] for trial in shown["trials"]] == [job.config.to_dict() for job in planned.samples]
+    assert shown["trials"][0]["parameters"] == planned.samples[0].params
+    assert (shown["trials_in_all"], shown["epochs"]) == (planned.spec.search.trials, planned.epochs)
+
+
+def test_an_epoch_was_timed(planned):
+    assert 0 < planned.seconds_per_epoch < 60
+
+
+def test_as_many_trials_run_at_once_as_there_are_cores(planned):
+    assert planned.slots == len(os.sched_getaffinity(0))
+
+
+def test_a_plan_never_has_more_trials_than_the_study(spec):
+    one = load_study(find_study("quickstart"), [*SMALL, "search.trials=1"])
+    assert len(plan(one).samples) == 1
+
+
+def test_the_number_of_threads_is_as_it_was(spec):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    plan(spec, count=1)
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == 3
+
+
+def test_planning_starts_nothing_and_keeps_nothing(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan(spec, count=1)
+    assert list(tmp_path.iterdir()) == []
+    assert not ray.is_initialized()
+
+
+def test_epochs_are_those_of_the_samples_for_all_trials(planned):
+    horizons = [job.config.horizon for job in planned.samples]
+    assert replace(planned, trials=30).epochs == 10 * sum(horizons)
+
+
+@pytest.mark.parametrize(("slots", "at_once"), [(1, 1), (7, 7), (100, 14)])
+def test_hours_are_shared_between_the_trials_that_run_at_once(planned, slots, at_once):
+    timed = replace(planned, seconds_per_epoch=36.0, slots=slots, trials=14)
+    assert timed.hours == pytest.approx(timed.epochs * 36 / at_once / 3600)
+
+
+def test_people_are_shown_each_trial_with_its_schedule_drawn(planned):
+    text = describe(planned)
+    assert f"{planned.parameters:,} trainable parameters" in text
+    for job in planned.samples:
+        assert f"\n  {job.config.schedule}\n" in text
+        assert f"peak {job.config.lr_alpha:g}, {job.config.horizon} epochs" in text
+    assert f"\ntrial 0: lr = {planned.samples[0].params['lr']:.4g}, weight_decay = " in text
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(0.05, "3 minutes"), (0.99, "59 minutes"), (2.5, "2.5 hours"), (148.8, "6.2 days")]
+)
+def test_the_cost_is_told_in_units_for_people(planned, hours, text):
+    timed = replace(planned, seconds_per_epoch=hours * 3600 / planned.epochs, slots=1)
+    assert describe(timed).endswith(f"about {text}")

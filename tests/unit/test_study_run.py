@@ -1,0 +1,536 @@
+"""A study while it runs, driven by hand: which trial is next, what an epoch means, how a trial ends, how it resumes."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from analysis.store import load
+from resnet_core import checkpoint
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.study import StudySpec
+from sweeps import tracking
+from sweeps.errors import SweepError
+from sweeps.home import Home
+from sweeps.ledger import Job, Ledger
+from sweeps.outcomes import Result
+from sweeps.stopping import is_control
+from sweeps.study_run import ActiveTrial, StudyRun
+from sweeps.tracking import Tracker
+
+HORIZON = 6
+NAN = float("nan")
+NAMES = (f"run-{number}" for number in itertools.count())
+NEVER = [0.5] * HORIZON
+
+
+def spec(trials: int = 2, **tables: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
+            "search": {"trials": trials, "sampler": "random"},
+            **tables,
+        }
+    )
+
+
+def record(epoch: int, val_acc: float, loss: float = 0.25) -> EpochRecord:
+    return EpochRecord(epoch, loss, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
+
+
+def records(val_accs: Sequence[float]) -> list[EpochRecord]:
+    return [record(epoch, val_acc) for epoch, val_acc in enumerate(val_accs, start=1)]
+
+
+@dataclass
+class Seen:
+    """A watcher that keeps what it was shown."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def started(self, trial: ActiveTrial) -> None:
+        self.events.append(("started", trial.job.number))
+
+    def epoch(self, trial: ActiveTrial) -> None:
+        self.events.append(("epoch", trial.job.number, len(trial.records)))
+
+    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
+        self.events.append(("failed", trial.job.number, error, again))
+
+    def ended(self, job: Job, result: Result) -> None:
+        self.events.append(("ended", job.number, result.outcome))
+
+
+@dataclass
+class Launch:
+    """One process's view of a study, with what a trainer would do beside it."""
+
+    home: Home
+    ledger: Ledger
+    tracker: Tracker
+    run: StudyRun
+    seen: Seen
+
+    def begin(self) -> int:
+        trial = self.run.next_trial()
+        assert trial is not None
+        self.run.place(trial.job.number, {"device": "cpu"})
+        return trial.job.number
+
+    def epoch(self, number: int, record: EpochRecord) -> bool:
+        """Save a checkpoint and show the epoch, as the trainer does."""
+        trial = self.run.active[number]
+        save(self.path(number), trial.job, [*trial.records[: record.epoch - 1], record])
+        return self.run.epoch(number, record)
+
+    def train(self, number: int, val_accs: Sequence[float]) -> Result | None:
+        """Show epochs until the trial is over or there are no more."""
+        for shown in records(val_accs):
+            if self.epoch(number, shown):
+                return self.run.results[number]
+        return None
+
+    def path(self, number: int) -> Path:
+        return self.home.checkpoint(self.run.spec.name, number)
+
+    def close(self) -> None:
+        self.tracker.close("FINISHED")
+
+
+def save(path: Path, job: Job, epochs: Sequence[EpochRecord]) -> None:
+    checkpoint.save(path, {"config": job.config.to_dict(), "records": [asdict(epoch) for epoch in epochs]})
+
+
+Open = Callable[[StudySpec], Launch]
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ledger") / "optuna.db"
+
+
+@pytest.fixture
+def open_(store, db, tmp_path) -> Open:
+    """Open a study as a new process would: everything anew on the same files."""
+
+    def open_(study: StudySpec) -> Launch:
+        home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
+        tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, study)
+        return Launch(home, ledger, tracker, StudyRun(home, ledger, tracker, seen), seen)
+
+    return open_
+
+
+@pytest.fixture
+def trials(store) -> Callable[[StudySpec], pd.DataFrame]:
+    return lambda study: load(store.path, study.name).trials.set_index("number")
+
+
+@pytest.fixture
+def epochs(store) -> Callable[[StudySpec, int], list[int]]:
+    """The epochs of a trial in MLflow; one written twice stands there twice."""
+
+    def epochs(study: StudySpec, number: int) -> list[int]:
+        (run,) = runs_of(store, study, number)
+        return [point.step for point in store.client.get_metric_history(run.info.run_id, "val_acc")]
+
+    return epochs
+
+
+def runs_of(store: Any, study: StudySpec, number: int) -> list[Any]:
+    experiment = store.client.get_experiment_by_name(study.name).experiment_id
+    return list(store.client.search_runs([experiment], f"tags.`sweeps.trial` = '{number}'"))
+
+
+def states(db: Path, study: StudySpec) -> list[str]:
+    found = optuna.load_study(study_name=study.name, storage=f"sqlite:///{db}")
+    return [trial.state.name for trial in found.get_trials()]
+
+
+CAPPED = {"cap": {"best": 2, "slack": 1.0}}
+
+
+def test_a_study_from_its_first_epoch_to_a_crashed_trial_tried_again(open_, db, trials, epochs):
+    study = spec(trials=6, stopping=CAPPED)
+    launch = open_(study)
+    assert launch.train(launch.begin(), NEVER).outcome is Outcome.EXHAUSTED
+    assert launch.train(launch.begin(), [0.5, 0.5, 0.93, 0.5, 0.5, 0.5]).outcome is Outcome.REACHED
+    assert launch.train(launch.begin(), [0.5, 0.5, 0.5, 0.92, 0.95, 0.95]).outcome is Outcome.REACHED
+    assert launch.train(launch.begin(), NEVER).epochs_run == 4
+    diverged = launch.begin()
+    launch.epoch(diverged, record(1, 0.5))
+    assert launch.epoch(diverged, record(2, 0.1, loss=NAN))
+    crashed = launch.begin()
+    launch.epoch(crashed, record(1, 0.5))
+    launch.run.error(crashed, "Traceback\nRuntimeError: disk full\n", again=False)
+    assert launch.run.next_trial() is None
+    launch.close()
+
+    outcomes = ["exhausted", "reached", "reached", "pruned", "diverged", "crashed"]
+    assert [launch.run.results[number].outcome for number in range(6)] == outcomes
+    assert trials(study)["outcome"].tolist() == outcomes
+    assert trials(study)["status"].tolist() == ["FINISHED", "FINISHED", "FINISHED", "KILLED", "FAILED", "FAILED"]
+    assert states(db, study) == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED", "PRUNED", "FAIL"]
+    assert [len(epochs(study, number)) for number in range(6)] == [6, 6, 6, 4, 2, 1]
+    assert trials(study)["stop_reason"].tolist() == [
+        *[None] * 3,
+        "stopped at epoch 4: the 2nd-best trial reached 0.92 at epoch 4, and 1 x 4 epochs are used up",
+        "stopped at epoch 2: the loss is nan at epoch 2",
+        "RuntimeError: disk full",
+    ]
+
+    again = open_(study)
+    number = again.begin()
+    assert again.run.active[number].job.config == launch.ledger.entries()[crashed].job.config
+    assert again.train(number, NEVER).outcome is Outcome.PRUNED
+    assert again.run.complete
+    again.close()
+    assert states(db, study)[5:] == ["FAIL", "PRUNED"]
+    assert trials(study)["outcome"].tolist() == [*outcomes, "pruned"]
+
+
+# Which trial is next
+
+
+def test_trials_are_handed_out_until_none_is_left(open_):
+    launch = open_(spec(trials=2))
+    steps = [(launch.run.left, launch.run.exhausted, launch.run.complete)]
+    for _ in range(2):
+        launch.begin()
+        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+    assert launch.run.next_trial() is None
+    for number in (0, 1):
+        launch.train(number, NEVER)
+        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+    assert steps == [(2, False, False), (1, False, False), (0, True, False), (0, True, False), (0, True, True)]
+    launch.close()
+
+
+def test_a_trial_to_be_continued_comes_before_a_new_one(open_):
+    study = spec(trials=3)
+    before = open_(study)
+    jobs = [before.run.active[before.begin()].job for _ in range(2)]
+    before.close()
+    launch = open_(study)
+    assert (launch.run.left, launch.run.exhausted) == (3, False)
+    assert [launch.run.next_trial().job for _ in range(2)] == jobs
+    assert launch.run.next_trial().job.number == 2
+    launch.close()
+
+
+def test_a_placed_trial_is_shown_and_tagged(open_, store):
+    launch = open_(spec())
+    launch.begin()
+    launch.close()
+    assert launch.seen.events == [("started", 0)]
+    (run,) = runs_of(store, launch.run.spec, 0)
+    assert run.data.tags["device"] == "cpu"
+
+
+# What an epoch means
+
+
+def test_an_epoch_is_shown_and_written(open_, epochs):
+    launch = open_(spec())
+    launch.train(launch.begin(), [0.5, 0.6])
+    launch.close()
+    assert launch.seen.events[1:] == [("epoch", 0, 1), ("epoch", 0, 2)]
+    assert epochs(launch.run.spec, 0) == [1, 2]
+
+
+def test_a_trial_is_over_at_its_horizon(open_):
+    launch = open_(spec())
+    number = launch.begin()
+    over = [launch.epoch(number, shown) for shown in records(NEVER)]
+    launch.close()
+    assert over == [False] * (HORIZON - 1) + [True]
+    assert launch.seen.events[-1] == ("ended", 0, Outcome.EXHAUSTED)
+
+
+@pytest.mark.parametrize(
+    ("stopping", "val_accs"),
+    [({"cap": {"best": 1, "slack": 1.0}}, NEVER), ({"at_target": True}, [0.5] * 4 + [0.93] * 2)],
+)
+def test_at_its_horizon_a_trial_ends_by_itself(open_, stopping, val_accs):
+    launch = open_(spec(stopping=stopping))
+    launch.train(launch.begin(), [*NEVER[1:], 0.93])
+    result = launch.train(launch.begin(), val_accs)
+    launch.close()
+    assert (result.epochs_run, result.stopped_by, result.stop_reason) == (HORIZON, None, None)
+
+
+def test_epochs_shown_again_after_an_error_are_passed_over(open_, epochs):
+    launch = open_(spec(stopping=CAPPED))
+    number = launch.begin()
+    launch.train(number, [0.5, 0.6, 0.7])
+    launch.run.error(number, "lost", again=True)
+    assert [launch.epoch(number, record(epoch, 0.1, NAN)) for epoch in (1, 2, 3)] == [False] * 3
+    assert not launch.epoch(number, record(4, 0.8))
+    launch.close()
+    assert [shown.val_acc for shown in launch.run.active[number].records] == [0.5, 0.6, 0.7, 0.8]
+    assert [event[2] for event in launch.seen.events if event[0] == "epoch"] == [1, 2, 3, 4]
+    assert epochs(launch.run.spec, number) == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_is_not_the_next_is_an_error(open_):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.epoch(number, record(1, 0.5))
+    with pytest.raises(RuntimeError, match="trial 0: epoch 3 came after 1"):
+        launch.run.epoch(number, record(3, 0.5))
+    launch.close()
+
+
+# How a trial ends
+
+
+def test_a_running_trial_that_reached_the_target_counts_for_the_others(open_):
+    launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}}))
+    fast, slow = launch.begin(), launch.begin()
+    launch.train(fast, [0.5, 0.93])
+    assert launch.train(slow, NEVER).epochs_run == 2
+    assert fast in launch.run.active
+    launch.close()
+
+
+def test_trials_of_an_earlier_launch_count(open_):
+    study = spec(stopping={"cap": {"best": 1, "slack": 1.0}})
+    before = open_(study)
+    reached = before.train(before.begin(), [0.5, 0.5, 0.93, 0.5, 0.5, 0.5])
+    before.close()
+    launch = open_(study)
+    assert launch.run.results == {0: reached}
+    assert launch.train(launch.begin(), NEVER).epochs_run == 3
+    launch.close()
+
+
+def test_a_diverged_trial_does_not_count_as_one_at_the_target(open_):
+    launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}}))
+    number = launch.begin()
+    launch.epoch(number, record(1, 0.95))
+    launch.epoch(number, record(2, 0.95, loss=NAN))
+    assert launch.train(launch.begin(), NEVER).outcome is Outcome.EXHAUSTED
+    launch.close()
+
+
+def test_at_target_ends_a_trial_as_reached(open_):
+    launch = open_(spec(stopping={"at_target": True}))
+    result = launch.train(launch.begin(), [0.5, 0.93, 0.93, 0.93])
+    launch.close()
+    assert (result.outcome, result.epochs_run, result.stopped_by) == (Outcome.REACHED, 3, "at_target")
+
+
+def control_number(study: StudySpec, control: bool) -> int:
+    return next(number for number in range(99) if is_control(study, number) is control)
+
+
+@pytest.mark.parametrize("control", [True, False])
+def test_a_control_trial_goes_on_after_it_diverged(open_, control):
+    study = spec(trials=20, stopping={"control": 0.5})
+    launch = open_(study)
+    while control_number(study, control) not in launch.run.active:
+        launch.begin()
+    number = control_number(study, control)
+    assert launch.run.active[number].control is control
+    assert launch.epoch(number, record(1, 0.1, NAN)) is not control
+    launch.close()
+
+
+@pytest.mark.parametrize("val_accs", [[0.93] * HORIZON, NEVER], ids=["at the target", "slower than the best"])
+def test_a_control_trial_goes_on_to_its_horizon(open_, val_accs):
+    stopping = {"at_target": True, "cap": {"best": 1, "slack": 1.0}, "control": 0.5}
+    study = spec(trials=20, stopping=stopping)
+    launch = open_(study)
+    control, other = control_number(study, True), control_number(study, False)
+    while not {control, other} <= launch.run.active.keys():
+        launch.begin()
+    launch.train(other, [0.93])
+    assert launch.train(control, val_accs).epochs_run == HORIZON
+    launch.close()
+
+
+def test_an_error_is_kept_with_its_traceback_and_shown_in_short(open_):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.run.error(number, "Traceback:\n  File x\nRuntimeError: disk full\n\n", again=True)
+    log = launch.home.error_log(launch.run.spec.name, number)
+    assert log.read_text() == "Traceback:\n  File x\nRuntimeError: disk full\n\n"
+    assert launch.seen.events[1:] == [("failed", 0, "RuntimeError: disk full", True)]
+    launch.close()
+
+
+def test_a_trial_that_is_tried_again_goes_on(open_):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.run.error(number, "x", again=True)
+    assert (launch.run.active[number].tries, launch.run.crashed, launch.run.results) == (1, 0, {})
+    launch.close()
+
+
+@pytest.mark.parametrize("error", ["", " \n"])
+def test_an_error_without_words_is_one_too(open_, error):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.epoch(number, record(1, 0.5))
+    launch.run.error(number, error, again=False)
+    assert launch.run.results[number] == Result(Outcome.CRASHED, 1, stop_reason="unknown error")
+    assert (launch.run.crashed, launch.run.active) == (1, {})
+    launch.close()
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_checkpoint_is_removed_once_the_trial_has_ended_in_the_store(open_, crashes):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.train(number, NEVER[1:])
+    assert launch.path(number).exists()
+    if crashes:
+        launch.run.error(number, "x", again=False)
+    else:
+        launch.run.epoch(number, record(HORIZON, 0.5))
+    launch.close()
+    assert list(launch.path(number).parent.iterdir()) == []
+
+
+def test_a_checkpoint_is_kept_until_the_store_has_the_end(open_, store, epochs, trials, monkeypatch):
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    study = spec(trials=1)
+    launch = open_(study)
+    number = launch.begin()
+    launch.train(number, NEVER[1:])
+    launch.tracker.written()
+    (run_id,) = trials(study)["run_id"]
+    store.client.delete_run(run_id)
+    launch.epoch(number, record(HORIZON, 0.5))
+    with pytest.raises(SweepError):
+        launch.close()
+    assert launch.path(number).exists()
+
+    store.client.restore_run(run_id)
+    again = open_(study)
+    again.close()
+    assert (epochs(study, number), trials(study)["status"][number]) == ([1, 2, 3, 4, 5, 6], "FINISHED")
+    assert not again.path(number).exists()
+
+
+# The next process
+
+
+def test_a_study_dropped_half_way_is_finished_with_every_epoch_once(open_, db, store, trials, epochs):
+    study = spec(trials=4, stopping=CAPPED)
+    curves = [[0.5, 0.5, 0.93, 0.95, 0.95, 0.95], [0.5, 0.5, 0.5, 0.5, 0.93, 0.5], [0.5] * 5 + [0.94], NEVER]
+    before = open_(study)
+    before.train(before.begin(), curves[0])
+    before.train(before.begin(), curves[1][:3])
+    before.begin()
+    before.tracker.written()
+    del before  # the process is killed: nothing is closed
+
+    launch = open_(study)
+    while (trial := launch.run.next_trial()) is not None:
+        launch.train(trial.job.number, curves[trial.job.number])
+    assert launch.run.complete
+    launch.close()
+
+    assert [launch.run.results[number].outcome for number in range(4)] == ["reached", "reached", "pruned", "pruned"]
+    assert [epochs(study, number) for number in range(4)] == [[1, 2, 3, 4, 5, 6]] * 2 + [[1, 2, 3, 4, 5]] * 2
+    assert states(db, study) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert trials(study)["status"].tolist() == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert list(launch.path(0).parent.iterdir()) == []
+
+
+def test_interrupted_trials_wait_to_be_continued(open_, db, trials):
+    launch = open_(spec())
+    launch.train(launch.begin(), [0.5])
+    launch.begin()
+    launch.run.interrupt()
+    launch.tracker.close("SCHEDULED")
+    assert trials(launch.run.spec)["status"].tolist() == ["SCHEDULED", "SCHEDULED"]
+    assert states(db, launch.run.spec) == ["RUNNING", "RUNNING"]
+
+
+def test_a_continued_trial_is_not_judged_by_epochs_that_were_judged_before(open_, epochs):
+    study = spec(stopping={"cap": {"best": 1, "slack": 1.0}})
+    before = open_(study)
+    slow, fast = before.begin(), before.begin()
+    before.train(slow, [0.5] * 4)
+    before.train(fast, [0.5, 0.93, 0.5, 0.5, 0.5, 0.5])
+    before.close()
+
+    launch = open_(study)
+    assert launch.begin() == slow
+    over = [launch.run.epoch(slow, shown) for shown in records([0.5] * 4)]
+    launch.close()
+    # Two epochs are allowed by now. The fourth is the last that was judged; whether it was decided on is not known.
+    assert over == [False, False, False, True]
+    assert launch.seen.events == [("started", slow), ("ended", slow, Outcome.PRUNED)]
+    assert epochs(study, slow) == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def told(db, tmp_path) -> tuple[StudySpec, Job, Result]:
+    """A study whose one trial ended in the ledger; its process was killed before MLflow had all of it."""
+    study = spec(trials=1)
+    ledger = Ledger.create(db, study)
+    job, result = ledger.ask(), Result(Outcome.PRUNED, 3, 9.5, stopped_by="cap", stop_reason="too slow")
+    ledger.tell(job.number, result)
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
+    return study, job, result
+
+
+@pytest.fixture(params=[None, 0, 1, 2, 3], ids=lambda done: f"{done} epochs" if done is not None else "no run")
+def short(request, told, store, tmp_path) -> tuple[StudySpec, Job, Result]:
+    """The same, with a run in MLflow that has so many epochs and was not closed."""
+    study, job, _ = told
+    if request.param is not None:
+        tracker = Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+        tracker.begin(job)
+        for shown in records([0.5, 0.6, 0.7])[: request.param]:
+            tracker.epoch(job, shown)
+        tracker.written()
+    return told
+
+
+def test_what_the_store_lacks_is_written_from_the_checkpoint(open_, short, trials, epochs):
+    study, job, result = short
+    launch = open_(study)
+    launch.close()
+    assert epochs(study, job.number) == [1, 2, 3]
+    row = trials(study).loc[job.number]
+    assert (row["status"], row["outcome"], row["stop_reason"]) == ("KILLED", "pruned", "too slow")
+    assert (launch.run.results, launch.run.complete) == ({job.number: result}, True)
+    assert not launch.path(job.number).exists()
+
+
+def test_epochs_that_were_trained_after_the_end_are_left_out(open_, told, epochs, tmp_path):
+    study, job, _ = told
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7, 0.8]))
+    open_(study).close()
+    assert epochs(study, job.number) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut off")])
+def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, trials, damage, tmp_path):
+    study, job, _ = told
+    damage(Home(tmp_path).checkpoint(study.name, job.number))
+    open_(study).close()
+    assert trials(study).loc[job.number, ["status", "outcome"]].tolist() == ["KILLED", "pruned"]
+
+
+def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path):
+    study, job, _ = told
+    open_(study).close()
+    before = trials(study).loc[job.number]
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
+    open_(study).close()
+    pd.testing.assert_series_equal(trials(study).loc[job.number], before)

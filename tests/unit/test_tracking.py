@@ -1,0 +1,405 @@
+"""What is written to MLflow, when, and what happens where it cannot be."""
+
+import itertools
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.study import StudySpec, study_hash
+from sweeps import tracking
+from sweeps.errors import SweepError
+from sweeps.ledger import Job
+from sweeps.outcomes import Result
+from sweeps.tracking import Tracker
+from sweeps.version import code_version
+
+NAN = float("nan")
+NAMES = (f"tracked-{number}" for number in itertools.count())
+REACHED = Result(Outcome.REACHED, 2, 1.5, 2, None, 0.93, 2, 0.25, 0.5)
+PRUNED = Result(Outcome.PRUNED, 1, 12.5, None, None, 0.5, 1, 0.25, 0.5, "cap", "stopped at epoch 1: too slow")
+DIVERGED = Result(Outcome.DIVERGED, 1, stopped_by="diverged", stop_reason="stopped at epoch 1: the loss is nan")
+CRASHED = Result(Outcome.CRASHED, 0, stop_reason="RuntimeError: disk full")
+
+Open = Callable[..., Tracker]
+
+
+def spec(name: str = "") -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": name or next(NAMES),
+            "description": "Which rate?",
+            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
+            "objective": {"target": 0.92, "sustained": 3},
+            "search": {"trials": 9},
+        }
+    )
+
+
+def job(number: int) -> Job:
+    return Job(number, f"run-{number}", TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]", seed=40 + number), {"lr": 1e-3})
+
+
+def epoch(number: int, val_acc: float = 0.5, loss: float = 0.25) -> EpochRecord:
+    return EpochRecord(number, loss, 0.6, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
+
+
+@pytest.fixture
+def connect(store, tmp_path) -> Open:
+    def connect(study: StudySpec, uri: str = f"sqlite:///{store.path}") -> Tracker:
+        return Tracker(uri, tmp_path / "artifacts", study)
+
+    return connect
+
+
+@pytest.fixture
+def tracker(connect) -> Tracker:
+    return connect(spec())
+
+
+def runs_of(store: Any, name: str) -> dict[str, Any]:
+    """The study's runs, by the number of the trial, or ``launch``."""
+    experiment = store.client.get_experiment_by_name(name).experiment_id
+    runs = store.client.search_runs([experiment])
+    found = {run.data.tags.get("sweeps.trial", "launch"): run for run in runs}
+    assert len(found) == len(runs)
+    return found
+
+
+def history(store: Any, run: Any, metric: str = "val_acc") -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in store.client.get_metric_history(run.info.run_id, metric)]
+
+
+# What is in the store
+
+
+@pytest.fixture(scope="module")
+def study(store, tmp_path_factory) -> StudySpec:
+    """A study that was written whole: trials that ended in each way, and one that still runs."""
+    study = spec()
+    tracker = Tracker(f"sqlite:///{store.path}", tmp_path_factory.mktemp("artifacts"), study)
+    for number, (result, epochs) in enumerate(
+        [
+            (REACHED, [epoch(1, 0.5), epoch(2, 0.93)]),
+            (PRUNED, [epoch(1)]),
+            (DIVERGED, [epoch(1, 0.1, NAN)]),
+            (CRASHED, []),
+            (replace(REACHED, outcome=Outcome.EXHAUSTED), [epoch(1), epoch(2)]),
+            (None, [epoch(1)]),
+        ]
+    ):
+        tracker.begin(job(number))
+        tracker.place(job(number), {"device": "cpu", "node": "here"})
+        for record in epochs:
+            tracker.epoch(job(number), record)
+        if result is not None:
+            tracker.end(job(number), result)
+    tracker.close("FINISHED")
+    return study
+
+
+@pytest.fixture(scope="module")
+def runs(store, study) -> dict[str, Any]:
+    return runs_of(store, study.name)
+
+
+def test_a_study_is_an_experiment_with_a_run_for_the_launch_and_one_a_trial(runs):
+    assert runs.keys() == {"launch", "0", "1", "2", "3", "4", "5"}
+
+
+def test_the_launch_says_what_was_asked(runs, study):
+    wanted = {
+        "sweeps.kind": "launch",
+        "mlflow.note.content": "Which rate?",
+        "target": "0.92",
+        "sustained": "3",
+        "longest_horizon": "4",
+        "study_hash": study_hash(study),
+        "code_version": code_version(),
+    }
+    assert wanted.items() <= runs["launch"].data.tags.items()
+    assert runs["launch"].info.run_name == study.name
+
+
+def test_a_closed_launch_has_the_status_it_was_closed_with(runs):
+    assert runs["launch"].info.status == "FINISHED"
+
+
+def test_a_trial_says_what_it_is_and_where_it_ran(runs, study):
+    wanted = {
+        "mlflow.parentRunId": runs["launch"].info.run_id,
+        "sweeps.kind": "trial",
+        "sweeps.trial": "2",
+        "seed": "42",
+        "device": "cpu",
+        "node": "here",
+        "study_hash": study_hash(study),
+        "code_version": code_version(),
+    }
+    assert wanted.items() <= runs["2"].data.tags.items()
+    assert runs["2"].info.run_name == "run-2"
+
+
+def test_a_trials_parameters_are_its_config_and_what_was_sampled(runs):
+    config = job(2).config
+    values = config.to_dict() | {"lr_alpha": 0.001, "horizon": 4, "space.lr": 0.001}
+    assert runs["2"].data.params == {name: str(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("metric", [name for name in asdict(epoch(1)) if name != "epoch"])
+def test_every_figure_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
+    points = history(store, runs["0"], metric)
+    assert points == [(1, getattr(epoch(1, 0.5), metric)), (2, getattr(epoch(2, 0.93), metric))]
+
+
+def test_a_loss_that_is_no_number_is_kept_as_none(store, runs):
+    ((step, loss),) = history(store, runs["2"], "loss")
+    assert step == 1
+    assert math.isnan(loss)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "outcome", "stopped_by", "stop_reason"),
+    [
+        ("0", "FINISHED", "reached", None, None),
+        ("1", "KILLED", "pruned", "cap", "stopped at epoch 1: too slow"),
+        ("2", "FAILED", "diverged", "diverged", "stopped at epoch 1: the loss is nan"),
+        ("3", "FAILED", "crashed", None, "RuntimeError: disk full"),
+        ("4", "FINISHED", "exhausted", None, None),
+        ("5", "RUNNING", None, None, None),
+    ],
+)
+def test_a_trial_ends_with_its_status_and_reason(runs, number, status, outcome, stopped_by, stop_reason):
+    run = runs[number]
+    tags = [run.data.tags.get(name) for name in ("outcome", "stopped_by", "stop_reason")]
+    assert [run.info.status, *tags] == [status, outcome, stopped_by, stop_reason]
+    assert (run.info.end_time is None) == (outcome is None)
+
+
+def test_the_result_is_metrics(runs):
+    values = {name: value for name, value in REACHED.to_dict().items() if isinstance(value, int | float)}
+    assert values.items() <= runs["0"].data.metrics.items()
+
+
+def test_a_result_that_is_not_there_is_no_metric(runs):
+    assert "epochs_to_target" not in runs["1"].data.metrics
+    assert "objective" not in runs["2"].data.metrics
+
+
+def test_artifacts_are_under_the_folder_of_artifacts(store, connect, tmp_path):
+    study = spec()
+    connect(study).close("FINISHED")
+    found = store.client.get_experiment_by_name(study.name)
+    assert found.artifact_location == (tmp_path / "artifacts" / study.name).as_uri()
+
+
+# What has been written
+
+
+def test_what_was_written_is_told_at_any_time(tracker):
+    assert tracker.written() == {}
+    tracker.begin(job(3))
+    assert tracker.written() == {3: ("RUNNING", frozenset())}
+    tracker.epoch(job(3), epoch(1))
+    tracker.epoch(job(3), epoch(2))
+    assert tracker.written() == {3: ("RUNNING", frozenset({1, 2}))}
+    tracker.end(job(3), PRUNED)
+    assert tracker.written() == {3: ("KILLED", frozenset({1, 2}))}
+    tracker.close("FINISHED")
+
+
+def test_an_epoch_is_written_once(store, tracker):
+    tracker.begin(job(0))
+    for record in (epoch(1, 0.5), epoch(2, 0.6), epoch(1, 0.7), epoch(2, 0.8)):
+        tracker.epoch(job(0), record)
+    tracker.close("FINISHED")
+    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.6)]
+
+
+def test_an_epoch_is_one_batch(tracker, monkeypatch):
+    tracker.begin(job(0))
+    tracker.written()
+    calls: Counter[str] = Counter()
+    for name in ("log_batch", "log_metric", "set_tag", "log_param"):
+        monkeypatch.setattr(tracker._client, name, counted(calls, name, getattr(tracker._client, name)))
+    tracker.epoch(job(0), epoch(1))
+    tracker.close("FINISHED")
+    assert calls == {"log_batch": 1}
+
+
+def counted(calls: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls[name] += 1
+        return function(*args, **kwargs)
+
+    return call
+
+
+def test_what_follows_the_end_comes_after_it_is_in_the_store(store, tracker):
+    seen = []
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
+    tracker.end(job(0), PRUNED, then=lambda: seen.append(runs_of(store, tracker._spec.name)["0"]))
+    tracker.close("FINISHED")
+    (run,) = seen
+    assert (run.info.status, run.data.tags["outcome"], run.data.metrics["val_acc"]) == ("KILLED", "pruned", 0.5)
+
+
+def test_nothing_waits_for_the_store_but_close(tracker):
+    go_on = threading.Event()
+    tracker.begin(job(0))
+    tracker.end(job(0), PRUNED, then=lambda: go_on.wait(20))
+    started = time.monotonic()
+    tracker.begin(job(1))
+    tracker.place(job(1), {"device": "cpu"})
+    tracker.epoch(job(1), epoch(1))
+    tracker.end(job(1), PRUNED)
+    tracker.pause([job(1)])
+    assert time.monotonic() - started < 5
+    go_on.set()
+    tracker.close("FINISHED")
+
+
+# A study that is continued
+
+
+@pytest.fixture
+def continued(connect) -> Tracker:
+    """A study whose process was interrupted, opened anew: trial 0 ended, trial 1 was running."""
+    study = spec()
+    before = connect(study)
+    for number in (0, 1):
+        before.begin(job(number))
+        before.epoch(job(number), epoch(1, 0.5, NAN))
+    before.epoch(job(1), epoch(2, NAN))
+    before.end(job(0), PRUNED)
+    before.pause([job(1)])
+    before.close("SCHEDULED")
+    return connect(study)
+
+
+def test_an_interrupted_launch_and_its_trials_are_waiting(store, connect):
+    tracker = connect(spec())
+    tracker.begin(job(0))
+    tracker.pause([job(0), job(1)])
+    tracker.close("SCHEDULED")
+    assert {run.info.status for run in runs_of(store, tracker._spec.name).values()} == {"SCHEDULED"}
+
+
+def test_what_an_earlier_process_wrote_is_known(continued):
+    assert continued.written() == {0: ("KILLED", frozenset({1})), 1: ("SCHEDULED", frozenset({1, 2}))}
+    continued.close("FINISHED")
+
+
+def test_a_continued_study_makes_no_second_run_of_anything(store, continued):
+    before = runs_of(store, continued._spec.name)
+    continued.begin(job(1))
+    continued.close("FINISHED")
+    after = runs_of(store, continued._spec.name)
+    assert {n: run.info.run_id for n, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
+
+
+def test_a_continued_launch_runs_again(store, continued):
+    continued.written()
+    assert runs_of(store, continued._spec.name)["launch"].info.status == "RUNNING"
+    continued.close("FINISHED")
+
+
+def test_a_continued_trial_runs_again_and_its_epochs_go_on(store, continued):
+    continued.begin(job(1))
+    for number in (1, 2, 3):
+        continued.epoch(job(1), epoch(number, 0.9))
+    assert continued.written()[1] == ("RUNNING", frozenset({1, 2, 3}))
+    continued.close("FINISHED")
+    points = history(store, runs_of(store, continued._spec.name)["1"])
+    assert [step for step, _ in points] == [1, 2, 3]
+    assert (points[0][1], points[2][1]) == (0.5, 0.9)
+
+
+def test_a_new_trial_of_a_continued_study_has_the_same_parent(store, continued):
+    continued.begin(job(2))
+    continued.close("FINISHED")
+    runs = runs_of(store, continued._spec.name)
+    assert {runs[n].data.tags["mlflow.parentRunId"] for n in "012"} == {runs["launch"].info.run_id}
+
+
+def test_a_study_deleted_in_mlflow_is_restored(store, continued):
+    continued.close("FINISHED")
+    name = continued._spec.name
+    store.client.delete_experiment(store.client.get_experiment_by_name(name).experiment_id)
+    again = Tracker(continued._uri, continued._artifacts, continued._spec)
+    again.close("FINISHED")
+    assert store.client.get_experiment_by_name(name).lifecycle_stage == "active"
+
+
+# A store that cannot be written
+
+
+@pytest.fixture
+def no_store(connect, tmp_path, monkeypatch) -> Tracker:
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    (tmp_path / "mlflow.db").write_text("no database " * 100)
+    return connect(spec(), f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_store_that_cannot_be_written_is_told_of_at_the_end_with_what_to_do(no_store):
+    no_store.begin(job(0))
+    no_store.epoch(job(0), epoch(1))
+    with pytest.raises(SweepError, match=rf"(?s)^MLflow \(.*mlflow.db\) .*`sweeps resume {no_store._spec.name}`"):
+        no_store.close("FINISHED")
+
+
+def test_a_store_that_cannot_be_read_is_told_of_where_it_is_asked(no_store):
+    with pytest.raises(SweepError, match=r"cannot be used: .*not a database"):
+        no_store.written()
+
+
+def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):
+    removed = []
+    no_store.end(job(0), PRUNED, then=lambda: removed.append(True))
+    with pytest.raises(SweepError):
+        no_store.close("FINISHED")
+    assert removed == []
+
+
+def test_after_one_failure_nothing_more_is_written_until_the_study_is_continued(store, tracker, connect, monkeypatch):
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
+    tracker.written()
+    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
+    store.client.delete_run(run_id)
+    tracker.epoch(job(0), epoch(2))
+    with pytest.raises(SweepError):
+        tracker.written()
+    store.client.restore_run(run_id)
+    tracker.epoch(job(0), epoch(3))
+    with pytest.raises(SweepError, match="sweeps resume"):
+        tracker.close("FINISHED")
+    again = connect(tracker._spec)
+    assert again.written()[0][1] == {1}
+    for number in (1, 2, 3):
+        again.epoch(job(0), epoch(number))
+    assert again.written()[0][1] == {1, 2, 3}
+    again.close("FINISHED")
+
+
+def test_a_write_that_failed_is_tried_again(store, tracker, monkeypatch):
+    monkeypatch.setattr(tracking, "_TRIES", 3)
+    tracker.begin(job(0))
+    tracker.written()
+    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
+    store.client.delete_run(run_id)
+    tracker.epoch(job(0), epoch(1))
+    time.sleep(0.1)
+    store.client.restore_run(run_id)
+    tracker.close("FINISHED")
+    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5)]
