@@ -40,4 +40,7 @@ def shift_and_flip(images: Tensor, offsets: Tensor | None, mirrored: Tensor | No
         ),
         dim=3,
     )
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    if images.is_contiguous(memory_format=torch.channels_last):
+        return moved.contiguous(memory_format=torch.channels_last)
+    return moved

@@ -59,8 +59,8 @@ class TrialConfig:
         data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
         split: which images train and which validate; see resnet_core.data.
         image_size: height and width in pixels: 32 for cifar10, 16 or 32 for digits.
-        train_limit: at most so many training images, stratified; None is all.
-        val_limit: at most so many validation images, stratified; None is all.
+        train_limit: at most so many training images, stratified, drawn from the seed; None is all.
+        val_limit: at most so many validation images, stratified, drawn from the seed; None is all.
         batch_size: images a step; the last step of an epoch takes what is left.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         weight_decay: λ, decoupled: every step takes lr·λ·w off every weight, whatever the optimizer.
@@ -104,6 +104,9 @@ class TrialConfig:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
+        for name in ("schedule", "model", "weight_decay_schedule"):
+            optional = name == "weight_decay_schedule" and self.weight_decay_schedule is None
+            self._require(name, optional or isinstance(getattr(self, name), str), "a text")
         object.__setattr__(self, "schedule", str(parse(self.schedule)))
         if self.weight_decay_schedule is not None:
             object.__setattr__(self, "weight_decay_schedule", str(parse(self.weight_decay_schedule)))
@@ -118,10 +121,15 @@ class TrialConfig:
             if getattr(self, name) not in choices:
                 raise ConfigError(name, getattr(self, name), "one of " + ", ".join(choices))
         sizes = (32,) if self.data == "cifar10" else (16, 32)
-        self._require("image_size", self.image_size in sizes, f"{' or '.join(map(str, sizes))} for {self.data}")
+        self._require(
+            "image_size",
+            _is_int(self.image_size) and self.image_size in sizes,
+            f"{' or '.join(map(str, sizes))} for {self.data}",
+        )
         for name in ("train_limit", "val_limit", "batch_size", "epochs"):
             value = getattr(self, name)
-            self._require(name, value is None or (_is_int(value) and value >= 1), "a whole number of 1 or more")
+            optional = value is None and name != "batch_size"
+            self._require(name, optional or (_is_int(value) and value >= 1), "a whole number of 1 or more")
         self._require("seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "a whole number from 0 to 2^32 - 1")
         for name in ("weight_decay", "l2"):
             self._require(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more")
@@ -135,7 +143,8 @@ class TrialConfig:
         )
         for name in ("nesterov", "flip"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
-        self._require("nesterov", not self.nesterov or self.optimizer == "sgd", "false unless the optimizer is sgd")
+        possible = self.optimizer == "sgd" and self.momentum > 0
+        self._require("nesterov", not self.nesterov or possible, "false unless the optimizer is sgd with momentum")
         self._require(
             "schedule",
             self.horizon >= 1,
@@ -194,4 +203,4 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

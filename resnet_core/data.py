@@ -61,11 +61,10 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     ``official`` trains on the data set's training images and validates on its test images.
     ``pooled`` puts both together and draws, from the config's seed, a stratified validation set of
     the test set's size. ``held-out`` takes a stratified tenth of the training images, the same for
-    every seed, to validate on and leaves the test images alone.
+    every seed, to validate on and leaves the test images alone. A limit above what there is takes all.
 
     Raises:
         DataError: the images are not under ``data_dir`` and could not be downloaded.
-        ConfigError: a limit asks for more images than there are.
     """
     if config.data == "cifar10":
         train, test = _cifar10(data_dir)

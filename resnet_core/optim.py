@@ -45,11 +45,12 @@ class Optimizer:
     def step(self, lr: float, weight_decay: float) -> None:
         """Change the weights by one step and clear the gradients."""
         with torch.no_grad():
-            if weight_decay:
-                torch._foreach_mul_(self._parameters, 1.0 - lr * weight_decay)
+            # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
             if self._kernels:
                 gradients = [_gradient(kernel) for kernel in self._kernels]
                 torch._foreach_add_(gradients, self._kernels, alpha=2.0 * self._l2)
+            if weight_decay:
+                torch._foreach_mul_(self._parameters, 1.0 - lr * weight_decay)
         for group in self._torch.param_groups:
             group["lr"] = lr
         self._torch.step()

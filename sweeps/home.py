@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from search_spaces.study import StudyError, check_name
 from sweeps.errors import InputError
+
+_LOCK_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,12 @@ class Home:
         path = self.study(name) / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            # Whoever only looks at the lock holds it for a moment: that is waited for.
+            for _ in range(_LOCK_TRIES):
+                if _take(file, fcntl.LOCK_EX):
+                    break
+                time.sleep(0.05)
+            else:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise InputError(
@@ -92,9 +99,16 @@ class Home:
         if not path.exists():
             return None
         with path.open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else None
-        return None
+            if _take(file, fcntl.LOCK_SH):
+                return None
+            text = file.read().strip()
+        return int(text) if text.isdigit() else None
+
+
+def _take(file: TextIO, kind: int) -> bool:
+    """Return whether the lock of a file could be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +81,13 @@ class Launch:
         if self.address is None:
             here = Cluster(cpus=available_cores(), gpus=spec.resources.gpus_per_trial)
             here.slots(spec.resources)
+        for db in (self.home.mlflow_db, self.home.optuna_db):
+            _check_database(db)
         for data in _data_sets(spec):
             ensure_available(data, self.data_dir)
 
     def _run(self, ledger: Ledger) -> End:
+        ledger.settle()
         # MLflow makes its tables in a thread of its own while Ray starts.
         tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec)
         try:
@@ -108,6 +112,17 @@ class Launch:
             if not run_trials(run, self.home, slots, data_dir=self.data_dir, trainable=self.trainable):
                 return End.INTERRUPTED
         return End.CRASHES if run.crashed else End.DONE
+
+
+def _check_database(path: Path) -> None:
+    """Find a file that is no database here: MLflow and Optuna would try again for minutes."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
 
 
 def _data_sets(spec: StudySpec) -> list[Data]:

@@ -26,6 +26,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 optuna.logging.disable_default_handler()
 
 
+_ASKED = "study"  # the study's attribute that holds what it asks
+_SEEDS = 2**32
+
+
 @dataclass(frozen=True)
 class Job:
     """One trial to run.
@@ -73,8 +77,8 @@ class Ledger:
         """
         storage = _storage(db)
         existing = _study_in(storage, spec.name)
-        if existing is not None:
-            kept = from_json(existing.user_attrs["study"])
+        if existing is not None and _ASKED in existing.user_attrs:
+            kept = from_json(existing.user_attrs[_ASKED])
             changed = differences(kept, spec)
             if changed:
                 raise InputError(
@@ -83,13 +87,13 @@ class Ledger:
                     + f"\nLaunch the changed file under another --name, or continue the old one with "
                     f"`sweeps resume {spec.name}`."
                 )
-            existing.set_user_attr("study", to_json(spec))  # resources and the number of trials may change
+            existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
             existing.sampler = _sampler(spec, len(existing.get_trials(deepcopy=False)))
             return cls(existing, spec)
-        study = optuna.create_study(
-            storage=storage, study_name=spec.name, direction="minimize", sampler=_sampler(spec, 0)
-        )
-        study.set_user_attr("study", to_json(spec))
+        # A process killed between these two lines leaves a study that asks nothing yet.
+        study = existing or optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
+        study.set_user_attr(_ASKED, to_json(spec))
+        study.sampler = _sampler(spec, 0)
         return cls(study, spec)
 
     @classmethod
@@ -110,7 +114,7 @@ class Ledger:
             raise InputError(f"no study {name!r} in {db.parent}; known: {listed}. See `sweeps ls`, or --home.")
         study = _study_in(_storage(db), name)
         assert study is not None
-        spec = from_json(study.user_attrs["study"])
+        spec = from_json(study.user_attrs[_ASKED])
         study.sampler = _sampler(spec, len(study.get_trials(deepcopy=False)))
         return cls(study, spec)
 
@@ -155,6 +159,16 @@ class Ledger:
         """
         trial = self._running.pop(number)
         trial.set_user_attr("result", result.to_dict())
+        self._close(trial, result)
+
+    def settle(self) -> None:
+        """Close the trials whose result was written down by a process that was killed before it closed them."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "result" in trial.user_attrs:
+                live = optuna.Trial(self._study, trial._trial_id)
+                self._close(live, Result.from_dict(trial.user_attrs["result"]))
+
+    def _close(self, trial: optuna.Trial, result: Result) -> None:
         state = OPTUNA_STATE[result.outcome]
         if result.outcome is Outcome.PRUNED:
             assert result.objective is not None
@@ -178,7 +192,7 @@ class Ledger:
         spec, attrs = self.spec, trial.user_attrs
         if "config" not in attrs:
             params = space.suggest(trial, spec)
-            seed = attrs.get("seed", spec.search.seed + trial.number)
+            seed = attrs.get("seed", (spec.search.seed + trial.number) % _SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get("run"))
             trial.set_user_attr("name", attrs.get("name", str(trial.number)))
             trial.set_user_attr("config", config.to_dict())
@@ -205,7 +219,8 @@ def ledgers(db: Path) -> list[str]:
     """Return the names of the studies in a ledger file; none where there is no file."""
     if not db.exists():
         return []
-    return sorted(optuna.get_all_study_names(_storage(db)))
+    summaries = optuna.get_all_study_summaries(_storage(db))
+    return sorted(summary.study_name for summary in summaries if _ASKED in summary.user_attrs)
 
 
 def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -218,7 +233,12 @@ def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
         # Shuffled, so that a grid cut short by `trials` is spread over the space.
         random.Random(spec.search.seed).shuffle(points)
-        first += [point for point in points if point not in first]
+        # A first trial stands for a point that agrees with it.
+        for wanted in reversed(first):
+            chosen = next(point for point in points if wanted.items() <= point.items())
+            points.remove(chosen)
+            points.insert(0, chosen)
+        first = list(points)
     return [(dict(params), {}) for params in first[: space.trial_count(spec)]]
 
 
@@ -235,7 +255,7 @@ def _job(trial: FrozenTrial) -> Job:
 
 def _sampler(spec: StudySpec, trials_before: int) -> optuna.samplers.BaseSampler:
     # A continued study must not draw again what it drew at its start.
-    seed = spec.search.seed + trials_before
+    seed = (spec.search.seed + trials_before) % _SEEDS
     name = spec.search.sampler
     if name == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)

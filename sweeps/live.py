@@ -66,7 +66,6 @@ class LiveWatcher:
         self._ended: deque[tuple[Job, Result]] = deque(maxlen=_SHOWN_ENDED)
         self._messages: deque[str] = deque(maxlen=3)
         self._run: StudyRun | None = None
-        self._jobs: dict[int, Job] = {}
         self._started = time.monotonic()
         self._seconds = 0.0
         self._epochs = 0
@@ -76,8 +75,7 @@ class LiveWatcher:
         self._run = run
 
     def started(self, trial: ActiveTrial) -> None:
-        """Do nothing more: the table shows it."""
-        self._jobs[trial.job.number] = trial.job
+        """Do nothing: the table shows it."""
 
     def epoch(self, trial: ActiveTrial) -> None:
         """Keep the epoch's time for the estimate of what is left."""
@@ -105,13 +103,14 @@ class LiveWatcher:
         for job, result in list(self._ended):
             shown = "-" if result.best_val_acc is None else f"{result.best_val_acc:.4f}"
             ending = Text(_ending(result), style=_STYLES[result.outcome])
-            table.add_row(job.name, str(result.epochs_run), shown, ending, _asked(job))
+            table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_asked(job)))
         for trial in list(run.active.values()):
             done = len(trial.records)
             shown = f"{trial.records[-1].val_acc:.4f}" if done else "-"
             state = "running" if done else "starting"
             state += " (control)" if trial.control else ""
-            table.add_row(trial.job.name, f"{done}/{trial.job.config.horizon}", shown, state, _asked(trial.job))
+            length = f"{done}/{trial.job.config.horizon}"
+            table.add_row(Text(trial.job.name), length, shown, state, Text(_asked(trial.job)))
         lines = [Text(line, style="red") for line in self._messages]
         return Group(table, Text(self._summary(run)), *lines)
 
@@ -120,12 +119,9 @@ class LiveWatcher:
         for result in list(run.results.values()):
             counts[result.outcome] += 1
         ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
-        reached = [(r.epochs_to_target, n) for n, r in list(run.results.items()) if r.epochs_to_target is not None]
-        best = (
-            f"best so far: trial {min(reached)[1]}, epoch {min(reached)[0]}"
-            if reached
-            else "no trial at the target yet"
-        )
+        best = "no trial at the target yet"
+        if run.fastest is not None:
+            best = f"best so far: trial {run.fastest.name}, epoch {run.fastest.epochs}"
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.left}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"

@@ -109,7 +109,7 @@ def describe(planned: Plan) -> str:
     lines.append("")
     lines.append(
         f"{planned.trials} trials, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
-        f"{planned.seconds_per_epoch:.3g} s on {planned.device}; {planned.slots} at once here: "
+        f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
         f"about {_duration(planned.hours)}"
     )
     return "\n".join(lines)
@@ -117,5 +117,5 @@ def describe(planned: Plan) -> str:
 
 def _duration(hours: float) -> str:
     if hours < 1:
-        return f"{hours * 60:.2g} minutes"
+        return f"{hours * 60:.0f} minutes" if hours * 60 >= 1 else "a minute"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -47,6 +47,14 @@ class ActiveTrial:
         return Progress(self.job.config, self.records)
 
 
+@dataclass(frozen=True)
+class Fastest:
+    """A trial's name, and its epochs to target."""
+
+    epochs: int
+    name: str
+
+
 class Watcher(Protocol):
     """Shows a study to people while it runs."""
 
@@ -82,10 +90,12 @@ class StudyRun:
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all trials of the study, this launch's and earlier ones', by number."""
+        self.fastest: Fastest | None = None
+        """The trial that reached the target in the fewest epochs so far."""
         written = tracker.written()
         for entry in ledger.entries():
             if entry.result is not None:
-                self._count(entry.job.number, entry.result)
+                self._count(entry.job, entry.result)
                 self._catch_up(entry.job, entry.result, written.get(entry.job.number))
         self._continued = list(ledger.unfinished())
         self._judged = {job.number: len(written[job.number][1]) for job in self._continued if job.number in written}
@@ -209,23 +219,28 @@ class StudyRun:
         job = trial.job
         del self.active[job.number]
         self._ledger.tell(job.number, result)
-        self._count(job.number, result)
+        self._count(job, result)
         # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)
         self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
         self._watcher.ended(job, result)
 
-    def _count(self, number: int, result: Result) -> None:
-        self.results[number] = result
-        if result.epochs_to_target is not None:
-            bisect.insort(self._crossings, result.epochs_to_target)
+    def _count(self, job: Job, result: Result) -> None:
+        self.results[job.number] = result
+        epochs = result.epochs_to_target
+        if epochs is None:
+            return
+        bisect.insort(self._crossings, epochs)
+        if self.fastest is None or epochs < self.fastest.epochs:
+            self.fastest = Fastest(epochs, job.name)
 
     def _catch_up(self, job: Job, result: Result, written: tuple[str, frozenset[int]] | None) -> None:
         """Write what a killed launch had told the ledger but not MLflow, from the trial's checkpoint."""
         status, epochs = written or ("", frozenset())
-        if status == MLFLOW_STATUS[result.outcome]:
-            return
         path = self._home.checkpoint(self.spec.name, job.number)
+        if status == MLFLOW_STATUS[result.outcome]:
+            checkpoint.remove(path)
+            return
         try:
             records: Sequence[EpochRecord] = recorded(path)
         except CheckpointError:

@@ -47,7 +47,7 @@ _FINAL_METRICS = (
 
 @dataclass
 class _Child:
-    """A trial's run: its id, and the epochs it holds already."""
+    """A trial's run: its id, and, while it has not ended, the epochs it holds already."""
 
     run_id: str
     status: str
@@ -77,7 +77,7 @@ class Tracker:
         self._thread.start()
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
-        """Return, by trial number, the status and the epochs of every run the store holds; waits for the thread."""
+        """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread."""
         done: Future[dict[int, tuple[str, frozenset[int]]]] = Future()
         self._do(lambda: {n: (c.status, frozenset(c.epochs)) for n, c in self._children.items()}, done)
         return done.result()
@@ -199,35 +199,36 @@ class Tracker:
             self._parent = run.info.run_id
         for run in self._runs("trial"):
             run_id = run.info.run_id
-            epochs = (
-                {point.step for point in self._client.get_metric_history(run_id, "val_acc")}
-                if "val_acc" in run.data.metrics
-                else set()
-            )
+            # Asked for run by run, which is slow: what has ended is not written to again.
+            unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
+            history = self._client.get_metric_history(run_id, "val_acc") if unfinished else []
+            epochs = {point.step for point in history}
             self._children[int(run.data.tags["sweeps.trial"])] = _Child(run_id, run.info.status, epochs)
 
     def _begin(self, job: Job) -> None:
-        if job.number in self._children:
-            self._set_status(job.number, "RUNNING")
-            return
         from mlflow.entities import Param
 
-        tags = {
-            "mlflow.parentRunId": self._parent,
-            "sweeps.kind": "trial",
-            "sweeps.trial": str(job.number),
-            "seed": str(job.config.seed),
-            **self._tags,
-        }
-        run = self._client.create_run(self._experiment, tags=tags, run_name=job.name)
-        self._children[job.number] = _Child(run.info.run_id, "RUNNING", set())
+        if job.number in self._children:
+            self._set_status(job.number, "RUNNING")
+        else:
+            tags = {
+                "mlflow.parentRunId": self._parent,
+                "sweeps.kind": "trial",
+                "sweeps.trial": str(job.number),
+                "seed": str(job.config.seed),
+                **self._tags,
+            }
+            run = self._client.create_run(self._experiment, tags=tags, run_name=job.name)
+            self._children[job.number] = _Child(run.info.run_id, "RUNNING", set())
+        # Written again for a run that is taken up: a process may have been killed before they were; MLflow
+        # accepts the same value twice.
         params = {
             **job.config.to_dict(),
             "lr_alpha": job.config.lr_alpha,
             "horizon": job.config.horizon,
             **{f"space.{name}": value for name, value in job.params.items()},
         }
-        self._client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        self._client.log_batch(self._children[job.number].run_id, params=[Param(k, str(v)) for k, v in params.items()])
 
     def _epoch(self, number: int, record: EpochRecord, now: int) -> None:
         child = self._children[number]

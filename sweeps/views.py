@@ -118,7 +118,7 @@ def describe_summary(row: dict[str, Any]) -> str:
     """Return where a study stands, in two lines."""
     ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
     who = f" by process {row['process']}" if row["process"] else ""
-    best = "no trial has ended yet"
+    best = "no result yet"
     if row["best_trial"] is not None:
         best = f"best: trial {row['best_trial']}, "
         best += (

@@ -34,7 +34,7 @@ class Cap(StoppingRule):
         if len(study.epochs_to_target) < self._best:
             return None
         bar = study.epochs_to_target[self._best - 1]
-        # Decimal fractions are not exact: 1.2 * 5 must count as 6 whole epochs.
+        # Decimal fractions are not exact: 1.16 * 25 must count as 29 whole epochs.
         allowed = math.floor(self._slack * bar + 1e-9)
         if trial.epoch < allowed or first_crossing(trial.val_accs, study.target) is not None:
             return None

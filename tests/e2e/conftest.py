@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,10 +204,8 @@ def _title(process: psutil.Process) -> str:
 
 
 def _kill(process: psutil.Process) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 class Sweeps:
@@ -242,9 +240,7 @@ class Sweeps:
 
     def start(self, *arguments: object, env: dict[str, str] | None = None) -> Running:
         """Start a command in the background."""
-        running = Running(
-            [str(self.command), *map(str, arguments)], self._place(make=False), _environment(env)
-        )
+        running = Running([str(self.command), *map(str, arguments)], self._place(make=False), _environment(env))
         self._started.append(running)
         return running
 

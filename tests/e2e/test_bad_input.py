@@ -104,7 +104,12 @@ def test_file_that_is_no_toml(refused, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("launch",), ("nothing",), ("launch", "quickstart", "--trials", "0"), ("launch", "quickstart", "--no-such-option")],
+    [
+        ("launch",),
+        ("nothing",),
+        ("launch", "quickstart", "--trials", "0"),
+        ("launch", "quickstart", "--no-such-option"),
+    ],
 )
 def test_command_line_that_is_wrong(sweeps, arguments):
     done = sweeps(*arguments, code=2)

@@ -37,8 +37,6 @@ ARGUMENTS = {
     "ui": [],
     "doctor": [],
 }
-# resnet11v2 on the 200 digits that the tests' studies train on
-TINY = ("--set", "train.train_limit=200", "--set", "train.val_limit=100")
 
 
 def test_commands_and_options_are_the_same_as_ever():
@@ -87,28 +85,27 @@ def test_schedule_is_drawn(sweeps, tmp_path):
     assert done.stdout.startswith("[1e-3, 0] cos[1e-5, 20]\n")
 
 
-def test_plan(sweeps, tmp_path):
-    planned = sweeps.json("plan", "quickstart", *TINY)
-    assert planned["study"] == "quickstart"
-    assert 200_000 < planned["trainable_parameters"] < 1_000_000
+def test_plan(sweeps, studies):
+    planned = sweeps.json("plan", studies.space)
+    assert planned["study"] == "space"
     assert len(planned["trials"]) == 3
     first = planned["trials"][0]
-    assert first["parameters"]["lr"] == 3e-3
-    assert first["config"]["schedule"] == "[6e-4, 0] lin[3e-3, 1] lin[3e-3, 5] cos[3e-5, 11]"
-    assert (planned["trials_in_all"], planned["device"]) == (14, "1 CPU thread(s)")
-    assert planned["epochs"] >= 14 * 10
+    assert first["parameters"] == {"lr": 5e-3, "weight_decay": 0.1, "decay": 1, "shift": 0.0}
+    assert first["config"]["schedule"] == "[2.5e-3, 0] lin[5e-3, 4] cos[5e-4, 5]"
+    assert (planned["trials_in_all"], planned["device"]) == (6, "1 CPU thread(s)")
+    assert 6 * 5 <= planned["epochs"] <= 6 * 6
     assert 0 < planned["seconds_per_epoch"] < 60
-    said = sweeps("plan", "quickstart", *TINY, "--trials", "2").stdout
+    said = sweeps("plan", studies.space, "--trials", "2").stdout
     assert f"{planned['trainable_parameters']:,} trainable parameters" in said
     assert "2 trials" in said
-    assert "peak 0.003, 11 epochs" in said
+    assert "peak 0.005, 5 epochs" in said
 
 
 def test_plan_of_the_named_network(sweeps):
-    """ResNet56v2 as it is published: 1,659,338 trainable parameters."""
+    """ResNet56v2 has as many trainable parameters as in the published summaries: 1,663,338."""
     small = ("--set", "train.batch_size=2", "--set", "train.data=digits", "--set", "train.image_size=16")
     planned = sweeps.json("plan", "adamw_cosine", *small, "--set", "train.precision=fp32", "--trials", "1")
-    assert planned["trainable_parameters"] == 1_659_338
+    assert planned["trainable_parameters"] == 1_663_338
     assert planned["trials"][0]["config"]["model"] == "resnet56v2"
 
 
@@ -116,7 +113,7 @@ def test_train_goes_on_from_its_checkpoint(sweeps, studies, tmp_path):
     checkpoint = tmp_path / "weights" / "run.pt"
     common = ("train", studies.listed, "--run", "decayed", "--checkpoint", checkpoint, "--set")
     first = sweeps(*common, "train.epochs=3")
-    assert [line.split(" loss")[0] for line in first.stderr.splitlines() if line.startswith("epoch")] == [
+    assert [line.split(" loss")[0] for line in first.stderr.splitlines() if line.startswith("epoch ")] == [
         f"epoch {epoch}/3" for epoch in (1, 2, 3)
     ]
     assert re.fullmatch(r"0\.2 (not )?reached .*; best val_acc 0\.\d{4} at epoch [123]\n", first.stdout)
@@ -125,7 +122,7 @@ def test_train_goes_on_from_its_checkpoint(sweeps, studies, tmp_path):
     assert again["config"]["weight_decay"] == 0.1
     # Nothing was trained anew: the times are those of the first command.
     assert [f"{epoch['seconds']:.1f} s" for epoch in again["epochs"]] == [
-        line.split()[-2] + " s" for line in first.stderr.splitlines() if line.startswith("epoch")
+        line.split()[-2] + " s" for line in first.stderr.splitlines() if line.startswith("epoch ")
     ]
     other = sweeps(*common, "train.epochs=4", code=1)
     assert f"checkpoint {checkpoint} is of another run (epochs differ); delete it to start anew" in other.stderr
@@ -147,7 +144,9 @@ def test_train_takes_a_run_that_was_killed_to_the_same_end(sweeps, studies, tmp_
 def test_doctor(sweeps, tmp_path):
     home = tmp_path / "home"
     checks = {check["name"]: check for check in sweeps.json("doctor", "--home", home)}
-    assert {"resnet-sweeps", "python", "torch", "ray", "optuna", "mlflow", "cpu", "gpu", "cifar10", "home"} <= set(checks)
+    assert {"resnet-sweeps", "python", "torch", "ray", "optuna", "mlflow", "cpu", "gpu", "cifar10", "home"} <= set(
+        checks
+    )
     assert checks["home"] == {"name": "home", "ok": True, "found": str(home)}
     assert all(set(check) == {"name", "ok", "found"} for check in checks.values())
 

@@ -491,3 +491,54 @@ def test_a_new_try_that_crashes_is_tried_again_by_the_launch_after(db):
     ask_all(Ledger.open(db, spec.name), Outcome.CRASHED)
     (third,) = ask_all(Ledger.open(db, spec.name))
     assert (third.number, third.config) == (3, crashed.config)
+
+
+# What a process that was killed in between two writes left behind
+
+
+def test_a_trial_whose_result_was_written_down_is_closed(db):
+    spec = sampled()
+    job = Ledger.create(db, spec).ask()
+    study = optuna_study(db, spec.name)
+    optuna.Trial(study, study.trials[job.number]._trial_id).set_user_attr("result", result().to_dict())
+    ledger = Ledger.open(db, spec.name)
+    ledger.settle()
+    assert ledger.unfinished() == []
+    assert (optuna_trial(db, spec.name).state, optuna_trial(db, spec.name).value) == (TrialState.COMPLETE, 3.5)
+
+
+def test_a_trial_without_a_result_is_not_closed(db):
+    spec = sampled()
+    job = Ledger.create(db, spec).ask()
+    ledger = Ledger.open(db, spec.name)
+    ledger.settle()
+    assert ledger.unfinished() == [job]
+
+
+def test_a_study_that_asks_nothing_yet_is_not_listed(tmp_path):
+    db = tmp_path / "optuna.db"
+    optuna.create_study(storage=f"sqlite:///{db}", study_name="half")
+    assert ledgers(db) == []
+
+
+def test_a_study_that_asks_nothing_yet_is_made_whole(tmp_path):
+    db = tmp_path / "optuna.db"
+    optuna.create_study(storage=f"sqlite:///{db}", study_name="half")
+    Ledger.create(db, sampled("half"))
+    assert Ledger.open(db, "half").spec == sampled("half")
+
+
+# Edges
+
+
+def test_a_first_trial_of_a_grid_may_leave_values_open():
+    points = [job.params for job in ask_all(Ledger.preview(gridded(first=[{"batch_size": 32}])))]
+    assert points[0]["batch_size"] == 32
+    assert len({tuple(point.values()) for point in points}) == len(points) == 6
+
+
+def test_seeds_begin_again_after_the_highest(db):
+    spec = sampled(seed=2**32 - 1)
+    ledger = Ledger.create(db, spec)
+    assert [ledger.ask().config.seed for _ in range(2)] == [2**32 - 1, 0]
+    Ledger.open(db, spec.name)

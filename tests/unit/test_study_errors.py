@@ -277,7 +277,7 @@ def test_a_field_at_the_end_of_its_range_must_make_a_trial(load: Load) -> None:
 
 def test_choices_that_do_not_go_with_a_fixed_field_are_named(load: Load) -> None:
     text = with_toml(with_toml(SPACE, "train", "nesterov = true"), "space", 'optimizer = { choices = ["sgd", "adam"] }')
-    expected = 'train.nesterov = true: expected false unless the optimizer is sgd (at optimizer = "adam")'
+    expected = 'train.nesterov = true: expected false unless the optimizer is sgd with momentum (at optimizer = "adam")'
     assert error_of(load, text) == f"s.toml: {expected}"
 
 

@@ -295,7 +295,7 @@ def test_an_interrupted_launch_and_its_trials_are_waiting(store, connect):
 
 
 def test_what_an_earlier_process_wrote_is_known(continued):
-    assert continued.written() == {0: ("KILLED", frozenset({1})), 1: ("SCHEDULED", frozenset({1, 2}))}
+    assert continued.written() == {0: ("KILLED", frozenset()), 1: ("SCHEDULED", frozenset({1, 2}))}
     continued.close("FINISHED")
 
 
@@ -403,3 +403,15 @@ def test_a_write_that_failed_is_tried_again(store, tracker, monkeypatch):
     store.client.restore_run(run_id)
     tracker.close("FINISHED")
     assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5)]
+
+
+def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_goes_on(store, connect, monkeypatch):
+    tracker = connect(spec())
+    tracker.written()  # its client is there
+    with monkeypatch.context() as killed:
+        killed.setattr(tracker._client, "log_batch", lambda *_args, **_kwargs: None)
+        tracker.begin(job(0))
+        tracker.written()
+    tracker.begin(job(0))
+    tracker.close("FINISHED")
+    assert runs_of(store, tracker._spec.name)["0"].data.params["model"] == job(0).config.model

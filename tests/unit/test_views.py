@@ -160,9 +160,7 @@ def test_people_are_told_of_a_study_that_was_cut_off(home):
 def test_people_are_told_that_nothing_has_ended(tmp_path):
     home = Home(tmp_path)
     run(home, study("begun", run=[{"name": "a"}]), None)
-    assert views.describe_summary(views.summary(home, "begun")).endswith(
-        "ended: none · begun: 1\n  no trial has ended yet"
-    )
+    assert views.describe_summary(views.summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
 
 
 def test_people_are_told_which_process_runs_a_study(home):
