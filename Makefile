@@ -7,8 +7,10 @@ BIN := .venv/bin
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
 
+# The end-to-end tests start Ray clusters of their own: one at a time.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 tests/unit tests/property tests/contract
+	$(BIN)/pytest tests/e2e
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print a figure and what it was compared with. No tests."""

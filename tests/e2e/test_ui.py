@@ -1,0 +1,142 @@
+"""MLflow's UI on a study that was launched, as people see it in a browser."""
+
+import json
+import shutil
+import socket
+import time
+import urllib.request
+from urllib.error import URLError
+from urllib.parse import quote
+
+import psutil
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def ui(sweeps, launched):
+    """The address of the UI, and the processes that serve it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = sweeps.start("ui", "--port", port, "--home", launched.home)
+    address = f"http://127.0.0.1:{port}"
+    running.until(lambda _: _answers(f"{address}/health"), seconds=120)
+    assert f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr
+    yield address, running
+    running.clean_up()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (URLError, OSError):
+        time.sleep(0.2)
+        return False
+
+
+@pytest.fixture(scope="module")
+def page(ui):
+    """A page of a browser that reaches nothing but the UI."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = browser.new_page(viewport={"width": 1800, "height": 1000})
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+@pytest.fixture
+def runs(ui, page, launched):
+    """Open the study's runs, with these options in the address."""
+
+    def go(**options: str) -> None:
+        page.goto("about:blank")
+        # MLflow's other face, for agents, knows nothing of training.
+        options = {"workflowType": "machine_learning", **options}
+        text = "&".join(f"{key}={quote(value)}" for key, value in options.items())
+        page.goto(f"{ui[0]}/#/experiments/{launched.store.experiment.experiment_id}/runs?{text}")
+        page.wait_for_selector(".ag-row a")
+
+    return go
+
+
+def _names(page) -> list[str]:
+    return [link.inner_text().strip() for link in page.query_selector_all(".ag-row a[href*='/runs/']")]
+
+
+def test_it_listens_on_this_machine_alone(ui):
+    _, running = ui
+    listening = [
+        connection.laddr.ip
+        for process in (psutil.Process(running.pid), *running.family())
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_trials_lie_under_their_study(page, runs, tmp_path):
+    runs(orderByKey="attributes.start_time", orderByAsc="false")
+    assert _names(page) == ["space"]
+    page.locator(".ag-row", has=page.locator("a")).first.locator("button").first.click()
+    page.wait_for_function("document.querySelectorAll(\".ag-row a[href*='/runs/']\").length == 7")
+    assert sorted(_names(page)[1:]) == list("012345")
+    assert _names(page)[0] == "space"
+    page.screenshot(path=tmp_path / "nested.png")
+
+
+def test_trials_can_be_sorted_by_epochs_to_target(page, runs, launched, tmp_path):
+    runs(orderByKey="metrics.`epochs_to_target`", orderByAsc="true")
+    reached = {
+        name: run.data.metrics["epochs_to_target"]
+        for name, run in launched.store.trials.items()
+        if "epochs_to_target" in run.data.metrics
+    }
+    shown = [name for name in _names(page) if name in reached]
+    assert [reached[name] for name in shown] == sorted(reached.values())
+    assert _names(page)[: len(reached)] == shown
+    page.get_by_role("button", name="Columns").first.click()
+    page.get_by_placeholder("Search columns").fill("epochs_to_target")
+    page.get_by_text("epochs_to_target", exact=True).last.click()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".ag-header-cell[col-id*='epochs_to_target']")
+    page.screenshot(path=tmp_path / "sorted.png")
+
+
+def test_three_trials_are_compared(page, runs, tmp_path):
+    runs(orderByKey="metrics.`epochs_to_target`", orderByAsc="true")
+    for name in "013":
+        row = page.locator(".ag-row", has=page.locator(f"span:text-is('{name}')")).first
+        row.locator("input.ag-checkbox-input").click()
+    page.get_by_role("button", name="Compare").first.click()
+    page.get_by_text("Comparing 3 Runs from 1 Experiment").first.wait_for()
+    page.get_by_text("lr_alpha").first.wait_for()
+    page.screenshot(path=tmp_path / "compared.png", full_page=True)
+
+
+def test_curves_of_three_trials_are_drawn(ui, page, launched, tmp_path):
+    trials, experiment = launched.store.trials, launched.store.experiment.experiment_id
+    ids = quote(json.dumps([trials[name].info.run_id for name in "013"]))
+    experiments, metric, metrics = quote(json.dumps([experiment])), quote('"val_acc"'), quote('["val_acc"]')
+    page.goto(
+        f"{ui[0]}/#/metric?runs={ids}&metric={metric}&experiments={experiments}"
+        f"&plot_metric_keys={metrics}&x_axis=step"
+    )
+    for name in "013":
+        page.get_by_text(f"{name} (val_acc)").first.wait_for()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length == 3")
+    page.screenshot(path=tmp_path / "curves.png")
