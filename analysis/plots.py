@@ -71,7 +71,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         _line(middle, curve, "val_loss", "validation" if label else None, _VALIDATION | looks)
         bottom.plot(*_learning_rates(trials.loc[number], curve), **(_SCHEDULE | looks))
 
-    name = str(trials["trial"][strong])
+    name = f"trial {trials['trial'][strong]}"
     top.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
     crossing = table["epochs_to_target"].get(strong)
     if crossing is not None and pd.notna(crossing):

@@ -133,8 +133,7 @@ def test_curves_of_three_trials_are_drawn(ui, page, launched, tmp_path):
     ids = quote(json.dumps([trials[name].info.run_id for name in "013"]))
     experiments, metric, metrics = quote(json.dumps([experiment])), quote('"val_acc"'), quote('["val_acc"]')
     page.goto(
-        f"{ui[0]}/#/metric?runs={ids}&metric={metric}&experiments={experiments}"
-        f"&plot_metric_keys={metrics}&x_axis=step"
+        f"{ui[0]}/#/metric?runs={ids}&metric={metric}&experiments={experiments}&plot_metric_keys={metrics}&x_axis=step"
     )
     for name in "013":
         page.get_by_text(f"{name} (val_acc)").first.wait_for()

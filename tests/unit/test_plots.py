@@ -101,16 +101,16 @@ def test_the_learning_rate_is_logarithmic_where_it_spans_decades(make_study, sch
 
 
 def test_the_title_names_study_and_trial(make_study):
-    assert plot_curves(make_study(FAST)).get_suptitle() == "made: trial-0"
+    assert plot_curves(make_study(FAST)).get_suptitle() == "made: trial trial-0"
 
 
 def test_of_several_the_title_names_the_best(make_study):
-    assert plot_curves(make_study(SLOW, FAST)).get_suptitle() == "made: 2 trials, best: trial-1"
+    assert plot_curves(make_study(SLOW, FAST)).get_suptitle() == "made: 2 trials, best: trial trial-1"
 
 
 def test_the_best_is_named_in_the_legend(make_study):
     axes = plot_curves(make_study(SLOW, FAST)).axes
-    assert [a.get_legend().get_title().get_text() for a in axes[:2]] == ["trial-1", "trial-1"]
+    assert [a.get_legend().get_title().get_text() for a in axes[:2]] == ["trial trial-1", "trial trial-1"]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_crashed_trials_are_left_out(make_study):
 
 
 def test_a_crashed_trial_can_be_asked_for(make_study):
-    assert plot_curves(make_study(FAST, CRASHED), [1]).get_suptitle() == "made: trial-1"
+    assert plot_curves(make_study(FAST, CRASHED), [1]).get_suptitle() == "made: trial trial-1"
 
 
 def test_only_the_numbers_asked_for_are_drawn(make_study):
-    assert plot_curves(make_study(FAST, SLOW, MISS), [2, 1]).get_suptitle() == "made: 2 trials, best: trial-1"
+    assert plot_curves(make_study(FAST, SLOW, MISS), [2, 1]).get_suptitle() == "made: 2 trials, best: trial trial-1"
 
 
 def test_an_unknown_number_is_refused(make_study):
