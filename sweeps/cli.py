@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -446,21 +445,22 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
     try:
-        app(standalone_mode=False)
-        code = DONE
-    except typer.Exit as asked:
-        code = asked.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+        # A command that ends by typer.Exit has its code returned; any other returns None.
+        code = app(standalone_mode=False) or DONE
+    except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
     except (StudyError, ConfigError, ScheduleError) as error:
         code = _complain(error, WRONG_INPUT, debug)
     except SweepError as error:
         code = _complain(error, error.exit_code, debug)
     except Exception as error:
-        code = _complain(error, FAILED, debug)
+        # What typer says of wrong arguments is an exception of the click it uses, installed or its own.
+        usage = getattr(error, "show", None)
+        if usage is not None:
+            usage()
+            code = WRONG_INPUT
+        else:
+            code = _complain(error, FAILED, debug)
     sys.exit(code)
 
 

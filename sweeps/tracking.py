@@ -162,7 +162,9 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             folder = (self._artifacts / name).resolve()
-            return str(self._client.create_experiment(name, artifact_location=folder.as_uri()))
+            # Without this the UI opens on the pages it has for language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self._client.create_experiment(name, artifact_location=folder.as_uri(), tags=kind))
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

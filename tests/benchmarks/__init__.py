@@ -1,1 +1,1 @@
-"""Benchmarks: programs that print a figure and what it was compared with. No tests."""
+"""Benchmarks: run by hand, as modules from the repository's root; no test collects them."""

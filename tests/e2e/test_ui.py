@@ -110,10 +110,12 @@ def test_trials_can_be_sorted_by_epochs_to_target(page, runs, launched, tmp_path
     assert [reached[name] for name in shown] == sorted(reached.values())
     assert _names(page)[: len(reached)] == shown
     page.get_by_role("button", name="Columns").first.click()
-    page.get_by_placeholder("Search columns").fill("epochs_to_target")
     page.get_by_text("epochs_to_target", exact=True).last.click()
     page.keyboard.press("Escape")
-    page.wait_for_selector(".ag-header-cell[col-id*='epochs_to_target']")
+    column = "[col-id='metrics.`epochs_to_target`']"
+    page.wait_for_selector(f".ag-header-cell{column}")
+    cells = [cell.inner_text() for cell in page.query_selector_all(f".ag-cell{column}")]
+    assert cells == [f"{reached[name]:g}" for name in shown] + ["-"] * (7 - len(shown))
     page.screenshot(path=tmp_path / "sorted.png")
 
 
@@ -137,5 +139,9 @@ def test_curves_of_three_trials_are_drawn(ui, page, launched, tmp_path):
     )
     for name in "013":
         page.get_by_text(f"{name} (val_acc)").first.wait_for()
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length == 3")
+    lines = "Array.from(document.querySelector('.js-plotly-plot')?.data ?? []).map(line => Array.from(line.y ?? []))"
+    page.wait_for_function(f"{lines}.filter(y => y.length).length >= 3")
+    drawn = page.evaluate(lines)
+    curves = launched.store.curves()
+    assert all(curves[name]["val_acc"] in drawn for name in "013")
     page.screenshot(path=tmp_path / "curves.png")
