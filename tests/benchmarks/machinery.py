@@ -64,7 +64,7 @@ cap = {{ best = 5, slack = 1.2 }}
 class InstantTrainable(TrialTrainable):
     """A trial whose epochs take no time."""
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:  # noqa: ARG002
+    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
         """Return epochs that nobody trained."""
         return instant_epochs(config)
 
@@ -141,7 +141,7 @@ class _Ends(tune.Callback):
     def __init__(self) -> None:
         self.ended: list[float] = []
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.ended.append(time.perf_counter())
 
 
