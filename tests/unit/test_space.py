@@ -263,7 +263,7 @@ def test_post5_run33_is_the_published_run() -> None:
         shift=0.07,
         flip=True,
         seed=33,
-        precision="bf16",
+        precision="fp32",
     )
 
 
