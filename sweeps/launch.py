@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
@@ -79,8 +80,7 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         if self.address is None:
-            here = Cluster(cpus=available_cores(), gpus=spec.resources.gpus_per_trial)
-            here.slots(spec.resources)
+            Cluster(cpus=available_cores(), gpus=torch.cuda.device_count()).slots(spec.resources)
         for db in (self.home.mlflow_db, self.home.optuna_db):
             _check_database(db)
         for data in _data_sets(spec):
