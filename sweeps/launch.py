@@ -20,7 +20,7 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
-from sweeps.placement import Cluster, available_cores, cluster, run_trials
+from sweeps.placement import Cluster, available_cores, check_address, cluster, run_trials
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable
@@ -81,6 +81,8 @@ class Launch:
         """Find what would fail in every trial before anything is started."""
         if self.address is None:
             Cluster(cpus=available_cores(), gpus=torch.cuda.device_count()).slots(spec.resources)
+        else:
+            check_address(self.address)
         for db in (self.home.mlflow_db, self.home.optuna_db):
             _check_database(db)
         for data in _data_sets(spec):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +116,21 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Find a cluster that is not there at once; Ray itself would try for minutes.
+
+    Raises:
+        SweepError: nothing answers at that address.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # such as "auto": Ray looks for it
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise SweepError(f"cannot reach the Ray cluster at {address!r}: {error}") from error
 
 
 def available_cores() -> int:

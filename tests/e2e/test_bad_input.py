@@ -84,8 +84,8 @@ def test_name_that_would_leave_home(refused, studies, name):
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b"])
 def test_no_command_reads_outside_of_home(sweeps, launched, name):
-    for command in (("resume",), ("status",), ("best",)):
-        done = sweeps(*command, name, "--home", launched.home, code=2)
+    for command in ("status", "table"):
+        done = sweeps(command, name, "--home", launched.home, code=2)
         assert name in done.stderr
         assert done.stdout == ""
 

@@ -88,10 +88,9 @@ def test_interrupted_and_resumed(sweeps, store, listed, home):
         status = sweeps.json("status", listed.name, "--home", home)
         assert (status["state"], status["process"]) == ("running", command.pid)
         assert {trial["trial"] for trial in status["running"]} >= {trial for trial, _ in command.epochs[-1:]}
-        for again in (("launch", listed.file), ("resume", listed.name)):
-            refused = sweeps(*again, "--home", home, code=2)
-            assert f"study 'listed' is being run by process {command.pid}" in refused.stderr
-            assert refused.stdout == ""
+        refused = sweeps("launch", listed.file, "--home", home, code=2)
+        assert f"study 'listed' is being run by process {command.pid}" in refused.stderr
+        assert refused.stdout == ""
         command.signal(signal.SIGINT)
     done = command.wait()
     assert done.code == 130, done.stderr

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import re
 from collections import Counter
@@ -248,13 +247,5 @@ def test_a_listed_study_runs_each_run_with_each_seed(sweeps, listed):
         **dict.fromkeys(("plain-s1", "decayed-s1"), "1"),
     }
     listed.store.assert_whole(trials=4)
-    shown = json.loads(sweeps("show", listed.name, "decayed-s1", "--home", listed.home, "--json").stdout)
+    shown = sweeps.json("show", listed.name, "decayed-s1", "--home", listed.home)
     assert shown["config"]["shift"] == 0.05
-
-
-def test_a_trial_is_the_run_that_train_makes(sweeps, listed):
-    """Ray, the ledger and the store change nothing in what is trained."""
-    trained = sweeps.json("train", listed.file, "--run", "decayed", "--set", "train.seed=1")
-    curve = listed.store.curves()["decayed-s1"]
-    assert [epoch["loss"] for epoch in trained["epochs"]] == curve["loss"]
-    assert [epoch["val_acc"] for epoch in trained["epochs"]] == curve["val_acc"]
