@@ -277,7 +277,7 @@ def table(
             raise InputError(f"--trial {unknown[0]}: expected one of {', '.join(numbers)}")
         try:
             plot_curves(study, [numbers[text] for text in trial] or None, plot)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
         stderr.print(f"curves drawn into {plot}", highlight=False)
     if as_json:
@@ -307,7 +307,7 @@ def schedule(
 
         try:
             plot_schedule(parsed, plot)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
         stderr.print(f"schedule drawn into {plot}", highlight=False)
     if as_json:
