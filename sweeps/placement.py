@@ -192,8 +192,8 @@ class _Judge(_Unsaved, TrialScheduler):
         over = self._run.epoch(number, EpochRecord(**record))
         return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        self._run.error(trial.config["number"], _error_of(trial), again=False)
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Do nothing: Ray calls this for trials that it starts again too; the callback knows which is which."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None: ...
 
@@ -211,14 +211,17 @@ class _Judge(_Unsaved, TrialScheduler):
         return "stopping rules of the study"
 
 
-class _Again(_Unsaved, tune.Callback):
-    """Tells the study when Ray starts a trial again after an error."""
+class _Errors(_Unsaved, tune.Callback):
+    """Tells the study of errors, and whether Ray starts the trial again."""
 
     def __init__(self, run: StudyRun) -> None:
         self._run = run
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._run.error(trial.config["number"], _error_of(trial), again=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        self._run.error(trial.config["number"], _error_of(trial), again=False)
 
 
 class _Interrupts(_Unsaved, tune.Stopper):
@@ -296,7 +299,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             stop=interrupts,
-            callbacks=[_Again(run)],
+            callbacks=[_Errors(run)],
             # The trainer saves by itself, after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),
@@ -327,7 +330,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def _error_of(trial: Any) -> str:
     """Return the text of a trial's last error, without colours."""
-    text = _ANSI.sub("", str(trial.get_error() or "unknown error"))
+    # Ray writes it beside the trial at once; what trial.get_error() reads is a copy that is made later.
+    written = Path(trial.local_path) / "error.txt"
+    text = _ANSI.sub("", written.read_text() if written.exists() else "unknown error")
     return text.rsplit("Failure # ", 1)[-1].strip()
 
 
