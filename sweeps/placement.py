@@ -332,7 +332,7 @@ def _error_of(trial: Any) -> str:
     """Return the text of a trial's last error, without colours."""
     # Ray writes it beside the trial at once; what trial.get_error() reads is a copy that is made later.
     written = Path(trial.local_path) / "error.txt"
-    text = _ANSI.sub("", written.read_text() if written.exists() else "unknown error")
+    text = _ANSI.sub("", written.read_text() if written.exists() else "") or "unknown error"
     return text.rsplit("Failure # ", 1)[-1].strip()
 
 

@@ -1,6 +1,7 @@
 """How many trials fit, and what is said of errors; what needs no running Ray."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -64,13 +65,12 @@ def test_what_ray_flattened_is_taken_apart_by_its_prefix():
 
 
 class Failed:
-    """A trial as Ray hands it over: its error is text, in colours, after those of earlier tries."""
+    """A trial of Ray's whose error is in its folder."""
 
-    def __init__(self, error: str | None) -> None:
-        self.error = error
-
-    def get_error(self) -> str | None:
-        return self.error
+    def __init__(self, folder: Path, error: str | None) -> None:
+        self.local_path = str(folder)
+        if error is not None:
+            (folder / "error.txt").write_text(error)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ class Failed:
         ("", "unknown error"),
     ],
 )
-def test_an_error_of_a_trial_is_its_last_without_colours(error, text):
-    assert _error_of(Failed(error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
+def test_an_error_of_a_trial_is_its_last_without_colours(tmp_path, error, text):
+    assert _error_of(Failed(tmp_path, error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
 
 
 @pytest.mark.parametrize(
