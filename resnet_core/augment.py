@@ -41,6 +41,59 @@ def shift_and_flip(images: Tensor, offsets: Tensor | None, mirrored: Tensor | No
         dim=3,
     )
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    if images.is_contiguous(memory_format=torch.channels_last):
-        return moved.contiguous(memory_format=torch.channels_last)
-    return moved
+    return _in_format_of(images, moved)
+
+
+def crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:
+    """Pad each image with zeros on all sides and cut a window of the old size out of it.
+
+    Args:
+        images: uint8 or float [B, C, H, W].
+        corners: int64 [B, 2], top and left of each window in the padded image, 0 to 2·padding;
+            (padding, padding) is the image itself.
+        padding: pixels added on each side, 0 or more.
+
+    Returns:
+        [B, C, H, W] in the dtype and memory format of ``images``.
+    """
+    batch, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
+    image = torch.arange(batch, device=device)[:, None, None]
+    rows = (corners[:, 0:1] + torch.arange(height, device=device))[:, :, None]
+    columns = (corners[:, 1:2] + torch.arange(width, device=device))[:, None, :]
+    cut = padded[image, rows, columns].permute(0, 3, 1, 2)
+    return _in_format_of(images, cut)
+
+
+def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
+    """Set a square in each image to 0, the mean of images that are normalised.
+
+    The square covers rows and columns centre - side//2 to centre - side//2 + side - 1, less what lies outside
+    the image (DeVries & Taylor 2017, arXiv 1708.04552).
+
+    Args:
+        images: float [B, C, H, W].
+        centres: int64 [B, 2], row and column of each square's centre.
+        side: of the square in pixels, 0 or more.
+
+    Returns:
+        float [B, C, H, W], in the memory format of ``images``.
+    """
+    _, _, height, width = images.shape
+    start = centres - side // 2
+    rows = _within(start[:, 0:1], side, height)
+    columns = _within(start[:, 1:2], side, width)
+    square = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return _in_format_of(images, images.masked_fill(square, 0.0))
+
+
+def _within(start: Tensor, side: int, length: int) -> Tensor:
+    """Return bool [B, length], True from ``start`` (int64 [B, 1]) on for ``side`` places."""
+    place = torch.arange(length, device=start.device)
+    return (place >= start) & (place < start + side)
+
+
+def _in_format_of(images: Tensor, changed: Tensor) -> Tensor:
+    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    return changed.contiguous(memory_format=layout)

@@ -1,12 +1,13 @@
-"""What holds for every image and every offset, against scipy's interpolation among others."""
+"""What holds for every image and every offset, against scipy's interpolation and torchvision's transforms."""
 
 import numpy as np
 import scipy.ndimage
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as transforms
 
-from resnet_core.augment import shift_and_flip
+from resnet_core.augment import crop, cutout, shift_and_flip
 
 SIZES = st.sampled_from([16, 32])
 OFFSETS = st.floats(-20, 20, width=32)
@@ -55,3 +56,31 @@ def test_an_image_moves_as_it_would_alone(size, seed, batch):
     images, offsets, mirrored = draw(size, seed, batch)
     alone = [shift_and_flip(images[i : i + 1], offsets[i : i + 1], mirrored[i : i + 1]) for i in range(len(batch))]
     assert torch.equal(shift_and_flip(images, offsets, mirrored), torch.cat(alone))
+
+
+@few
+@given(st.integers(8, 33), st.integers(8, 33), st.integers(0, 9), st.integers(0, 99), st.booleans(), st.data())
+def test_a_crop_is_torchvisions_on_the_same_draws(height, width, padding, seed, last, data):
+    corner = st.integers(0, 2 * padding)
+    corners = data.draw(st.lists(st.tuples(corner, corner), min_size=1, max_size=5))
+    shape = (len(corners), 3, height, width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    padded = transforms.pad(images, padding)
+    expected = [transforms.crop(i, *corner, height, width) for i, corner in zip(padded, corners, strict=True)]
+    assert torch.equal(crop(images, torch.tensor(corners), padding), torch.stack(expected))
+
+
+@few
+@given(st.integers(8, 33), st.integers(8, 33), st.integers(0, 16), st.integers(0, 99), st.data())
+def test_a_cutout_is_torchvisions_on_the_same_draws(height, width, side, seed, data):
+    centres = data.draw(
+        st.lists(st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)), min_size=1, max_size=5)
+    )
+    images = torch.randn(len(centres), 3, height, width, generator=torch.Generator().manual_seed(seed))
+    expected = []
+    for image, (row, column) in zip(images, centres, strict=True):
+        top, left = max(0, row - side // 2), max(0, column - side // 2)
+        bottom, right = min(height, row - side // 2 + side), min(width, column - side // 2 + side)
+        expected.append(transforms.erase(image, top, left, bottom - top, right - left, torch.zeros(3, 1, 1)))
+    assert torch.equal(cutout(images, torch.tensor(centres), side), torch.stack(expected))
