@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_FORMAT = 1
+_FORMAT = 2
 _log = logging.getLogger(__name__)
 
 

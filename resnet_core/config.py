@@ -13,13 +13,18 @@ from resnet_core.schedule import Schedule, parse
 
 Data = Literal["cifar10", "digits"]
 Split = Literal["official", "pooled", "held-out"]
-OptimizerName = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "amsgrad", "nadam", "padam", "sgd"]
 Precision = Literal["fp32", "bf16"]
+Head = Literal["average", "max", "flatten"]
 
 CLASSES = 10
 """Kinds of images in either data set."""
 
+MODELS = ("resnet18", "resnet9", "vgg16", "densenet121")
+"""Networks beside ResNet v2, which is named by its depth: resnet56v2."""
+
 _RESNET_V2 = re.compile(r"resnet([1-9][0-9]*)v2")
+_RESNET_V2_ONLY = ("bottleneck", "shortcut_kernel", "head", "conv_bias")
 
 
 class ConfigError(ValueError):
@@ -40,12 +45,19 @@ class ConfigError(ValueError):
         return f"{self.field} = {self.value!r}: expected {self.expected}"
 
 
-def resnet_v2_depth(model: str) -> int:
-    """Return the depth in a name such as ``resnet56v2``; raise ConfigError where it is not 9n+2."""
+def resnet_v2_depth(model: str) -> int | None:
+    """Return the depth in a name such as ``resnet56v2``, None for a network that is no ResNet v2.
+
+    Raises:
+        ConfigError: there is no such network; the depth of a ResNet v2 is 9n+2.
+    """
+    if model in MODELS:
+        return None
     match = _RESNET_V2.fullmatch(model)
     depth = int(match[1]) if match else 0
     if depth < 11 or (depth - 2) % 9 or depth > 1001:
-        raise ConfigError("model", model, "resnetDv2 with a depth D = 9n+2 from 11 to 1001, such as resnet56v2")
+        expected = "resnetDv2 with a depth D = 9n+2 from 11 to 1001, such as resnet56v2, or one of " + ", ".join(MODELS)
+        raise ConfigError("model", model, expected)
     return depth
 
 
@@ -55,26 +67,49 @@ class TrialConfig:
 
     Attributes:
         schedule: learning rate over epochs, in the schedule notation; kept as canonical text.
-        model: network by name; ``resnetDv2`` with depth D = 9n+2.
+        model: network by name: ``resnetDv2`` with depth D = 9n+2, or one of MODELS.
+        bottleneck: filters inside of a ResNet v2 unit as a share of those it puts out; None is the published
+            1/4 in the first stack and 1/2 in the others.
+        shortcut_kernel: side of the kernels on ResNet v2's projected shortcuts, 1 (published) or 3.
+        head: what a ResNet v2 has ahead of its dense layer: ``average`` or ``max`` pooling of the whole map, or
+            ``flatten``: average pooling to 2×2, all of which the dense layer sees.
+        conv_bias: whether a ResNet v2's convolutions have a bias. BN absorbs each, so its true gradient is zero.
+        bn_momentum: share of the old running statistics a step keeps (Keras's counting; torch's is 1 minus
+            it); None is the network's own: 0.99 for ResNet v2, 0.9 for the others.
         data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
         split: which images train and which validate; see resnet_core.data.
         image_size: height and width in pixels: 32 for cifar10, 16 or 32 for digits.
         train_limit: at most so many training images, stratified, drawn from the seed; None is all.
         val_limit: at most so many validation images, stratified, drawn from the seed; None is all.
         batch_size: images a step; the last step of an epoch takes what is left.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
+        optimizer: ``adam``, ``adamw``, ``amsgrad``, ``nadam``, ``padam`` or ``sgd``; see resnet_core.optim.
         weight_decay: λ, decoupled: every step takes lr·λ·w off every weight, whatever the optimizer.
         weight_decay_schedule: λ over epochs in the notation, instead of a constant weight_decay.
         l2: factor of Σw² over convolution kernels in the loss; its gradient is 2·l2·w (Keras's l2).
-        momentum: SGD's momentum, Adam's β₁.
-        beta2: Adam's β₂.
-        eps: Adam's ε; 1e-7 is Keras's default.
+        momentum: SGD's momentum, β₁ of the others.
+        momentum_schedule: the same over epochs in the notation, instead of a constant momentum.
+        beta2: β₂ of all but sgd.
+        eps: ε of all but sgd; 1e-7 is Keras's default.
+        padam_p: Padam's p: 1/2 is AMSGrad, towards 0 it is SGD with momentum.
         nesterov: Nesterov's momentum, for sgd.
+        plateau_factor: what the learning rate is multiplied by when val_loss has stopped falling (torch's
+            ReduceLROnPlateau, on top of the schedule); None is off.
+        plateau_patience: epochs without a lower val_loss that are let pass first.
+        plateau_threshold: the share by which val_loss must fall to count as lower.
+        plateau_cooldown: epochs after a cut that are not counted.
+        plateau_min_lr: the learning rate below which the plateau rule does not cut.
+        ema: decay a step of an exponential moving average of weights and BN statistics, which is what is then
+            validated; 0 is off.
+        bn_recalibration: training images, plain (not augmented), on which BN's statistics are measured anew
+            ahead of every validation; they serve that validation alone. 0 is off: the running ones.
         shift: images are moved by up to ±shift·image_size pixels on both axes; 0 is off.
         flip: half of the images are mirrored left to right.
+        crop: images are padded by so many black pixels a side and cut back at a random place; 0 is off.
+        cutout: side in pixels of a square at a random place that is set to the mean; 0 is off.
         epochs: the run's horizon; None is the schedule's last epoch.
         seed: of weights, order, augmentation, and of the ``pooled`` split.
         precision: ``fp32``, or ``bf16`` autocast.
+        compile: pass the network through torch.compile.
 
     Raises:
         ConfigError: a field has a value it cannot have.
@@ -83,6 +118,11 @@ class TrialConfig:
 
     schedule: str
     model: str = "resnet56v2"
+    bottleneck: float | None = None
+    shortcut_kernel: int = 1
+    head: Head = "average"
+    conv_bias: bool = True
+    bn_momentum: float | None = None
     data: Data = "cifar10"
     split: Split = "official"
     image_size: int = 32
@@ -94,56 +134,90 @@ class TrialConfig:
     weight_decay_schedule: str | None = None
     l2: float = 0.0
     momentum: float = 0.9
+    momentum_schedule: str | None = None
     beta2: float = 0.999
     eps: float = 1e-7
+    padam_p: float = 0.125
     nesterov: bool = False
+    plateau_factor: float | None = None
+    plateau_patience: int = 10
+    plateau_threshold: float = 1e-4
+    plateau_cooldown: int = 0
+    plateau_min_lr: float = 0.0
+    ema: float = 0.0
+    bn_recalibration: int = 0
     shift: float = 0.0
     flip: bool = True
+    crop: int = 0
+    cutout: int = 0
     epochs: int | None = None
     seed: int = 0
     precision: Precision = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("schedule", "model", "weight_decay_schedule"):
-            optional = name == "weight_decay_schedule" and self.weight_decay_schedule is None
-            self._require(name, optional or isinstance(getattr(self, name), str), "a text")
-        object.__setattr__(self, "schedule", str(parse(self.schedule)))
-        if self.weight_decay_schedule is not None:
-            object.__setattr__(self, "weight_decay_schedule", str(parse(self.weight_decay_schedule)))
-            if self.weight_decay:
-                raise ConfigError(
-                    "weight_decay",
-                    self.weight_decay,
-                    "0 where weight_decay_schedule is given: one of the two",
-                )
-        resnet_v2_depth(self.model)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(name, getattr(self, name), "one of " + ", ".join(choices))
-        sizes = (32,) if self.data == "cifar10" else (16, 32)
+        self._check_schedules()
+        self._check_model()
+        self._check_numbers()
+        self._check_training()
+
+    def _check_schedules(self) -> None:
+        for name, constant in _SCHEDULES.items():
+            text = getattr(self, name)
+            if text is None and constant:
+                continue
+            self._require(name, isinstance(text, str), "a text")
+            parsed = parse(text)
+            object.__setattr__(self, name, str(parsed))
+            if constant and getattr(self, constant) != _DEFAULTS[constant]:
+                raise ConfigError(constant, getattr(self, constant), f"none where {name} is given: one of the two")
+            if name == "momentum_schedule" and parsed.peak >= 1:
+                raise ConfigError(name, text, "values below 1")
+
+    def _check_model(self) -> None:
+        self._require("model", isinstance(self.model, str), "a text")
+        is_v2 = resnet_v2_depth(self.model) is not None
+        self._require("shortcut_kernel", self.shortcut_kernel in (1, 3), "1 or 3")
+        self._require("bottleneck", self.bottleneck in (None, 0.25, 0.5), "0.25 or 0.5")
+        for name in _RESNET_V2_ONLY if not is_v2 else ():
+            self._require(name, getattr(self, name) == _DEFAULTS[name], f"none: {self.model} is no ResNet v2")
+        only_32 = next((name for name in (self.data, self.model) if name in ("cifar10", "vgg16")), None)
+        sizes = (32,) if only_32 else (16, 32)
         self._require(
             "image_size",
             _is_int(self.image_size) and self.image_size in sizes,
-            f"{' or '.join(map(str, sizes))} for {self.data}",
+            f"{' or '.join(map(str, sizes))} for {only_32 or self.data}",
         )
-        for name in ("train_limit", "val_limit", "batch_size", "epochs"):
+
+    def _check_numbers(self) -> None:
+        for name, choices in _CHOICES.items():
+            self._require(name, getattr(self, name) in choices, "one of " + ", ".join(choices))
+        for name in _SWITCHES:
+            self._require(name, isinstance(getattr(self, name), bool), "true or false")
+        for name, lowest in _WHOLE.items():
             value = getattr(self, name)
-            optional = value is None and name != "batch_size"
-            self._require(name, optional or (_is_int(value) and value >= 1), "a whole number of 1 or more")
+            optional = value is None and _DEFAULTS[name] is None
+            self._require(name, optional or (_is_int(value) and value >= lowest), f"a whole number of {lowest} or more")
         self._require("seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "a whole number from 0 to 2^32 - 1")
-        for name in ("weight_decay", "l2"):
+        for name in ("weight_decay", "l2", "plateau_threshold", "plateau_min_lr"):
             self._require(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more")
-        for name in ("momentum", "beta2"):
+        for name in ("momentum", "beta2", "ema"):
             self._require(name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, "0 <= value < 1")
         self._require("eps", _is_number(self.eps) and self.eps > 0, "a number above 0")
+        self._require("padam_p", _is_number(self.padam_p) and 0 < self.padam_p <= 0.5, "0 < value <= 0.5")
+        for name in ("plateau_factor", "bn_momentum"):
+            value = getattr(self, name)
+            self._require(name, value is None or (_is_number(value) and 0 < value < 1), "0 < value < 1")
         self._require(
             "shift",
             _is_number(self.shift) and 0 <= self.shift < 0.5,
             "a share of the image, 0 <= shift < 0.5",
         )
-        for name in ("nesterov", "flip"):
-            self._require(name, isinstance(getattr(self, name), bool), "true or false")
-        possible = self.optimizer == "sgd" and self.momentum > 0
+        for name in ("crop", "cutout"):
+            self._require(name, getattr(self, name) <= self.image_size // 2, "at most half of the image's side")
+
+    def _check_training(self) -> None:
+        possible = self.optimizer == "sgd" and (self.momentum_schedule is not None or self.momentum > 0)
         self._require("nesterov", not self.nesterov or possible, "false unless the optimizer is sgd with momentum")
         self._require(
             "schedule",
@@ -164,6 +238,11 @@ class TrialConfig:
     def wd_schedule(self) -> Schedule | None:
         """λ over epochs, or None where weight_decay is a constant."""
         return None if self.weight_decay_schedule is None else parse(self.weight_decay_schedule)
+
+    @cached_property
+    def mom_schedule(self) -> Schedule | None:
+        """The momentum over epochs, or None where it is a constant."""
+        return None if self.momentum_schedule is None else parse(self.momentum_schedule)
 
     @property
     def horizon(self) -> int:
@@ -190,11 +269,30 @@ class TrialConfig:
 
 
 TRIAL_CONFIG_FIELDS = frozenset(f.name for f in fields(TrialConfig))
+SCHEDULE_FIELDS = ("schedule", "weight_decay_schedule", "momentum_schedule")
+"""The fields that are texts in the schedule notation."""
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrialConfig)}
+# Every schedule, and the field that it takes the place of.
+_SCHEDULES = dict(zip(SCHEDULE_FIELDS, ("", "weight_decay", "momentum"), strict=True))
 _CHOICES: dict[str, tuple[str, ...]] = {
     "data": get_args(Data),
     "split": get_args(Split),
     "optimizer": get_args(OptimizerName),
     "precision": get_args(Precision),
+    "head": get_args(Head),
+}
+_SWITCHES = ("nesterov", "flip", "conv_bias", "compile")
+_WHOLE = {
+    "train_limit": 1,
+    "val_limit": 1,
+    "batch_size": 1,
+    "epochs": 1,
+    "plateau_patience": 0,
+    "plateau_cooldown": 0,
+    "bn_recalibration": 0,
+    "crop": 0,
+    "cutout": 0,
 }
 
 

@@ -1,7 +1,15 @@
-"""Optimizers by name, L2 on convolution kernels, decoupled decay, schedules applied at every step."""
+"""Optimizers by name on all weights at once, with L2, decoupled decay, and schedules applied at every step.
+
+The weights of a network become views of one flat tensor, so that a step is a handful of element-wise
+operations, however many layers there are. What changes from step to step (learning rate, λ, momentum, bias
+corrections) is worked out ahead on the host, in double precision, as a table with one row a step. Applying a
+row reads nothing from the host: a CUDA graph captures it.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,69 +17,140 @@ import torch
 from torch import Tensor, nn
 
 from resnet_core.config import TrialConfig
+from resnet_core.flat import FlatParameters
+
+# Dozat 2016's momentum schedule, with the constants of torch's NAdam.
+_NADAM_BASE, _NADAM_DECAY = 0.96, 4e-3
+_BUFFERS = {
+    "sgd": ("momentum",),
+    **dict.fromkeys(("adam", "adamw", "nadam"), ("mean", "square")),
+    **dict.fromkeys(("amsgrad", "padam"), ("mean", "square", "largest")),
+}
 
 
 @dataclass(frozen=True)
 class StepValues:
-    """Learning rate and λ at every step of one epoch; floats, one a step."""
+    """Learning rate, λ and momentum at every step of one epoch; floats, one a step."""
 
     lr: list[float]
     weight_decay: list[float]
+    momentum: list[float]
 
 
-def step_values(config: TrialConfig, epoch: int, steps: int) -> StepValues:
-    """Return the values of an epoch (1-based): schedule(epoch - 1 + i/steps) for i in 0 … steps-1."""
-    wd = config.wd_schedule
+def step_values(config: TrialConfig, epoch: int, steps: int, lr_scale: float = 1.0) -> StepValues:
+    """Return the values of an epoch (1-based): schedule(epoch - 1 + i/steps) for i in 0 … steps-1.
+
+    Args:
+        config: of the run.
+        epoch: 1-based.
+        steps: of the epoch.
+        lr_scale: factor on the learning rate.
+    """
+    wd, momentum = config.wd_schedule, config.mom_schedule
     return StepValues(
-        lr=config.lr_schedule.epoch_values(epoch - 1, steps),
+        lr=[lr_scale * lr for lr in config.lr_schedule.epoch_values(epoch - 1, steps)],
         weight_decay=[config.weight_decay] * steps if wd is None else wd.epoch_values(epoch - 1, steps),
+        momentum=[config.momentum] * steps if momentum is None else momentum.epoch_values(epoch - 1, steps),
     )
 
 
 class Optimizer:
-    """torch's optimizer of the config's name, with L2 and decay as the published runs mean them.
+    """The optimizer of the config's name, with L2 and decay as the published runs mean them.
 
     Decay is decoupled for every optimizer: each step first takes lr·λ·w off every weight
     (Loshchilov & Hutter 2019, arXiv 1711.05101, in the form torch and Keras share). L2 adds 2·l2·w to
-    the gradient of convolution kernels, which is what Keras's ``l2(l2)`` in the loss comes to.
+    the gradient of convolution kernels, which is what Keras's ``l2(l2)`` in the loss comes to. With
+    gradient g, momentum β₁ and step t:
+
+    - ``sgd``: b ← β₁·b + g; w ← w − lr·b, or lr·(g + β₁·b) by Nesterov (Sutskever et al. 2013).
+    - ``adam``, ``adamw`` (one and the same here): m ← β₁·m + (1−β₁)·g, v ← β₂·v + (1−β₂)·g²,
+      w ← w − lr·m̂/(√v̂ + ε), m̂ = m/(1−Πβ₁), v̂ = v/(1−β₂ᵗ) (Kingma & Ba 2015, arXiv 1412.6980).
+    - ``amsgrad``: v̂ is made of the largest v so far (Reddi et al. 2018).
+    - ``nadam``: Dozat 2016, with torch's momentum schedule μ = β₁·(1 − 0.96^(0.004·t)/2).
+    - ``padam``: AMSGrad whose denominator is taken to the power 2p, p in (0, 1/2]
+      (Chen & Gu 2018, arXiv 1806.06763).
+
+    Making one turns the network's parameters into views of ``flat``; it must stay on its device from then on.
     """
 
-    def __init__(self, network: nn.Module, config: TrialConfig) -> None:
-        self._parameters: list[Tensor] = list(network.parameters())
-        self._l2 = config.l2
-        self._kernels = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)] if config.l2 else []
-        self._torch = _torch_optimizer(self._parameters, config)
+    coefficients = 5
+    """How many numbers determine a step."""
 
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Change the weights by one step and clear the gradients."""
-        with torch.no_grad():
-            # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
-            if self._kernels:
-                gradients = [_gradient(kernel) for kernel in self._kernels]
-                torch._foreach_add_(gradients, self._kernels, alpha=2.0 * self._l2)
-            if weight_decay:
-                torch._foreach_mul_(self._parameters, 1.0 - lr * weight_decay)
-        for group in self._torch.param_groups:
-            group["lr"] = lr
-        self._torch.step()
-        self._torch.zero_grad(set_to_none=True)
+    def __init__(self, network: nn.Module, config: TrialConfig) -> None:
+        self.flat = FlatParameters(network)
+        self._config = config
+        self._buffers = {name: torch.zeros_like(self.flat.weights) for name in _BUFFERS[config.optimizer]}
+        self._steps = 0
+        self._product = 1.0  # of all momenta so far: what is left of the zeros that the mean began with
+
+    def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
+        """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
+        momentum = self._config.momentum if momentum is None else momentum
+        self.apply(self.plan(StepValues([lr], [weight_decay], [momentum]))[0])
+
+    def plan(self, values: StepValues) -> Tensor:
+        """Return the next steps' coefficients, [steps, 5] in the weights' type, on the host; counts the steps."""
+        rows = [self._row(*row) for row in zip(values.lr, values.weight_decay, values.momentum, strict=True)]
+        return torch.tensor(rows, dtype=torch.float64).to(self.flat.weights.dtype)
+
+    def _row(self, lr: float, weight_decay: float, momentum: float) -> Sequence[float]:
+        """Return decay factor, momentum, factor of the mean, factor of the gradient, factor of the root."""
+        self._steps += 1
+        decay = 1.0 - lr * weight_decay
+        if self._config.optimizer == "sgd":
+            return (decay, momentum, lr * (momentum if self._config.nesterov else 1.0), lr, 1.0)
+        root = 1.0 / math.sqrt(1.0 - self._config.beta2**self._steps)
+        if self._config.optimizer == "nadam":
+            now, following = (
+                momentum * (1.0 - 0.5 * _NADAM_BASE ** (_NADAM_DECAY * step)) for step in (self._steps, self._steps + 1)
+            )
+            self._product *= now
+            of_mean = lr * following / (1.0 - self._product * following)
+            return (decay, momentum, of_mean, lr * (1.0 - now) / (1.0 - self._product), root)
+        self._product *= momentum
+        return (decay, momentum, lr / (1.0 - self._product), 0.0, root)
+
+    @torch.no_grad()
+    def apply(self, row: Tensor) -> None:
+        """Change the weights by the step whose coefficients are ``row`` ([5], on the device); clear the gradients."""
+        config, weights, gradients = self._config, self.flat.weights, self.flat.gradients
+        decay, momentum, of_mean, of_gradient, root = row.unbind()
+        # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
+        if config.l2:
+            self.flat.kernel_gradients.add_(self.flat.kernels, alpha=2.0 * config.l2)
+        weights.mul_(decay)
+        if config.optimizer == "sgd":
+            buffer = self._buffers["momentum"].mul_(momentum).add_(gradients)
+            weights.addcmul_(buffer, of_mean, value=-1)
+            if config.nesterov:
+                weights.addcmul_(gradients, of_gradient, value=-1)
+        else:
+            weights.sub_(self._adaptive(momentum, of_mean, of_gradient, root))
+        gradients.zero_()
+
+    def _adaptive(self, momentum: Tensor, of_mean: Tensor, of_gradient: Tensor, root: Tensor) -> Tensor:
+        config, gradients, buffers = self._config, self.flat.gradients, self._buffers
+        mean = buffers["mean"].lerp_(gradients, 1.0 - momentum)
+        square = buffers["square"].mul_(config.beta2).addcmul_(gradients, gradients, value=1.0 - config.beta2)
+        if "largest" in buffers:
+            square = torch.maximum(buffers["largest"], square, out=buffers["largest"])
+        denominator = square.sqrt().mul_(root).add_(config.eps)
+        if config.optimizer == "padam":
+            denominator.pow_(2.0 * config.padam_p)
+        if config.optimizer == "nadam":
+            return (mean * of_mean).addcmul_(gradients, of_gradient).div_(denominator)
+        return torch.div(mean, denominator, out=denominator).mul_(of_mean)
+
+    def tensors(self) -> Iterable[Tensor]:
+        """Return every tensor that a step changes."""
+        return (self.flat.weights, self.flat.gradients, *self._buffers.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return self._torch.state_dict()
+        """Return what a checkpoint keeps, beside the network."""
+        return {"steps": self._steps, "product": self._product, "buffers": self._buffers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` returned."""
-        self._torch.load_state_dict(state)
-
-
-def _gradient(kernel: Tensor) -> Tensor:
-    assert kernel.grad is not None, "L2 is added after the backward pass"
-    return kernel.grad
-
-
-def _torch_optimizer(parameters: list[Tensor], config: TrialConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, fused=True)
-    # AdamW is Adam beside decoupled decay, which Optimizer.step applies for all of them.
-    return torch.optim.Adam(parameters, lr=0.0, betas=(config.momentum, config.beta2), eps=config.eps, fused=True)
+        self._steps, self._product = state["steps"], state["product"]
+        for name, buffer in self._buffers.items():
+            buffer.copy_(state["buffers"][name])

@@ -21,6 +21,8 @@ class EpochRecord:
         wd_lr: λ·lr of the epoch's last step: the share of a weight that decoupled decay takes.
         seconds: wall time of the epoch, training and validation.
         images_per_second: training images over the wall time of the training part.
+        power_watts: mean power of the whole GPU over the epoch, whatever else runs on it; None without one.
+        gpu_util_percent: mean share of time in which the GPU ran anything at all; None without one.
     """
 
     epoch: int
@@ -32,6 +34,27 @@ class EpochRecord:
     wd_lr: float
     seconds: float
     images_per_second: float
+    power_watts: float | None = None
+    gpu_util_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One training step.
+
+    Attributes:
+        step: number of the step over the run, from 0.
+        epoch: epochs trained before the step, a fraction within one.
+        lr: learning rate of the step.
+        loss: mean cross-entropy over the step's images, before the step.
+        acc: accuracy of the same forward pass, in [0, 1].
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    loss: float
+    acc: float
 
 
 class Outcome(enum.StrEnum):

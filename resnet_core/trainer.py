@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_core import checkpoint as checkpoints
-from resnet_core.augment import shift_and_flip
+from resnet_core.augment import crop, cutout, shift_and_flip
+from resnet_core.averaging import ExponentialMovingAverage, recalibrated
 from resnet_core.config import CLASSES, ConfigError, TrialConfig
 from resnet_core.data import Dataset, load, normalise
+from resnet_core.draws import copy_over, draw
+from resnet_core.graph import RecordedStep
+from resnet_core.meter import GpuMeter
 from resnet_core.models import build
 from resnet_core.optim import Optimizer, step_values
-from resnet_core.records import EpochRecord
+from resnet_core.plateau import Plateau
+from resnet_core.records import EpochRecord, StepRecord
 
-EVALUATION_BATCH = 250
-"""Images a step of validation: enough to fill a CPU; 1,000 took 0.6 GB more and no less time (ResNet56v2)."""
+EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
+"""Images a step of validation: enough to fill a CPU; 1,000 took 0.6 GB more there and no less time (ResNet56v2)."""
 
 
 def train(
-    config: TrialConfig, *, data_dir: Path, device: str = "cpu", checkpoint: Path | None = None
+    config: TrialConfig,
+    *,
+    data_dir: Path,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    graph: bool | None = None,
 ) -> Iterator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
 
@@ -42,6 +50,7 @@ def train(
         data_dir: the folder that holds CIFAR-10, or takes its download.
         device: a torch device.
         checkpoint: the file to save to and to continue from; None saves nothing.
+        graph: record each step as a CUDA graph and replay it; None does so on a GPU.
 
     Raises:
         DataError: the images cannot be had.
@@ -53,7 +62,7 @@ def train(
     yield from records
     if len(records) >= config.horizon:
         return
-    run = _Run(config, load(config, data_dir), torch.device(device))
+    run = _Run(config, load(config, data_dir), torch.device(device), graph)
     if state is not None:
         run.load_state_dict(state)
     del state
@@ -75,6 +84,23 @@ def recorded(checkpoint: Path) -> list[EpochRecord]:
     return [] if state is None else [EpochRecord(**record) for record in state["records"]]
 
 
+def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") -> Iterator[list[StepRecord]]:
+    """Train one network without validating it; yield the records of all steps after each epoch.
+
+    Args:
+        config: everything that determines the run.
+        data_dir: the folder that holds CIFAR-10, or takes its download.
+        device: a torch device.
+
+    Raises:
+        DataError: the images cannot be had.
+    """
+    run = _Run(config, load(config, data_dir), torch.device(device))
+    for epoch in range(1, config.horizon + 1):
+        run.train_epoch(epoch)
+        yield run.steps(epoch)
+
+
 def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 3) -> float:
     """Time a few steps of ``config`` on made images and extrapolate to an epoch of it, in seconds.
 
@@ -87,9 +113,11 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, config.image_size, config.image_size))
     run = _Run(config, dataset, torch.device(device))
     run.train_epoch(1)
+    run.steps(1)  # waits for the device
     started = time.perf_counter()
     for _ in range(steps):
         run.train_epoch(1)
+    run.steps(1)
     per_image = (time.perf_counter() - started) / (steps * batch)
     return per_image * (train_size + val_size / 3)
 
@@ -121,108 +149,179 @@ def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
     return state
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """The randomness of one epoch, as tables on the device, a row an image in training order."""
-
-    order: Tensor
-    offsets: Tensor | None
-    mirrored: Tensor | None
-
-
-def _draws(config: TrialConfig, epoch: int, images: int, device: torch.device) -> _Draws:
-    # Drawn on the CPU whatever the device, so that a GPU run sees the same images in the same order.
-    seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(images, generator=generator)
-    unit = torch.rand(images, 2, generator=generator) * 2 - 1
-    mirrored = torch.rand(images, generator=generator) < 0.5
-    return _Draws(
-        order.to(device),
-        (unit * (config.shift * config.image_size)).to(device) if config.shift else None,
-        mirrored.to(device) if config.flip else None,
-    )
-
-
 class _Run:
-    """A network, its optimizer and its images on one device."""
+    """A network, its optimizer and its images on one device.
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device) -> None:
+    A step reads everything that changes from step to step (which images, how they are augmented, the
+    optimizer's coefficients) from tables on the device, in the row that a counter on the device points at:
+    so it can be recorded as a CUDA graph, and nothing waits for the device before an epoch is over.
+    """
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool | None = None) -> None:
         self._config, self._device = config, device
         self._data = dataset.to(device)
-        network = build(config.model, CLASSES, config.seed)
-        self._network: nn.Module = network.to(device).to(memory_format=torch.channels_last)
+        self._network = build(config).to(device).to(memory_format=torch.channels_last)
         self._optimizer = Optimizer(self._network, config)
+        self._average = (
+            ExponentialMovingAverage(self._network, self._optimizer.flat.weights, config.ema) if config.ema else None
+        )
+        self._plateau = None if config.plateau_factor is None else Plateau(config)
+        self._forward: Callable[[Tensor], Tensor] = self._network
+        if config.compile:
+            mode = "max-autotune-no-cudagraphs" if device.type == "cuda" else "default"
+            self._forward = torch.compile(self._network, mode=mode, dynamic=False)
+
+        images, size = len(dataset.train_labels), config.batch_size
+        self._batches = [size] * (images // size) + ([images % size] if images % size else [])
+        self._draws = draw(config, 1, images).on(device)
+        coefficients = self._optimizer.coefficients
+        self._coefficients = torch.zeros(len(self._batches), coefficients, device=device)
+        self._sums = torch.zeros(len(self._batches), 2, dtype=torch.float64, device=device)
+        self._counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self._lanes = torch.arange(size, device=device)
+        self._step: Callable[[int], None] = self._take_step
+        if device.type == "cuda" if graph is None else graph:
+            self._step = RecordedStep(self._take_step, self._state())
+
+    def _state(self) -> list[Tensor]:
+        """Return every tensor that a step changes."""
+        average = () if self._average is None else self._average.tensors()
+        return [*self._optimizer.tensors(), *self._network.buffers(), *average, self._sums, self._counter]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"network": self._network.state_dict(), "optimizer": self._optimizer.state_dict()}
+        parts = {"average": self._average, "plateau": self._plateau}
+        kept = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {"network": self._network.state_dict(), "optimizer": self._optimizer.state_dict(), **kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])
 
     def epoch(self, epoch: int) -> EpochRecord:
-        """Train and validate once; the one host synchronisation an epoch comes after each of the two."""
+        """Train and validate once; the host waits for the device once, when both are under way."""
         started = time.perf_counter()
-        loss, acc, lr, weight_decay = self.train_epoch(epoch)
-        trained = time.perf_counter()
-        val_loss, val_acc = self._validate()
+        with GpuMeter(self._device) as meter:
+            begin = self._mark()
+            lr, weight_decay = self.train_epoch(epoch)
+            trained = self._mark()
+            figures = torch.cat((self._sums.sum(0), self._validate())).tolist()
+        if self._plateau is not None:
+            self._plateau.step(figures[2] / len(self._data.val_labels))
+        images, val_images = len(self._data.train_labels), len(self._data.val_labels)
         return EpochRecord(
             epoch=epoch,
-            loss=loss,
-            acc=acc,
-            val_loss=val_loss,
-            val_acc=val_acc,
+            loss=figures[0] / images,
+            acc=figures[1] / images,
+            val_loss=figures[2] / val_images,
+            val_acc=figures[3] / val_images,
             lr=lr,
             wd_lr=lr * weight_decay,
             seconds=time.perf_counter() - started,
-            images_per_second=len(self._data.train_labels) / (trained - started),
+            images_per_second=images / _seconds(begin, trained),
+            power_watts=meter.power_watts,
+            gpu_util_percent=meter.gpu_util_percent,
         )
 
-    def train_epoch(self, epoch: int) -> tuple[float, float, float, float]:
-        """Return mean loss, accuracy, and the last step's learning rate and λ."""
-        config, data = self._config, self._data
-        images, size = len(data.train_labels), config.batch_size
-        draws = _draws(config, epoch, images, self._device)
-        values = step_values(config, epoch, -(-images // size))
-        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+    def train_epoch(self, epoch: int) -> tuple[float, float]:
+        """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""
+        scale = 1.0 if self._plateau is None else self._plateau.scale
+        values = step_values(self._config, epoch, len(self._batches), scale)
+        self._draws.copy_(draw(self._config, epoch, len(self._data.train_labels)))
+        copy_over(self._coefficients, self._optimizer.plan(values))
+        self._counter.zero_()
         self._network.train()
-        for step, (lr, weight_decay) in enumerate(zip(values.lr, values.weight_decay, strict=True)):
-            rows = slice(step * size, (step + 1) * size)
-            chosen = draws.order[rows]
-            x = shift_and_flip(
-                normalise(data.train_images[chosen], data.mean),
-                None if draws.offsets is None else draws.offsets[rows],
-                None if draws.mirrored is None else draws.mirrored[rows],
-            )
-            labels = data.train_labels[chosen]
-            with self._autocast():
-                logits = self._network(x)
-                loss = F.cross_entropy(logits, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step(lr, weight_decay)
-            sums += _sums(loss.detach(), logits.detach(), labels)
-        mean_loss, acc = (sums / images).tolist()
-        return mean_loss, acc, values.lr[-1], values.weight_decay[-1]
+        for size in self._batches:
+            self._step(size)
+        return values.lr[-1], values.weight_decay[-1]
 
-    @torch.inference_mode()
-    def _validate(self) -> tuple[float, float]:
-        data = self._data
-        images = len(data.val_labels)
+    def steps(self, epoch: int) -> list[StepRecord]:
+        """Return the records of the steps of ``epoch``, the last that was trained."""
+        count = len(self._batches)
+        values = step_values(self._config, epoch, count)
+        return [
+            StepRecord((epoch - 1) * count + i, epoch - 1 + i / count, values.lr[i], loss / size, right / size)
+            for i, (size, (loss, right)) in enumerate(zip(self._batches, self._sums.tolist(), strict=True))
+        ]
+
+    def _take_step(self, size: int) -> None:
+        rows = self._counter * self._config.batch_size + self._lanes[:size]
+        chosen = self._draws.order.index_select(0, rows)
+        images = self._augmented(self._data.train_images.index_select(0, chosen), rows)
+        labels = self._data.train_labels.index_select(0, chosen)
+        with self._autocast():
+            logits = self._forward(images)
+            loss = F.cross_entropy(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._sums.index_copy_(0, self._counter, _sums(loss.detach(), logits.detach(), labels)[None])
+        self._optimizer.apply(self._coefficients.index_select(0, self._counter)[0])
+        if self._average is not None:
+            self._average.update()
+        self._counter.add_(1)
+
+    def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Return normalised images of the bytes of a batch, whose draws are in ``rows``."""
+        offsets, mirrored, corners, centres = (
+            None if table is None else table.index_select(0, rows)
+            for table in (self._draws.offsets, self._draws.mirrored, self._draws.corners, self._draws.centres)
+        )
+        if corners is not None:
+            images = crop(images, corners, self._config.crop)
+        x = shift_and_flip(normalise(images, self._data.mean), offsets, mirrored)
+        return x if centres is None else cutout(x, centres, self._config.cutout)
+
+    @torch.no_grad()
+    def _validate(self) -> Tensor:
+        """Return the summed loss and the number of right answers over the validation images: [2], on the device."""
+        network = self._network if self._average is None else self._average.network
+        if not self._config.bn_recalibration:
+            return self._evaluate(network)
+        with recalibrated(network, self._plain_images(), lambda images: self._logits(network, images)):
+            return self._evaluate(network)
+
+    def _evaluate(self, network: nn.Module) -> Tensor:
+        data, size = self._data, EVALUATION_BATCH[self._device.type]
         sums = torch.zeros(2, dtype=torch.float64, device=self._device)
-        self._network.eval()
-        for start in range(0, images, EVALUATION_BATCH):
-            rows = slice(start, start + EVALUATION_BATCH)
-            labels = data.val_labels[rows]
-            with self._autocast():
-                logits = self._network(normalise(data.val_images[rows], data.mean))
-                loss = F.cross_entropy(logits, labels)
-            sums += _sums(loss, logits, labels)
-        mean_loss, acc = (sums / images).tolist()
-        return mean_loss, acc
+        network.eval()
+        for start in range(0, len(data.val_labels), size):
+            images, labels = data.val_images[start : start + size], data.val_labels[start : start + size]
+            logits = self._logits(network, normalise(images, data.mean))
+            sums += _sums(F.cross_entropy(logits, labels), logits, labels)
+        return sums
+
+    def _plain_images(self) -> Iterator[Tensor]:
+        """Yield the training images that BN is recalibrated on, as they are, in the order of the epoch."""
+        order, size = self._draws.order[: self._config.bn_recalibration], EVALUATION_BATCH[self._device.type]
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            yield normalise(self._data.train_images.index_select(0, chosen), self._data.mean)
+
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        with self._autocast():
+            logits: Tensor = network(images)
+        return logits.float()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.precision == "bf16")
+        # Every weight is used once a pass, and a graph must not remember a weight of another one.
+        bf16 = self._config.precision == "bf16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    """Return the time between two marks, both of them past."""
+    if isinstance(begin, float) and isinstance(end, float):
+        return end - begin
+    return float(begin.elapsed_time(end)) / 1000  # type: ignore[union-attr,arg-type]  # both are events
 
 
 def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

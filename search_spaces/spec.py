@@ -10,13 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from resnet_core.config import SCHEDULE_FIELDS
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.checks import field_problems, study_problems
 from search_spaces.errors import StudyError, reject, shown, wrong
 from search_spaces.parameters import Choices, Parameter, Table, Value
-
-SCHEDULE_FIELDS = ("schedule", "weight_decay_schedule")
-"""The fields of TrialConfig whose text may name parameters."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_EXPECTS = (

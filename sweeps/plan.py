@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from resnet_core.config import CLASSES
 from resnet_core.models import build, trainable_parameters
 from resnet_core.trainer import seconds_per_epoch
 from search_spaces.space import trial_count
@@ -86,7 +85,7 @@ def plan(spec: StudySpec, count: int = 3) -> Plan:
     return Plan(
         spec=spec,
         trials=trial_count(spec),
-        parameters=trainable_parameters(build(config.model, CLASSES, config.seed)),
+        parameters=trainable_parameters(build(config)),
         samples=samples,
         seconds_per_epoch=seconds,
         slots=slots,

@@ -236,7 +236,7 @@ class Tracker:
         child = self._children[number]
         if record.epoch in child.epochs:
             return
-        metrics = asdict(record)
+        metrics = {name: value for name, value in asdict(record).items() if value is not None}
         step = metrics.pop("epoch")
         self._batch(number, metrics=metrics, step=step, now=now)
         child.epochs.add(record.epoch)

@@ -3,7 +3,9 @@
 Source: He et al. 2016 (arXiv 1603.05027), as built in R. Atienza, *Advanced Deep Learning with
 TensorFlow 2 and Keras*, 2nd ed. 2020, ch. 2. Details that Keras sets otherwise than torch are kept:
 BN epsilon 1e-3, BN momentum 0.99 (0.01 in torch's counting), truncated He-normal weights, a bias on
-every convolution.
+every convolution. torch's BN adds the batch's unbiased variance to its running one, Keras the biased one:
+with n = B·H·W numbers a channel, what torch adds is n/(n-1) times as large: 1.00024 times where n is
+smallest in a step of 64 images of 32×32.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from resnet_core.config import Head
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.01
@@ -34,24 +38,36 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Bottleneck(nn.Module):
-    """BN-ReLU-conv three times (1×1, 3×3, 1×1), beside an identity or a 1×1 projection.
+    """BN-ReLU-conv three times (1×1, 3×3, 1×1), beside an identity or a projection.
 
     The stride is on the first 1×1. ``preactivated`` is the network's very first unit, whose input
     already comes out of BN and ReLU.
     """
 
     def __init__(
-        self, inputs: int, width: int, outputs: int, stride: int, *, project: bool, preactivated: bool
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        stride: int,
+        *,
+        project: bool,
+        preactivated: bool,
+        shortcut_kernel: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.bn1 = nn.Identity() if preactivated else batch_norm(inputs)
         self.preactivated = preactivated
-        self.conv1 = nn.Conv2d(inputs, width, 1, stride=stride)
+        self.conv1 = nn.Conv2d(inputs, width, 1, stride=stride, bias=bias)
         self.bn2 = batch_norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.bn3 = batch_norm(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride) if project else nn.Identity()
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=bias)
+        self.shortcut: nn.Module = nn.Identity()
+        if project:
+            padding = shortcut_kernel // 2
+            self.shortcut = nn.Conv2d(inputs, outputs, shortcut_kernel, stride=stride, padding=padding, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H/stride, W/stride]."""
@@ -70,12 +86,27 @@ class ResNetV2(nn.Module):
         depth: 9n+2; 56 has 1,663,338 trainable parameters.
         classes: width of the last layer.
         generator: the source of the initial weights.
+        bottleneck: filters inside of a unit as a share of those it puts out; None is the published 16, 64, 128.
+        shortcut_kernel: side of the projections' kernels, 1 or 3.
+        head: what is ahead of the dense layer; see TrialConfig.
+        conv_bias: whether convolutions have a bias.
     """
 
-    def __init__(self, depth: int, classes: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        depth: int,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        bottleneck: float | None = None,
+        shortcut_kernel: int = 1,
+        head: Head = "average",
+        conv_bias: bool = True,
+    ) -> None:
         super().__init__()
         units = (depth - 2) // 9
-        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.head = head
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=conv_bias)
         self.stem_bn = batch_norm(16)
         blocks: list[nn.Module] = []
         inputs = 16
@@ -84,30 +115,37 @@ class ResNetV2(nn.Module):
                 blocks.append(
                     Bottleneck(
                         inputs,
-                        width,
+                        width if bottleneck is None else int(bottleneck * outputs),
                         outputs,
                         stride=2 if stack > 0 and unit == 0 else 1,
                         project=unit == 0,
                         preactivated=stack == 0 and unit == 0,
+                        shortcut_kernel=shortcut_kernel,
+                        bias=conv_bias,
                     )
                 )
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head_bn = batch_norm(inputs)
-        self.dense = nn.Linear(inputs, classes)
+        self.dense = nn.Linear(inputs * 4 if head == "flatten" else inputs, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 he_normal_(module.weight, generator)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images [B, 3, H, W] to logits [B, classes].
-
-        The published 8×8 average pooling covers the whole map of a 32×32 image, so the mean over
-        the map is taken, whatever the image size.
-        """
+        """Map images [B, 3, H, W] to logits [B, classes]."""
         x = F.relu(self.stem_bn(self.stem(x)), inplace=True)
         x = F.relu(self.head_bn(self.blocks(x)), inplace=True)
-        logits: Tensor = self.dense(x.mean(dim=(2, 3)))
+        logits: Tensor = self.dense(self._pool(x))
         return logits
+
+    def _pool(self, x: Tensor) -> Tensor:
+        # The published 8×8 pooling covers the whole map of a 32×32 image, so the whole map is pooled at any size.
+        if self.head == "average":
+            return x.mean(dim=(2, 3))
+        if self.head == "max":
+            return x.amax(dim=(2, 3))
+        # Not adaptive pooling, whose backward pass is not deterministic on GPUs.
+        return F.avg_pool2d(x, x.shape[-1] // 2).flatten(1)

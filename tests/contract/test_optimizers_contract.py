@@ -8,11 +8,15 @@ import torch
 from torch import nn
 
 from resnet_core.config import TrialConfig
-from resnet_core.optim import Optimizer
+from resnet_core.optim import Optimizer, StepValues
 
 OPTIMIZERS = [
     {"optimizer": "adam"},
     {"optimizer": "adamw"},
+    {"optimizer": "amsgrad"},
+    {"optimizer": "nadam"},
+    {"optimizer": "padam"},
+    {"optimizer": "padam", "padam_p": 0.5},
     {"optimizer": "sgd"},
     {"optimizer": "sgd", "nesterov": True},
     {"optimizer": "sgd", "momentum": 0.0},
@@ -68,7 +72,7 @@ def test_the_loss_of_a_small_regression_falls(network, fields):
 
 def test_gradients_are_cleared_after_a_step(network, fields):
     take_steps(network, make(network, fields), 1)
-    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all((parameter.grad == 0).all() for parameter in network.parameters())
 
 
 def test_a_state_carried_over_in_a_file_continues_as_if_nothing_had_been(network, fields):
@@ -84,6 +88,33 @@ def test_a_state_carried_over_in_a_file_continues_as_if_nothing_had_been(network
     take_steps(other, restored, 3)
     pairs = zip(network.state_dict().values(), other.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_steps_from_a_table_are_steps_one_by_one(network, fields):
+    other = copy.deepcopy(network)
+    lrs, decays, momenta = [0.01, 0.02, 0.005], [0.1, 0.0, 0.2], [0.9, 0.5, 0.0]
+    one, all_at_once = make(network, fields), make(other, fields)
+    table = all_at_once.plan(StepValues(lrs, decays, momenta))
+    for i, values in enumerate(zip(lrs, decays, momenta, strict=True)):
+        loss_of(network).backward()
+        one.step(*values)
+        loss_of(other).backward()
+        all_at_once.apply(table[i])
+    pairs = zip(network.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_every_tensor_that_a_step_changes_is_told(network, fields):
+    optimizer = make(network, fields)
+    loss_of(network).backward()
+    row = optimizer.plan(StepValues([0.01], [0.1], [0.9]))[0]
+    kept = [(tensor, tensor.clone()) for tensor in optimizer.tensors()]
+    optimizer.apply(row)
+    after = copy.deepcopy(list(network.parameters()))
+    for tensor, value in kept:
+        tensor.copy_(value)
+    optimizer.apply(row)  # on the same gradients, weights and moments: the same step
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), after, strict=True))
 
 
 def test_a_network_whose_layers_are_channels_last_is_trained_alike(network, fields):

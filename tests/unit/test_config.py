@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import resnet_core
-from resnet_core.config import TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import MODELS, SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 6] cos[1e-5, 20]"
@@ -19,6 +19,8 @@ DEPTH = "resnetDv2 with a depth D = 9n+2 from 11 to 1001"
 NOT_NEGATIVE = "a number of 0 or more"
 SHARE = "0 <= value < 1"
 SHIFT = "0 <= shift < 0.5"
+INSIDE = "0 < value < 1"
+COUNT_OR_NONE = "a whole number of 0 or more"
 NAN, INF = float("nan"), float("inf")
 
 
@@ -34,7 +36,7 @@ def make(**fields: object) -> TrialConfig:
         ("model", "resnet056v2", DEPTH, {}),
         ("data", "cifar100", "one of cifar10, digits", {}),
         ("split", "kfold", "one of official, pooled, held-out", {}),
-        ("optimizer", "lion", "one of adam, adamw, sgd", {}),
+        ("optimizer", "lion", "one of adam, adamw, amsgrad, nadam, padam, sgd", {}),
         ("precision", "fp16", "one of fp32, bf16", {}),
         ("image_size", 16, "32 for cifar10", {}),
         ("image_size", 64, "32 for cifar10", {}),
@@ -45,28 +47,50 @@ def make(**fields: object) -> TrialConfig:
             for field in ("train_limit", "val_limit", "batch_size", "epochs")
             for value in (0, -1, 1.5, 2.0, True, "3", NAN)
         ),
+        *(
+            (field, value, COUNT_OR_NONE, {})
+            for field in ("plateau_patience", "plateau_cooldown", "bn_recalibration", "crop", "cutout")
+            for value in (-1, 1.5, True, None)
+        ),
+        *((field, 17, "at most half of the image's side", {}) for field in ("crop", "cutout")),
         ("batch_size", None, COUNT, {}),
         *(("seed", value, SEED, {}) for value in (-1, 2**32, 0.0, False, "0", None)),
         *(
             (field, value, NOT_NEGATIVE, {})
-            for field in ("weight_decay", "l2")
+            for field in ("weight_decay", "l2", "plateau_threshold", "plateau_min_lr")
             for value in (-1e-9, NAN, INF, True, "0.1", None)
         ),
         *(
             (field, value, SHARE, {})
-            for field in ("momentum", "beta2")
+            for field in ("momentum", "beta2", "ema")
             for value in (-0.1, 1, 1.0, NAN, False, "0.9", None)
         ),
         *(("eps", value, "a number above 0", {}) for value in (0, -1e-8, NAN, INF, True, None)),
         *(("shift", value, SHIFT, {}) for value in (-0.01, 0.5, 3.2, NAN, True, "0.1", None)),
-        *((field, value, "true or false", {}) for field in ("nesterov", "flip") for value in (0, 1, "yes", None)),
+        *(
+            (field, value, "true or false", {})
+            for field in ("nesterov", "flip", "conv_bias", "compile")
+            for value in (0, 1, "yes", None)
+        ),
         ("nesterov", True, "false unless the optimizer is sgd", {"optimizer": "adamw"}),
         (
             "weight_decay",
             0.1,
-            "0 where weight_decay_schedule is given",
+            "none where weight_decay_schedule is given",
             {"weight_decay_schedule": "[0.1, 0]"},
         ),
+        *((field, value, INSIDE, {}) for field in ("plateau_factor", "bn_momentum") for value in (0, 1, NAN, True)),
+        *(("padam_p", value, "0 < value <= 0.5", {}) for value in (0, 0.51, NAN, None)),
+        ("shortcut_kernel", 2, "1 or 3", {}),
+        ("bottleneck", 0.3, "0.25 or 0.5", {}),
+        ("head", "sum", "one of average, max, flatten", {}),
+        ("image_size", 16, "32 for vgg16", {"model": "vgg16", "data": "digits"}),
+        *(
+            (field, value, "none: resnet18 is no ResNet v2", {"model": "resnet18"})
+            for field, value in {"bottleneck": 0.25, "shortcut_kernel": 3, "head": "max", "conv_bias": False}.items()
+        ),
+        ("momentum", 0.8, "none where momentum_schedule is given", {"momentum_schedule": "[0.9, 0]"}),
+        ("momentum_schedule", "[0.9, 0] lin[1, 5]", "values below 1", {}),
         ("schedule", "[1e-3, 0]", "a last epoch of 1 or more, or epochs beside it", {}),
     ],
 )
@@ -81,7 +105,10 @@ def test_a_value_out_of_bounds_is_refused_by_name(field, value, expected, others
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("model", 56), ("schedule", 0.001), ("weight_decay_schedule", 0.1), ("data", ["digits"])],
+    [
+        *(("model", 56), ("schedule", 0.001), ("data", ["digits"])),
+        *(("weight_decay_schedule", 0.1), ("momentum_schedule", 0.9)),
+    ],
 )
 def test_a_value_of_another_type_is_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=re.escape(f"{field} = {value!r}: expected")):
@@ -108,6 +135,10 @@ def test_nesterov_needs_momentum():
         {"eps": 1e-300, "shift": 0.49, "momentum": 0.999, "beta2": 0.9999},
         {"optimizer": "sgd", "nesterov": True},
         {"weight_decay_schedule": "[0.1, 0] lin[0, 5]", "weight_decay": 0.0},
+        {"momentum_schedule": "[0.95, 0] lin[0.8, 5]", "optimizer": "sgd", "nesterov": True},
+        *({"model": model, "bn_momentum": 0.9} for model in MODELS),
+        {"bottleneck": 0.25, "shortcut_kernel": 3, "head": "flatten", "conv_bias": False},
+        {"plateau_factor": 0.5, "plateau_patience": 0, "padam_p": 0.5, "crop": 16, "cutout": 16},
     ],
     ids=str,
 )
@@ -116,13 +147,13 @@ def test_values_on_the_bounds_are_taken(fields):
     assert {name: getattr(config, name) for name in fields} == fields
 
 
-@pytest.mark.parametrize("field", ["schedule", "weight_decay_schedule"])
+@pytest.mark.parametrize("field", SCHEDULE_FIELDS)
 def test_a_schedule_out_of_the_notation_shows_its_place(field):
     with pytest.raises(ScheduleError, match=r"\^"):
         make(**{field: "[1e-3, 0] line[0, 5]"})
 
 
-@pytest.mark.parametrize("field", ["schedule", "weight_decay_schedule"])
+@pytest.mark.parametrize("field", SCHEDULE_FIELDS)
 def test_schedules_are_kept_as_canonical_text(field):
     loose = "[1.e-3,0]  lin [0.0012 , +6] cos[1e-5,+14]"
     config = make(**{field: loose})
@@ -162,24 +193,21 @@ def test_wd_schedule_is_none_where_decay_is_constant():
     assert make(weight_decay=0.1).wd_schedule is None
 
 
-def test_wd_schedule_is_the_schedule_parsed():
+def test_the_schedules_are_had_parsed():
     text = "[0.2, 0] cos[0, 6]"
-    assert make(weight_decay_schedule=text).wd_schedule == parse(text)
+    config = make(weight_decay_schedule=text, momentum_schedule=text)
+    assert config.wd_schedule == config.mom_schedule == parse(text)
 
 
 FULL = {
-    **{"schedule": SCHEDULE, "model": "resnet20v2", "data": "digits", "split": "pooled", "image_size": 16},
+    **{"schedule": SCHEDULE, "model": "resnet20v2", "bottleneck": 0.25, "shortcut_kernel": 3, "head": "max"},
+    **{"conv_bias": False, "bn_momentum": 0.95, "data": "digits", "split": "pooled", "image_size": 16},
     **{"train_limit": 100, "val_limit": 50, "batch_size": 32, "optimizer": "sgd", "weight_decay": 0.0},
-    **{"weight_decay_schedule": "[0.1, 0] lin[0, 6]", "l2": 1e-4, "momentum": 0.8, "beta2": 0.99},
-    **{
-        "eps": 1e-8,
-        "nesterov": True,
-        "shift": 0.07,
-        "flip": False,
-        "epochs": 7,
-        "seed": 3,
-        "precision": "bf16",
-    },
+    **{"weight_decay_schedule": "[0.1, 0] lin[0, 6]", "l2": 1e-4, "momentum": 0.9, "beta2": 0.99},
+    **{"momentum_schedule": "[0.95, 0] lin[0.8, 6]", "eps": 1e-8, "padam_p": 0.25, "nesterov": True},
+    **{"plateau_factor": 0.5, "plateau_patience": 5, "plateau_threshold": 1e-3, "plateau_cooldown": 1},
+    **{"plateau_min_lr": 5e-7, "ema": 0.999, "bn_recalibration": 1000, "shift": 0.07, "flip": False},
+    **{"crop": 4, "cutout": 8, "epochs": 7, "seed": 3, "precision": "bf16", "compile": True},
 }
 
 
@@ -198,7 +226,7 @@ def test_the_field_names_are_those_of_the_dict():
     assert make().to_dict().keys() == TRIAL_CONFIG_FIELDS == FULL.keys()
 
 
-OTHERS = {"schedule": "[1, 0] lin[0, 2]", "data": "cifar10", "optimizer": "adamw", "weight_decay": 0.1}
+OTHERS = {"schedule": "[1, 0] lin[0, 2]", "data": "cifar10", "optimizer": "adamw", "weight_decay": 0.1, "momentum": 0.8}
 
 
 @pytest.mark.parametrize(("field", "value"), [*{**FULL, **OTHERS}.items()])

@@ -1,13 +1,15 @@
-"""ResNet56v2 against the published network: its parts, its sizes, its first weights."""
+"""The networks against their sources: parts, sizes, first weights."""
 
 import math
 from collections.abc import Iterator
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_core.config import TrialConfig
 from resnet_core.models import build, trainable_parameters
 from resnet_core.models.resnet_v2 import he_normal_
 
@@ -23,7 +25,11 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def resnet56() -> nn.Module:
     """As it is before training. Not to be changed."""
-    return build("resnet56v2", 10, seed=0).eval()
+    return make("resnet56v2").eval()
+
+
+def make(model: str, **fields: object) -> nn.Module:
+    return build(TrialConfig("[1, 0] lin[0, 5]", model=model, **fields))  # type: ignore[arg-type]
 
 
 def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
@@ -56,7 +62,7 @@ def test_resnet56v2_splits_its_parameters_as_published(resnet56, kind, parameter
 
 @pytest.mark.parametrize(("depth", "count"), [(11, 3 * 3 + 3 + 1), (20, 6 * 3 + 3 + 1), (56, 58)])
 def test_the_convolutions_are_three_a_unit_three_projections_and_the_first(depth, count):
-    assert len(convolutions(build(f"resnet{depth}v2", 10, seed=0))) == count
+    assert len(convolutions(make(f"resnet{depth}v2"))) == count
 
 
 def test_a_32x32_image_costs_193_million_multiply_adds(resnet56):
@@ -133,7 +139,7 @@ def published_forward(p: dict[str, Tensor], units: int, x: Tensor) -> Tensor:
 
 
 def test_the_forward_pass_is_the_published_one():
-    network = build("resnet20v2", 10, seed=0).double().train()
+    network = make("resnet20v2").double().train()
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for norm in batch_norms(network).values():
@@ -144,7 +150,7 @@ def test_the_forward_pass_is_the_published_one():
 
 
 def test_the_bias_of_every_convolution_is_absorbed_by_a_batch_norm():
-    network = build("resnet56v2", 10, seed=0).double().train()
+    network = make("resnet56v2").double().train()
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
     F.cross_entropy(network(x), torch.arange(4)).backward()
     largest = max(conv.weight.grad.abs().max().item() for conv in convolutions(network).values())
@@ -187,14 +193,136 @@ def test_first_biases_are_zero_and_batch_norms_the_identity(resnet56):
             assert (module.weight == 1).all()
 
 
-def test_weights_come_from_the_seed_alone():
-    torch.manual_seed(1)
-    one = build("resnet11v2", 10, seed=5).state_dict()
-    torch.manual_seed(2)
-    other = build("resnet11v2", 10, seed=5).state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+@pytest.mark.parametrize(
+    ("model", "seed", "checksum"),
+    [
+        ("resnet56v2", 0, 7177.401315033314),
+        ("resnet56v2", 7, 7265.593379738893),
+        ("resnet11v2", 5, 1254.2077310537775),
+    ],
+)
+def test_a_seed_gives_the_weights_it_always_gave(model, seed, checksum):
+    # Of every weight, by its place. The last bits may differ between processors.
+    weights = nn.utils.parameters_to_vector(make(model, seed=seed).parameters()).detach().double()
+    places = torch.linspace(1, 2, len(weights), dtype=torch.float64)
+    assert (weights * places).sum().item() == pytest.approx(checksum, rel=1e-7)
 
 
-def test_another_seed_gives_other_weights():
-    one, other = (convolutions(build("resnet11v2", 10, seed)) for seed in (0, 1))
-    assert not any(torch.equal(one[name].weight, other[name].weight) for name in one)
+@pytest.mark.parametrize(
+    ("field", "value", "count"),
+    [
+        # Units narrower in the second and third stack, or wider in the first.
+        ("bottleneck", 0.25, 594_922),
+        ("bottleneck", 0.5, 1_716_906),
+        ("shortcut_kernel", 3, 1_663_338 + 8 * (16 * 64 + 64 * 128 + 128 * 256)),
+        ("head", "max", 1_663_338),
+        ("head", "flatten", 1_663_338 + 3 * 256 * 10),
+        ("conv_bias", False, 1_663_338 - 5_648),
+    ],
+)
+def test_an_option_changes_the_parameters_of_resnet56v2_by_what_it_says(field, value, count):
+    assert trainable_parameters(make("resnet56v2", **{field: value})) == count
+
+
+@pytest.mark.parametrize(("share", "widths"), [(0.25, (16, 32, 64)), (0.5, (32, 64, 128))])
+def test_a_bottleneck_is_a_share_of_what_the_unit_puts_out(share, widths):
+    blocks = make("resnet20v2", bottleneck=share).blocks
+    assert [block.conv2.out_channels for block in blocks] == [width for width in widths for _ in range(2)]
+
+
+def test_a_wide_shortcut_keeps_the_size_of_the_map():
+    network = make("resnet11v2", shortcut_kernel=3)
+    shortcuts = [conv for name, conv in convolutions(network).items() if name.endswith("shortcut")]
+    assert [(conv.kernel_size, conv.padding, conv.stride) for conv in shortcuts] == [
+        ((3, 3), (1, 1), (stride, stride)) for stride in (1, 2, 2)
+    ]
+
+
+def test_no_convolution_has_a_bias_where_none_is_asked_for():
+    network = make("resnet20v2", conv_bias=False)
+    assert {conv.bias for conv in convolutions(network).values()} == {None}
+
+
+def test_the_biases_left_out_do_not_change_the_other_weights():
+    with_biases = make("resnet20v2").state_dict()
+    without = make("resnet20v2", conv_bias=False).state_dict()
+    assert all(torch.equal(with_biases[name], without[name]) for name in without)
+
+
+POOLED = {
+    "average": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "max": lambda x: F.adaptive_max_pool2d(x, 1),
+    "flatten": lambda x: F.adaptive_avg_pool2d(x, 2),
+}
+
+
+@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("head", POOLED)
+def test_the_dense_layer_sees_the_map_pooled_as_the_head_says(head, size):
+    network, seen = make("resnet11v2", head=head).eval(), {}
+    network.head_bn.register_forward_hook(lambda _m, _i, output: seen.update(map=output.detach().clone()))
+    network.dense.register_forward_pre_hook(lambda _m, inputs: seen.update(pooled=inputs[0]))
+    with torch.no_grad():
+        network(torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) - 0.5)
+    torch.testing.assert_close(seen["pooled"], POOLED[head](torch.relu(seen["map"])).flatten(1))
+
+
+def layer_names(network: nn.Module) -> list[str]:
+    """What layers a forward pass goes through, in order; convolutions and poolings with their sizes."""
+    names: list[str] = []
+
+    def note(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        kind = type(module).__name__
+        names.append(f"{kind} {tuple(output.shape[1:])}" if isinstance(module, nn.Conv2d | nn.MaxPool2d) else kind)
+
+    for module in network.modules():
+        if not any(module.children()):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 32, 32))
+    return names
+
+
+def test_resnet9_has_the_layers_of_the_course_in_their_order():
+    def block(shape: str, pooled: str = "") -> list[str]:
+        return [f"Conv2d {shape}", *([f"MaxPool2d {pooled}"] if pooled else []), "BatchNorm2d", "ReLU"]
+
+    assert layer_names(make("resnet9")) == [
+        *block("(64, 32, 32)"),
+        *block("(128, 32, 32)", "(128, 16, 16)"),
+        *block("(128, 16, 16)") * 2,
+        *block("(256, 16, 16)", "(256, 8, 8)"),
+        *block("(512, 8, 8)", "(512, 4, 4)"),
+        *block("(512, 4, 4)") * 2,
+        "Linear",
+    ]
+
+
+def test_a_residual_block_of_resnet9_adds_what_it_is_given():
+    block = make("resnet9").features[2].eval()
+    x = torch.rand(1, 128, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + block.residual(x))
+
+
+@pytest.mark.parametrize("model", ["resnet18", "densenet121"])
+def test_the_stem_of_a_torchvision_network_keeps_32x32(model):
+    names = layer_names(make(model))
+    assert names[0] == "Conv2d (64, 32, 32)"
+    assert not any(name.startswith("MaxPool2d") for name in names)
+
+
+def test_vgg16_has_the_convolutions_of_torchvisions():
+    shapes = [tuple(conv.weight.shape) for conv in convolutions(make("vgg16").features).values()]
+    with torch.device("meta"):  # its dense layers are large, and only shapes are asked for
+        theirs = torchvision.models.vgg16_bn().features
+    assert shapes == [tuple(m.weight.shape) for m in theirs if isinstance(m, nn.Conv2d)]
+    assert [type(m) for m in make("vgg16").features] == [type(m) for m in theirs]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "vgg16", "densenet121"])
+def test_kernels_have_the_spread_torchvision_draws_them_with(model):
+    for name, conv in convolutions(make(model)).items():
+        fan = conv.weight[0] if model == "densenet121" else conv.weight[:, 0]
+        std, n = math.sqrt(2 / fan.numel()), conv.weight.numel()
+        assert conv.weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * n)), name

@@ -1,6 +1,8 @@
 """The optimizers against formulas written out by hand and against torch's own."""
 
 import copy
+import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -31,6 +33,14 @@ def network() -> nn.Module:
     return nn.Sequential(*layers).double()
 
 
+@pytest.fixture
+def double_by_default() -> Iterator[None]:
+    """torch's NAdam keeps the product of its momenta in the default type, not in that of the weights."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def loss_of(network: nn.Module) -> torch.Tensor:
     images = torch.rand(6, 2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return (network(images) ** 2).mean()
@@ -58,18 +68,102 @@ def take_reference_steps(network: nn.Module, optimizer: torch.optim.Optimizer, l
         optimizer.zero_grad()
 
 
-def test_adam_takes_the_steps_of_its_paper():
+GRADIENTS = ([[1.0, -0.5]], [[0.2, 0.3]], [[-2.0, 1e-4]])
+BETA1, BETA2, EPS, LR = 0.8, 0.95, 1e-3, 0.1
+
+
+def steps_by_hand(name: str) -> list[float]:
+    """Three steps of one weight at a time in plain Python, from the formulas."""
+    weights = []
+    for place in (0, 1):
+        w, m, v, largest, product = 1.0, 0.0, 0.0, 0.0, 1.0
+        for t, gradient in enumerate(GRADIENTS, 1):
+            g = gradient[0][place]
+            m, v = BETA1 * m + (1 - BETA1) * g, BETA2 * v + (1 - BETA2) * g * g
+            largest = max(largest, v)
+            used = largest if name in ("amsgrad", "padam") else v
+            root = math.sqrt(used / (1 - BETA2**t)) + EPS
+            mean = m / (1 - BETA1**t)
+            if name == "nadam":
+                now, following = (BETA1 * (1 - 0.5 * 0.96 ** (0.004 * step)) for step in (t, t + 1))
+                product *= now
+                mean = following * m / (1 - product * following) + (1 - now) * g / (1 - product)
+            w -= LR * mean / (root ** (2 * 0.125) if name == "padam" else root)
+        weights.append(w)
+    return weights
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad", "nadam", "padam"])
+def test_the_first_steps_are_those_of_the_formulas(name):
     layer = nn.Linear(2, 1, bias=False).double()
-    w = layer.weight.detach().clone()
-    optimizer = Optimizer(layer, make_config(optimizer="adam", momentum=0.8, beta2=0.95, eps=1e-3))
-    m = v = torch.zeros_like(w)
-    for t, gradient in enumerate(([[1.0, -0.5]], [[0.2, 0.3]], [[-2.0, 1e-4]]), 1):
-        g = torch.tensor(gradient, dtype=torch.float64)
-        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
-        w = w - 0.1 * (m / (1 - 0.8**t)) / ((v / (1 - 0.95**t)).sqrt() + 1e-3)
-        layer.weight.grad = g
-        optimizer.step(0.1, 0.0)
-        torch.testing.assert_close(layer.weight.detach(), w, rtol=1e-12, atol=0)
+    nn.init.ones_(layer.weight)
+    optimizer = Optimizer(layer, make_config(optimizer=name, momentum=BETA1, beta2=BETA2, eps=EPS))
+    for gradient in GRADIENTS:
+        layer.weight.grad.copy_(torch.tensor(gradient, dtype=torch.float64))
+        optimizer.step(LR, 0.0)
+    assert layer.weight.detach()[0].tolist() == pytest.approx(steps_by_hand(name), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("amsgrad", lambda parameters: torch.optim.Adam(parameters, betas=(0.8, 0.99), eps=1e-5, amsgrad=True)),
+        ("nadam", lambda parameters: torch.optim.NAdam(parameters, betas=(0.8, 0.99), eps=1e-5)),
+    ],
+)
+def test_amsgrad_and_nadam_are_torchs(network, name, reference, double_by_default):
+    other = copy.deepcopy(network)
+    take_steps(network, make_config(optimizer=name, momentum=0.8, beta2=0.99, eps=1e-5), weight_decay=0.0)
+    take_reference_steps(other, reference(other.parameters()))
+    assert_same_parameters(network, other)
+
+
+def test_padam_at_one_half_is_amsgrad(network):
+    other = copy.deepcopy(network)
+    take_steps(network, make_config(optimizer="padam", padam_p=0.5), weight_decay=0.1)
+    take_steps(other, make_config(optimizer="amsgrad"), weight_decay=0.1)
+    assert_same_parameters(network, other)
+
+
+def test_padam_near_zero_is_momentum_with_its_bias_corrected(network):
+    # v to the power of nothing is 1: what is left is the mean of the gradients.
+    other = copy.deepcopy(network)
+    take_steps(network, make_config(optimizer="padam", padam_p=1e-12), weight_decay=0.0)
+    means = [torch.zeros_like(parameter) for parameter in other.parameters()]
+    for t, lr in enumerate(LRS, 1):
+        for mean, gradient in zip(means, torch.autograd.grad(loss_of(other), list(other.parameters())), strict=True):
+            mean.mul_(0.9).add_(gradient, alpha=0.1)
+        with torch.no_grad():
+            for parameter, mean in zip(other.parameters(), means, strict=True):
+                parameter -= lr * mean / (1 - 0.9**t)
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_momentum_may_change_from_step_to_step(network):
+    other = copy.deepcopy(network)
+    momenta = [0.95, 0.9, 0.8, 0.85, 0.95]
+    optimizer = Optimizer(network, make_config(optimizer="sgd"))
+    sgd = torch.optim.SGD(other.parameters(), lr=1.0, momentum=0.5)
+    for lr, momentum in zip(LRS, momenta, strict=True):
+        loss_of(network).backward()
+        optimizer.step(lr, 0.0, momentum)
+        sgd.param_groups[0].update(lr=lr, momentum=momentum)
+        loss_of(other).backward()
+        sgd.step()
+        sgd.zero_grad()
+    assert_same_parameters(network, other)
+
+
+def test_the_bias_of_adams_mean_is_corrected_for_the_momenta_there_were():
+    # A gradient of one at all times has a mean of one, whatever the momenta: the steps are those of the sign.
+    layer = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(layer.weight)
+    optimizer = Optimizer(layer, make_config(optimizer="adam", eps=1e-12))
+    for momentum in (0.9, 0.5, 0.99, 0.1):
+        layer.weight.grad.fill_(1.0)
+        optimizer.step(0.1, 0.0, momentum)
+    assert layer.weight.item() == pytest.approx(-0.4, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
@@ -115,8 +209,6 @@ def test_l2_beside_decay_is_still_the_gradient_of_the_loss(network):
 
 def test_l2_pulls_at_conv_kernels_by_2_l2_w_and_at_nothing_else(network):
     before = copy.deepcopy(network)
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     Optimizer(network, make_config(optimizer="sgd", momentum=0.0, l2=0.05)).step(0.1, 0.0)
     with torch.no_grad():
         for layer in (before[0], before[3]):
@@ -130,8 +222,6 @@ def test_decay_takes_its_share_off_every_parameter(network, name):
         for parameter in network.parameters():
             parameter += 1
     before = copy.deepcopy(network)
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     Optimizer(network, make_config(optimizer=name)).step(0.1, 0.5)
     for parameter, old in zip(network.parameters(), before.parameters(), strict=True):
         assert torch.equal(parameter, old * (1 - 0.1 * 0.5))
@@ -155,6 +245,18 @@ def test_the_learning_rate_follows_the_schedule_step_by_step():
 
 def test_a_constant_decay_is_the_same_at_every_step():
     assert step_values(make_config(weight_decay=0.2), 2, 3).weight_decay == [0.2, 0.2, 0.2]
+
+
+def test_a_momentum_schedule_is_followed_step_by_step():
+    config = make_config(momentum_schedule="[0.9, 0] lin[0.5, 4]")
+    assert step_values(config, 2, 4).momentum == pytest.approx([0.8, 0.775, 0.75, 0.725])
+
+
+def test_a_scale_is_on_the_learning_rate_alone():
+    config = make_config(weight_decay=0.2)
+    plain, scaled = step_values(config, 1, 3), step_values(config, 1, 3, lr_scale=0.1)
+    assert scaled.lr == pytest.approx([0.1 * lr for lr in plain.lr])
+    assert (scaled.weight_decay, scaled.momentum) == (plain.weight_decay, plain.momentum)
 
 
 def test_a_decay_schedule_is_followed_step_by_step():

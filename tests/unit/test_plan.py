@@ -39,7 +39,7 @@ def test_the_trials_are_those_that_the_study_would_start_with(spec, planned):
 
 
 def test_the_parameters_are_counted_on_the_network_itself(planned):
-    assert planned.parameters == trainable_parameters(build("resnet11v2", 10, 0))
+    assert planned.parameters == trainable_parameters(build(planned.samples[0].config))
 
 
 def test_the_values_that_scripts_read_have_their_names(shown, planned):

@@ -154,10 +154,15 @@ def test_a_trials_parameters_are_its_config_and_what_was_sampled(runs):
     assert runs["2"].data.params == {name: str(value) for name, value in values.items()}
 
 
-@pytest.mark.parametrize("metric", [name for name in asdict(epoch(1)) if name != "epoch"])
+@pytest.mark.parametrize("metric", [name for name, value in asdict(epoch(1)).items() if name != "epoch" and value])
 def test_every_figure_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
     points = history(store, runs["0"], metric)
     assert points == [(1, getattr(epoch(1, 0.5), metric)), (2, getattr(epoch(2, 0.93), metric))]
+
+
+@pytest.mark.parametrize("metric", ["power_watts", "gpu_util_percent"])
+def test_a_figure_that_an_epoch_does_not_have_is_no_metric(store, runs, metric):
+    assert history(store, runs["0"], metric) == []
 
 
 def test_a_loss_that_is_no_number_is_kept_as_none(store, runs):

@@ -24,8 +24,10 @@ from resnet_core import trainer
 from resnet_core.checkpoint import CheckpointError
 from resnet_core.config import TrialConfig
 from resnet_core.data import load, normalise
+from resnet_core.draws import draw
+from resnet_core.graph import rehearse
 from resnet_core.models import build
-from resnet_core.optim import Optimizer
+from resnet_core.optim import Optimizer, StepValues, step_values
 from resnet_core.records import EpochRecord
 
 CPU = torch.device("cpu")
@@ -97,10 +99,10 @@ def test_lr_and_wd_lr_are_those_of_the_last_step_of_the_epoch():
 
 
 def test_the_clock_of_a_record_counts_training_images(monkeypatch):
-    ticks = iter([10.0, 12.0, 15.0])
+    ticks = iter([10.0, 11.0, 13.0, 16.0])  # before all, before and after training, after all
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     (record,) = run(small(epochs=1))
-    assert record.seconds == 5
+    assert record.seconds == 6
     assert record.images_per_second == 70 / 2
 
 
@@ -108,9 +110,9 @@ def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_it
     # A learning rate of 0 keeps the network as it was built, so that its forward passes can be repeated.
     config = small(schedule="[0, 0] lin[0, 1]", shift=0.0, flip=False)
     (record,) = run(config)
-    data, network = load(config, NOWHERE), build(config.model, 10, config.seed).train()
+    data, network = load(config, NOWHERE), build(config).train()
     losses, right = 0.0, 0
-    for chosen in trainer._draws(config, 1, 70, CPU).order.split(32):
+    for chosen in draw(config, 1, 70).order.split(32):
         labels = data.train_labels[chosen]
         logits = network(normalise(data.train_images[chosen], data.mean)).detach()
         losses += F.cross_entropy(logits, labels, reduction="sum").item()
@@ -152,18 +154,19 @@ def test_every_image_is_trained_on_and_the_last_batch_is_what_is_left(monkeypatc
     assert sizes == [32, 32, 6] * 2
 
 
-def test_the_optimizer_is_told_learning_rate_and_decay_at_every_step(monkeypatch):
-    told, step = [], Optimizer.step
+def test_the_optimizer_is_told_learning_rate_decay_and_momentum_at_every_step(monkeypatch):
+    told, plan = [], Optimizer.plan
 
-    def record_step(self: Optimizer, lr: float, weight_decay: float) -> None:
-        told.append((lr, weight_decay))
-        step(self, lr, weight_decay)
+    def record_plan(self: Optimizer, values: StepValues) -> torch.Tensor:
+        told.extend(zip(values.lr, values.weight_decay, values.momentum, strict=True))
+        return plan(self, values)
 
-    monkeypatch.setattr(Optimizer, "step", record_step)
-    config = small(epochs=2, weight_decay_schedule="[0.3, 0] cos[0, 2]")
+    monkeypatch.setattr(Optimizer, "plan", record_plan)
+    config = small(epochs=2, weight_decay_schedule="[0.3, 0] cos[0, 2]", momentum_schedule="[0.9, 0] lin[0.8, 2]")
     run(config)
+    schedules = (config.lr_schedule, config.wd_schedule, config.mom_schedule)
     places = [epoch + i / 3 for epoch in (0, 1) for i in range(3)]
-    assert told == [(config.lr_schedule.value(at), config.wd_schedule.value(at)) for at in places]
+    assert told == [tuple(schedule.value(at) for schedule in schedules) for at in places]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, mov
     monkeypatch.setattr(trainer, "shift_and_flip", lambda *args: given.append(args[1:]) or args[0])
     config = small(epochs=1, **fields)
     run(config)
-    draws = trainer._draws(config, 1, 70, CPU)
+    draws = draw(config, 1, 70)
     for row, turned_on, expected in ((0, moved, draws.offsets), (1, mirrored, draws.mirrored)):
         seen = [args[row] for args in given]
         if turned_on:
@@ -217,8 +220,8 @@ def test_validation_does_not_depend_on_its_batches(monkeypatch):
     held = make_run(small())
     held.train_epoch(1)
     whole = held._validate()
-    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 7)
-    assert held._validate() == pytest.approx(whole, rel=1e-6)
+    monkeypatch.setattr(trainer, "EVALUATION_BATCH", {"cpu": 7})
+    torch.testing.assert_close(held._validate(), whole, rtol=1e-6, atol=0)
 
 
 def test_bf16_trains_near_to_fp32():
@@ -235,6 +238,85 @@ def test_training_and_validation_are_in_the_precision_of_the_config(precision, d
     held._network.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
     held.epoch(1)
     assert seen == [dtype] * 4  # three steps and a validation
+
+
+def test_crop_and_cutout_get_their_rows_of_the_draws(monkeypatch):
+    given: dict[str, list[torch.Tensor]] = {"crop": [], "cutout": []}
+    for name, seen in given.items():
+        monkeypatch.setattr(trainer, name, lambda images, places, _size, seen=seen: seen.append(places) or images)
+    config = small(epochs=1, crop=2, cutout=4)
+    run(config)
+    draws = draw(config, 1, 70)
+    assert torch.equal(torch.cat(given["crop"]), draws.corners)
+    assert torch.equal(torch.cat(given["cutout"]), draws.centres)
+
+
+def test_training_with_crop_and_cutout_is_another_training():
+    plain, changed = (uninterrupted(small(epochs=1, **fields)) for fields in ({}, {"crop": 2, "cutout": 4}))
+    assert plain[0].loss != changed[0].loss
+
+
+def test_the_average_is_what_is_validated_and_not_what_is_trained():
+    plain, averaged = (uninterrupted(small(**fields)) for fields in ({}, {"ema": 0.9}))
+    assert [record.loss for record in averaged] == [record.loss for record in plain]
+    assert all(a.val_loss != b.val_loss for a, b in zip(averaged, plain, strict=True))
+
+
+def test_the_average_of_a_short_memory_is_the_network():
+    # A decay of next to nothing keeps next to nothing of what was before.
+    plain, averaged = (uninterrupted(small(**fields)) for fields in ({}, {"ema": 1e-6}))
+    pairs = zip(averaged, plain, strict=True)
+    assert all(a.val_loss == pytest.approx(b.val_loss, rel=1e-3) for a, b in pairs)
+
+
+def test_recalibration_changes_what_is_validated_and_nothing_else():
+    plain, other = (uninterrupted(small(**fields)) for fields in ({}, {"bn_recalibration": 50}))
+    assert [record.loss for record in other] == [record.loss for record in plain]
+    assert all(a.val_loss != b.val_loss for a, b in zip(other, plain, strict=True))
+
+
+def test_on_a_plateau_the_learning_rate_is_cut():
+    # Without a step val_loss falls by nothing; with patience 0 every epoch after the first is one too many.
+    config = small(schedule="[1e-12, 0] lin[1e-12, 4]", plateau_factor=0.1, plateau_patience=0, plateau_threshold=0.5)
+    assert [record.lr for record in run(config)] == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
+
+
+def test_recording_a_step_leaves_no_trace():
+    # What a CUDA graph's recording does ahead of the first step, on the CPU.
+    rehearsed, plain = make_run(small(ema=0.9)), make_run(small(ema=0.9))
+    values = step_values(small(), 1, 3)
+    for held in (rehearsed, plain):
+        held._coefficients.copy_(held._optimizer.plan(values))
+        held._network.train()
+    for size in (32, 6):
+        rehearse(rehearsed._take_step, size, rehearsed._state())
+    pairs = list(zip(rehearsed._state(), plain._state(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_every_tensor_that_a_step_changes_is_in_its_state():
+    held = make_run(small(ema=0.9))
+    held._coefficients.copy_(held._optimizer.plan(step_values(small(), 1, 3)))
+    held._network.train()
+    known = {tensor.data_ptr() for tensor in held._state()}
+    tensors = {name: value for name, value in vars(held).items() if isinstance(value, torch.Tensor)}
+    before = {name: value.clone() for name, value in tensors.items()}
+    held._take_step(32)
+    changed = {name for name, value in tensors.items() if not torch.equal(value, before[name])}
+    assert changed == {"_counter", "_sums"}
+    assert all(tensors[name].data_ptr() in known for name in changed)
+
+
+def test_the_records_of_the_steps_are_the_parts_of_their_epoch():
+    config = small(epochs=2)
+    epochs = list(trainer.step_records(config, data_dir=NOWHERE))
+    records = [record for epoch in epochs for record in epoch]
+    assert [record.step for record in records] == [0, 1, 2, 3, 4, 5]
+    assert [record.epoch for record in records] == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
+    assert [record.lr for record in records] == [config.lr_schedule.value(record.epoch) for record in records]
+    for steps, whole in zip(epochs, uninterrupted(config), strict=True):
+        mean = sum(record.loss * size for record, size in zip(steps, (32, 32, 6), strict=True)) / 70
+        assert mean == pytest.approx(whole.loss)
 
 
 # Randomness
@@ -254,56 +336,8 @@ def test_another_seed_gives_another_curve():
 
 
 def test_the_first_weights_are_those_of_the_seed():
-    weights, expected = make_run(small(seed=3))._network.state_dict(), build("resnet11v2", 10, 3).state_dict()
+    weights, expected = make_run(small(seed=3))._network.state_dict(), build(small(seed=3)).state_dict()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-
-
-def as_lists(draws: Any) -> list[Any]:
-    return [part if part is None else part.tolist() for part in dataclasses.astuple(draws)]
-
-
-def test_the_draws_of_an_epoch_do_not_depend_on_the_epochs_before_it():
-    config = small()
-    alone = as_lists(trainer._draws(config, 3, 70, CPU))
-    for epoch in (1, 2):
-        trainer._draws(config, epoch, 70, CPU)
-        torch.rand(5)
-    assert as_lists(trainer._draws(config, 3, 70, CPU)) == alone
-
-
-@pytest.mark.parametrize(("seed", "epoch"), [(0, 2), (1, 1), (1, 0)])
-def test_the_draws_differ_between_epochs_and_seeds(seed, epoch):
-    one = as_lists(trainer._draws(small(seed=0), 1, 70, CPU))
-    other = as_lists(trainer._draws(small(seed=seed), epoch, 70, CPU))
-    assert all(a != b for a, b in zip(one, other, strict=True))
-
-
-def test_each_epoch_takes_every_image_once():
-    assert sorted(trainer._draws(small(), 1, 70, CPU).order.tolist()) == list(range(70))
-
-
-def test_offsets_are_uniform_within_the_shift():
-    offsets = trainer._draws(small(shift=0.25), 1, 20_000, CPU).offsets
-    assert offsets.shape == (20_000, 2)
-    for axis in (0, 1):
-        quantiles = offsets[:, axis].quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
-        assert quantiles.tolist() == pytest.approx([-4, -2, 0, 2, 4], abs=0.1)
-    assert offsets.abs().max() <= 4
-    assert abs(torch.corrcoef(offsets.T)[0, 1]) < 0.03
-
-
-def test_half_of_the_images_are_mirrored():
-    assert trainer._draws(small(), 1, 20_000, CPU).mirrored.float().mean().item() == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.parametrize("fields", [{"flip": False}, {"shift": 0.0}], ids=str)
-def test_turning_one_augmentation_off_leaves_the_other_draws_as_they_were(fields):
-    draws = as_lists(trainer._draws(small(), 1, 70, CPU))
-    fewer = as_lists(trainer._draws(small(**fields), 1, 70, CPU))
-    assert fewer.count(None) == 1
-    assert [part for part in fewer if part is not None] == [
-        part for part, kept in zip(draws, fewer, strict=True) if kept is not None
-    ]
 
 
 # Interruption
@@ -312,11 +346,15 @@ OPTIMIZERS = [
     {"optimizer": "adam", "l2": 1e-4},
     {"optimizer": "adamw", "weight_decay_schedule": "[0.3, 0] lin[0, 4]"},
     {"optimizer": "sgd", "nesterov": True, "weight_decay": 0.01, "split": "pooled"},
+    {"optimizer": "amsgrad", "ema": 0.9},
+    {"optimizer": "nadam", "momentum_schedule": "[0.9, 0] lin[0.8, 4]"},
+    {"optimizer": "padam", "plateau_factor": 0.5, "plateau_patience": 0, "plateau_threshold": 0.5},
+    {"optimizer": "sgd", "bn_recalibration": 40, "crop": 2, "cutout": 4},
 ]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-@pytest.mark.parametrize("fields", OPTIMIZERS, ids=lambda fields: fields["optimizer"])
+@pytest.mark.parametrize("fields", OPTIMIZERS, ids=str)
 def test_a_continued_run_is_the_uninterrupted_one_to_the_last_bit(path, fields, epochs):
     config = small(**fields)
     interrupt(config, path, epochs)

@@ -1,0 +1,81 @@
+"""What is validated instead of the last weights: averaged ones, or ones whose BN statistics are measured anew."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_core.flat import FlatParameters, flatten_statistics
+
+
+class ExponentialMovingAverage:
+    """A second network whose weights and BN statistics follow the first's: a ← a + (1 − dₜ)·(w − a).
+
+    dₜ = min(decay, (1 + t)/(10 + t)) at update t, so that the first weights, which are random, are soon
+    forgotten (the rule of TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        network: the one to follow.
+        weights: its FlatParameters' weights.
+        decay: in (0, 1).
+    """
+
+    def __init__(self, network: nn.Module, weights: Tensor, decay: float) -> None:
+        self.network = copy.deepcopy(network)
+        self._decay = decay
+        self._followed = (weights, flatten_statistics(network))
+        self._averages = (FlatParameters(self.network).weights, flatten_statistics(self.network))
+        self._updates = torch.zeros((), device=weights.device)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the network as it is now."""
+        self._updates.add_(1)
+        share = (9 / (10 + self._updates)).clamp_(min=1 - self._decay)
+        for average, followed in zip(self._averages, self._followed, strict=True):
+            average.lerp_(followed, share)
+
+    def tensors(self) -> Iterable[Tensor]:
+        """Return every tensor that an update changes."""
+        return (*self._averages, self._updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"network": self.network.state_dict(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.network.load_state_dict(state["network"])
+        self._updates.copy_(state["updates"])
+
+
+@contextlib.contextmanager
+@torch.no_grad()
+def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Within it, BN's running statistics are the mean of those of ``batches``; after it, what they were.
+
+    Args:
+        network: left in train mode within; its weights are not touched.
+        batches: images [B, C, H, W], of equal size but for the last.
+        forward: passes a batch through the network.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(layer, layer.momentum, [b.clone() for b in layer.buffers()]) for layer in layers]
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # torch's way to say: the mean over all batches
+        network.train()
+        for batch in batches:
+            forward(batch)
+        yield
+    finally:
+        for layer, momentum, buffers in kept:
+            layer.momentum = momentum
+            for buffer, old in zip(layer.buffers(), buffers, strict=True):
+                buffer.copy_(old)

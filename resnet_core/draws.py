@@ -1,0 +1,71 @@
+"""The randomness of an epoch, as tables with a row an image: it comes from (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_core.config import TrialConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each training image of an epoch, in training order; None where it is turned off.
+
+    Attributes:
+        order: int64 [N], which image comes when.
+        offsets: float32 [N, 2], pixels to move down and right.
+        mirrored: bool [N].
+        corners: int64 [N, 2], top and left of the window cut out of the padded image.
+        centres: int64 [N, 2], row and column of the middle of the square that is cut out.
+    """
+
+    order: Tensor
+    offsets: Tensor | None
+    mirrored: Tensor | None
+    corners: Tensor | None
+    centres: Tensor | None
+
+    def on(self, device: torch.device) -> Draws:
+        """Return the same tables on ``device``."""
+        order, *others = (None if table is None else table.to(device) for table in self._tables())
+        assert order is not None
+        return Draws(order, *others)
+
+    def copy_(self, other: Draws) -> None:
+        """Overwrite these tables by those of another epoch, without waiting for the device."""
+        for mine, theirs in zip(self._tables(), other._tables(), strict=True):
+            if mine is not None and theirs is not None:
+                copy_over(mine, theirs)
+
+    def _tables(self) -> tuple[Tensor | None, ...]:
+        return (self.order, self.offsets, self.mirrored, self.corners, self.centres)
+
+
+def copy_over(target: Tensor, source: Tensor) -> None:
+    """Copy from the host to the device; from pinned memory, so that neither waits for the other."""
+    target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
+
+
+def draw(config: TrialConfig, epoch: int, images: int) -> Draws:
+    """Return the draws of an epoch (1-based) of ``images`` images, on the CPU.
+
+    They are made there whatever the device, so that a GPU run sees the same images in the same order.
+    """
+    seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(images, generator=generator)
+    unit = torch.rand(images, 2, generator=generator) * 2 - 1
+    mirrored = torch.rand(images, generator=generator) < 0.5
+    corners = torch.randint(2 * config.crop + 1, (images, 2), generator=generator)
+    centres = torch.randint(config.image_size, (images, 2), generator=generator)
+    return Draws(
+        order,
+        unit * (config.shift * config.image_size) if config.shift else None,
+        mirrored if config.flip else None,
+        corners if config.crop else None,
+        centres if config.cutout else None,
+    )

@@ -1,0 +1,23 @@
+"""DenseNet-121 for 32×32 images: torchvision's, with a 3×3 stem of stride 1 and no pooling behind it.
+
+Source: Huang et al. 2017 (arXiv 1608.06993), whose networks for CIFAR-10 begin that way too.
+"""
+
+from __future__ import annotations
+
+import torchvision.models
+from torch import nn
+
+
+def densenet121(classes: int) -> nn.Module:
+    """Return a DenseNet-121 from [B, 3, H, W] to [B, classes]; 6,956,426 trainable parameters for 10 classes.
+
+    Weights are drawn from torch's global generator.
+    """
+    network: nn.Module = torchvision.models.densenet121(num_classes=classes)
+    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight)  # as torchvision draws the others
+    features = network.get_submodule("features")
+    features.conv0 = stem
+    features.pool0 = nn.Identity()
+    return network

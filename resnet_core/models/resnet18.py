@@ -1,0 +1,23 @@
+"""ResNet-18 for 32×32 images: torchvision's, with the stem its authors used on CIFAR-10.
+
+Source: He et al. 2015 (arXiv 1512.03385). The ImageNet stem would shrink a 32×32 image to 8×8 ahead of the
+first residual block; here a 3×3 convolution of stride 1 takes its place, without max pooling.
+"""
+
+from __future__ import annotations
+
+import torchvision.models
+from torch import nn
+
+
+def resnet18(classes: int) -> nn.Module:
+    """Return a ResNet-18 from [B, 3, H, W] to [B, classes]; 11,173,962 trainable parameters for 10 classes.
+
+    Weights are drawn from torch's global generator.
+    """
+    network: nn.Module = torchvision.models.resnet18(num_classes=classes)
+    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision draws the others
+    network.conv1 = stem
+    network.maxpool = nn.Identity()
+    return network
