@@ -10,28 +10,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.plots import plot_curves
+    from analysis.cost import build_cost, cost_footnotes
+    from analysis.plots import plot_comparison, plot_curves
+    from analysis.rendering import render
     from analysis.store import StoreError, Study, load, studies
-    from analysis.table import COLUMNS, Counts, build_table, count, footnotes, render
+    from analysis.table import COLUMNS, Counts, build_table, count, footnotes
+    from analysis.transitions import build_transitions, transition_footnotes
 
 __all__ = [
     "COLUMNS",
     "Counts",
     "StoreError",
     "Study",
+    "build_cost",
     "build_table",
+    "build_transitions",
+    "cost_footnotes",
     "count",
     "footnotes",
     "load",
+    "plot_comparison",
     "plot_curves",
     "render",
     "studies",
+    "transition_footnotes",
 ]
 
 _HOME = {
-    "plot_curves": "plots",
+    "render": "rendering",
+    **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
+    **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
     **dict.fromkeys(("StoreError", "Study", "load", "studies"), "store"),
-    **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes", "render"), "table"),
+    **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes"), "table"),
+    **dict.fromkeys(("build_transitions", "transition_footnotes"), "transitions"),
 }
 
 

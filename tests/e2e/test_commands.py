@@ -18,7 +18,7 @@ OPTIONS = {
     "ls": "--json --home",
     "best": "--json --home",
     "show": "--json --home",
-    "table": "--format --json --target --plot --trial --home",
+    "table": "--view --format --json --target --levels --plot --compare --trial --home",
     "schedule": "--at --plot --json",
     "ui": "--port --home",
     "doctor": "--json --home --data",

@@ -12,6 +12,7 @@ from resnet_core.config import TrialConfig
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 NAN, INF = float("nan"), float("inf")
+_CURVES = ("val_accs", "losses", "seconds", "power_watts", "gpu_util_percent")
 
 
 class StoreWriter:
@@ -104,8 +105,8 @@ def make_study() -> Callable[..., Study]:
                 {
                     **{"number": number, "trial": f"trial-{number}", "outcome": None, "stop_reason": None},
                     **{"shift": 0.07, "l2": 0.0, "weight_decay": 0.18, "lr_alpha": 0.0012, "horizon": 6},
-                    **{"schedule": SCHEDULE, "split": split, "data": "cifar10", "val_limit": None},
-                    **{key: value for key, value in given.items() if key not in ("val_accs", "losses")},
+                    **{"schedule": SCHEDULE, "split": split, "data": "cifar10", "val_limit": None, "batch_size": 64},
+                    **{key: value for key, value in given.items() if key not in _CURVES},
                 }
             )
             losses = given.get("losses") or [2.0 / (i + 1) for i in range(len(val_accs))]
@@ -117,11 +118,13 @@ def make_study() -> Callable[..., Study]:
                         "loss": losses[i],
                         "val_loss": 2 * losses[i],
                     },
-                    **{"acc": 0.1 * (i + 1), "val_acc": val_acc},
+                    **{"acc": 0.1 * (i + 1), "val_acc": val_acc, "seconds": given.get("seconds", [10.0] * 99)[i]},
+                    **{name: given.get(name, [None] * 99)[i] for name in ("power_watts", "gpu_util_percent")},
                 }
                 for i, val_acc in enumerate(val_accs)
             ]
         columns = ["number", "epoch", "loss", "acc", "val_loss", "val_acc"]
+        columns += ["seconds", "power_watts", "gpu_util_percent"]
         frame = pd.DataFrame(
             rows, columns=None if rows else ["number", "trial", "outcome", "stop_reason", "split", "data"]
         )

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from analysis.plots import plot_curves
+from analysis.plots import plot_comparison, plot_curves
 
 NAN = float("nan")
 FAST = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached"}
@@ -198,3 +198,56 @@ def test_the_same_study_makes_the_same_file(make_study, tmp_path, suffix):
 def test_pyplot_is_not_loaded():
     code = "import sys, analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_comparison_has_four_panels(make_study):
+    axes = plot_comparison(make_study(FAST, SLOW)).axes
+    labels = [a.get_ylabel() or a.get_xlabel() for a in axes]
+    assert labels == ["training loss [nats]", "test error", "validation accuracy", "mean seconds an epoch"]
+
+
+@pytest.mark.parametrize(("panel", "values"), [(0, [2.0, 1.0, 2 / 3]), (1, [0.5, 0.07, 0.06]), (2, [0.5, 0.93, 0.94])])
+def test_a_comparison_has_the_epochs_values(make_study, panel, values):
+    (line,) = lines(plot_comparison(make_study(FAST, SLOW)).axes[panel], "trial-0")
+    assert line.get_ydata() == pytest.approx(values)
+
+
+def test_a_comparison_has_the_mean_time_as_bars(make_study):
+    times = plot_comparison(make_study(FAST | {"seconds": [10, 20, 60]}, SLOW)).axes[3]
+    assert [bar.get_width() for bar in times.patches] == [30, 10]
+
+
+def test_no_two_of_35_compared_trials_look_alike(make_study):
+    panel = plot_comparison(make_study(*[FAST] * 35)).axes[2]
+    # Dashes of which matplotlib has no name are told as a pattern.
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in panel.lines}) == 35
+
+
+def test_neighbours_in_a_comparison_differ_without_their_colours(make_study):
+    panel = plot_comparison(make_study(*[FAST] * 5)).axes[2]
+    assert len({str(line._unscaled_dash_pattern) for line in panel.lines}) == 5
+
+
+def test_a_comparison_names_every_trial_once(make_study):
+    (shown,) = plot_comparison(make_study(FAST, SLOW)).legends
+    assert [text.get_text() for text in shown.get_texts()] == ["trial-0", "trial-1"]
+
+
+def test_a_comparison_draws_what_was_asked_for(make_study):
+    panel = plot_comparison(make_study(FAST, SLOW, MISS), [2, 0]).axes[0]
+    assert [line.get_label() for line in panel.lines] == ["trial-2", "trial-0"]
+
+
+def test_a_comparison_cuts_off_a_loss_out_of_bounds(make_study):
+    trial = {"val_accs": [0.5, 0.1], "losses": [2.0, 1e9], "outcome": "diverged"}
+    assert plot_comparison(make_study(trial)).axes[0].get_ylim() == (0, 3)
+
+
+def test_a_comparison_draws_a_trial_without_an_epoch(make_study, tmp_path):
+    plot_comparison(make_study({"val_accs": []}, FAST), path=tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_comparison_of_nothing_is_refused(make_study):
+    with pytest.raises(ValueError, match="no trial to draw"):
+        plot_comparison(make_study(CRASHED))

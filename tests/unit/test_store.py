@@ -84,10 +84,24 @@ def test_an_epoch_is_a_row_in_order(store, small):
 
 def test_an_epoch_has_the_record_that_was_logged(store, small):
     second = load(store.path, "small").epochs.loc[1]
-    assert second.to_dict() == {
+    assert second.dropna().to_dict() == {
         **{"number": 0, "epoch": 2, "loss": 1.0, "acc": 0.2, "val_loss": 1.25, "val_acc": 0.93},
         **{"lr": 1e-3, "wd_lr": 1e-4, "seconds": 1.5, "images_per_second": 40_000.0},
     }
+
+
+def test_a_metric_that_was_not_logged_is_missing(store, small):
+    epochs = load(store.path, "small").epochs
+    assert epochs[["power_watts", "gpu_util_percent"]].isna().all(axis=None)
+
+
+def test_a_metric_of_some_trials_only_is_missing_in_the_others(store):
+    launch = store.launch("one GPU")
+    run = store.trial(launch, 0, [0.1])
+    store.metric(run, "power_watts", 97.0, 1, 10_000)
+    store.trial(launch, 1, [0.1])
+    power = load(store.path, "one GPU").epochs["power_watts"]
+    assert (power[0], power.isna().tolist()) == (97.0, [False, True])
 
 
 def test_the_launch_tells_target_and_description(store, small):

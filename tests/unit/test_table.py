@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from analysis.table import COLUMNS, Counts, build_table, count, footnotes, render
+from analysis.rendering import render
+from analysis.table import COLUMNS, Counts, build_table, count, footnotes
 
 NAN = float("nan")
 REACHED = {"val_accs": [0.5, 0.93, 0.91, 0.94, 0.95, 0.94], "outcome": "reached"}
@@ -317,6 +318,19 @@ def test_footnotes_count(make_study):
         *("Reached by 1 of 5 trials", "1 ended below the target", "1 pruned", "1 diverged", "1 running"),
         "1 crashed and left out.",
     ]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000)])
+def test_footnotes_name_the_trials_of_another_protocol(make_study, setting, value):
+    study = make_study(REACHED, REACHED | {setting: value}, REACHED | {setting: 0})
+    last = footnotes(study, build_table(study))[-1]
+    assert last.startswith("Not the published protocol: ")
+    assert last.endswith(f"({setting}): trial-1.")
+
+
+def test_footnotes_do_not_speak_of_a_protocol_that_is_the_published_one(make_study):
+    study = make_study(REACHED | {"ema": 0.0, "bn_recalibration": 0})
+    assert "protocol" not in " ".join(footnotes(study, build_table(study)))
 
 
 def cells(markdown: str) -> dict[str, str]:
