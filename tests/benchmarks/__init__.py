@@ -1,1 +1,1 @@
-"""Benchmarks: run by hand, as modules from the repository's root; no test collects them."""
+"""Benchmarks: run by hand, as modules from the repository's root; tests only see that they run."""

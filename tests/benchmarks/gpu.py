@@ -1,0 +1,457 @@
+"""How fast training is on a GPU: one trial, several at once, and whether the fast ways compute the same.
+
+    python -m tests.benchmarks.gpu --data DIR [--minutes 9] [--out gpu.json] [--parts ...]
+
+Needs torch, torchvision and resnet_core alone. Every finding is printed, and written to the file, as soon as it is
+there, so that a run cut short loses none; no part is begun, and no round of one, after the minutes given. ResNet56v2,
+AdamW, batch 64, all of CIFAR-10; an epoch is training and validation. The parts:
+
+- *speed*: seconds an epoch of the plain loop (torchvision's PIL transforms, a DataLoader of eight workers, eager fp32,
+  ``.item()`` at every step), of the trainer's eager loop, of its CUDA graph, and of torch.compile inside of it; in
+  turn, round by round. Loops bound by kernel launches run a part of an epoch, which is scaled;
+- *threads*: several trials at once in one process, a thread and a stream each;
+- *agreement*: weights of a graph run beside those of an eager run, and of a trial alone beside those of the same trial
+  among others;
+- *first_epoch*: from the call until the first record, for the first and the second trial of a process;
+- *kernels*: what a training step launches, and what the GPU then runs;
+- *processes*: several trials at once, a process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from resnet_core import checkpoint as checkpoints
+from resnet_core.config import TrialConfig
+from resnet_core.trainer import epoch_sizes
+from tests.benchmarks.loops import Ours, Plain, ProcessTrial, Timing, records
+from tests.benchmarks.rounds import spread
+
+EPOCH_GOAL = 1.0
+"""Seconds an epoch of one trial."""
+PLAIN_GOAL = 10.0
+"""How many times as fast as the plain loop."""
+AT_ONCE_GOAL = 0.5
+"""Seconds a trial and epoch, with eight trials at once."""
+EPOCHS = 10_000
+"""Horizon of runs that are timed: longer than anybody waits."""
+LAUNCHES = frozenset(
+    (
+        *("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"),
+        *("cudaMemcpyAsync", "cudaMemsetAsync"),
+    )
+)
+"""The calls by which a host has a GPU do something, as the profiler names them."""
+
+Finding = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a part does.
+
+    Attributes:
+        config: the run that is timed, bf16.
+        data_dir: the folder that holds CIFAR-10.
+        rounds: how often everything takes its turn.
+        steps: training steps of runs that are not timed over a whole epoch.
+        workers: of the plain loop's DataLoader.
+        threads: how many trials run at once in one process.
+        processes: how many trials run at once in processes.
+        compile: whether torch.compile is measured.
+    """
+
+    config: TrialConfig
+    data_dir: Path
+    rounds: int
+    steps: int
+    workers: int
+    threads: tuple[int, ...]
+    processes: tuple[int, ...]
+    compile: bool
+
+    def short(self, steps: int, **fields: Any) -> TrialConfig:
+        """Return the run with epochs of ``steps`` steps and a fifth as many images to validate on."""
+        images = steps * self.config.batch_size
+        val_images = max(1, images // 5)
+        return replace(self.config, **{"train_limit": images, "val_limit": val_images} | fields)
+
+
+def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Time epochs of the plain loop and of the trainer's ways, in turn."""
+    config, data_dir = sizes.config, sizes.data_dir
+    short = sizes.short(sizes.steps)
+    ways: dict[str, tuple[TrialConfig, Callable[[TrialConfig], Plain | Ours]]] = {
+        "graph bf16": (config, lambda c: Ours(c, data_dir, device, graph=True)),
+        "plain loop fp32": (short, lambda c: Plain(c, data_dir, device, sizes.workers)),
+        "eager fp32": (replace(short, precision="fp32"), lambda c: Ours(c, data_dir, device, graph=False)),
+        "eager bf16": (short, lambda c: Ours(c, data_dir, device, graph=False)),
+    }
+    if sizes.compile:
+        compiled = replace(config, compile=True)
+        ways["compile and graph bf16"] = (compiled, lambda c: Ours(c, data_dir, device, graph=True))
+    epochs: dict[str, Callable[[], float]] = {}
+    for name, (of, make) in ways.items():
+        started = time.perf_counter()
+        try:
+            loop = make(of)
+            loop.epoch()
+        except Exception as error:  # one way that does not work here must not hide the others
+            yield f"{name}: failed", _brief(error)
+            continue
+        epochs[name] = _scaled(loop, of, config)
+        yield f"{name}: ready after, s", time.perf_counter() - started
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for number in range(1, sizes.rounds + 1):
+        for name, epoch in epochs.items():
+            seconds[name].append(epoch())
+            yield f"round {number}, {name}, s an epoch", seconds[name][-1]
+    for name, values in seconds.items():
+        yield f"{name}, s an epoch", spread(values)
+    for name, values in seconds.items():
+        if "graph" in name:
+            yield f"{name}: {EPOCH_GOAL} s an epoch at most", _verdict(statistics.median(values) <= EPOCH_GOAL)
+            if "plain loop fp32" in seconds:
+                ratios = [a / b for a, b in zip(seconds["plain loop fp32"], values, strict=True)]
+                yield f"{name}: times as fast as the plain loop", spread(ratios, 1)
+                yield f"{name}: {PLAIN_GOAL} times at least", _verdict(statistics.median(ratios) >= PLAIN_GOAL)
+
+
+def _scaled(loop: Plain | Ours, of: TrialConfig, config: TrialConfig) -> Callable[[], float]:
+    """Return what times an epoch of ``loop``, which runs ``of``, and scales it to an epoch of ``config``."""
+    (train, val), (full_train, full_val) = epoch_sizes(of), epoch_sizes(config)
+
+    def seconds() -> float:
+        timing = loop.epoch()
+        return timing.train * full_train / train + timing.validate * full_val / val
+
+    return seconds
+
+
+class ThreadTrial:
+    """A run in a thread of its own, on a stream of its own, one epoch a call."""
+
+    def __init__(self, config: TrialConfig, data_dir: Path, device: torch.device) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._run = Ours(config, data_dir, device)
+        self._stream = _stream(device)
+
+    def epoch(self) -> Future[Timing]:
+        """Begin an epoch."""
+        return self._pool.submit(self._epoch)
+
+    def _epoch(self) -> Timing:
+        with _on(self._stream):
+            return self._run.epoch()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def threads(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Time trials at once in one process, a thread and a stream each."""
+    yield from _at_once(
+        [ThreadTrial(_seeded(sizes, seed), sizes.data_dir, device) for seed in range(max(sizes.threads))],
+        sizes.threads,
+        sizes.rounds,
+    )
+
+
+def processes(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Time trials at once in processes of their own that share the device."""
+    yield from _at_once(
+        [ProcessTrial(_seeded(sizes, seed), sizes.data_dir, device, 1) for seed in range(max(sizes.processes))],
+        sizes.processes,
+        sizes.rounds,
+    )
+
+
+def _seeded(sizes: Sizes, seed: int) -> TrialConfig:
+    return replace(sizes.config, seed=seed)
+
+
+def _at_once(
+    trials: Sequence[ThreadTrial] | Sequence[ProcessTrial], counts: tuple[int, ...], rounds: int
+) -> Iterator[Finding]:
+    """Give every trial a first epoch, then have the first so many run one at once, each count in turn."""
+    with ExitStack() as stack:
+        for trial in trials:
+            stack.callback(trial.close)
+        yield f"{len(trials)} trials, all with their first epoch after, s", _wall(trials)
+        walls: dict[int, list[float]] = {count: [] for count in counts}
+        for number in range(1, rounds + 1):
+            for count in counts:
+                walls[count].append(_wall(trials[:count]))
+                yield f"round {number}, {count} at once, s an epoch", walls[count][-1]
+        for count, values in walls.items():
+            yield f"{count} at once, s a trial and epoch", spread([value / count for value in values])
+        most = max(counts)
+        met = statistics.median(walls[most]) / most <= AT_ONCE_GOAL
+        yield f"{most} at once: {AT_ONCE_GOAL} s a trial and epoch at most", _verdict(met)
+
+
+def _wall(trials: Sequence[ThreadTrial] | Sequence[ProcessTrial]) -> float:
+    """Run one epoch of each at once; return the seconds until the last has ended."""
+    started = time.perf_counter()
+    for epoch in [trial.epoch() for trial in trials]:
+        epoch.result()
+    return time.perf_counter() - started
+
+
+def agreement(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Compare weights after short epochs: graph with eager, alone with among others.
+
+    An eager run repeated is the scale for the first, a graph run repeated for the second: kernels that add in no
+    fixed order make two runs of the same thing differ.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bf16 = sizes.short(sizes.steps, epochs=1)
+        fp32 = replace(bf16, precision="fp32")
+        for config in (fp32, bf16):
+            eager, again, graph = (
+                _weights(config, sizes.data_dir, device, how, folder / f"{config.precision} {i}.pt")
+                for i, how in enumerate((False, False, True))
+            )
+            what = f"{config.precision}, {sizes.steps} steps: largest difference of a weight"
+            yield f"{what}, eager and eager", _difference(eager, again)
+            yield f"{what}, graph and eager", _difference(graph, eager)
+        yield "largest weight", max(weight.abs().max().item() for weight in eager.values())
+        # Three epochs, since all wait for each other after the first: capturing takes longer than an epoch does.
+        trial = replace(bf16, epochs=3)
+        alone, repeated = (
+            _weights(trial, sizes.data_dir, device, None, folder / f"{which}.pt") for which in ("alone", "repeated")
+        )
+        yield "a trial alone and repeated: same bits", _same_bits(alone, repeated)
+        most = max(sizes.threads)
+        together = threading.Barrier(most, timeout=300)
+
+        def beside(seed: int) -> dict[str, Tensor]:
+            with _on(_stream(device)):
+                path = folder / f"among others {seed}.pt"
+                return _weights(replace(trial, seed=seed), sizes.data_dir, device, None, path, together.wait)
+
+        with ThreadPoolExecutor(most) as pool:
+            among, *_ = pool.map(beside, range(trial.seed, trial.seed + most))
+        yield f"a trial alone and among {most}: same bits", _same_bits(alone, among)
+        yield f"a trial alone and among {most}: largest difference of a weight", _difference(alone, among)
+
+
+def _weights(
+    config: TrialConfig,
+    data_dir: Path,
+    device: torch.device,
+    graph: bool | None,
+    path: Path,
+    after_first: Callable[[], object] = lambda: None,
+) -> dict[str, Tensor]:
+    """Train ``config`` to its end and return the network's floating-point state, on the CPU."""
+    for record in records(config, data_dir, device, graph, path):
+        if record.epoch == 1:
+            after_first()
+    state = checkpoints.load(path)
+    assert state is not None
+    return {name: value.cpu() for name, value in state["network"].items() if value.is_floating_point()}
+
+
+def _difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    return max((a[name].double() - b[name].double()).abs().max().item() for name in a)
+
+
+def _same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def first_epoch(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Time the first record of the first and of the second trial in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        pool.submit(_nothing).result()  # imports are not the trial's time
+        for which in ("first", "second"):
+            seconds = pool.submit(_first_record, sizes.config, sizes.data_dir, device).result()
+            yield f"{which} trial of a process: first record after, s", seconds
+
+
+def _nothing() -> None:
+    pass
+
+
+def _first_record(config: TrialConfig, data_dir: Path, device: torch.device) -> float:
+    started = time.perf_counter()
+    next(records(config, data_dir, device))
+    return time.perf_counter() - started
+
+
+def kernels(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Count what a training step launches and runs: an epoch of twice the steps, less one of the steps."""
+    steps = max(1, sizes.steps // 30)
+    for name, graph in (("eager", False), ("graph", True)):
+        # The same validation behind both, so that the difference is training alone.
+        once, twice = (
+            _traced(sizes.short(factor * steps, val_limit=1), sizes.data_dir, device, graph) for factor in (1, 2)
+        )
+        for what in ("launches by the host", "kernels", "copies and fills"):
+            yield f"{name} bf16: {what} a step", (twice[what] - once[what]) / steps
+
+
+def _traced(config: TrialConfig, data_dir: Path, device: torch.device, graph: bool) -> Counter[str]:
+    """Return how often what happened in the second epoch of a run."""
+    run = records(config, data_dir, device, graph)
+    next(run)
+    # CUDA's activity holds the host's launches too; torch's own operators would only swell the trace.
+    activity = ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU
+    with profile(activities=[activity]) as profiler:
+        next(run)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    kinds = {"kernel": "kernels", "gpu_memcpy": "copies and fills", "gpu_memset": "copies and fills"}
+    return Counter(
+        "launches by the host" if event.get("name") in LAUNCHES else kinds.get(event.get("cat"), "other")
+        for event in events
+    )
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    return torch.cuda.Stream(device) if device.type == "cuda" else None
+
+
+def _on(stream: torch.cuda.Stream | None) -> Any:
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def _brief(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()[-2000:]
+
+
+PARTS: dict[str, Callable[[torch.device, Sizes], Iterator[Finding]]] = {
+    part.__name__: part for part in (speed, threads, agreement, first_epoch, kernels, processes)
+}
+
+
+class Report:
+    """Findings by part, printed as they come, and written to a file as they come."""
+
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        self.findings: dict[str, dict[str, Any]] = {}
+
+    def add(self, part: str, name: str, value: Any) -> None:
+        """Take a finding."""
+        self.findings.setdefault(part, {})[name] = value
+        print(f"{part}: {name}: {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
+        if self._out is not None:
+            written = self._out.with_name(self._out.name + ".new")
+            written.write_text(json.dumps(self.findings, indent=1) + "\n")
+            written.replace(self._out)
+
+
+def measure(parts: Sequence[str], device: torch.device, sizes: Sizes, report: Report, deadline: float) -> bool:
+    """Run the parts one after the other until ``deadline`` (of time.monotonic); return whether all went through."""
+    complete = True
+    for part in parts:
+        findings = PARTS[part](device, sizes)
+        try:
+            while time.monotonic() < deadline:
+                name, value = next(findings)
+                report.add(part, name, value)
+            complete = False
+            report.add(part, "cut short", "no time left")
+        except StopIteration:
+            pass
+        except Exception as error:  # a part that fails must not lose those behind it
+            complete = False
+            traceback.print_exc()
+            report.add(part, "failed", _brief(error))
+        finally:
+            findings.close()  # type: ignore[attr-defined]
+            del findings
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return complete
+
+
+def real(data_dir: Path) -> Sizes:
+    """Return the sizes that figures are taken at."""
+    config = TrialConfig(schedule="[1e-3, 0]", epochs=EPOCHS, weight_decay=0.18, shift=0.07, precision="bf16")
+    return Sizes(config, data_dir, 3, 300, 8, (1, 2, 4, 8), (2, 4, 8), True)
+
+
+def tiny(data_dir: Path) -> Sizes:
+    """Return sizes that take seconds anywhere, to see that the program works; the figures mean nothing."""
+    config = TrialConfig(
+        schedule="[1e-3, 0]",
+        epochs=EPOCHS,
+        model="resnet11v2",
+        data="digits",
+        image_size=16,
+        train_limit=64,
+        val_limit=16,
+        batch_size=32,
+        shift=0.07,
+        precision="bf16",
+    )
+    return Sizes(config, data_dir, 1, 2, 0, (1, 2), (1,), False)
+
+
+def versions(device: torch.device) -> dict[str, Any]:
+    """Return what the figures belong to."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    if device.type == "cuda":
+        found |= {
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),
+            "gpu": torch.cuda.get_device_name(device),
+        }
+    return found
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds CIFAR-10 (default: ./data)")
+    parser.add_argument("--minutes", type=float, default=9, help="begin nothing after so many minutes (default: 9)")
+    parser.add_argument("--out", type=Path, help="JSON file to write the findings to")
+    parser.add_argument("--device", default="cuda", help="torch device (default: cuda)")
+    parser.add_argument("--tiny", action="store_true", help="only see that the program works, on digits")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    options = parser.parse_args()
+    deadline = time.monotonic() + 60 * options.minutes
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA GPU here; --device cpu --tiny shows that the program works")
+    report = Report(options.out)
+    for name, value in versions(device).items():
+        report.add("versions", name, value)
+    sizes = tiny(options.data) if options.tiny else real(options.data)
+    sys.exit(0 if measure(options.parts, device, sizes, report, deadline) else 1)
+
+
+if __name__ == "__main__":
+    main()

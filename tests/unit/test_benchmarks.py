@@ -1,0 +1,109 @@
+"""The benchmarks run, at sizes whose figures mean nothing."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnet_core.config import TrialConfig
+from tests.benchmarks import gpu, training
+from tests.benchmarks.rounds import interleaved, print_ratio
+
+CPU = torch.device("cpu")
+NOWHERE = Path("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_setting() -> training.Setting:
+    config = TrialConfig(
+        schedule="[1e-3, 0]",
+        epochs=training.EPOCHS,
+        model="resnet11v2",
+        data="digits",
+        image_size=16,
+        train_limit=64,
+        val_limit=16,
+        batch_size=32,
+        shift=0.07,
+    )
+    return training.Setting(
+        config=config, short=replace(config, epochs=1), seeds=1, data_dir=NOWHERE, threads=1, rounds=1, at_least=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("plain", "end to end, bf16"),
+        ("augmentation", "shift against RandomAffine"),
+        ("data", "share of an epoch, fp32"),
+        ("placement", "several against one"),
+        ("biases", "seed 0: val_acc"),
+        ("optimizers", "torch AdamW, fused"),
+    ],
+)
+def test_a_part_of_the_cpu_benchmark_prints_its_figure(part, says, capsys):
+    training.PARTS[part](tiny_setting())
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "finds"),
+    [
+        ("speed", "graph bf16: times as fast as the plain loop"),
+        ("threads", "2 at once, s a trial and epoch"),
+        ("first_epoch", "second trial of a process: first record after, s"),
+        ("kernels", "graph bf16: kernels a step"),
+        ("processes", "1 at once, s a trial and epoch"),
+    ],
+)
+def test_a_part_of_the_gpu_benchmark_yields_its_findings(part, finds):
+    assert finds in dict(gpu.PARTS[part](CPU, gpu.tiny(NOWHERE)))
+
+
+def test_on_a_cpu_with_one_thread_a_trial_alone_and_among_others_has_the_same_bits():
+    assert dict(gpu.agreement(CPU, gpu.tiny(NOWHERE)))["a trial alone and among 2: same bits"] is True
+
+
+def test_every_finding_is_in_the_file_when_the_time_is_over(tmp_path):
+    report = gpu.Report(tmp_path / "gpu.json")
+    report.add("versions", "torch", torch.__version__)
+    assert not gpu.measure(["threads"], CPU, gpu.tiny(NOWHERE), report, deadline=time.monotonic())
+    assert json.loads((tmp_path / "gpu.json").read_text()) == report.findings
+    assert report.findings["threads"] == {"cut short": "no time left"}
+
+
+def test_a_part_that_fails_does_not_lose_the_next(tmp_path, monkeypatch):
+    def broken(device, sizes):
+        raise RuntimeError("out of memory")
+        yield
+
+    def whole(device, sizes):
+        yield "answer", 42
+
+    monkeypatch.setattr(gpu, "PARTS", {"broken": broken, "whole": whole})
+    report = gpu.Report(None)
+    assert not gpu.measure(["broken", "whole"], CPU, gpu.tiny(NOWHERE), report, deadline=time.monotonic() + 60)
+    assert report.findings == {"broken": {"failed": "RuntimeError: out of memory"}, "whole": {"answer": 42}}
+
+
+def test_contenders_take_turns_after_a_warm_up():
+    calls = []
+    interleaved(2, {name: lambda name=name: calls.append(name) for name in "ab"})
+    assert calls == list("ababab")
+
+
+def test_a_ratio_is_taken_within_each_round(capsys):
+    print_ratio("a over b", [2.0, 8.0, 9.0], [1.0, 2.0, 3.0], goal=3.0)
+    assert "3.00 (2.00 to 4.00) x, goal at least 3.0 x: met; by round 2.00 4.00 3.00" in capsys.readouterr().out
