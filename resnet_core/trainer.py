@@ -35,7 +35,7 @@ def train(
     data_dir: Path,
     device: str = "cpu",
     checkpoint: Path | None = None,
-    graph: bool | None = None,
+    graph: bool = True,
 ) -> Iterator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
 
@@ -50,7 +50,7 @@ def train(
         data_dir: the folder that holds CIFAR-10, or takes its download.
         device: a torch device.
         checkpoint: the file to save to and to continue from; None saves nothing.
-        graph: record each step as a CUDA graph and replay it; None does so on a GPU.
+        graph: on a GPU, record a step as a CUDA graph once and replay it; a CPU has none.
 
     Raises:
         DataError: the images cannot be had.
@@ -157,7 +157,7 @@ class _Run:
     so it can be recorded as a CUDA graph, and nothing waits for the device before an epoch is over.
     """
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool | None = None) -> None:
+    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool = True) -> None:
         self._config, self._device = config, device
         self._data = dataset.to(device)
         self._network = build(config).to(device).to(memory_format=torch.channels_last)
@@ -180,7 +180,7 @@ class _Run:
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._lanes = torch.arange(size, device=device)
         self._step: Callable[[int], None] = self._take_step
-        if device.type == "cuda" if graph is None else graph:
+        if graph and device.type == "cuda":
             self._step = RecordedStep(self._take_step, self._state())
 
     def _state(self) -> list[Tensor]:
