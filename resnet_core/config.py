@@ -89,7 +89,7 @@ class TrialConfig:
         momentum: SGD's momentum, β₁ of the others.
         momentum_schedule: the same over epochs in the notation, instead of a constant momentum.
         beta2: β₂ of all but sgd.
-        eps: ε of all but sgd; 1e-7 is Keras's default.
+        eps: ε of all but sgd, added to √v ahead of the correction of its bias; 1e-7 is Keras's default.
         padam_p: Padam's p: 1/2 is AMSGrad, towards 0 it is SGD with momentum.
         nesterov: Nesterov's momentum, for sgd.
         plateau_factor: what the learning rate is multiplied by when val_loss has stopped falling (torch's

@@ -64,10 +64,11 @@ class Optimizer:
 
     - ``sgd``: b ← β₁·b + g; w ← w − lr·b, or lr·(g + β₁·b) by Nesterov (Sutskever et al. 2013).
     - ``adam``, ``adamw`` (one and the same here): m ← β₁·m + (1−β₁)·g, v ← β₂·v + (1−β₂)·g²,
-      w ← w − lr·m̂/(√v̂ + ε), m̂ = m/(1−Πβ₁), v̂ = v/(1−β₂ᵗ) (Kingma & Ba 2015, arXiv 1412.6980).
-    - ``amsgrad``: v̂ is made of the largest v so far (Reddi et al. 2018).
+      w ← w − lr·m̂/√v̂, m̂ = m/(1−Πβ₁), √v̂ = (√v + ε)/√(1−β₂ᵗ) (Kingma & Ba 2015, arXiv 1412.6980; ε is the ε̂
+      at the end of their section 2, as in Keras; torch adds its ε behind the division).
+    - ``amsgrad``: the largest v so far takes the place of v (Reddi et al. 2018).
     - ``nadam``: Dozat 2016, with torch's momentum schedule μ = β₁·(1 − 0.96^(0.004·t)/2).
-    - ``padam``: AMSGrad whose denominator is taken to the power 2p, p in (0, 1/2]
+    - ``padam``: AMSGrad with √v̂ to the power 2p, p in (0, 1/2]
       (Chen & Gu 2018, arXiv 1806.06763).
 
     Making one turns the network's parameters into views of ``flat``; it must stay on its device from then on.
@@ -134,7 +135,7 @@ class Optimizer:
         square = buffers["square"].mul_(config.beta2).addcmul_(gradients, gradients, value=1.0 - config.beta2)
         if "largest" in buffers:
             square = torch.maximum(buffers["largest"], square, out=buffers["largest"])
-        denominator = square.sqrt().mul_(root).add_(config.eps)
+        denominator = square.sqrt().add_(config.eps).mul_(root)
         if config.optimizer == "padam":
             denominator.pow_(2.0 * config.padam_p)
         if config.optimizer == "nadam":

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 BATCH = 4
 LR = 1e-3
 EPS = 1e-7
-BETA2 = 0.999
 RECIPES = {
     "adam": {"optimizer": "adam", "l2": 1e-4},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.18},
@@ -216,10 +215,10 @@ class Steps:
         self.model = published(keras, int(model.removeprefix("resnet").removesuffix("v2")), config.l2)
         give_weights(self.network, self.model)
         if recipe == "adamw":
-            self.keras_optimizer = keras.optimizers.AdamW(LR, weight_decay=config.weight_decay, epsilon=EPS)
+            optimizer = keras.optimizers.AdamW(LR, weight_decay=config.weight_decay, epsilon=EPS)
         else:
-            self.keras_optimizer = keras.optimizers.Adam(LR, epsilon=EPS)
-        self.model.compile(self.keras_optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            optimizer = keras.optimizers.Adam(LR, epsilon=EPS)
+        self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.taken = 0
 
     def take(self, count: int) -> None:
@@ -227,10 +226,7 @@ class Steps:
             self.taken += 1
             x, y = images(self.taken), labels(self.taken)
             F.cross_entropy(self.network(x), y).backward()
-            self.optimizer.step(LR, self.config.weight_decay)
-            # Keras adds epsilon to the root of v before v's bias is corrected, torch after: "epsilon hat" and
-            # epsilon of Kingma & Ba 2015, section 2, this far apart at each step and the same in the long run.
-            self.keras_optimizer.epsilon = EPS * math.sqrt(1 - BETA2**self.taken)
+            self.optimizer.step(LR, self.config.weight_decay, self.config.momentum)
             self.model.train_on_batch(nhwc(x), y.numpy())
 
     def weights(self) -> dict[str, Tensor]:

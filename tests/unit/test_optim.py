@@ -12,6 +12,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.optim import Optimizer, step_values
 
 LRS = [0.1, 0.03, 0.2, 0.0, 0.05]
+EPS = 1e-3
 
 
 def make_config(**fields: object) -> TrialConfig:
@@ -59,17 +60,19 @@ def take_steps(network: nn.Module, config: TrialConfig, weight_decay: float) -> 
 
 
 def take_reference_steps(network: nn.Module, optimizer: torch.optim.Optimizer, l2: float = 0.0) -> None:
-    for lr in LRS:
+    for t, lr in enumerate(LRS, 1):
         kernels = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
         (loss_of(network) + l2 * sum((w**2).sum() for w in kernels)).backward()
         for group in optimizer.param_groups:
             group["lr"] = lr
+            if "betas" in group:  # torch adds ε behind the correction of v's bias, we ahead of it
+                group["eps"] = EPS / math.sqrt(1 - group["betas"][1] ** t)
         optimizer.step()
         optimizer.zero_grad()
 
 
 GRADIENTS = ([[1.0, -0.5]], [[0.2, 0.3]], [[-2.0, 1e-4]])
-BETA1, BETA2, EPS, LR = 0.8, 0.95, 1e-3, 0.1
+BETA1, BETA2, LR = 0.8, 0.95, 0.1
 
 
 def steps_by_hand(name: str) -> list[float]:
@@ -82,7 +85,7 @@ def steps_by_hand(name: str) -> list[float]:
             m, v = BETA1 * m + (1 - BETA1) * g, BETA2 * v + (1 - BETA2) * g * g
             largest = max(largest, v)
             used = largest if name in ("amsgrad", "padam") else v
-            root = math.sqrt(used / (1 - BETA2**t)) + EPS
+            root = (math.sqrt(used) + EPS) / math.sqrt(1 - BETA2**t)
             mean = m / (1 - BETA1**t)
             if name == "nadam":
                 now, following = (BETA1 * (1 - 0.5 * 0.96 ** (0.004 * step)) for step in (t, t + 1))
@@ -107,13 +110,13 @@ def test_the_first_steps_are_those_of_the_formulas(name):
 @pytest.mark.parametrize(
     ("name", "reference"),
     [
-        ("amsgrad", lambda parameters: torch.optim.Adam(parameters, betas=(0.8, 0.99), eps=1e-5, amsgrad=True)),
-        ("nadam", lambda parameters: torch.optim.NAdam(parameters, betas=(0.8, 0.99), eps=1e-5)),
+        ("amsgrad", lambda parameters: torch.optim.Adam(parameters, betas=(0.8, 0.99), eps=EPS, amsgrad=True)),
+        ("nadam", lambda parameters: torch.optim.NAdam(parameters, betas=(0.8, 0.99), eps=EPS)),
     ],
 )
 def test_amsgrad_and_nadam_are_torchs(network, name, reference, double_by_default):
     other = copy.deepcopy(network)
-    take_steps(network, make_config(optimizer=name, momentum=0.8, beta2=0.99, eps=1e-5), weight_decay=0.0)
+    take_steps(network, make_config(optimizer=name, momentum=0.8, beta2=0.99, eps=EPS), weight_decay=0.0)
     take_reference_steps(other, reference(other.parameters()))
     assert_same_parameters(network, other)
 
@@ -169,8 +172,8 @@ def test_the_bias_of_adams_mean_is_corrected_for_the_momenta_there_were():
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_decay_beside_adam_is_torchs_adamw(network, name):
     other = copy.deepcopy(network)
-    take_steps(network, make_config(optimizer=name, momentum=0.8, beta2=0.99, eps=1e-5), weight_decay=0.18)
-    adamw = torch.optim.AdamW(other.parameters(), betas=(0.8, 0.99), eps=1e-5, weight_decay=0.18)
+    take_steps(network, make_config(optimizer=name, momentum=0.8, beta2=0.99, eps=EPS), weight_decay=0.18)
+    adamw = torch.optim.AdamW(other.parameters(), betas=(0.8, 0.99), eps=EPS, weight_decay=0.18)
     take_reference_steps(other, adamw)
     assert_same_parameters(network, other)
 
@@ -188,12 +191,12 @@ def test_sgd_is_torchs(network, momentum, nesterov):
     ("name", "reference"),
     [
         ("sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.0, momentum=0.9)),
-        ("adam", lambda parameters: torch.optim.Adam(parameters, eps=1e-3)),
+        ("adam", lambda parameters: torch.optim.Adam(parameters, eps=EPS)),
     ],
 )
 def test_l2_is_l2_times_the_squares_of_the_conv_kernels_in_the_loss(network, name, reference):
     other = copy.deepcopy(network)
-    take_steps(network, make_config(optimizer=name, l2=0.05, eps=1e-3), weight_decay=0.0)
+    take_steps(network, make_config(optimizer=name, l2=0.05, eps=EPS), weight_decay=0.0)
     take_reference_steps(other, reference(other.parameters()), l2=0.05)
     assert_same_parameters(network, other)
 
@@ -201,7 +204,7 @@ def test_l2_is_l2_times_the_squares_of_the_conv_kernels_in_the_loss(network, nam
 def test_l2_beside_decay_is_still_the_gradient_of_the_loss(network):
     # The loss knows the weights before the decay.
     other = copy.deepcopy(network)
-    take_steps(network, make_config(optimizer="adamw", l2=0.05, eps=1e-3), weight_decay=0.5)
+    take_steps(network, make_config(optimizer="adamw", l2=0.05, eps=EPS), weight_decay=0.5)
     adamw = torch.optim.AdamW(other.parameters(), eps=1e-3, weight_decay=0.5)
     take_reference_steps(other, adamw, l2=0.05)
     assert_same_parameters(network, other)
