@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.lr_range import Bounds, Floats, smoothed
 from analysis.store import Study
 from analysis.table import build_table
 from resnet_core.records import Outcome
@@ -32,6 +34,14 @@ _POINTS = 1001
 # the dashes have no common divisor, so all pairs come up before one repeats.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+_TITLE = 180  # characters: two lines
+_MANY_KNOTS = 60  # more than this many marks would run into each other
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "lower": {"color": "green", "linestyle": "--"},
+    "upper": {"color": "green", "linestyle": "-"},
+    "steepest": {"color": "tab:orange", "linestyle": "-."},
+    "best_acc": {"color": "tab:purple", "linestyle": ":"},
+}
 
 
 def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
@@ -55,7 +65,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
     """
-    _check_suffix(path)
+    check_suffix(path)
     trials = _chosen(study, numbers)
     table = build_table(study)
     # The table is sorted best first; crashed trials are not in it.
@@ -158,6 +168,9 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
 def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
     """Draw a schedule's value over epochs, from 0 to its last knot, with the knots marked.
 
+    The value is logarithmic where it spans more than two decades and is never 0. A schedule of many knots, such
+    as one of many cycles, is drawn thin and without marks; a long text is cut short in the title.
+
     Args:
         schedule: what `resnet_core.schedule.parse` returned.
         path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
@@ -168,7 +181,7 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
     Raises:
         ValueError: the path has another suffix.
     """
-    _check_suffix(path)
+    check_suffix(path)
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -176,20 +189,92 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
     knots = [knot.epoch for knot in schedule.knots]
     # The knots are points of the line too, and so is what lies just before one: a step stays upright.
     epochs = np.unique(np.concatenate((np.linspace(0, end, _POINTS), knots, np.nextafter(knots, -1)[1:])))
-    axes.plot(epochs, [schedule.value(epoch) for epoch in epochs], **_SCHEDULE)
-    axes.plot(knots, [knot.value for knot in schedule.knots], "o", color="black", markersize=4)
+    values = np.array([schedule.value(epoch) for epoch in epochs])
+    many = len(knots) > _MANY_KNOTS
+    axes.plot(epochs, values, linewidth=0.7 if many else 1.5, **_SCHEDULE)
+    if not many:
+        # A knot on the frame, such as the first, is a whole mark too.
+        axes.plot(knots, [k.value for k in schedule.knots], "o", color="black", markersize=4, clip_on=False, zorder=3)
+    _scale_rates(axes, values)
     axes.set_xlim(0, end * 1.01)
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("value")
-    axes.set_title(str(schedule), fontsize="small", wrap=True)
+    axes.set_title(textwrap.shorten(str(schedule), _TITLE, placeholder=" …"), fontsize="small", wrap=True)
     axes.grid(alpha=0.3)
     if path is not None:
         _save(figure, Path(path))
     return figure
 
 
-def _check_suffix(path: Path | str | None) -> None:
+def plot_lr_range(
+    lrs: Floats,
+    losses: Floats,
+    accs: Floats,
+    bounds: Bounds | None,
+    *,
+    beta: float,
+    log: bool = True,
+    title: str = "",
+    path: Path | str | None = None,
+) -> Figure:
+    """Draw a learning-rate range test: loss above, accuracy below, over the learning rate.
+
+    The steps' own values are faint, the smoothed ones strong. The bounds are lines across both, with the span
+    between the lower and the upper one shaded. Losses above one and a half times where the smoothed loss starts
+    are cut off, and those that are not finite are left out.
+
+    Args:
+        lrs: [steps], learning rates, rising.
+        losses: [steps], training losses; only the last may be not finite.
+        accs: [steps], training accuracies, in [0, 1].
+        bounds: what `analysis.lr_range.suggest` returned; None marks nothing.
+        beta: of the smoothing; see `analysis.lr_range.smoothed`.
+        log: whether the learning rate is on a logarithmic axis.
+        title: of the figure.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of two axes from top to bottom. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix.
+    """
+    check_suffix(path)
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    for axes, quantity, values in ((top, "cross-entropy [nats]", losses), (bottom, "accuracy", accs)):
+        finite = np.isfinite(values)
+        axes.plot(lrs[finite], values[finite], color=_TRAINING["color"], label="each step", **_THIN)
+        means = smoothed(values[finite], beta)
+        axes.plot(lrs[finite], means, color=_TRAINING["color"], label="smoothed", **_STRONG)
+        if quantity == "accuracy":
+            axes.set_ylim(bottom=0)
+        elif len(means):
+            axes.set_ylim(0, 1.5 * float(means[: max(1, len(means) // 10)].max()))
+        if bounds is not None:
+            axes.axvspan(bounds.lower, bounds.upper, color="green", alpha=0.08, linewidth=0)
+            for name, looks in _BOUNDS.items():
+                rate = getattr(bounds, name)
+                axes.axvline(rate, linewidth=1.2, label=f"{name.replace('_', ' ')}: {rate:.3g}", **looks)
+        axes.set_ylabel(quantity)
+        axes.grid(alpha=0.3)
+    if log:
+        bottom.set_xscale("log")
+    if len(lrs) > 1:
+        bottom.set_xlim(lrs[0], lrs[-1])
+    bottom.set_xlabel("learning rate")
+    top.legend(loc="lower left", fontsize="small")
+    if title:
+        figure.suptitle(title)
+    figure.align_ylabels()
+    if path is not None:
+        _save(figure, Path(path))
+    return figure
+
+
+def check_suffix(path: Path | str | None) -> None:
+    """Raise ValueError for a path whose suffix is none that a figure can be saved as; None is one that can."""
     if path is not None and Path(path).suffix.lower() not in _METADATA:
         raise ValueError(f"{path}: cannot save a figure as this; expected one of {', '.join(_METADATA)}")
 
@@ -232,15 +317,18 @@ def _mark_crossing(axes: Axes, epoch: int, val_acc: float) -> None:
 
 def _scale(losses: Axes, rates: Axes) -> None:
     losses.set_ylim(0, min(losses.get_ylim()[1], _HIGHEST_LOSS))
-    values = np.concatenate([np.asarray(line.get_ydata()) for line in rates.lines])
-    if values.min() > 0 and values.max() > 100 * values.min():
-        rates.set_yscale("log")
-    else:
-        rates.set_ylim(bottom=0)
+    _scale_rates(rates, np.concatenate([np.asarray(line.get_ydata()) for line in rates.lines]))
     end = max(float(np.max(line.get_xdata())) for line in rates.lines)
     rates.set_xlim(0, end * 1.01)  # room for what stands at the last epoch
     rates.set_xlabel("epoch")
     rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _scale_rates(axes: Axes, values: Floats) -> None:
+    if values.min() > 0 and values.max() > 100 * values.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from resnet_core.config import ConfigError
+from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse
 from search_spaces.study import StudyError, StudySpec, check_name, find_study, load_study
 from sweeps.errors import InputError, SweepError
@@ -53,6 +53,9 @@ TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How m
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Of a running Ray cluster; none starts one on this machine.")
 ]
+RunOption = Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")]
 
@@ -113,14 +116,14 @@ def plan(
 @app.command()
 def train(
     study: StudyArgument,
-    run: Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")] = "",
+    run: RunOption = "",
     changes: SetOption = [],  # noqa: B006
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="Save after each epoch to this file, and continue from it."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = "",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "",
     data: DataOption = _DATA,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,24 +131,12 @@ def train(
     spec = _read(study, "", None, changes)
     import dataclasses
 
-    import torch
-
     from analysis.epochs_to_target import best, first_crossing
     from resnet_core import trainer
     from sweeps.drawing import draw_rates
-    from sweeps.ledger import Ledger
-    from sweeps.placement import available_cores
 
-    config = Ledger.preview(spec).ask().config
-    if run:
-        from search_spaces.space import trial_config
-
-        config = trial_config(spec, {}, run=run)
-    wanted = threads or spec.resources.cpus_per_trial
-    if wanted > available_cores():
-        raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
-    torch.set_num_threads(wanted)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    config = _one_trial(spec, run)
+    device = _use(spec, threads, device)
     stderr.print(f"{config.model} on {config.data}: {config.schedule}\n{draw_rates(config)}", markup=False)
     records = []
     for record in trainer.train(config, data_dir=data.resolve(), device=device, checkpoint=checkpoint):
@@ -166,6 +157,68 @@ def train(
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
     shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
     typer.echo(f"{spec.objective.target:g} {reached}; best val_acc {shown}")
+
+
+@app.command()
+def lr_range(
+    study: StudyArgument,
+    run: RunOption = "",
+    low: Annotated[float, typer.Option("--from", help="Learning rate of the first step.")] = 1e-6,
+    high: Annotated[float, typer.Option("--to", help="Learning rate it rises to.")] = 10.0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs it takes to rise.")] = 2,
+    shape: Annotated[str, typer.Option("--shape", help="How it rises: exp or lin.")] = "exp",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw loss and accuracy into this file (png, pdf, svg).")
+    ] = None,
+    changes: SetOption = [],  # noqa: B006
+    threads: ThreadsOption = None,
+    device: DeviceOption = "",
+    data: DataOption = _DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a study's first trial at rising learning rates and suggest bounds for its schedule."""
+    if not 0 < low < high < float("inf"):
+        raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
+    if shape not in ("exp", "lin"):
+        raise InputError(f"--shape {shape}: expected exp or lin")
+    spec = _read(study, "", None, changes)
+    import dataclasses
+
+    from analysis.lr_range import RULES, suggest
+    from analysis.plots import check_suffix, plot_lr_range
+    from sweeps.lr_range import range_test, rising
+
+    if plot is not None:
+        try:
+            check_suffix(plot)  # before any training
+        except ValueError as error:
+            raise InputError(f"--plot {error}") from error
+    config = rising(_one_trial(spec, run), low, high, epochs, shape)
+    device = _use(spec, threads, device)
+    stderr.print(f"{config.model} on {config.data}: {config.schedule}", markup=False, soft_wrap=True)
+    test = range_test(config, data.resolve(), device, stderr)
+    refused, bounds = None, None
+    try:
+        bounds = suggest(test.lrs, test.losses, test.accs, test.beta)
+    except ValueError as error:
+        refused = str(error)
+    suggested = None if bounds is None else dataclasses.asdict(bounds)
+    if as_json:
+        shown = {"config": config.to_dict(), "stopped": test.stopped, "bounds": suggested, "refused": refused}
+        typer.echo(_json({**shown, "steps": [dataclasses.asdict(record) for record in test.records]}))
+    elif suggested is not None:
+        for name, rate in suggested.items():
+            typer.echo(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
+    if plot is not None:
+        title = f"{spec.name}: {config.model}, batch {config.batch_size}, {config.optimizer}"
+        series = (test.lrs, test.losses, test.accs, bounds)
+        try:
+            plot_lr_range(*series, beta=test.beta, log=shape == "exp", title=title, path=plot)
+        except OSError as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        stderr.print(f"loss and accuracy drawn into {plot}", highlight=False)
+    if refused is not None:
+        raise SweepError(f"no bound can be told: {refused}")
 
 
 @app.command()
@@ -382,6 +435,30 @@ def _read(study: str, name: str, trials: int | None, changes: list[str]) -> Stud
     if trials is not None:
         overrides.append(f"search.trials={trials}")
     return load_study(find_study(study), overrides)
+
+
+def _one_trial(spec: StudySpec, run: str) -> TrialConfig:
+    """Return a study's first trial, or the first of the listed run of this name."""
+    if run:
+        from search_spaces.space import trial_config
+
+        return trial_config(spec, {}, run=run)
+    from sweeps.ledger import Ledger
+
+    return Ledger.preview(spec).ask().config
+
+
+def _use(spec: StudySpec, threads: int | None, device: str) -> str:
+    """Set the number of CPU threads, the study's unless given; return the device, a GPU if there is one."""
+    import torch
+
+    from sweeps.placement import available_cores
+
+    wanted = threads or spec.resources.cpus_per_trial
+    if wanted > available_cores():
+        raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
+    torch.set_num_threads(wanted)
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _home(home: Path) -> Home:

@@ -14,6 +14,7 @@ OPTIONS = {
     "resume": "--address --home --data --debug",
     "plan": "--name --trials --set --json",
     "train": "--run --set --checkpoint --threads --device --data --json",
+    "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
     "status": "--watch --json --home",
     "ls": "--json --home",
     "best": "--json --home",
@@ -28,6 +29,7 @@ ARGUMENTS = {
     "resume": ["name"],
     "plan": ["study"],
     "train": ["study"],
+    "lr-range": ["study"],
     "status": ["name"],
     "ls": [],
     "best": ["name"],
@@ -138,6 +140,57 @@ def test_train_makes_the_trial_that_a_launch_makes_also_after_a_kill(sweeps, lis
     continued = sweeps.json(*arguments)
     for metric, values in listed.store.curves()["plain-s0"].items():
         assert [epoch[metric] for epoch in continued["epochs"]] == values
+
+
+RISING = ("--epochs", "6", "--set", "train.optimizer='sgd'", "--set", "train.batch_size=16")
+
+
+def test_lr_range_suggests_bounds_and_draws_them(sweeps, studies, tmp_path):
+    picture = tmp_path / "range.png"
+    done = sweeps("lr-range", studies.listed, *RISING, "--plot", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert re.findall(r"^(\S+(?: acc)?) +[\d.e-]+ +\S", done.stdout, re.MULTILINE) == [
+        "upper",
+        "lower",
+        "steepest",
+        "best acc",
+    ]
+
+
+def test_lr_range_keeps_every_step(sweeps, studies):
+    made = sweeps.json("lr-range", studies.listed, *RISING, "--from", "1e-5", "--to", "3", "--shape", "exp")
+    assert made["config"]["schedule"] == "[1e-5, 0] exp[3, 6]"
+    rates = [step["lr"] for step in made["steps"]]
+    ratio = (3 / 1e-5) ** (1 / (6 * 13))  # 200 images are 13 steps of 16
+    assert rates == pytest.approx([1e-5 * ratio**i for i in range(len(rates))])
+    assert made["bounds"]["lower"] < made["bounds"]["upper"] < 3
+    assert made["refused"] is None
+
+
+def test_lr_range_says_where_the_loss_broke(sweeps, studies):
+    done = sweeps("lr-range", studies.listed, *RISING, "--from", "1e-3", "--to", "1e30", code=None)
+    assert re.search(r"^stopped at step \d+, learning rate \S+: the loss is ", done.stderr, re.MULTILINE)
+
+
+def test_lr_range_that_ends_too_early_is_told_to_go_higher(sweeps, studies):
+    done = sweeps("lr-range", studies.listed, *RISING, "--to", "1e-5", code=1)
+    assert re.search(r"^sweeps: no bound can be told: the loss .*: raise", done.stderr, re.MULTILINE)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--from", "1", "--to", "0.1"),
+            "--from 1 --to 0.1: expected two learning rates above 0, the second the higher",
+        ),
+        (("--shape", "cos"), "--shape cos: expected exp or lin"),
+        (("--plot", "range.jpeg"), "--plot range.jpeg: cannot save a figure as this"),
+    ],
+)
+def test_lr_range_refuses_wrong_arguments_before_it_trains(sweeps, studies, arguments, said):
+    assert said in sweeps("lr-range", studies.listed, *arguments, code=2).stderr
 
 
 def test_doctor(sweeps, tmp_path):

@@ -2,9 +2,12 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from analysis.plots import plot_comparison, plot_curves
+from analysis.lr_range import Bounds
+from analysis.plots import plot_comparison, plot_curves, plot_lr_range, plot_schedule
+from resnet_core.schedule import parse
 
 NAN = float("nan")
 FAST = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached"}
@@ -251,3 +254,98 @@ def test_a_comparison_draws_a_trial_without_an_epoch(make_study, tmp_path):
 def test_a_comparison_of_nothing_is_refused(make_study):
     with pytest.raises(ValueError, match="no trial to draw"):
         plot_comparison(make_study(CRASHED))
+
+
+# A schedule
+
+ZIGZAG = "[1e-4, 0] lin[1e-3, 4] lin[1e-4, 8] lin[1e-3, 12] lin[1e-4, 16]"
+MANY = "[1e-4, 0] " + "lin[1e-3, +1.3] lin[1e-4, +1.3] " * 200
+
+
+def test_a_zigzag_is_drawn_through_each_of_its_knots():
+    (line, marks) = plot_schedule(parse(ZIGZAG)).axes[0].lines
+    points = set(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert points >= {(knot.epoch, knot.value) for knot in parse(ZIGZAG).knots}
+    assert list(marks.get_xdata()) == [0, 4, 8, 12, 16]
+
+
+def test_many_cycles_are_drawn_thin_and_without_marks():
+    (line,) = plot_schedule(parse(MANY)).axes[0].lines
+    assert line.get_linewidth() < 1
+    assert len(line.get_xdata()) > 400
+
+
+def test_a_long_text_leaves_room_for_the_curve(tmp_path):
+    figure = plot_schedule(parse(MANY), tmp_path / "a.png")
+    assert figure.axes[0].get_title().endswith(" …")
+    assert figure.axes[0].get_position().height > 0.6
+
+
+def test_a_short_text_is_the_whole_title():
+    assert plot_schedule(parse(ZIGZAG)).axes[0].get_title() == ZIGZAG
+
+
+@pytest.mark.parametrize(("text", "scale"), [("[1e-6, 0] exp[10, 2]", "log"), ("[0, 0] lin[10, 2]", "linear")])
+def test_a_schedule_is_logarithmic_where_it_spans_decades(text, scale):
+    assert plot_schedule(parse(text)).axes[0].get_yscale() == scale
+
+
+# A range test
+
+LRS = np.geomspace(1e-4, 1, 100)
+LOSSES = np.append(np.linspace(2.3, 1.0, 90), [2.0] * 9 + [NAN])
+ACCS = np.linspace(0.1, 0.6, 100)
+BOUNDS = Bounds(upper=0.4, lower=0.04, steepest=0.1, best_acc=0.5)
+
+
+def range_axes(bounds=BOUNDS, **more):
+    return plot_lr_range(LRS, LOSSES, ACCS, bounds, **{"beta": 0.9} | more).axes
+
+
+def test_a_range_test_has_loss_over_accuracy():
+    assert [axes.get_ylabel() for axes in range_axes()] == ["cross-entropy [nats]", "accuracy"]
+
+
+def test_a_range_test_is_over_the_learning_rate():
+    assert range_axes()[1].get_xlabel() == "learning rate"
+
+
+@pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
+def test_the_learning_rates_axis_is_as_asked(log, scale):
+    assert range_axes(log=log)[1].get_xscale() == scale
+
+
+@pytest.mark.parametrize("panel", [0, 1])
+def test_the_steps_are_faint_and_what_is_smoothed_strong(panel):
+    axes = range_axes()[panel]
+    (faint,), (strong,) = lines(axes, "each step"), lines(axes, "smoothed")
+    assert faint.get_alpha() < 1 < strong.get_linewidth()
+
+
+def test_a_loss_that_is_not_finite_is_left_out():
+    (line,) = lines(range_axes()[0], "smoothed")
+    assert len(line.get_xdata()) == 99
+    assert np.isfinite(line.get_ydata()).all()
+
+
+@pytest.mark.parametrize("panel", [0, 1])
+def test_the_bounds_are_marked(panel):
+    axes = range_axes()[panel]
+    for label, rate in (("lower: 0.04", 0.04), ("upper: 0.4", 0.4), ("steepest: 0.1", 0.1), ("best acc: 0.5", 0.5)):
+        (line,) = lines(axes, label)
+        assert list(line.get_xdata()) == [rate, rate]
+
+
+def test_without_bounds_nothing_is_marked():
+    assert legend(range_axes(None)[0]) == ["each step", "smoothed"]
+
+
+def test_a_loss_that_breaks_away_does_not_flatten_the_curve():
+    losses = LOSSES.copy()
+    losses[-5:-1] = 1e6
+    assert plot_lr_range(LRS, losses, ACCS, None, beta=0.9).axes[0].get_ylim()[1] < 5
+
+
+def test_a_range_test_of_one_step_that_broke_is_drawn(tmp_path):
+    plot_lr_range(LRS[:1], np.array([NAN]), ACCS[:1], None, beta=0.9, path=tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
