@@ -123,7 +123,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
     """
-    _check_suffix(path)
+    check_suffix(path)
     trials = _chosen(study, numbers)
     figure = Figure(figsize=(11, 8 + 0.06 * len(trials)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -146,7 +146,8 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     times.invert_yaxis()  # the first trial on top, as in the legend
     times.set_xlabel("mean seconds an epoch")
     times.grid(axis="x", alpha=0.3)
-    quantities = ("training loss [nats]", "test error", "validation accuracy")
+    times.set_axisbelow(True)
+    quantities = ("training loss [nats]", "test error (1 - val_acc)", "validation accuracy")
     for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)

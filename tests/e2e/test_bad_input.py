@@ -176,6 +176,12 @@ def test_trial_that_is_not_there(sweeps, launched):
     [
         (("--format", "nope"), "--format nope: expected text, markdown, csv or latex"),
         (("--target", "92"), "--target 92: expected an accuracy above 0, up to 1"),
+        (("--view", "price"), "--view price: expected results, cost or transitions"),
+        (("--view", "cost", "--target", "0.9"), "--target 0.9: expected with --view results only"),
+        (("--levels", "0.9"), "--levels 0.9: expected with --view transitions only"),
+        (("--view", "transitions", "--levels", "0.9;0.8"), "--levels 0.9;0.8: expected accuracies above 0, up to 1"),
+        (("--view", "transitions", "--levels", "0.9,0.9"), "expected every level once"),
+        (("--compare",), "--compare: expected --plot FILE beside it"),
         (("--plot", "curves.doc"), "expected one of .png, .pdf, .svg"),
         (("--plot", "no/such/folder/curves.png"), "no/such/folder"),
         (("--plot", "curves.png", "--trial", "77"), "--trial 77: expected one of "),

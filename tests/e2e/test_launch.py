@@ -180,6 +180,31 @@ def test_table_draws_curves(sweeps, launched, tmp_path):
     assert done.stdout.splitlines()[0].split() == COLUMNS
 
 
+def test_table_of_what_it_cost(sweeps, launched, table):
+    rows = sweeps.json("table", launched.name, "--home", launched.home, "--view", "cost")
+    assert [row["trial"] for row in rows] == list("012345")
+    for row in rows:
+        assert row["hours"] > 0
+        assert row["energy_wh"] is row["power_watts"] is row["gpu_util_percent"] is None  # there is no GPU
+        assert row["epochs_run"] == table[row["trial"]]["epochs_run"]
+
+
+def test_table_of_transitions(sweeps, launched, table):
+    asked = ("table", launched.name, "--home", launched.home, "--view", "transitions", "--levels", "0.2,1")
+    rows = {row["trial"]: row for row in sweeps.json(*asked)}
+    assert table["0"]["epochs_to_target"] <= rows["0"]["0.2"] <= 5
+    assert {row["1"] for row in rows.values()} == {None}
+    said = sweeps(*asked).stdout
+    assert said.splitlines()[0].split() == ["trial", "0.2", "1", "epochs_run", "outcome"]
+    assert ">5" in said
+
+
+def test_table_draws_a_comparison(sweeps, launched, tmp_path):
+    picture = tmp_path / "comparison.svg"
+    sweeps("table", launched.name, "--home", launched.home, "--plot", picture, "--compare", "--trial", "0")
+    assert picture.read_text().startswith("<?xml")
+
+
 def test_commands_agree_with_each_other(sweeps, launched, table):
     at = ("--home", launched.home)
     (listed,) = sweeps.json("ls", *at)

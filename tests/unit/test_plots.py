@@ -206,7 +206,12 @@ def test_pyplot_is_not_loaded():
 def test_a_comparison_has_four_panels(make_study):
     axes = plot_comparison(make_study(FAST, SLOW)).axes
     labels = [a.get_ylabel() or a.get_xlabel() for a in axes]
-    assert labels == ["training loss [nats]", "test error", "validation accuracy", "mean seconds an epoch"]
+    assert labels == [
+        "training loss [nats]",
+        "test error (1 - val_acc)",
+        "validation accuracy",
+        "mean seconds an epoch",
+    ]
 
 
 @pytest.mark.parametrize(("panel", "values"), [(0, [2.0, 1.0, 2 / 3]), (1, [0.5, 0.07, 0.06]), (2, [0.5, 0.93, 0.94])])
