@@ -195,7 +195,7 @@ def protocol_notes(study: Study) -> list[str]:
         f"Not the published protocol: {words}: {', '.join(trials)}."
         for setting, words in _PROTOCOLS.items()
         if setting in study.trials
-        and (trials := study.trials.loc[study.trials[setting].fillna(0).astype(float) > 0, "trial"].tolist())
+        and (trials := study.trials.loc[pd.to_numeric(study.trials[setting]) > 0, "trial"].tolist())
     ]
 
 
