@@ -8,7 +8,8 @@ rounds with the lowest and the highest, and every ratio as it was in each round.
 
 - *plain*: ``resnet_core.trainer`` in fp32 and bf16 against torchvision's PIL transforms, a DataLoader (the faster of
   no and two workers), eager fp32 in contiguous memory, ``.item()`` at every step and torch's default AdamW;
-- *augmentation*: from stored bytes to the network's input: batched crop, shift and flip against PIL's, one thread;
+- *augmentation*: from stored bytes to the network's input: batched crop, shift and flip against PIL's, which has one
+  thread whatever torch has;
 - *data*: the share of an epoch that is neither network nor optimizer;
 - *placement*: a trial a core, one thread each, against one trial that has all the cores; processes of their own;
 - *biases*: ``conv_bias`` off against on: the time of a training step, and what it changes in a short training;
@@ -21,8 +22,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -91,7 +91,7 @@ def plain(setting: Setting) -> None:
 
 
 def augmentation(setting: Setting) -> None:
-    """Time batches from stored bytes to what the network takes, on one thread."""
+    """Time batches from stored bytes to what the network takes."""
     config = setting.config
     dataset = load(config, setting.data_dir)
     images, batch, side = dataset.train_images, config.batch_size, config.image_size
@@ -128,10 +128,9 @@ def augmentation(setting: Setting) -> None:
     # Not every version of the trainer has both.
     batches |= {"ours, crop and flip": cropped} if hasattr(augment, "crop") else {}
     batches |= {"ours, crop, flip and cutout": cut} if hasattr(augment, "cutout") else {}
-    with _threads(1):
-        taken = interleaved(
-            setting.rounds, {name: _timed(function, setting.at_least) for name, function in batches.items()}
-        )
+    taken = interleaved(
+        setting.rounds, {name: _timed(function, setting.at_least) for name, function in batches.items()}
+    )
     for name, seconds in taken.items():
         print_values(name, [s / batch * 1e6 for s in seconds], "µs an image")
     print_ratio(
@@ -264,16 +263,6 @@ def _timed(function: Callable[[], Any], at_least: float) -> Callable[[], float]:
 
 def _totals(timings: list[Timing]) -> list[float]:
     return [t.total for t in timings]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 PARTS: dict[str, Callable[[Setting], None]] = {
