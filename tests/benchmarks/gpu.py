@@ -400,7 +400,16 @@ def measure(parts: Sequence[str], device: torch.device, sizes: Sizes, report: Re
 def real(data_dir: Path) -> Sizes:
     """Return the sizes that figures are taken at."""
     config = TrialConfig(schedule="[1e-3, 0]", epochs=EPOCHS, weight_decay=0.18, shift=0.07, precision="bf16")
-    return Sizes(config, data_dir, 3, 300, 8, (1, 2, 4, 8), (2, 4, 8), True)
+    return Sizes(
+        config,
+        data_dir,
+        rounds=3,
+        steps=300,
+        workers=8,
+        threads=(1, 2, 4, 8),
+        processes=(2, 4, 8),
+        compile=True,
+    )
 
 
 def tiny(data_dir: Path) -> Sizes:
@@ -417,7 +426,7 @@ def tiny(data_dir: Path) -> Sizes:
         shift=0.07,
         precision="bf16",
     )
-    return Sizes(config, data_dir, 1, 2, 0, (1, 2), (1,), False)
+    return Sizes(config, data_dir, rounds=1, steps=2, workers=0, threads=(1, 2), processes=(1,), compile=False)
 
 
 def versions(device: torch.device) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Plain:
         self._validate()
         return Timing(trained - started, time.perf_counter() - trained)
 
-    def _train(self) -> float:
+    def _train(self) -> tuple[float, int]:
         self._network.train()
         loss_sum, right = 0.0, 0
         for images, labels in self._train_loader:
@@ -111,10 +111,10 @@ class Plain:
             self._optimizer.step()
             loss_sum += loss.item() * len(labels)
             right += (logits.argmax(1) == labels).sum().item()
-        return loss_sum
+        return loss_sum, right
 
     @torch.no_grad()
-    def _validate(self) -> float:
+    def _validate(self) -> tuple[float, int]:
         self._network.eval()
         loss_sum, right = 0.0, 0
         for images, labels in self._val_loader:
@@ -122,7 +122,7 @@ class Plain:
             logits = self._network(images)
             loss_sum += F.cross_entropy(logits, labels).item() * len(labels)
             right += (logits.argmax(1) == labels).sum().item()
-        return loss_sum
+        return loss_sum, right
 
 
 class Ours:
