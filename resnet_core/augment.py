@@ -56,14 +56,11 @@ def crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:
     Returns:
         [B, C, H, W] in the dtype and memory format of ``images``.
     """
-    batch, _, height, width = images.shape
-    device = images.device
-    padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
-    image = torch.arange(batch, device=device)[:, None, None]
-    rows = (corners[:, 0:1] + torch.arange(height, device=device))[:, :, None]
-    columns = (corners[:, 1:2] + torch.arange(width, device=device))[:, None, :]
-    cut = padded[image, rows, columns].permute(0, 3, 1, 2)
-    return _in_format_of(images, cut)
+    _, _, height, width = images.shape
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
+    windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # a view: [B, 2·padding+1, 2·padding+1, C, H, W]
+    image = torch.arange(len(images), device=images.device)
+    return _in_format_of(images, windows[image, corners[:, 0], corners[:, 1]])
 
 
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
@@ -84,8 +81,8 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     start = centres - side // 2
     rows = _within(start[:, 0:1], side, height)
     columns = _within(start[:, 1:2], side, width)
-    square = (rows[:, :, None] & columns[:, None, :])[:, None]
-    return _in_format_of(images, images.masked_fill(square, 0.0))
+    kept = ~(rows[:, :, None] & columns[:, None, :])[:, None]
+    return images * kept.to(images.dtype)  # much faster than to fill by a mask
 
 
 def _within(start: Tensor, side: int, length: int) -> Tensor:

@@ -16,7 +16,7 @@ from resnet_core import checkpoint as checkpoints
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
 from resnet_core.config import CLASSES, ConfigError, TrialConfig
-from resnet_core.data import Dataset, load, normalise
+from resnet_core.data import Dataset, load, normalise, take
 from resnet_core.draws import copy_over, draw
 from resnet_core.graph import RecordedStep
 from resnet_core.meter import GpuMeter
@@ -250,7 +250,7 @@ class _Run:
     def _take_step(self, size: int) -> None:
         rows = self._counter * self._config.batch_size + self._lanes[:size]
         chosen = self._draws.order.index_select(0, rows)
-        images = self._augmented(self._data.train_images.index_select(0, chosen), rows)
+        images = self._augmented(take(self._data.train_images, chosen), rows)
         labels = self._data.train_labels.index_select(0, chosen)
         with self._autocast():
             logits = self._forward(images)
@@ -297,7 +297,7 @@ class _Run:
         order, size = self._draws.order[: self._config.bn_recalibration], EVALUATION_BATCH[self._device.type]
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield normalise(self._data.train_images.index_select(0, chosen), self._data.mean)
+            yield normalise(take(self._data.train_images, chosen), self._data.mean)
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         with self._autocast():

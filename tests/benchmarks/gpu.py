@@ -242,7 +242,7 @@ def agreement(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
         # Three epochs, since all wait for each other after the first: capturing takes longer than an epoch does.
         trial = replace(bf16, epochs=3)
         alone, repeated = (
-            _weights(trial, sizes.data_dir, device, None, folder / f"{which}.pt") for which in ("alone", "repeated")
+            _weights(trial, sizes.data_dir, device, True, folder / f"{which}.pt") for which in ("alone", "repeated")
         )
         yield "a trial alone and repeated: same bits", _same_bits(alone, repeated)
         most = max(sizes.threads)
@@ -251,7 +251,7 @@ def agreement(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
         def beside(seed: int) -> dict[str, Tensor]:
             with _on(_stream(device)):
                 path = folder / f"among others {seed}.pt"
-                return _weights(replace(trial, seed=seed), sizes.data_dir, device, None, path, together.wait)
+                return _weights(replace(trial, seed=seed), sizes.data_dir, device, True, path, together.wait)
 
         with ThreadPoolExecutor(most) as pool:
             among, *_ = pool.map(beside, range(trial.seed, trial.seed + most))
@@ -263,7 +263,7 @@ def _weights(
     config: TrialConfig,
     data_dir: Path,
     device: torch.device,
-    graph: bool | None,
+    graph: bool,
     path: Path,
     after_first: Callable[[], object] = lambda: None,
 ) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from resnet_core.config import CLASSES, TrialConfig
+from resnet_core.config import TrialConfig
 from resnet_core.data import load
 from resnet_core.models import build
 from resnet_core.records import EpochRecord
@@ -44,7 +44,7 @@ class Timing:
 
 def network_of(config: TrialConfig) -> nn.Module:
     """Return the network of ``config``, in contiguous memory, on the CPU."""
-    return build(config.model, CLASSES, config.seed)
+    return build(config)
 
 
 class Pictures(CIFAR10):
@@ -132,11 +132,11 @@ class Ours:
         config: of the run; its horizon bounds the calls.
         data_dir: the folder that holds CIFAR-10.
         device: a torch device.
-        graph: whether steps are replayed from a CUDA graph; None is the trainer's own choice. Only on CUDA.
+        graph: whether steps are replayed from a CUDA graph, on a GPU.
     """
 
     def __init__(
-        self, config: TrialConfig, data_dir: Path, device: torch.device | None = None, graph: bool | None = None
+        self, config: TrialConfig, data_dir: Path, device: torch.device | None = None, graph: bool = True
     ) -> None:
         self._images = epoch_sizes(config)[0]
         self._records = records(config, data_dir, device or torch.device("cpu"), graph)
@@ -152,12 +152,11 @@ def records(
     config: TrialConfig,
     data_dir: Path,
     device: torch.device,
-    graph: bool | None = None,
+    graph: bool = True,
     checkpoint: Path | None = None,
 ) -> Iterator[EpochRecord]:
-    """Return the run of ``config``; ``graph`` means something on CUDA alone."""
-    how: dict[str, Any] = {"graph": graph} if device.type == "cuda" else {}
-    return train(config, data_dir=data_dir, device=str(device), checkpoint=checkpoint, **how)
+    """Return the run of ``config`` on ``device``."""
+    return train(config, data_dir=data_dir, device=str(device), checkpoint=checkpoint, graph=graph)
 
 
 class ProcessTrial:

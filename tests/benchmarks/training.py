@@ -32,10 +32,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision import transforms
 
-from resnet_core import augment
-from resnet_core.augment import shift_and_flip
+from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.config import OptimizerName, Precision, TrialConfig
-from resnet_core.data import load, normalise
+from resnet_core.data import load, normalise, take
 from resnet_core.optim import Optimizer
 from resnet_core.trainer import EVALUATION_BATCH, epoch_sizes, train
 from tests.benchmarks.loops import Ours, Pictures, Plain, ProcessTrial, Timing, network_of
@@ -93,7 +92,7 @@ def plain(setting: Setting) -> None:
 def augmentation(setting: Setting) -> None:
     """Time batches from stored bytes to what the network takes."""
     config = setting.config
-    dataset = load(config, setting.data_dir)
+    dataset = load(config, setting.data_dir).to(CPU)
     images, batch, side = dataset.train_images, config.batch_size, config.image_size
     padding, hole = 4, 8
     generator = torch.Generator().manual_seed(0)
@@ -105,15 +104,15 @@ def augmentation(setting: Setting) -> None:
     def shifted() -> Tensor:
         chosen, mirrored = drawn()
         offsets = (torch.rand(batch, 2, generator=generator) * 2 - 1) * (config.shift * side)
-        return shift_and_flip(normalise(images[chosen], dataset.mean), offsets, mirrored)
+        return shift_and_flip(normalise(take(images, chosen), dataset.mean), offsets, mirrored)
 
     def cropped() -> Tensor:
         chosen, mirrored = drawn()
         corners = torch.randint(2 * padding + 1, (batch, 2), generator=generator)
-        return shift_and_flip(normalise(augment.crop(images[chosen], corners, padding), dataset.mean), None, mirrored)
+        return shift_and_flip(normalise(crop(take(images, chosen), corners, padding), dataset.mean), None, mirrored)
 
     def cut() -> Tensor:
-        return augment.cutout(cropped(), torch.randint(side, (batch, 2), generator=generator), hole)
+        return cutout(cropped(), torch.randint(side, (batch, 2), generator=generator), hole)
 
     def pil(first: Any) -> Callable[[], Any]:
         steps = transforms.Compose([first, transforms.RandomHorizontalFlip(), transforms.ToTensor()])
@@ -124,10 +123,9 @@ def augmentation(setting: Setting) -> None:
         "PIL RandomAffine, flip": pil(transforms.RandomAffine(0, translate=(config.shift, config.shift))),
         "ours, shift and flip": shifted,
         "PIL RandomCrop, flip": pil(transforms.RandomCrop(side, padding=padding)),
+        "ours, crop and flip": cropped,
+        "ours, crop, flip and cutout": cut,
     }
-    # Not every version of the trainer has both.
-    batches |= {"ours, crop and flip": cropped} if hasattr(augment, "crop") else {}
-    batches |= {"ours, crop, flip and cutout": cut} if hasattr(augment, "cutout") else {}
     taken = interleaved(
         setting.rounds, {name: _timed(function, setting.at_least) for name, function in batches.items()}
     )
@@ -136,16 +134,13 @@ def augmentation(setting: Setting) -> None:
     print_ratio(
         "shift against RandomAffine", taken["PIL RandomAffine, flip"], taken["ours, shift and flip"], AFFINE_GOAL
     )
-    if "ours, crop and flip" in taken:
-        print_ratio("crop against RandomCrop", taken["PIL RandomCrop, flip"], taken["ours, crop and flip"], CROP_GOAL)
-    else:
-        print("  crop against RandomCrop: left out, resnet_core.augment has no crop")
+    print_ratio("crop against RandomCrop", taken["PIL RandomCrop, flip"], taken["ours, crop and flip"], CROP_GOAL)
 
 
 def data(setting: Setting) -> None:
     """Time what an epoch does beside network and optimizer, and set it against the whole epoch."""
     config = setting.config
-    dataset = load(config, setting.data_dir)
+    dataset = load(config, setting.data_dir).to(CPU)
     images, size = len(dataset.train_labels), config.batch_size
 
     def batches_alone() -> Timing:
@@ -156,10 +151,10 @@ def data(setting: Setting) -> None:
         for start in range(0, images, size):
             rows = slice(start, start + size)
             chosen = order[rows]
-            x = normalise(dataset.train_images[chosen], dataset.mean)
+            x = normalise(take(dataset.train_images, chosen), dataset.mean)
             shift_and_flip(x, offsets[rows], mirrored[rows])
         trained = time.perf_counter()
-        for val_images in dataset.val_images.split(EVALUATION_BATCH):
+        for val_images in dataset.val_images.split(EVALUATION_BATCH["cpu"]):
             normalise(val_images, dataset.mean)
         return Timing(trained - started, time.perf_counter() - trained)
 
