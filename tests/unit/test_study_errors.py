@@ -84,7 +84,7 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("train.batch_size=64.5", "train.batch_size = 64.5: expected a whole number"),
         ("train.batch_size=true", "train.batch_size = true: expected a whole number"),
         ("train.flip=1", "train.flip = 1: expected true or false"),
-        ("train.optimizer=lion", "train.optimizer = \"lion\": expected 'adam', 'adamw' or 'sgd'"),
+        ("train.optimizer=lion", "train.optimizer = \"lion\": expected 'adam', 'adamw', 'amsgrad', 'nadam', 'padam' or 'sgd'"),
         ("train.weight_decay=inf", "train.weight_decay = inf: expected a finite number"),
         ("train=3", "train = 3: expected a table"),
         ("space=3", "space = 3: expected a table"),
@@ -206,11 +206,11 @@ def test_a_spec_made_in_code_is_checked_as_well() -> None:
         ),
         (
             "optimizer = { low = 1, high = 2 }",
-            "space.optimizer.low = 1: expected 'adam', 'adamw' or 'sgd'",
+            "space.optimizer.low = 1: expected 'adam', 'adamw', 'amsgrad', 'nadam', 'padam' or 'sgd'",
         ),
         (
             'optimizer = { choices = ["sgd", "adamm"] }',
-            "space.optimizer.choices[1] = \"adamm\": expected 'adam', 'adamw' or 'sgd'",
+            "space.optimizer.choices[1] = \"adamm\": expected 'adam', 'adamw', 'amsgrad', 'nadam', 'padam' or 'sgd'",
         ),
     ],
 )
