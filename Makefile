@@ -7,10 +7,10 @@ BIN := .venv/bin
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
 
-# The end-to-end tests start Ray clusters of their own: one at a time.
+# The end-to-end tests wait for processes to start more than they compute, so two at a time go well together.
 test: lint
 	$(BIN)/pytest -n 2 tests/unit tests/property tests/contract
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 2 --dist worksteal tests/e2e
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
