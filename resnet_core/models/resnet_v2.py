@@ -26,10 +26,18 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 def he_normal_(weight: Tensor, generator: torch.Generator) -> None:
-    """Fill ``weight`` in place with a normal truncated at ±2σ, σ = √(2/fan_in)/0.8796 (Keras's he_normal)."""
+    """Fill ``weight`` in place with a normal truncated at ±2σ, σ = √(2/fan_in)/0.8796 (Keras's he_normal).
+
+    By the inverse of the normal distribution function, in double precision: torch's own trunc_normal_ draws
+    otherwise from one version to the next, and a seed should give the same weights in all of them.
+    """
     fan_in = weight[0].numel()
     std = math.sqrt(2.0 / fan_in) / _TRUNCATED_STD
-    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+    inside = math.erf(math.sqrt(2.0))  # the share of a normal within ±2σ
+    uniform = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+    drawn = torch.erfinv((2.0 * uniform - 1.0) * inside) * (math.sqrt(2.0) * std)
+    with torch.no_grad():
+        weight.copy_(drawn)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -84,7 +84,10 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("train.batch_size=64.5", "train.batch_size = 64.5: expected a whole number"),
         ("train.batch_size=true", "train.batch_size = true: expected a whole number"),
         ("train.flip=1", "train.flip = 1: expected true or false"),
-        ("train.optimizer=lion", "train.optimizer = \"lion\": expected 'adam', 'adamw', 'amsgrad', 'nadam', 'padam' or 'sgd'"),
+        (
+            "train.optimizer=lion",
+            "train.optimizer = \"lion\": expected 'adam', 'adamw', 'amsgrad', 'nadam', 'padam' or 'sgd'",
+        ),
         ("train.weight_decay=inf", "train.weight_decay = inf: expected a finite number"),
         ("train=3", "train = 3: expected a table"),
         ("space=3", "space = 3: expected a table"),
