@@ -66,6 +66,10 @@ class Home:
         """Return the file that keeps the last error of a study's trial, with its traceback."""
         return self.study(name) / "errors" / f"{number:05d}.txt"
 
+    def spool(self, name: str) -> Path:
+        """Return the file where what MLflow lacks of a study waits while it cannot be written."""
+        return self.study(name) / "spool.jsonl"
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a study for this process alone; the kernel lets go of it however the process ends.

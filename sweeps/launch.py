@@ -91,7 +91,7 @@ class Launch:
     def _run(self, ledger: Ledger) -> End:
         ledger.settle()
         # MLflow makes its tables in a thread of its own while Ray starts.
-        tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec)
+        tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec, self.home.spool(ledger.spec.name))
         try:
             with watching(self.console) as watcher:
                 end = self._run_trials(ledger, tracker, watcher)

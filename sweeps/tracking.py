@@ -1,17 +1,17 @@
 """MLflow, written by one thread: an experiment a study, a parent run a launch, a child run a trial.
 
-Nothing in a running sweep is decided from what is written here, and training never waits for it. The only
-module of this package that imports mlflow.
+Nothing in a running sweep is decided from what is written here, and training never waits for it. While the store
+cannot be written, what is to be written waits on disk, in order. The only module of this package that imports mlflow.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ from search_spaces.study import StudySpec, study_hash
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import MLFLOW_STATUS, Result
+from sweeps.spool import Spool
 from sweeps.version import code_version
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _log = logging.getLogger(__name__)
-_TRIES = 6  # waits of 0.5, 1, 2, 4, 8 s between them: longer than any lock of SQLite's is held
+_TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
+_LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
+_ENDED = ("FINISHED", "KILLED", "FAILED")
 _FINAL_METRICS = (
     "objective",
     "epochs_to_target",
@@ -44,6 +47,9 @@ _FINAL_METRICS = (
     "final_val_loss",
 )
 
+_Entry = dict[str, Any]
+"""One thing to write, as plain values: ``do`` names a method of the writer, the rest are its arguments."""
+
 
 @dataclass
 class _Child:
@@ -54,104 +60,209 @@ class _Child:
     epochs: set[int]
 
 
+@dataclass(frozen=True)
+class _Question:
+    """Asks the writer's thread for a value, for which everything before it must be in the store."""
+
+    ask: Callable[[], Any]
+    answer: Future[Any]
+
+
 class Tracker:
-    """Writes one study to MLflow. Every method but ``close`` returns at once; a thread does the writing.
+    """Writes one study to MLflow. A thread does the writing; only ``written`` and ``close`` wait for it.
 
     Opening a study that is in the store continues it: its parent run and the runs of its trials are taken up
-    again, and an epoch that a run holds is not written twice.
+    again, and an epoch that a run holds is not written twice. From the first write that fails on, everything
+    waits in the spool; it is written, in order, by this process when the store is back, or by the next one.
 
     Args:
         uri: MLflow's tracking URI.
-        artifacts: folder for artifacts.
+        artifacts: folder for artifacts, where no server keeps them.
         spec: the study.
+        spool: the file where entries wait while the store cannot be written.
     """
 
-    def __init__(self, uri: str, artifacts: Path, spec: StudySpec) -> None:
+    def __init__(self, uri: str, artifacts: Path, spec: StudySpec, spool: Path) -> None:
         self._uri, self._artifacts, self._spec = uri, artifacts, spec
         self._children: dict[int, _Child] = {}
-        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
-        self._do(self._open)
+        self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
+            queue.SimpleQueue()
+        )
+        self._spool = Spool(spool)
+        # What waits for the store, with what is called once it is there; the first so many are in the spool too.
+        self._waiting: deque[tuple[_Entry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
+        self._spooled = len(self._waiting)
+        self._behind = True  # the study has yet to be opened
+        self._failures, self._retry_at = 0, 0.0
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
-        """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread."""
-        done: Future[dict[int, tuple[str, frozenset[int]]]] = Future()
-        self._do(lambda: {n: (c.status, frozenset(c.epochs)) for n, c in self._children.items()}, done)
-        return done.result()
+        """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread.
+
+        Raises:
+            SweepError: the store cannot be used, and could not for a while.
+        """
+        known: dict[int, tuple[str, frozenset[int]]] = self._ask(
+            lambda: {n: (c.status, frozenset(c.epochs)) for n, c in self._children.items()}
+        )
+        return known
 
     def begin(self, job: Job) -> None:
         """Open the trial's run, or take it up again."""
-        self._do(lambda: self._begin(job))
+        tags = {"sweeps.kind": "trial", "sweeps.trial": str(job.number), "seed": str(job.config.seed), **self._tags}
+        params = {
+            **job.config.to_dict(),
+            "lr_alpha": job.config.lr_alpha,
+            "horizon": job.config.horizon,
+            **{f"space.{name}": value for name, value in job.params.items()},
+        }
+        texts = {name: str(value) for name, value in params.items()}
+        self._put({"do": "begin", "trial": job.number, "name": job.name, "tags": tags, "params": texts})
 
     def place(self, job: Job, placement: dict[str, str]) -> None:
         """Tag the trial's run with where it runs (device, GPUs, node)."""
-        self._do(lambda: self._batch(job.number, tags=placement))
+        self._put({"do": "place", "trial": job.number, "tags": placement})
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
         """Write one epoch's metrics, in one batch."""
-        now = _milliseconds()
-        self._do(lambda: self._epoch(job.number, record, now))
+        metrics = {name: value for name, value in asdict(record).items() if value is not None}
+        step = metrics.pop("epoch")
+        self._put({"do": "epoch", "trial": job.number, "epoch": step, "metrics": metrics, "now": _milliseconds()})
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once that is in the store."""
-        now = _milliseconds()
-
-        def task() -> None:
-            self._end(job.number, result, now)
-            if then is not None:
-                then()
-
-        self._do(task)
+        values = {name: getattr(result, name) for name in _FINAL_METRICS}
+        tags = {"outcome": result.outcome.value}
+        tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
+        tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
+        entry = {
+            "do": "end",
+            "trial": job.number,
+            "status": MLFLOW_STATUS[result.outcome],
+            "metrics": {name: float(value) for name, value in values.items() if value is not None},
+            "tags": tags,
+            "step": result.epochs_run,
+            "now": _milliseconds(),
+        }
+        self._put(entry, then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Mark the runs of interrupted trials as waiting to be continued."""
         for job in jobs:
-            self._do(functools.partial(self._set_status, job.number, "SCHEDULED"))
+            self._put({"do": "pause", "trial": job.number})
 
     def close(self, status: str) -> None:
         """Close the parent run with an MLflow status and wait until everything is written.
 
         Raises:
-            SweepError: something could not be written; what is missing is written by the next resume.
+            SweepError: something could not be written; it waits in the spool for the next resume.
         """
-        self._do(lambda: self._client.set_terminated(self._parent, status))
-        self._tasks.put(None)
-        self._thread.join()
-        if self._failure is not None:
+        try:
+            self._ask(lambda: self._client.set_terminated(self._parent, status))
+        except SweepError as error:
             raise SweepError(
-                f"MLflow ({self._uri}) could not be written: {_first_line(self._failure)}. Nothing is lost: "
-                f"`sweeps resume {self._spec.name}` writes what is missing."
-            )
+                f"{error}. Nothing is lost: `sweeps resume {self._spec.name}` writes what is missing"
+                + (f"; it waits in {self._spool.path}." if self._spooled else ".")
+            ) from error
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _put(self, entry: _Entry, then: Callable[[], None] | None = None) -> None:
+        self._queue.put((entry, then))
+
+    def _ask(self, ask: Callable[[], Any]) -> Any:
+        question = _Question(ask, Future())
+        self._queue.put(question)
+        return question.answer.result()
 
     # What follows runs in the writer's thread.
 
-    def _do(self, task: Callable[[], Any], done: Future[Any] | None = None) -> None:
-        self._tasks.put((task, done))
-
     def _write(self) -> None:
-        while (item := self._tasks.get()) is not None:
-            task, done = item
+        while True:
+            if self._behind and time.monotonic() >= self._retry_at:
+                self._catch_up()
             try:
-                if self._failure is not None:
-                    raise self._failure
-                value = _persist(task)
-            except Exception as error:
-                # After one failure nothing more is written, so that a run never has a gap in its epochs.
-                if self._failure is None:
-                    _log.error("MLflow (%s) could not be written: %s", self._uri, _first_line(error))
-                    self._failure = error
-                if done is not None:
-                    done.set_exception(SweepError(f"MLflow ({self._uri}) cannot be used: {_first_line(error)}"))
+                wait = max(0.0, self._retry_at - time.monotonic()) if self._behind else None
+                item = self._queue.get(timeout=wait)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, _Question):
+                self._answer(item)
             else:
-                if done is not None:
-                    done.set_result(value)
+                self._take(*item)
+
+    def _take(self, entry: _Entry, then: Callable[[], None] | None) -> None:
+        """Write an entry, or have it wait behind those that do."""
+        if not self._behind:
+            try:
+                self._apply(entry, then)
+                return
+            except Exception as error:
+                self._fall_behind(error)
+        self._waiting.append((entry, then))
+        try:
+            # With those that an earlier try could not save, so that what is on disk never has a gap.
+            self._spool.append(entry for entry, _ in list(self._waiting)[self._spooled :])
+            self._spooled = len(self._waiting)
+        except OSError as error:
+            _log.error("%s cannot be written (%s): what MLflow lacks waits in memory alone", self._spool.path, error)
+
+    def _answer(self, question: _Question) -> None:
+        """Catch up with the store, trying for a while, and answer."""
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(0.5 * 2 ** (attempt - 1))
+            if self._behind:
+                self._catch_up()
+            if not self._behind:
+                try:
+                    question.answer.set_result(question.ask())
+                    return
+                except Exception as error:
+                    self._fall_behind(error)
+        assert self._failure is not None
+        question.answer.set_exception(SweepError(f"MLflow ({self._uri}) cannot be used: {_first_line(self._failure)}"))
+
+    def _catch_up(self) -> None:
+        """Ask the store what it holds, since the answer to a write may have been lost, and write what waits."""
+        try:
+            self._open()
+            while self._waiting:
+                self._apply(*self._waiting[0])
+                self._waiting.popleft()
+                self._spooled = max(0, self._spooled - 1)
+            self._spool.clear()
+        except Exception as error:
+            self._fall_behind(error)
+            return
+        if self._failures:
+            _log.warning("MLflow (%s) is written again, and has what waited", self._uri)
+        self._behind, self._failures, self._failure = False, 0, None
+
+    def _fall_behind(self, error: Exception) -> None:
+        if self._failure is None:
+            _log.warning(
+                "MLflow (%s) cannot be written: %s. What it lacks waits in %s, and is written when it can be.",
+                self._uri,
+                _first_line(error),
+                self._spool.path,
+            )
+        self._retry_at = time.monotonic() + min(0.5 * 2**self._failures, _LONGEST_WAIT)
+        self._behind, self._failure = True, error
+        self._failures = min(self._failures + 1, 16)
 
     @cached_property
     def _client(self) -> MlflowClient:
         quiet()
+        # A server that is down is noticed soon; the trying again is done here.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
 
         return MlflowClient(self._uri)
@@ -161,10 +272,11 @@ class Tracker:
         name = self._spec.name
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            folder = (self._artifacts / name).resolve()
+            # A server decides itself where artifacts are.
+            folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             # Without this the UI opens on the pages it has for language models.
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self._client.create_experiment(name, artifact_location=folder.as_uri(), tags=kind))
+            return str(self._client.create_experiment(name, artifact_location=folder, tags=kind))
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -207,54 +319,65 @@ class Tracker:
             epochs = {point.step for point in history}
             self._children[int(run.data.tags["sweeps.trial"])] = _Child(run_id, run.info.status, epochs)
 
-    def _begin(self, job: Job) -> None:
+    def _apply(self, entry: _Entry, then: Callable[[], None] | None) -> None:
+        """Write an entry; one that the store has already, whole or in part, changes nothing more."""
+        do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
+        child = self._children.get(number)
+        if child is not None and child.status in _ENDED:
+            pass  # what has ended is whole
+        elif do == "begin":
+            self._begin(number, child, **rest)
+        elif child is not None:
+            writers: dict[str, Callable[..., None]] = {
+                "place": self._place,
+                "epoch": self._epoch,
+                "end": self._end,
+                "pause": self._pause,
+            }
+            writers[do](child, **rest)
+        else:
+            # Left by an earlier process, for another store than this one. Its trial is begun anew here, or is
+            # written here from its checkpoint.
+            _log.debug("trial %d has no run in MLflow (%s)", number, self._uri)
+        if then is not None:
+            then()
+
+    def _begin(
+        self, number: int, child: _Child | None, name: str, tags: dict[str, str], params: dict[str, str]
+    ) -> None:
         from mlflow.entities import Param
 
-        if job.number in self._children:
-            self._set_status(job.number, "RUNNING")
+        if child is None:
+            tags = {"mlflow.parentRunId": self._parent, **tags}
+            run = self._client.create_run(self._experiment, tags=tags, run_name=name)
+            child = self._children[number] = _Child(run.info.run_id, "RUNNING", set())
         else:
-            tags = {
-                "mlflow.parentRunId": self._parent,
-                "sweeps.kind": "trial",
-                "sweeps.trial": str(job.number),
-                "seed": str(job.config.seed),
-                **self._tags,
-            }
-            run = self._client.create_run(self._experiment, tags=tags, run_name=job.name)
-            self._children[job.number] = _Child(run.info.run_id, "RUNNING", set())
+            self._set_status(child, "RUNNING")
         # Written again for a run that is taken up: a process may have been killed before they were; MLflow
         # accepts the same value twice.
-        params = {
-            **job.config.to_dict(),
-            "lr_alpha": job.config.lr_alpha,
-            "horizon": job.config.horizon,
-            **{f"space.{name}": value for name, value in job.params.items()},
-        }
-        self._client.log_batch(self._children[job.number].run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
 
-    def _epoch(self, number: int, record: EpochRecord, now: int) -> None:
-        child = self._children[number]
-        if record.epoch in child.epochs:
-            return
-        metrics = {name: value for name, value in asdict(record).items() if value is not None}
-        step = metrics.pop("epoch")
-        self._batch(number, metrics=metrics, step=step, now=now)
-        child.epochs.add(record.epoch)
+    def _place(self, child: _Child, tags: dict[str, str]) -> None:
+        self._batch(child, tags=tags)
 
-    def _end(self, number: int, result: Result, now: int) -> None:
-        values = {name: getattr(result, name) for name in _FINAL_METRICS}
-        tags = {"outcome": result.outcome.value}
-        tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
-        tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
-        present = {name: float(value) for name, value in values.items() if value is not None}
-        self._batch(number, metrics=present, tags=tags, step=result.epochs_run, now=now)
-        child = self._children[number]
-        child.status = MLFLOW_STATUS[result.outcome]
-        self._client.set_terminated(child.run_id, child.status, now)
+    def _epoch(self, child: _Child, epoch: int, metrics: dict[str, float], now: int) -> None:
+        if epoch not in child.epochs:
+            self._batch(child, metrics=metrics, step=epoch, now=now)
+            child.epochs.add(epoch)
+
+    def _end(
+        self, child: _Child, status: str, metrics: dict[str, float], tags: dict[str, str], step: int, now: int
+    ) -> None:
+        self._batch(child, metrics=metrics, tags=tags, step=step, now=now)
+        self._client.set_terminated(child.run_id, status, now)
+        child.status = status
+
+    def _pause(self, child: _Child) -> None:
+        self._set_status(child, "SCHEDULED")
 
     def _batch(
         self,
-        number: int,
+        child: _Child,
         *,
         metrics: dict[str, float] | None = None,
         tags: dict[str, str] | None = None,
@@ -264,15 +387,14 @@ class Tracker:
         from mlflow.entities import Metric, RunTag
 
         self._client.log_batch(
-            self._children[number].run_id,
+            child.run_id,
             metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
-    def _set_status(self, number: int, status: str) -> None:
-        if number in self._children:
-            self._children[number].status = status
-            self._client.update_run(self._children[number].run_id, status=status)
+    def _set_status(self, child: _Child, status: str) -> None:
+        self._client.update_run(child.run_id, status=status)
+        child.status = status
 
 
 def quiet() -> None:
@@ -284,19 +406,6 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-
-
-def _persist(task: Callable[[], Any]) -> Any:
-    """Run a task of the store, again after a while where the store failed."""
-    for attempt in range(_TRIES):
-        try:
-            return task()
-        except Exception as error:
-            if attempt == _TRIES - 1:
-                raise
-            _log.debug("MLflow write failed, trying again: %s", error)
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
 
 
 def _first_line(error: BaseException) -> str:

@@ -122,7 +122,7 @@ def open_(store, db, tmp_path) -> Open:
 
     def open_(study: StudySpec) -> Launch:
         home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
-        tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, study)
+        tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, study, home.spool(study.name))
         return Launch(home, ledger, tracker, StudyRun(home, ledger, tracker, seen), seen)
 
     return open_
@@ -493,7 +493,7 @@ def short(request, told, store, tmp_path) -> tuple[StudySpec, Job, Result]:
     """The same, with a run in MLflow that has so many epochs and was not closed."""
     study, job, _ = told
     if request.param is not None:
-        tracker = Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+        tracker = Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study, Home(tmp_path).spool(study.name))
         tracker.begin(job)
         for shown in records([0.5, 0.6, 0.7])[: request.param]:
             tracker.epoch(job, shown)

@@ -1,13 +1,17 @@
 """What is written to MLflow, when, and what happens where it cannot be."""
 
+import errno
 import itertools
 import math
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -18,6 +22,7 @@ from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import Result
+from sweeps.spool import Spool
 from sweeps.tracking import Tracker
 from sweeps.version import code_version
 
@@ -55,7 +60,7 @@ def epoch(number: int, val_acc: float = 0.5, loss: float = 0.25) -> EpochRecord:
 @pytest.fixture
 def connect(store, tmp_path) -> Open:
     def connect(study: StudySpec, uri: str = f"sqlite:///{store.path}") -> Tracker:
-        return Tracker(uri, tmp_path / "artifacts", study)
+        return Tracker(uri, tmp_path / "artifacts", study, tmp_path / f"{study.name}.jsonl")
 
     return connect
 
@@ -85,7 +90,8 @@ def history(store: Any, run: Any, metric: str = "val_acc") -> list[tuple[int, fl
 def study(store, tmp_path_factory) -> StudySpec:
     """A study that was written whole: trials that ended in each way, and one that still runs."""
     study = spec()
-    tracker = Tracker(f"sqlite:///{store.path}", tmp_path_factory.mktemp("artifacts"), study)
+    folder = tmp_path_factory.mktemp("artifacts")
+    tracker = Tracker(f"sqlite:///{store.path}", folder, study, folder / "spool.jsonl")
     for number, (result, epochs) in enumerate(
         [
             (REACHED, [epoch(1, 0.5), epoch(2, 0.93)]),
@@ -340,7 +346,7 @@ def test_a_study_deleted_in_mlflow_is_restored(store, continued):
     continued.close("FINISHED")
     name = continued._spec.name
     store.client.delete_experiment(store.client.get_experiment_by_name(name).experiment_id)
-    again = Tracker(continued._uri, continued._artifacts, continued._spec)
+    again = Tracker(continued._uri, continued._artifacts, continued._spec, continued._spool.path)
     again.close("FINISHED")
     assert store.client.get_experiment_by_name(name).lifecycle_stage == "active"
 
@@ -375,39 +381,152 @@ def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):
     assert removed == []
 
 
-def test_after_one_failure_nothing_more_is_written_until_the_study_is_continued(store, tracker, connect, monkeypatch):
+@contextmanager
+def down(store: Any, tracker: Tracker) -> Iterator[None]:
+    """A store that refuses what is written for trial 0, for as long as the block lasts; its run is deleted in it."""
+    tracker.written()
+    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
+    store.client.delete_run(run_id)
+    yield
+    store.client.restore_run(run_id)
+
+
+def waiting(tracker: Tracker) -> list[tuple[str, int]]:
+    """What a process that is started after a kill of this one would find, once the thread has taken everything."""
+    tracker._queue.put(question := tracking._Question(lambda: None, Future()))
+    with suppress(SweepError):
+        question.answer.result()
+    return [(entry["do"], entry["trial"]) for entry in Spool(tracker._spool.path).read()]
+
+
+def test_what_cannot_be_written_waits_on_disk_in_order(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
+    with down(store, tracker):
+        tracker.epoch(job(0), epoch(2))
+        tracker.begin(job(1))
+        tracker.epoch(job(0), epoch(3))
+        tracker.end(job(0), REACHED)
+        assert waiting(tracker) == [("epoch", 0), ("begin", 1), ("epoch", 0), ("end", 0)]
+    tracker.close("FINISHED")
+
+
+def test_while_all_is_well_nothing_is_on_disk(tracker):
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
     tracker.written()
-    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
-    store.client.delete_run(run_id)
-    tracker.epoch(job(0), epoch(2))
-    with pytest.raises(SweepError):
-        tracker.written()
-    store.client.restore_run(run_id)
-    tracker.epoch(job(0), epoch(3))
-    with pytest.raises(SweepError, match="sweeps resume"):
-        tracker.close("FINISHED")
+    assert not tracker._spool.path.exists()
+    tracker.close("FINISHED")
+
+
+def test_what_waited_is_written_in_order_once_by_the_same_process(store, tracker, monkeypatch):
+    monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
+    ended = []
+    with down(store, tracker):
+        for number in (2, 3):
+            tracker.epoch(job(0), epoch(number))
+        tracker.end(job(0), REACHED, then=lambda: ended.append(True))
+        time.sleep(0.3)
+        assert not ended
+    tracker.close("FINISHED")
+    run = runs_of(store, tracker._spec.name)["0"]
+    assert history(store, run) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    assert (run.info.status, ended, tracker._spool.path.exists()) == ("FINISHED", [True], False)
+
+
+def test_what_waited_is_written_by_the_next_process(store, tracker, connect, monkeypatch):
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
+    with down(store, tracker):
+        tracker.epoch(job(0), epoch(2))
+        tracker.epoch(job(0), epoch(3))
+        with pytest.raises(SweepError, match=rf"(?s)`sweeps resume {tracker._spec.name}`.*{tracker._spool.path}"):
+            tracker.close("FINISHED")
     again = connect(tracker._spec)
-    assert again.written()[0][1] == {1}
-    for number in (1, 2, 3):
-        again.epoch(job(0), epoch(number))
-    assert again.written()[0][1] == {1, 2, 3}
+    assert again.written()[0] == ("RUNNING", frozenset({1, 2, 3}))
+    again.epoch(job(0), epoch(3, 0.9))
+    again.close("FINISHED")
+    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    assert not again._spool.path.exists()
+
+
+def test_a_spool_that_was_written_before_a_kill_writes_nothing_twice(store, tracker, connect, monkeypatch):
+    """The process is killed between the writing of what waited and the emptying of the file."""
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    tracker.begin(job(0))
+    with down(store, tracker):
+        tracker.epoch(job(0), epoch(1))
+        tracker.epoch(job(0), epoch(2))
+        tracker.end(job(0), REACHED)
+        waiting(tracker)
+        kept = tracker._spool.path.read_bytes()
+    tracker.close("FINISHED")
+    tracker._spool.path.write_bytes(kept)
+    again = connect(tracker._spec)
+    again.written()
+    again.close("FINISHED")
+    run = runs_of(store, tracker._spec.name)["0"]
+    assert history(store, run) == [(1, 0.5), (2, 0.5)]
+    assert history(store, run, "objective") == [(2, 1.5)]
+
+
+def test_an_entry_whose_answer_was_lost_is_not_written_twice(store, tracker, monkeypatch):
+    """The store did what it was asked to, and the connection broke before it said so."""
+    monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
+    tracker.written()
+    for name in ("create_run", "log_batch", "set_terminated"):
+        monkeypatch.setattr(tracker._client, name, lost_once(getattr(tracker._client, name)))
+    tracker.begin(job(0))
+    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch(2))
+    tracker.end(job(0), REACHED)
+    tracker.close("FINISHED")
+    run = runs_of(store, tracker._spec.name)["0"]  # one run, or this would fail
+    assert history(store, run) == [(1, 0.5), (2, 0.5)]
+    assert history(store, run, "objective") == [(2, 1.5)]
+
+
+def lost_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    lost: list[bool] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer = function(*args, **kwargs)
+        if not lost:
+            lost.append(True)
+            raise ConnectionError("the connection broke")
+        return answer
+
+    return call
+
+
+def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect, tmp_path, tracker):
+    """The store was exchanged: the trial is begun anew in it, and written from its checkpoint."""
+    Spool(tracker._spool.path).append([{"do": "epoch", "trial": 7, "epoch": 3, "metrics": {"acc": 1.0}, "now": 1}])
+    again = connect(tracker._spec)
+    assert again.written() == {}
     again.close("FINISHED")
 
 
-def test_a_write_that_failed_is_tried_again(store, tracker, monkeypatch):
-    monkeypatch.setattr(tracking, "_TRIES", 3)
+def test_a_full_disk_keeps_what_waits_in_memory_until_it_can_be_saved(store, tracker, monkeypatch):
+    monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
-    tracker.written()
-    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
-    store.client.delete_run(run_id)
-    tracker.epoch(job(0), epoch(1))
-    time.sleep(0.1)
-    store.client.restore_run(run_id)
+    with down(store, tracker):
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", disk_full)
+            tracker.epoch(job(0), epoch(1))
+            waiting(tracker)
+        tracker.epoch(job(0), epoch(2))
+        assert waiting(tracker) == [("epoch", 0), ("epoch", 0)]
     tracker.close("FINISHED")
-    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5)]
+    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.5)]
+
+
+def disk_full(*_args: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_goes_on(store, connect, monkeypatch):

@@ -1,0 +1,71 @@
+"""The spool: what waits on disk is there after a kill, in order, and what was half written is not."""
+
+import errno
+import os
+
+import pytest
+
+from sweeps.spool import Spool
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "study" / "spool.jsonl"
+
+
+def test_a_spool_that_was_never_written_is_empty_and_makes_no_file(path):
+    assert Spool(path).read() == []
+    assert not path.parent.exists()
+
+
+def test_what_was_appended_is_read_back_in_order_by_another(path):
+    spool = Spool(path)
+    spool.append([{"n": 1}, {"n": 2}])
+    spool.append([{"n": 3}])
+    assert Spool(path).read() == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_numbers_that_are_none_come_back(path):
+    Spool(path).append([{"loss": float("inf"), "x": 0.1 + 0.2}])
+    assert Spool(path).read() == [{"loss": float("inf"), "x": 0.1 + 0.2}]
+
+
+def test_a_cleared_spool_leaves_no_file(path):
+    spool = Spool(path)
+    spool.append([{"n": 1}])
+    spool.clear()
+    assert not path.exists()
+    spool.append([{"n": 2}])
+    assert Spool(path).read() == [{"n": 2}]
+
+
+@pytest.mark.parametrize("lost", [1, 2, 5])
+def test_a_half_written_last_line_is_dropped_and_the_next_one_is_whole(path, lost):
+    Spool(path).append([{"n": 1}, {"n": 2}])
+    path.write_bytes(path.read_bytes()[:-lost])
+    spool = Spool(path)
+    assert spool.read() == [{"n": 1}]
+    spool.append([{"n": 3}])
+    assert Spool(path).read() == [{"n": 1}, {"n": 3}]
+
+
+def test_a_damaged_line_is_passed_over_with_its_place(path, caplog):
+    Spool(path).append([{"n": 1}, {"n": 2}, {"n": 3}])
+    path.write_bytes(path.read_bytes().replace(b'{"n": 2}', b"\0" * 8))
+    assert Spool(path).read() == [{"n": 1}, {"n": 3}]
+    assert f"{path}, line 2 is damaged" in caplog.text
+
+
+def test_an_append_that_failed_half_way_leaves_what_was_there(path, monkeypatch):
+    spool = Spool(path)
+    spool.append([{"n": 1}])
+
+    def fail(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            spool.append([{"n": 2}])
+    spool.append([{"n": 3}])
+    assert Spool(path).read() == [{"n": 1}, {"n": 3}]
