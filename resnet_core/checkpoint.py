@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import zipfile
@@ -13,6 +14,8 @@ import torch
 
 _FORMAT = 2
 _log = logging.getLogger(__name__)
+_whole: dict[Path, tuple[int, int, int]] = {}
+"""Files that this process wrote, or read whole, as they were then; reading one anew costs as much as writing it."""
 
 
 class CheckpointError(RuntimeError):
@@ -22,10 +25,11 @@ class CheckpointError(RuntimeError):
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
 
-    The file that was at ``path`` stays beside it, with ``.previous`` behind its name.
+    The file that was at ``path`` stays beside it, with ``.previous`` behind its name, unless it is damaged: a
+    damaged file takes no good one's place.
 
     Raises:
-        OSError: it could not be written (a full disk, say); what was there is untouched.
+        OSError: it could not be written (its errno says why: a full disk, say); what was there is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -34,15 +38,19 @@ def save(path: Path, state: dict[str, Any]) -> None:
             torch.save({"format": _FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
+        if path.exists() and _is_whole(path):
             path.replace(previous(path))
         aside.replace(path)
+        _whole[path] = _signature(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        # torch reports a full disk as a RuntimeError of its zip writer.
+        # torch reports a full disk as a RuntimeError of its zip writer, which came upon an OSError.
         if isinstance(error, RuntimeError):
-            raise OSError(f"checkpoint {path} could not be written: {error}") from error
+            cause = error.__context__
+            number = cause.errno if isinstance(cause, OSError) and cause.errno else errno.EIO
+            reason = os.strerror(number) if number != errno.EIO else str(error)
+            raise OSError(number, f"checkpoint could not be written: {reason}", str(path)) from error
         raise
 
 
@@ -78,11 +86,33 @@ def load(path: Path) -> dict[str, Any] | None:
 
 def _read(path: Path) -> Any:
     # torch reads past wrong checksums; zeroed or flipped bytes inside of a tensor would load as good.
+    signature = _signature(path)
+    _verify(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    _whole[path] = signature
+    return state
+
+
+def _verify(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"wrong checksum of {damaged}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_whole(path: Path) -> bool:
+    if _whole.get(path) == _signature(path):
+        return True
+    try:
+        _verify(path)
+    except Exception:  # a damaged file may raise anything at all
+        return False
+    return True
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def previous(path: Path) -> Path:
@@ -94,3 +124,4 @@ def remove(path: Path) -> None:
     """Delete the checkpoint at ``path``, the one before it, and what a killed writer left aside."""
     for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):
         leftover.unlink(missing_ok=True)
+    _whole.pop(path, None)

@@ -53,6 +53,10 @@ TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How m
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Of a running Ray cluster; none starts one on this machine.")
 ]
+MlflowOption = Annotated[
+    str,
+    typer.Option("--mlflow", envvar="SWEEPS_MLFLOW", help="MLflow's tracking URI.", show_default="the home's SQLite"),
+]
 RunOption = Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]
@@ -71,6 +75,7 @@ def launch(
     address: AddressOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     home: HomeOption = _HOME,
+    mlflow: MlflowOption = "",
     data: DataOption = _DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -82,7 +87,7 @@ def launch(
         question = f"Start {spec.name}: {trial_count(spec)} trials? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-    _run(home, data, address, debug, spec=spec, name=spec.name)
+    _run(_home(home, mlflow), data, address, debug, spec=spec, name=spec.name)
 
 
 @app.command()
@@ -90,11 +95,12 @@ def resume(
     name: NameArgument,
     address: AddressOption = None,
     home: HomeOption = _HOME,
+    mlflow: MlflowOption = "",
     data: DataOption = _DATA,
     debug: DebugOption = False,
 ) -> None:
     """Continue a study that was interrupted or killed; trials go on from their last epoch."""
-    _run(home, data, address, debug, spec=None, name=name)
+    _run(_home(home, mlflow), data, address, debug, spec=None, name=name)
 
 
 @app.command()
@@ -461,29 +467,33 @@ def _use(spec: StudySpec, threads: int | None, device: str) -> str:
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _home(home: Path) -> Home:
-    return Home(home.resolve())
+def _home(home: Path, mlflow: str = "") -> Home:
+    uri = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
+    if uri and not uri.startswith(("http://", "https://", "sqlite:///")):
+        raise InputError(f"--mlflow {uri}: expected http://HOST:PORT, https://… or sqlite:////FILE")
+    return Home(home.resolve(), uri)
 
 
-def _run(home: Path, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str) -> None:
+def _run(where: Home, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
     from sweeps import views
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
-    where = _home(home)
     started = Launch(where, data.resolve(), address, stderr, debug)
     end = started.resume(name) if spec is None else started.start(spec)
-    study = _stored(where, name)
-    built = analysis.build_table(study)
-    width = Console().width if sys.stdout.isatty() else None
-    typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
+    if where.mlflow_uri.startswith("sqlite"):
+        study = _stored(where, name)
+        built = analysis.build_table(study)
+        width = Console().width if sys.stdout.isatty() else None
+        typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
     entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
     if entry is not None:
         typer.echo("\nbest so far: " + views.describe_trial(entry))
-    option = "" if home == _HOME else f" --home {home}"
-    typer.echo(f"\nlook at it:  sweeps ui{option}")
+    option = "" if where.root == _HOME.resolve() else f" --home {where.root}"
+    typer.echo(f"\nlook at it:  {where.mlflow if where.mlflow else 'sweeps ui' + option}")
+    option += f" --mlflow {where.mlflow}" if where.mlflow else ""
     if end is not End.DONE:
         again = {
             End.INTERRUPTED: "interrupted; continue with",

@@ -23,19 +23,37 @@ class Home:
 
     Attributes:
         root: the home folder, absolute.
+        mlflow: MLflow's tracking URI where its store is not in the home folder.
     """
 
     root: Path
+    mlflow: str = ""
 
     @property
-    def mlflow_db(self) -> Path:
-        """MLflow's SQLite store."""
+    def own_mlflow_db(self) -> Path:
+        """The file of MLflow's store where it is the home's own."""
         return self.root / "mlflow.db"
 
     @property
+    def mlflow_db(self) -> Path:
+        """MLflow's SQLite store, to be read.
+
+        Raises:
+            InputError: it is behind a server.
+        """
+        if self.mlflow.startswith("sqlite:///"):
+            return Path(self.mlflow.removeprefix("sqlite:///"))
+        if self.mlflow:
+            raise InputError(
+                f"the study is in MLflow at {self.mlflow}, and tables are read from a file: where the server's "
+                "database is SQLite, set SWEEPS_MLFLOW=sqlite:////FILE"
+            )
+        return self.own_mlflow_db
+
+    @property
     def mlflow_uri(self) -> str:
-        """The same as MLflow names it."""
-        return f"sqlite:///{self.mlflow_db}"
+        """Where MLflow is written."""
+        return self.mlflow or f"sqlite:///{self.own_mlflow_db}"
 
     @property
     def optuna_db(self) -> Path:

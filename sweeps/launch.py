@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import enum
 import sqlite3
+import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
+import analysis
 from resnet_core.config import Data, TrialConfig
 from resnet_core.data import ensure_available
 from search_spaces.space import distributions
 from search_spaces.study import StudySpec
+from sweeps.causes import disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Ledger
@@ -62,7 +66,8 @@ class Launch:
             DataError: the images cannot be had.
         """
         self._check(spec)
-        with self.home.lock(spec.name):
+        self._check_ledger(spec.name)
+        with self._disk(spec.name), self.home.lock(spec.name):
             return self._run(Ledger.create(self.home.optuna_db, spec))
 
     def resume(self, name: str) -> End:
@@ -74,7 +79,7 @@ class Launch:
         """
         # Asked for by name first, so that a wrong name leaves no folder behind.
         self._check(Ledger.open(self.home.optuna_db, name).spec)
-        with self.home.lock(name):
+        with self._disk(name), self.home.lock(name):
             return self._run(Ledger.open(self.home.optuna_db, name))
 
     def _check(self, spec: StudySpec) -> None:
@@ -83,10 +88,36 @@ class Launch:
             Cluster(cpus=available_cores(), gpus=torch.cuda.device_count()).slots(spec.resources)
         else:
             check_address(self.address)
-        for db in (self.home.mlflow_db, self.home.optuna_db):
+        for db in (self.home.own_mlflow_db, self.home.optuna_db):
             _check_database(db)
         for data in _data_sets(spec):
             ensure_available(data, self.data_dir)
+
+    def _check_ledger(self, name: str) -> None:
+        """Notice that the ledger is gone before a new one is made in its place."""
+        db, mlflow_db = self.home.optuna_db, self.home.own_mlflow_db
+        if db.exists():
+            return
+        known = False
+        with contextlib.suppress(analysis.StoreError):
+            known = mlflow_db.exists() and name in set(analysis.studies(mlflow_db)["name"])
+        if known or db.with_name(f"{db.name}-wal").exists():
+            raise SweepError(
+                f"the ledger {db} is gone, and there are trials that it knew; put it back, then go on with "
+                f"`sweeps resume {name}`, or choose another folder with --home"
+            )
+
+    @contextlib.contextmanager
+    def _disk(self, name: str) -> Iterator[None]:
+        """Say in words that the disk is full, whoever finds it out."""
+        try:
+            yield
+        except SweepError:
+            raise
+        except Exception as error:
+            if is_disk_full("".join(traceback.format_exception(error))):
+                raise SweepError(f"the study stopped: {disk_full(self.home.root, name)}") from error
+            raise
 
     def _run(self, ledger: Ledger) -> End:
         ledger.settle()

@@ -19,7 +19,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
-from sweeps.errors import InputError
+from sweeps.errors import InputError, SweepError
 from sweeps.outcomes import OPTUNA_STATE, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,10 +61,13 @@ class Ledger:
     Args:
         study: Optuna's study.
         spec: the study as it was launched.
+        db: the storage's file; None where there is none.
     """
 
-    def __init__(self, study: optuna.Study, spec: StudySpec) -> None:
+    def __init__(self, study: optuna.Study, spec: StudySpec, db: Path | None = None) -> None:
         self._study, self.spec = study, spec
+        self._db = db
+        self._inode = db.stat().st_ino if db is not None else None
         self._queue: deque[tuple[dict[str, Any], dict[str, Any]]] | None = None
         self._running: dict[int, optuna.Trial] = {}
 
@@ -89,12 +92,12 @@ class Ledger:
                 )
             existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
             existing.sampler = _sampler(spec, len(existing.get_trials(deepcopy=False)))
-            return cls(existing, spec)
+            return cls(existing, spec, db)
         # A process killed between these two lines leaves a study that asks nothing yet.
         study = existing or optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
         study.set_user_attr(_ASKED, to_json(spec))
         study.sampler = _sampler(spec, 0)
-        return cls(study, spec)
+        return cls(study, spec, db)
 
     @classmethod
     def preview(cls, spec: StudySpec) -> Ledger:
@@ -107,7 +110,13 @@ class Ledger:
 
         Raises:
             InputError: there is none of this name; the message lists those there are.
+            SweepError: the study was here, and its ledger is gone.
         """
+        if not db.exists() and (db.parent / "studies" / name).is_dir():
+            raise SweepError(
+                f"{db} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
+                "the study under another --name. Its checkpoints and its epochs in MLflow are untouched"
+            )
         known = ledgers(db)
         if name not in known:
             listed = ", ".join(known) or "none"
@@ -116,7 +125,7 @@ class Ledger:
         assert study is not None
         spec = from_json(study.user_attrs[_ASKED])
         study.sampler = _sampler(spec, len(study.get_trials(deepcopy=False)))
-        return cls(study, spec)
+        return cls(study, spec, db)
 
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
@@ -141,6 +150,7 @@ class Ledger:
 
     def ask(self) -> Job:
         """Return the next trial: one that crashed in an earlier launch, one the study lists, or a sampled one."""
+        self._check_there()
         if self._queue is None:
             self._queue = self._listed_and_crashed()
         if self._queue:
@@ -157,9 +167,22 @@ class Ledger:
         percent of their own schedule, they came to; diverged ones as PRUNED without a value, which is
         worse than any; crashed ones not at all.
         """
+        self._check_there()
         trial = self._running.pop(number)
         trial.set_user_attr("result", result.to_dict())
         self._close(trial, result)
+
+    def _check_there(self) -> None:
+        """Notice that the file was deleted or exchanged: SQLite would go on writing to what nobody will read.
+
+        Raises:
+            SweepError: it was.
+        """
+        if self._db is not None and (not self._db.exists() or self._db.stat().st_ino != self._inode):
+            raise SweepError(
+                f"the ledger {self._db} was deleted or exchanged while the study ran; put it back, then go on with "
+                f"`sweeps resume {self.spec.name}`"
+            )
 
     def settle(self) -> None:
         """Close the trials whose result was written down by a process that was killed before it closed them."""

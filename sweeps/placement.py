@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from resnet_core.records import EpochRecord
 from search_spaces.study import Resources
+from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.study_run import StudyRun
@@ -225,16 +227,17 @@ class _Errors(_Unsaved, tune.Callback):
 
 
 class _Interrupts(_Unsaved, tune.Stopper):
-    """Ends the experiment, on the first Ctrl-C or SIGTERM; a second one ends the process."""
+    """Ends the experiment: where the study halts, and on the first Ctrl-C or SIGTERM; a second one ends the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: StudyRun) -> None:
+        self._run = run
         self.asked = threading.Event()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        return self.asked.is_set()
+        return self.asked.is_set() or self._run.halted is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -273,7 +276,7 @@ def run_trials(
         trainable: what trains; a subclass may bring its own epochs.
 
     Raises:
-        SweepError: Ray Tune itself failed.
+        SweepError: the study cannot go on, for want of space on the disk, say, or Ray Tune itself failed.
     """
     resources = run.spec.resources
     fixed = {
@@ -281,7 +284,7 @@ def run_trials(
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,
     }
-    interrupts = _Interrupts()
+    interrupts = _Interrupts(run)
     # So many actors may be starting at once; trials are proposed for free slots only.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
@@ -312,9 +315,14 @@ def run_trials(
             tuner.fit()
     except Exception as error:
         run.interrupt()
-        raise SweepError(f"the study stopped: {_cause(error)}") from error
+        said = f"{error}\n{''.join(traceback.format_exception(error))}"
+        why = disk_full(home.root, run.spec.name) if is_disk_full(said) else cause_of(_ANSI.sub("", str(error)))
+        raise SweepError(f"the study stopped: {run.halted or why}") from error
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if run.halted is not None:
+        run.interrupt()
+        raise SweepError(f"the study stopped: {run.halted}")
     if interrupts.asked.is_set() and not run.complete:
         run.interrupt()
         return False
@@ -334,8 +342,3 @@ def _error_of(trial: Any) -> str:
     written = Path(trial.local_path) / "error.txt"
     text = _ANSI.sub("", written.read_text() if written.exists() else "") or "unknown error"
     return text.rsplit("Failure # ", 1)[-1].strip()
-
-
-def _cause(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return _ANSI.sub("", lines[-1].strip()) if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,8 @@ from resnet_core.records import EpochRecord
 from resnet_core.trainer import recorded
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
+from sweeps.causes import cause_of, disk_full, is_disk_full
+from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
@@ -92,8 +95,16 @@ class StudyRun:
         """Results of all trials of the study, this launch's and earlier ones', by number."""
         self.fastest: Fastest | None = None
         """The trial that reached the target in the fewest epochs so far."""
-        written = tracker.written()
-        for entry in ledger.entries():
+        self.halted: str | None = None
+        """Why the study cannot go on, once it cannot; its trials wait for the next launch."""
+        written, entries = tracker.written(), ledger.entries()
+        strangers = written.keys() - {entry.job.number for entry in entries}
+        if strangers:
+            raise SweepError(
+                f"MLflow ({home.mlflow_uri}) has {len(strangers)} trials of a study {self.spec.name!r} that the ledger "
+                f"({home.optuna_db}) does not know: put the right one back, or launch under another --name"
+            )
+        for entry in entries:
             if entry.result is not None:
                 self._count(entry.job, entry.result)
                 self._catch_up(entry.job, entry.result, written.get(entry.job.number))
@@ -171,7 +182,7 @@ class StudyRun:
         return True
 
     def error(self, number: int, error: str, again: bool) -> None:
-        """Take in that a trial met an error; where it is not tried again, it has crashed.
+        """Take in that a trial met an error; where it is not tried again, it has crashed. A full disk halts the study.
 
         Args:
             number: the trial's.
@@ -179,11 +190,16 @@ class StudyRun:
             again: whether it has been started again.
         """
         trial = self.active[number]
-        log = self._home.error_log(self.spec.name, number)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(error)
-        summary = _last_line(error)
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            log = self._home.error_log(self.spec.name, number)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(error)
+        summary = cause_of(error)
         self._watcher.failed(trial, summary, again)
+        if is_disk_full(error):
+            # Not the trial's fault, and every other would meet it too.
+            self.halted = disk_full(self._home.root, self.spec.name)
+            return
         if again:
             trial.tries += 1
             return
@@ -250,8 +266,3 @@ class StudyRun:
             if record.epoch not in epochs:
                 self._tracker.epoch(job, record)
         self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
-
-
-def _last_line(error: str) -> str:
-    lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown error"

@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, whatever happens while they are written."""
 
+import contextlib
 import errno
 import logging
 import multiprocessing
@@ -8,6 +9,7 @@ import pickle
 import random
 import resource
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -166,8 +168,9 @@ def test_a_disk_that_fills_amid_the_writing_leaves_the_files_as_they_were(path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(OSError, match=r"could not be written|too large"):
+        with pytest.raises(OSError, match=r"could not be written: File too large") as caught:
             save(path, state(1, size=100_000))
+        assert caught.value.errno == errno.EFBIG
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert files(path) == before
@@ -186,6 +189,61 @@ def test_a_rename_that_fails_leaves_the_newest_to_be_loaded(path, monkeypatch):
         save(path, state(2))
     assert load(path)["n"] == 1
     assert not list(path.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"no checkpoint")])
+def test_a_damaged_file_does_not_take_the_place_of_the_good_one_before_it(path, damage):
+    save(path, state(0))
+    save(path, state(1))
+    damage(path)
+    save(path, state(2))
+    assert load(path)["n"] == 2
+    assert load(previous(path))["n"] == 0
+
+
+class Killed(BaseException):
+    """Ends a writer where it is, like a SIGKILL."""
+
+
+@contextlib.contextmanager
+def killed_at(moment: int) -> Iterator[list[str]]:
+    """Let so many steps of a writer's dealings with files happen, and none after them, not even to clean up."""
+    steps: list[str] = []
+
+    def step(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if len(steps) >= moment:
+                raise Killed
+            steps.append(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((Path, "open"), (Path, "replace"), (Path, "unlink"), (os, "fsync"), (torch, "save")):
+            patch.setattr(owner, name, step(name, getattr(owner, name)))
+        yield steps
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("moment", range(5))
+def test_a_kill_between_any_two_steps_leaves_a_good_checkpoint(path, moment, damaged):
+    save(path, state(0))
+    save(path, state(1))
+    if damaged:
+        truncate(path)
+    with killed_at(moment), contextlib.suppress(Killed):
+        save(path, state(2))
+    assert load(path)["n"] in ((0, 2) if damaged else (1, 2))
+    save(path, state(3))  # the next process goes on
+    assert load(path)["n"] == 3
+
+
+def test_a_save_has_no_more_steps_than_those_it_is_killed_between(path):
+    save(path, state(0))
+    with killed_at(99) as steps:
+        save(path, state(1))
+    assert steps == ["open", "save", "fsync", "replace", "replace"]
 
 
 def test_what_is_on_the_disk_is_synced_before_it_is_renamed(path, monkeypatch):

@@ -1,0 +1,78 @@
+"""The cause of an error in words, out of the texts that torch, Ray, SQLite and Python really give."""
+
+import sqlite3
+import traceback
+
+import pytest
+import ray.exceptions
+import sqlalchemy.exc
+import torch
+
+from sweeps.causes import cause_of, is_disk_full
+
+
+def text_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def test_the_last_line_is_the_cause():
+    assert cause_of("Traceback:\n  File x\nValueError: 7 is no prime\n\n") == "ValueError: 7 is no prime"
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_without_words_the_cause_is_unknown(text):
+    assert cause_of(text) == "unknown error"
+
+
+def test_memory_on_the_gpu():
+    error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert cause_of(text_of(error)) == "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+def test_memory_that_torch_does_not_get():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    found = cause_of(text_of(caught.value))
+    assert found.startswith("out of memory: DefaultCPUAllocator: ")
+    assert str(2**62) in found
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [("", "MemoryError"), ("Unable to allocate 9 GiB", "Unable to allocate 9 GiB")]
+)
+def test_memory_that_python_does_not_get(said, found):
+    assert cause_of(text_of(MemoryError(said))) == f"out of memory: {found}"
+
+
+def test_rays_memory_monitor():
+    error = ray.exceptions.OutOfMemoryError(
+        "Task was killed due to the node running low on memory.\n"
+        "Memory on the node (IP: 10.0.0.1) was 30.1GB / 32.0GB (0.94); exceeded the threshold of 0.9.\n"
+        "Refer to the documentation on how to address it."
+    )
+    assert cause_of(text_of(error)) == (
+        "out of memory: Ray ended the process (Memory on the node (IP: 10.0.0.1) was 30.1GB / 32.0GB (0.94))"
+    )
+
+
+def test_a_process_that_was_killed():
+    assert cause_of(text_of(ray.exceptions.ActorDiedError())).startswith("its process was killed: out of memory")
+
+
+def test_what_sqlite_says_is_not_hidden_behind_the_statement():
+    inner = sqlite3.OperationalError("database is locked")
+    error = sqlalchemy.exc.OperationalError("UPDATE trials SET state=?", {}, inner)
+    assert cause_of(text_of(error)) == "SQLite: database is locked"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OSError: [Errno 28] No space left on device: '/x/00001.pt'",
+        "sqlite3.OperationalError: database or disk is full",
+        "OSError: [Errno 122] Disk quota exceeded",
+    ],
+)
+def test_a_full_disk(text):
+    assert is_disk_full(text)
+    assert cause_of(text) == "no space left on the disk"
