@@ -25,7 +25,7 @@ def cause_of(error: str) -> str:
     if "running low on memory" in error:  # Ray's memory monitor
         used = next((line for line in lines if line.startswith("Memory on the node")), "the node was running low")
         return f"out of memory: Ray ended the process ({used.split(';')[0].rstrip('. ')})"
-    if "node has died" in error or "NodeDiedError" in error:
+    if "node has died" in error or "node has crashed" in error or "NodeDiedError" in error:
         return "its machine, or Ray's node on it, is gone"
     if "worker process has died" in error or "ActorDiedError" in error:
         return "its process was killed: out of memory on this machine, or by hand"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.trainable import TrialTrainable  # noqa: E402
 
+_LOOK_SECONDS = 2.0  # between two looks at whether Ray is still there
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
@@ -117,7 +119,21 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         total = ray.cluster_resources()  # type: ignore[no-untyped-call]
         yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
     finally:
-        ray.shutdown()
+        if _own_node_is_gone():
+            # To leave such a cluster ends this process on the spot, before it has said and written what it must:
+            # Ray does so when the process exits. What Ray started here is ended now.
+            node = ray._private.worker._global_node
+            if address is None and node is not None:
+                node.kill_all_processes(check_alive=False, allow_graceful=False)
+        else:
+            ray.shutdown()
+
+
+def _own_node_is_gone() -> bool:
+    """Return whether the part of Ray on this machine has died; without it this process waits for ever."""
+    own = ray.get_runtime_context().get_node_id()
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return not any(node["Alive"] for node in nodes if node["NodeID"] == own)
 
 
 def check_address(address: str) -> None:
@@ -214,16 +230,27 @@ class _Judge(_Unsaved, TrialScheduler):
 
 
 class _Errors(_Unsaved, tune.Callback):
-    """Tells the study of errors, and whether Ray starts the trial again."""
+    """Tells the study of errors, and whether Ray starts the trial again; notices that Ray itself is gone."""
 
     def __init__(self, run: StudyRun) -> None:
-        self._run = run
+        self._run, self._look_at = run, 0.0
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._run.error(trial.config["number"], _error_of(trial), again=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        if _own_node_is_gone():
+            self._halt()
         self._run.error(trial.config["number"], _error_of(trial), again=False)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            if _own_node_is_gone():
+                self._halt()
+
+    def _halt(self) -> None:
+        self._run.halt(f"Ray's node on this machine is gone. Go on with `sweeps resume {self._run.spec.name}`")
 
 
 class _Interrupts(_Unsaved, tune.Stopper):
@@ -323,10 +350,13 @@ def run_trials(
     if run.halted is not None:
         run.interrupt()
         raise SweepError(f"the study stopped: {run.halted}")
-    if interrupts.asked.is_set() and not run.complete:
-        run.interrupt()
-        return False
-    return True
+    if run.complete:
+        return True
+    run.interrupt()
+    if not interrupts.asked.is_set():
+        # Where Ray loses the machine, Tune may end as if everything were done.
+        raise SweepError(f"the study stopped: Ray ended before it. Go on with `sweeps resume {run.spec.name}`")
+    return False
 
 
 def _nested(flat: dict[str, Any], prefix: str) -> dict[str, Any]:

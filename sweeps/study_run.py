@@ -197,14 +197,18 @@ class StudyRun:
         summary = cause_of(error)
         self._watcher.failed(trial, summary, again)
         if is_disk_full(error):
-            # Not the trial's fault, and every other would meet it too.
-            self.halted = disk_full(self._home.root, self.spec.name)
-            return
+            self.halt(disk_full(self._home.root, self.spec.name))
+        if self.halted is not None:
+            return  # not the trial's fault, and every other would meet it too
         if again:
             trial.tries += 1
             return
         self.crashed += 1
         self._end(trial, crash_of(len(trial.records), summary))
+
+    def halt(self, reason: str) -> None:
+        """Have the study end as soon as it can, its running trials to be continued by the next launch."""
+        self.halted = self.halted or reason
 
     def interrupt(self) -> None:
         """Leave the running trials to be continued by the next launch."""
