@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.cost import build_cost, cost_footnotes
     from analysis.plots import plot_comparison, plot_curves
     from analysis.rendering import render
+    from analysis.stopping_table import TrialHistory, build_stopping, histories, stopping_footnotes
     from analysis.store import StoreError, Study, load, studies
     from analysis.table import COLUMNS, Counts, build_table, count, footnotes
     from analysis.transitions import build_transitions, transition_footnotes
@@ -22,16 +23,20 @@ __all__ = [
     "Counts",
     "StoreError",
     "Study",
+    "TrialHistory",
     "build_cost",
+    "build_stopping",
     "build_table",
     "build_transitions",
     "cost_footnotes",
     "count",
     "footnotes",
+    "histories",
     "load",
     "plot_comparison",
     "plot_curves",
     "render",
+    "stopping_footnotes",
     "studies",
     "transition_footnotes",
 ]
@@ -40,6 +45,7 @@ _HOME = {
     "render": "rendering",
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
+    **dict.fromkeys(("TrialHistory", "build_stopping", "histories", "stopping_footnotes"), "stopping_table"),
     **dict.fromkeys(("StoreError", "Study", "load", "studies"), "store"),
     **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes"), "table"),
     **dict.fromkeys(("build_transitions", "transition_footnotes"), "transitions"),

@@ -6,6 +6,7 @@ half a minute through MLflow's client, whose import alone takes seconds.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import sys
@@ -24,7 +25,7 @@ _METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 _TABLES = {"experiments", "runs", "tags", "params", "metrics"}
 _BUSY_SECONDS = 5.0
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
-_TEXT_TAGS = ("outcome", "stop_reason", "stopped_by")
+_TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
@@ -46,12 +47,15 @@ class Study:
         split: which images validate: ``official``, ``pooled`` or ``held-out``; several, comma-separated,
             where the trials differ; None while there is no trial.
         trials: one row a trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
-            (str; None while running), stop_reason, stopped_by (str or None), start_time, end_time (UTC; NaT
-            while running), then every parameter under its name, numbers as numbers.
+            (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at
+            which it said stop; each str or None), start_time, end_time (UTC; NaT while running), then every parameter
+            under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, in the units of
             resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
             have no row.
+        stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
+            not say.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Study:
     split: str | None
     trials: pd.DataFrame = field(repr=False)
     epochs: pd.DataFrame = field(repr=False)
+    stopping_rules: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ def load(db: Path | str, study: str) -> Study:
         split=", ".join(splits) or None,
         trials=frame,
         epochs=_epoch_frame(trials, points),
+        stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
     )
 
 
@@ -202,7 +208,7 @@ _RUNS = """
 _TAGS = """
     SELECT run_uuid, key, value FROM tags
     WHERE key IN ('sweeps.kind', 'sweeps.trial', 'mlflow.parentRunId', 'mlflow.note.content',
-                  'target', 'sustained', 'outcome', 'stop_reason', 'stopped_by')
+                  'target', 'sustained', 'stopping_rules', 'outcome', 'stop_reason', 'stopped_by', 'would_stop')
 """
 _PARAMS = """
     SELECT p.run_uuid, p.key, p.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -47,12 +47,29 @@ def _misfit(field: str, value: object) -> str:
     return ""
 
 
+def shadow_problems(shadow: Sequence[str], rules: Collection[str], switched_on: Collection[str]) -> list[Problem]:
+    """Return the problems of rules that are to be in shadow and are none, are off, or come twice."""
+    problems = []
+    for i, name in enumerate(shadow):
+        key = f"shadow[{i}]"
+        if name not in rules:
+            problems.append(unknown(key, name, rules, "rule", name))
+        elif name not in switched_on:
+            problems.append(wrong(key, name, f"a rule that is switched on; set {name} beside it, or leave it out here"))
+        elif name in shadow[:i]:
+            problems.append(wrong(key, name, "every rule once"))
+    return problems
+
+
 def study_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield what is wrong with a study whose tables are each right by themselves."""
     if spec.space and spec.run:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
+    cap = spec.stopping.cap
+    if cap is not None and cap.per is not None and cap.per not in {*_TYPES, *spec.space}:
+        yield unknown("stopping.cap.per", cap.per, {*_TYPES, *spec.space}, "field or parameter", cap.per)
     yield from _run_name_problems(spec)
     found = [*_schedule_problems(spec)]
     found += _parameter_problems(spec, schedules_are_known=not found)

@@ -48,9 +48,9 @@ def wrong(key: str, value: object, expected: str) -> Problem:
     return Problem(key, f" = {_cut(value)}: expected {expected}")
 
 
-def unknown(key: str, value: object, known: Iterable[str], what: str = "key") -> Problem:
-    """Return the problem of a key that does not exist, with the name that was perhaps meant."""
-    return Problem(key, f" = {_cut(value)}: unknown {what}; {suggestion(key.rpartition('.')[2], known)}")
+def unknown(key: str, value: object, known: Iterable[str], what: str = "key", name: str = "") -> Problem:
+    """Return the problem of a name that does not exist, with the one that was perhaps meant; the key is the name."""
+    return Problem(key, f" = {_cut(value)}: unknown {what}; {suggestion(name or key.rpartition('.')[2], known)}")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

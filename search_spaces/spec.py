@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from resnet_core.config import SCHEDULE_FIELDS
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.checks import field_problems, study_problems
+from search_spaces.checks import field_problems, shadow_problems, study_problems
 from search_spaces.errors import StudyError, reject, shown, wrong
 from search_spaces.parameters import Choices, Parameter, Table, Value
 
@@ -83,26 +83,103 @@ class Cap(Table):
     Attributes:
         best: rank among the trials that reached the target, from 1.
         slack: factor on the epochs of that trial.
+        per: a field of TrialConfig or a parameter: trials are ranked among those that have the same value of
+            it; None ranks all together.
     """
 
     best: int = Field(ge=1)
     slack: float = Field(ge=1)
+    per: str | None = None
+
+
+class CannotReach(Table):
+    """Stops a trial that is below every trial that reached the target, at the same share of its own schedule.
+
+    Attributes:
+        after: share of its schedule a trial is let alone for.
+        trials: so many trials must have reached the target.
+        margin: how far below the lowest of them a trial may be, as an accuracy.
+    """
+
+    after: float = Field(default=0.3, gt=0, lt=1)
+    trials: int = Field(default=10, ge=1)
+    margin: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Asha(Table):
+    """Stops a trial that is not in the top 1/reduction at a rung: after·reductionᵏ of its own schedule.
+
+    Attributes:
+        reduction: of so many trials at a rung one goes on.
+        after: share of the schedule at the first rung.
+    """
+
+    reduction: int = Field(default=3, ge=2)
+    after: float = Field(default=0.25, gt=0, lt=1)
+
+
+class Median(Table):
+    """Stops a trial below the median of the others' running averages, at the same share of its own schedule.
+
+    Attributes:
+        after: share of its schedule a trial is let alone for.
+        trials: so many others must have come to the same share.
+    """
+
+    after: float = Field(default=0.3, gt=0, lt=1)
+    trials: int = Field(default=5, ge=1)
+
+
+class Patience(Table):
+    """Stops a trial whose val_acc no longer rises, once its learning rate is past its peak.
+
+    Attributes:
+        epochs: so many in a row without a higher val_acc.
+        min_delta: by how much val_acc must be higher to count, as an accuracy.
+    """
+
+    epochs: int = Field(default=10, ge=1)
+    min_delta: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Stopping(Table):
-    """Which rules end a trial early.
+    """Which rules end a trial early. A rule that is a table is off where it is None.
 
     Attributes:
         diverged: the loss is not finite, or the accuracy is stuck at chance.
         at_target: the target is sustained.
-        cap: the trial is slow beside the best so far; None is off.
+        cap: the trial is slow beside the best so far.
+        cannot_reach: no trial has reached the target from this far below.
+        asha: asynchronous successive halving on shares of each trial's own schedule.
+        median: the median stopping rule on shares of each trial's own schedule.
+        patience: the accuracy no longer rises.
         control: share of trials that are never stopped, to measure what stopping costs.
+        shadow: rules, out of those above, that are recorded and never stop a trial.
     """
 
     diverged: bool = True
     at_target: bool = False
     cap: Cap | None = None
+    cannot_reach: CannotReach | None = None
+    asha: Asha | None = None
+    median: Median | None = None
+    patience: Patience | None = None
     control: float = Field(default=0.0, ge=0, lt=1)
+    shadow: list[str] = Field(default_factory=list)
+
+    def switched_on(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of every rule that is switched on, those in shadow too, by its key."""
+        tables = {key: getattr(self, key) for key in type(self).model_fields.keys() - {"control", "shadow"}}
+        return {
+            key: table.model_dump() if isinstance(table, Table) else {}
+            for key, table in tables.items()
+            if table is not None and table is not False
+        }
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reject(shadow_problems(self.shadow, type(self).model_fields.keys() - {"control", "shadow"}, self.switched_on()))
+        return self
 
 
 class Resources(Table):

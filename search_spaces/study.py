@@ -20,13 +20,30 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import Place, StudyError, explain, shown, suggestion
 from search_spaces.parameters import Choices, Parameter, Range, plain
-from search_spaces.spec import Cap, Objective, Resources, Run, Search, Stopping, StudySpec, check_name
+from search_spaces.spec import (
+    Asha,
+    CannotReach,
+    Cap,
+    Median,
+    Objective,
+    Patience,
+    Resources,
+    Run,
+    Search,
+    Stopping,
+    StudySpec,
+    check_name,
+)
 
 __all__ = [
+    "Asha",
+    "CannotReach",
     "Cap",
     "Choices",
+    "Median",
     "Objective",
     "Parameter",
+    "Patience",
     "Range",
     "Resources",
     "Run",
@@ -88,6 +105,15 @@ def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterat
         yield f"{source}: {key}{first}{note}{newline}{caret}"
 
 
+_RULES: dict[str, type[BaseModel]] = {
+    "cap": Cap,
+    "cannot_reach": CannotReach,
+    "asha": Asha,
+    "median": Median,
+    "patience": Patience,
+}
+
+
 def _known_keys(place: Place) -> list[str]:
     """Return the keys that the table at a place can have."""
     model: type[BaseModel]
@@ -98,8 +124,8 @@ def _known_keys(place: Place) -> list[str]:
             model = Search
         case ("stopping",):
             model = Stopping
-        case ("stopping", "cap"):
-            model = Cap
+        case ("stopping", str() as rule):
+            model = _RULES[rule]
         case ("resources",):
             model = Resources
         case ("space", _, "choices"):

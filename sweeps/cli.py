@@ -370,6 +370,28 @@ def table(
 
 
 @app.command()
+def stopping(
+    name: NameArgument,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many trials count as the best.")] = 5,
+    style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
+    as_json: JsonOption = False,
+    home: HomeOption = _HOME,
+) -> None:
+    """Print what each stopping rule of a study saved, and what is known of its errors, from MLflow's store."""
+    if style not in ("text", "markdown", "csv", "latex"):
+        raise InputError(f"--format {style}: expected text, markdown, csv or latex")
+    import analysis
+
+    study = _stored(_home(home), name)
+    built = analysis.build_stopping(analysis.histories(study), study.target, keep, study.stopping_rules)
+    if as_json:
+        typer.echo(analysis.render(built, "json"))
+        return
+    notes = analysis.stopping_footnotes(study, built, keep)
+    typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
 def schedule(
     text: Annotated[str, typer.Argument(help="A schedule, such as '[1e-3, 0] cos[1e-5, 20]'.")],
     at: Annotated[str, typer.Option("--at", help="Epochs, such as 0,2.5,5.", show_default="the knots")] = "",

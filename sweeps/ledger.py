@@ -27,6 +27,7 @@ optuna.logging.disable_default_handler()
 
 
 _ASKED = "study"  # the study's attribute that holds what it asks
+_STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _SEEDS = 2**32
 
 
@@ -159,6 +160,14 @@ class Ledger:
         trial = self._study.ask()
         self._running[trial.number] = trial
         return self._describe(trial)
+
+    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+        """Write down at which epochs rules said stop to a running trial that goes on."""
+        self._running[number].set_user_attr(_STOPS, dict(would_stop))
+
+    def noted_stops(self, number: int) -> dict[str, int]:
+        """Return what ``note_stops`` wrote down last for a running trial; it may have been an earlier process."""
+        return dict(self._running[number].user_attrs.get(_STOPS, {}))
 
     def tell(self, number: int, result: Result) -> None:
         """Write down how a trial ended.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optuna.trial import TrialState
@@ -58,6 +59,11 @@ class Result:
         final_val_loss: validation loss of the last epoch; None likewise.
         stopped_by: name of the rule that ended it; None where none did.
         stop_reason: why it ended early, in words; the error of a crashed trial.
+        epochs_saved: epochs of its schedule that were left where a rule ended it, else 0.
+        would_stop: by rule, the first epoch at which it said stop: the one that ended the trial, and those that
+            were only recorded, in shadow or on a control trial; as far as the trial ran.
+        val_accs: validation accuracy of epochs 1, 2, …, exactly as recorded, so that rules of a later launch
+            judge by the same numbers; empty where the trial crashed.
     """
 
     outcome: Outcome
@@ -71,18 +77,30 @@ class Result:
     final_val_loss: float | None = None
     stopped_by: str | None = None
     stop_reason: str | None = None
+    epochs_saved: int = 0
+    would_stop: Mapping[str, int] = field(default_factory=dict)
+    val_accs: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; ``Result.from_dict`` takes them back."""
-        return asdict(self)
+        return asdict(self) | {"val_accs": [_finite(val_acc) for val_acc in self.val_accs]}  # JSON knows no NaN
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
         """Make a result of what ``to_dict`` returned."""
-        return cls(**{**values, "outcome": Outcome(values["outcome"])})
+        val_accs = (math.nan if val_acc is None else val_acc for val_acc in values.get("val_accs", ()))
+        return cls(**{**values, "outcome": Outcome(values["outcome"]), "val_accs": tuple(val_accs)})
 
 
-def result_of(trial: Progress, *, target: float, sustained: int, longest_horizon: int, stop: Stop | None) -> Result:
+def result_of(
+    trial: Progress,
+    *,
+    target: float,
+    sustained: int,
+    longest_horizon: int,
+    stop: Stop | None,
+    would_stop: Mapping[str, int] | None = None,
+) -> Result:
     """Return the result of a trial that ended by itself or by a rule.
 
     Args:
@@ -91,6 +109,7 @@ def result_of(trial: Progress, *, target: float, sustained: int, longest_horizon
         sustained: epochs in a row that count as sustained.
         longest_horizon: epochs of the study's longest schedule, for the objective of a miss.
         stop: the rule's decision that ended it, if one did.
+        would_stop: by rule, the first epoch at which it said stop.
     """
     val_accs = trial.val_accs
     crossing = first_crossing(val_accs, target)
@@ -114,6 +133,9 @@ def result_of(trial: Progress, *, target: float, sustained: int, longest_horizon
         final_val_loss=_finite(trial.records[-1].val_loss),
         stopped_by=None if stop is None else stop.rule,
         stop_reason=stop.reason if stop is not None else broken,
+        epochs_saved=0 if stop is None else trial.config.horizon - trial.epoch,
+        would_stop=dict(would_stop or {}),
+        val_accs=tuple(val_accs),
     )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from analysis.epochs_to_target import first_crossing
 from resnet_core import checkpoint
 from resnet_core.checkpoint import CheckpointError
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import recorded
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
@@ -20,7 +18,7 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
-from sweeps.stopping import Progress, Standing, is_control, rules_of
+from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
 from sweeps.tracking import Tracker
 
 
@@ -31,23 +29,27 @@ class ActiveTrial:
     Attributes:
         job: what it is.
         control: no rule may stop it.
+        group: its value of what the study caps by.
         judged: epochs that rules have looked at already, in this launch or an earlier one.
         records: its epochs so far.
+        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
         stop: the rule's decision to end it, once there is one.
         tries: times it has been started again after an error.
     """
 
     job: Job
     control: bool
+    group: Hashable = None
     judged: int = 0
     records: list[EpochRecord] = field(default_factory=list)
+    would_stop: dict[str, int] = field(default_factory=dict)
     stop: Stop | None = None
     tries: int = 0
 
     @property
     def progress(self) -> Progress:
         """What rules see of it; needs one epoch at least."""
-        return Progress(self.job.config, self.records)
+        return Progress(self.job.config, self.records, self.group)
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ class StudyRun:
     def __init__(self, home: Home, ledger: Ledger, tracker: Tracker, watcher: Watcher) -> None:
         self.spec: StudySpec = ledger.spec
         self._home, self._ledger, self._tracker, self._watcher = home, ledger, tracker, watcher
-        self._rules = rules_of(self.spec)
+        self._rules, self._modes = rules_of(self.spec), modes(self.spec)
         self._longest = longest_horizon(self.spec)
-        self._crossings: list[int] = []
+        self._curves: dict[int, Curve] = {}  # of all trials, ended and begun, that rules may look at
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all trials of the study, this launch's and earlier ones', by number."""
@@ -109,6 +111,9 @@ class StudyRun:
                 self._count(entry.job, entry.result)
                 self._catch_up(entry.job, entry.result, written.get(entry.job.number))
         self._continued = list(ledger.unfinished())
+        for job in self._continued:
+            # Rules must see them as they were, before they are placed again and have shown their epochs.
+            self._see(job, [record.val_acc for record in self._recorded(job)])
         self._judged = {job.number: len(written[job.number][1]) for job in self._continued if job.number in written}
         self._to_run = ledger.to_run()
         self.crashed = 0
@@ -139,7 +144,13 @@ class StudyRun:
         else:
             return None
         control = is_control(self.spec, job.number)
-        trial = ActiveTrial(job, control, judged=self._judged.get(job.number, 0))
+        trial = ActiveTrial(
+            job,
+            control,
+            group_of(self.spec, job.config, job.params),
+            judged=self._judged.get(job.number, 0),
+            would_stop=self._ledger.noted_stops(job.number),
+        )
         self.active[job.number] = trial
         self._tracker.begin(job)
         return trial
@@ -161,25 +172,20 @@ class StudyRun:
         if record.epoch != len(trial.records) + 1:
             raise RuntimeError(f"trial {number}: epoch {record.epoch} came after {len(trial.records)}")
         trial.records.append(record)
-        self._tracker.epoch(trial.job, record)
+        self._see(trial.job, trial.progress.val_accs)
+        at_end = record.epoch >= trial.job.config.horizon  # there a trial ends by itself
         if record.epoch > trial.judged:
             trial.judged = record.epoch
             self._watcher.epoch(trial)
-        if record.epoch < trial.job.config.horizon:  # at its horizon a trial ends by itself
-            trial.stop = self._judge(trial)
-            if trial.stop is None:
-                return False
-        self._end(
-            trial,
-            result_of(
-                trial.progress,
-                target=self.spec.objective.target,
-                sustained=self.spec.objective.sustained,
-                longest_horizon=self._longest,
-                stop=trial.stop,
-            ),
-        )
-        return True
+            trial.stop = None if at_end else self._judge(trial)
+        result = self._result(trial) if at_end or trial.stop is not None else None
+        if result is not None:
+            self._ledger.tell(number, result)
+        # Written after it has been decided on: what the store holds need not be judged again after a kill.
+        self._tracker.epoch(trial.job, record)
+        if result is not None:
+            self._end(trial, result)
+        return result is not None
 
     def error(self, number: int, error: str, again: bool) -> None:
         """Take in that a trial met an error; where it is not tried again, it has crashed. A full disk halts the study.
@@ -204,7 +210,9 @@ class StudyRun:
             trial.tries += 1
             return
         self.crashed += 1
-        self._end(trial, crash_of(len(trial.records), summary))
+        result = crash_of(len(trial.records), summary)
+        self._ledger.tell(number, result)
+        self._end(trial, result)
 
     def halt(self, reason: str) -> None:
         """Have the study end as soon as it can, its running trials to be continued by the next launch."""
@@ -215,30 +223,52 @@ class StudyRun:
         self._tracker.pause([trial.job for trial in self.active.values()])
 
     def _judge(self, trial: ActiveTrial) -> Stop | None:
-        """Return the decision of the first rule that ends the trial; epochs judged before decide nothing anew."""
-        if trial.control or len(trial.records) < trial.judged:
-            return None
-        standing = Standing(
-            self.spec.objective.target,
-            self.spec.objective.sustained,
-            sorted(self._crossings + self._running()),
-        )
+        """Ask the rules; return the decision of the first that ends the trial, and keep what others would decide.
+
+        A rule is asked until it has said stop once; one that could end the trial is not asked once another has.
+        """
+        standing, stop, noted = self._standing(trial), None, len(trial.would_stop)
         for rule in self._rules:
+            active = self._modes[rule.name] == "active" and not trial.control
+            if rule.name in trial.would_stop or (active and stop is not None):
+                continue
             reason = rule.reason_to_stop(trial.progress, standing)
             if reason is not None:
-                return Stop(rule.name, reason)
-        return None
+                trial.would_stop[rule.name] = len(trial.records)
+                stop = Stop(rule.name, reason) if active else stop
+        if stop is None and len(trial.would_stop) > noted:
+            self._ledger.note_stops(trial.job.number, trial.would_stop)
+        return stop
 
-    def _running(self) -> list[int]:
-        """Return the epochs to target of running trials that reached it."""
-        target = self.spec.objective.target
-        found = (first_crossing(t.progress.val_accs, target) for t in self.active.values() if t.records)
-        return [epoch for epoch in found if epoch is not None]
+    def _standing(self, trial: ActiveTrial) -> Standing:
+        """Return what rules see of the study beside a trial."""
+        objective = self.spec.objective
+        curves = [curve for number, curve in self._curves.items() if number != trial.job.number]
+        crossings = (curve.epochs_to_target(objective.target) for curve in curves)
+        reached = sorted(epochs for epochs in crossings if epochs is not None)
+        return Standing(objective.target, objective.sustained, reached, curves)
+
+    def _see(self, job: Job, val_accs: Sequence[float], outcome: Outcome | None = None) -> None:
+        """Keep a trial's curve for rules; one that continues shows epochs again that are known already."""
+        known = self._curves.get(job.number)
+        if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
+            group = group_of(self.spec, job.config, job.params)
+            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group)
+
+    def _result(self, trial: ActiveTrial) -> Result:
+        return result_of(
+            trial.progress,
+            target=self.spec.objective.target,
+            sustained=self.spec.objective.sustained,
+            longest_horizon=self._longest,
+            stop=trial.stop,
+            would_stop=trial.would_stop,
+        )
 
     def _end(self, trial: ActiveTrial, result: Result) -> None:
+        """Close a trial whose end the ledger knows."""
         job = trial.job
         del self.active[job.number]
-        self._ledger.tell(job.number, result)
         self._count(job, result)
         # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)
@@ -247,11 +277,12 @@ class StudyRun:
 
     def _count(self, job: Job, result: Result) -> None:
         self.results[job.number] = result
+        if result.outcome is Outcome.CRASHED:
+            self._curves.pop(job.number, None)  # it is tried again as a trial of its own, with the same curve
+        else:
+            self._see(job, result.val_accs, result.outcome)
         epochs = result.epochs_to_target
-        if epochs is None:
-            return
-        bisect.insort(self._crossings, epochs)
-        if self.fastest is None or epochs < self.fastest.epochs:
+        if epochs is not None and (self.fastest is None or epochs < self.fastest.epochs):
             self.fastest = Fastest(epochs, job.name)
 
     def _catch_up(self, job: Job, result: Result, written: tuple[str, frozenset[int]] | None) -> None:
@@ -261,12 +292,15 @@ class StudyRun:
         if status == MLFLOW_STATUS[result.outcome]:
             checkpoint.remove(path)
             return
-        try:
-            records: Sequence[EpochRecord] = recorded(path)
-        except CheckpointError:
-            records = []
         self._tracker.begin(job)
-        for record in records[: result.epochs_run]:
+        for record in self._recorded(job)[: result.epochs_run]:
             if record.epoch not in epochs:
                 self._tracker.epoch(job, record)
         self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
+
+    def _recorded(self, job: Job) -> Sequence[EpochRecord]:
+        """Return the epochs that a trial's checkpoint holds; none where it cannot be read."""
+        try:
+            return recorded(self._home.checkpoint(self.spec.name, job.number))
+        except CheckpointError:
+            return []

@@ -6,6 +6,7 @@ cannot be written, what is to be written waits on disk, in order. The only modul
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -26,6 +27,7 @@ from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool
+from sweeps.stopping import modes
 from sweeps.version import code_version
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _FINAL_METRICS = (
     "best_val_acc",
     "best_epoch",
     "epochs_run",
+    "epochs_saved",
     "final_loss",
     "final_val_loss",
 )
@@ -138,6 +141,7 @@ class Tracker:
         tags = {"outcome": result.outcome.value}
         tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
         tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
+        tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
         entry = {
             "do": "end",
             "trial": job.number,
@@ -307,6 +311,7 @@ class Tracker:
                 "target": repr(objective.target),
                 "sustained": str(objective.sustained),
                 "longest_horizon": str(longest_horizon(spec)),
+                "stopping_rules": json.dumps(modes(spec)),
                 **self._tags,
             }
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)

@@ -108,9 +108,12 @@ def describe_trial(entry: Entry) -> str:
         lines.append("  has not ended")
         return "\n".join(lines)
     lines.append(f"  outcome: {result.outcome.value}")
+    left_out = {"outcome", "would_stop", "val_accs"} | (set() if result.epochs_saved else {"epochs_saved"})
     for name, value in result.to_dict().items():
-        if name != "outcome" and value is not None:
+        if name not in left_out and value is not None:
             lines.append(f"  {name}: {value:.4f}" if isinstance(value, float) else f"  {name}: {value}")
+    others = {rule: epoch for rule, epoch in result.would_stop.items() if rule != result.stopped_by}
+    lines += [f"  {rule} said stop at epoch {epoch}, and was not let" for rule, epoch in others.items()]
     return "\n".join(lines)
 
 

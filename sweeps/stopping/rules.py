@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
+from resnet_core.config import TrialConfig
 from search_spaces.study import StudySpec
+from sweeps.stopping.asha import Asha
 from sweeps.stopping.at_target import AtTarget
 from sweeps.stopping.base import StoppingRule
+from sweeps.stopping.cannot_reach import CannotReach
 from sweeps.stopping.cap import Cap
 from sweeps.stopping.diverged import Diverged
+from sweeps.stopping.median import Median
+from sweeps.stopping.patience import Patience
+
+# In the order they are asked: what is certain comes first, so that its reason is the one that is told.
+_RULES: dict[str, Callable[..., StoppingRule]] = {
+    rule.name: rule for rule in (Diverged, AtTarget, Cap, CannotReach, Asha, Median, Patience)
+}
 
 
 def rules_of(spec: StudySpec) -> list[StoppingRule]:
-    """Return the rules a study switches on, in the order they are asked."""
-    stopping = spec.stopping
-    rules: list[StoppingRule] = []
-    if stopping.diverged:
-        rules.append(Diverged())
-    if stopping.at_target:
-        rules.append(AtTarget())
-    if stopping.cap is not None:
-        rules.append(Cap(stopping.cap.best, stopping.cap.slack))
-    return rules
+    """Return the rules a study switches on, in the order they are asked; those in shadow too."""
+    switched_on = spec.stopping.switched_on()
+    return [make(**switched_on[name]) for name, make in _RULES.items() if name in switched_on]
+
+
+def modes(spec: StudySpec) -> dict[str, str]:
+    """Return, by name, whether each rule of a study is ``active`` or only recorded, in ``shadow``."""
+    return {rule.name: "shadow" if rule.name in spec.stopping.shadow else "active" for rule in rules_of(spec)}
+
+
+def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) -> Hashable:
+    """Return a trial's value of what the study caps by: a parameter, or a field; None without ``cap.per``."""
+    cap = spec.stopping.cap
+    if cap is None or cap.per is None:
+        return None
+    group: Hashable = params[cap.per] if cap.per in params else getattr(config, cap.per)
+    return group
 
 
 def is_control(spec: StudySpec, number: int) -> bool:

@@ -1,5 +1,6 @@
 """What early stopping must never cost, whatever the trials and whatever their order."""
 
+import math
 from random import Random
 
 from hypothesis import given
@@ -7,8 +8,8 @@ from hypothesis import strategies as st
 
 from analysis.epochs_to_target import first_crossing, sustained_crossing
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord
-from sweeps.stopping import AtTarget, Cap, Diverged, Progress, Standing
+from resnet_core.records import EpochRecord, Outcome
+from sweeps.stopping import Asha, AtTarget, CannotReach, Cap, Curve, Diverged, Median, Patience, Progress, Standing
 
 HORIZON, TARGET = 14, 0.92
 CONFIG = TrialConfig(schedule=f"[1e-3, 0] lin[1e-5, {HORIZON}]")
@@ -17,6 +18,20 @@ crossings = st.none() | st.integers(1, HORIZON)
 ranks = st.integers(1, 4)
 slacks = st.floats(1, 2.5)
 accuracies = st.sampled_from([0.1, 0.5, 0.91, 0.92, 0.95, float("nan")])
+known = st.floats(0, 1)
+curves = st.builds(
+    Curve,
+    st.lists(accuracies | known, max_size=HORIZON),
+    st.integers(HORIZON, 3 * HORIZON),
+    st.sampled_from([None, *set(Outcome) - {Outcome.CRASHED}]),
+    st.sampled_from([None, "sgd", "adamw"]),
+)
+ranking = st.sampled_from([CannotReach(0.3, 1), CannotReach(0.5, 2, 0.1), Asha(2, 0.2), Asha(3, 0.25), Median(0.3, 2)])
+
+
+def standing(others: list[Curve]) -> Standing:
+    found = (curve.epochs_to_target(TARGET) for curve in others)
+    return Standing(TARGET, 2, sorted(epoch for epoch in found if epoch is not None), others)
 
 
 def progress(val_accs: list[float], accs: list[float] | None = None) -> Progress:
@@ -97,3 +112,54 @@ def test_a_trial_that_learns_its_training_images_has_not_diverged(epochs):
 def test_at_target_ends_exactly_those_whose_result_is_known(val_accs, sustained):
     stopped = AtTarget().reason_to_stop(progress(val_accs), Standing(TARGET, sustained, []))
     assert (stopped is not None) == (sustained_crossing(val_accs, TARGET, sustained) is not None)
+
+
+@given(
+    st.lists(st.tuples(known, known), min_size=HORIZON, max_size=HORIZON),
+    st.integers(1, HORIZON),
+    st.integers(1, HORIZON),
+    st.lists(curves, max_size=6),
+    st.floats(0, 0.5),
+    st.floats(0.01, 0.9),
+)
+def test_cannot_reach_never_ends_a_trial_that_was_always_as_good_as_one_that_reached(
+    epochs, crossing, done, others, margin, after
+):
+    """As one of the same schedule's length, epoch by epoch; whatever the other trials are."""
+    epochs[crossing - 1] = (TARGET, max(TARGET, *epochs[crossing - 1]))
+    reached = Curve([min(pair) for pair in epochs], HORIZON, Outcome.REACHED)
+    trial = progress([max(pair) for pair in epochs][:done])
+    assert CannotReach(after, 1, margin).reason_to_stop(trial, standing([reached, *others])) is None
+
+
+@given(st.lists(known, min_size=1, max_size=HORIZON - 1), st.lists(curves, max_size=8))
+def test_of_one_reduction_at_a_rung_asha_never_ends_the_best(val_accs, others):
+    trial = progress(val_accs)
+    best = max((value for curve in others for value in curve.smoothed if not math.isnan(value)), default=0)
+    if trial.curve.smoothed[-1] >= best:
+        assert Asha(3, 0.25).reason_to_stop(trial, standing(others)) is None
+
+
+@given(ranking, st.lists(accuracies | known, min_size=1, max_size=HORIZON), st.lists(curves, max_size=8))
+def test_no_rule_that_ranks_ends_a_trial_that_reached_the_target(rule, val_accs, others):
+    if rule.reason_to_stop(progress(val_accs), standing(others)):
+        assert first_crossing(val_accs, TARGET) is None
+
+
+@given(
+    ranking | st.sampled_from([Cap(1, 1.0, "optimizer"), Patience(2), Patience(3, 0.1)]),
+    st.lists(accuracies | known, min_size=1, max_size=HORIZON),
+    st.lists(curves, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_no_order_of_the_other_trials_changes_an_answer(rule, val_accs, others, order):
+    answer = rule.reason_to_stop(progress(val_accs), standing(others))
+    shuffled = list(others)
+    order.shuffle(shuffled)
+    assert rule.reason_to_stop(progress(val_accs), standing(shuffled)) == answer
+
+
+@given(st.lists(known, min_size=1, max_size=HORIZON), st.integers(1, 5), st.floats(0, 0.5))
+def test_patience_ends_nothing_whose_best_is_recent(val_accs, epochs, min_delta):
+    if Patience(epochs, min_delta).reason_to_stop(progress(val_accs), Standing(TARGET, 2, [])):
+        assert max(val_accs[-epochs:]) <= max(val_accs[:-epochs]) + min_delta

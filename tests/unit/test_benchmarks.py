@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from resnet_core.config import TrialConfig
-from tests.benchmarks import gpu, training
+from tests.benchmarks import gpu, sampler, training
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -107,3 +107,11 @@ def test_contenders_take_turns_after_a_warm_up():
 def test_a_ratio_is_taken_within_each_round(capsys):
     print_ratio("a over b", [2.0, 8.0, 9.0], [1.0, 2.0, 3.0], goal=3.0)
     assert "3.00 (2.00 to 4.00) x, goal at least 3.0 x: met; by round 2.00 4.00 3.00" in capsys.readouterr().out
+
+
+def test_ways_of_telling_the_sampler_are_compared(capsys):
+    sampler.compare(seeds=2, trials=4, sampler="random", target=0.92)
+    out = capsys.readouterr().out
+    assert [line.split("  ")[1].strip() for line in out.splitlines()[1:]] == list(sampler.WAYS)
+    # What is told changes nothing for a sampler that does not learn.
+    assert out.count("0:2:0, 0:2:0, 0:2:0") == len(sampler.WAYS) - 1

@@ -1,7 +1,7 @@
 """How a trial ended, and what Optuna and MLflow call that."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from optuna.trial import TrialState
@@ -50,7 +50,24 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
         best_epoch=5,
         final_loss=0.25,
         final_val_loss=0.5,
+        val_accs=(0.84, 0.94, 0.9, 0.93, 0.95),
     )
+
+
+@pytest.mark.parametrize(("stop", "saved"), [(CAPPED, 28), (None, 0)])
+def test_epochs_are_saved_by_rules_alone(stop, saved):
+    assert result([0.5, 0.6], stop).epochs_saved == saved
+
+
+def test_a_result_of_an_earlier_version_is_read():
+    old = {k: v for k, v in result([0.5]).to_dict().items() if k not in ("epochs_saved", "would_stop", "val_accs")}
+    assert Result.from_dict(old) == replace(result([0.5]), val_accs=())
+
+
+def test_accuracies_come_back_from_json_exactly():
+    val_accs = (1 / 3, NAN, 0.1 + 0.2)
+    back = Result.from_dict(json.loads(json.dumps(result(list(val_accs)).to_dict(), allow_nan=False)))
+    assert list(map(repr, back.val_accs)) == list(map(repr, val_accs))
 
 
 def test_a_pruned_trial_says_by_which_rule_and_why():

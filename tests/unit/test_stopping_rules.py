@@ -1,14 +1,33 @@
 """What each stopping rule ends, at which epoch, and in which words."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import pytest
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome
+from resnet_core.schedule import parse
 from search_spaces.study import StudySpec
-from sweeps.stopping import AtTarget, Cap, Diverged, Progress, Standing, is_control, rules_of
+from sweeps.stopping import (
+    Asha,
+    AtTarget,
+    CannotReach,
+    Cap,
+    Curve,
+    Diverged,
+    Median,
+    Patience,
+    Progress,
+    Standing,
+    group_of,
+    is_control,
+    modes,
+    rules_of,
+)
+from sweeps.stopping.base import first_epoch_at, last_epoch_by
+from sweeps.stopping.patience import annealed_from
 
 NAN, INF = float("nan"), float("inf")
 
@@ -134,6 +153,244 @@ def test_at_target_does_not_stop_at_a_single_crossing(val_accs):
     assert AtTarget().reason_to_stop(curve(val_accs), standing()) is None
 
 
+# Curves, and shares of schedules
+
+
+def test_a_curve_is_smoothed_over_its_last_three_epochs():
+    assert Curve([0.1, 0.3, 0.8, 0.4], 9).smoothed == pytest.approx([0.1, 0.2, 0.4, 0.5])
+
+
+def test_missing_accuracies_are_left_out_of_means():
+    assert Curve([NAN, 0.2, NAN, 0.4], 9).smoothed == pytest.approx([NAN, 0.2, 0.2, 0.3], nan_ok=True)
+
+
+def test_the_best_so_far_never_falls():
+    assert Curve([NAN, 0.6, 0.0, 0.0, 0.9], 9).best_smoothed == pytest.approx([-INF, 0.6, 0.6, 0.6, 0.6])
+
+
+def test_an_average_is_over_all_epochs_so_far():
+    assert Curve([0.1, 0.3, NAN, 0.8], 9).averages == pytest.approx([0.1, 0.2, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(("outcome", "epochs"), [(None, 2), (Outcome.REACHED, 2), (Outcome.DIVERGED, None)])
+def test_a_diverged_trial_never_reached_the_target(outcome, epochs):
+    assert Curve([0.5, 0.92, 0.9], 9, outcome).epochs_to_target(0.92) == epochs
+
+
+# 0.3 x 10 comes out as 3.0, 0.07 x 100 a little above 7, 0.29 x 100 a little below 29 in binary.
+@pytest.mark.parametrize(
+    ("share", "horizon", "first", "last"),
+    [(0.3, 10, 3, 3), (0.07, 100, 7, 7), (0.29, 100, 29, 29), (0.25, 30, 8, 7), (0.01, 30, 1, 0), (1.0, 30, 30, 30)],
+)
+def test_a_share_of_a_schedule_falls_on_these_epochs(share, horizon, first, last):
+    assert (first_epoch_at(share, horizon), last_epoch_by(share, horizon)) == (first, last)
+
+
+# Cap within groups
+
+
+def test_a_cap_per_group_looks_at_trials_of_the_same_group_alone():
+    config = slow(10).config
+    others = [Curve([0.95], 60, Outcome.REACHED, "sgd"), Curve([0.5] * 8 + [0.95], 60, Outcome.REACHED, "adamw")]
+    cap, study = Cap(1, 1.0, "optimizer"), Standing(0.92, 2, [1, 9], others)
+    assert cap.reason_to_stop(Progress(config, slow(8).records, "adamw"), study) is None
+    assert cap.reason_to_stop(Progress(config, slow(9).records, "adamw"), study) == (
+        "stopped at epoch 9: the best trial with optimizer = adamw reached 0.92 at epoch 9, "
+        "and 1 x 9 epochs are used up"
+    )
+    assert cap.reason_to_stop(Progress(config, slow(60).records, "adam"), study) is None
+
+
+# CannotReach: of 60 epochs, in trials of 60
+
+
+def reached(*before: float, horizon: int = 60) -> list[Curve]:
+    """Trials that reached the target after epochs at one accuracy each."""
+    return [Curve([val_acc] * (horizon - 1) + [0.93], horizon, Outcome.REACHED) for val_acc in before]
+
+
+def seen(curves: Sequence[Curve]) -> Standing:
+    return Standing(0.92, 2, [], curves)
+
+
+def test_cannot_reach_says_the_numbers():
+    reason = CannotReach(0.3, 2, 0.05).reason_to_stop(curve([0.3] * 17 + [0.4]), seen(reached(0.5, 0.6)))
+    assert reason == (
+        "stopped at epoch 18: after 30% of its schedule its best val_acc over three epochs is 0.3333; "
+        "the 2 trials that reached 0.92 had at least 0.5000 less 0.05 by then"
+    )
+
+
+@pytest.mark.parametrize(("val_acc", "margin", "stops"), [(0.49, 0, True), (0.5, 0, False), (0.46, 0.05, False)])
+def test_cannot_reach_lets_a_trial_go_on_that_is_no_further_below_than_one_that_reached(val_acc, margin, stops):
+    reason = CannotReach(0.3, 2, margin).reason_to_stop(curve([val_acc] * 20), seen(reached(0.5, 0.6)))
+    assert (reason is not None) is stops
+
+
+def test_cannot_reach_waits_for_enough_trials_that_reached():
+    missed = [Curve([0.9] * 60, 60, Outcome.EXHAUSTED)] * 9 + [Curve([0.9, 0.95], 60, Outcome.DIVERGED)]
+    assert CannotReach(0.3, 3).reason_to_stop(slow(30), seen(reached(0.8, 0.8) + missed)) is None
+    assert CannotReach(0.3, 3).reason_to_stop(slow(30), seen(reached(0.8, 0.8, 0.8) + missed)) is not None
+
+
+def test_cannot_reach_compares_at_the_same_share_of_schedules_of_other_lengths():
+    """At half of its six epochs the short one had 0.2; after the 30 epochs this trial has done, 0.93."""
+    short = [Curve([0.2, 0.2, 0.2, 0.2, 0.2, 0.93], 6, Outcome.REACHED)]
+    assert CannotReach(0.3, 1).reason_to_stop(curve([0.3] * 30), seen(short)) is None
+    assert CannotReach(0.3, 1).reason_to_stop(curve([0.1] * 30), seen(short)) is not None
+
+
+def test_cannot_reach_takes_the_last_value_of_a_trial_that_was_ended_at_the_target():
+    ended = [Curve([0.5, 0.5, 0.5, 0.95], 60, Outcome.REACHED)]  # its mean over three epochs came to 0.65
+    assert CannotReach(0.3, 1).reason_to_stop(curve([0.66] * 40), seen(ended)) is None
+    assert CannotReach(0.3, 1).reason_to_stop(curve([0.64] * 40), seen(ended)) is not None
+
+
+def test_cannot_reach_is_silent_where_a_trial_had_no_epoch_by_that_share():
+    assert CannotReach(0.3, 1).reason_to_stop(curve([0.0] * 20), seen([Curve([0.95], 2, Outcome.REACHED)])) is None
+
+
+@pytest.mark.parametrize("rule", [CannotReach(0.3, 1), Asha(2, 0.3), Median(0.3, 1)])
+def test_rules_that_rank_let_a_trial_go_on_that_reached_the_target(rule):
+    assert rule.reason_to_stop(curve([0.93] + [0.1] * 17), seen(reached(0.8, 0.8, 0.8))) is None
+    assert rule.reason_to_stop(curve([0.1] * 18), seen(reached(0.8, 0.8, 0.8))) is not None
+
+
+# Asha
+
+
+def test_asha_says_the_rank():
+    reason = Asha(3, 0.25).reason_to_stop(curve([0.4] * 15), seen(reached(0.3, 0.5, 0.6, 0.7, 0.8)))
+    assert reason == (
+        "stopped at epoch 15: with val_acc 0.4000 over three epochs it is number 5 of the 6 trials at 25% of "
+        "their schedules, of which the best 2 go on"
+    )
+
+
+@pytest.mark.parametrize("epoch", range(1, 60))
+def test_asha_ends_trials_at_its_rungs_alone(epoch):
+    reason = Asha(3, 0.1).reason_to_stop(curve([0.1] * epoch), seen(reached(*[0.8] * 9)))
+    assert (reason is not None) is (epoch in (6, 18, 54))
+
+
+@pytest.mark.parametrize(("others", "rank_goes_on"), [(1, None), (2, 1), (4, 1), (5, 2), (8, 3)])
+def test_asha_lets_the_top_share_go_on(others, rank_goes_on):
+    """Trials of equal accuracies but one: the asked one has so many above it."""
+    for above in range(others + 1):
+        study = seen(reached(*[0.8] * above, *[0.2] * (others - above)))
+        stops = Asha(3, 0.25).reason_to_stop(curve([0.5] * 15), study) is not None
+        assert stops is (rank_goes_on is not None and above + 1 > rank_goes_on)
+
+
+def test_asha_lets_equals_go_on():
+    assert Asha(3, 0.25).reason_to_stop(curve([0.5] * 15), seen(reached(*[0.5] * 9))) is None
+
+
+def test_asha_counts_only_trials_that_have_been_at_the_rung():
+    young = [Curve([0.9] * 14, 60, None)] * 9 + [Curve([0.9] * 14, 60, Outcome.PRUNED)]
+    assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 15), seen([*young, *reached(0.8)])) is None
+    assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 15), seen([*young, *reached(0.8, 0.8)])) is not None
+
+
+def test_asha_compares_each_trial_at_its_own_rung():
+    """The long ones had 0.2 at a quarter of their schedules, whatever they had later."""
+    long = [Curve([0.2] * 50 + [0.9] * 150, 200, Outcome.EXHAUSTED)] * 5
+    assert Asha(3, 0.25).reason_to_stop(curve([0.3] * 15), seen(long)) is None
+    assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 15), seen(long)) is not None
+
+
+# Median
+
+
+def test_median_says_the_numbers():
+    reason = Median(0.3, 3).reason_to_stop(curve([0.4] * 18), seen(reached(0.3, 0.5, 0.9)))
+    assert reason == (
+        "stopped at epoch 18: its best val_acc over three epochs is 0.4000; the median of 3 trials' averages "
+        "up to 30% of their schedules is 0.5000"
+    )
+
+
+def test_median_compares_with_averages_and_not_with_the_last_value():
+    rising = [Curve([0.1] * 10 + [0.9] * 10 + [0.9] * 40, 60, Outcome.EXHAUSTED)] * 3  # 0.5 on average at a third
+    assert Median(0.3, 3).reason_to_stop(curve([0.6] * 20), seen(rising)) is None
+    assert Median(0.3, 3).reason_to_stop(curve([0.4] * 20), seen(rising)) is not None
+
+
+def test_median_waits_for_enough_trials_that_have_come_as_far():
+    others = [*reached(0.8, 0.8), Curve([0.8] * 29, 60, None)]
+    assert Median(0.3, 3).reason_to_stop(slow(29), seen(others)) is not None
+    assert Median(0.3, 3).reason_to_stop(slow(30), seen(others)) is None
+
+
+def test_median_looks_at_the_best_and_not_at_the_last():
+    assert Median(0.3, 1).reason_to_stop(curve([0.9] * 3 + [0.1] * 27), seen(reached(0.8))) is None
+
+
+# Patience: of a rate that is highest at epoch 1
+
+
+def test_patience_says_the_best():
+    reason = Patience(3, 0.01).reason_to_stop(curve([0.5, 0.6, 0.605, 0.609, 0.2]), standing())
+    assert reason == (
+        "stopped at epoch 5: no val_acc above the best (0.6000 at epoch 2) by more than 0.01 in 3 epochs "
+        "after the learning rate's peak"
+    )
+
+
+@pytest.mark.parametrize(("val_accs", "stops"), [([0.5, 0.5, 0.5], False), ([0.5] * 4, True), ([NAN] * 4, True)])
+def test_patience_ends_a_trial_after_so_many_epochs(val_accs, stops):
+    assert (Patience(3).reason_to_stop(curve(val_accs), standing()) is not None) is stops
+
+
+def test_patience_begins_again_at_a_higher_accuracy():
+    assert Patience(3).reason_to_stop(curve([0.5, 0.5, 0.5, 0.51, 0.51, 0.51]), standing()) is None
+
+
+def test_patience_counts_no_epoch_before_the_rate_has_left_its_peak():
+    plateau = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-3, 10] lin[1e-5, 40]")
+    assert Patience(3).reason_to_stop(Progress(plateau, slow(12).records), standing()) is None
+    assert Patience(3).reason_to_stop(Progress(plateau, slow(13).records), standing()) is not None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch"),
+    [
+        ("[1e-3, 0] lin[1e-3, 10] cos[1e-5, 20]", 10),
+        ("[1e-3, 0] step[1e-4, 80] step[1e-5, 120]", 80),
+        ("[1e-4, 0] lin[1e-3, 5] lin[1e-4, 10] lin[1e-3, 15] lin[1e-4, 20]", 15),
+        ("[1e-3, 0]", 0),
+        ("[1e-3, 0] lin[1e-3, 20]", 0),
+        ("[1e-4, 0] lin[1e-3, 5]", 5),
+    ],
+)
+def test_a_schedule_leaves_its_peak_here(schedule, epoch):
+    assert annealed_from(parse(schedule)) == epoch
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: CannotReach(0.0, 1), "after = 0.0: expected a share of the schedule above 0 and below 1"),
+        (lambda: CannotReach(1.0, 1), "after = 1.0: expected a share of the schedule above 0 and below 1"),
+        (lambda: CannotReach(0.3, 0), "trials = 0: expected 1 or more"),
+        (lambda: CannotReach(0.3, 1, -0.1), "margin = -0.1: expected 0 or more"),
+        (lambda: CannotReach(0.3, 1, NAN), "margin = nan: expected 0 or more"),
+        (lambda: Asha(1, 0.3), "reduction = 1: expected 2 or more"),
+        (lambda: Asha(3, 0.0), "after = 0.0: expected a share of the schedule above 0 and below 1"),
+        (lambda: Median(NAN, 1), "after = nan: expected a share of the schedule above 0 and below 1"),
+        (lambda: Median(0.3, 0), "trials = 0: expected 1 or more"),
+        (lambda: Patience(0), "epochs = 0: expected 1 or more"),
+        (lambda: Patience(1, -1.0), "min_delta = -1.0: expected 0 or more"),
+    ],
+)
+def test_a_rule_refuses_settings_out_of_bounds(make, error):
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
+        make()
+
+
 # From [stopping] to rules
 
 
@@ -149,6 +406,8 @@ def study(**tables: object) -> StudySpec:
         ({"diverged": False, "at_target": True}, ["at_target"]),
         ({"diverged": False, "cap": {"best": 2, "slack": 1.5}}, ["cap"]),
         ({"at_target": True, "cap": {"best": 2, "slack": 1.5}}, ["diverged", "at_target", "cap"]),
+        ({"patience": {}, "median": {}, "asha": {}}, ["diverged", "asha", "median", "patience"]),
+        ({"diverged": False, "cannot_reach": {}, "shadow": ["cannot_reach"]}, ["cannot_reach"]),
     ],
 )
 def test_a_study_switches_its_rules_on(stopping, names):
@@ -158,6 +417,26 @@ def test_a_study_switches_its_rules_on(stopping, names):
 def test_cap_takes_its_numbers_from_the_study():
     (cap,) = rules_of(study(stopping={"diverged": False, "cap": {"best": 2, "slack": 1.5}}))
     assert "the 2nd-best trial reached 0.92 at epoch 4, and 1.5 x 4" in cap.reason_to_stop(slow(6), standing(3, 4, 9))
+
+
+def test_rules_in_shadow_are_told_apart():
+    spec = study(stopping={"asha": {}, "cap": {"best": 2, "slack": 1.5}, "shadow": ["asha", "diverged"]})
+    assert modes(spec) == {"diverged": "shadow", "cap": "active", "asha": "shadow"}
+
+
+@pytest.mark.parametrize(("per", "group"), [("lr", 1e-3), ("optimizer", "adamw"), ("batch_size", 64), (None, None)])
+def test_a_trial_is_grouped_by_a_parameter_or_a_field(per, group):
+    cap = {"best": 1, "slack": 1.0} | ({"per": per} if per else {})
+    spec = StudySpec.model_validate(
+        {
+            "name": "s",
+            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
+            "space": {"lr": {"choices": [1e-3, 1e-2]}},
+            "search": {"trials": 1},
+            "stopping": {"cap": cap},
+        }
+    )
+    assert group_of(spec, TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]"), {"lr": 1e-3}) == group
 
 
 # The control share

@@ -74,6 +74,8 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("search.trails=3", "search.trails = 3: unknown key; did you mean trials?"),
         ("objective.goal=3", "objective.goal = 3: unknown key; expected one of: sustained, target"),
         ("stopping.cpa=3", "stopping.cpa = 3: unknown key; did you mean cap?"),
+        ("stopping.asha={reductoin=3}", "stopping.asha.reductoin = 3: unknown key; did you mean reduction?"),
+        ("stopping.patience={min_dleta=0}", "stopping.patience.min_dleta = 0: unknown key; did you mean min_delta?"),
         (
             "resources.cpu_per_trial=3",
             "resources.cpu_per_trial = 3: unknown key; did you mean cpus_per_trial?",
@@ -122,6 +124,15 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("stopping.cap=3", "stopping.cap = 3: expected a table"),
         ("stopping.cap={best=0,slack=1}", "stopping.cap.best = 0: expected at least 1"),
         ("stopping.cap={best=1,slack=0.9}", "stopping.cap.slack = 0.9: expected at least 1"),
+        ("stopping.cannot_reach={after=0}", "stopping.cannot_reach.after = 0: expected more than 0"),
+        ("stopping.cannot_reach={after=1}", "stopping.cannot_reach.after = 1: expected less than 1"),
+        ("stopping.cannot_reach={margin=-0.1}", "stopping.cannot_reach.margin = -0.1: expected at least 0"),
+        ("stopping.cannot_reach={trials=0}", "stopping.cannot_reach.trials = 0: expected at least 1"),
+        ("stopping.asha={reduction=1}", "stopping.asha.reduction = 1: expected at least 2"),
+        ("stopping.asha={reduction=2.5}", "stopping.asha.reduction = 2.5: expected a whole number"),
+        ("stopping.median=true", "stopping.median = true: expected a table"),
+        ("stopping.patience={epochs=0}", "stopping.patience.epochs = 0: expected at least 1"),
+        ("stopping.shadow=asha", 'stopping.shadow = "asha": expected a list'),
         ("resources.cpus_per_trial=0", "resources.cpus_per_trial = 0: expected at least 1"),
         (
             "resources.gpus_per_trial=1.5",
@@ -311,6 +322,30 @@ def test_a_space_with_very_many_corners_is_looked_at_in_part(load: Load) -> None
 )
 def test_first_trials_lie_in_the_space(load: Load, first: str, line: str) -> None:
     assert error_of(load, with_toml(SPACE, "search", f"first = [{first}]")) == f"s.toml: {line}"
+
+
+@pytest.mark.parametrize(
+    ("stopping", "line"),
+    [
+        ('shadow = ["ahsa"]', 'shadow[0] = "ahsa": unknown rule; did you mean asha?'),
+        (
+            'shadow = ["diverged", "asha"]',
+            'shadow[1] = "asha": expected a rule that is switched on; set asha beside it, or leave it out here',
+        ),
+        ('diverged = false\nshadow = ["diverged"]', 'shadow[0] = "diverged": expected a rule that is switched on; '),
+        ('asha = {}\nshadow = ["asha", "asha"]', 'shadow[1] = "asha": expected every rule once'),
+        ('cap = { best = 1, slack = 1, per = "optimiser" }', 'cap.per = "optimiser": unknown field or parameter; did'),
+        ('cap = { best = 1, slack = 1, per = "warmpu" }', 'cap.per = "warmpu": unknown field or parameter; did you'),
+    ],
+)
+def test_rules_name_rules_fields_and_parameters_that_there_are(load: Load, stopping: str, line: str) -> None:
+    assert error_of(load, SPACE + "[stopping]\n" + stopping).startswith(f"s.toml: stopping.{line}")
+
+
+def test_a_cap_may_be_per_field_and_per_parameter(load: Load) -> None:
+    for per in ("optimizer", "warmup"):
+        text = f'[stopping]\ncap = {{ best = 1, slack = 1, per = "{per}" }}'
+        assert load(SPACE + text).stopping.cap.per == per
 
 
 def test_first_trials_may_be_partial(load: Load) -> None:

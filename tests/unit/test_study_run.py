@@ -1,9 +1,11 @@
 """A study while it runs, driven by hand: which trial is next, what an epoch means, how a trial ends, how it resumes."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import optuna
@@ -469,12 +471,155 @@ def test_a_continued_trial_is_not_judged_by_epochs_that_were_judged_before(open_
 
     launch = open_(study)
     assert launch.begin() == slow
-    over = [launch.run.epoch(slow, shown) for shown in records([0.5] * 4)]
+    over = [launch.run.epoch(slow, shown) for shown in records([0.5] * 5)]
     launch.close()
-    # Two epochs are allowed by now. The fourth is the last that was judged; whether it was decided on is not known.
-    assert over == [False, False, False, True]
-    assert launch.seen.events == [("started", slow), ("ended", slow, Outcome.PRUNED)]
-    assert epochs(study, slow) == [1, 2, 3, 4]
+    # Two epochs are allowed by now; the four that were trained before were let, and stay so.
+    assert over == [False, False, False, False, True]
+    assert launch.seen.events == [("started", slow), ("epoch", slow, 5), ("ended", slow, Outcome.PRUNED)]
+    assert epochs(study, slow) == [1, 2, 3, 4, 5]
+
+
+EVERY_RULE = {
+    "at_target": True,
+    "cap": {"best": 2, "slack": 1.0, "per": "optimizer"},
+    "cannot_reach": {"after": 0.5, "trials": 2},
+    "asha": {"reduction": 2, "after": 0.3},
+    "median": {"after": 0.5, "trials": 3},
+    "patience": {"epochs": 3},
+    "control": 0.3,
+    "shadow": ["asha", "cap"],
+}
+
+
+def drive(open_: Open, study: StudySpec, curves: Sequence[Sequence[float]], kills: Sequence[int]) -> dict[int, Result]:
+    """Run a study, three trials at a time, an epoch of any of them at a step; kill it ahead of some of the steps."""
+    launch, order, done, shown = open_(study), Random(1), Counter(), {}
+    steps = itertools.count()
+    while not launch.run.complete:
+        if next(steps) in kills:
+            launch.tracker.written()
+            launch, shown = open_(study), {}
+        while len(launch.run.active) < 3 and not launch.run.exhausted:
+            shown[launch.begin()] = 0
+        number = order.choice(sorted(shown))
+        # A trial that continues shows its epochs again, and not before it is its turn.
+        for epoch in records(curves[number])[shown[number] : done[number]]:
+            assert not launch.run.epoch(number, epoch)
+        done[number] += 1
+        shown[number] = done[number]
+        if launch.epoch(number, records(curves[number])[done[number] - 1]):
+            del shown[number]
+    launch.close()
+    return launch.run.results
+
+
+def test_a_killed_and_resumed_study_decides_as_an_undisturbed_one(open_):
+    draw = Random(0)
+    curves = [[draw.uniform(0.3, 0.97) for _ in range(HORIZON)] for _ in range(14)]
+    undisturbed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, ())
+    assert {rule for result in undisturbed.values() for rule in result.would_stop} >= {"asha", "cap"}
+    assert len({result.outcome for result in undisturbed.values()}) == 3
+    resumed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, range(2, 90, 7))
+    assert resumed == undisturbed
+
+
+# Shadow, control, and what rules would have done
+
+
+SHADOWED = {"cap": {"best": 1, "slack": 1.0}, "patience": {"epochs": 1}, "shadow": ["patience"]}
+
+
+def test_a_rule_in_shadow_is_recorded_and_stops_nothing(open_, trials):
+    launch = open_(spec(stopping=SHADOWED))
+    result = launch.train(launch.begin(), [0.5, 0.6, 0.6, 0.7, 0.7, 0.7])
+    launch.close()
+    assert (result.outcome, result.epochs_run, result.epochs_saved) == (Outcome.EXHAUSTED, HORIZON, 0)
+    assert (result.would_stop, result.stopped_by) == ({"patience": 3}, None)
+    assert trials(launch.run.spec)["would_stop"][0] == '{"patience": 3}'
+
+
+def test_a_trial_that_was_stopped_keeps_what_shadow_rules_said_up_to_there(open_):
+    launch = open_(spec(stopping=SHADOWED))
+    launch.train(launch.begin(), [0.5, 0.5, 0.93, 0.94, 0.95, 0.96])
+    result = launch.train(launch.begin(), NEVER)
+    launch.close()
+    assert (result.outcome, result.stopped_by, result.epochs_saved) == (Outcome.PRUNED, "cap", 3)
+    assert result.would_stop == {"patience": 2, "cap": 3}
+
+
+def test_a_shadow_rule_is_asked_at_the_epoch_at_which_another_ends_the_trial(open_):
+    launch = open_(spec(stopping={**SHADOWED, "patience": {"epochs": 2}}))
+    launch.train(launch.begin(), [0.5, 0.5, 0.93, 0.94, 0.95, 0.96])
+    assert launch.train(launch.begin(), NEVER).would_stop == {"cap": 3, "patience": 3}
+    launch.close()
+
+
+def test_of_two_rules_that_could_end_a_trial_the_first_alone_is_recorded(open_):
+    launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}, "patience": {"epochs": 2}}))
+    launch.train(launch.begin(), [0.5, 0.6, 0.93, 0.94, 0.95, 0.96])
+    assert launch.train(launch.begin(), NEVER).would_stop == {"cap": 3}
+    launch.close()
+
+
+def test_on_a_control_trial_every_rule_is_recorded(open_):
+    study = spec(trials=20, stopping={"cap": {"best": 1, "slack": 1.0}, "patience": {"epochs": 3}, "control": 0.5})
+    launch = open_(study)
+    control, other = control_number(study, True), control_number(study, False)
+    while not {control, other} <= launch.run.active.keys():
+        launch.begin()
+    launch.train(other, [0.5, 0.93])
+    result = launch.train(control, NEVER)
+    launch.close()
+    assert (result.would_stop, result.epochs_saved) == ({"cap": 2, "patience": 4}, 0)
+
+
+def test_what_a_rule_said_before_a_kill_is_kept(open_, db):
+    study = spec(stopping=SHADOWED)
+    before = open_(study)
+    number = before.begin()
+    before.train(number, [0.5, 0.5, 0.5])
+    before.tracker.written()
+    del before
+
+    launch = open_(study)
+    launch.begin()
+    assert launch.train(number, [0.5, 0.5, 0.5, 0.6, 0.7, 0.8]).would_stop == {"patience": 2}
+    launch.close()
+
+
+def test_trials_that_wait_to_be_continued_are_seen_as_they_were(open_):
+    study = spec(trials=2, stopping={"cap": {"best": 1, "slack": 1.0}})
+    before = open_(study)
+    slow, fast = before.begin(), before.begin()
+    before.train(fast, [0.5, 0.5, 0.93])
+    before.train(slow, [0.5, 0.5])
+    before.tracker.written()
+    del before
+
+    launch = open_(study)
+    assert launch.begin() == slow
+    assert launch.train(slow, NEVER).epochs_run == 3
+    launch.close()
+
+
+def test_a_crashed_trial_is_not_counted_beside_the_one_that_takes_its_place(open_):
+    launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}}))
+    crashed = launch.begin()
+    launch.train(crashed, [0.93, 0.93])
+    launch.run.error(crashed, "disk full", again=False)
+    assert launch.train(launch.begin(), NEVER).outcome is Outcome.EXHAUSTED
+    launch.close()
+
+
+def test_a_cap_per_parameter_ranks_trials_of_the_same_value(open_):
+    first = [{"lr": 1e-3}, {"lr": 2e-3}, {"lr": 1e-3}]
+    stopping = {"cap": {"best": 1, "slack": 1.0, "per": "lr"}}
+    study = spec(stopping=stopping, search={"trials": 3, "sampler": "random", "first": first})
+    launch = open_(study)
+    launch.train(launch.begin(), [0.5, 0.93, 0.94, 0.95, 0.96, 0.97])
+    ended = [launch.train(launch.begin(), NEVER).epochs_run for _ in range(2)]
+    launch.close()
+    assert ended == [HORIZON, 2]
 
 
 @pytest.fixture

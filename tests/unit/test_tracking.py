@@ -539,3 +539,17 @@ def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_go
     tracker.begin(job(0))
     tracker.close("FINISHED")
     assert runs_of(store, tracker._spec.name)["0"].data.params["model"] == job(0).config.model
+
+
+def test_what_rules_saved_and_would_have_done_is_written(connect, store):
+    study = spec()
+    tracker = connect(study)
+    stopped = replace(PRUNED, epochs_saved=3, would_stop={"asha": 1, "cap": 1})
+    for number, result in enumerate([stopped, REACHED]):
+        tracker.begin(job(number))
+        tracker.end(job(number), result)
+    tracker.close("FINISHED")
+    runs = runs_of(store, study.name)
+    assert [runs[number].data.metrics["epochs_saved"] for number in "01"] == [3, 0]
+    assert [runs[number].data.tags.get("would_stop") for number in "01"] == ['{"asha": 1, "cap": 1}', None]
+    assert runs["launch"].data.tags["stopping_rules"] == '{"diverged": "active"}'
