@@ -54,7 +54,9 @@ class _Stop:
 
     @property
     def judged(self) -> bool:
-        """The truth is known: the trial ran on to its end, or at least to the target."""
+        """The truth is known: the trial ran on to its end, or at least to the target; or it is simulated."""
+        if len(self.trial.val_accs) >= self.trial.horizon:
+            return True
         ran_on = self.trial.stopped_by is None or self.trial.outcome is Outcome.DIVERGED
         return not self.ended and (ran_on or self.crossing is not None)
 
@@ -131,8 +133,9 @@ def _modes_seen(trials: Sequence[TrialHistory]) -> dict[str, str]:
 
 def _stop(trial: TrialHistory, rules: Sequence[str], crossing: int | None) -> _Stop | None:
     """Return where the first of some rules said stop to a trial."""
-    if trial.stopped_by in rules:
-        return _Stop(trial, len(trial.val_accs), True, crossing)
+    if trial.stopped_by is not None and trial.stopped_by in rules:
+        epoch = trial.would_stop.get(trial.stopped_by, len(trial.val_accs))
+        return _Stop(trial, epoch, True, crossing)
     epochs = [trial.would_stop[rule] for rule in rules if rule in trial.would_stop]
     return _Stop(trial, min(epochs), False, crossing) if epochs else None
 

@@ -109,14 +109,82 @@ def plan(
     name: NameOption = "",
     trials: TrialsOption = None,
     changes: SetOption = [],  # noqa: B006
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time more steps, and simulate what the stopping rules save.")
+    ] = False,
+    like: Annotated[
+        str, typer.Option("--like", help="Take times and curves from this earlier study.", show_default="none")
+    ] = "",
     as_json: JsonOption = False,
+    home: HomeOption = _HOME,
 ) -> None:
     """Check a study and show what it would do; starts nothing."""
+    if measure and like:
+        raise InputError("--measure and --like: expected one of them")
     spec = _read(study, name, trials, changes)
     from sweeps import plan as plans
 
-    planned = plans.plan(spec)
+    if like:
+        from sweeps.simulate import recorded
+
+        planned = plans.like(spec, recorded(_home(home), like), _home(home))
+    else:
+        planned = plans.measured(spec, _home(home)) if measure else plans.plan(spec)
     typer.echo(_json(planned.to_dict()) if as_json else plans.describe(planned))
+
+
+@app.command()
+def simulate(
+    study: StudyArgument,
+    source: Annotated[
+        str, typer.Option("--from", help="Replay the trials of this study.", show_default="the model")
+    ] = "",
+    model: Annotated[str, typer.Option("--model", help="Draw curves from this model.", show_default="post5")] = "",
+    trials: TrialsOption = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs.")] = 4,
+    per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="Trials at once on a GPU.")] = 1,
+    order: Annotated[
+        str,
+        typer.Option("--order", help="sampler or shuffled.", show_default="sampler; shuffled with --from"),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampler, order and noise.")] = 0,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Studies to simulate, each with another seed.")] = 1,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds-per-epoch", help="Of one trial.", show_default="as recorded; 22 on the model"),
+    ] = None,
+    changes: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+    home: HomeOption = _HOME,
+) -> None:
+    """Show what a study's stopping rules would save and cost, on known curves; trains nothing."""
+    if source and model:
+        raise InputError("--from and --model: expected one of them")
+    if order not in ("", "sampler", "shuffled"):
+        raise InputError(f"--order {order}: expected sampler or shuffled")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds-per-epoch {seconds:g}: expected seconds above 0")
+    spec = _read(study, "", None, changes)
+    from analysis.curve_model import MODELS
+    from sweeps import simulate as simulation
+
+    if (model or "post5") not in MODELS:
+        raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
+    where = _home(home)
+    setup = simulation.Setup(
+        spec,
+        simulation.recorded(where, source) if source else MODELS[model or "post5"],
+        where,
+        gpus=gpus,
+        per_gpu=per_gpu,
+        shuffled=order == "shuffled" or (not order and bool(source)),
+        trials=trials,
+        seed=seed,
+        repeats=repeats,
+        seconds_per_epoch=seconds,
+    )
+    result = simulation.simulate(setup)
+    typer.echo(_json(result.to_dict()) if as_json else simulation.describe(result))
 
 
 @app.command()

@@ -1,19 +1,27 @@
-"""What a study would do, before it does it: parameters, sampled trials, epochs, time."""
+"""What a study would do, before it does it: parameters, sampled trials, epochs, time, energy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from analysis.curve_model import POST5, CurveModel
+from resnet_core.meter import GpuMeter
 from resnet_core.models import build, trainable_parameters
-from resnet_core.trainer import seconds_per_epoch
-from search_spaces.space import trial_count
+from resnet_core.trainer import epoch_sizes, seconds_per_epoch
+from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.study import StudySpec
 from sweeps.drawing import draw_rates
+from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.placement import available_cores
+from sweeps.simulate import Recorded, Setup, simulate
+
+_STEPS = 3
+_MEASURED_SECONDS = 10.0
+_MOST_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,11 @@ class Plan:
         trials: how many trials it has.
         parameters: trainable parameters of the first sampled trial's network.
         samples: the trials it would start with.
-        seconds_per_epoch: of the first of them, timed on this machine over a few steps.
+        seconds_per_epoch: of the first of them, timed on this machine over a few steps; or of an earlier study.
         slots: trials at once on this machine.
-        device: what was timed.
+        device: what was timed, or the earlier study.
+        watts: power of a GPU while that was timed; None where none was read.
+        share_saved: of all epochs, by the study's rules when it is simulated; None where it was not.
     """
 
     spec: StudySpec
@@ -37,10 +47,14 @@ class Plan:
     seconds_per_epoch: float
     slots: int
     device: str
+    watts: float | None = None
+    share_saved: float | None = None
 
     @property
     def epochs(self) -> int:
-        """Epochs of all trials when no rule stops any; estimated from the sampled ones."""
+        """Epochs of all trials when no rule stops any; of a space, estimated from the sampled ones."""
+        if not self.spec.space:
+            return sum(trial_config(self.spec, {}, run=run.name).horizon for run in listed_runs(self.spec))
         horizons = [job.config.horizon for job in self.samples]
         return round(self.trials * sum(horizons) / len(horizons))
 
@@ -48,6 +62,25 @@ class Plan:
     def hours(self) -> float:
         """Wall time of them, with all slots busy."""
         return self.epochs * self.seconds_per_epoch / min(self.slots, self.trials) / 3600
+
+    @property
+    def kilowatt_hours(self) -> float | None:
+        """Energy of them, each with a GPU to itself; None where no GPU's power was read."""
+        if self.watts is None:
+            return None
+        return self.epochs * self.seconds_per_epoch * self.watts / 3.6e6
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        """Epochs, hours and energy with the study's stopping rules; None where that was not simulated."""
+        if self.share_saved is None:
+            return None
+        left, energy = 1 - self.share_saved, self.kilowatt_hours
+        return {
+            "epochs": round(self.epochs * left),
+            "hours": self.hours * left,
+            "kilowatt_hours": None if energy is None else energy * left,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``plan --json`` prints."""
@@ -62,34 +95,68 @@ class Plan:
             "seconds_per_epoch": self.seconds_per_epoch,
             "trials_at_once": self.slots,
             "hours": self.hours,
+            "kilowatt_hours": self.kilowatt_hours,
+            "with_stopping": self.stopped,
             "device": self.device,
         }
 
 
-def plan(spec: StudySpec, count: int = 3) -> Plan:
-    """Return what ``spec`` would do on this machine; times a few training steps, and starts nothing."""
-    ledger = Ledger.preview(spec)
-    samples = [ledger.ask() for _ in range(min(count, trial_count(spec)))]
-    config = samples[0].config
-    resources = spec.resources
+def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
+    """Return what ``spec`` would do on this machine; times ``steps`` training steps, and starts nothing."""
+    planned = _untimed(spec, count)
+    config, resources = planned.samples[0].config, spec.resources
     cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(min(resources.cpus_per_trial, available_cores()))
     try:
-        seconds = seconds_per_epoch(config, device="cuda" if cuda else "cpu")
+        with GpuMeter(torch.device(device)) as meter:
+            seconds = seconds_per_epoch(config, device=device, steps=steps)
     finally:
         torch.set_num_threads(threads)
+    name = torch.cuda.get_device_name() if cuda else f"{resources.cpus_per_trial} CPU thread(s)"
+    return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
+
+
+def measured(spec: StudySpec, home: Home) -> Plan:
+    """Return a plan timed over some ten seconds, with what the study's rules save on the model's curves."""
+    quick = plan(spec)
+    config = quick.samples[0].config
+    train, val = epoch_sizes(config)
+    # So many steps that making the network hardly shows in the power that is read meanwhile.
+    step = quick.seconds_per_epoch * min(config.batch_size, train) / (train + val / 3)
+    planned = plan(spec, steps=min(max(_STEPS, round(_MEASURED_SECONDS / step)), _MOST_STEPS))
+    return replace(planned, share_saved=_share_saved(planned, POST5, home))
+
+
+def like(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
+    """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
+    planned = replace(
+        _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
+    )
+    return replace(planned, share_saved=_share_saved(planned, earlier, home))
+
+
+def _share_saved(planned: Plan, source: Recorded | CurveModel, home: Home) -> float:
+    setup = Setup(planned.spec, source, home, planned.slots, seconds_per_epoch=planned.seconds_per_epoch)
+    return simulate(replace(setup, shuffled=isinstance(source, Recorded), seed=planned.spec.search.seed)).share_saved
+
+
+def _untimed(spec: StudySpec, count: int) -> Plan:
+    ledger = Ledger.preview(spec)
+    samples = [ledger.ask() for _ in range(min(count, trial_count(spec)))]
+    resources = spec.resources
     slots = max(1, available_cores() // resources.cpus_per_trial)
-    if cuda:
+    if resources.gpus_per_trial and torch.cuda.is_available():
         slots = min(slots, max(1, int(torch.cuda.device_count() / resources.gpus_per_trial)))
     return Plan(
         spec=spec,
         trials=trial_count(spec),
-        parameters=trainable_parameters(build(config)),
+        parameters=trainable_parameters(build(samples[0].config)),
         samples=samples,
-        seconds_per_epoch=seconds,
+        seconds_per_epoch=0.0,
         slots=slots,
-        device=torch.cuda.get_device_name() if cuda else f"{resources.cpus_per_trial} CPU thread(s)",
+        device="",
     )
 
 
@@ -109,9 +176,18 @@ def describe(planned: Plan) -> str:
     lines.append(
         f"{planned.trials} trials, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
         f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
-        f"about {_duration(planned.hours)}"
+        f"about {_duration(planned.hours)}{_energy(planned.kilowatt_hours)}"
     )
+    if planned.stopped is not None:
+        lines.append(
+            f"with its stopping rules, simulated: about {planned.stopped['epochs']:,} epochs, "
+            f"{_duration(planned.stopped['hours'])}{_energy(planned.stopped['kilowatt_hours'])}"
+        )
     return "\n".join(lines)
+
+
+def _energy(kilowatt_hours: float | None) -> str:
+    return "" if kilowatt_hours is None else f", {kilowatt_hours:.2g} kWh"
 
 
 def _duration(hours: float) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from resnet_core import checkpoint
-from resnet_core.checkpoint import CheckpointError
 from resnet_core.records import EpochRecord, Outcome
-from resnet_core.trainer import recorded
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.ledger import Entry, Job
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
-from sweeps.tracking import Tracker
 
 
 @dataclass
@@ -60,6 +57,55 @@ class Fastest:
     name: str
 
 
+class Trials(Protocol):
+    """Proposes a study's trials and remembers them: sweeps.ledger.Ledger, or a list of trials to replay."""
+
+    spec: StudySpec
+
+    def entries(self) -> list[Entry]:
+        """Return all trials so far, by number."""
+
+    def unfinished(self) -> list[Job]:
+        """Return the trials to be continued."""
+
+    def to_run(self) -> int:
+        """Return how many more trials the study asks for."""
+
+    def ask(self) -> Job:
+        """Return the next trial."""
+
+    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+        """Write down at which epochs rules said stop to a running trial that goes on."""
+
+    def noted_stops(self, number: int) -> dict[str, int]:
+        """Return what was written down last of a trial that continues."""
+
+    def tell(self, number: int, result: Result) -> None:
+        """Write down how a trial ended."""
+
+
+class Records(Protocol):
+    """Keeps what a study did: sweeps.tracking.Tracker, or nothing at all."""
+
+    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+        """Return what is kept already: by trial number, its run's status and its epochs."""
+
+    def begin(self, job: Job) -> None:
+        """Open a trial's run."""
+
+    def place(self, job: Job, placement: dict[str, str]) -> None:
+        """Keep where a trial runs."""
+
+    def epoch(self, job: Job, record: EpochRecord) -> None:
+        """Keep an epoch."""
+
+    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
+        """Keep how a trial ended; call ``then`` once that is safe."""
+
+    def pause(self, jobs: list[Job]) -> None:
+        """Mark trials as waiting to be continued."""
+
+
 class Watcher(Protocol):
     """Shows a study to people while it runs."""
 
@@ -79,14 +125,16 @@ class Watcher(Protocol):
 class StudyRun:
     """Drives one launch of a study: the ledger proposes, rules decide, MLflow is written.
 
+    A simulated study is driven by the same class, on trials and records that live in memory.
+
     Args:
         home: where things are.
         ledger: the study's trials.
-        tracker: MLflow.
+        tracker: MLflow, in a launch.
         watcher: what people see.
     """
 
-    def __init__(self, home: Home, ledger: Ledger, tracker: Tracker, watcher: Watcher) -> None:
+    def __init__(self, home: Home, ledger: Trials, tracker: Records, watcher: Watcher) -> None:
         self.spec: StudySpec = ledger.spec
         self._home, self._ledger, self._tracker, self._watcher = home, ledger, tracker, watcher
         self._rules, self._modes = rules_of(self.spec), modes(self.spec)
@@ -272,7 +320,7 @@ class StudyRun:
         self._count(job, result)
         # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)
-        self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
+        self._tracker.end(job, result, then=lambda: _remove(path))
         self._watcher.ended(job, result)
 
     def _count(self, job: Job, result: Result) -> None:
@@ -290,17 +338,33 @@ class StudyRun:
         status, epochs = written or ("", frozenset())
         path = self._home.checkpoint(self.spec.name, job.number)
         if status == MLFLOW_STATUS[result.outcome]:
-            checkpoint.remove(path)
+            _remove(path)
             return
         self._tracker.begin(job)
         for record in self._recorded(job)[: result.epochs_run]:
             if record.epoch not in epochs:
                 self._tracker.epoch(job, record)
-        self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
+        self._tracker.end(job, result, then=lambda: _remove(path))
 
     def _recorded(self, job: Job) -> Sequence[EpochRecord]:
         """Return the epochs that a trial's checkpoint holds; none where it cannot be read."""
-        try:
-            return recorded(self._home.checkpoint(self.spec.name, job.number))
-        except CheckpointError:
-            return []
+        return _recorded(self._home.checkpoint(self.spec.name, job.number))
+
+
+# torch takes seconds to import, and a simulated study has no checkpoints.
+
+
+def _remove(path: Path) -> None:
+    from resnet_core import checkpoint
+
+    checkpoint.remove(path)
+
+
+def _recorded(path: Path) -> Sequence[EpochRecord]:
+    from resnet_core.checkpoint import CheckpointError
+    from resnet_core.trainer import recorded
+
+    try:
+        return recorded(path)
+    except CheckpointError:
+        return []

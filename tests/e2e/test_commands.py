@@ -12,7 +12,9 @@ from sweeps.cli import app
 OPTIONS = {
     "launch": "--name --trials --set --address --yes --home --data --debug",
     "resume": "--address --home --data --debug",
-    "plan": "--name --trials --set --json",
+    "plan": "--name --trials --set --measure --like --json --home",
+    "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
+    "--home",
     "train": "--run --set --checkpoint --threads --device --data --json",
     "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
     "status": "--watch --json --home",
@@ -29,6 +31,7 @@ ARGUMENTS = {
     "launch": ["study"],
     "resume": ["name"],
     "plan": ["study"],
+    "simulate": ["study"],
     "train": ["study"],
     "lr-range": ["study"],
     "status": ["name"],
@@ -103,6 +106,53 @@ def test_plan(sweeps, studies):
     assert f"{planned['trainable_parameters']:,} trainable parameters" in said
     assert "2 trials" in said
     assert "peak 0.005, 5 epochs" in said
+
+
+def test_plan_like_an_earlier_study(sweeps, listed):
+    planned = sweeps.json("plan", listed.file, "--like", "listed", "--home", listed.home)
+    assert planned["device"] == "the machine of listed"
+    assert planned["epochs"] == 4 * 8
+    assert planned["with_stopping"]["epochs"] == 4 * 8  # none of its rules stops anything
+
+
+def test_plan_measures_or_takes_what_was_measured(sweeps, studies):
+    assert "expected one of them" in sweeps("plan", studies.space, "--measure", "--like", "space", code=2).stderr
+
+
+RANDOM = ("--set", "search.sampler=random")
+
+
+def test_simulate(sweeps):
+    arguments = ("simulate", "adamw_cosine", *RANDOM, "--trials", "20", "--gpus", "2", "--repeats", "2")
+    made = sweeps.json(*arguments, "--seconds-per-epoch", "10")
+    assert (made["study"], made["gpus"], made["repeats"], made["order"]) == ("adamw-cosine", 2, 2, "sampler")
+    assert made["with_rules"]["trials"] == {"median": 20, "low": 20, "high": 20}
+    assert made["with_rules"]["epochs"]["median"] <= made["without_rules"]["epochs"]["median"]
+    assert {"rule", "mode", "stopped", "false_stops", "best_lost"} <= made["rules"][-1].keys()
+    said = sweeps(*arguments).stdout
+    assert "with no rule" in said
+    assert "2 simulated studies on 2 GPUs" in said
+
+
+def test_simulate_replays_a_study_of_the_store(sweeps, listed):
+    made = sweeps.json("simulate", listed.file, "--from", "listed", "--home", listed.home, "--gpus", "1")
+    assert (made["order"], made["with_rules"]["trials"]["median"]) == ("shuffled", 4)
+    assert made["without_rules"]["epochs"]["median"] == 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--from", "x", "--model", "post5"), "--from and --model: expected one of them"),
+        (("--model", "post6"), "--model post6: expected one of post5"),
+        (("--order", "sorted"), "--order sorted: expected sampler or shuffled"),
+        (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
+        (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),
+        (("--from", "absent"), "no study 'absent'"),
+    ],
+)
+def test_simulate_refuses_wrong_arguments(sweeps, arguments, said):
+    assert said in sweeps("simulate", "adamw_cosine", *arguments, code=2).stderr
 
 
 def test_plan_of_the_named_network(sweeps):

@@ -9,10 +9,14 @@ import pytest
 import ray
 import torch
 
+from analysis.curve_model import POST5
 from resnet_core.models import build, trainable_parameters
+from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import StudySpec, find_study, load_study
+from sweeps.home import Home
 from sweeps.ledger import Ledger
-from sweeps.plan import Plan, describe, plan
+from sweeps.plan import Plan, describe, like, measured, plan
+from sweeps.simulate import Recorded, model_curves
 
 SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
 
@@ -105,3 +109,50 @@ def test_people_are_shown_each_trial_with_its_schedule_drawn(planned):
 def test_the_cost_is_told_in_units_for_people(planned, hours, text):
     timed = replace(planned, seconds_per_epoch=hours * 3600 / planned.epochs, slots=1)
     assert describe(timed).endswith(f"about {text}")
+
+
+def test_listed_runs_are_added_up_exactly(planned):
+    listed = load_study(find_study("published/post5"))
+    horizons = [trial_config(listed, {}, run=run.name).horizon for run in listed_runs(listed)]
+    assert replace(planned, spec=listed).epochs == sum(horizons)
+
+
+def test_energy_is_power_over_all_epochs(planned):
+    metered = replace(planned, watts=100.0, seconds_per_epoch=36.0)
+    assert metered.kilowatt_hours == pytest.approx(metered.epochs * 36 * 100 / 3.6e6)
+    assert describe(metered).endswith(" kWh")
+
+
+def test_without_a_gpu_there_is_no_energy(planned):
+    assert planned.kilowatt_hours is None
+
+
+def test_what_the_rules_save_is_taken_off_epochs_hours_and_energy(planned):
+    stopped = replace(planned, share_saved=0.25, watts=100.0).stopped
+    assert stopped == {
+        "epochs": round(planned.epochs * 0.75),
+        "hours": planned.hours * 0.75,
+        "kilowatt_hours": planned.epochs * planned.seconds_per_epoch * 100 / 3.6e6 * 0.75,
+    }
+
+
+def test_a_plan_that_is_not_simulated_tells_nothing_of_rules(planned, shown):
+    assert shown["with_stopping"] is None
+    assert "stopping rules" not in describe(planned)
+
+
+def test_a_measured_plan_tells_what_the_rules_save(spec, tmp_path):
+    timed = measured(spec, Home(tmp_path / "home"))
+    assert 0 < timed.stopped["epochs"] <= timed.epochs
+    assert "with its stopping rules, simulated: about" in describe(timed)
+
+
+def test_an_earlier_study_brings_its_times_and_its_curves(spec, tmp_path):
+    ledger = Ledger.preview(spec)
+    jobs = [ledger.ask() for _ in range(4)]
+    drawn = model_curves(POST5, 7.0, seed=0)
+    earlier = Recorded("earlier", jobs, {job.name: drawn(job) for job in jobs}, {})
+    planned = like(spec, earlier, Home(tmp_path))
+    assert planned.seconds_per_epoch == 7
+    assert planned.device == "the machine of earlier"
+    assert planned.stopped["epochs"] <= planned.epochs

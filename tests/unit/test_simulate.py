@@ -1,0 +1,366 @@
+"""Studies in virtual time: when what happens, that the decisions are the real study's, where curves come from."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.curve_model import POST5
+from analysis.stopping_table import build_stopping
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.study import StudySpec
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.ledger import Job, Ledger
+from sweeps.simulate import (
+    Curves,
+    FixedTrials,
+    Range,
+    Recorded,
+    Replayed,
+    Setup,
+    beyond_model,
+    course_of,
+    describe,
+    histories,
+    model_curves,
+    recorded,
+    replay,
+    simulate,
+    study_in_memory,
+)
+from sweeps.study_run import StudyRun
+from sweeps.tracking import Tracker
+
+NOWHERE = Home(Path("/nonexistent"))
+NAMES = (f"simulated-{number}" for number in itertools.count())
+CAP = {"cap": {"best": 1, "slack": 1.0}}
+
+
+def listed(*horizons: int, **tables: Any) -> StudySpec:
+    """A study of runs a, b, c, … of these lengths."""
+    runs = [{"name": "abcdefgh"[i], "epochs": epochs} for i, epochs in enumerate(horizons)]
+    train = {"schedule": "[1e-3, 0] lin[1e-5, 4]"}
+    return StudySpec.model_validate({"name": next(NAMES), "train": train, "run": runs, **tables})
+
+
+def sampled(**tables: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "adamw"},
+            "space": {
+                "lr": {"low": 5e-4, "high": 2e-3, "log": True},
+                "weight_decay": {"low": 0.05, "high": 0.4, "log": True},
+                "plateau": {"low": 6, "high": 16, "int": True},
+            },
+            "search": {"trials": 12, "sampler": "random"},
+            "stopping": {"cap": {"best": 2, "slack": 1.0}},
+            **tables,
+        }
+    )
+
+
+def records(val_accs: Sequence[float], seconds: float = 10.0, loss: float = 0.25) -> list[EpochRecord]:
+    return [EpochRecord(e, loss, 0.8, 0.5, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(val_accs, start=1)]
+
+
+def curves(**val_accs: Sequence[float]) -> Curves:
+    return lambda job: records(val_accs[job.name])
+
+
+def run(spec: StudySpec, known: Curves, slots: int) -> list[Replayed]:
+    return replay(study_in_memory(NOWHERE, Ledger.preview(spec)), known, slots)
+
+
+def test_two_slots_by_hand():
+    """a and b start at once; b ends at 20 s and makes room for c, a at 30 s for d."""
+    trials = run(listed(3, 2, 1, 2), lambda job: records([0.5] * 4), slots=2)
+    assert {t.job.name: (t.started, t.epoch_ends) for t in trials} == {
+        "a": (0, [10, 20, 30]),
+        "b": (0, [10, 20]),
+        "c": (20, [30]),
+        "d": (30, [40, 50]),
+    }
+
+
+def test_a_slot_is_free_at_the_epoch_at_which_a_rule_stops_its_trial():
+    """a reaches the target in epoch 2, so the cap ends b at the same epoch: c starts there."""
+    known = curves(a=[0.5, 0.95, 0.95, 0.95], b=[0.5] * 4, c=[0.5] * 2)
+    by_name = {t.job.name: t for t in run(listed(4, 4, 2, stopping=CAP), known, slots=2)}
+    assert (by_name["b"].ended, by_name["c"].started) == (20, 20)
+    assert by_name["b"].result.stopped_by == "cap"
+
+
+def test_a_stopped_trial_keeps_its_whole_curve():
+    known = curves(a=[0.95] * 2, b=[0.5, 0.5, 0.95, 0.95])
+    stopped = run(listed(2, 4, stopping=CAP), known, slots=2)[1]
+    assert (stopped.result.epochs_run, len(stopped.records)) == (1, 4)
+
+
+def test_a_stop_is_judged_by_what_the_trial_would_have_come_to():
+    known = curves(a=[0.95] * 2, b=[0.5, 0.5, 0.95, 0.95], c=[0.5] * 3)
+    trials = run(listed(2, 4, 3, stopping=CAP), known, slots=3)
+    (row, _) = build_stopping(histories(trials), 0.92, keep=1).to_dict("records")
+    figures = ("rule", "mode", "stopped", "epochs_saved", "judged", "false_stops", "best_lost")
+    assert [row[name] for name in figures] == ["cap", "active", 2, 5, 2, 1, 0]
+
+
+def test_one_of_the_best_that_is_stopped_early_is_counted_as_lost():
+    known = curves(a=[0.95] * 2, b=[0.5, 0.95, 0.95, 0.95])
+    trials = run(listed(2, 4, stopping=CAP), known, slots=2)
+    assert build_stopping(histories(trials), 0.92, keep=2)["best_lost"].tolist() == [1, 1]
+
+
+def test_trials_of_a_shared_gpu_take_their_share_of_its_hours():
+    trials = run(listed(3, 3), lambda job: records([0.5] * 4, seconds=3600), slots=2)
+    course = course_of(trials, per_gpu=2)
+    assert (course.gpu_hours, course.hours, course.epochs) == (3, 3, 6)
+
+
+def test_the_best_is_known_when_it_reaches_the_target_and_not_when_it_ends():
+    known = curves(a=[0.5, 0.5, 0.95, 0.95], b=[0.5, 0.95, 0.95, 0.95])
+    course = course_of(run(listed(4, 4), known, slots=1), per_gpu=1)
+    assert (course.best_epochs_to_target, course.hours_to_best) == (2, pytest.approx(60 / 3600))
+
+
+def test_without_a_trial_at_the_target_there_is_no_best():
+    course = course_of(run(listed(2), lambda job: records([0.5] * 2), slots=1), per_gpu=1)
+    assert (course.reached, course.best_epochs_to_target, course.hours_to_best) == (0, None, None)
+
+
+def test_a_curve_that_ends_before_its_trial_is_refused():
+    with pytest.raises(ValueError, match="trial a: 2 epochs for a horizon of 3"):
+        run(listed(3), lambda job: records([0.5] * 2), slots=1)
+
+
+# The same decisions
+
+
+def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
+    """The events of a simulation, shown to a study with a ledger on disk and MLflow, end its trials alike."""
+    spec = sampled(stopping=CAP | {"at_target": True, "control": 0.2})
+    drawn = model_curves(POST5, 22.0, seed=3)
+    # No two events at once: each trial has a pace of its own.
+    simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
+    home = Home(tmp_path)
+    tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, spec, home.spool(spec.name))
+    real = StudyRun(home, Ledger.create(home.optuna_db, spec), tracker, _Quiet())
+    # At one moment, an epoch ends before the slot it frees is taken.
+    starts = [(trial.started, "start", trial, 0) for trial in simulated]
+    ends = [(end, "end", trial, epoch) for trial in simulated for epoch, end in enumerate(trial.epoch_ends)]
+    for _, kind, trial, epoch in sorted(starts + ends, key=lambda event: event[:2]):
+        if kind == "end":
+            real.epoch(trial.job.number, trial.records[epoch])
+        else:
+            placed = real.next_trial()
+            assert placed is not None
+            assert placed.job == trial.job
+    tracker.close("FINISHED")
+    assert real.results == {t.job.number: t.result for t in simulated}
+    assert {t.result.stopped_by for t in simulated} == {None, "cap", "at_target"}
+
+
+class _Quiet:
+    def started(self, trial: Any) -> None: ...
+    def epoch(self, trial: Any) -> None: ...
+    def failed(self, trial: Any, error: str, again: bool) -> None: ...
+    def ended(self, job: Any, result: Any) -> None: ...
+
+
+# Several simulated studies
+
+
+def on_model(spec: StudySpec, **options: Any) -> Setup:
+    return Setup(spec, POST5, NOWHERE, **options)
+
+
+def test_the_same_seed_simulates_the_same_study():
+    setup = on_model(sampled(), repeats=2)
+    assert simulate(setup).to_dict() == simulate(setup).to_dict()
+
+
+def test_another_seed_simulates_another_study():
+    first, second = (simulate(on_model(sampled(), seed=seed)).to_dict() for seed in (0, 1))
+    assert first["with_rules"] != second["with_rules"]
+
+
+def test_repeats_are_the_studies_of_the_seeds_that_follow():
+    both = simulate(on_model(sampled(), seed=5, repeats=2)).with_rules["epochs"]
+    single = [simulate(on_model(sampled(), seed=seed)).with_rules["epochs"].median for seed in (5, 6)]
+    assert (both.low, both.high) == (min(single), max(single))
+
+
+def test_what_rules_saved_is_what_is_missing_to_the_same_study_without_them():
+    result = simulate(on_model(sampled(), gpus=2))
+    saved = result.rules["all rules"][1]["epochs_saved"].median
+    assert saved > 0
+    assert result.with_rules["epochs"].median + saved == result.without_rules["epochs"].median
+    assert result.share_saved == pytest.approx(saved / result.without_rules["epochs"].median)
+
+
+def test_the_report_is_json_and_text():
+    result = simulate(on_model(sampled(), repeats=2))
+    shown = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert [row["rule"] for row in shown["rules"]][-2:] == ["cap", "all rules"]
+    assert shown["with_rules"]["trials"] == {"median": 12, "low": 12, "high": 12}
+    text = describe(result)
+    assert text.startswith("rule ")
+    assert "with no rule" in text
+
+
+def test_a_study_whose_rules_stop_nothing_is_reported_too():
+    assert simulate(on_model(sampled(stopping={}))).share_saved == 0
+
+
+def test_simulating_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    simulate(replace(on_model(sampled()), home=Home(tmp_path / "home")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_listed_runs_can_be_shuffled():
+    setup = on_model(listed(4, 5, 6, 7), shuffled=True, gpus=1)
+    orders = {tuple(t.job.name for t in setup.replay(seed, rules=True)) for seed in range(6)}
+    assert len(orders) > 1
+    assert {tuple(sorted(order)) for order in orders} == {tuple("abcd")}
+
+
+def test_a_space_cannot_be_shuffled():
+    with pytest.raises(InputError, match="a space has no list of trials to shuffle"):
+        simulate(on_model(sampled(), shuffled=True))
+
+
+def test_fewer_trials_than_are_listed_may_be_asked_for():
+    assert simulate(on_model(listed(4, 5, 6), trials=2)).with_rules["trials"].median == 2
+
+
+def test_more_trials_than_are_listed_may_not():
+    with pytest.raises(InputError, match="--trials 4: expected at most 3"):
+        simulate(on_model(listed(4, 5, 6), trials=4))
+
+
+def test_of_a_space_any_number_may_be_asked_for():
+    assert simulate(on_model(sampled(), trials=20)).with_rules["trials"].median == 20
+
+
+def test_seconds_per_epoch_scale_all_hours():
+    slow, fast = (simulate(on_model(sampled(), seconds_per_epoch=s)).with_rules["hours"].median for s in (20.0, 10.0))
+    assert slow == pytest.approx(2 * fast)
+
+
+def test_what_the_model_knows_nothing_of_is_told():
+    assert beyond_model(sampled()) == ["shift = 0.0"]
+    other = sampled(
+        train={"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "sgd", "shift": 0.07}
+    )
+    assert beyond_model(other) == ["optimizer = sgd"]
+
+
+def test_a_scheduled_weight_decay_counts_by_its_mean():
+    plain = listed(4, train={"schedule": "[1e-3, 0] lin[1e-5, 4]", "weight_decay": 0.2})
+    ramped = {"schedule": "[1e-3, 0] lin[1e-5, 4]", "weight_decay_schedule": "[0.1, 0] lin[0.3, 4]"}
+    jobs = [Ledger.preview(spec).ask() for spec in (plain, listed(4, train=ramped))]
+    first, second = ([r.val_acc for r in model_curves(POST5, 1.0, 0)(job)] for job in jobs)
+    assert first == pytest.approx(second)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([3.0], "3"), ([1.0, 2.0, 6.0], "2 (1..6)"), ([None], "-"), ([None, 0.25], "0.25")]
+)
+def test_a_figure_over_repeats_is_told_as_median_and_range(values, text):
+    assert str(Range.of(values)) == text
+
+
+# Recorded curves
+
+
+@pytest.fixture
+def home(store, tmp_path) -> Home:
+    """A home whose MLflow store is the session's."""
+    (tmp_path / "mlflow.db").symlink_to(store.path)
+    return Home(tmp_path)
+
+
+def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
+    """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
+    tracker = Tracker(home.mlflow_uri, home.artifacts, spec, home.spool(spec.name))
+    study = StudyRun(home, Ledger.create(home.optuna_db, spec), tracker, _Quiet())
+    while (trial := study.next_trial()) is not None:
+        for record in records(val_accs[trial.job.name]):
+            broken = record.val_acc != record.val_acc
+            shown = replace(record, val_acc=0.1, loss=float("nan")) if broken else record
+            if study.epoch(trial.job.number, shown):
+                break
+    tracker.close("FINISHED")
+
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def earlier(home) -> Recorded:
+    """a reaches the target, b is stopped by the cap, c ends below the target before any, d diverges."""
+    spec = listed(2, 4, 2, 4, stopping=CAP)
+    ran(home, spec, a=[0.5, 0.95], b=[0.5] * 4, c=[0.5, 0.6], d=[0.5, NAN])
+    return recorded(home, spec.name)
+
+
+def test_whole_trials_are_taken_from_the_store(earlier):
+    assert [record.val_acc for record in earlier.curves["a"]] == [0.5, 0.95]
+    assert earlier.jobs[0].config.epochs == 2
+
+
+def test_a_diverged_trial_stays_broken_to_its_horizon(earlier):
+    assert [record.epoch for record in earlier.curves["d"]] == [1, 2, 3, 4]
+    assert all(record.loss != record.loss for record in earlier.curves["d"][1:])
+
+
+def test_pruned_trials_are_left_out_and_counted(earlier):
+    assert "b" not in earlier.curves
+    assert earlier.left_out["pruned"] == 1
+
+
+def test_absent_gpu_figures_are_none(earlier):
+    assert earlier.curves["a"][0].power_watts is None
+
+
+def test_recorded_trials_are_replayed_with_the_rules_of_another_study(earlier):
+    result = simulate(Setup(listed(3), earlier, NOWHERE, gpus=1, repeats=3))
+    assert result.with_rules["trials"].median == len(earlier.jobs)
+    assert result.rules["diverged"][1]["epochs_saved"].median == 2
+    assert any("left out: " in note for note in result.notes)
+
+
+def test_recorded_seconds_can_be_replaced(earlier):
+    hours = [
+        simulate(Setup(listed(3), earlier, NOWHERE, gpus=1, seconds_per_epoch=s)).with_rules["hours"].median
+        for s in (None, 20.0)
+    ]
+    assert hours[1] == pytest.approx(2 * hours[0])
+
+
+def test_a_study_without_a_whole_trial_is_refused(home):
+    spec = listed(4, stopping={"at_target": True})
+    ran(home, spec, a=[0.95] * 4)
+    with pytest.raises(InputError, match=r"no trial of it ran to the end of its schedule \(1 ended early\)"):
+        recorded(home, spec.name)
+
+
+def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
+    ledger = Ledger.preview(listed(2, 3))
+    jobs: list[Job] = [ledger.ask(), ledger.ask()]
+    fixed = FixedTrials(ledger.spec, jobs[::-1])
+    assert [(job.number, job.name) for job in (fixed.ask(), fixed.ask())] == [(0, "b"), (1, "a")]
+    assert fixed.to_run() == 0
+
+
+def test_every_outcome_but_crashes_can_be_simulated():
+    known = {"a": records([0.5, 0.95]), "b": records([0.5] * 4), "c": records([0.5]), "d": records([0.5] * 4, loss=NAN)}
+    spec = listed(2, 4, 1, 4, stopping=CAP)
+    outcomes = [t.result.outcome for t in run(spec, lambda job: known[job.name], slots=1)]
+    assert outcomes == [Outcome.REACHED, Outcome.PRUNED, Outcome.EXHAUSTED, Outcome.DIVERGED]
