@@ -64,7 +64,7 @@ cap = {{ best = 1, slack = 1.0 }}
 control = 0.2
 """
 
-_LISTED = f"""
+LISTED = f"""
 name = "listed"
 [train]
 {_TRAIN}
@@ -163,6 +163,11 @@ class Running:
             for worker in workers:
                 worker.resume()
 
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
@@ -223,7 +228,7 @@ class Sweeps:
         ran = subprocess.run(
             [str(self.command), *map(str, arguments)],
             cwd=self._place(),
-            env=_environment(env),
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -240,7 +245,7 @@ class Sweeps:
 
     def start(self, *arguments: object, env: dict[str, str] | None = None) -> Running:
         """Start a command in the background."""
-        running = Running([str(self.command), *map(str, arguments)], self._place(make=False), _environment(env))
+        running = Running([str(self.command), *map(str, arguments)], self._place(make=False), environment(env))
         self._started.append(running)
         return running
 
@@ -260,7 +265,7 @@ def _no_constant(name: str) -> Any:
     raise AssertionError(f"{name} is not JSON")
 
 
-def _environment(changes: dict[str, str] | None) -> dict[str, str]:
+def environment(changes: dict[str, str] | None) -> dict[str, str]:
     """The environment without what would make the command behave otherwise than on a new machine."""
     kept = {
         name: value
@@ -372,7 +377,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
     folder = tmp_path_factory.mktemp("studies")
-    text = {"space": _SPACE, "listed": _LISTED, "grid": _GRID.replace("train_limit = 200\n", "", 1)}
+    text = {"space": _SPACE, "listed": LISTED, "grid": _GRID.replace("train_limit = 200\n", "", 1)}
     for name, content in text.items():
         (folder / f"{name}.toml").write_text(content)
     return Studies(*(folder / f"{name}.toml" for name in text), text)
