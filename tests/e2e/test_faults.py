@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.conftest import environment
+
 TRIALS, EPOCHS = 4, 8
 
 
@@ -201,3 +203,53 @@ def test_ray_killed_under_the_driver(sweeps, store, listed, home):
     assert "`sweeps resume listed`" in done.stderr
     sweeps("resume", listed.name, "--home", home)
     assert_undisturbed(store, home, listed)
+
+
+_SHORT_OF_MEMORY = """
+import sys
+from pathlib import Path
+import torch
+from rich.console import Console
+from resnet_core.trainer import train
+from search_spaces.study import load_study
+from sweeps.home import Home
+from sweeps.launch import Launch
+from sweeps.trainable import TrialTrainable
+
+class ShortOfMemory(TrialTrainable):
+    def epochs(self, config, data_dir, checkpoint):
+        for record in train(config, data_dir=data_dir, checkpoint=checkpoint):
+            yield record
+            tried = checkpoint.with_suffix(".tried")
+            if checkpoint.stem == "00001" and not tried.exists():
+                tried.touch()
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if checkpoint.stem == "00002":
+                torch.empty(2**60)
+
+home, study = map(Path, sys.argv[1:])
+print(Launch(Home(home), home, None, Console(stderr=True), trainable=ShortOfMemory).start(load_study(study)).value)
+"""
+
+
+def test_memory_that_runs_out_in_one_trial(store, listed, home, tmp_path):
+    """Trial 1 is short of the GPU's memory once, trial 2 of the CPU's every time; the others do not notice."""
+    script = tmp_path / "short_of_memory.py"
+    script.write_text(_SHORT_OF_MEMORY)
+    done = subprocess.run(
+        [sys.executable, script, home, listed.file],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+    )
+    assert done.stdout.strip() == "crashes", done.stderr
+    assert "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB.; started again" in done.stderr
+    assert done.stderr.count("out of memory: DefaultCPUAllocator: ") == 3  # started again, given up, crashed
+    left = store(home, listed.name)
+    outcomes = [run.data.tags["outcome"] for run in left.trials.values()]
+    assert [outcome == "crashed" for outcome in outcomes] == [False, False, True, False]
+    assert list(left.trials.values())[2].data.tags["stop_reason"].startswith("out of memory: DefaultCPUAllocator")
+    whole = {name: curve for name, curve in left.curves().items() if left.trials[name].info.status == "FINISHED"}
+    assert whole == {name: curve for name, curve in listed.store.curves().items() if name in whole}

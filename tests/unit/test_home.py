@@ -114,3 +114,17 @@ def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(home):
 
 def test_nobody_holds_a_study_that_never_ran(home):
     assert home.holder("study") is None
+
+
+def test_mlflow_is_in_the_home_unless_it_is_said_to_be_elsewhere(tmp_path):
+    assert Home(tmp_path).mlflow_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert Home(tmp_path, "http://127.0.0.1:5000").mlflow_uri == "http://127.0.0.1:5000"
+
+
+def test_a_store_in_another_file_is_read_there(tmp_path):
+    assert Home(tmp_path, "sqlite:////elsewhere/x.db").mlflow_db == Path("/elsewhere/x.db")
+
+
+def test_a_store_behind_a_server_cannot_be_read_as_a_file(tmp_path):
+    with pytest.raises(InputError, match=r"the study is in MLflow at http://127\.0\.0\.1:5000"):
+        _ = Home(tmp_path, "http://127.0.0.1:5000").mlflow_db

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
-from sweeps.errors import InputError
+from sweeps.errors import InputError, SweepError
 from sweeps.ledger import Job, Ledger, ledgers
 from sweeps.outcomes import Result
 
@@ -542,3 +542,19 @@ def test_seeds_begin_again_after_the_highest(db):
     ledger = Ledger.create(db, spec)
     assert [ledger.ask().config.seed for _ in range(2)] == [2**32 - 1, 0]
     Ledger.open(db, spec.name)
+
+
+def test_a_ledger_that_is_taken_away_while_the_study_runs_is_noticed(tmp_path):
+    db = tmp_path / "optuna.db"
+    ledger = Ledger.create(db, sampled())
+    ledger.ask()
+    db.rename(tmp_path / "elsewhere.db")
+    with pytest.raises(SweepError, match=r"optuna.db was deleted or exchanged while the study ran; put it back"):
+        ledger.ask()
+
+
+def test_a_ledger_that_is_gone_is_not_made_anew_by_looking_for_a_study(tmp_path):
+    (tmp_path / "studies" / "x").mkdir(parents=True)
+    with pytest.raises(SweepError, match=r"optuna.db is gone.*put it back"):
+        Ledger.open(tmp_path / "optuna.db", "x")
+    assert not (tmp_path / "optuna.db").exists()

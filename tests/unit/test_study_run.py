@@ -368,6 +368,44 @@ def test_an_error_is_kept_with_its_traceback_and_shown_in_short(open_):
     launch.close()
 
 
+FULL = "Traceback:\nOSError: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_full_disk_halts_the_study_and_ends_no_trial(open_, db, again):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.run.error(number, FULL, again=again)
+    launch.close()
+    assert launch.run.halted == (
+        f"no space left on the disk of {launch.home.root}. Free some, then go on with "
+        f"`sweeps resume {launch.run.spec.name}`"
+    )
+    assert (launch.run.crashed, list(launch.run.active)) == (0, [number])
+    assert states(db, launch.run.spec) == ["RUNNING"]
+
+
+def test_what_fails_after_the_study_was_halted_is_no_trials_fault(open_):
+    launch = open_(spec())
+    number = launch.begin()
+    launch.run.halt("Ray is gone")
+    launch.run.error(number, "RuntimeError: lost", again=False)
+    launch.close()
+    assert (launch.run.crashed, list(launch.run.active), launch.run.halted) == (0, [number], "Ray is gone")
+
+
+def test_trials_in_the_store_that_the_ledger_does_not_know_are_an_error(open_, tmp_path, store):
+    study = spec()
+    before = open_(study)
+    before.begin()
+    before.close()
+    tracker = Tracker(f"sqlite:///{store.path}", tmp_path, study, tmp_path / "spool.jsonl")
+    home, other = Home(tmp_path), Ledger.create(tmp_path / "other.db", study)
+    with pytest.raises(SweepError, match=rf"has 1 trials of a study '{study.name}' that the ledger .* does not know"):
+        StudyRun(home, other, tracker, Seen())
+    tracker.close("SCHEDULED")
+
+
 def test_a_trial_that_is_tried_again_goes_on(open_):
     launch = open_(spec())
     number = launch.begin()
