@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis import Study
+    from sweeps.launch import End, Launch
 
 # torch, ray, optuna, mlflow and pandas take seconds to import: each command imports what it uses.
 
@@ -72,6 +75,12 @@ def launch(
     name: NameOption = "",
     trials: TrialsOption = None,
     changes: SetOption = [],  # noqa: B006  typer wants a list
+    fork: Annotated[
+        str,
+        typer.Option(
+            "--fork", metavar="NEW", help="Run it under this name; its sampler knows the study's trials so far."
+        ),
+    ] = "",
     address: AddressOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     home: HomeOption = _HOME,
@@ -81,18 +90,28 @@ def launch(
 ) -> None:
     """Run a study to its end. One of this name that asks the same is continued."""
     spec = _read(study, name, trials, changes)
+    source = spec.name
+    if fork:
+        spec = _read(study, fork, trials, changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
 
         question = f"Start {spec.name}: {trial_count(spec)} trials? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-    _run(_home(home, mlflow), data, address, debug, spec=spec, name=spec.name)
+    _run(
+        *(_home(home, mlflow), data, address, debug, spec.name),
+        lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
+    )
 
 
 @app.command()
 def resume(
     name: NameArgument,
+    trials: Annotated[
+        str | None,
+        typer.Option("--trials", metavar="[+]N", help="How many trials in all, or +N for N more than asked for."),
+    ] = None,
     address: AddressOption = None,
     home: HomeOption = _HOME,
     mlflow: MlflowOption = "",
@@ -100,7 +119,37 @@ def resume(
     debug: DebugOption = False,
 ) -> None:
     """Continue a study that was interrupted or killed; trials go on from their last epoch."""
-    _run(_home(home, mlflow), data, address, debug, spec=None, name=name)
+    if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
+        raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
+    count = int(trials or 0)
+    change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
+    _run(_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
+
+
+@app.command()
+def stop(
+    name: NameArgument,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
+    home: HomeOption = _HOME,
+) -> None:
+    """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
+    where = _home(home)
+    process = where.holder(name)
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    if process is None:
+        Ledger.open(where.optuna_db, name)  # a wrong name is told as such
+        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
+    where.ask_to_stop(name)
+    stderr.print(
+        f"asked process {process} to stop; running trials finish their epoch first", highlight=False, soft_wrap=True
+    )
+    if not wait:
+        return
+    while where.holder(name) == process:
+        time.sleep(0.2)
+    typer.echo(views.describe_summary(views.summary(where, name)))
 
 
 @app.command()
@@ -351,20 +400,27 @@ def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = _HO
 def show(
     name: NameArgument,
     trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    log: Annotated[bool, typer.Option("--log", help="Show what its worker printed and logged.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = _HOME,
 ) -> None:
-    """Show one trial: what it trained, its epochs, how it ended, its last error."""
+    """Show one trial: what it trained, its epochs, how it ended, its errors."""
     from sweeps import views
     from sweeps.ledger import Ledger
 
     where = _home(home)
-    entry = views.find_trial(Ledger.open(where.optuna_db, name), trial)
-    log = where.error_log(name, entry.job.number)
-    error = log.read_text() if log.exists() else None
-    epochs = _epochs(where, name, entry.job.number)
+    ledger = Ledger.open(where.optuna_db, name)
+    entry = views.find_trial(ledger, trial)
+    number = entry.job.number
+    epochs = _epochs(where, name, number)
+    tries = views.failed_tries(where, ledger, entry)
+    error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        typer.echo(_json({**views.trial_view(entry), "epochs": epochs, "error": error}))
+        shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        typer.echo(_json({**shown, "log": views.logged(where, ledger, entry)} if log else shown))
+        return
+    if log:
+        typer.echo(views.logged(where, ledger, entry), nl=False)
         return
     typer.echo(views.describe_trial(entry))
     for row in epochs:
@@ -372,8 +428,14 @@ def show(
             f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  lr {row['lr']:.3g}"
         )
+    if tries:
+        typer.echo("failed tries:")
+    for row in tries:
+        typer.echo(f"  {row['time']}  number {row['number']}: {row['summary']}")
     if error is not None:
-        typer.echo(f"last error ({log}):\n{error}")
+        typer.echo(f"last error:\n{error}")
+    if where.trial_log(name, number).exists():
+        typer.echo(f"log: {where.trial_log(name, number)} (--log shows it)")
 
 
 @app.command()
@@ -564,15 +626,16 @@ def _home(home: Path, mlflow: str = "") -> Home:
     return Home(home.resolve(), uri)
 
 
-def _run(where: Home, data: Path, address: str | None, debug: bool, *, spec: StudySpec | None, name: str) -> None:
+def _run(
+    where: Home, data: Path, address: str | None, debug: bool, name: str, started: Callable[[Launch], End]
+) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
     from sweeps import views
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
-    started = Launch(where, data.resolve(), address, stderr, debug)
-    end = started.resume(name) if spec is None else started.start(spec)
+    end = started(Launch(where, data.resolve(), address, stderr, debug))
     if where.mlflow_uri.startswith("sqlite"):
         study = _stored(where, name)
         built = analysis.build_table(study)

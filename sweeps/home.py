@@ -81,8 +81,27 @@ class Home:
         return self.study(name) / "checkpoints" / f"{number:05d}.pt"
 
     def error_log(self, name: str, number: int) -> Path:
-        """Return the file that keeps the last error of a study's trial, with its traceback."""
-        return self.study(name) / "errors" / f"{number:05d}.txt"
+        """Return the file that keeps the errors of a study's trial, each with its traceback."""
+        return self.study(name) / "errors" / f"{number:05d}.jsonl"
+
+    def trial_log(self, name: str, number: int) -> Path:
+        """Return the file that keeps what a study's trial printed and logged."""
+        return self.study(name) / "logs" / f"{number:05d}.txt"
+
+    def ask_to_stop(self, name: str) -> None:
+        """Ask the process that runs a study to finish as one Ctrl-C does.
+
+        A file is asked with, not a signal: the process may be on another host, or have another number in its
+        container. It lasts as long as the launch that it is for.
+        """
+        self._stop_request(name).touch()
+
+    def asked_to_stop(self, name: str) -> bool:
+        """Return whether the process that runs a study was asked to finish."""
+        return self._stop_request(name).exists()
+
+    def _stop_request(self, name: str) -> Path:
+        return self.study(name) / "stop"
 
     def spool(self, name: str) -> Path:
         """Return the file where what MLflow lacks of a study waits while it cannot be written."""
@@ -111,9 +130,14 @@ class Home:
                     "or launch under another --name"
                 ) from None
             file.truncate(0)
+            request = self._stop_request(name)
+            request.unlink(missing_ok=True)  # was for a launch that is gone; before anyone can ask this one
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                request.unlink(missing_ok=True)
 
     def holder(self, name: str) -> int | None:
         """Return the process that runs a study now, or None."""

@@ -17,11 +17,12 @@ from rich.console import Console
 import analysis
 from resnet_core.config import Data, TrialConfig
 from resnet_core.data import ensure_available
-from search_spaces.space import distributions
+from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
+from sweeps.interrupts import Interrupts
 from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
 from sweeps.placement import Cluster, available_cores, check_address, cluster, run_trials
@@ -70,8 +71,28 @@ class Launch:
         with self._disk(spec.name), self.home.lock(spec.name):
             return self._run(Ledger.create(self.home.optuna_db, spec))
 
-    def resume(self, name: str) -> End:
+    def fork(self, spec: StudySpec, source: str) -> End:
+        """Run a new study whose sampler knows the ended trials of another one.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        # Found first, so that what is refused leaves no folder behind.
+        known = Ledger.open(self.home.optuna_db, source).known_to(spec)
+        self._check(spec)
+        with self._disk(spec.name), self.home.lock(spec.name):
+            ledger = Ledger.fork(self.home.optuna_db, spec, known)
+            self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
+            return self._run(ledger)
+
+    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> End:
         """Continue a study of the ledger.
+
+        Args:
+            name: the study's.
+            trials: how many it is to have in all; None leaves that as it is.
+            more: so many trials beyond.
 
         Raises:
             SweepError: it cannot be run; InputError where the user can mend it.
@@ -80,7 +101,10 @@ class Launch:
         # Asked for by name first, so that a wrong name leaves no folder behind.
         self._check(Ledger.open(self.home.optuna_db, name).spec)
         with self._disk(name), self.home.lock(name):
-            return self._run(Ledger.open(self.home.optuna_db, name))
+            ledger = Ledger.open(self.home.optuna_db, name)
+            if trials is not None or more:
+                ledger.extend((trials or trial_count(ledger.spec)) + more)
+            return self._run(ledger)
 
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
@@ -120,20 +144,24 @@ class Launch:
             raise
 
     def _run(self, ledger: Ledger) -> End:
-        ledger.settle()
-        # MLflow makes its tables in a thread of its own while Ray starts.
-        tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec, self.home.spool(ledger.spec.name))
-        try:
-            with watching(self.console) as watcher:
-                end = self._run_trials(ledger, tracker, watcher)
-        except BaseException:
-            with contextlib.suppress(SweepError):
-                tracker.close("SCHEDULED")
-            raise
-        tracker.close("SCHEDULED" if end is End.INTERRUPTED else "FINISHED")
+        interrupts = Interrupts(ledger.spec.name)
+        with interrupts.listening():
+            ledger.settle()
+            # MLflow makes its tables in a thread of its own while Ray starts.
+            tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec, self.home.spool(ledger.spec.name))
+            try:
+                with watching(self.console) as watcher:
+                    end = self._run_trials(ledger, tracker, watcher, interrupts)
+            except BaseException:
+                with contextlib.suppress(SweepError):
+                    tracker.close("SCHEDULED")
+                raise
+            tracker.close("SCHEDULED" if end is End.INTERRUPTED else "FINISHED")
         return end
 
-    def _run_trials(self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher) -> End:
+    def _run_trials(
+        self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
+    ) -> End:
         if ledger.complete():
             StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
             return End.DONE
@@ -142,7 +170,12 @@ class Launch:
             run = StudyRun(self.home, ledger, tracker, watcher)
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
-            if not run_trials(run, self.home, slots, data_dir=self.data_dir, trainable=self.trainable):
+            # Asked while Ray started, it starts no trial any more.
+            if interrupts.asked or self.home.asked_to_stop(ledger.spec.name):
+                return End.INTERRUPTED
+            if not run_trials(
+                run, self.home, slots, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable
+            ):
                 return End.INTERRUPTED
         return End.CRASHES if run.crashed else End.DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sqlite3
+import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 
@@ -20,6 +23,7 @@ from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
 from sweeps.errors import InputError, SweepError
+from sweeps.fork import FORKED, Fork, fork
 from sweeps.outcomes import OPTUNA_STATE, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -29,6 +33,7 @@ optuna.logging.disable_default_handler()
 _ASKED = "study"  # the study's attribute that holds what it asks
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _SEEDS = 2**32
+_CMAES_NEEDS = 10  # it starts from the best tenth
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Job:
     """One trial to run.
 
     Attributes:
-        number: its number in the study, from 0; Optuna's.
+        number: its number in the study, from 0; Optuna's, but for the trials that a fork knows.
         name: the listed run's name, or the number.
         config: what it trains.
         params: what was sampled, by parameter name; empty for a listed run.
@@ -59,6 +64,9 @@ class Entry:
 class Ledger:
     """A study's trials in Optuna's storage. One process writes at a time; the home's lock sees to it.
 
+    A forked study begins in Optuna with the trials that it knows of another one. They are the sampler's alone:
+    no method counts or returns them, and the study's own are numbered from 0 behind them.
+
     Args:
         study: Optuna's study.
         spec: the study as it was launched.
@@ -69,6 +77,9 @@ class Ledger:
         self._study, self.spec = study, spec
         self._db = db
         self._inode = db.stat().st_ino if db is not None else None
+        trials = study.get_trials(deepcopy=False)
+        study.sampler = _sampler(spec, trials)
+        self._known = sum(FORKED in trial.user_attrs for trial in trials)
         self._queue: deque[tuple[dict[str, Any], dict[str, Any]]] | None = None
         self._running: dict[int, optuna.Trial] = {}
 
@@ -92,18 +103,40 @@ class Ledger:
                     f"`sweeps resume {spec.name}`."
                 )
             existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
-            existing.sampler = _sampler(spec, len(existing.get_trials(deepcopy=False)))
             return cls(existing, spec, db)
-        # A process killed between these two lines leaves a study that asks nothing yet.
-        study = existing or optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
+        return cls._new(db, spec, [])
+
+    @classmethod
+    def fork(cls, db: Path, spec: StudySpec, known: Fork) -> Ledger:
+        """Return the ledger of a new study whose sampler knows trials of another one.
+
+        Raises:
+            InputError: there is a study of this name.
+        """
+        storage = _storage(db)
+        existing = _study_in(storage, spec.name)
+        if existing is not None and _ASKED in existing.user_attrs:
+            raise InputError(
+                f"--fork {spec.name}: there is a study of this name; expected a new one. "
+                f"`sweeps resume {spec.name}` continues it."
+            )
+        return cls._new(db, spec, known.trials)
+
+    @classmethod
+    def _new(cls, db: Path, spec: StudySpec, known: list[FrozenTrial]) -> Ledger:
+        storage = _storage(db)
+        # A process killed before the last of these lines leaves a study that asks nothing yet.
+        if _study_in(storage, spec.name) is not None:
+            optuna.delete_study(study_name=spec.name, storage=storage)
+        study = optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
+        study.add_trials(known)
         study.set_user_attr(_ASKED, to_json(spec))
-        study.sampler = _sampler(spec, 0)
         return cls(study, spec, db)
 
     @classmethod
     def preview(cls, spec: StudySpec) -> Ledger:
         """Return a ledger in memory: what a study would ask, with nothing kept."""
-        return cls(optuna.create_study(sampler=_sampler(spec, 0)), spec)
+        return cls(optuna.create_study(), spec)
 
     @classmethod
     def open(cls, db: Path, name: str) -> Ledger:
@@ -124,29 +157,55 @@ class Ledger:
             raise InputError(f"no study {name!r} in {db.parent}; known: {listed}. See `sweeps ls`, or --home.")
         study = _study_in(_storage(db), name)
         assert study is not None
-        spec = from_json(study.user_attrs[_ASKED])
-        study.sampler = _sampler(spec, len(study.get_trials(deepcopy=False)))
-        return cls(study, spec, db)
+        return cls(study, from_json(study.user_attrs[_ASKED]), db)
+
+    def known_to(self, spec: StudySpec) -> Fork:
+        """Return what the sampler of a new study may know of this one.
+
+        Raises:
+            InputError: nothing.
+        """
+        return fork(spec, self.spec, self._study.get_trials(deepcopy=False))
+
+    def extend(self, trials: int) -> None:
+        """Set how many trials the study has in all.
+
+        Raises:
+            InputError: the study names its trials itself, or more of them than that have begun.
+        """
+        name, spec = self.spec.name, self.spec
+        if not spec.space or spec.search.sampler == "grid":
+            named = "the points of its grid" if spec.space else "the runs that its file lists"
+            raise InputError(
+                f"--trials: the trials of study {name!r} are {named}, and there are no others to add; "
+                "launch a study with more of them under another name"
+            )
+        if trials < self._begun():
+            raise InputError(
+                f"--trials {trials}: {self._begun()} trials of study {name!r} have begun or ended; "
+                f"expected {self._begun()} or more, or +N to add N to the {space.trial_count(spec)} asked for"
+            )
+        self.spec = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": trials})})
+        self._study.set_user_attr(_ASKED, to_json(self.spec))
 
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
-        trials = self._study.get_trials(deepcopy=False)
         return [
             Entry(
-                _job(trial),
+                self._job(trial),
                 Result.from_dict(trial.user_attrs["result"]) if "result" in trial.user_attrs else None,
             )
-            for trial in trials
+            for trial in self._trials()
             if "config" in trial.user_attrs
         ]
 
     def unfinished(self) -> list[Job]:
         """Return the trials that were running when the last process ended, by number, to be continued."""
         jobs = []
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for trial in self._trials(TrialState.RUNNING):
             live = optuna.Trial(self._study, trial._trial_id)
-            self._running[trial.number] = live
             jobs.append(self._describe(live))
+            self._running[jobs[-1].number] = live
         return jobs
 
     def ask(self) -> Job:
@@ -158,8 +217,9 @@ class Ledger:
             params, attrs = self._queue.popleft()
             self._study.enqueue_trial(params, user_attrs=attrs)
         trial = self._study.ask()
-        self._running[trial.number] = trial
-        return self._describe(trial)
+        job = self._describe(trial)
+        self._running[job.number] = trial
+        return job
 
     def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Write down at which epochs rules said stop to a running trial that goes on."""
@@ -195,7 +255,7 @@ class Ledger:
 
     def settle(self) -> None:
         """Close the trials whose result was written down by a process that was killed before it closed them."""
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for trial in self._trials(TrialState.RUNNING):
             if "result" in trial.user_attrs:
                 live = optuna.Trial(self._study, trial._trial_id)
                 self._close(live, Result.from_dict(trial.user_attrs["result"]))
@@ -210,29 +270,42 @@ class Ledger:
 
     def to_run(self) -> int:
         """Return how many trials the study still asks for, beside those that are running."""
-        ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        done = len(self._study.get_trials(deepcopy=False, states=ended))
-        return max(0, space.trial_count(self.spec) - done)
+        return max(0, space.trial_count(self.spec) - self._begun())
 
     def complete(self) -> bool:
         """Return whether nothing is left to run, begun or not."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return not running and self.to_run() == 0
+        return not self._trials(TrialState.RUNNING) and self.to_run() == 0
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the study's own trials by number, of some states alone if any are given."""
+        trials = self._study.get_trials(deepcopy=False, states=states or None)
+        return [trial for trial in trials if FORKED not in trial.user_attrs]
+
+    def _begun(self) -> int:
+        """Return how many trials run or have ended; one that crashed is tried again, and counts once."""
+        return len(self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+
+    def _number(self, trial: FrozenTrial | optuna.Trial) -> int:
+        return trial.number - self._known
+
+    def _job(self, trial: FrozenTrial) -> Job:
+        attrs = trial.user_attrs
+        return Job(self._number(trial), attrs["name"], TrialConfig.from_dict(attrs["config"]), dict(trial.params))
 
     def _describe(self, trial: optuna.Trial) -> Job:
         """Return the trial's job, sampling what it lacks: a process may have been killed in between."""
         spec, attrs = self.spec, trial.user_attrs
         if "config" not in attrs:
             params = space.suggest(trial, spec)
-            seed = attrs.get("seed", (spec.search.seed + trial.number) % _SEEDS)
+            seed = attrs.get("seed", (spec.search.seed + self._number(trial)) % _SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get("run"))
-            trial.set_user_attr("name", attrs.get("name", str(trial.number)))
+            trial.set_user_attr("name", attrs.get("name", str(self._number(trial))))
             trial.set_user_attr("config", config.to_dict())
-        return _job(trial._get_latest_trial())
+        return self._job(trial._get_latest_trial())
 
     def _listed_and_crashed(self) -> deque[tuple[dict[str, Any], dict[str, Any]]]:
         """Return what is to be tried before the sampler is asked, as (parameters, user attributes)."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._trials()
         wanted = _listed(self.spec)
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
         retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
@@ -280,22 +353,29 @@ def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"seed": attrs["config"]["seed"]} if "config" in attrs else kept
 
 
-def _job(trial: FrozenTrial) -> Job:
-    attrs = trial.user_attrs
-    return Job(trial.number, attrs["name"], TrialConfig.from_dict(attrs["config"]), dict(trial.params))
-
-
-def _sampler(spec: StudySpec, trials_before: int) -> optuna.samplers.BaseSampler:
+def _sampler(spec: StudySpec, trials: list[FrozenTrial]) -> optuna.samplers.BaseSampler:
+    """Return the study's sampler; ``trials`` are those it has, and those it knows of another study."""
     # A continued study must not draw again what it drew at its start.
-    seed = (spec.search.seed + trials_before) % _SEEDS
+    seed = (spec.search.seed + len(trials)) % _SEEDS
     name = spec.search.sampler
     if name == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed)
+        # The only one that has to be told which trials are another study's: ten or more, and numbers alone.
+        known = [_numbers(t) for t in trials if FORKED in t.user_attrs and t.state is TrialState.COMPLETE]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return optuna.samplers.CmaEsSampler(seed=seed, source_trials=known if len(known) >= _CMAES_NEEDS else None)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid is listed, so nothing is left to sample
+
+
+def _numbers(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial without its choices."""
+    kinds = {n: d for n, d in trial.distributions.items() if not isinstance(d, CategoricalDistribution)}
+    params = {name: trial.params[name] for name in kinds}
+    return optuna.trial.create_trial(value=trial.value, params=params, distributions=kinds)
 
 
 def _study_in(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study | None:

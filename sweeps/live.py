@@ -25,6 +25,7 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
+_STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
 
 
 class PlainWatcher:
@@ -54,6 +55,10 @@ class PlainWatcher:
     def ended(self, job: Job, result: Result) -> None:
         """Print the outcome."""
         self._say(f"trial {job.name}: {_ending(result)}")
+
+    def stopping(self) -> None:
+        """Print what is waited for."""
+        self._say(_STOPPING)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -89,6 +94,10 @@ class LiveWatcher:
     def ended(self, job: Job, result: Result) -> None:
         """Move the trial to those that ended."""
         self._ended.append((job, result))
+
+    def stopping(self) -> None:
+        """Show below the table what is waited for."""
+        self._messages.append(_STOPPING)
 
     def __rich__(self) -> RenderableType:
         """Return the table as it is now."""

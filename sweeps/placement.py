@@ -6,9 +6,7 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from search_spaces.study import Resources
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
+from sweeps.interrupts import Interrupts
 from sweeps.study_run import StudyRun
 
 # Read by Ray when it is imported.
@@ -182,6 +181,7 @@ class _Proposals(_Unsaved, Searcher):
             "number": number,
             "config": trial.job.config.to_dict(),
             "checkpoint": str(self._home.checkpoint(self._run.spec.name, number)),
+            "log": str(self._home.trial_log(self._run.spec.name, number)),
             **self._fixed,
         }
 
@@ -253,36 +253,23 @@ class _Errors(_Unsaved, tune.Callback):
         self._run.halt(f"Ray's node on this machine is gone. Go on with `sweeps resume {self._run.spec.name}`")
 
 
-class _Interrupts(_Unsaved, tune.Stopper):
-    """Ends the experiment: where the study halts, and on the first Ctrl-C or SIGTERM; a second one ends the process."""
+class _Stop(_Unsaved, tune.Stopper):
+    """Ends the experiment: where the study halts, and once it is asked to finish, by a signal or `sweeps stop`."""
 
-    def __init__(self, run: StudyRun) -> None:
-        self._run = run
-        self.asked = threading.Event()
+    def __init__(self, run: StudyRun, home: Home, interrupts: Interrupts) -> None:
+        self._run, self._home, self._interrupts = run, home, interrupts
+        self.asked = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        return self.asked.is_set() or self._run.halted is not None
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, _frame: object) -> None:
-            if self.asked.is_set():
-                os._exit(128 + number)
-            self.asked.set()
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Return whether to end; Ray asks several times a second."""
+        if not self.asked and (self._interrupts.asked or self._home.asked_to_stop(self._run.spec.name)):
+            # Whoever asked by a file may press Ctrl-C once to stop at once.
+            self.asked = self._interrupts.asked = True
+            self._run.stopping()
+        return self.asked or self._run.halted is not None
 
 
 def run_trials(
@@ -291,6 +278,7 @@ def run_trials(
     slots: int,
     *,
     data_dir: Path,
+    interrupts: Interrupts,
     trainable: type[TrialTrainable] = TrialTrainable,
 ) -> bool:
     """Run the study's trials until none is left; return False where it was interrupted before.
@@ -300,6 +288,7 @@ def run_trials(
         home: where things are.
         slots: trials at once.
         data_dir: folder of CIFAR-10.
+        interrupts: whether the launch was asked to finish.
         trainable: what trains; a subclass may bring its own epochs.
 
     Raises:
@@ -311,7 +300,7 @@ def run_trials(
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,
     }
-    interrupts = _Interrupts(run)
+    stop = _Stop(run, home, interrupts)
     # So many actors may be starting at once; trials are proposed for free slots only.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
@@ -328,7 +317,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(storage),
-            stop=interrupts,
+            stop=stop,
             callbacks=[_Errors(run)],
             # The trainer saves by itself, after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -338,7 +327,7 @@ def run_trials(
         ),
     )
     try:
-        with interrupts.listening():
+        with interrupts.listening():  # once more: Ray takes SIGTERM for itself when it starts
             tuner.fit()
     except Exception as error:
         run.interrupt()
@@ -353,7 +342,7 @@ def run_trials(
     if run.complete:
         return True
     run.interrupt()
-    if not interrupts.asked.is_set():
+    if not stop.asked:
         # Where Ray loses the machine, Tune may end as if everything were done.
         raise SweepError(f"the study stopped: Ray ended before it. Go on with `sweeps resume {run.spec.name}`")
     return False

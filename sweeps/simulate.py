@@ -172,6 +172,8 @@ class _Unwatched:
 
     def ended(self, job: Job, result: Result) -> None: ...
 
+    def stopping(self) -> None: ...
+
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
     """Return a study that decides as a launch does and leaves no trace."""

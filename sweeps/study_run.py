@@ -17,6 +17,7 @@ from sweeps.home import Home
 from sweeps.ledger import Entry, Job
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
+from sweeps.trial_log import add_failure
 
 
 @dataclass
@@ -120,6 +121,9 @@ class Watcher(Protocol):
 
     def ended(self, job: Job, result: Result) -> None:
         """Show that a trial ended."""
+
+    def stopping(self) -> None:
+        """Show that the launch was asked to finish, and waits for the running trials."""
 
 
 class StudyRun:
@@ -244,11 +248,9 @@ class StudyRun:
             again: whether it has been started again.
         """
         trial = self.active[number]
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            log = self._home.error_log(self.spec.name, number)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(error)
         summary = cause_of(error)
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            add_failure(self._home.error_log(self.spec.name, number), error)
         self._watcher.failed(trial, summary, again)
         if is_disk_full(error):
             self.halt(disk_full(self._home.root, self.spec.name))
@@ -265,6 +267,10 @@ class StudyRun:
     def halt(self, reason: str) -> None:
         """Have the study end as soon as it can, its running trials to be continued by the next launch."""
         self.halted = self.halted or reason
+
+    def stopping(self) -> None:
+        """Take in that the launch was asked to finish before the study has."""
+        self._watcher.stopping()
 
     def interrupt(self) -> None:
         """Leave the running trials to be continued by the next launch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import traceback
 from collections.abc import Iterator
@@ -16,18 +17,20 @@ from ray import tune
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
+from sweeps.trial_log import TrialLog
 
 
 class TrialTrainable(tune.Trainable):
     """Trains one trial; the actor is kept for the next one.
 
-    Its config has ``number``, ``config`` (a TrialConfig's fields), ``data_dir``, ``checkpoint``, ``threads``
-    and ``gpus``. It saves and continues by the trainer's own checkpoint file, so that a trial goes on
+    Its config has ``number``, ``config`` (a TrialConfig's fields), ``data_dir``, ``checkpoint``, ``log``,
+    ``threads`` and ``gpus``. It saves and continues by the trainer's own checkpoint file, so that a trial goes on
     wherever and whenever it is started again; Ray's checkpoints are not used.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start, or continue, the trial."""
+        self._log = TrialLog(Path(config["log"]))
         torch.set_num_threads(config["threads"])
         self.device = "cuda" if config["gpus"] and torch.cuda.is_available() else "cpu"
         self._epochs = self.epochs(
@@ -40,6 +43,8 @@ class TrialTrainable(tune.Trainable):
             "threads": str(torch.get_num_threads()),
             "node": socket.gethostname(),
         }
+        placed = ", ".join(f"{key} {value}" for key, value in self._placement.items() if value)
+        self._log.say(f"trial {self._number} starts: {placed}, process {os.getpid()}")
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
         """Return the trial's epochs; where another trainer is to be run, this is what a subclass changes."""
@@ -54,14 +59,21 @@ class TrialTrainable(tune.Trainable):
             record = next(self._epochs)
         except Exception:
             # Ray wraps what is raised here; the text survives that, and reaches `sweeps show`.
-            raise TrialError(traceback.format_exc()) from None
+            error = traceback.format_exc()
+            self._log.say(error)
+            raise TrialError(error) from None
         return {"number": self._number, "record": dataclasses.asdict(record)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial."""
-        self._epochs.close()  # type: ignore[attr-defined]  # a generator, whose network is freed by this
+        self.cleanup()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        """Let go of the trial."""
+        self._epochs.close()  # type: ignore[attr-defined]  # a generator, whose network is freed by this
+        self._log.close()
 
 
 class TrialError(RuntimeError):

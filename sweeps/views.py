@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from resnet_core.records import EpochRecord, Outcome
@@ -10,6 +11,7 @@ from sweeps.drawing import draw_rates
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger, ledgers
+from sweeps.trial_log import failures, read_log
 
 
 def list_studies(home: Home) -> list[dict[str, Any]]:
@@ -96,6 +98,25 @@ def find_trial(ledger: Ledger, text: str) -> Entry:
         names = ", ".join(entry.job.name for entry in entries) or "none"
         raise InputError(f"no trial {text!r} in study {ledger.spec.name!r}; there are: {names}")
     return found[-1]
+
+
+def failed_tries(home: Home, ledger: Ledger, entry: Entry) -> list[dict[str, Any]]:
+    """Return every error that a trial met, oldest first, in this try of its run and in those before it."""
+    return [
+        {"number": number, **asdict(failure), "summary": failure.summary}
+        for number in _tries(ledger, entry)
+        for failure in failures(home.error_log(ledger.spec.name, number))
+    ]
+
+
+def logged(home: Home, ledger: Ledger, entry: Entry) -> str:
+    """Return what a trial printed and logged, in this try of its run and in those before it."""
+    return "".join(read_log(home.trial_log(ledger.spec.name, number)) for number in _tries(ledger, entry))
+
+
+def _tries(ledger: Ledger, entry: Entry) -> list[int]:
+    """Return the numbers under which a trial's run was tried; a crashed one is tried again under a new one."""
+    return [other.job.number for other in ledger.entries() if other.job.name == entry.job.name]
 
 
 def describe_trial(entry: Entry) -> str:

@@ -402,3 +402,13 @@ def listed(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFa
     home = tmp_path_factory.mktemp("listed") / "home"
     done = sweeps("launch", studies.listed, "--home", home)
     return Launched(home, "listed", studies.listed, done, Store(home, "listed"))
+
+
+@pytest.fixture(scope="session")
+def crashed(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """The home of a grid of which one trial finds a file that is no checkpoint where its own would be."""
+    home = tmp_path_factory.mktemp("crashed") / "home"
+    damaged = home / "studies" / "grid" / "checkpoints" / "00001.pt"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no checkpoint")
+    return home, sweeps("launch", studies.grid, "--home", home, code=3)

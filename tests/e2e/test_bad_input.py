@@ -84,7 +84,7 @@ def test_name_that_would_leave_home(refused, studies, name):
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b"])
 def test_no_command_reads_outside_of_home(sweeps, launched, name):
-    for command in ("status", "table"):
+    for command in ("status", "stop", "table"):
         done = sweeps(command, name, "--home", launched.home, code=2)
         assert name in done.stderr
         assert done.stdout == ""
@@ -149,14 +149,14 @@ def test_cifar10_that_cannot_be_had(refused, studies, tmp_path):
     assert list(empty.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["resume", "table", "best", "status", "show", "ui"])
+@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show", "ui"])
 def test_home_without_a_study(refused, command):
     name = () if command == "ui" else ("nothing",)
     trial = ("0",) if command == "show" else ()
     assert refused(command, *name, *trial)
 
 
-@pytest.mark.parametrize("command", ["resume", "table", "best", "status", "show"])
+@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show"])
 def test_study_that_is_not_there(sweeps, launched, command):
     trial = ("0",) if command == "show" else ()
     done = sweeps(command, "nothing", *trial, "--home", launched.home, code=2)
@@ -220,16 +220,6 @@ def test_launching_a_changed_file_under_the_same_name(sweeps, launched):
     ]
     assert done.stdout == ""
     assert sweeps.json("status", "space", "--home", launched.home) == before
-
-
-@pytest.fixture(scope="module")
-def crashed(sweeps, studies, tmp_path_factory):
-    """The home of a grid of which one trial finds a file that is no checkpoint where its own would be."""
-    home = tmp_path_factory.mktemp("crashed") / "home"
-    damaged = home / "studies" / "grid" / "checkpoints" / "00001.pt"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"no checkpoint")
-    return home, sweeps("launch", studies.grid, "--home", home, code=3)
 
 
 def test_an_error_in_one_trial_leaves_the_others_alone(sweeps, store, crashed):

@@ -10,8 +10,9 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 OPTIONS = {
-    "launch": "--name --trials --set --address --yes --home --data --debug",
-    "resume": "--address --home --data --debug",
+    "launch": "--name --trials --set --fork --address --yes --home --mlflow --data --debug",
+    "resume": "--trials --address --home --mlflow --data --debug",
+    "stop": "--wait --no-wait --home",
     "plan": "--name --trials --set --measure --like --json --home",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
     "--home",
@@ -20,7 +21,7 @@ OPTIONS = {
     "status": "--watch --json --home",
     "ls": "--json --home",
     "best": "--json --home",
-    "show": "--json --home",
+    "show": "--log --json --home",
     "table": "--view --format --json --target --levels --plot --compare --trial --home",
     "stopping": "--keep --format --json --home",
     "schedule": "--at --plot --json",
@@ -30,6 +31,7 @@ OPTIONS = {
 ARGUMENTS = {
     "launch": ["study"],
     "resume": ["name"],
+    "stop": ["name"],
     "plan": ["study"],
     "simulate": ["study"],
     "train": ["study"],
@@ -49,7 +51,12 @@ ARGUMENTS = {
 def test_commands_and_options_are_the_same_as_ever():
     commands = typer.main.get_command(app).commands
     found = {
-        name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+        name: {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+            if option.startswith("-")
+        }
         for name, command in commands.items()
     }
     assert found == {name: set(options.split()) for name, options in OPTIONS.items()}

@@ -55,13 +55,15 @@ def test_a_study_has_a_folder_of_its_name(home, name):
 
 
 def test_every_path_is_under_the_home_folder(home):
-    paths = [home.mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3), home.error_log("s", 3)]
+    paths = [home.mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3)]
+    paths += [home.error_log("s", 3), home.trial_log("s", 3)]
     assert [str(path.relative_to(home.root)) for path in paths] == [
         "mlflow.db",
         "optuna.db",
         "artifacts",
         "studies/s/checkpoints/00003.pt",
-        "studies/s/errors/00003.txt",
+        "studies/s/errors/00003.jsonl",
+        "studies/s/logs/00003.txt",
     ]
 
 
@@ -128,3 +130,36 @@ def test_a_store_in_another_file_is_read_there(tmp_path):
 def test_a_store_behind_a_server_cannot_be_read_as_a_file(tmp_path):
     with pytest.raises(InputError, match=r"the study is in MLflow at http://127\.0\.0\.1:5000"):
         _ = Home(tmp_path, "http://127.0.0.1:5000").mlflow_db
+
+
+def test_a_process_that_runs_a_study_can_be_asked_to_stop(home):
+    with home.lock("study"):
+        assert not home.asked_to_stop("study")
+        home.ask_to_stop("study")
+        assert home.asked_to_stop("study")
+
+
+def test_a_request_to_stop_ends_with_the_process_it_was_for(home):
+    with home.lock("study"):
+        home.ask_to_stop("study")
+    assert not home.asked_to_stop("study")
+
+
+def test_a_request_that_was_for_a_killed_process_does_not_stop_the_next(home, holder):
+    home.ask_to_stop("study")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert home.asked_to_stop("study")
+    with home.lock("study"):
+        assert not home.asked_to_stop("study")
+
+
+def test_a_request_to_stop_is_for_one_study(home):
+    with home.lock("one"), home.lock("other"):
+        home.ask_to_stop("one")
+        assert not home.asked_to_stop("other")
+
+
+def test_a_name_that_could_leave_the_home_folder_cannot_be_asked_to_stop(home):
+    with pytest.raises(InputError, match=r"^study name = "):
+        home.ask_to_stop("../x")

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.study import StudySpec, differences
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger import Job, Ledger, ledgers
 from sweeps.outcomes import Result
@@ -558,3 +558,65 @@ def test_a_ledger_that_is_gone_is_not_made_anew_by_looking_for_a_study(tmp_path)
     with pytest.raises(SweepError, match=r"optuna.db is gone.*put it back"):
         Ledger.open(tmp_path / "optuna.db", "x")
     assert not (tmp_path / "optuna.db").exists()
+
+
+# Extend
+
+
+def test_a_study_is_extended_to_so_many_trials(db):
+    spec = sampled(trials=2)
+    ask_all(Ledger.create(db, spec))
+    ledger = Ledger.open(db, spec.name)
+    ledger.extend(5)
+    assert ledger.to_run() == 3
+    assert Ledger.open(db, spec.name).spec.search.trials == 5
+
+
+def test_an_extended_study_asks_the_same_otherwise(db):
+    spec = sampled(trials=2, first=FIRST)
+    Ledger.create(db, spec).extend(5)
+    assert differences(spec, Ledger.open(db, spec.name).spec) == []
+
+
+def test_an_extended_study_goes_on_with_the_next_trial(db):
+    spec = sampled(trials=2)
+    before = ask_all(Ledger.create(db, spec))
+    ledger = Ledger.open(db, spec.name)
+    ledger.extend(4)
+    after = ask_all(ledger)
+    assert [job.number for job in after] == [2, 3]
+    assert not {job.params["lr"] for job in before} & {job.params["lr"] for job in after}
+
+
+def test_an_extended_study_runs_the_first_trials_that_were_left(db):
+    ledger = Ledger.create(db, sampled(trials=1, first=FIRST))
+    ask_all(ledger)
+    ledger = Ledger.open(db, ledger.spec.name)
+    ledger.extend(3)
+    assert ledger.ask().params == FIRST[1]
+
+
+def test_a_study_can_be_cut_to_what_has_begun(db):
+    ledger = Ledger.create(db, sampled(trials=5))
+    ledger.ask()
+    ledger.extend(1)
+    assert ledger.to_run() == 0
+
+
+def test_fewer_trials_than_have_begun_are_refused(db):
+    spec = sampled(trials=5)
+    ledger = Ledger.create(db, spec)
+    ask_all(ledger)
+    message = (
+        rf"^--trials 3: 5 trials of study '{spec.name}' have begun or ended; expected 5 or more, or \+N to add N to"
+    )
+    with pytest.raises(InputError, match=message):
+        ledger.extend(3)
+    assert Ledger.open(db, spec.name).spec == spec
+
+
+@pytest.mark.parametrize(("make", "reason"), [(gridded, "the points of its grid"), (listed, "the runs that its file")])
+def test_a_study_that_names_its_trials_cannot_be_extended(db, make, reason):
+    ledger = Ledger.create(db, make())
+    with pytest.raises(InputError, match=reason):
+        ledger.extend(100)

@@ -24,6 +24,7 @@ from sweeps.outcomes import Result
 from sweeps.stopping import is_control
 from sweeps.study_run import ActiveTrial, StudyRun
 from sweeps.tracking import Tracker
+from sweeps.trial_log import failures
 
 HORIZON = 6
 NAN = float("nan")
@@ -362,8 +363,8 @@ def test_an_error_is_kept_with_its_traceback_and_shown_in_short(open_):
     launch = open_(spec())
     number = launch.begin()
     launch.run.error(number, "Traceback:\n  File x\nRuntimeError: disk full\n\n", again=True)
-    log = launch.home.error_log(launch.run.spec.name, number)
-    assert log.read_text() == "Traceback:\n  File x\nRuntimeError: disk full\n\n"
+    (failure,) = failures(launch.home.error_log(launch.run.spec.name, number))
+    assert failure.error == "Traceback:\n  File x\nRuntimeError: disk full\n\n"
     assert launch.seen.events[1:] == [("failed", 0, "RuntimeError: disk full", True)]
     launch.close()
 
