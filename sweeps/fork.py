@@ -35,7 +35,8 @@ class Fork:
     left_out: dict[str, int]
 
     def __str__(self) -> str:
-        return f"{len(self.trials)} trials of {self.source!r} are known to the sampler{_told(self.left_out)}"
+        there = len(self.trials) + sum(self.left_out.values())
+        return f"the sampler knows {len(self.trials)} of the {there} trials of {self.source!r}{_told(self.left_out)}"
 
 
 def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> Fork:

@@ -43,8 +43,6 @@ class TrialTrainable(tune.Trainable):
             "threads": str(torch.get_num_threads()),
             "node": socket.gethostname(),
         }
-        placed = ", ".join(f"{key} {value}" for key, value in self._placement.items() if value)
-        self._log.say(f"trial {self._number} starts: {placed}, process {os.getpid()}")
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
         """Return the trial's epochs; where another trainer is to be run, this is what a subclass changes."""
@@ -54,6 +52,9 @@ class TrialTrainable(tune.Trainable):
         """Train one epoch. Where the trial runs is said first, as a result of its own."""
         if self._placement is not None:
             placement, self._placement = self._placement, None
+            # Not before: Ray may set up an actor more than it uses after an error.
+            placed = ", ".join(f"{key} {value}" for key, value in placement.items() if value)
+            self._log.say(f"trial {self._number} starts: {placed}, process {os.getpid()}")
             return {"number": self._number, "placement": placement}
         try:
             record = next(self._epochs)

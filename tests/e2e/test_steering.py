@@ -94,7 +94,7 @@ def test_a_study_is_forked(sweeps, store, studies, copied):
     taken = sum(shift <= 0.05 for shift in shifts)
     assert 0 < taken < len(shifts)
     done = sweeps("launch", studies.space, "--fork", "narrow", *changes)
-    assert f"{taken} trials of 'space' are known to the sampler:" in done.stderr
+    assert f"the sampler knows {taken} of the 6 trials of 'space':" in done.stderr
     assert f"{len(shifts) - taken} left out: shift was not a number from 0 to 0.05" in done.stderr
 
     forked = store(copied, "narrow")

@@ -154,7 +154,7 @@ def test_a_fork_of_a_fork_knows_the_first_study_too(db):
 
 def test_what_was_taken_and_left_out_is_said():
     said = str(Fork("old", [], {"crashed": 3, "not ended": 1}))
-    assert said == "0 trials of 'old' are known to the sampler:\n  3 left out: crashed\n  1 left out: not ended"
+    assert said == "the sampler knows 0 of the 4 trials of 'old':\n  3 left out: crashed\n  1 left out: not ended"
 
 
 # What is refused

@@ -7,7 +7,7 @@ import pytest
 
 from search_spaces.study import Resources
 from sweeps.errors import InputError
-from sweeps.placement import Cluster, _cause, _error_of, _nested, available_cores
+from sweeps.placement import Cluster, _error_of, _nested, available_cores
 
 
 def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float = 0.0) -> int:
@@ -84,15 +84,3 @@ class Failed:
 )
 def test_an_error_of_a_trial_is_its_last_without_colours(tmp_path, error, text):
     assert _error_of(Failed(tmp_path, error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (RuntimeError("first\n\n  \x1b[31mthe cause\x1b[0m \n\n"), "the cause"),
-        (RuntimeError("one line"), "one line"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-    ],
-)
-def test_an_error_of_ray_is_told_by_its_last_line(error, text):
-    assert _cause(error) == text

@@ -18,6 +18,7 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Job, Ledger
 from sweeps.outcomes import Result
+from sweeps.trial_log import add_failure
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
 REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4, 0.25, 0.5)
@@ -244,3 +245,33 @@ def test_people_are_told_what_a_trial_trained_and_how_it_ended():
 
 def test_people_are_told_that_a_trial_runs():
     assert views.describe_trial(entry(2, None)).endswith("\n  has not ended")
+
+
+# What went wrong
+
+
+def test_errors_of_every_try_of_a_run_are_listed_under_its_name(tmp_path):
+    home, spec = Home(tmp_path), study("tried")
+    run(home, spec, CRASHED)
+    ledger = run(home, spec, REACHED)  # the next launch tries it again
+    add_failure(home.error_log("tried", 0), "Traceback\nOSError: disk full")
+    add_failure(home.error_log("tried", 1), "Traceback\nOSError: still full")
+    tries = views.failed_tries(home, ledger, views.find_trial(ledger, "tried"))
+    assert [(row["number"], row["summary"]) for row in tries] == [(0, "OSError: disk full"), (1, "OSError: still full")]
+    assert tries[0]["error"] == "Traceback\nOSError: disk full"
+
+
+def test_the_log_of_a_run_is_that_of_all_its_tries(tmp_path):
+    home, spec = Home(tmp_path), study("tried")
+    run(home, spec, CRASHED)
+    ledger = run(home, spec, REACHED)
+    for number, text in enumerate(("first\n", "second\n")):
+        home.trial_log("tried", number).parent.mkdir(exist_ok=True)
+        home.trial_log("tried", number).write_text(text)
+    assert views.logged(home, ledger, views.find_trial(ledger, "tried")) == "first\nsecond\n"
+
+
+def test_a_trial_without_errors_has_no_failed_tries_and_no_log(home):
+    ledger = Ledger.open(home.optuna_db, "done")
+    found = views.find_trial(ledger, "a")
+    assert (views.failed_tries(home, ledger, found), views.logged(home, ledger, found)) == ([], "")

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM while a study runs."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from sweeps.interrupts import Interrupts
+
+BOTH = [signal.SIGINT, signal.SIGTERM]
+WAIT = """
+import sys
+from sweeps.interrupts import Interrupts
+interrupts = Interrupts("study")
+with interrupts.listening():
+    print("listening", flush=True)
+    while not interrupts.asked:
+        pass
+    print("asked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_the_first_signal_is_taken_note_of_and_raises_nothing(number):
+    interrupts = Interrupts("study")
+    with interrupts.listening():
+        assert not interrupts.asked
+        signal.raise_signal(number)
+        assert interrupts.asked
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_second_signal_ends_the_process_and_says_how_to_go_on(number):
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", WAIT], text=True, **pipes) as process:
+        assert process.stdout.readline() == "listening\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert process.stderr.read() == "stopped at once; continue with:  sweeps resume study\n"
+
+
+def test_signals_are_given_back_afterwards():
+    before = [signal.getsignal(number) for number in BOTH]
+    with Interrupts("study").listening():
+        pass
+    assert [signal.getsignal(number) for number in BOTH] == before
+
+
+def test_who_took_the_signals_meanwhile_is_overruled_by_listening_again():
+    interrupts = Interrupts("study")
+    with interrupts.listening():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupts.listening():
+            signal.raise_signal(signal.SIGTERM)
+    assert interrupts.asked
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def listen() -> None:
+        with Interrupts("study").listening():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [before]
