@@ -266,7 +266,7 @@ def test_the_log_of_a_run_is_that_of_all_its_tries(tmp_path):
     run(home, spec, CRASHED)
     ledger = run(home, spec, REACHED)
     for number, text in enumerate(("first\n", "second\n")):
-        home.trial_log("tried", number).parent.mkdir(exist_ok=True)
+        home.trial_log("tried", number).parent.mkdir(parents=True, exist_ok=True)
         home.trial_log("tried", number).write_text(text)
     assert views.logged(home, ledger, views.find_trial(ledger, "tried")) == "first\nsecond\n"
 
