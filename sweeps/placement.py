@@ -120,7 +120,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
     finally:
         if _own_node_is_gone():
             # To leave such a cluster ends this process on the spot, before it has said and written what it must:
-            # Ray does so when the process exits. What Ray started here is ended now.
+            # What Ray started here is ended now; at its exit the process looks for it for a minute.
             node = ray._private.worker._global_node
             if address is None and node is not None:
                 node.kill_all_processes(check_alive=False, allow_graceful=False)

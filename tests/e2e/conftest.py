@@ -161,7 +161,8 @@ class Running:
             yield
         finally:
             for worker in workers:
-                worker.resume()
+                with suppress(psutil.NoSuchProcess):
+                    worker.resume()
 
     @property
     def code(self) -> int | None:
