@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from search_spaces.study import StudyError, check_name
-from sweeps.errors import InputError
+from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10
+_SQLITE = b"SQLite format 3\0"  # every database of SQLite begins with it
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Home:
         """Return the file where what MLflow lacks of a study waits while it cannot be written."""
         return self.study(name) / "spool.jsonl"
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a study for this process alone; the kernel lets go of it however the process ends.
 
@@ -149,6 +151,25 @@ class Home:
                 return None
             text = file.read().strip()
         return int(text) if text.isdigit() else None
+
+
+def check_database(path: Path) -> None:
+    """Find a file that is no database: MLflow and Optuna would try again for minutes, or say it in a page.
+
+    Raises:
+        SweepError: it is there and cannot be read as SQLite's.
+    """
+    if not path.exists():
+        return
+    try:
+        # SQLite would first work off a write-ahead log that lies beside the file, over whatever the file is.
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+                raise sqlite3.DatabaseError("file is not a database")
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
 
 
 def _take(file: TextIO, kind: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import sqlite3
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
 from sweeps.errors import SweepError
-from sweeps.home import Home
+from sweeps.home import Home, check_database
 from sweeps.interrupts import Interrupts
 from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
@@ -113,7 +112,7 @@ class Launch:
         else:
             check_address(self.address)
         for db in (self.home.own_mlflow_db, self.home.optuna_db):
-            _check_database(db)
+            check_database(db)
         for data in _data_sets(spec):
             ensure_available(data, self.data_dir)
 
@@ -178,17 +177,6 @@ class Launch:
             ):
                 return End.INTERRUPTED
         return End.CRASHES if run.crashed else End.DONE
-
-
-def _check_database(path: Path) -> None:
-    """Find a file that is no database here: MLflow and Optuna would try again for minutes."""
-    if not path.exists():
-        return
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.Error as error:
-        raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
 
 
 def _data_sets(spec: StudySpec) -> list[Data]:

@@ -24,6 +24,7 @@ from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
 from sweeps.errors import InputError, SweepError
 from sweeps.fork import FORKED, Fork, fork
+from sweeps.home import check_database
 from sweeps.outcomes import OPTUNA_STATE, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -386,6 +387,7 @@ def _study_in(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study |
 
 
 def _storage(db: Path) -> optuna.storages.RDBStorage:
+    check_database(db)
     db.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{db}", engine_kwargs={"connect_args": {"timeout": 60}})
     # With a write-ahead log, commits wait for no disk and readers for no writer; a killed process loses

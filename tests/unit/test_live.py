@@ -123,7 +123,7 @@ def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher
     def watch(study: StudySpec) -> tuple[StudyRun, LiveWatcher]:
         watcher = LiveWatcher()
         trackers.append(
-            Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study, tmp_path / f"{study.name}.jsonl")
+            Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study, Home(tmp_path).spool(study.name))
         )
         run = StudyRun(Home(tmp_path), Ledger.preview(study), trackers[-1], watcher)
         watcher.watch(run)
