@@ -156,10 +156,17 @@ class Home:
 def check_database(path: Path) -> None:
     """Find a file that is no database: MLflow and Optuna would try again for minutes, or say it in a page.
 
+    To be called ahead of this process's first connection to the file. Later calls do nothing: closing a file lets
+    go of all POSIX locks that the process has on it, those of its connections too, and then other processes may
+    remove the write-ahead log that these use.
+
     Raises:
         SweepError: it is there and cannot be read as SQLite's.
     """
     if not path.exists():
+        return
+    found = path.stat()
+    if (found.st_dev, found.st_ino) in _databases:
         return
     try:
         # SQLite would first work off a write-ahead log that lies beside the file, over whatever the file is.
@@ -170,6 +177,11 @@ def check_database(path: Path) -> None:
             connection.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
         raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
+    _databases.add((found.st_dev, found.st_ino))
+
+
+_databases: set[tuple[int, int]] = set()
+"""Files that were found to be databases, by device and inode."""
 
 
 def _take(file: TextIO, kind: int) -> bool:

@@ -1,20 +1,22 @@
 """Where things are under the home folder, and who holds a study."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sweeps.errors import InputError
-from sweeps.home import Home
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home, check_database
 
 HOLD = """
 import sys
 from pathlib import Path
-from sweeps.home import Home
+from sweeps.home import Home, check_database
 with Home(Path(sys.argv[1])).lock("study"):
     print("held", flush=True)
     sys.stdin.read()
@@ -163,3 +165,34 @@ def test_a_request_to_stop_is_for_one_study(home):
 def test_a_name_that_could_leave_the_home_folder_cannot_be_asked_to_stop(home):
     with pytest.raises(InputError, match=r"^study name = "):
         home.ask_to_stop("../x")
+
+
+GET_A_LOCK = """
+import sqlite3, sys
+try:
+    sqlite3.connect(sys.argv[1], timeout=0).execute("BEGIN IMMEDIATE")
+    print("had")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def test_looking_at_a_database_again_lets_go_of_no_lock(tmp_path):
+    # Closing a file lets go of all locks that the process has on it, however they were had.
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    check_database(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        check_database(path)
+        command = [sys.executable, "-c", GET_A_LOCK, str(path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "database is locked\n"
+
+
+def test_a_file_that_is_no_database_is_told_of(tmp_path):
+    path = tmp_path / "x.db"
+    path.write_text("not a database at all")
+    with pytest.raises(SweepError, match=r"x\.db: file is not a database; move it away"):
+        check_database(path)
