@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from search_spaces.study import StudyError, check_name
 from sweeps.errors import InputError, SweepError
@@ -156,10 +156,6 @@ class Home:
 def check_database(path: Path) -> None:
     """Find a file that is no database: MLflow and Optuna would try again for minutes, or say it in a page.
 
-    To be called ahead of this process's first connection to the file. Later calls do nothing: closing a file lets
-    go of all POSIX locks that the process has on it, those of its connections too, and then other processes may
-    remove the write-ahead log that these use.
-
     Raises:
         SweepError: it is there and cannot be read as SQLite's.
     """
@@ -168,20 +164,23 @@ def check_database(path: Path) -> None:
     found = path.stat()
     if (found.st_dev, found.st_ino) in _databases:
         return
+    # Not closed where it is a database: that would let go of all POSIX locks this process has on the file, those of
+    # its connections too, and other processes would then remove the write-ahead log that these use.
+    file = path.open("rb", buffering=0)
     try:
         # SQLite would first work off a write-ahead log that lies beside the file, over whatever the file is.
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE)) not in (b"", _SQLITE):
-                raise sqlite3.DatabaseError("file is not a database")
+        if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+            raise sqlite3.DatabaseError("file is not a database")
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
+        file.close()
         raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
-    _databases.add((found.st_dev, found.st_ino))
+    _databases[found.st_dev, found.st_ino] = file
 
 
-_databases: set[tuple[int, int]] = set()
-"""Files that were found to be databases, by device and inode."""
+_databases: dict[tuple[int, int], IO[bytes]] = {}
+"""Files that were found to be databases, by device and inode; kept open."""
 
 
 def _take(file: TextIO, kind: int) -> bool:

@@ -177,15 +177,14 @@ except sqlite3.OperationalError as error:
 """
 
 
-def test_looking_at_a_database_again_lets_go_of_no_lock(tmp_path):
+def test_looking_at_a_database_lets_go_of_no_lock(tmp_path):
     # Closing a file lets go of all locks that the process has on it, however they were had.
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (x)")
-    check_database(path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        check_database(path)
+        for _ in range(2):
+            check_database(path)
         command = [sys.executable, "-c", GET_A_LOCK, str(path)]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == "database is locked\n"
