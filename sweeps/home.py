@@ -17,6 +17,8 @@ from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10
 _SQLITE = b"SQLite format 3\0"  # every database of SQLite begins with it
+_databases: dict[tuple[int, int], IO[bytes]] = {}
+"""Files that were found to be databases, by device and inode; kept open."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,6 @@ def check_database(path: Path) -> None:
         file.close()
         raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
     _databases[found.st_dev, found.st_ino] = file
-
-
-_databases: dict[tuple[int, int], IO[bytes]] = {}
-"""Files that were found to be databases, by device and inode; kept open."""
 
 
 def _take(file: TextIO, kind: int) -> bool:

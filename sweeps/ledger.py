@@ -105,7 +105,7 @@ class Ledger:
                 )
             existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
             return cls(existing, spec, db)
-        return cls._new(db, spec, [])
+        return cls._new(storage, db, spec, [])
 
     @classmethod
     def fork(cls, db: Path, spec: StudySpec, known: Fork) -> Ledger:
@@ -121,11 +121,10 @@ class Ledger:
                 f"--fork {spec.name}: there is a study of this name; expected a new one. "
                 f"`sweeps resume {spec.name}` continues it."
             )
-        return cls._new(db, spec, known.trials)
+        return cls._new(storage, db, spec, known.trials)
 
     @classmethod
-    def _new(cls, db: Path, spec: StudySpec, known: list[FrozenTrial]) -> Ledger:
-        storage = _storage(db)
+    def _new(cls, storage: optuna.storages.RDBStorage, db: Path, spec: StudySpec, known: list[FrozenTrial]) -> Ledger:
         # A process killed before the last of these lines leaves a study that asks nothing yet.
         if _study_in(storage, spec.name) is not None:
             optuna.delete_study(study_name=spec.name, storage=storage)
