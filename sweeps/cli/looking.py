@@ -1,0 +1,178 @@
+"""Commands that show where studies and trials stand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli.common import (
+    DATA,
+    FAILED,
+    HOME,
+    DataOption,
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    app,
+    open_home,
+    stderr,
+    stored,
+    to_json,
+)
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="Name of a study; all without one.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+) -> None:
+    """Show where a study stands, also from another terminal."""
+    from sweeps import views
+
+    where = open_home(home)
+    while True:
+        rows = [views.summary(where, name)] if name else views.list_studies(where)
+        for row in rows:
+            row["running"] = views.running(where, row["study"])
+        if as_json:
+            typer.echo(to_json(rows[0] if name else rows))
+        else:
+            typer.echo("\n".join(_status_lines(rows)) or f"no study in {where.root}")
+        if not watch or all(row["state"] != "running" for row in rows):
+            return
+        time.sleep(2)
+
+
+@app.command()
+def ls(as_json: JsonOption = False, home: HomeOption = HOME) -> None:
+    """List the studies."""
+    from sweeps import views
+
+    rows = views.list_studies(open_home(home))
+    if as_json:
+        typer.echo(to_json(rows))
+        return
+    for row in rows:
+        typer.echo(views.describe_summary(row))
+    if not rows:
+        typer.echo(f"no study in {open_home(home).root}")
+
+
+@app.command()
+def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME) -> None:
+    """Show the trial with the fewest epochs to target."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    entry = views.best_entry(Ledger.open(open_home(home).optuna_db, name).entries())
+    if entry is None:
+        raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
+    typer.echo(to_json(views.trial_view(entry)) if as_json else views.describe_trial(entry))
+    stderr.print("one run with one seed: exploratory, not confirmed", highlight=False)
+
+
+@app.command()
+def show(
+    name: NameArgument,
+    trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    log: Annotated[bool, typer.Option("--log", help="Show what its worker printed and logged.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+) -> None:
+    """Show one trial: what it trained, its epochs, how it ended, its errors."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    where = open_home(home)
+    ledger = Ledger.open(where.optuna_db, name)
+    entry = views.find_trial(ledger, trial)
+    number = entry.job.number
+    epochs = _epochs(where, name, number)
+    tries = views.failed_tries(where, ledger, entry)
+    error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
+    if as_json:
+        shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        typer.echo(to_json({**shown, "log": views.logged(where, ledger, entry)} if log else shown))
+        return
+    if log:
+        typer.echo(views.logged(where, ledger, entry), nl=False)
+        return
+    typer.echo(views.describe_trial(entry))
+    for row in epochs:
+        typer.echo(
+            f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
+            f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  lr {row['lr']:.3g}"
+        )
+    if tries:
+        typer.echo("failed tries:")
+    for row in tries:
+        typer.echo(f"  {row['time']}  number {row['number']}: {row['summary']}")
+    if error is not None:
+        typer.echo(f"last error:\n{error}")
+    if where.trial_log(name, number).exists():
+        typer.echo(f"log: {where.trial_log(name, number)} (--log shows it)")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    home: HomeOption = HOME,
+) -> None:
+    """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    where = open_home(home)
+    if not where.mlflow_db.exists():
+        raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
+    stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", where.mlflow_uri, "--default-artifact-root", where.artifacts.as_uri()]
+    command += ["--workers", "1"]
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, home: HomeOption = HOME, data: DataOption = DATA) -> None:
+    """Say what this machine has, and whether a sweep can run on it."""
+    import dataclasses
+
+    from sweeps.doctor import examine
+
+    checks = examine(open_home(home), data.resolve())
+    if as_json:
+        typer.echo(to_json([dataclasses.asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            mark = {True: "ok", False: "NO", None: ""}[check.ok]
+            typer.echo(f"{mark:>2}  {check.name:<13} {check.found}")
+    if any(check.ok is False for check in checks):
+        raise typer.Exit(FAILED)
+
+
+def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
+    """Return a trial's epochs from MLflow's store; none where it holds none yet."""
+    try:
+        epochs = stored(home, name).epochs
+    except InputError:
+        return []
+    rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
+    from sweeps import views
+
+    lines = []
+    for row in rows:
+        lines.append(views.describe_summary(row))
+        for trial in row["running"]:
+            shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
+            lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")
+    return lines
