@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test test-slow lint docs format clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
@@ -10,13 +10,24 @@ quickstart: .venv/installed
 # The end-to-end tests wait for processes to start more than they compute, so two at a time go well together.
 test: lint
 	$(BIN)/pytest -n 2 tests/unit tests/property tests/contract
-	$(BIN)/pytest -n 2 --dist worksteal tests/e2e
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow' tests/e2e
+
+# Drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -n 2 --dist worksteal -m slow tests/e2e
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/study_file.py --check
+	$(BIN)/mkdocs build --strict --quiet
+
+# The pages of docs/ as a site, after the tables in them that the code's docstrings fill; a broken link is an error.
+docs: .venv/installed-dev
+	$(BIN)/python docs/study_file.py
+	$(BIN)/mkdocs build --strict --quiet
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

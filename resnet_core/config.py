@@ -67,7 +67,8 @@ class TrialConfig:
 
     Attributes:
         schedule: learning rate over epochs, in the schedule notation; kept as canonical text.
-        model: network by name: ``resnetDv2`` with depth D = 9n+2, or one of MODELS.
+        model: network by name: ``resnetDv2`` with depth D = 9n+2, ``resnet18``, ``resnet9``, ``vgg16`` or
+            ``densenet121``.
         bottleneck: filters inside of a ResNet v2 unit as a share of those it puts out; None is the published
             1/4 in the first stack and 1/2 in the others.
         shortcut_kernel: side of the kernels on ResNet v2's projected shortcuts, 1 (published) or 3.
@@ -77,7 +78,8 @@ class TrialConfig:
         bn_momentum: share of the old running statistics a step keeps (Keras's counting; torch's is 1 minus
             it); None is the network's own: 0.99 for ResNet v2, 0.9 for the others.
         data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
-        split: which images train and which validate; see resnet_core.data.
+        split: which images train and which validate: ``official``, ``pooled`` or ``held-out``; see
+            resnet_core.data.
         image_size: height and width in pixels: 32 for cifar10, 16 or 32 for digits.
         train_limit: at most so many training images, stratified, drawn from the seed; None is all.
         val_limit: at most so many validation images, stratified, drawn from the seed; None is all.
@@ -108,8 +110,8 @@ class TrialConfig:
         cutout: side in pixels of a square at a random place that is set to the mean; 0 is off.
         epochs: the run's horizon; None is the schedule's last epoch.
         seed: of weights, order, augmentation, and of the ``pooled`` split.
-        precision: ``fp32``, or ``bf16`` autocast.
-        compile: pass the network through torch.compile.
+        precision: ``fp32``, or ``bf16`` autocast, faster where the processor has it.
+        compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
 
     Raises:
         ConfigError: a field has a value it cannot have.

@@ -62,8 +62,9 @@ class Search(Table):
 
     Attributes:
         trials: how many, for a space; with sampler ``grid`` at most so many. None without a space.
-        sampler: Optuna's sampler.
-        seed: the sampler's.
+        sampler: Optuna's sampler: ``tpe`` (multivariate, aware of running trials), ``gp``, ``random``, ``cmaes`` or
+            ``grid``.
+        seed: the sampler's, and the first trial's.
         seeds: every listed run is repeated with each of these.
         first: parameters of the first trials; those left out are sampled.
         retries: times a crashed trial is tried again.
@@ -186,8 +187,9 @@ class Resources(Table):
     """What one trial takes.
 
     Attributes:
-        cpus_per_trial: CPU cores.
-        gpus_per_trial: GPUs: a share of one, or, as Ray has it, a whole number above.
+        cpus_per_trial: CPU cores, and threads.
+        gpus_per_trial: GPUs: a share of one, with that share of its memory at most, or, as Ray has it, a whole number
+            above.
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)

@@ -6,6 +6,8 @@ import re
 
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite3\.\w+(?:: |\) )(.+)")
+# The last is what Ray says as long as it only sees that the connection is closed.
+_NODE_GONE = ("node has died", "node has crashed", "NodeDiedError", "actor is temporarily unavailable")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): *")
 
 
@@ -25,13 +27,18 @@ def cause_of(error: str) -> str:
     if "running low on memory" in error:  # Ray's memory monitor
         used = next((line for line in lines if line.startswith("Memory on the node")), "the node was running low")
         return f"out of memory: Ray ended the process ({used.split(';')[0].rstrip('. ')})"
-    if "node has died" in error or "node has crashed" in error or "NodeDiedError" in error:
-        return "its machine, or Ray's node on it, is gone"
+    if is_node_gone(error):
+        return "its machine, Ray's node on it, or the way there is gone"
     if "worker process has died" in error or "ActorDiedError" in error:
         return "its process was killed: out of memory on this machine, or by hand"
     if found := _SQLITE.findall(error):
         return f"SQLite: {found[-1]}"
     return last
+
+
+def is_node_gone(error: str) -> bool:
+    """Return whether the text of an error tells that Ray lost the machine a trial was on."""
+    return any(words in error for words in _NODE_GONE)
 
 
 def is_disk_full(error: str) -> bool:

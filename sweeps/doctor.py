@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from sweeps.cluster import available_cores
 from sweeps.home import Home
-from sweeps.placement import available_cores
 from sweeps.version import code_version
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")

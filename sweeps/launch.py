@@ -19,12 +19,13 @@ from resnet_core.data import ensure_available
 from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
+from sweeps.cluster import Cluster, Node, available_cores
 from sweeps.errors import SweepError
 from sweeps.home import Home, check_database
 from sweeps.interrupts import Interrupts
 from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
-from sweeps.placement import Cluster, available_cores, check_address, cluster, run_trials
+from sweeps.placement import check_address, cluster, run_trials
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable
@@ -108,7 +109,7 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         if self.address is None:
-            Cluster(cpus=available_cores(), gpus=torch.cuda.device_count()).slots(spec.resources)
+            Cluster((Node(available_cores(), torch.cuda.device_count()),)).slots(spec.resources)
         else:
             check_address(self.address)
         for db in (self.home.own_mlflow_db, self.home.optuna_db):
@@ -165,16 +166,14 @@ class Launch:
             StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
             return End.DONE
         with cluster(self.address, debug=self.debug) as ray_cluster:
-            slots = ray_cluster.slots(ledger.spec.resources)
+            ray_cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
             run = StudyRun(self.home, ledger, tracker, watcher)
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
             # Asked while Ray started, it starts no trial any more.
             if interrupts.asked or self.home.asked_to_stop(ledger.spec.name):
                 return End.INTERRUPTED
-            if not run_trials(
-                run, self.home, slots, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable
-            ):
+            if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED
         return End.CRASHES if run.crashed else End.DONE
 

@@ -11,20 +11,19 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_core.records import EpochRecord
-from search_spaces.study import Resources
-from sweeps.causes import cause_of, disk_full, is_disk_full
-from sweeps.errors import InputError, SweepError
+from sweeps.causes import cause_of, disk_full, is_disk_full, is_node_gone
+from sweeps.cluster import Cluster, Node, available_cores
+from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.interrupts import Interrupts
 from sweeps.study_run import StudyRun
 
 # Read by Ray when it is imported.
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # what it prints on stdout it prints at any verbosity
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -33,57 +32,22 @@ _QUIET = {
     # Ray's own snapshot of the experiment is never restored from: the ledger is what a study resumes by.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # So many actors may be starting at once; trials are proposed for free slots only.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
 }
-for _name, _value in _QUIET.items():
+for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweeps.trainable import TrialTrainable  # noqa: E402
 
-_LOOK_SECONDS = 2.0  # between two looks at whether Ray is still there
+_LOOK_SECONDS = 2.0  # between two looks at which nodes are there
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What Ray has to give.
-
-    Attributes:
-        cpus: CPU cores.
-        gpus: GPUs.
-    """
-
-    cpus: float
-    gpus: float
-
-    def slots(self, resources: Resources) -> int:
-        """Return how many trials fit at once.
-
-        Raises:
-            InputError: not one does.
-        """
-        if resources.cpus_per_trial > self.cpus:
-            raise InputError(
-                f"resources.cpus_per_trial = {resources.cpus_per_trial}: there are {self.cpus:g} CPU cores; "
-                f"use --set resources.cpus_per_trial={max(1, int(self.cpus))} or fewer"
-            )
-        slots = int(self.cpus // resources.cpus_per_trial)
-        if not resources.gpus_per_trial:
-            return slots
-        if resources.gpus_per_trial > self.gpus:
-            raise InputError(
-                f"resources.gpus_per_trial = {resources.gpus_per_trial:g}: there are {self.gpus:g} GPUs; "
-                "use --set resources.gpus_per_trial=0 to run on CPU cores"
-            )
-        share = resources.gpus_per_trial
-        # Fractions are taken from one GPU each: 0.4 fits twice on each, not 2.5 times.
-        per_gpu = int(1 / share + 1e-9) if share <= 1 else 0
-        on_gpus = int(self.gpus) * per_gpu if share <= 1 else int(self.gpus // share)
-        return min(slots, on_gpus)
 
 
 @contextmanager
@@ -115,8 +79,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         where = "a Ray cluster on this machine" if address is None else f"the Ray cluster at {address!r}"
         raise SweepError(f"cannot reach {where}: {str(error).strip().splitlines()[0]}") from error
     try:
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+        yield _present()
     finally:
         if _own_node_is_gone():
             # To leave such a cluster ends this process on the spot, before it has said and written what it must:
@@ -126,6 +89,12 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
                 node.kill_all_processes(check_alive=False, allow_graceful=False)
         else:
             ray.shutdown()
+
+
+def _present() -> Cluster:
+    """Return the connected cluster's machines as they are now: they may join and leave at any time."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return Cluster(tuple(Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in nodes))
 
 
 def _own_node_is_gone() -> bool:
@@ -150,11 +119,6 @@ def check_address(address: str) -> None:
         raise SweepError(f"cannot reach the Ray cluster at {address!r}: {error}") from error
 
 
-def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class _Unsaved:
     """Is left out of Ray's snapshots of an experiment, which are never restored from."""
 
@@ -165,14 +129,15 @@ class _Unsaved:
 class _Proposals(_Unsaved, Searcher):
     """Hands out the study's trials, never more at once than fit."""
 
-    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, at_once: int) -> None:
+    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home) -> None:
         super().__init__(metric=None, mode=None)
-        self._run, self._fixed, self._home, self._at_once = run, fixed, home, at_once
+        self._run, self._fixed, self._home = run, fixed, home
+        self._slots, self._look_at = 0, 0.0
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         if self._run.exhausted:
             return str(Searcher.FINISHED)
-        if len(self._run.active) >= self._at_once:
+        if len(self._run.active) >= self._at_once():
             return None
         trial = self._run.next_trial()
         assert trial is not None
@@ -184,6 +149,13 @@ class _Proposals(_Unsaved, Searcher):
             "log": str(self._home.trial_log(self._run.spec.name, number)),
             **self._fixed,
         }
+
+    def _at_once(self) -> int:
+        """Return how many trials fit on the nodes that are there now; none while those that fit one are away."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._slots = sum(node.slots(self._run.spec.resources) for node in _present().nodes)
+        return self._slots
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler hears of ends."""
@@ -236,7 +208,10 @@ class _Errors(_Unsaved, tune.Callback):
         self._run, self._look_at = run, 0.0
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._run.error(trial.config["number"], _error_of(trial), again=True)
+        error = _error_of(trial)
+        if is_node_gone(error):
+            trial.run_metadata.num_failures -= 1  # machines come and go; that uses up none of a trial's tries
+        self._run.error(trial.config["number"], error, again=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         if _own_node_is_gone():
@@ -275,7 +250,6 @@ class _Stop(_Unsaved, tune.Stopper):
 def run_trials(
     run: StudyRun,
     home: Home,
-    slots: int,
     *,
     data_dir: Path,
     interrupts: Interrupts,
@@ -286,7 +260,6 @@ def run_trials(
     Args:
         run: the study.
         home: where things are.
-        slots: trials at once.
         data_dir: folder of CIFAR-10.
         interrupts: whether the launch was asked to finish.
         trainable: what trains; a subclass may bring its own epochs.
@@ -295,20 +268,19 @@ def run_trials(
         SweepError: the study cannot go on, for want of space on the disk, say, or Ray Tune itself failed.
     """
     resources = run.spec.resources
+    _share(home.checkpoint(run.spec.name, 0).parent)
     fixed = {
         "data_dir": str(data_dir),
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,
     }
     stop = _Stop(run, home, interrupts)
-    # So many actors may be starting at once; trials are proposed for free slots only.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
     storage = home.study(run.spec.name) / "ray"
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(
-            search_alg=_Proposals(run, fixed, home, slots),
+            search_alg=_Proposals(run, fixed, home),
             scheduler=_Judge(run),
             num_samples=-1,
             reuse_actors=True,
@@ -346,6 +318,30 @@ def run_trials(
         # Where Ray loses the machine, Tune may end as if everything were done.
         raise SweepError(f"the study stopped: Ray ended before it. Go on with `sweeps resume {run.spec.name}`")
     return False
+
+
+def _share(folder: Path) -> None:
+    """Make a folder, and see that every node has it.
+
+    Raises:
+        SweepError: a node does not; the message names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    look = ray.remote(num_cpus=0)(os.path.isdir)
+    own = ray.get_runtime_context().get_node_id()
+    asked = {
+        node["NodeManagerHostname"]: look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(str(folder))
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["NodeID"] != own
+    }
+    missing = [host for host, answer in asked.items() if not ray.get(answer)]
+    if missing:
+        raise SweepError(
+            f"node {missing[0]} of the Ray cluster does not have {folder}: choose a --home on a file system that all "
+            "nodes share, under the same path on each"
+        )
 
 
 def _nested(flat: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from resnet_core.models import build, trainable_parameters
 from resnet_core.trainer import epoch_sizes, seconds_per_epoch
 from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.study import StudySpec
+from sweeps.cluster import Node, available_cores
 from sweeps.drawing import draw_rates
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
-from sweeps.placement import available_cores
 from sweeps.simulate import Recorded, Setup, simulate
 
 _STEPS = 3
@@ -146,9 +146,9 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
     ledger = Ledger.preview(spec)
     samples = [ledger.ask() for _ in range(min(count, trial_count(spec)))]
     resources = spec.resources
-    slots = max(1, available_cores() // resources.cpus_per_trial)
-    if resources.gpus_per_trial and torch.cuda.is_available():
-        slots = min(slots, max(1, int(torch.cuda.device_count() / resources.gpus_per_trial)))
+    if not torch.cuda.is_available():
+        resources = resources.model_copy(update={"gpus_per_trial": 0.0})
+    slots = max(1, Node(available_cores(), torch.cuda.device_count()).slots(resources))
     return Plan(
         spec=spec,
         trials=trial_count(spec),

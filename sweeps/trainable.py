@@ -29,10 +29,24 @@ class TrialTrainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Start, or continue, the trial."""
+        """Start, or continue, the trial.
+
+        Raises:
+            TrialError: the home folder is not there on this node.
+        """
+        folder = Path(config["checkpoint"]).parent
+        if not folder.is_dir():
+            # To make it here would train anew what another node has begun.
+            raise TrialError(
+                f"node {socket.gethostname()} does not have {folder}: the home folder must lie on a file system that "
+                "all nodes of the cluster share"
+            )
         self._log = TrialLog(Path(config["log"]))
         torch.set_num_threads(config["threads"])
         self.device = "cuda" if config["gpus"] and torch.cuda.is_available() else "cpu"
+        if self.device == "cuda":
+            # A trial that shares its GPU runs out of memory by itself, before it takes that of the others.
+            torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
         self._epochs = self.epochs(
             TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
         )

@@ -85,7 +85,7 @@ def use_device(spec: StudySpec, threads: int | None, device: str) -> str:
     """Set the number of CPU threads, the study's unless given; return the device, a GPU if there is one."""
     import torch
 
-    from sweeps.placement import available_cores
+    from sweeps.cluster import available_cores
 
     wanted = threads or spec.resources.cpus_per_trial
     if wanted > available_cores():

@@ -35,10 +35,11 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec, load_study
 from sweeps import launch as launching
+from sweeps.cluster import available_cores
 from sweeps.home import Home
 from sweeps.ledger import Job
 from sweeps.outcomes import Result
-from sweeps.placement import available_cores, cluster
+from sweeps.placement import cluster
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable
 

@@ -7,10 +7,12 @@ seconds, so launches are shared between tests where one will do.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,6 +342,61 @@ class Store:
                 assert sorted(steps) == list(range(1, epochs + 1)), f"{metric} of {run.info.run_name}"
 
 
+class RayNodes:
+    """The nodes of a Ray cluster, all of them on this machine. The first one started is its head."""
+
+    def __init__(self) -> None:
+        # Ray puts sockets under it, whose paths may be no longer than 107 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+        self.address = ""
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, cpus: int, gpus: int = 0, before: Sequence[str] = ()) -> int:
+        """Start a node and return its place among those started; ``before`` is a command that runs Ray's."""
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats"]
+        command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={128 * 1024**2}"]
+        if self.address:
+            command += [f"--address={self.address}"]
+        else:
+            command += ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+        log = self.folder / f"node{len(self._nodes)}.log"
+        # Ray asks for a token where it once made one, and a client must then be told of it.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        with log.open("w") as out:
+            node = subprocess.Popen(
+                [*before, *command],
+                env=env | {"RAY_AUTH_MODE": "disabled"},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        self._nodes.append(node)
+        end = time.monotonic() + 90
+        while "Ray runtime started" not in log.read_text():
+            assert node.poll() is None, log.read_text()
+            assert time.monotonic() < end, f"no node:\n{log.read_text()}"
+            time.sleep(0.1)
+        if not self.address:
+            found = re.search(r"--address='([\d.]+:\d+)'", log.read_text())
+            assert found, log.read_text()
+            self.address = found[1]
+        return len(self._nodes) - 1
+
+    def kill(self, place: int) -> None:
+        """Kill a node and all that runs on it, at once."""
+        node = self._nodes[place]
+        if node.poll() is not None:
+            return
+        for process in (*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)):
+            _kill(process)
+        node.wait(30)
+
+    def clean_up(self) -> None:
+        for place in reversed(range(len(self._nodes))):
+            self.kill(place)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Studies:
     """Study files.
@@ -387,6 +444,14 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
 @pytest.fixture(scope="session")
 def store() -> Callable[[Path, str], Store]:
     return Store
+
+
+@pytest.fixture(scope="module")
+def ray_nodes() -> Iterator[RayNodes]:
+    """A Ray cluster to start, and to join and leave."""
+    nodes = RayNodes()
+    yield nodes
+    nodes.clean_up()
 
 
 @pytest.fixture(scope="session")

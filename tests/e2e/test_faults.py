@@ -81,6 +81,7 @@ def server(home):
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
     """Training goes on, and the same launch writes what waited."""
     command = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri)
@@ -99,6 +100,7 @@ def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, listed, home, server):
     """The study is trained to its end without its store; `resume` writes what waited when the server is back."""
     first = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri)
@@ -147,6 +149,7 @@ def test_a_full_disk(sweeps, store, listed, small_disk):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
 def test_databases_that_another_process_locks(sweeps, store, listed, home):
     """Longer than MLflow itself waits for a lock."""
     command = sweeps.start("launch", listed.file, "--home", home)
@@ -165,6 +168,7 @@ def test_databases_that_another_process_locks(sweeps, store, listed, home):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_taken_away(sweeps, store, listed, home, tmp_path):
     """In mid-study, and before a resume or a launch: nothing is written over, and the study goes on once it is back."""
     command = sweeps.start("launch", listed.file, "--home", home)
@@ -191,6 +195,7 @@ def test_a_ledger_that_is_taken_away(sweeps, store, listed, home, tmp_path):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
 def test_ray_killed_under_the_driver(sweeps, store, listed, home):
     """The part of Ray that is on this machine is gone: the study ends by itself, and can be resumed."""
     command = sweeps.start("launch", listed.file, "--home", home)
@@ -233,6 +238,7 @@ print(Launch(Home(home), home, None, Console(stderr=True), trainable=ShortOfMemo
 """
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_one_trial(store, listed, home, tmp_path):
     """Trial 1 is short of the GPU's memory once, trial 2 of the CPU's every time; the others do not notice."""
     script = tmp_path / "short_of_memory.py"

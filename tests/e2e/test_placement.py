@@ -4,16 +4,6 @@ The cluster says it has two GPUs. Ray keeps account of them; that they do not ex
 the CPU.
 """
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
-
-import psutil
 import pytest
 
 TRIALS = 6
@@ -34,47 +24,10 @@ seeds = {list(range(TRIALS))}
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(ray_nodes):
     """The address and the temporary folder of a Ray cluster of four cores and two GPUs."""
-    # Ray puts sockets under it, whose paths may be no longer than 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--port=0"]
-    command += ["--num-cpus=4", "--num-gpus=2", "--include-dashboard=false", "--disable-usage-stats"]
-    command += [f"--temp-dir={folder}", f"--object-store-memory={128 * 1024**2}"]
-    log = folder / "ray.log"
-    # Ray asks for a token where it once made one, and a client must then be told of it.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            env=env | {"RAY_AUTH_MODE": "disabled"},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    try:
-        yield _address(process, log), folder
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        for member in psutil.wait_procs(family, timeout=5)[1]:
-            member.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _address(process: subprocess.Popen, log: Path) -> str:
-    end = time.monotonic() + 90
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()
-        found = re.search(r"--address='([\d.]+:\d+)'", log.read_text())
-        if found and "Ray runtime started" in log.read_text():
-            return found[1]
-        time.sleep(0.1)
-    raise AssertionError(f"no cluster:\n{log.read_text()}")
+    ray_nodes.start(cpus=4, gpus=2)
+    return ray_nodes.address, ray_nodes.folder
 
 
 @pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (1, 1)])

@@ -1,4 +1,4 @@
-"""How many trials fit, and what is said of errors; what needs no running Ray."""
+"""How many trials fit on which nodes, and what is said of errors; what needs no running Ray."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from search_spaces.study import Resources
+from sweeps.cluster import Cluster, Node, available_cores
 from sweeps.errors import InputError
-from sweeps.placement import Cluster, _error_of, _nested, available_cores
+from sweeps.placement import _error_of, _nested
 
 
 def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float = 0.0) -> int:
-    return Cluster(cpus, gpus).slots(Resources(cpus_per_trial=cpus_each, gpus_per_trial=gpus_each))
+    return Cluster((Node(cpus, gpus),)).slots(Resources(cpus_per_trial=cpus_each, gpus_per_trial=gpus_each))
 
 
 @pytest.mark.parametrize(("cpus", "each", "expected"), [(2, 1, 2), (8, 3, 2), (4, 4, 1), (2.5, 1, 2)])
@@ -53,6 +54,22 @@ def test_too_few_gpus_are_told_with_the_key_and_what_to_do(gpus, each, shown):
     )
     with pytest.raises(InputError, match=re.escape(message)):
         slots(8, gpus, gpus_each=each)
+
+
+def test_a_trial_runs_on_one_node():
+    nodes = (Node(3), Node(3), Node(1))
+    assert Cluster(nodes).slots(Resources(cpus_per_trial=2)) == 2
+
+
+def test_nodes_that_have_the_cores_and_nodes_that_have_the_gpus_fit_nothing():
+    message = "resources: no node has 4 CPU cores and 1 GPUs at once"
+    with pytest.raises(InputError, match=re.escape(message)):
+        Cluster((Node(8), Node(2, 4))).slots(Resources(cpus_per_trial=4, gpus_per_trial=1))
+
+
+def test_no_node_at_all_fits_nothing():
+    with pytest.raises(InputError, match="no node has more than 0 CPU cores"):
+        Cluster(()).slots(Resources())
 
 
 def test_there_is_a_core_to_run_on():

@@ -1,0 +1,75 @@
+"""The machines that trials run on, and how many trials fit on them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from search_spaces.study import Resources
+from sweeps.errors import InputError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster.
+
+    Attributes:
+        cpus: CPU cores.
+        gpus: GPUs.
+    """
+
+    cpus: float
+    gpus: float = 0.0
+
+    def slots(self, resources: Resources) -> int:
+        """Return how many trials fit at once, 0 where not one does."""
+        slots = int(self.cpus // resources.cpus_per_trial)
+        share = resources.gpus_per_trial
+        if not share:
+            return slots
+        # Fractions are taken from one GPU each: 0.4 fits twice on each, not 2.5 times.
+        on_gpus = int(self.gpus) * int(1 / share + 1e-9) if share <= 1 else int(self.gpus // share)
+        return min(slots, on_gpus)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray has to give.
+
+    Attributes:
+        nodes: its machines; a trial runs on one of them.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def slots(self, resources: Resources) -> int:
+        """Return how many trials fit at once.
+
+        Raises:
+            InputError: not one does.
+        """
+        slots = sum(node.slots(resources) for node in self.nodes)
+        if slots:
+            return slots
+        cpus = max((node.cpus for node in self.nodes), default=0.0)
+        gpus = max((node.gpus for node in self.nodes), default=0.0)
+        there = "there are" if len(self.nodes) == 1 else "no node has more than"
+        if resources.cpus_per_trial > cpus:
+            raise InputError(
+                f"resources.cpus_per_trial = {resources.cpus_per_trial}: {there} {cpus:g} CPU cores; "
+                f"use --set resources.cpus_per_trial={max(1, int(cpus))} or fewer"
+            )
+        if resources.gpus_per_trial > gpus:
+            raise InputError(
+                f"resources.gpus_per_trial = {resources.gpus_per_trial:g}: {there} {gpus:g} GPUs; "
+                "use --set resources.gpus_per_trial=0 to run on CPU cores"
+            )
+        raise InputError(
+            f"resources: no node has {resources.cpus_per_trial} CPU cores and {resources.gpus_per_trial:g} GPUs "
+            "at once; ask for less of one of them with --set"
+        )
+
+
+def available_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
