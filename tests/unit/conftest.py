@@ -21,12 +21,12 @@ _CURVES = ("val_accs", "losses", "seconds", "power_watts", "gpu_util_percent")
 class StoreWriter:
     """Writes to MLflow what the orchestrator writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         self.path = path
-        self.client = MlflowClient(f"sqlite:///{path}")
+        self.client = MlflowClient(path if isinstance(path, str) else f"sqlite:///{path}")
 
     def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "") -> str:
         found = self.client.get_experiment_by_name(study)
