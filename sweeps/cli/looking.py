@@ -166,7 +166,9 @@ def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
     """Return a trial's epochs from MLflow's store; none where it holds none yet."""
     try:
         epochs = stored(home, name).epochs
-    except InputError:
+    except InputError as error:
+        if home.mlflow:  # its own store has none before the first epoch
+            stderr.print(f"no epochs: {error}", highlight=False, markup=False, soft_wrap=True)
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]

@@ -13,17 +13,27 @@ server reads an SQLite store of its own, of ``--server-trials``. PostgreSQL is l
 
 from __future__ import annotations
 
+import argparse
 import io
 import math
 import os
 import random
 import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from uuid import UUID
 
+from analysis.store import load
+from analysis.table import build_table
 from resnet_core.config import TrialConfig
 from sweeps.tracking import quiet
+from tests import postgres
+from tests.benchmarks.rounds import interleaved, print_values
+from tests.mlflow_server import serving
 
 STUDY = "large"
 METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
