@@ -1,38 +1,36 @@
-"""Read a study out of MLflow's SQLite store.
+"""A study as MLflow's store has it: what it is, and how its frames are built from runs and points.
 
-Plain read-only SQL, without mlflow: a study's 200,000 metric points take a fraction of a second this way, and
-half a minute through MLflow's client, whose import alone takes seconds.
+Databases are read by plain read-only SQL, without mlflow: a million metric points take about a second this way, and
+minutes through MLflow's client, whose import alone takes seconds.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sqlite3
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.reader import Reader, Run, StoreError, opened
+from analysis.uris import without_password
 from resnet_core.records import EpochRecord, Outcome
 
-_METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
-_TABLES = {"experiments", "runs", "tags", "params", "metrics"}
-_BUSY_SECONDS = 5.0
+__all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
+
+METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
+"""What is known of each epoch."""
+
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 _TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
-
-
-class StoreError(ValueError):
-    """The store cannot be read, or does not hold what was asked for; the message says which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ class Study:
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, in the units of
             resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
-            have no row.
+            have no row. Metrics that were not asked for have no column.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
     """
@@ -68,22 +66,11 @@ class Study:
     stopping_rules: dict[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class _Run:
-    tags: dict[str, str]
-    id: str
-    experiment: str
-    name: str
-    status: str
-    start_time: int
-    end_time: int | None
-
-
-def studies(db: Path | str) -> pd.DataFrame:
+def studies(source: Path | str) -> pd.DataFrame:
     """Return what `sweeps ls` lists: one row a study, newest first.
 
     Args:
-        db: MLflow's SQLite file.
+        source: MLflow's store; see `load`.
 
     Returns:
         Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (their
@@ -91,10 +78,10 @@ def studies(db: Path | str) -> pd.DataFrame:
         yet (running).
 
     Raises:
-        StoreError: there is no such file, or it is not MLflow's.
+        StoreError: the store is not there, cannot be read, or is not MLflow's.
     """
-    with _open(db) as connection:
-        runs = _runs(connection)
+    with opened(source) as reader:
+        runs = _in_order(reader.runs())
     rows = []
     for name, launches in _launches(runs).items():
         trials = _trials(runs, launches)
@@ -114,37 +101,39 @@ def studies(db: Path | str) -> pd.DataFrame:
     return frame.sort_values(["created", "name"], ascending=[False, True], ignore_index=True)
 
 
-def load(db: Path | str, study: str) -> Study:
-    """Return a study with all its trials and epochs.
+def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> Study:
+    """Return a study with all its trials and epochs; the same one from whatever holds the store.
 
     Deleted runs are left out. Where a metric was logged twice for an epoch, as after a resume, the last one
     counts; where a trial number has two runs, the one started last.
 
     Args:
-        db: MLflow's SQLite file. It may be in use: what is read is one consistent state of it.
+        source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
+            ``https://…``. It may be in use: what is read of a database is one consistent state of it.
         study: name of the study.
+        metrics: those to read; fewer take less time. An epoch that has none of them has no row.
 
     Raises:
-        StoreError: there is no such file, it is not MLflow's, it has no such study, or the study's runs lack
-            the tags the orchestrator writes.
+        StoreError: the store is not there, cannot be read, or is not MLflow's, it has no such study, or the
+            study's runs lack the tags the orchestrator writes.
     """
-    with _open(db) as connection:
-        runs = _runs(connection)
+    shown = without_password(str(source))
+    with opened(source) as reader:
+        runs = _in_order(reader.runs(study))
         launches = _launches(runs).get(study)
         if launches is None:
-            known = ", ".join(sorted(_launches(runs))) or "none yet"
-            raise StoreError(f"{db}: no study {study!r}; its studies: {known}")
+            known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
+            raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
-        params = _params(connection, study)
-        points = connection.execute(_POINTS, (study, *_METRICS)).fetchall()
+        frame = _trial_frame(trials, reader.params(study))
+        epochs = _epoch_frame(reader, trials, metrics)
 
     tags = launches[-1].tags
-    frame = _trial_frame(trials, params)
     splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
     try:
         target, sustained = float(tags["target"]), int(tags["sustained"])
     except (KeyError, ValueError) as error:
-        raise StoreError(f"{db}: the launch of study {study!r} lacks a usable tag: {error}") from None
+        raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
     return Study(
         name=study,
         description=tags.get("mlflow.note.content", ""),
@@ -152,95 +141,26 @@ def load(db: Path | str, study: str) -> Study:
         sustained=sustained,
         split=", ".join(splits) or None,
         trials=frame,
-        epochs=_epoch_frame(trials, points),
+        epochs=epochs,
         stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
     )
 
 
-@contextmanager
-def _open(db: Path | str) -> Iterator[sqlite3.Connection]:
-    path = Path(db)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; expected the mlflow.db of a sweep's home folder")
-    try:
-        with closing(_connect(path)) as connection:
-            # One transaction: the trials and the epochs that are read belong to the same moment.
-            connection.execute("BEGIN")
-            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            missing = _TABLES - {name for (name,) in found}
-            if missing:
-                lacks = ", ".join(sorted(missing))
-                raise StoreError(f"{path}: not an MLflow database: it lacks the tables {lacks}")
-            yield connection
-    except sqlite3.OperationalError as error:
-        if _code(error) & 0xFF == sqlite3.SQLITE_BUSY:  # whichever kind of busy
-            raise StoreError(f"{path}: busy for more than {_BUSY_SECONDS:g} s; try again") from error
-        raise StoreError(f"{path}: cannot be read: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: not an MLflow database: {error}") from error
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs in the order they started."""
+    return sorted(runs, key=lambda run: (run.start_time, run.id))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    uri = path.resolve().as_uri()  # quotes ?, # and %, which mean something in a URI
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if _code(error) != sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise
-        # A writer was killed inside a write. SQLite takes the half write back itself, once it may write.
-        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
-        connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0)  # errors of Python's own module have none
-
-
-_RUNS = """
-    SELECT r.run_uuid, e.name, r.name, r.status, r.start_time, r.end_time
-    FROM runs r JOIN experiments e USING (experiment_id)
-    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'
-    ORDER BY r.start_time, r.rowid
-"""
-_TAGS = """
-    SELECT run_uuid, key, value FROM tags
-    WHERE key IN ('sweeps.kind', 'sweeps.trial', 'mlflow.parentRunId', 'mlflow.note.content',
-                  'target', 'sustained', 'stopping_rules', 'outcome', 'stop_reason', 'stopped_by', 'would_stop')
-"""
-_PARAMS = """
-    SELECT p.run_uuid, p.key, p.value
-    FROM params p JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE e.name = ? AND r.lifecycle_stage = 'active' ORDER BY p.rowid
-"""
-_POINTS = f"""
-    SELECT m.run_uuid, m.step, m.key, m.value, m.is_nan
-    FROM metrics m JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE e.name = ? AND r.lifecycle_stage = 'active' AND m.key IN ({", ".join("?" * len(_METRICS))})
-    ORDER BY m.timestamp, m.rowid
-"""
-
-
-def _runs(connection: sqlite3.Connection) -> list[_Run]:
-    """All living runs, in the order they started."""
-    tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for run_id, key, value in connection.execute(_TAGS):
-        tags[run_id][key] = value
-    return [_Run(tags[run_id], run_id, *row) for run_id, *row in connection.execute(_RUNS)]
-
-
-def _launches(runs: list[_Run]) -> dict[str, list[_Run]]:
+def _launches(runs: list[Run]) -> dict[str, list[Run]]:
     """The launch runs of each study, in the order they started."""
-    found: defaultdict[str, list[_Run]] = defaultdict(list)
+    found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.tags.get("sweeps.kind") == "launch":
             found[run.experiment].append(run)
     return dict(found)
 
 
-def _trials(runs: list[_Run], launches: list[_Run]) -> dict[int, _Run]:
+def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
     """The trials of these launches by number; the one started last where a number comes twice."""
     parents = {launch.id for launch in launches}
     found = {}
@@ -252,13 +172,6 @@ def _trials(runs: list[_Run], launches: list[_Run]) -> dict[int, _Run]:
                 raise StoreError(f"{where}: its tag sweeps.trial = {number!r} is no number")
             found[int(number)] = run
     return dict(sorted(found.items()))
-
-
-def _params(connection: sqlite3.Connection, study: str) -> dict[str, dict[str, Any]]:
-    params: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for run_id, key, value in connection.execute(_PARAMS, (study,)):
-        params[run_id][key] = _plain(value)
-    return params
 
 
 def _plain(text: str) -> Any:
@@ -273,47 +186,37 @@ def _plain(text: str) -> Any:
 _WORDS = {"None": None, "True": True, "False": False}
 
 
-def _trial_frame(trials: dict[int, _Run], params: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    rows = [
-        params.get(run.id, {})
-        | {
-            "number": number,
-            "trial": run.name,
-            "run_id": run.id,
-            "status": run.status,
-            **{tag: run.tags.get(tag) for tag in _TEXT_TAGS},
-            "start_time": run.start_time,
-            "end_time": run.end_time,
-        }
-        for number, run in trials.items()
-    ]
-    names = dict.fromkeys(key for row in rows for key in row if key not in _TRIAL_COLUMNS)
-    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *names]).astype({"number": "int64"})
-    for column in _TEXT_TAGS:
-        values = frame[column].astype(object)
-        frame[column] = values.where(values.notna(), None)
-    for column in ("start_time", "end_time"):
-        frame[column] = _utc(frame[column])
-    return frame
+def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> pd.DataFrame:
+    runs = list(trials.values())
+    columns: dict[str, Any] = {
+        "number": np.array(list(trials), np.int64),
+        "trial": [run.name for run in runs],
+        "run_id": [run.id for run in runs],
+        "status": [run.status for run in runs],
+        **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in _TEXT_TAGS},
+        "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
+        "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
+    }
+    given = [params.get(run.id, {}) for run in runs]
+    plain = {text: _plain(text) for text in {text for row in given for text in row.values()}}
+    for name in sorted({name for row in given for name in row} - set(_TRIAL_COLUMNS)):
+        columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
+    return pd.DataFrame(columns)
 
 
-def _epoch_frame(trials: dict[int, _Run], points: list[tuple[str, int, str, float, int]]) -> pd.DataFrame:
-    numbers = {run.id: number for number, run in trials.items()}
-    rows = [
-        (numbers[run_id], step, key, float("nan") if is_nan else _unbounded(value))
-        for run_id, step, key, value, is_nan in points
-        if run_id in numbers
-    ]
-    long = pd.DataFrame(rows, columns=["number", "epoch", "key", "value"])
-    long = long.drop_duplicates(["number", "epoch", "key"], keep="last")  # points come in order of time
-    wide = long.pivot(index=["number", "epoch"], columns="key", values="value")
-    frame = wide.reindex(columns=list(_METRICS)).sort_index().rename_axis(columns=None).reset_index()
-    return frame.astype({"number": "int64", "epoch": "int64", **dict.fromkeys(_METRICS, "float64")})
-
-
-def _unbounded(value: float) -> float:
-    """MLflow writes an infinity as the largest float there is."""
-    return float("inf") * value if abs(value) >= sys.float_info.max else value
+def _epoch_frame(reader: Reader, trials: dict[int, Run], metrics: Sequence[str]) -> pd.DataFrame:
+    ids = [run.id for run in trials.values()]
+    read = [reader.points(ids, metric) for metric in metrics]
+    # A number for each place of a trial and an epoch, in the order of both.
+    span = 1 + max((int(points.epoch.max()) for points in read if len(points.epoch)), default=0)
+    places = [points.run * span + points.epoch for points in read]
+    rows = np.unique(np.concatenate(places)) if places else np.empty(0, np.int64)
+    run, epoch = np.divmod(rows, span)
+    columns = {"number": np.array(list(trials), np.int64)[run], "epoch": epoch}
+    for metric, points, place in zip(metrics, read, places, strict=True):
+        columns[metric] = np.full(len(rows), np.nan)
+        columns[metric][np.searchsorted(rows, place)] = points.value  # of several for a place the last stays
+    return pd.DataFrame(columns)
 
 
 def _utc(milliseconds: pd.Series[Any]) -> pd.Series[Any]:

@@ -19,6 +19,9 @@ COLUMNS = (
 )
 """The table's columns in order, under the names of the published tables."""
 
+METRICS = ("loss", "acc", "val_loss", "val_acc")
+"""What the table needs of each epoch; see analysis.store.load."""
+
 _SETTINGS = ("shift", "l2", "weight_decay", "lr_alpha", "schedule")
 _WHOLE = ("epoch", "epoch_best", "epochs_to_target", "epochs_to_target_sustained", "epochs_run")
 _TEXTS = ("trial", "schedule", "outcome", "stop_reason")
@@ -90,12 +93,18 @@ def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], pd.DataFrame]]:
     The epochs are rows 1, 2, 3, ... to the trial's last; one that is missing in the store is NaN, so that
     places stay epochs.
     """
-    groups = dict(iter(study.epochs.groupby("number")))
+    epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
+    values = epochs.drop(columns="number").set_index("epoch")
     shown = study.trials[study.trials["outcome"] != Outcome.CRASHED].sort_values("number")
-    for trial in shown.to_dict("records"):
-        curve = groups.get(trial["number"], study.epochs.iloc[:0]).set_index("epoch")
-        last = int(curve.index.max()) if len(curve) else 0
-        yield trial["number"], trial, curve.reindex(range(1, last + 1))
+    first, after = (epochs["number"].searchsorted(shown["number"], side) for side in ("left", "right"))
+    for trial, start, end in zip(shown.to_dict("records"), first, after, strict=True):
+        curve = values.iloc[start:end]
+        every = pd.RangeIndex(1, int(curve.index[-1]) + 1 if len(curve) else 1, name="epoch")
+        if len(every) == len(curve):
+            curve.index = every  # faster than to reindex
+        else:
+            curve = curve.reindex(every)
+        yield trial["number"], trial, curve
 
 
 def frame(
@@ -122,12 +131,12 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame, target: float, sustained: i
     return {
         "trial": trial["trial"],
         "epoch": epoch,
-        "val_acc": curve["val_acc"][epoch] if epoch else None,
-        "acc": curve["acc"][epoch] if epoch else None,
+        "val_acc": val_accs[epoch - 1] if epoch else None,
+        "acc": curve["acc"].array[epoch - 1] if epoch else None,
         "epoch_best": best[0] if best else None,
         "val_acc_best": best[1] if best else None,
-        "final_loss": curve["loss"].iloc[-1] if epochs_run else None,
-        "final_val_loss": curve["val_loss"].iloc[-1] if epochs_run else None,
+        "final_loss": curve["loss"].array[-1] if epochs_run else None,
+        "final_val_loss": curve["val_loss"].array[-1] if epochs_run else None,
         **{name: trial.get(name) for name in _SETTINGS},
         "epochs_to_target": reached,
         "epochs_to_target_sustained": held,

@@ -39,25 +39,11 @@ class Home:
         return self.root / "mlflow.db"
 
     @property
-    def mlflow_db(self) -> Path:
-        """MLflow's SQLite store, to be read.
-
-        Raises:
-            InputError: it is behind a server.
-        """
-        if self.mlflow.startswith("sqlite:///"):
-            return Path(self.mlflow.removeprefix("sqlite:///"))
-        if self.mlflow:
-            raise InputError(
-                f"the study is in MLflow at {self.mlflow}, and tables are read from a file: where the server's "
-                "database is SQLite, set SWEEPS_MLFLOW=sqlite:////FILE"
-            )
-        return self.own_mlflow_db
-
-    @property
     def mlflow_uri(self) -> str:
-        """Where MLflow is written."""
-        return self.mlflow or f"sqlite:///{self.own_mlflow_db}"
+        """Where MLflow is written and read: its tracking URI."""
+        # With its driver: which one a plain postgresql:// means depends on SQLAlchemy's version.
+        given = self.mlflow.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return given or f"sqlite:///{self.own_mlflow_db}"
 
     @property
     def optuna_db(self) -> Path:

@@ -227,7 +227,7 @@ def recorded(home: Home, name: str) -> Recorded:
 
     entries = Ledger.open(home.optuna_db, name).entries()
     try:
-        epochs = load(home.mlflow_db, name).epochs
+        epochs = load(home.mlflow_uri, name).epochs
     except StoreError as error:
         raise InputError(str(error)) from error
     by_number = {number: group.drop(columns="number") for number, group in epochs.groupby("number")}

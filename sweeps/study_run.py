@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from analysis.uris import without_password
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
@@ -154,8 +155,9 @@ class StudyRun:
         written, entries = tracker.written(), ledger.entries()
         strangers = written.keys() - {entry.job.number for entry in entries}
         if strangers:
+            shown = without_password(home.mlflow_uri)
             raise SweepError(
-                f"MLflow ({home.mlflow_uri}) has {len(strangers)} trials of a study {self.spec.name!r} that the ledger "
+                f"MLflow ({shown}) has {len(strangers)} trials of a study {self.spec.name!r} that the ledger "
                 f"({home.optuna_db}) does not know: put the right one back, or launch under another --name"
             )
         for entry in entries:

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.uris import without_password
 from resnet_core.records import EpochRecord
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
@@ -87,6 +88,7 @@ class Tracker:
 
     def __init__(self, uri: str, artifacts: Path, spec: StudySpec, spool: Path) -> None:
         self._uri, self._artifacts, self._spec = uri, artifacts, spec
+        self._shown = without_password(uri)
         self._children: dict[int, _Child] = {}
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
         self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
@@ -231,7 +233,9 @@ class Tracker:
                 except Exception as error:
                     self._fall_behind(error)
         assert self._failure is not None
-        question.answer.set_exception(SweepError(f"MLflow ({self._uri}) cannot be used: {_first_line(self._failure)}"))
+        question.answer.set_exception(
+            SweepError(f"MLflow ({self._shown}) cannot be used: {_first_line(self._failure)}")
+        )
 
     def _catch_up(self) -> None:
         """Ask the store what it holds, since the answer to a write may have been lost, and write what waits."""
@@ -246,14 +250,14 @@ class Tracker:
             self._fall_behind(error)
             return
         if self._failures:
-            _log.warning("MLflow (%s) is written again, and has what waited", self._uri)
+            _log.warning("MLflow (%s) is written again, and has what waited", self._shown)
         self._behind, self._failures, self._failure = False, 0, None
 
     def _fall_behind(self, error: Exception) -> None:
         if self._failure is None:
             _log.warning(
                 "MLflow (%s) cannot be written: %s. What it lacks waits in %s, and is written when it can be.",
-                self._uri,
+                self._shown,
                 _first_line(error),
                 self._spool.path,
             )
@@ -343,7 +347,7 @@ class Tracker:
         else:
             # Left by an earlier process, for another store than this one. Its trial is begun anew here, or is
             # written here from its checkpoint.
-            _log.debug("trial %d has no run in MLflow (%s)", number, self._uri)
+            _log.debug("trial %d has no run in MLflow (%s)", number, self._shown)
         if then is not None:
             then()
 
@@ -414,7 +418,7 @@ def quiet() -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return without_password((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def _milliseconds() -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from analysis.uris import without_password
 from resnet_core.config import TrialConfig
 from search_spaces.study import StudySpec, check_name, find_study, load_study
 from sweeps.errors import InputError
@@ -97,18 +99,19 @@ def use_device(spec: StudySpec, threads: int | None, device: str) -> str:
 def open_home(home: Path, mlflow: str = "") -> Home:
     """Return the home folder, with MLflow's store where an option or SWEEPS_MLFLOW names another."""
     uri = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
-    if uri and not uri.startswith(("http://", "https://", "sqlite:///")):
-        raise InputError(f"--mlflow {uri}: expected http://HOST:PORT, https://… or sqlite:////FILE")
+    if uri and not uri.startswith(("http://", "https://", "sqlite:///", "postgresql://", "postgresql+psycopg2://")):
+        expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
+        raise InputError(f"--mlflow {without_password(uri)}: expected {expected}")
     return Home(home.resolve(), uri)
 
 
-def stored(home: Home, name: str) -> Study:
-    """Return a study out of MLflow's store."""
-    import analysis
+def stored(home: Home, name: str, metrics: Sequence[str] | None = None) -> Study:
+    """Return a study out of MLflow's store; of its epochs these metrics, or all."""
+    from analysis import store
 
     try:
-        return analysis.load(home.mlflow_db, name)
-    except analysis.StoreError as error:
+        return store.load(home.mlflow_uri, name, store.METRICS if metrics is None else metrics)
+    except store.StoreError as error:
         raise InputError(str(error)) from error
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.uris import without_password
 from sweeps.cli.common import (
     DATA,
     FAILED,
@@ -16,6 +17,7 @@ from sweeps.cli.common import (
     DataOption,
     HomeOption,
     JsonOption,
+    MlflowOption,
     NameArgument,
     app,
     open_home,
@@ -67,12 +69,12 @@ def ls(as_json: JsonOption = False, home: HomeOption = HOME) -> None:
 
 
 @app.command()
-def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME) -> None:
+def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME, mlflow: MlflowOption = "") -> None:
     """Show the trial with the fewest epochs to target."""
     from sweeps import views
     from sweeps.ledger import Ledger
 
-    entry = views.best_entry(Ledger.open(open_home(home).optuna_db, name).entries())
+    entry = views.best_entry(Ledger.open(open_home(home, mlflow).optuna_db, name).entries())
     if entry is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     typer.echo(to_json(views.trial_view(entry)) if as_json else views.describe_trial(entry))
@@ -86,12 +88,13 @@ def show(
     log: Annotated[bool, typer.Option("--log", help="Show what its worker printed and logged.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
 ) -> None:
     """Show one trial: what it trained, its epochs, how it ended, its errors."""
     from sweeps import views
     from sweeps.ledger import Ledger
 
-    where = open_home(home)
+    where = open_home(home, mlflow)
     ledger = Ledger.open(where.optuna_db, name)
     entry = views.find_trial(ledger, trial)
     number = entry.job.number
@@ -125,15 +128,18 @@ def show(
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
 ) -> None:
     """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
-    where = open_home(home)
-    if not where.mlflow_db.exists():
+    where = open_home(home, mlflow)
+    if where.mlflow.startswith("http"):
+        raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
+    if not where.mlflow and not where.own_mlflow_db.exists():
         raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
     stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", where.mlflow_uri, "--default-artifact-root", where.artifacts.as_uri()]
-    command += ["--workers", "1"]
+    command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = where.mlflow_uri  # not an argument, which all users of the machine see
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.execv(sys.executable, command)
 
@@ -160,7 +166,9 @@ def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
     """Return a trial's epochs from MLflow's store; none where it holds none yet."""
     try:
         epochs = stored(home, name).epochs
-    except InputError:
+    except InputError as error:
+        if home.mlflow:  # its own store has none before the first epoch
+            stderr.print(f"no epochs: {error}", highlight=False, markup=False, soft_wrap=True)
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from analysis.uris import without_password
 from sweeps.cli.common import (
     CRASHES,
     DATA,
@@ -129,22 +130,23 @@ def _run(
 ) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
+    from analysis.table import METRICS
     from sweeps import views
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
     end = started(Launch(where, data.resolve(), address, stderr, debug))
-    if where.mlflow_uri.startswith("sqlite"):
-        study = stored(where, name)
-        built = analysis.build_table(study)
-        width = Console().width if sys.stdout.isatty() else None
-        typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
+    study = stored(where, name, METRICS)
+    built = analysis.build_table(study)
+    width = Console().width if sys.stdout.isatty() else None
+    typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
     entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
     if entry is not None:
         typer.echo("\nbest so far: " + views.describe_trial(entry))
     option = "" if where.root == HOME.resolve() else f" --home {where.root}"
-    typer.echo(f"\nlook at it:  {where.mlflow if where.mlflow else 'sweeps ui' + option}")
-    option += f" --mlflow {where.mlflow}" if where.mlflow else ""
+    option += f" --mlflow {without_password(where.mlflow)}" if where.mlflow else ""
+    at = where.mlflow if where.mlflow.startswith("http") else f"sweeps ui{option}"
+    typer.echo(f"\nlook at it:  {without_password(at)}")
     if end is not End.DONE:
         again = {
             End.INTERRUPTED: "interrupted; continue with",

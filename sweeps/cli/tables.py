@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.common import HOME, HomeOption, JsonOption, NameArgument, app, open_home, stderr, stored
+from sweeps.cli.common import HOME, HomeOption, JsonOption, MlflowOption, NameArgument, app, open_home, stderr, stored
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def table(
     ] = False,
     trial: Annotated[list[str], typer.Option("--trial", help="Plot these trials only.")] = [],  # noqa: B006
     home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
 ) -> None:
     """Print a table of a study, from MLflow's store: epochs to target, what they cost, or transition epochs."""
     if view not in ("results", "cost", "transitions"):
@@ -52,8 +53,10 @@ def table(
     if compare and plot is None:
         raise InputError("--compare: expected --plot FILE beside it")
     import analysis
+    from analysis.table import METRICS
 
-    study = stored(open_home(home), name)
+    # Most of the time goes into reading; curves and costs need all there is.
+    study = stored(open_home(home, mlflow), name, METRICS if view == "results" and plot is None else None)
     if view == "cost":
         built, notes = analysis.build_cost(study), analysis.cost_footnotes(study)
     elif view == "transitions":
@@ -86,13 +89,14 @@ def stopping(
     style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
     as_json: JsonOption = False,
     home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
 ) -> None:
     """Print what each stopping rule of a study saved, and what is known of its errors, from MLflow's store."""
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
 
-    study = stored(open_home(home), name)
+    study = stored(open_home(home, mlflow), name)
     built = analysis.build_stopping(analysis.histories(study), study.target, keep, study.stopping_rules)
     if as_json:
         typer.echo(analysis.render(built, "json"))

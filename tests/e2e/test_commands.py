@@ -20,12 +20,12 @@ OPTIONS = {
     "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
     "status": "--watch --json --home",
     "ls": "--json --home",
-    "best": "--json --home",
-    "show": "--log --json --home",
-    "table": "--view --format --json --target --levels --plot --compare --trial --home",
-    "stopping": "--keep --format --json --home",
+    "best": "--json --home --mlflow",
+    "show": "--log --json --home --mlflow",
+    "table": "--view --format --json --target --levels --plot --compare --trial --home --mlflow",
+    "stopping": "--keep --format --json --home --mlflow",
     "schedule": "--at --plot --json",
-    "ui": "--port --home",
+    "ui": "--port --home --mlflow",
     "doctor": "--json --home --data",
 }
 ARGUMENTS = {

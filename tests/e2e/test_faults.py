@@ -97,6 +97,7 @@ def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
     assert f"waits in {spool}" in done.stderr
     assert "is written again" in done.stderr
     assert server.uri in done.stdout
+    assert done.stdout.splitlines()[0].startswith("trial")  # its table, read from the server
     assert_undisturbed(store, home, listed)
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from analysis.store import Study
 from resnet_core.config import TrialConfig
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 NAN, INF = float("nan"), float("inf")
@@ -18,12 +21,12 @@ _CURVES = ("val_accs", "losses", "seconds", "power_watts", "gpu_util_percent")
 class StoreWriter:
     """Writes to MLflow what the orchestrator writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         self.path = path
-        self.client = MlflowClient(f"sqlite:///{path}")
+        self.client = MlflowClient(path if isinstance(path, str) else f"sqlite:///{path}")
 
     def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "") -> str:
         found = self.client.get_experiment_by_name(study)

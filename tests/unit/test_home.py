@@ -57,7 +57,7 @@ def test_a_study_has_a_folder_of_its_name(home, name):
 
 
 def test_every_path_is_under_the_home_folder(home):
-    paths = [home.mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3)]
+    paths = [home.own_mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3)]
     paths += [home.error_log("s", 3), home.trial_log("s", 3)]
     assert [str(path.relative_to(home.root)) for path in paths] == [
         "mlflow.db",
@@ -125,13 +125,9 @@ def test_mlflow_is_in_the_home_unless_it_is_said_to_be_elsewhere(tmp_path):
     assert Home(tmp_path, "http://127.0.0.1:5000").mlflow_uri == "http://127.0.0.1:5000"
 
 
-def test_a_store_in_another_file_is_read_there(tmp_path):
-    assert Home(tmp_path, "sqlite:////elsewhere/x.db").mlflow_db == Path("/elsewhere/x.db")
-
-
-def test_a_store_behind_a_server_cannot_be_read_as_a_file(tmp_path):
-    with pytest.raises(InputError, match=r"the study is in MLflow at http://127\.0\.0\.1:5000"):
-        _ = Home(tmp_path, "http://127.0.0.1:5000").mlflow_db
+def test_postgres_is_named_with_the_driver_that_is_installed_for_it(tmp_path):
+    assert Home(tmp_path, "postgresql://me@host/runs").mlflow_uri == "postgresql+psycopg2://me@host/runs"
+    assert Home(tmp_path, "postgresql+psycopg2://me@host/runs").mlflow_uri == "postgresql+psycopg2://me@host/runs"
 
 
 def test_a_process_that_runs_a_study_can_be_asked_to_stop(home):
