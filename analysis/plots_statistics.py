@@ -66,7 +66,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
             axes.plot(settings.loc[chosen, name], epochs[chosen], linestyle="none", label=label, **looks)
         if name in PUBLISHED_RANGES:
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
-        if settings[name].min() > 0 and settings[name].max() >= 3 * settings[name].min() and "epoch" not in name:
+        if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")
         axes.set_xlabel(_LABELS.get(name, name))
         _epochs_axis(axes.yaxis)
@@ -188,7 +188,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
                 curve.index, 1 - curve["high"], 1 - curve["low"], step="post", color=COLOURS[place], alpha=0.12
             )
     axes.set_xlim(0, budget)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(-0.02, 1.02)  # a curve along the frame is seen too
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"share of runs at {study.target:g}")
     _epochs_axis(axes.xaxis)
