@@ -127,14 +127,13 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
+    found = _ended(study)
     table = build_best_so_far(study)
-    if table.empty:
-        raise ValueError(f"study {study.name!r}: no trial has ended")
     figure, axes = _figure(8, 5)
     spent = table["epochs_spent"].astype("float64")
     best = table["epochs_to_target"].astype("float64")
     own = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
-    times = runs(study)["epochs_to_target"].reindex([own[name] for name in table["trial"]]).to_numpy()
+    times = found["epochs_to_target"].reindex([own[name] for name in table["trial"]]).to_numpy()
     axes.plot(spent, np.where(np.isfinite(times), times, np.nan), "o", color=COLOURS[5], label="a trial that reached")
     axes.step(spent, best, where="post", color=COLOURS[0], linewidth=1.8, label="best so far")
     axes.set_xlim(0, float(spent.iloc[-1]) * 1.02 or 1)

@@ -4,10 +4,9 @@ A run's epochs to target T is math.inf where it missed. The restricted mean, the
 comparison are means of groups of runs (those that reached, those that missed) weighted by the groups' shares, and
 their intervals are drawn alike. A draw takes
 
-    shares   Dirichlet(k_1 + a, ..., k_K + a), k_j being the runs in group j of K. For those that reached and missed
-             a = 1/2, Jeffreys' prior, whose intervals of a share are good from few runs on, also where all or none
-             reached (Brown, Cai & DasGupta, Statistical Science 16, 2001); for the four groups of pairs a = 1/8,
-             chosen as the lowest whose intervals held the truth as often as they claim
+    shares   Dirichlet(k_1 + 1/K, ..., k_K + 1/K), k_j being the runs in group j of K: Perks' prior (Journal of the
+             Institute of Actuaries 73, 1947). For two groups it is Jeffreys', whose intervals of a share are good
+             from few runs on, also where all or none reached (Brown, Cai & DasGupta, Statistical Science 16, 2001)
     means    of each group, resampled with replacement, every epoch read as uniform within half an epoch to each side
              (the smoothed bootstrap), the distance to the group's mean multiplied by sqrt(k/chi²(k-1)): for normal
              values exactly Student's t, which a percentile bootstrap of few values is too narrow for (Hesterberg,
@@ -315,7 +314,7 @@ def compare(
     pairs = len(gaps)
     groups = (hit_a & hit_b, hit_a & ~hit_b, ~hit_a & hit_b, ~hit_a & ~hit_b)
     ends = ((-budget, budget), (-budget, 0.0), (0.0, budget), (0.0, 0.0))
-    shares = _shares([int(group.sum()) for group in groups], 1 / 8, random)
+    shares = _shares([int(group.sum()) for group in groups], random)
     means = [_means(np.sort(gaps[group]), *span, random) for group, span in zip(groups, ends, strict=True)]
     draws = np.sum(shares * np.stack(means, axis=1), axis=1)
     wins = np.where(hit_a | hit_b, np.sign(-gaps), 0.0)
@@ -354,7 +353,7 @@ def _restricted_mean(epochs: tuple[float, ...], budget: float, confidence: float
     times = np.array(epochs)
     random = np.random.default_rng(seed)
     hit = times[times <= budget]
-    shares = _shares([len(hit), len(times) - len(hit)], 1 / 2, random)
+    shares = _shares([len(hit), len(times) - len(hit)], random)
     means = _means(hit, 0.0, budget, random)
     draws = np.minimum(shares[:, 0] * means + shares[:, 1] * budget, budget)  # rounding may put it above
     interval = _interval(float(np.minimum(times, budget).mean()), draws, confidence)
@@ -367,7 +366,7 @@ def _expected_running_time(
 ) -> Estimate:
     random = np.random.default_rng(seed)
     value = math.fsum((*hits, *misses)) / len(hits) if hits else math.inf
-    shares = _shares([len(hits), len(misses)], 1 / 2, random)
+    shares = _shares([len(hits), len(misses)], random)
     # What misses spend is their budget as a rule, and varies little: resampled as it is.
     spent = random.choice(misses, (_DRAWS, len(misses))).mean(axis=1) if misses else np.full(_DRAWS, longest)
     means = _means(np.array(hits), 0.0, longest, random)
@@ -377,9 +376,9 @@ def _expected_running_time(
     return interval if misses else _lowered(interval, means)
 
 
-def _shares(counts: Sequence[int], prior: float, random: np.random.Generator) -> Floats:
+def _shares(counts: Sequence[int], random: np.random.Generator) -> Floats:
     """Draw the shares of groups, shape (draws, groups)."""
-    return random.dirichlet(np.array(counts) + prior, _DRAWS)
+    return random.dirichlet(np.array(counts) + 1 / len(counts), _DRAWS)
 
 
 def _means(values: Floats, low: float, high: float, random: np.random.Generator) -> Floats:
