@@ -11,42 +11,143 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.cost import build_cost, cost_footnotes
+    from analysis.importance import build_importance, importance_footnotes
+    from analysis.noise import build_noise, noise_footnotes
     from analysis.plots import plot_comparison, plot_curves
+    from analysis.plots_statistics import (
+        plot_best_of_n,
+        plot_best_so_far,
+        plot_importance,
+        plot_schedules,
+        plot_share_reached,
+        plot_slices,
+    )
     from analysis.rendering import render
+    from analysis.statistics import (
+        Comparison,
+        Estimate,
+        best_of_n,
+        compare,
+        expected_running_time,
+        kaplan_meier,
+        mean_sd,
+        median_epochs,
+        restricted_mean,
+        share_reached,
+    )
     from analysis.stopping_table import TrialHistory, build_stopping, histories, stopping_footnotes
     from analysis.store import StoreError, Study, load, studies
+    from analysis.summary import (
+        build_best_of_n,
+        build_best_so_far,
+        build_ladder,
+        build_summary,
+        configurations,
+        readable,
+        runs,
+        summary_footnotes,
+    )
     from analysis.table import COLUMNS, Counts, build_table, count, footnotes
     from analysis.transitions import build_transitions, transition_footnotes
 
 __all__ = [
     "COLUMNS",
+    "Comparison",
     "Counts",
+    "Estimate",
     "StoreError",
     "Study",
     "TrialHistory",
+    "best_of_n",
+    "build_best_of_n",
+    "build_best_so_far",
     "build_cost",
+    "build_importance",
+    "build_ladder",
+    "build_noise",
     "build_stopping",
+    "build_summary",
     "build_table",
     "build_transitions",
+    "compare",
+    "configurations",
     "cost_footnotes",
     "count",
+    "expected_running_time",
     "footnotes",
     "histories",
+    "importance_footnotes",
+    "kaplan_meier",
     "load",
+    "mean_sd",
+    "median_epochs",
+    "noise_footnotes",
+    "plot_best_of_n",
+    "plot_best_so_far",
     "plot_comparison",
     "plot_curves",
+    "plot_importance",
+    "plot_schedules",
+    "plot_share_reached",
+    "plot_slices",
+    "readable",
     "render",
+    "restricted_mean",
+    "runs",
+    "share_reached",
     "stopping_footnotes",
     "studies",
+    "summary_footnotes",
     "transition_footnotes",
 ]
 
 _HOME = {
     "render": "rendering",
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
+    **dict.fromkeys(("build_importance", "importance_footnotes"), "importance"),
+    **dict.fromkeys(("build_noise", "noise_footnotes"), "noise"),
+    **dict.fromkeys(
+        (
+            "plot_best_of_n",
+            "plot_best_so_far",
+            "plot_importance",
+            "plot_schedules",
+            "plot_share_reached",
+            "plot_slices",
+        ),
+        "plots_statistics",
+    ),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
+    **dict.fromkeys(
+        (
+            "Comparison",
+            "Estimate",
+            "best_of_n",
+            "compare",
+            "expected_running_time",
+            "kaplan_meier",
+            "mean_sd",
+            "median_epochs",
+            "restricted_mean",
+            "share_reached",
+        ),
+        "statistics",
+    ),
     **dict.fromkeys(("TrialHistory", "build_stopping", "histories", "stopping_footnotes"), "stopping_table"),
     **dict.fromkeys(("StoreError", "Study", "load", "studies"), "store"),
+    **dict.fromkeys(
+        (
+            "build_best_of_n",
+            "build_best_so_far",
+            "build_ladder",
+            "build_summary",
+            "configurations",
+            "readable",
+            "runs",
+            "summary_footnotes",
+        ),
+        "summary",
+    ),
     **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes"), "table"),
     **dict.fromkeys(("build_transitions", "transition_footnotes"), "transitions"),
 }

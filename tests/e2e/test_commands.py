@@ -22,7 +22,7 @@ OPTIONS = {
     "ls": "--json --home",
     "best": "--json --home --mlflow",
     "show": "--log --json --home --mlflow",
-    "table": "--view --format --json --target --levels --plot --compare --trial --home --mlflow",
+    "table": "--view --format --json --target --levels --plot --figure --compare --trial --home --mlflow",
     "stopping": "--keep --format --json --home --mlflow",
     "schedule": "--at --plot --json",
     "ui": "--port --home --mlflow",
