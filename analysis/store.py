@@ -51,11 +51,15 @@ class Study:
             which it said stop; each str or None), start_time, end_time (UTC; NaT while running), then every parameter
             under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
-            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, in the units of
-            resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
+            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
+            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
             have no row.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
+        phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
+        confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
+        space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
+            listed, None where the store does not say.
     """
 
     name: str
@@ -66,6 +70,9 @@ class Study:
     trials: pd.DataFrame = field(repr=False)
     epochs: pd.DataFrame = field(repr=False)
     stopping_rules: dict[str, str] | None = None
+    phase: str = "search"
+    confirms: str = ""
+    space: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,9 @@ def load(db: Path | str, study: str) -> Study:
         trials=frame,
         epochs=_epoch_frame(trials, points),
         stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
+        phase=tags.get("phase", "search"),
+        confirms=tags.get("confirms", ""),
+        space=json.loads(tags["space"]) if "space" in tags else None,
     )
 
 
@@ -208,7 +218,8 @@ _RUNS = """
 _TAGS = """
     SELECT run_uuid, key, value FROM tags
     WHERE key IN ('sweeps.kind', 'sweeps.trial', 'mlflow.parentRunId', 'mlflow.note.content',
-                  'target', 'sustained', 'stopping_rules', 'outcome', 'stop_reason', 'stopped_by', 'would_stop')
+                  'target', 'sustained', 'stopping_rules', 'phase', 'confirms', 'space',
+                  'outcome', 'stop_reason', 'stopped_by', 'would_stop')
 """
 _PARAMS = """
     SELECT p.run_uuid, p.key, p.value
