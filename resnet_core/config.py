@@ -272,7 +272,6 @@ class TrialConfig:
         return cls(**values)
 
 
-
 def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
     """Return how many images an epoch of ``config`` trains and validates on."""
     train_size, val_size = (50_000, 10_000) if config.data == "cifar10" else (1438, 359)

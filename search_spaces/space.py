@@ -109,7 +109,11 @@ def listed_runs(spec: StudySpec) -> list[ListedRun]:
     for run in spec.listed:
         seeds = spec.search.seeds or [{**spec.train, **run.changes}.get("seed", 0)]
         for seed in seeds:
-            trials.append(ListedRun(run.name, seed, run.name if len(seeds) == 1 and spec.phase == "search" else f"{run.name}-s{seed}"))
+            trials.append(
+                ListedRun(
+                    run.name, seed, run.name if len(seeds) == 1 and spec.phase == "search" else f"{run.name}-s{seed}"
+                )
+            )
     return trials
 
 

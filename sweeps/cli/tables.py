@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.common import HOME, HomeOption, JsonOption, NameArgument, app, open_home, stderr, stored
+from sweeps.cli.common import HOME, HomeOption, JsonOption, NameArgument, app, open_home, stderr, stored, to_json
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,6 +77,50 @@ def table(
         return
     width = Console().width if style == "text" and sys.stdout.isatty() else None
     typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A study of one configuration, or STUDY:TRIAL.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other: a study, or STUDY:TRIAL.")],
+    target: Annotated[
+        float | None, typer.Option("--target", help="Another target, for both.", show_default="the studies'")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw both learning-curve bands into this file (png, pdf, svg).")
+    ] = None,
+    mix: Annotated[bool, typer.Option("--mix", help="Compare a search with a confirmation all the same.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+) -> None:
+    """Compare two configurations: epochs to target seed by seed, and their learning curves as bands."""
+    from analysis.comparison import PhaseError, arm, contrast
+
+    if target is not None and not 0 < target <= 1:
+        raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
+    where = open_home(home)
+    arms = []
+    for text in (a, b):
+        study, _, trial = text.partition(":")
+        try:
+            arms.append(arm(stored(where, study), trial, target))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    try:
+        found = contrast(arms[0], arms[1], mix=mix)
+    except PhaseError as error:
+        raise InputError(f"{error}; confirm both (`sweeps confirm`), or ask for it with --mix") from error
+    except ValueError as error:
+        raise InputError(f"{error} (--target)") from error
+    if plot is not None:
+        from analysis.plots_bands import plot_bands
+
+        try:
+            plot_bands(found, plot)
+        except (ValueError, OSError) as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        stderr.print(f"curves drawn into {plot}", highlight=False)
+    typer.echo(to_json(found.to_dict()) if as_json else str(found))
 
 
 @app.command()
