@@ -10,8 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.comparison import Arm, Contrast, PhaseError, arm, contrast
+    from analysis.confirmation import Confirmation, build_confirmation
     from analysis.cost import build_cost, cost_footnotes
     from analysis.plots import plot_comparison, plot_curves
+    from analysis.plots_bands import plot_bands
+    from analysis.published import build_published, published_footnotes, published_text
     from analysis.rendering import render
     from analysis.statistics import (
         Comparison,
@@ -42,23 +46,31 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "Arm",
     "Comparison",
+    "Confirmation",
+    "Contrast",
     "Counts",
     "Estimate",
+    "PhaseError",
     "StoreError",
     "Study",
     "TrialHistory",
+    "arm",
     "best_of_n",
     "build_best_of_n",
     "build_best_so_far",
+    "build_confirmation",
     "build_cost",
     "build_ladder",
+    "build_published",
     "build_stopping",
     "build_summary",
     "build_table",
     "build_transitions",
     "compare",
     "configurations",
+    "contrast",
     "cost_footnotes",
     "count",
     "expected_running_time",
@@ -68,8 +80,11 @@ __all__ = [
     "load",
     "mean_sd",
     "median_epochs",
+    "plot_bands",
     "plot_comparison",
     "plot_curves",
+    "published_footnotes",
+    "published_text",
     "readable",
     "render",
     "restricted_mean",
@@ -83,6 +98,10 @@ __all__ = [
 
 _HOME = {
     "render": "rendering",
+    "plot_bands": "plots_bands",
+    **dict.fromkeys(("Arm", "Contrast", "PhaseError", "arm", "contrast"), "comparison"),
+    **dict.fromkeys(("Confirmation", "build_confirmation"), "confirmation"),
+    **dict.fromkeys(("build_published", "published_footnotes", "published_text"), "published"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
     **dict.fromkeys(

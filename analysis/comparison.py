@@ -12,7 +12,8 @@ import pandas as pd
 
 from analysis.statistics import Comparison, Estimate, _wilson, compare, restricted_mean
 from analysis.store import Study
-from analysis.table import build_table, curves
+from analysis.summary import configurations, runs
+from analysis.table import curves
 
 # What says which images are validated on, and with which weights: where it differs, accuracies mean different things.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
@@ -38,7 +39,7 @@ class Arm:
         seeds: of the runs, shape (runs,).
         epochs: epochs to target, math.inf for a miss; shape (runs,).
         horizon: epochs that every run could have taken.
-        pruned: how many runs a rule ended below the target; they count as misses.
+        cut_short: how many runs were ended below the target ahead of their schedule's end; they count as misses.
         val_accs: validation accuracy, one row an epoch, one column a run; NaN where a run had ended.
     """
 
@@ -50,7 +51,7 @@ class Arm:
     seeds: tuple[int, ...]
     epochs: tuple[float, ...]
     horizon: int
-    pruned: int
+    cut_short: int
     val_accs: pd.DataFrame = field(repr=False)
 
     @property
@@ -116,42 +117,40 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it
             has ended.
     """
-    table = build_table(study, target)
-    trials = study.trials.set_index("number", drop=False)
-    names = [name for name in trials.columns if name not in _LEFT_OUT and not str(name).startswith("space.")]
-    keys = {number: tuple(map(_key, trials.loc[number, names])) for number in trials.index}
+    found = runs(study, target)
+    groups = configurations(study)["configuration"]
+    trials = study.trials.set_index("number")
     if trial:
-        found = trials.index[trials["trial"] == trial]
-        if found.empty:
+        known = trials.index[trials["trial"] == trial]
+        if known.empty:
             raise ValueError(f"study {study.name!r} has no trial {trial!r}; its trials: {_listed(trials['trial'])}")
-        wanted = keys[int(found[-1])]
+        wanted = groups[known[-1]]
+    elif groups.nunique() != 1:
+        raise ValueError(
+            f"study {study.name!r} has {groups.nunique()} configurations: name one by a trial of it, as in "
+            f"{study.name}:TRIAL; its trials: {_listed(trials['trial'])}"
+        )
     else:
-        distinct = dict.fromkeys(keys.values())
-        if len(distinct) != 1:
-            raise ValueError(
-                f"study {study.name!r} has {len(distinct)} configurations: name one by a trial of it, as in "
-                f"{study.name}:TRIAL; its trials: {_listed(trials['trial'])}"
-            )
-        (wanted,) = distinct
-    ended = table[table["outcome"].notna()].sort_index()
-    ended = ended[[keys[int(number)] == wanted for number in ended.index]]
-    if ended.empty:
-        raise ValueError(f"study {study.name!r}: no run of {trial or 'its configuration'} has ended yet")
-    rows = trials.loc[ended.index]
-    first = rows.iloc[0]
-    val_accs = {number: curve["val_acc"] for number, _, curve in curves(study) if number in ended.index}
-    missed = ended["epochs_to_target"].isna()
+        wanted = groups.iloc[0]
+    found = found[found["configuration"] == wanted]
+    if found.empty:
+        raise ValueError(f"study {study.name!r}: no run of {wanted} has ended yet")
+    first = trials.loc[found.index[0]]
     return Arm(
-        label=f"{study.name} trial {trial}" if trial else f"{study.name} ({study.confirms or first['trial']})",
+        label=f"{study.name}: {study.confirms or wanted}",
         study=study.name,
         phase=study.phase,
-        target=float(table.attrs["target"]),
-        settings={str(name): _plain(first[name]) for name in names},
-        seeds=tuple(int(seed) for seed in rows["seed"]),
-        epochs=tuple(math.inf if pd.isna(value) else float(value) for value in ended["epochs_to_target"]),
-        horizon=int(first["horizon"]),
-        pruned=int((missed & (ended["outcome"] == "pruned")).sum()),
-        val_accs=pd.DataFrame(val_accs),
+        target=float(found.attrs["target"]),
+        settings={
+            str(name): _plain(first[name])
+            for name in trials.columns
+            if name not in _LEFT_OUT and not str(name).startswith("space.")
+        },
+        seeds=tuple(int(seed) for seed in trials.loc[found.index, "seed"]),
+        epochs=tuple(found["epochs_to_target"].tolist()),
+        horizon=int(found["horizon"].max()),
+        cut_short=int(found["cut_short"].sum()),
+        val_accs=pd.DataFrame({number: c["val_acc"] for number, _, c in curves(study) if number in found.index}),
     )
 
 
@@ -185,8 +184,8 @@ def contrast(a: Arm, b: Arm, *, mix: bool = False, confidence: float = 0.95) -> 
     by_seed = [dict(zip(arm.seeds, arm.epochs, strict=True)) for arm in (a, b)]
     shared = tuple(sorted(by_seed[0].keys() & by_seed[1].keys()))
     if 2 * len(shared) >= min(map(len, by_seed)):
-        values = ([epochs[seed] for seed in shared] for epochs in by_seed)
-        result = compare(*values, budget, confidence)
+        of_a, of_b = ([epochs[seed] for seed in shared] for epochs in by_seed)
+        result = compare(of_a, of_b, budget, confidence)
     else:
         result, shared = compare_independent(a.epochs, b.epochs, budget, confidence), ()
     return Contrast(a, b, budget, shared, result, tuple(_notes(a, b, budget, shared)))
@@ -241,8 +240,8 @@ def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
         left = len(arm.epochs) - len(shared)
         if shared and left:
             notes.append(f"{left} runs of {arm.label} have no partner of the same seed and are left out of A minus B.")
-        if arm.pruned:
-            notes.append(f"{arm.pruned} runs of {arm.label} were stopped early and count as misses.")
+        if arm.cut_short:
+            notes.append(f"{arm.cut_short} runs of {arm.label} were stopped early and count as misses.")
     if a.horizon != b.horizon:
         notes.append(
             f"Their schedules end at epochs {a.horizon} and {b.horizon}: compared up to {budget}, later is a miss."
@@ -253,12 +252,8 @@ def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
     return notes
 
 
-def _key(value: Any) -> Any:
-    return None if pd.isna(value) else value
-
-
 def _plain(value: Any) -> Any:
-    value = _key(value)
+    value = None if pd.isna(value) else value
     return value.item() if isinstance(value, np.generic) else value
 
 

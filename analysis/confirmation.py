@@ -17,7 +17,7 @@ from analysis.statistics import (
     share_reached,
 )
 from analysis.store import Study
-from analysis.table import build_table
+from analysis.summary import runs
 from resnet_core.records import Outcome
 
 
@@ -30,6 +30,8 @@ class Spread:
     runs: int
 
     def __str__(self) -> str:
+        if not self.runs:
+            return "none"
         return f"{self.mean:.4f}" + ("" if math.isnan(self.sd) else f" ± {self.sd:.4f}") + f" (n = {self.runs})"
 
 
@@ -98,7 +100,7 @@ class Confirmation:
         return "\n".join(lines)
 
 
-def confirmation(study: Study) -> Confirmation:
+def build_confirmation(study: Study) -> Confirmation:
     """Return what a confirmation found so far.
 
     Args:
@@ -109,41 +111,39 @@ def confirmation(study: Study) -> Confirmation:
     """
     if study.phase != "confirm":
         raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
-    table = build_table(study)
-    ended = table[table["outcome"].notna()]
-    if ended.empty:
+    found = runs(study)
+    if found.empty:
         raise ValueError(f"study {study.name!r}: no run has ended yet")
-    trials = study.trials.set_index("number").loc[ended.index]
-    budget = int(trials["horizon"].max())
-    reached = ended["epochs_to_target"].notna()
-    epochs = [math.inf if pd.isna(value) else float(value) for value in ended["epochs_to_target"]]
-    spent = [float(value) for value in ended["epochs_to_target"].fillna(ended["epochs_run"])]
-    last = study.epochs[study.epochs["number"].isin(ended.index)].groupby("number").tail(1)
+    budget, reached = int(found.attrs["budget"]), found["reached"].tolist()
+    epochs, spent = found["epochs_to_target"].tolist(), found["epochs_spent"].tolist()
+    tested = study.epochs[study.epochs["number"].isin(found.index)]
+    outcomes = study.trials["outcome"]
     return Confirmation(
         study=study.name,
         confirms=study.confirms,
         target=study.target,
         split=study.split,
-        runs=len(ended),
-        reached=int(reached.sum()),
-        running=int(table["outcome"].isna().sum()),
-        crashed=int((study.trials["outcome"] == Outcome.CRASHED).sum()),
+        runs=len(found),
+        reached=sum(reached),
+        running=int(outcomes.isna().sum()),
+        crashed=int((outcomes == Outcome.CRASHED).sum()),
         budget=budget,
-        share=share_reached(int(reached.sum()), len(ended)),
+        share=share_reached(sum(reached), len(found)),
         median=median_epochs(epochs),
         restricted_mean=restricted_mean(epochs, budget),
-        expected_running_time=expected_running_time(spent, reached.tolist()),
-        final_val_acc=_spread(last["val_acc"]),
-        best_val_acc=_spread(ended["val_acc_best"]),
-        test_acc=_spread(last["test_acc"]) if _any(last, "test_acc") else None,
-        test_loss=_spread(last["test_loss"]) if _any(last, "test_loss") else None,
+        expected_running_time=expected_running_time(spent, reached, budget=budget),
+        final_val_acc=_spread(found["final_val_acc"]),
+        best_val_acc=_spread(found["best_val_acc"]),
+        test_acc=_tested(tested, "test_acc"),
+        test_loss=_tested(tested, "test_loss"),
     )
 
 
-def _any(last: pd.DataFrame, column: str) -> bool:
-    return column in last and bool(last[column].notna().any())
+def _tested(epochs: pd.DataFrame, column: str) -> Spread | None:
+    found = epochs[column].dropna() if column in epochs else epochs["val_acc"].iloc[:0]
+    return _spread(found) if len(found) else None
 
 
 def _spread(values: pd.Series[Any]) -> Spread:
     known = [float(value) for value in values.dropna()]
-    return Spread(*mean_sd(known), len(known)) if known else Spread(math.nan, math.nan, 0)
+    return Spread(*mean_sd(known), len(known))

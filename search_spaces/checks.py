@@ -104,10 +104,8 @@ def _search_problems(spec: StudySpec) -> Iterator[Problem]:
 def _phase_problems(spec: StudySpec) -> Iterator[Problem]:
     if spec.phase == "search":
         expected = "none in a search: the test images are for the confirmation; see `sweeps confirm`"
-        for key, values in {
-            "train": spec.train,
-            **{f"run[{i}]": run.changes for i, run in enumerate(spec.run)},
-        }.items():
+        tables = {"train": spec.train} | {f"run[{i}]": run.changes for i, run in enumerate(spec.run)}
+        for key, values in tables.items():
             if values.get("test"):
                 yield wrong(f"{key}.test", True, expected)
         if "test" in spec.space:

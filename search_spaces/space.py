@@ -108,12 +108,8 @@ def listed_runs(spec: StudySpec) -> list[ListedRun]:
     trials = []
     for run in spec.listed:
         seeds = spec.search.seeds or [{**spec.train, **run.changes}.get("seed", 0)]
-        for seed in seeds:
-            trials.append(
-                ListedRun(
-                    run.name, seed, run.name if len(seeds) == 1 and spec.phase == "search" else f"{run.name}-s{seed}"
-                )
-            )
+        plain = len(seeds) == 1 and spec.phase == "search"
+        trials += [ListedRun(run.name, seed, run.name if plain else f"{run.name}-s{seed}") for seed in seeds]
     return trials
 
 

@@ -418,7 +418,7 @@ def quiet() -> None:
 
 
 def _space_tag(spec: StudySpec) -> dict[str, str]:
-    """Return the tag of what is sampled, as a study file has it, all keys of a range there; none where it is too long."""
+    """Return the tag of what is sampled, with all keys of a range; none where it is too long."""
     space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
     text = json.dumps(space)
     return {"space": text} if len(text) <= _LONGEST_TAG else {}

@@ -69,7 +69,7 @@ def ls(as_json: JsonOption = False, home: HomeOption = HOME) -> None:
 
 @app.command()
 def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME) -> None:
-    """Show the trial with the fewest epochs to target, whether it is confirmed, and whether it leads by more than noise."""
+    """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
     from sweeps import views
     from sweeps.ledger import Ledger
     from sweeps.standing import standing

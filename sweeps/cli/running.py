@@ -174,9 +174,9 @@ def _results(study: Study) -> str:
 
 def _confirmation(study: Study) -> str:
     """Return what a confirmation found so far, in sentences."""
-    from analysis.confirmation import confirmation
+    import analysis
 
     try:
-        return str(confirmation(study))
+        return str(analysis.build_confirmation(study))
     except ValueError as error:  # no run has ended
         return str(error)

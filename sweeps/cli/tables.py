@@ -35,6 +35,9 @@ def table(
     compare: Annotated[
         bool, typer.Option("--compare", help="With --plot: trials beside each other, in four panels.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Published figures beside those of the runs that repeat them.")
+    ] = False,
     trial: Annotated[list[str], typer.Option("--trial", help="Plot these trials only.")] = [],  # noqa: B006
     home: HomeOption = HOME,
 ) -> None:
@@ -51,10 +54,19 @@ def table(
         raise InputError(f"--levels {levels}: expected with --view transitions only")
     if compare and plot is None:
         raise InputError("--compare: expected --plot FILE beside it")
+    if published and (view != "results" or target is not None):
+        raise InputError("--published: expected without --view and --target: it has rows and targets of its own")
     import analysis
 
     study = stored(open_home(home), name)
-    if view == "cost":
+    if published:
+        from sweeps.published import published_rows
+
+        built = analysis.build_published(study, published_rows(name))
+        notes = analysis.published_footnotes(study, built)
+        if not as_json and style != "csv":
+            built = analysis.published_text(built)
+    elif view == "cost":
         built, notes = analysis.build_cost(study), analysis.cost_footnotes(study)
     elif view == "transitions":
         built, notes = _transitions(study, levels), analysis.transition_footnotes(study)
