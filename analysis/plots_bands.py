@@ -20,14 +20,15 @@ _LOOKS: tuple[dict[str, Any], ...] = (
     {"color": _COLOURS[1], "linestyle": "--"},
 )
 _HATCHES = ("", "////")
-_BELOW, _ABOVE = 0.06, 0.02  # of the target: what the close view shows
+_BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
 
 
 def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
 
-    Left the whole course, right the part around the target. A's median is solid, B's dashed; the bands go from the
-    lower to the upper quartile, B's hatched. An epoch is drawn as long as half of the runs are still there.
+    Left the whole course, right the part from a little below the target upwards. A's median is solid, B's dashed;
+    the bands go from the lower to the upper quartile, B's hatched. An epoch is drawn as long as half of the runs are
+    still there.
 
     Args:
         contrast: what `analysis.comparison.contrast` returned.
@@ -43,16 +44,16 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
     whole, close = figure.subplots(1, 2, sharex=True)
-    target = contrast.a.target
+    target, highest = contrast.a.target, 0.0
     for axes in (whole, close):
         for name, arm, looks, hatch in zip("AB", (contrast.a, contrast.b), _LOOKS, _HATCHES, strict=True):
-            _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch)
+            highest = max(highest, _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch))
         axes.axhline(target, color="black", linewidth=1, linestyle=":", label=f"target {target:g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    close.set_ylim(max(0, target - _BELOW), min(1, target + _ABOVE))
+    close.set_ylim(max(0, target - _BELOW), min(1, max(highest, target) + _ABOVE))
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize="small", handlelength=4)
     figure.suptitle("median and quartiles over runs")
@@ -61,7 +62,8 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     return figure
 
 
-def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -> None:
+def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -> float:
+    """Draw a configuration's band; return its highest value."""
     values = arm.val_accs
     shown = values[values.notna().sum(axis=1) >= values.shape[1] / 2]
     epochs = shown.index.to_numpy()
@@ -73,3 +75,4 @@ def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -
         axes.fill_between(
             epochs, low, high, facecolor="none", edgecolor=looks["color"], alpha=0.5, linewidth=0, hatch=hatch, zorder=2
         )
+    return float(np.max(high))

@@ -54,12 +54,12 @@ def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataF
         inside boolean.
     """
     ended = runs(study)
-    trials = study.trials.set_index("number").loc[ended.index].to_dict("index")
+    trials: dict[Any, dict[Any, Any]] = study.trials.set_index("number").loc[ended.index].to_dict("index")
     of_trial = {number: _published_run(study, trial, rows) for number, trial in trials.items()}
     val_accs = {number: curve["val_acc"].tolist() for number, _, curve in curves(study) if number in trials}
     table = []
     for row in rows:
-        numbers = [number for number, found in of_trial.items() if found == (row["study"], row["run"])]
+        numbers: list[Any] = [number for number, found in of_trial.items() if found == (row["study"], row["run"])]
         if not numbers:
             continue
         values = [_ours(row, trials[number], val_accs[number]) for number in numbers]
@@ -177,7 +177,7 @@ def _ours(row: Mapping[str, Any], trial: Mapping[Any, Any], val_accs: list[float
 
 def _inside(row: Mapping[str, Any], low: float, high: float) -> bool:
     if math.isinf(row["high"]):
-        return high > row["low"]  # theirs is somewhere beyond, if anywhere
+        return bool(high > row["low"])  # theirs is somewhere beyond, if anywhere
     return bool(row["low"] <= high and row["high"] >= low)
 
 

@@ -16,7 +16,7 @@ from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import StudySpec, find_study, load_study, shipped_studies
 
 QUANTITIES = ("epochs_to_target", "transition", "val_acc_best", "val_acc_final")
-"""First crossing of a target; first epoch from which it holds; highest validation accuracy; that after the last epoch."""
+"""First crossing of a target, first epoch from which it holds, highest val_acc, val_acc after the last epoch."""
 
 _TRANSITIONS = {
     "epochs_to_091": 0.91,

@@ -25,7 +25,7 @@ class StoreWriter:
         self.path = path
         self.client = MlflowClient(f"sqlite:///{path}")
 
-    def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "") -> str:
+    def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "", **more: str) -> str:
         found = self.client.get_experiment_by_name(study)
         experiment = found.experiment_id if found else self.client.create_experiment(study)
         tags = {
@@ -35,6 +35,7 @@ class StoreWriter:
             "sustained": "2",
             "study_hash": "c0ffee",
             "code_version": "0.1.0",
+            **more,
         }
         return self.client.create_run(experiment, start, tags, run_name=study).info.run_id
 
