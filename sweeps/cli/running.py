@@ -147,10 +147,11 @@ def run_study(
             typer.echo(_confirmation(study))
     if ledger.spec.phase == "search" and table is None:
         from sweeps import views
+        from sweeps.standing import standing
 
-        entry = views.best_entry(ledger.entries())
-        if entry is not None:
-            typer.echo("\nbest so far: " + views.describe_trial(entry))
+        entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
+        if entry is not None and stands is not None:
+            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
     option = "" if where.root == HOME.resolve() else f" --home {where.root}"
     typer.echo(f"\nlook at it:  {where.mlflow if where.mlflow else 'sweeps ui' + option}")
     option += f" --mlflow {where.mlflow}" if where.mlflow else ""
