@@ -66,8 +66,8 @@ def confirm(
 def reproduce(
     study: Annotated[str, typer.Argument(help="A published study: post5, post1_batch_sizes, super_convergence …")],
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Repeat each run so often.", show_default="once, as shipped")
-    ] = 0,
+        int | None, typer.Option("--seeds", min=1, help="Repeat each run so often.", show_default="once, as shipped")
+    ] = None,
     name: NameOption = "",
     changes: SetOption = [],  # noqa: B006
     address: AddressOption = None,
