@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from analysis.comparison import Arm, Contrast, PhaseError, arm, contrast
     from analysis.confirmation import Confirmation, build_confirmation
     from analysis.cost import build_cost, cost_footnotes
+    from analysis.importance import build_importance, importance_footnotes
+    from analysis.noise import build_noise, noise_footnotes
     from analysis.plots import plot_comparison, plot_curves
     from analysis.plots_bands import plot_bands
+    from analysis.plots_statistics import (
+        plot_best_of_n,
+        plot_best_so_far,
+        plot_importance,
+        plot_schedules,
+        plot_share_reached,
+        plot_slices,
+    )
     from analysis.published import build_published, published_footnotes, published_text
     from analysis.rendering import render
     from analysis.statistics import (
@@ -62,7 +72,9 @@ __all__ = [
     "build_best_so_far",
     "build_confirmation",
     "build_cost",
+    "build_importance",
     "build_ladder",
+    "build_noise",
     "build_published",
     "build_stopping",
     "build_summary",
@@ -76,13 +88,21 @@ __all__ = [
     "expected_running_time",
     "footnotes",
     "histories",
+    "importance_footnotes",
     "kaplan_meier",
     "load",
     "mean_sd",
     "median_epochs",
+    "noise_footnotes",
     "plot_bands",
+    "plot_best_of_n",
+    "plot_best_so_far",
     "plot_comparison",
     "plot_curves",
+    "plot_importance",
+    "plot_schedules",
+    "plot_share_reached",
+    "plot_slices",
     "published_footnotes",
     "published_text",
     "readable",
@@ -103,6 +123,19 @@ _HOME = {
     **dict.fromkeys(("Confirmation", "build_confirmation"), "confirmation"),
     **dict.fromkeys(("build_published", "published_footnotes", "published_text"), "published"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
+    **dict.fromkeys(("build_importance", "importance_footnotes"), "importance"),
+    **dict.fromkeys(("build_noise", "noise_footnotes"), "noise"),
+    **dict.fromkeys(
+        (
+            "plot_best_of_n",
+            "plot_best_so_far",
+            "plot_importance",
+            "plot_schedules",
+            "plot_share_reached",
+            "plot_slices",
+        ),
+        "plots_statistics",
+    ),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
     **dict.fromkeys(
         (

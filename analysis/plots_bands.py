@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.comparison import Arm, Contrast
-from analysis.plots import _COLOURS, _save, check_suffix
+from analysis.plots import COLOURS, check_suffix, save
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
 _LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": _COLOURS[0], "linestyle": "-"},
-    {"color": _COLOURS[1], "linestyle": "--"},
+    {"color": COLOURS[0], "linestyle": "-"},
+    {"color": COLOURS[1], "linestyle": "--"},
 )
 _HATCHES = ("", "////")
 _BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
@@ -58,7 +58,7 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize="small", handlelength=4)
     figure.suptitle("median and quartiles over runs")
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 

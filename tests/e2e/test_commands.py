@@ -24,7 +24,7 @@ OPTIONS = {
     "ls": "--json --home",
     "best": "--json --home",
     "show": "--log --json --home",
-    "table": "--view --format --json --target --levels --plot --compare --published --trial --home",
+    "table": "--view --format --json --target --levels --plot --figure --compare --published --trial --home",
     "compare": "--target --plot --mix --json --home",
     "stopping": "--keep --format --json --home",
     "schedule": "--at --plot --json",

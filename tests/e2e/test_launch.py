@@ -275,3 +275,9 @@ def test_a_listed_study_runs_each_run_with_each_seed(sweeps, listed):
     listed.store.assert_whole(trials=4)
     shown = sweeps.json("show", listed.name, "decayed-s1", "--home", listed.home)
     assert shown["config"]["shift"] == 0.05
+
+
+def test_table_of_statistics_has_a_row_for_each_configuration(sweeps, launched, table):
+    rows = sweeps.json("table", launched.name, "--home", launched.home, "--view", "statistics")
+    assert sum(row["runs"] for row in rows) == len(table)
+    assert sum(row["reached"] for row in rows) == sum(row["epochs_to_target"] is not None for row in table.values())
