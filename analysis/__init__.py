@@ -10,10 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.comparison import Arm, Contrast, PhaseError, arm, contrast
+    from analysis.confirmation import Confirmation, build_confirmation
     from analysis.cost import build_cost, cost_footnotes
     from analysis.importance import build_importance, importance_footnotes
     from analysis.noise import build_noise, noise_footnotes
     from analysis.plots import plot_comparison, plot_curves
+    from analysis.plots_bands import plot_bands
     from analysis.plots_statistics import (
         plot_best_of_n,
         plot_best_so_far,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         plot_share_reached,
         plot_slices,
     )
+    from analysis.published import build_published, published_footnotes, published_text
     from analysis.rendering import render
     from analysis.statistics import (
         Comparison,
@@ -52,25 +56,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "Arm",
     "Comparison",
+    "Confirmation",
+    "Contrast",
     "Counts",
     "Estimate",
+    "PhaseError",
     "StoreError",
     "Study",
     "TrialHistory",
+    "arm",
     "best_of_n",
     "build_best_of_n",
     "build_best_so_far",
+    "build_confirmation",
     "build_cost",
     "build_importance",
     "build_ladder",
     "build_noise",
+    "build_published",
     "build_stopping",
     "build_summary",
     "build_table",
     "build_transitions",
     "compare",
     "configurations",
+    "contrast",
     "cost_footnotes",
     "count",
     "expected_running_time",
@@ -82,6 +94,7 @@ __all__ = [
     "mean_sd",
     "median_epochs",
     "noise_footnotes",
+    "plot_bands",
     "plot_best_of_n",
     "plot_best_so_far",
     "plot_comparison",
@@ -90,6 +103,8 @@ __all__ = [
     "plot_schedules",
     "plot_share_reached",
     "plot_slices",
+    "published_footnotes",
+    "published_text",
     "readable",
     "render",
     "restricted_mean",
@@ -103,6 +118,10 @@ __all__ = [
 
 _HOME = {
     "render": "rendering",
+    "plot_bands": "plots_bands",
+    **dict.fromkeys(("Arm", "Contrast", "PhaseError", "arm", "contrast"), "comparison"),
+    **dict.fromkeys(("Confirmation", "build_confirmation"), "confirmation"),
+    **dict.fromkeys(("build_published", "published_footnotes", "published_text"), "published"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("build_importance", "importance_footnotes"), "importance"),
     **dict.fromkeys(("build_noise", "noise_footnotes"), "noise"),

@@ -112,6 +112,7 @@ class TrialConfig:
         seed: of weights, order, augmentation, and of the ``pooled`` split.
         precision: ``fp32``, or ``bf16`` autocast, faster where the processor has it.
         compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
+        test: after the last epoch, evaluate the untouched test images of the ``held-out`` split, once.
 
     Raises:
         ConfigError: a field has a value it cannot have.
@@ -156,6 +157,7 @@ class TrialConfig:
     seed: int = 0
     precision: Precision = "fp32"
     compile: bool = False
+    test: bool = False
 
     def __post_init__(self) -> None:
         self._check_schedules()
@@ -219,6 +221,8 @@ class TrialConfig:
             self._require(name, getattr(self, name) <= self.image_size // 2, "at most half of the image's side")
 
     def _check_training(self) -> None:
+        expected = f"false with split = {self.split!r}: only the held-out split leaves test images untouched"
+        self._require("test", not self.test or self.split == "held-out", expected)
         possible = self.optimizer == "sgd" and (self.momentum_schedule is not None or self.momentum > 0)
         self._require("nesterov", not self.nesterov or possible, "false unless the optimizer is sgd with momentum")
         self._require(
@@ -270,6 +274,15 @@ class TrialConfig:
         return cls(**values)
 
 
+def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
+    """Return how many images an epoch of ``config`` trains and validates on."""
+    train_size, val_size = (50_000, 10_000) if config.data == "cifar10" else (1438, 359)
+    if config.split == "held-out":
+        val_size = train_size // 10
+        train_size -= val_size
+    return min(train_size, config.train_limit or train_size), min(val_size, config.val_limit or val_size)
+
+
 TRIAL_CONFIG_FIELDS = frozenset(f.name for f in fields(TrialConfig))
 SCHEDULE_FIELDS = ("schedule", "weight_decay_schedule", "momentum_schedule")
 """The fields that are texts in the schedule notation."""
@@ -284,7 +297,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "head": get_args(Head),
 }
-_SWITCHES = ("nesterov", "flip", "conv_bias", "compile")
+_SWITCHES = ("nesterov", "flip", "conv_bias", "compile", "test")
 _WHOLE = {
     "train_limit": 1,
     "val_limit": 1,

@@ -35,6 +35,8 @@ class Dataset:
         val_images: uint8 [M, 3, H, W].
         val_labels: int64 [M].
         mean: float32 [3, H, W], per-pixel mean of the training images / 255.
+        test_images: uint8 [T, 3, H, W]; None where the config does not test.
+        test_labels: int64 [T]; None likewise.
     """
 
     train_images: Tensor
@@ -42,6 +44,15 @@ class Dataset:
     val_images: Tensor
     val_labels: Tensor
     mean: Tensor
+    test_images: Tensor | None = None
+    test_labels: Tensor | None = None
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """Images and labels to test on; the config must ask for them."""
+        assert self.test_images is not None
+        assert self.test_labels is not None
+        return self.test_images, self.test_labels
 
     def to(self, device: torch.device) -> Dataset:
         """Return the same data on ``device``, in channels_last, which is what training reads fastest."""
@@ -52,6 +63,8 @@ class Dataset:
             self.val_images.to(device, memory_format=last),
             self.val_labels.to(device),
             self.mean[None].to(device, memory_format=last)[0],
+            None if self.test_images is None else self.test_images.to(device, memory_format=last),
+            None if self.test_labels is None else self.test_labels.to(device),
         )
 
 
@@ -72,7 +85,8 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     ``official`` trains on the data set's training images and validates on its test images.
     ``pooled`` puts both together and draws, from the config's seed, a stratified validation set of
     the test set's size. ``held-out`` takes a stratified tenth of the training images, the same for
-    every seed, to validate on and leaves the test images alone. A limit above what there is takes all.
+    every seed, to validate on and leaves the test images alone, but for a config that tests: it gets all of
+    them too. A limit above what there is takes all.
 
     Raises:
         DataError: the images are not under ``data_dir`` and could not be downloaded.
@@ -99,6 +113,7 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         torch.from_numpy(val_set[0]),
         torch.from_numpy(val_set[1]),
         torch.from_numpy(mean.astype(np.float32)),
+        *(map(torch.from_numpy, test) if config.test else ()),
     )
 
 

@@ -23,6 +23,8 @@ class EpochRecord:
         images_per_second: training images over the wall time of the training part.
         power_watts: mean power of the whole GPU over the epoch, whatever else runs on it; None without one.
         gpu_util_percent: mean share of time in which the GPU ran anything at all; None without one.
+        test_loss: mean cross-entropy over the test images; only on the last epoch of a run with ``test``, else None.
+        test_acc: accuracy on them, in [0, 1]; None likewise.
     """
 
     epoch: int
@@ -36,6 +38,8 @@ class EpochRecord:
     images_per_second: float
     power_watts: float | None = None
     gpu_util_percent: float | None = None
+    test_loss: float | None = None
+    test_acc: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from resnet_core import checkpoint as checkpoints
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
-from resnet_core.config import CLASSES, ConfigError, TrialConfig
+from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes
 from resnet_core.data import Dataset, load, normalise, take
 from resnet_core.draws import copy_over, draw
 from resnet_core.graph import RecordedStep
@@ -43,7 +43,8 @@ def train(
     before its record is yielded; where that file exists already, the records it holds are yielded
     again first, at once, and the run continues behind them: the consumer always sees the whole
     curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same
-    number of threads a continued run is the uninterrupted one, bit for bit.
+    number of threads a continued run is the uninterrupted one, bit for bit. With ``config.test`` the last
+    record has the loss and accuracy on the test images too; nothing else depends on it.
 
     Args:
         config: everything that determines the run.
@@ -67,7 +68,11 @@ def train(
         run.load_state_dict(state)
     del state
     for epoch in range(len(records) + 1, config.horizon + 1):
-        records.append(run.epoch(epoch))
+        record = run.epoch(epoch)
+        if config.test and epoch == config.horizon:
+            test_loss, test_acc = run.test()
+            record = dataclasses.replace(record, test_loss=test_loss, test_acc=test_acc)
+        records.append(record)
         if checkpoint is not None:
             saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
             checkpoints.save(checkpoint, {**saved, **run.state_dict()})
@@ -120,15 +125,6 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
     run.steps(1)
     per_image = (time.perf_counter() - started) / (steps * batch)
     return per_image * (train_size + val_size / 3)
-
-
-def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
-    """Return how many images an epoch of ``config`` trains and validates on."""
-    train_size, val_size = (50_000, 10_000) if config.data == "cifar10" else (1438, 359)
-    if config.split == "held-out":
-        val_size = train_size // 10
-        train_size -= val_size
-    return min(train_size, config.train_limit or train_size), min(val_size, config.val_limit or val_size)
 
 
 def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
@@ -226,6 +222,12 @@ class _Run:
             gpu_util_percent=meter.gpu_util_percent,
         )
 
+    def test(self) -> tuple[float, float]:
+        """Return mean loss and accuracy on the test images, got as those on the validation images are."""
+        images, labels = self._data.test
+        loss, right = self._evaluate(images, labels).tolist()
+        return loss / len(labels), right / len(labels)
+
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""
         scale = 1.0 if self._plateau is None else self._plateau.scale
@@ -275,21 +277,24 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> Tensor:
-        """Return the summed loss and the number of right answers over the validation images: [2], on the device."""
+        return self._evaluate(self._data.val_images, self._data.val_labels)
+
+    def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the summed loss and the number of right answers over images: [2], on the device."""
         network = self._network if self._average is None else self._average.network
         if not self._config.bn_recalibration:
-            return self._evaluate(network)
-        with recalibrated(network, self._plain_images(), lambda images: self._logits(network, images)):
-            return self._evaluate(network)
+            return self._sums_over(network, images, labels)
+        with recalibrated(network, self._plain_images(), lambda plain: self._logits(network, plain)):
+            return self._sums_over(network, images, labels)
 
-    def _evaluate(self, network: nn.Module) -> Tensor:
-        data, size = self._data, EVALUATION_BATCH[self._device.type]
+    def _sums_over(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        size = EVALUATION_BATCH[self._device.type]
         sums = torch.zeros(2, dtype=torch.float64, device=self._device)
         network.eval()
-        for start in range(0, len(data.val_labels), size):
-            images, labels = data.val_images[start : start + size], data.val_labels[start : start + size]
-            logits = self._logits(network, normalise(images, data.mean))
-            sums += _sums(F.cross_entropy(logits, labels), logits, labels)
+        for start in range(0, len(labels), size):
+            batch, truth = images[start : start + size], labels[start : start + size]
+            logits = self._logits(network, normalise(batch, self._data.mean))
+            sums += _sums(F.cross_entropy(logits, truth), logits, truth)
         return sums
 
     def _plain_images(self) -> Iterator[Tensor]:

@@ -67,6 +67,7 @@ def study_problems(spec: StudySpec) -> Iterator[Problem]:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
+    yield from _phase_problems(spec)
     cap = spec.stopping.cap
     if cap is not None and cap.per is not None and cap.per not in {*_TYPES, *spec.space}:
         yield unknown("stopping.cap.per", cap.per, {*_TYPES, *spec.space}, "field or parameter", cap.per)
@@ -99,6 +100,29 @@ def _search_problems(spec: StudySpec) -> Iterator[Problem]:
         if parameter.size is None:
             yield wrong(f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS)
 
+
+def _phase_problems(spec: StudySpec) -> Iterator[Problem]:
+    if spec.phase == "search":
+        expected = "none in a search: the test images are for the confirmation; see `sweeps confirm`"
+        tables = {"train": spec.train} | {f"run[{i}]": run.changes for i, run in enumerate(spec.run)}
+        for key, values in tables.items():
+            if values.get("test"):
+                yield wrong(f"{key}.test", True, expected)
+        if "test" in spec.space:
+            yield Problem("space.test", f": expected {expected}")
+        if spec.confirms:
+            yield wrong("confirms", spec.confirms, 'none in a search; phase = "confirm" beside it, or leave it out')
+        return
+    if spec.space:
+        yield Problem("space", f": {FROZEN} has no space; list its run with its values")
+    if len(spec.run) > 1:
+        yield Problem("run", f": {FROZEN} has one run; it is repeated with search.seeds")
+    for rule in sorted(spec.stopping.switched_on()):
+        expected = "false" if rule in ("diverged", "at_target") else "none"
+        yield Problem(f"stopping.{rule}", f": expected {expected}: {FROZEN} stops no trial early")
+
+
+FROZEN = 'phase = "confirm"'
 
 GRID_EXPECTS = 'a step, int = true or choices: sampler = "grid" tries every value'
 

@@ -27,7 +27,7 @@ class ListedRun:
     Attributes:
         name: name of the run in the study file.
         seed: the trial's seed.
-        trial_name: name of the run, followed by ``-s`` and the seed where the run is repeated.
+        trial_name: name of the run, followed by ``-s`` and the seed where the run is repeated, or confirmed.
     """
 
     name: str
@@ -102,13 +102,14 @@ def _run(spec: StudySpec, name: str | None) -> Run:
 def listed_runs(spec: StudySpec) -> list[ListedRun]:
     """Return the trials of a study without a space: each run with each seed, in the file's order.
 
-    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0.
+    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0. A confirmation's
+    trials are all named by their seeds, since seeds may be added to it.
     """
     trials = []
     for run in spec.listed:
         seeds = spec.search.seeds or [{**spec.train, **run.changes}.get("seed", 0)]
-        for seed in seeds:
-            trials.append(ListedRun(run.name, seed, run.name if len(seeds) == 1 else f"{run.name}-s{seed}"))
+        plain = len(seeds) == 1 and spec.phase == "search"
+        trials += [ListedRun(run.name, seed, run.name if plain else f"{run.name}-s{seed}") for seed in seeds]
     return trials
 
 

@@ -237,6 +237,9 @@ class StudySpec(Table):
     Attributes:
         name: its name, and so its folder's.
         description: for people; determines nothing.
+        phase: ``search`` explores; ``confirm`` repeats one frozen configuration with fresh seeds, stops no trial
+            early, and may look at the test set once a trial.
+        confirms: in a confirmation, what it confirms: ``STUDY trial NAME``. For people; determines nothing.
         train: fields of TrialConfig that are fixed; schedules among them may name parameters.
         space: parameters in the file's order. One that a schedule names goes into schedules and nowhere
             else; any other is a field of TrialConfig.
@@ -252,6 +255,8 @@ class StudySpec(Table):
 
     name: _Name
     description: str = ""
+    phase: Literal["search", "confirm"] = "search"
+    confirms: str = ""
     train: Annotated[dict[str, Any], AfterValidator(_valid_fields)] = Field(default_factory=dict)
     space: dict[str, Parameter] = Field(default_factory=dict)
     objective: Objective = Objective()

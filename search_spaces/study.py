@@ -216,10 +216,16 @@ def from_json(text: str) -> StudySpec:
 def identity(spec: StudySpec) -> dict[str, object]:
     """Return all that determines a study's results, under dotted keys: where it agrees, so do they.
 
-    Left out are description, search.trials, search.retries and resources; so is whatever has no value.
+    Left out are description, confirms, search.trials, search.retries and resources; so is whatever has no value, and
+    the phase of a search: a study from before there were phases is still the same.
     """
     values = spec.model_dump(
-        by_alias=True, exclude={"description": True, "resources": True, "search": {"trials", "retries"}}
+        by_alias=True,
+        exclude={
+            **dict.fromkeys(("description", "confirms", "resources"), True),
+            "search": {"trials", "retries"},
+            "phase": spec.phase == "search",
+        },
     )
     return dict(_flat("", values))
 

@@ -88,6 +88,8 @@ class Ledger:
     def create(cls, db: Path, spec: StudySpec) -> Ledger:
         """Return the ledger of a new study, or of one of this name that asks the same.
 
+        A confirmation asks the same when it has further seeds behind those that it had.
+
         Raises:
             InputError: there is a study of this name that asks something else.
         """
@@ -95,7 +97,7 @@ class Ledger:
         existing = _study_in(storage, spec.name)
         if existing is not None and _ASKED in existing.user_attrs:
             kept = from_json(existing.user_attrs[_ASKED])
-            changed = differences(kept, spec)
+            changed = differences(_with_more_seeds(kept, spec), spec)
             if changed:
                 raise InputError(
                     f"study {spec.name!r} exists and asks something else:\n  "
@@ -175,6 +177,11 @@ class Ledger:
         """
         name, spec = self.spec.name, self.spec
         if not spec.space or spec.search.sampler == "grid":
+            if spec.phase == "confirm":
+                raise InputError(
+                    f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
+                    f"`sweeps confirm STUDY --as {name} --seeds N`"
+                )
             named = "the points of its grid" if spec.space else "the runs that its file lists"
             raise InputError(
                 f"--trials: the trials of study {name!r} are {named}, and there are no others to add; "
@@ -345,6 +352,14 @@ def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
             points.insert(0, chosen)
         first = list(points)
     return [(dict(params), {}) for params in first[: space.trial_count(spec)]]
+
+
+def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:
+    """Return a study as it was kept, with the seeds of a confirmation that has more behind those that it had."""
+    before, now = kept.search.seeds or [], spec.search.seeds or []
+    if "confirm" not in (kept.phase, spec.phase) or now[: len(before)] != before:
+        return kept
+    return kept.model_copy(update={"search": kept.search.model_copy(update={"seeds": spec.search.seeds})})
 
 
 def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from analysis.curve_model import POST5, CurveModel
+from resnet_core.config import epoch_sizes
 from resnet_core.meter import GpuMeter
 from resnet_core.models import build, trainable_parameters
-from resnet_core.trainer import epoch_sizes, seconds_per_epoch
+from resnet_core.trainer import seconds_per_epoch
 from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.study import StudySpec
 from sweeps.cluster import Node, available_cores

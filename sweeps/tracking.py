@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
+_LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _FINAL_METRICS = (
     "objective",
@@ -316,6 +317,9 @@ class Tracker:
                 "sustained": str(objective.sustained),
                 "longest_horizon": str(longest_horizon(spec)),
                 "stopping_rules": json.dumps(modes(spec)),
+                "phase": spec.phase,
+                **_space_tag(spec),
+                **({"confirms": spec.confirms} if spec.confirms else {}),
                 **self._tags,
             }
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
@@ -415,6 +419,13 @@ def quiet() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+def _space_tag(spec: StudySpec) -> dict[str, str]:
+    """Return the tag of what is sampled, with all keys of a range; none where it is too long."""
+    space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
+    text = json.dumps(space)
+    return {"space": text} if len(text) <= _LONGEST_TAG else {}
 
 
 def _first_line(error: BaseException) -> str:

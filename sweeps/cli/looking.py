@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from math import isnan
 from typing import Annotated, Any
 
 import typer
@@ -70,15 +71,20 @@ def ls(as_json: JsonOption = False, home: HomeOption = HOME) -> None:
 
 @app.command()
 def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME, mlflow: MlflowOption = "") -> None:
-    """Show the trial with the fewest epochs to target."""
+    """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
     from sweeps import views
     from sweeps.ledger import Ledger
+    from sweeps.standing import standing
 
-    entry = views.best_entry(Ledger.open(open_home(home, mlflow).optuna_db, name).entries())
-    if entry is None:
+    where = open_home(home, mlflow)
+    ledger = Ledger.open(where.optuna_db, name)
+    entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
+    if entry is None or stands is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
-    typer.echo(to_json(views.trial_view(entry)) if as_json else views.describe_trial(entry))
-    stderr.print("one run with one seed: exploratory, not confirmed", highlight=False)
+    if as_json:
+        typer.echo(to_json(views.trial_view(entry) | stands.to_dict()))
+        return
+    typer.echo("\n".join([views.describe_trial(entry), *stands.lines()]))
 
 
 @app.command()
@@ -113,6 +119,7 @@ def show(
         typer.echo(
             f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  lr {row['lr']:.3g}"
+            + ("" if isnan(row["test_acc"]) else f"  test_loss {row['test_loss']:.4f}  test_acc {row['test_acc']:.4f}")
         )
     if tries:
         typer.echo("failed tries:")

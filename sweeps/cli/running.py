@@ -39,6 +39,7 @@ from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
+    from analysis import Study
     from sweeps.launch import End, Launch
 
 
@@ -72,7 +73,7 @@ def launch(
         question = f"Start {spec.name}: {trial_count(spec)} trials? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-    _run(
+    run_study(
         *(open_home(home, mlflow), data, address, debug, spec.name),
         lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
     )
@@ -96,7 +97,7 @@ def resume(
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     count = int(trials or 0)
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    _run(open_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
+    run_study(open_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
 
 
 @app.command()
@@ -125,24 +126,32 @@ def stop(
     typer.echo(views.describe_summary(views.summary(where, name)))
 
 
-def _run(
-    where: Home, data: Path, address: str | None, debug: bool, name: str, started: Callable[[Launch], End]
+def run_study(
+    where: Home,
+    data: Path,
+    address: str | None,
+    debug: bool,
+    name: str,
+    started: Callable[[Launch], End],
+    table: Callable[[Study], str] | None = None,
 ) -> None:
-    """Run or continue a study, then print what came out."""
-    import analysis
-    from analysis.table import METRICS
-    from sweeps import views
+    """Run or continue a study, then print what came out: its table, or the one that is given."""
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
     end = started(Launch(where, data.resolve(), address, stderr, debug))
-    study = stored(where, name, METRICS)
-    built = analysis.build_table(study)
-    width = Console().width if sys.stdout.isatty() else None
-    typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
-    entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
-    if entry is not None:
-        typer.echo("\nbest so far: " + views.describe_trial(entry))
+    ledger = Ledger.open(where.optuna_db, name)
+    study = stored(where, name)
+    typer.echo(_results(study) if table is None else table(study))
+    if ledger.spec.phase == "confirm":
+        typer.echo(_confirmation(study))
+    if ledger.spec.phase == "search" and table is None:
+        from sweeps import views
+        from sweeps.standing import standing
+
+        entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
+        if entry is not None and stands is not None:
+            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
     option = "" if where.root == HOME.resolve() else f" --home {where.root}"
     option += f" --mlflow {without_password(where.mlflow)}" if where.mlflow else ""
     at = where.mlflow if where.mlflow.startswith("http") else f"sweeps ui{option}"
@@ -155,3 +164,21 @@ def _run(
         typer.echo(f"{again[end]}:  sweeps resume {name}{option}")
     sys.stdout.flush()
     raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+
+
+def _results(study: Study) -> str:
+    import analysis
+
+    built = analysis.build_table(study)
+    width = Console().width if sys.stdout.isatty() else None
+    return analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built))
+
+
+def _confirmation(study: Study) -> str:
+    """Return what a confirmation found so far, in sentences."""
+    import analysis
+
+    try:
+        return str(analysis.build_confirmation(study))
+    except ValueError as error:  # no run has ended
+        return str(error)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.common import HOME, HomeOption, JsonOption, MlflowOption, NameArgument, app, open_home, stderr, stored
+from sweeps.cli.common import (
+    HOME,
+    HomeOption,
+    JsonOption,
+    MlflowOption,
+    NameArgument,
+    app,
+    open_home,
+    stderr,
+    stored,
+    to_json,
+)
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +57,9 @@ def table(
     compare: Annotated[
         bool, typer.Option("--compare", help="With --plot: trials beside each other, in four panels.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Published figures beside those of the runs that repeat them.")
+    ] = False,
     trial: Annotated[list[str], typer.Option("--trial", help="Plot the curves of these trials only.")] = [],  # noqa: B006
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
@@ -67,13 +81,20 @@ def table(
         raise InputError(f"{'--compare' if compare else '--figure'}: expected --plot FILE beside it")
     if figure != "curves" and (compare or trial):
         raise InputError(f"--figure {figure}: expected without --compare and --trial, which are for curves")
+    if published and (view != "results" or target is not None):
+        raise InputError("--published: expected without --view and --target: it has rows and targets of its own")
     import analysis
     from analysis.table import METRICS
 
     # Most of the time goes into reading; curves and other views need all there is.
-    study = stored(open_home(home, mlflow), name, METRICS if view == "results" and plot is None else None)
+    study = stored(
+        open_home(home, mlflow), name, METRICS if view == "results" and plot is None and not published else None
+    )
     for_people = not as_json and style != "csv"
-    built, notes = _view(study, view, target, levels, for_people)
+    if published:
+        built, notes = _published(study, for_people)
+    else:
+        built, notes = _view(study, view, target, levels, for_people)
     if plot is not None:
         try:
             if figure == "curves":
@@ -89,6 +110,51 @@ def table(
         return
     width = Console().width if style == "text" and sys.stdout.isatty() else None
     typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # checked above
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A study of one configuration, or STUDY:TRIAL.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other: a study, or STUDY:TRIAL.")],
+    target: Annotated[
+        float | None, typer.Option("--target", help="Another target, for both.", show_default="the studies'")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw both learning-curve bands into this file (png, pdf, svg).")
+    ] = None,
+    mix: Annotated[bool, typer.Option("--mix", help="Compare a search with a confirmation all the same.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
+) -> None:
+    """Compare two configurations: epochs to target seed by seed, and their learning curves as bands."""
+    from analysis.comparison import PhaseError, arm, contrast
+
+    if target is not None and not 0 < target <= 1:
+        raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
+    where = open_home(home, mlflow)
+    arms = []
+    for text in (a, b):
+        study, _, trial = text.partition(":")
+        try:
+            arms.append(arm(stored(where, study), trial, target))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    try:
+        found = contrast(arms[0], arms[1], mix=mix)
+    except PhaseError as error:
+        raise InputError(f"{error}; confirm both (`sweeps confirm`), or ask for it with --mix") from error
+    except ValueError as error:
+        raise InputError(f"{error} (--target)") from error
+    if plot is not None:
+        from analysis.plots_bands import plot_bands
+
+        try:
+            plot_bands(found, plot)
+        except (ValueError, OSError) as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        stderr.print(f"curves drawn into {plot}", highlight=False)
+    typer.echo(to_json(found.to_dict()) if as_json else str(found))
 
 
 @app.command()
@@ -183,3 +249,13 @@ def _draw(study: Study, figure: str, path: Path) -> None:
         "schedules": analysis.plot_schedules,
     }
     drawn[figure](study, path)
+
+
+def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of published figures beside ours, and its footnotes."""
+    import analysis
+    from sweeps.published import published_rows
+
+    built = analysis.build_published(study, published_rows(study.name))
+    notes = analysis.published_footnotes(study, built)
+    return (analysis.published_text(built) if for_people else built), notes

@@ -43,8 +43,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from resnet_core import checkpoint as checkpoints
-from resnet_core.config import TrialConfig
-from resnet_core.trainer import epoch_sizes
+from resnet_core.config import TrialConfig, epoch_sizes
 from tests.benchmarks.loops import Ours, Plain, ProcessTrial, Timing, records
 from tests.benchmarks.rounds import spread
 

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from resnet_core.config import TrialConfig
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.data import load
 from resnet_core.models import build
 from resnet_core.records import EpochRecord
-from resnet_core.trainer import epoch_sizes, train
+from resnet_core.trainer import train
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,10 @@ from torch.utils.data import default_collate
 from torchvision import transforms
 
 from resnet_core.augment import crop, cutout, shift_and_flip
-from resnet_core.config import OptimizerName, Precision, TrialConfig
+from resnet_core.config import OptimizerName, Precision, TrialConfig, epoch_sizes
 from resnet_core.data import load, normalise, take
 from resnet_core.optim import Optimizer
-from resnet_core.trainer import EVALUATION_BATCH, epoch_sizes, train
+from resnet_core.trainer import EVALUATION_BATCH, train
 from tests.benchmarks.loops import Ours, Pictures, Plain, ProcessTrial, Timing, network_of
 from tests.benchmarks.rounds import interleaved, print_ratio, print_values, seconds_a_call
 

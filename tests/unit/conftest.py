@@ -28,7 +28,7 @@ class StoreWriter:
         self.path = path
         self.client = MlflowClient(path if isinstance(path, str) else f"sqlite:///{path}")
 
-    def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "") -> str:
+    def launch(self, study: str, start: int = 1_000, target: str = "0.92", description: str = "", **more: str) -> str:
         found = self.client.get_experiment_by_name(study)
         experiment = found.experiment_id if found else self.client.create_experiment(study)
         tags = {
@@ -38,6 +38,7 @@ class StoreWriter:
             "sustained": "2",
             "study_hash": "c0ffee",
             "code_version": "0.1.0",
+            **more,
         }
         return self.client.create_run(experiment, start, tags, run_name=study).info.run_id
 

@@ -201,13 +201,13 @@ def test_the_schedules_are_had_parsed():
 
 FULL = {
     **{"schedule": SCHEDULE, "model": "resnet20v2", "bottleneck": 0.25, "shortcut_kernel": 3, "head": "max"},
-    **{"conv_bias": False, "bn_momentum": 0.95, "data": "digits", "split": "pooled", "image_size": 16},
+    **{"conv_bias": False, "bn_momentum": 0.95, "data": "digits", "split": "held-out", "image_size": 16},
     **{"train_limit": 100, "val_limit": 50, "batch_size": 32, "optimizer": "sgd", "weight_decay": 0.0},
     **{"weight_decay_schedule": "[0.1, 0] lin[0, 6]", "l2": 1e-4, "momentum": 0.9, "beta2": 0.99},
     **{"momentum_schedule": "[0.95, 0] lin[0.8, 6]", "eps": 1e-8, "padam_p": 0.25, "nesterov": True},
     **{"plateau_factor": 0.5, "plateau_patience": 5, "plateau_threshold": 1e-3, "plateau_cooldown": 1},
     **{"plateau_min_lr": 5e-7, "ema": 0.999, "bn_recalibration": 1000, "shift": 0.07, "flip": False},
-    **{"crop": 4, "cutout": 8, "epochs": 7, "seed": 3, "precision": "bf16", "compile": True},
+    **{"crop": 4, "cutout": 8, "epochs": 7, "seed": 3, "precision": "bf16", "compile": True, "test": True},
 }
 
 
@@ -215,6 +215,12 @@ def test_a_dict_makes_the_config_and_the_config_the_dict():
     config = TrialConfig.from_dict(FULL)
     assert config.to_dict() == {**FULL, "schedule": str(parse(SCHEDULE))}
     assert TrialConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("split", ["official", "pooled"])
+def test_only_the_held_out_split_can_be_tested(split):
+    with pytest.raises(ConfigError, match=r"test = True: expected false with split = .*held-out"):
+        make(split=split, test=True)
 
 
 def test_from_dict_refuses_a_name_that_is_no_field():
@@ -227,11 +233,12 @@ def test_the_field_names_are_those_of_the_dict():
 
 
 OTHERS = {"schedule": "[1, 0] lin[0, 2]", "data": "cifar10", "optimizer": "adamw", "weight_decay": 0.1, "momentum": 0.8}
+OTHERS["split"] = "pooled"
 
 
 @pytest.mark.parametrize(("field", "value"), [*{**FULL, **OTHERS}.items()])
 def test_every_field_counts_for_equality_and_hash(field, value):
-    base = make(data="digits", optimizer="sgd")
+    base = make(data="digits", optimizer="sgd", split="held-out")
     changed = replace(base, **{field: value})
     assert changed != base
     assert len({base, changed, replace(base)}) == 2

@@ -1,3 +1,4 @@
+import json
 import math
 import sqlite3
 import subprocess
@@ -102,6 +103,24 @@ def test_a_metric_of_some_trials_only_is_missing_in_the_others(store):
     store.trial(launch, 1, [0.1])
     power = load(store.path, "one GPU").epochs["power_watts"]
     assert (power[0], power.isna().tolist()) == (97.0, [False, True])
+
+
+def test_the_launch_tells_the_phase_and_what_is_sampled(store):
+    space = {"lr": {"low": 1e-3, "high": 2e-3, "log": True, "int": False}}
+    store.launch("confirmed", phase="confirm", confirms="s trial 3", space=json.dumps(space))
+    study = load(store.path, "confirmed")
+    assert (study.phase, study.confirms, study.space) == ("confirm", "s trial 3", space)
+
+
+def test_a_study_from_before_there_were_phases_is_a_search(store, small):
+    study = load(store.path, "small")
+    assert (study.phase, study.confirms, study.space) == ("search", "", None)
+
+
+def test_a_test_accuracy_is_at_its_epoch_and_missing_at_the_others(store):
+    run = store.trial(store.launch("tested"), 0, [0.5, 0.6])
+    store.metric(run, "test_acc", 0.55, epoch=2, timestamp=3_000)
+    assert load(store.path, "tested").epochs["test_acc"].fillna(0).tolist() == [0, 0.55]
 
 
 def test_the_launch_tells_target_and_description(store, small):

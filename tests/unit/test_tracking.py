@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import math
 import os
 import threading
@@ -23,7 +24,7 @@ from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import Result
 from sweeps.spool import Spool
-from sweeps.tracking import Tracker
+from sweeps.tracking import Tracker, _space_tag
 from sweeps.version import code_version
 
 NAN = float("nan")
@@ -133,6 +134,28 @@ def test_the_launch_says_what_was_asked(runs, study):
     }
     assert wanted.items() <= runs["launch"].data.tags.items()
     assert runs["launch"].info.run_name == study.name
+
+
+def test_the_launch_says_its_phase_and_what_is_sampled(runs):
+    tags = runs["launch"].data.tags
+    assert (tags["phase"], "confirms" in tags) == ("search", False)
+    assert isinstance(json.loads(tags["space"]), dict)
+
+
+def test_what_is_sampled_is_written_as_in_a_study_file():
+    space = {"lr": {"low": 1e-3, "high": 2e-3, "log": True}, "batch_size": {"choices": [32, 64]}}
+    train = {"schedule": "[lr, 0] lin[0, 4]"}
+    sampled = StudySpec.model_validate({"name": "s", "train": train, "space": space, "search": {"trials": 1}})
+    assert json.loads(_space_tag(sampled)["space"]) == {
+        "lr": {"low": 1e-3, "high": 2e-3, "log": True, "int": False},
+        "batch_size": {"choices": [32, 64]},
+    }
+
+
+def test_a_space_too_long_for_a_tag_is_left_out():
+    choices = [f"[1e-3, 0] lin[{i}e-6, 400]" for i in range(1, 400)]
+    space = {"schedule": {"choices": choices}}
+    assert _space_tag(StudySpec.model_validate({"name": "s", "space": space, "search": {"trials": 1}})) == {}
 
 
 def test_a_closed_launch_has_the_status_it_was_closed_with(runs):

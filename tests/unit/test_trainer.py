@@ -22,7 +22,7 @@ import resnet_core
 from resnet_core import checkpoint as checkpoints
 from resnet_core import trainer
 from resnet_core.checkpoint import CheckpointError
-from resnet_core.config import TrialConfig
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.data import load, normalise
 from resnet_core.draws import draw
 from resnet_core.graph import rehearse
@@ -371,7 +371,7 @@ def test_a_run_interrupted_after_every_epoch_is_the_uninterrupted_one(path):
 CONTINUE = """
 import dataclasses, json, sys, torch
 from pathlib import Path
-from resnet_core.config import TrialConfig
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.trainer import train
 torch.set_num_threads(1)
 config = TrialConfig.from_dict(json.loads(sys.argv[1]))
@@ -473,6 +473,75 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
         run(small(epochs=1), tmp_path / "file" / "run.ckpt")
 
 
+# The test set
+
+
+def testing(**fields: object) -> TrialConfig:
+    return small(**{"split": "held-out", "epochs": 2, "test": True, **fields})
+
+
+def test_the_last_epoch_alone_has_the_test_set():
+    records = run(testing())
+    assert [record.test_acc is None for record in records] == [True, False]
+    assert [record.test_loss is None for record in records] == [True, False]
+
+
+def test_the_test_set_is_evaluated_with_the_final_weights(tmp_path):
+    path = tmp_path / "run.ckpt"
+    config = testing()
+    last = run(config, path)[-1]
+    network = build(config).to(memory_format=torch.channels_last)
+    network.load_state_dict(checkpoints.load(path)["network"])
+    data = load(config, NOWHERE)
+    with torch.no_grad():
+        logits = network.eval()(normalise(data.test_images, data.mean))
+    assert last.test_acc == pytest.approx((logits.argmax(1) == data.test_labels).float().mean().item())
+    assert last.test_loss == pytest.approx(F.cross_entropy(logits, data.test_labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("protocol", [{}, {"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
+def test_the_curve_is_the_same_with_and_without_the_test_set(protocol):
+    without = [dataclasses.replace(r, test_loss=None, test_acc=None) for r in curve(run(testing(**protocol)))]
+    assert without == curve(run(testing(test=False, **protocol)))
+
+
+@pytest.mark.parametrize("protocol", [{"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
+def test_the_test_set_is_evaluated_as_the_validation_set_is(protocol, monkeypatch):
+    """With the validation images in the test set's place both figures are the same."""
+
+    def twice(config: TrialConfig, data_dir: Path) -> Any:
+        data = load(config, data_dir)
+        return dataclasses.replace(data, test_images=data.val_images, test_labels=data.val_labels)
+
+    monkeypatch.setattr(trainer, "load", twice)
+    last = run(testing(**protocol))[-1]
+    assert (last.test_loss, last.test_acc) == (last.val_loss, last.val_acc)
+
+
+def test_a_run_that_has_ended_does_not_evaluate_the_test_set_again(tmp_path, monkeypatch):
+    path = tmp_path / "run.ckpt"
+    first = run(testing(), path)
+    monkeypatch.setattr(trainer, "load", refuse)
+    assert run(testing(), path) == first
+
+
+def test_a_run_continued_ahead_of_its_last_epoch_evaluates_the_test_set(tmp_path):
+    path = tmp_path / "run.ckpt"
+    interrupt(testing(), path, 1)
+    assert curve(run(testing(), path)) == curve(run(testing()))
+
+
+def test_a_checkpoint_from_before_there_was_a_test_set_still_loads(tmp_path):
+    path = tmp_path / "run.ckpt"
+    interrupt(small(epochs=2), path, 1)
+    state = checkpoints.load(path)
+    del state["config"]["test"]
+    for record in state["records"]:
+        del record["test_loss"], record["test_acc"]
+    checkpoints.save(path, state)
+    assert curve(run(small(epochs=2), path)) == curve(run(small(epochs=2)))
+
+
 # Sizes and cost
 
 
@@ -481,7 +550,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
 def test_epoch_sizes_are_those_of_the_images_of_digits(split, train_limit, val_limit):
     config = small(split=split, train_limit=train_limit, val_limit=val_limit)
     data = load(config, NOWHERE)
-    assert trainer.epoch_sizes(config) == (len(data.train_labels), len(data.val_labels))
+    assert epoch_sizes(config) == (len(data.train_labels), len(data.val_labels))
 
 
 @pytest.mark.parametrize(
@@ -495,7 +564,7 @@ def test_epoch_sizes_are_those_of_the_images_of_digits(split, train_limit, val_l
 )
 def test_epoch_sizes_of_cifar10_are_known_without_its_images(split, limit, sizes):
     config = TrialConfig("[1, 0] lin[0, 1]", split=split, train_limit=limit, val_limit=limit)
-    assert trainer.epoch_sizes(config) == sizes
+    assert epoch_sizes(config) == sizes
 
 
 def test_the_seconds_of_an_epoch_are_extrapolated_from_a_few_steps(monkeypatch):

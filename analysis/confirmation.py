@@ -1,0 +1,149 @@
+"""What a confirmation found: how often and how fast one frozen configuration reaches the target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.statistics import (
+    Estimate,
+    expected_running_time,
+    mean_sd,
+    median_epochs,
+    restricted_mean,
+    share_reached,
+)
+from analysis.store import Study
+from analysis.summary import runs
+from resnet_core.records import Outcome
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of a figure over runs; the deviation is NaN for a single run."""
+
+    mean: float
+    sd: float
+    runs: int
+
+    def __str__(self) -> str:
+        if not self.runs:
+            return "none"
+        return f"{self.mean:.4f}" + ("" if math.isnan(self.sd) else f" ± {self.sd:.4f}") + f" (n = {self.runs})"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the runs of a confirmation that have ended say; one that diverged counts as a miss.
+
+    Attributes:
+        study: its name.
+        confirms: what it confirms.
+        target: validation accuracy to reach.
+        split: which images validate.
+        runs: runs that have ended.
+        reached: of them, how many reached the target.
+        running: runs that have not ended, and are left out.
+        crashed: runs that an error ended, and that are left out.
+        budget: epochs of the longest run's schedule.
+        share: of runs that reach the target.
+        median: epochs to target of half of the runs.
+        restricted_mean: mean of epochs to target, a miss counting as the whole budget.
+        expected_running_time: epochs spent for each run that reaches the target.
+        final_val_acc: validation accuracy after the last epoch.
+        best_val_acc: the highest of each run, which is optimistic.
+        test_acc: accuracy on the test images after the last epoch; None where none was tested.
+        test_loss: mean cross-entropy on them; None likewise.
+    """
+
+    study: str
+    confirms: str
+    target: float
+    split: str | None
+    runs: int
+    reached: int
+    running: int
+    crashed: int
+    budget: int
+    share: Estimate
+    median: Estimate
+    restricted_mean: Estimate
+    expected_running_time: Estimate
+    final_val_acc: Spread
+    best_val_acc: Spread
+    test_acc: Spread | None
+    test_loss: Spread | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.study} confirms {self.confirms}" if self.confirms else self.study]
+        lines.append(f"  reached {self.target:g}: {self.reached} of {self.runs} runs, share {self.share}")
+        lines.append(f"  epochs to {self.target:g}, median: {self.median}")
+        lines.append(f"  mean of epochs spent up to {self.budget} at most (restricted mean): {self.restricted_mean}")
+        lines.append(f"  epochs spent for each success (expected running time): {self.expected_running_time}")
+        lines.append(f"  val_acc after the last epoch: {self.final_val_acc}; best: {self.best_val_acc}")
+        if self.test_acc is not None:
+            lines.append(f"  test accuracy, looked at once after the last epoch: {self.test_acc}")
+        elif self.split != "held-out":
+            lines.append(f"  no test accuracy: the {self.split} split leaves no images untouched")
+        left_out = {"not ended": self.running, "crashed": self.crashed}
+        said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+        if said:
+            lines.append(f"  left out: {said}")
+        lines.append(f"  brackets: {self.share.confidence:.0%} confidence intervals")
+        return "\n".join(lines)
+
+
+def build_confirmation(study: Study) -> Confirmation:
+    """Return what a confirmation found so far.
+
+    Args:
+        study: what `load` returned; a study of the phase ``confirm``.
+
+    Raises:
+        ValueError: it is none, or no run of it has ended.
+    """
+    if study.phase != "confirm":
+        raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
+    found = runs(study)
+    if found.empty:
+        raise ValueError(f"study {study.name!r}: no run has ended yet")
+    budget, reached = int(found.attrs["budget"]), found["reached"].tolist()
+    epochs, spent = found["epochs_to_target"].tolist(), found["epochs_spent"].tolist()
+    tested = study.epochs[study.epochs["number"].isin(found.index)]
+    outcomes = study.trials["outcome"]
+    return Confirmation(
+        study=study.name,
+        confirms=study.confirms,
+        target=study.target,
+        split=study.split,
+        runs=len(found),
+        reached=sum(reached),
+        running=int(outcomes.isna().sum()),
+        crashed=int((outcomes == Outcome.CRASHED).sum()),
+        budget=budget,
+        share=share_reached(sum(reached), len(found)),
+        median=median_epochs(epochs),
+        restricted_mean=restricted_mean(epochs, budget),
+        expected_running_time=expected_running_time(spent, reached, budget=budget),
+        final_val_acc=_spread(found["final_val_acc"]),
+        best_val_acc=_spread(found["best_val_acc"]),
+        test_acc=_tested(tested, "test_acc"),
+        test_loss=_tested(tested, "test_loss"),
+    )
+
+
+def _tested(epochs: pd.DataFrame, column: str) -> Spread | None:
+    found = epochs[column].dropna() if column in epochs else epochs["val_acc"].iloc[:0]
+    return _spread(found) if len(found) else None
+
+
+def _spread(values: pd.Series[Any]) -> Spread:
+    known = [float(value) for value in values.dropna()]
+    return Spread(*mean_sd(known), len(known))

@@ -1,0 +1,78 @@
+"""Two configurations' learning curves as bands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.comparison import Arm, Contrast
+from analysis.plots import COLOURS, check_suffix, save
+
+# In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": COLOURS[0], "linestyle": "-"},
+    {"color": COLOURS[1], "linestyle": "--"},
+)
+_HATCHES = ("", "////")
+_BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
+
+
+def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
+    """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
+
+    Left the whole course, right the part from a little below the target upwards. A's median is solid, B's dashed;
+    the bands go from the lower to the upper quartile, B's hatched. An epoch is drawn as long as half of the runs are
+    still there.
+
+    Args:
+        contrast: what `analysis.comparison.contrast` returned.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of two axes side by side. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix.
+    """
+    check_suffix(path)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    whole, close = figure.subplots(1, 2, sharex=True)
+    target, highest = contrast.a.target, 0.0
+    for axes in (whole, close):
+        for name, arm, looks, hatch in zip("AB", (contrast.a, contrast.b), _LOOKS, _HATCHES, strict=True):
+            highest = max(highest, _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch))
+        axes.axhline(target, color="black", linewidth=1, linestyle=":", label=f"target {target:g}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    close.set_ylim(max(0, target - _BELOW), min(1, max(highest, target) + _ABOVE))
+    handles, labels = whole.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize="small", handlelength=4)
+    figure.suptitle("median and quartiles over runs")
+    if path is not None:
+        save(figure, Path(path))
+    return figure
+
+
+def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -> float:
+    """Draw a configuration's band; return its highest value."""
+    values = arm.val_accs
+    shown = values[values.notna().sum(axis=1) >= values.shape[1] / 2]
+    epochs = shown.index.to_numpy()
+    low, middle, high = np.nanquantile(shown.to_numpy(dtype=float), (0.25, 0.5, 0.75), axis=1)
+    marker = "o" if len(epochs) == 1 else None
+    axes.plot(epochs, middle, label=label, linewidth=1.8, marker=marker, zorder=3, **looks)
+    axes.fill_between(epochs, low, high, alpha=0.25, linewidth=0, facecolor=looks["color"], zorder=2)
+    if hatch:
+        axes.fill_between(
+            epochs, low, high, facecolor="none", edgecolor=looks["color"], alpha=0.5, linewidth=0, hatch=hatch, zorder=2
+        )
+    return float(np.max(high))

@@ -1,0 +1,129 @@
+"""Published figures: what was measured by others, of the runs that the published studies repeat.
+
+Each is a row of a CSV file beside the study file in ``published/``. docs/recipes.md has the columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from resnet_core.config import TrialConfig
+from search_spaces.space import listed_runs, trial_config
+from search_spaces.study import StudySpec, find_study, load_study, shipped_studies
+
+QUANTITIES = ("epochs_to_target", "transition", "val_acc_best", "val_acc_final")
+"""First crossing of a target, first epoch from which it holds, highest val_acc, val_acc after the last epoch."""
+
+_TRANSITIONS = {
+    "epochs_to_091": 0.91,
+    "epochs_to_092": 0.92,
+    "epochs_to_0925": 0.925,
+    "epochs_to_0927": 0.927,
+    "epochs_to_0928": 0.928,
+    "epochs_to_093": 0.93,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure.
+
+    Attributes:
+        run: name of the listed run that repeats it.
+        quantity: one of QUANTITIES.
+        low: the figure, or the lower end of where it lies: of a run that did not reach its target, its last epoch.
+        high: the figure, or the upper end; math.inf of a run that did not reach its target.
+        target: validation accuracy, of the first two quantities; else None.
+        note: what the source says beside it.
+    """
+
+    run: str
+    quantity: str
+    low: float
+    high: float
+    target: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published study with its figures.
+
+    Attributes:
+        study: its name.
+        configs: what its runs train, by name.
+        figures: what was published of them.
+    """
+
+    study: str
+    configs: dict[str, TrialConfig]
+    figures: tuple[Figure, ...]
+
+
+def published() -> list[Published]:
+    """Return all published studies that have figures."""
+    found = []
+    for name in shipped_studies():
+        folder, _, stem = name.rpartition("/")
+        if folder != "published":
+            continue
+        spec = load_study(find_study(name))
+        rows = _rows(f"{stem}.csv")
+        if rows:
+            found.append(Published(spec.name, _configs(spec), tuple(_figures(stem, rows))))
+    return found
+
+
+def _configs(spec: StudySpec) -> dict[str, TrialConfig]:
+    return {run.name: trial_config(spec, {}, seed=run.seed, run=run.name) for run in listed_runs(spec)}
+
+
+def _rows(file: str) -> list[dict[str, str]]:
+    path = resources.files("search_spaces.published") / file
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+
+
+def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
+    if stem == "post5":
+        return [figure for row in rows for figure in _post5(row)]
+    if stem == "post1_batch_sizes":
+        return [figure for row in rows for figure in _post1(row)]
+    return [_figure(row) for row in rows]
+
+
+def _post5(row: dict[str, str]) -> list[Figure]:
+    name, best = f"run{int(row['run']):02d}", float(row["val_acc_best"])
+    reached = row["epochs_to_092"]
+    # Post V's runs last as long as their schedules.
+    low, high = (float(reached),) * 2 if reached else (float(_last_epoch(row["schedule"])), math.inf)
+    return [
+        Figure(name, "epochs_to_target", low, high, 0.92, row["note"]),
+        Figure(name, "val_acc_best", best, best, None, row["note"]),
+    ]
+
+
+def _last_epoch(schedule: str) -> int:
+    return TrialConfig(schedule).horizon
+
+
+def _post1(row: dict[str, str]) -> list[Figure]:
+    name, best = f"bs{row['batch_size']}", float(row["val_acc_best"])
+    figures = []
+    for column, level in _TRANSITIONS.items():
+        text = row[column]
+        if text:
+            low = float(text.removeprefix(">"))
+            figures.append(Figure(name, "transition", low, math.inf if text.startswith(">") else low, level, _AVERAGE))
+    return [*figures, Figure(name, "val_acc_best", best, best, None, "best of several runs")]
+
+
+_AVERAGE = "average over several runs, read by eye"
+
+
+def _figure(row: dict[str, Any]) -> Figure:
+    target = float(row["target"]) if row["target"] else None
+    return Figure(row["run"], row["quantity"], float(row["low"]), float(row["high"]), target, row["note"])

@@ -1,0 +1,121 @@
+"""Where a study's best trial stands: whether it is confirmed, and whether it leads by more than noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.lead import Lead, lead
+from resnet_core.config import epoch_sizes
+from search_spaces.study import StudySpec
+from sweeps.confirm import confirming
+from sweeps.home import Home
+from sweeps.ledger import Entry, Ledger
+from sweeps.views import best_entry
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a study's best trial beside its own figures.
+
+    Attributes:
+        study: name of the study.
+        phase: its phase.
+        confirmed_by: names of the studies that confirm the trial, with how many runs reached the target and how many
+            ended.
+        second: name of the best trial of any other configuration that reached the target; None where there is none.
+        lead: over that one; None where there is none, or the best did not reach the target.
+    """
+
+    study: str
+    phase: str
+    confirmed_by: dict[str, tuple[int, int]]
+    second: str | None
+    lead: Lead | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        found = None
+        if self.lead is not None:
+            found = dataclasses.asdict(self.lead) | {"over": self.second, "within_noise": self.lead.within_noise}
+        confirmed = {name: {"reached": k, "runs": n} for name, (k, n) in self.confirmed_by.items()}
+        return {"confirmed_by": confirmed, "lead": found}
+
+    def lines(self) -> list[str]:
+        """Return it in sentences."""
+        said = []
+        if self.phase == "confirm":
+            said.append("a run of a confirmation: all are of one configuration, and its fastest run is luck")
+            return said
+        for name, (reached, runs) in self.confirmed_by.items():
+            said.append(f"confirmation {name}: {reached} of {runs} runs reached the target")
+        if not self.confirmed_by:
+            said.append(
+                f"unconfirmed: one run with one seed, exploratory; `sweeps confirm {self.study}` repeats its "
+                "configuration with fresh seeds"
+            )
+        if self.lead is None:
+            return said
+        known = {
+            "confirmations": "known from the confirmations",
+            "validation set": "from the size of the validation set alone, so the least it can be",
+        }[self.lead.source]
+        noise = f"two runs of one configuration differ by up to {self.lead.noise:.2g} epochs ({known})"
+        if self.lead.noise == float("inf"):
+            noise = "how much two runs of one configuration differ cannot be told from its curve"
+        within = "within noise" if self.lead.within_noise else "more than that"
+        said.append(f"second best: trial {self.second}, {self.lead.epochs:.2g} epochs behind: {within}; {noise}")
+        return said
+
+
+def standing(home: Home, ledger: Ledger) -> Standing | None:
+    """Return where the best trial of a study stands; None where no trial has ended with a result."""
+    spec, entries = ledger.spec, ledger.entries()
+    best = best_entry(entries)
+    if best is None:
+        return None
+    confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
+    ended = {c.name: _ended(home, c.name) for c in confirmations}
+    second = best_entry([entry for entry in entries if _configuration(entry) != _configuration(best)])
+    return Standing(
+        study=spec.name,
+        phase=spec.phase,
+        confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
+        second=second.job.name if second is not None and _reached(second) else None,
+        lead=_lead(spec, best, second, [entry for runs in ended.values() for entry in runs]),
+    )
+
+
+def _lead(spec: StudySpec, best: Entry, second: Entry | None, confirmed: list[Entry]) -> Lead | None:
+    if second is None or not _reached(best) or not _reached(second):
+        return None
+    assert best.result is not None
+    return lead(
+        _crossing(best),
+        _crossing(second),
+        best.result.val_accs,
+        spec.objective.target,
+        epoch_sizes(best.job.config)[1],
+        [_crossing(entry) for entry in confirmed if _reached(entry)],
+    )
+
+
+def _ended(home: Home, name: str) -> list[Entry]:
+    entries = Ledger.open(home.optuna_db, name).entries()
+    return [entry for entry in entries if entry.result is not None and entry.result.outcome != "crashed"]
+
+
+def _configuration(entry: Entry) -> object:
+    return dataclasses.replace(entry.job.config, seed=0)
+
+
+def _reached(entry: Entry) -> bool:
+    return entry.result is not None and entry.result.epochs_to_target is not None
+
+
+def _crossing(entry: Entry) -> float:
+    """Return the interpolated crossing of a trial that reached the target: its objective."""
+    assert entry.result is not None
+    assert entry.result.objective is not None
+    return entry.result.objective

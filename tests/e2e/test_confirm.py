@@ -1,0 +1,107 @@
+"""From a search to its confirmation, a comparison, and a published study: through the command line."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+_SEARCH = """
+name = "search"
+[train]
+model = "resnet11v2"
+data = "digits"
+split = "held-out"
+image_size = 16
+train_limit = 100
+val_limit = 50
+batch_size = 32
+flip = false
+schedule = "[5e-3, 0] lin[1e-3, 2]"
+[objective]
+target = 0.05
+[[run]]
+name = "plain"
+[[run]]
+name = "decayed"
+weight_decay = 0.1
+"""
+_ONE_CYCLE = """run=[{name="one-cycle", schedule="[0.08, 0] lin[0.8, 41] lin[0.08, 82] lin[0.008, 95]"}]"""
+_SMALL = ("model=resnet11v2", "data=digits", "image_size=16", "train_limit=100", "val_limit=50", "crop=0", "epochs=1")
+
+
+class Confirmed(NamedTuple):
+    home: Path
+    said: str
+    longer: str
+
+
+@pytest.fixture(scope="module")
+def confirmed(sweeps, tmp_path_factory) -> Confirmed:
+    """A search of two runs, of which one is confirmed with one seed, then with two."""
+    folder = tmp_path_factory.mktemp("confirm")
+    home, file = folder / "home", folder / "search.toml"
+    file.write_text(_SEARCH)
+    sweeps("launch", file, "--home", home)
+    first = sweeps("confirm", "search", "--trial", "plain", "--seeds", "1", "--home", home)
+    longer = sweeps("confirm", "search", "--trial", "plain", "--seeds", "2", "--home", home)
+    return Confirmed(home, first.stdout, longer.stdout)
+
+
+def test_a_confirmation_sums_up_what_it_found(confirmed):
+    assert "search-confirm confirms search trial plain" in confirmed.said
+    assert re.search(r"reached 0\.05: \d of 1 runs, share ", confirmed.said)
+    assert re.search(r"test accuracy, looked at once after the last epoch: 0\.\d{4} \(n = 1\)", confirmed.said)
+
+
+def test_seeds_are_added_to_a_confirmation(sweeps, confirmed):
+    rows = sweeps.json("table", "search-confirm", "--home", confirmed.home)
+    assert {row["trial"] for row in rows} == {"plain-s1000000", "plain-s1000001"}
+    assert "(n = 2)" in confirmed.longer
+
+
+def test_the_test_accuracy_is_in_the_last_epoch_alone(sweeps, confirmed):
+    epochs = sweeps.json("show", "search-confirm", "0", "--home", confirmed.home)["epochs"]
+    assert [epoch["test_acc"] is None for epoch in epochs] == [True, False]
+
+
+def test_the_store_tells_the_phases_apart(store, confirmed):
+    tags = [store(confirmed.home, name).launches[0].data.tags for name in ("search", "search-confirm")]
+    assert [tag["phase"] for tag in tags] == ["search", "confirm"]
+    assert tags[1]["confirms"] == "search trial plain"
+
+
+def test_two_runs_of_a_search_are_compared(sweeps, confirmed, tmp_path):
+    picture = tmp_path / "bands.png"
+    at = ("--home", confirmed.home)
+    shown = sweeps.json("compare", "search:plain", "search:decayed", "--plot", picture, *at)
+    assert shown["paired_seeds"] == [0]
+    assert any("exploratory" in note for note in shown["notes"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_is_compared_with_its_confirmation_only_where_asked(sweeps, confirmed):
+    sides = ("compare", "search:plain", "search-confirm", "--home", confirmed.home)
+    assert "--mix" in sweeps(*sides, code=2).stderr
+    assert "no fair comparison" in sweeps(*sides, "--mix").stdout
+
+
+def test_anything_frozen_cannot_be_set(sweeps, confirmed):
+    done = sweeps("confirm", "search", "--set", "train.shift=0.1", "--home", confirmed.home, code=2)
+    assert "expected resources.KEY=VALUE alone" in done.stderr
+
+
+def test_a_published_study_is_reproduced_beside_its_figures(sweeps, tmp_path):
+    settings = [option for setting in _SMALL for option in ("--set", f"train.{setting}")]
+    done = sweeps("reproduce", "super-convergence", "--home", tmp_path / "home", "--set", _ONE_CYCLE, *settings,
+                  "--set", "resources.cpus_per_trial=1")  # fmt: skip
+    assert re.search(r"^one-cycle +val_acc after the last epoch +0\.9130 +0\.\d{4}", done.stdout, re.MULTILINE)
+    assert "model: resnet56v2 -> resnet11v2" in done.stdout
+    (row,) = sweeps.json("table", "super-convergence", "--published", "--home", tmp_path / "home")
+    assert (row["published_low"], row["runs"], row["inside"]) == (0.913, 1, None)
+
+
+def test_what_is_not_published_is_not_reproduced(sweeps, tmp_path):
+    done = sweeps("reproduce", "quickstart", "--home", tmp_path, code=2)
+    assert "no published study; expected one of: " in done.stderr
+    assert "post5" in done.stderr

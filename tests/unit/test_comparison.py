@@ -1,0 +1,233 @@
+"""Two configurations beside each other, and what a confirmation found."""
+
+import dataclasses
+import json
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from analysis.comparison import PhaseError, arm, compare_independent, contrast, differences
+from analysis.confirmation import build_confirmation
+from analysis.plots_bands import plot_bands
+from analysis.statistics import compare
+
+FAST, SLOW, MISS = [0.5, 0.93, 0.94, 0.94], [0.5, 0.6, 0.7, 0.95], [0.5, 0.6, 0.7, 0.75]
+
+
+@pytest.fixture
+def repeated(make_study):
+    """A study of one configuration, a run for each curve, with seeds from the first on."""
+
+    def make(*curves, first_seed=0, name="made", phase="confirm", target=0.92, **fields):
+        runs = [
+            {
+                **{"val_accs": curve, "outcome": "reached" if max(curve) >= target else "exhausted", "horizon": 4},
+                **{"seed": first_seed + i, "trial": f"a-s{first_seed + i}"},
+                **fields,
+            }
+            for i, curve in enumerate(curves)
+        ]
+        return dataclasses.replace(make_study(*runs, target=target), name=name, phase=phase)
+
+    return make
+
+
+# One configuration
+
+
+def test_an_arm_has_the_epochs_of_its_runs(repeated):
+    found = arm(repeated(FAST, SLOW, MISS))
+    assert (found.epochs, found.seeds, found.reached) == ((2.0, 4.0, math.inf), (0, 1, 2), 2)
+
+
+def test_an_arm_is_counted_at_the_target_that_is_asked_for(repeated):
+    assert arm(repeated(FAST, MISS), target=0.75).epochs == (2.0, 4.0)
+
+
+def test_a_run_that_has_not_ended_is_left_out(repeated):
+    study = repeated(FAST, SLOW)
+    study.trials.loc[1, "outcome"] = None
+    assert arm(study).epochs == (2.0,)
+
+
+def test_a_study_of_two_configurations_needs_a_trial(make_study):
+    study = make_study({"val_accs": FAST, "outcome": "reached"}, {"val_accs": SLOW, "outcome": "reached", "shift": 0.1})
+    with pytest.raises(ValueError, match=r"2 configurations: name one .* made:TRIAL; its trials: trial-0, trial-1"):
+        arm(study)
+
+
+def test_a_trial_stands_for_all_runs_of_its_configuration(make_study):
+    runs = [{"val_accs": FAST, "outcome": "reached", "seed": seed, "shift": shift} for seed, shift in ((0, 0), (1, 0))]
+    study = make_study(*runs, {"val_accs": SLOW, "outcome": "reached", "seed": 0, "shift": 0.1})
+    assert arm(study, "trial-1").epochs == (2.0, 2.0)
+
+
+def test_a_trial_that_is_not_there_is_told_as_such(repeated):
+    with pytest.raises(ValueError, match="has no trial 'x'; its trials: a-s0"):
+        arm(repeated(FAST), "x")
+
+
+# Two of them
+
+
+def test_shared_seeds_are_compared_in_pairs(repeated):
+    found = contrast(arm(repeated(FAST, MISS)), arm(repeated(SLOW, SLOW)))
+    assert found.pairs == (0, 1)
+    assert found.result == compare([2, math.inf], [4, 4], 4)
+
+
+def test_pairs_are_matched_by_seed_and_not_by_place(repeated):
+    b = repeated(SLOW, FAST)
+    b.trials["seed"] = [1, 0]
+    assert contrast(arm(repeated(FAST, SLOW)), arm(b)).result.difference.value == 0
+
+
+def test_runs_without_shared_seeds_are_compared_as_independent(repeated):
+    found = contrast(arm(repeated(FAST, SLOW)), arm(repeated(SLOW, SLOW, first_seed=5)))
+    assert (found.pairs, found.result.pairs) == ((), 0)
+    assert any("independent" in note for note in found.notes)
+
+
+def test_a_run_without_a_partner_is_left_out_and_said(repeated):
+    found = contrast(arm(repeated(FAST, FAST, FAST)), arm(repeated(FAST, FAST)))
+    assert found.pairs == (0, 1)
+    assert any("1 runs of made: a have no partner" in note for note in found.notes)
+
+
+def test_a_search_is_not_compared_with_a_confirmation(repeated):
+    with pytest.raises(PhaseError, match=r"is a search and .* a confirmation"):
+        contrast(arm(repeated(FAST, phase="search")), arm(repeated(FAST)))
+
+
+def test_a_search_is_compared_with_a_confirmation_where_asked_and_that_is_said(repeated):
+    found = contrast(arm(repeated(FAST, phase="search")), arm(repeated(FAST)), mix=True)
+    assert "no fair comparison" in found.notes[0]
+
+
+def test_two_targets_are_refused(repeated):
+    with pytest.raises(ValueError, match=r"aims at 0\.92 and .* at 0\.9: name one target"):
+        contrast(arm(repeated(FAST)), arm(repeated(FAST), target=0.9))
+
+
+def test_the_shorter_horizon_is_the_budget(repeated):
+    found = contrast(arm(repeated(FAST, SLOW)), arm(repeated(FAST, SLOW, horizon=3)))
+    assert found.budget == 3
+    assert any("epochs 4 and 3" in note for note in found.notes)
+
+
+def test_what_differs_between_the_configurations_is_said(repeated):
+    a, b = arm(repeated(FAST)), arm(repeated(FAST, weight_decay=0.2))
+    assert differences(a, b) == ["weight_decay: 0.18 -> 0.2"]
+
+
+def test_another_way_of_validating_is_said(repeated):
+    found = contrast(arm(repeated(FAST, ema=0.0)), arm(repeated(FAST, ema=0.99)))
+    assert "Not validated alike: ema: 0.0 -> 0.99." in found.notes
+
+
+def test_plain_values_are_json(repeated):
+    shown = contrast(arm(repeated(FAST, SLOW)), arm(repeated(MISS, SLOW))).to_dict()
+    json.dumps(shown)
+    assert (shown["paired_seeds"], shown["difference"]["value"]) == ([0, 1], -1.0)
+
+
+def test_the_text_names_both_and_the_difference(repeated):
+    said = str(contrast(arm(repeated(FAST, SLOW)), arm(repeated(SLOW, SLOW, name="other"))))
+    assert "A: made: a: reached 0.92 in 2 of 2 runs" in said
+    assert "B: other: a" in said
+    assert "A minus B, restricted means up to epoch 4: -1 [" in said
+
+
+# Independent runs
+
+
+def test_the_probability_is_the_share_of_pairs_that_a_wins_and_half_the_ties():
+    found = compare_independent([2, 3, math.inf], [3, math.inf], 4)
+    assert found.probability_faster.value == (2 + 1 + 0.5 + 0.5) / 6
+
+
+def test_an_epoch_above_the_budget_is_a_miss():
+    late = compare_independent([9, 9], [3, 3], 4)
+    assert late == compare_independent([math.inf, math.inf], [3, 3], 4)
+
+
+def test_the_sides_change_the_sign():
+    one, other = compare_independent([2, 3, 4], [5, 6, 9], 10), compare_independent([5, 6, 9], [2, 3, 4], 10)
+    assert one.difference.value == -other.difference.value
+    assert one.probability_faster.value == 1 - other.probability_faster.value
+
+
+def test_the_interval_of_a_difference_holds_no_difference_where_there_is_none():
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        a, b = draw.normal(20, 2, 8), draw.normal(20, 2, 8)
+        difference = compare_independent(a.tolist(), b.tolist(), 40).difference
+        held += difference.low <= 0 <= difference.high
+    assert held >= 90
+
+
+# As a figure
+
+
+def test_the_bands_go_from_quartile_to_quartile(repeated):
+    figure = plot_bands(contrast(arm(repeated(FAST, SLOW, MISS)), arm(repeated(SLOW, SLOW, SLOW))))
+    (line, *_) = figure.axes[0].lines
+    assert line.get_ydata() == pytest.approx(np.median([FAST, SLOW, MISS], axis=0))
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(np.quantile([FAST, SLOW, MISS], 0.75, axis=0).max())
+
+
+def test_the_two_are_told_apart_in_grey(repeated):
+    a, b, *_ = plot_bands(contrast(arm(repeated(FAST)), arm(repeated(SLOW)))).axes[0].lines
+    assert a.get_linestyle() != b.get_linestyle()
+
+
+def test_the_figure_is_saved(repeated, tmp_path):
+    path = tmp_path / "bands.png"
+    plot_bands(contrast(arm(repeated(FAST, MISS)), arm(repeated(SLOW, SLOW))), path)
+    assert matplotlib.image.imread(path).std() > 0
+
+
+# A confirmation
+
+
+def test_a_confirmation_counts_those_that_reached(repeated):
+    found = build_confirmation(repeated(FAST, SLOW, MISS))
+    assert (found.runs, found.reached, found.share.value, found.budget) == (3, 2, pytest.approx(2 / 3), 4)
+
+
+def test_a_confirmation_has_its_estimates(repeated):
+    found = build_confirmation(repeated(FAST, SLOW, MISS))
+    assert (found.median.value, found.restricted_mean.value) == (4, pytest.approx(10 / 3))
+    assert found.expected_running_time.value == 5
+
+
+def test_the_test_accuracy_is_that_of_the_last_epochs(repeated):
+    study = repeated(FAST, SLOW, split="held-out")
+    study.epochs["test_acc"] = np.where(study.epochs["epoch"] == 4, [0.9] * 4 + [0.92] * 4, math.nan)
+    assert str(build_confirmation(study).test_acc) == "0.9100 ± 0.0141 (n = 2)"
+
+
+def test_a_run_that_crashed_is_left_out_and_counted(repeated):
+    study = repeated(FAST, SLOW)
+    study.trials.loc[1, "outcome"] = "crashed"
+    found = build_confirmation(study)
+    assert (found.runs, found.crashed) == (1, 1)
+    assert "left out: 1 crashed" in str(found)
+
+
+def test_a_split_without_untouched_images_has_no_test_accuracy_and_that_is_said(repeated):
+    assert "no test accuracy: the official split leaves no images untouched" in str(build_confirmation(repeated(FAST)))
+
+
+def test_a_search_is_no_confirmation(repeated):
+    with pytest.raises(ValueError, match="is a search; `sweeps confirm made`"):
+        build_confirmation(repeated(FAST, phase="search"))
+
+
+def test_a_confirmation_of_which_nothing_has_ended_has_nothing_to_say(repeated):
+    with pytest.raises(ValueError, match="no run has ended yet"):
+        build_confirmation(repeated(FAST, outcome=None))

@@ -1,0 +1,263 @@
+"""From a search to its confirmation: what is frozen, which seeds are taken, what is refused."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_core.records import Outcome
+from search_spaces.space import listed_runs, trial_config
+from search_spaces.study import StudyError, StudySpec, identity
+from sweeps.confirm import confirmation, confirming, fresh_seeds
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.ledger import Ledger
+from sweeps.outcomes import Result
+
+SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"
+NAMES = (f"search-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """One storage for all tests, since making one takes a second; each study has a name of its own."""
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+def result(objective: float) -> Result:
+    return Result(Outcome.REACHED, 4, objective, 3, None, 0.93, 4, val_accs=(0.5, 0.9, 0.93, 0.93))
+
+
+def search(home: Home, *objectives: float, seed: int = 0, **train: Any) -> str:
+    """A search of weight decays whose trials ended so; the name of it."""
+    spec = StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": SCHEDULE, "split": "held-out"} | train,
+            "space": {"weight_decay": {"low": 0.1, "high": 0.2}},
+            "search": {"trials": max(1, len(objectives)), "sampler": "random", "seed": seed, "retries": 3},
+            "objective": {"target": 0.9, "sustained": 3},
+            "stopping": {"cap": {"best": 1, "slack": 1.0}},
+            "resources": {"cpus_per_trial": 2},
+        }
+    )
+    ledger = Ledger.create(home.optuna_db, spec)
+    for objective in objectives:
+        ledger.tell(ledger.ask().number, result(objective))
+    return spec.name
+
+
+def launched(home: Home, name: str, seeds: int, **options: Any) -> StudySpec:
+    spec = confirmation(home, name, seeds, **options)
+    Ledger.create(home.optuna_db, spec)
+    return spec
+
+
+# What is frozen
+
+
+def test_the_best_trials_configuration_is_frozen(home):
+    name = search(home, 3.0, 2.0, 4.0)
+    spec = confirmation(home, name, 2)
+    (_, best, _) = Ledger.open(home.optuna_db, name).entries()
+    (run, *_) = listed_runs(spec)
+    frozen = trial_config(spec, {}, seed=run.seed, run=run.name).to_dict()
+    assert {k: v for k, v in frozen.items() if best.job.config.to_dict()[k] != v} == {"seed": 1_000_000, "test": True}
+
+
+def test_every_field_is_written_out(home):
+    assert confirmation(home, search(home, 3.0), 1).train["batch_size"] == 64
+
+
+def test_another_trial_can_be_named(home):
+    name = search(home, 3.0, 2.0)
+    assert confirmation(home, name, 1, trial="0").confirms == f"{name} trial 0"
+
+
+def test_the_target_is_the_searchs(home):
+    objective = confirmation(home, search(home, 3.0), 1).objective
+    assert (objective.target, objective.sustained) == (0.9, 3)
+
+
+def test_nothing_stops_a_run_early(home):
+    assert confirmation(home, search(home, 3.0), 1).stopping.switched_on() == {}
+
+
+def test_resources_are_the_searchs_unless_changed(home):
+    spec = confirmation(home, search(home, 3.0), 1, resources={"gpus_per_trial": 0.5})
+    assert (spec.resources.cpus_per_trial, spec.resources.gpus_per_trial) == (2, 0.5)
+
+
+def test_a_resource_that_does_not_exist_is_refused(home):
+    with pytest.raises(InputError, match=r"--set resources\.tpus"):
+        confirmation(home, search(home, 3.0), 1, resources={"tpus": 1})
+
+
+@pytest.mark.parametrize("split", ["official", "pooled"])
+def test_a_split_without_untouched_images_is_not_tested(home, split):
+    assert confirmation(home, search(home, 3.0, split=split), 1).train["test"] is False
+
+
+# Seeds
+
+
+def test_seeds_are_fresh_and_as_many_as_asked_for(home):
+    assert confirmation(home, search(home, 3.0, seed=7), 3).search.seeds == [1_000_007, 1_000_008, 1_000_009]
+
+
+def test_a_seed_that_was_used_is_passed_over():
+    assert fresh_seeds(0, 3, {1_000_001}) == [1_000_000, 1_000_002, 1_000_003]
+
+
+def test_seeds_stay_below_their_limit():
+    assert fresh_seeds(2**32 - 1, 1, ()) == [999_999]
+
+
+def test_confirmations_of_two_trials_share_their_seeds(home):
+    name = search(home, 3.0, 2.0)
+    seeds = [confirmation(home, name, 4, trial=trial).search.seeds for trial in ("0", "1")]
+    assert seeds[0] == seeds[1]
+
+
+def test_a_single_run_is_named_by_its_seed_too(home):
+    assert [run.trial_name for run in listed_runs(confirmation(home, search(home, 3.0), 1))] == ["0-s1000000"]
+
+
+# Again, and for longer
+
+
+def test_more_seeds_are_added_behind_those_there_are(home):
+    name = search(home, 3.0)
+    first, longer = launched(home, name, 2), launched(home, name, 4)
+    assert longer.search.seeds is not None
+    assert longer.search.seeds[:2] == first.search.seeds
+    assert Ledger.open(home.optuna_db, longer.name).to_run() == 4
+
+
+def test_a_longer_confirmation_runs_the_new_seeds_alone(home):
+    name = search(home, 3.0)
+    spec = launched(home, name, 1)
+    ledger = Ledger.open(home.optuna_db, spec.name)
+    ledger.tell(ledger.ask().number, result(2.0))
+    launched(home, name, 2)
+    assert Ledger.open(home.optuna_db, spec.name).ask().config.seed == 1_000_001
+
+
+def test_fewer_seeds_than_there_are_are_refused(home):
+    name = search(home, 3.0)
+    launched(home, name, 3)
+    with pytest.raises(InputError, match=r"--seeds 2: study '.*-confirm' has 3 seeds already"):
+        confirmation(home, name, 2)
+
+
+def test_the_trial_that_was_confirmed_is_gone_on_with_when_another_is_the_best(home):
+    name = search(home, 3.0)
+    launched(home, name, 1)
+    ledger = Ledger.open(home.optuna_db, name)
+    ledger.extend(2)
+    ledger.tell(ledger.ask().number, result(1.0))
+    assert confirmation(home, name, 2).confirms == f"{name} trial 0"
+
+
+def test_a_name_that_confirms_another_trial_is_refused(home):
+    name = search(home, 3.0, 2.0)
+    launched(home, name, 1)
+    with pytest.raises(InputError, match=r"confirms .* trial 1, and not .* trial 0: give .* --as"):
+        confirmation(home, name, 1, trial="0")
+
+
+def test_two_trials_are_confirmed_under_two_names(home):
+    name = search(home, 3.0, 2.0)
+    launched(home, name, 1)
+    assert confirmation(home, name, 1, trial="0", new_name="other").name == "other"
+
+
+def test_a_name_that_is_taken_by_a_search_is_refused(home):
+    name = search(home, 3.0)
+    with pytest.raises(InputError, match="is there, and no confirmation"):
+        confirmation(home, name, 1, new_name=search(home, 3.0))
+
+
+def test_a_confirmation_is_not_confirmed(home):
+    spec = launched(home, search(home, 3.0), 1)
+    with pytest.raises(InputError, match=r"is a confirmation itself, of .* trial 0; name the search"):
+        confirmation(home, spec.name, 1)
+
+
+def test_a_search_without_a_result_is_refused(home):
+    with pytest.raises(InputError, match="no trial that ended with a result yet"):
+        confirmation(home, search(home), 1)
+
+
+def test_a_confirmation_is_not_made_longer_by_a_number_of_trials(home):
+    spec = launched(home, search(home, 3.0), 1)
+    with pytest.raises(InputError, match="sweeps confirm STUDY --as"):
+        Ledger.open(home.optuna_db, spec.name).extend(5)
+
+
+def test_other_seeds_under_the_same_name_are_another_study(home):
+    spec = launched(home, search(home, 3.0), 2)
+    other = spec.model_copy(update={"search": spec.search.model_copy(update={"seeds": [5, 6, 7]})})
+    with pytest.raises(InputError, match=r"search\.seeds: \[1000000, 1000001\] -> \[5, 6, 7\]"):
+        Ledger.create(home.optuna_db, other)
+
+
+def test_the_studies_that_confirm_a_trial_are_found(home):
+    name = search(home, 3.0, 2.0)
+    spec = launched(home, name, 1)
+    worst, best = Ledger.open(home.optuna_db, name).entries()
+    assert [c.name for c in confirming(home, name, best)] == [spec.name]
+    assert confirming(home, name, worst) == []
+
+
+# The phase in a study file
+
+
+def confirm_file(**tables: Any) -> StudySpec:
+    train = {"schedule": SCHEDULE, "split": "held-out", "test": True}
+    fields = {"name": "c", "phase": "confirm", "train": train, "stopping": {"diverged": False}}
+    return StudySpec.model_validate(fields | tables)
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"space": {"shift": {"low": 0.0, "high": 0.1}}, "search": {"trials": 2}}, "has no space"),
+        ({"run": [{"name": "a"}, {"name": "b"}]}, "has one run"),
+        ({"stopping": {}}, r"stopping\.diverged: expected false"),
+        ({"stopping": {"diverged": False, "patience": {"epochs": 2}}}, r"stopping\.patience: expected none"),
+    ],
+)
+def test_a_confirmation_cannot_have(tables, said):
+    with pytest.raises(ValueError, match=said):
+        confirm_file(**tables)
+
+
+def test_a_search_cannot_test():
+    with pytest.raises(ValueError, match=r"train\.test = true: expected none in a search"):
+        confirm_file(phase="search")
+
+
+def test_a_search_confirms_nothing():
+    with pytest.raises(ValueError, match=r"confirms = .*expected none in a search"):
+        StudySpec.model_validate({"name": "s", "confirms": "x", "train": {"schedule": SCHEDULE}})
+
+
+def test_what_a_study_confirms_is_no_part_of_its_identity():
+    assert identity(confirm_file(confirms="a trial 1")) == identity(confirm_file())
+
+
+def test_the_phase_of_a_search_is_no_part_of_its_identity():
+    """A study from before there were phases is still the same."""
+    assert "phase" not in identity(StudySpec.model_validate({"name": "s", "train": {"schedule": SCHEDULE}}))
+
+
+def test_a_bad_name_is_told_as_such(home):
+    with pytest.raises(StudyError, match="name = "):
+        confirmation(home, search(home, 3.0), 1, new_name="../x")
+
+
+def test_a_study_that_is_not_there_is_told_as_such(tmp_path: Path):
+    with pytest.raises(InputError, match="no study 'x'"):
+        confirmation(Home(tmp_path), "x", 1)

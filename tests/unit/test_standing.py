@@ -1,0 +1,113 @@
+"""Whether the best trial is confirmed, and whether it leads by more than noise."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from resnet_core.records import Outcome
+from search_spaces.study import StudySpec
+from sweeps.confirm import confirmation
+from sweeps.home import Home
+from sweeps.ledger import Ledger
+from sweeps.outcomes import Result
+from sweeps.standing import Standing, standing
+
+RISING = (0.88, 0.90, 0.92, 0.94)
+NAMES = (f"listed-{number}" for number in itertools.count())
+MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, val_accs=(0.5, 0.6, 0.7, 0.8))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+def reached(crossing: float) -> Result:
+    return Result(Outcome.REACHED, 4, crossing, 3, None, 0.94, 4, val_accs=RISING)
+
+
+def listed(home: Home, *results: Result, seeds: tuple[int, ...] | None = None, **train: Any) -> str:
+    """A study of runs that differ in their weight decay, and that ended so."""
+    fields = {"schedule": "[1e-3, 0] lin[1e-5, 4]"} | train
+    runs = [{"name": f"r{i}", "weight_decay": 0.1 * i} for i in range(1 if seeds else len(results))]
+    spec = StudySpec.model_validate(
+        {"name": next(NAMES), "train": fields, "run": runs, "search": {"seeds": list(seeds)} if seeds else {}}
+    )
+    ledger = Ledger.create(home.optuna_db, spec)
+    for result in results:
+        ledger.tell(ledger.ask().number, result)
+    return spec.name
+
+
+def confirmed(home: Home, name: str, *results: Result) -> str:
+    spec = confirmation(home, name, len(results))
+    ledger = Ledger.create(home.optuna_db, spec)
+    for result in results:
+        ledger.tell(ledger.ask().number, result)
+    return spec.name
+
+
+def stands(home: Home, name: str) -> Standing:
+    found = standing(home, Ledger.open(home.optuna_db, name))
+    assert found is not None
+    return found
+
+
+def test_a_trial_nobody_confirmed_is_said_to_be_unconfirmed(home):
+    name = listed(home, reached(3.0))
+    (said,) = stands(home, name).lines()
+    assert said.startswith("unconfirmed: one run with one seed")
+    assert f"`sweeps confirm {name}`" in said
+
+
+def test_a_confirmation_is_named_with_how_many_runs_reached_the_target(home):
+    name = listed(home, reached(3.0))
+    confirming = confirmed(home, name, reached(3.0), MISS, reached(3.5))
+    assert stands(home, name).confirmed_by == {confirming: (2, 3)}
+    assert stands(home, name).lines() == [f"confirmation {confirming}: 2 of 3 runs reached the target"]
+
+
+def test_the_second_best_is_told_with_how_far_it_is_behind(home):
+    found = stands(home, listed(home, reached(3.5), reached(3.0), MISS))
+    assert found.second == "r0"
+    assert found.lead is not None
+    assert found.lead.epochs == 0.5
+
+
+def test_another_seed_of_the_best_is_no_second_best(home):
+    assert stands(home, listed(home, reached(3.0), reached(3.1), seeds=(0, 1))).lead is None
+
+
+@pytest.mark.parametrize("results", [(reached(3.0),), (reached(3.0), MISS), (MISS, MISS)])
+def test_there_is_no_lead_unless_two_reached_the_target(home, results):
+    assert stands(home, listed(home, *results)).lead is None
+
+
+@pytest.mark.parametrize(("second", "said"), [(3.1, "within noise"), (9.0, "more than that")])
+def test_the_lead_is_judged(home, second, said):
+    assert said in stands(home, listed(home, reached(3.0), reached(second))).lines()[-1]
+
+
+def test_confirmations_tell_the_noise(home):
+    name = listed(home, reached(3.0), reached(9.0))
+    confirmed(home, name, reached(1.0), reached(3.0), reached(9.0))
+    found = stands(home, name).lead
+    assert found is not None
+    assert (found.source, found.within_noise) == ("confirmations", True)
+
+
+def test_no_winner_of_a_confirmation_is_praised(home):
+    name = confirmed(home, listed(home, reached(3.0)), reached(2.0), reached(3.0))
+    (said,) = stands(home, name).lines()
+    assert "its fastest run is luck" in said
+
+
+def test_a_study_without_a_result_stands_nowhere(home):
+    spec = StudySpec.model_validate({"name": next(NAMES), "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}})
+    assert standing(home, Ledger.create(home.optuna_db, spec)) is None
+
+
+def test_plain_values_tell_the_same(home):
+    shown = stands(home, listed(home, reached(3.0), reached(3.25))).to_dict()
+    assert (shown["confirmed_by"], shown["lead"]["over"], shown["lead"]["epochs"]) == ({}, "r1", 0.25)
