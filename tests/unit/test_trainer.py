@@ -476,19 +476,19 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
 # The test set
 
 
-def testing(**fields: object) -> TrialConfig:
+def of_a_test_run(**fields: object) -> TrialConfig:
     return small(**{"split": "held-out", "epochs": 2, "test": True, **fields})
 
 
 def test_the_last_epoch_alone_has_the_test_set():
-    records = run(testing())
+    records = run(of_a_test_run())
     assert [record.test_acc is None for record in records] == [True, False]
     assert [record.test_loss is None for record in records] == [True, False]
 
 
 def test_the_test_set_is_evaluated_with_the_final_weights(tmp_path):
     path = tmp_path / "run.ckpt"
-    config = testing()
+    config = of_a_test_run()
     last = run(config, path)[-1]
     network = build(config).to(memory_format=torch.channels_last)
     network.load_state_dict(checkpoints.load(path)["network"])
@@ -501,8 +501,8 @@ def test_the_test_set_is_evaluated_with_the_final_weights(tmp_path):
 
 @pytest.mark.parametrize("protocol", [{}, {"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
 def test_the_curve_is_the_same_with_and_without_the_test_set(protocol):
-    without = [dataclasses.replace(r, test_loss=None, test_acc=None) for r in curve(run(testing(**protocol)))]
-    assert without == curve(run(testing(test=False, **protocol)))
+    without = [dataclasses.replace(r, test_loss=None, test_acc=None) for r in curve(run(of_a_test_run(**protocol)))]
+    assert without == curve(run(of_a_test_run(test=False, **protocol)))
 
 
 @pytest.mark.parametrize("protocol", [{"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
@@ -514,21 +514,21 @@ def test_the_test_set_is_evaluated_as_the_validation_set_is(protocol, monkeypatc
         return dataclasses.replace(data, test_images=data.val_images, test_labels=data.val_labels)
 
     monkeypatch.setattr(trainer, "load", twice)
-    last = run(testing(**protocol))[-1]
+    last = run(of_a_test_run(**protocol))[-1]
     assert (last.test_loss, last.test_acc) == (last.val_loss, last.val_acc)
 
 
 def test_a_run_that_has_ended_does_not_evaluate_the_test_set_again(tmp_path, monkeypatch):
     path = tmp_path / "run.ckpt"
-    first = run(testing(), path)
+    first = run(of_a_test_run(), path)
     monkeypatch.setattr(trainer, "load", refuse)
-    assert run(testing(), path) == first
+    assert run(of_a_test_run(), path) == first
 
 
 def test_a_run_continued_ahead_of_its_last_epoch_evaluates_the_test_set(tmp_path):
     path = tmp_path / "run.ckpt"
-    interrupt(testing(), path, 1)
-    assert curve(run(testing(), path)) == curve(run(testing()))
+    interrupt(of_a_test_run(), path, 1)
+    assert curve(run(of_a_test_run(), path)) == curve(run(testing()))
 
 
 def test_a_checkpoint_from_before_there_was_a_test_set_still_loads(tmp_path):
