@@ -20,6 +20,10 @@ import optuna
 import psutil
 import pytest
 
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
+
 METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
 
 _TRAIN = """

@@ -9,6 +9,9 @@ import pytest
 
 from analysis.store import Study
 from resnet_core.config import TrialConfig
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 NAN, INF = float("nan"), float("inf")
