@@ -51,6 +51,15 @@ MlflowOption = Annotated[
     str,
     typer.Option("--mlflow", envvar="SWEEPS_MLFLOW", help="MLflow's tracking URI.", show_default="the home's SQLite"),
 ]
+LedgerOption = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="SWEEPS_LEDGER",
+        help="Database of the ledger: postgresql://USER@HOST/DATABASE, for several drivers.",
+        show_default="the home's SQLite",
+    ),
+]
 RunOption = Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]
@@ -94,12 +103,19 @@ def use_device(spec: StudySpec, threads: int | None, device: str) -> str:
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def open_home(home: Path, mlflow: str = "") -> Home:
-    """Return the home folder, with MLflow's store where an option or SWEEPS_MLFLOW names another."""
+def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
+    """Return the home folder, with MLflow's store and the ledger where options or the environment name others."""
     uri = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
-    if uri and not uri.startswith(("http://", "https://", "sqlite:///")):
-        raise InputError(f"--mlflow {uri}: expected http://HOST:PORT, https://… or sqlite:////FILE")
-    return Home(home.resolve(), uri)
+    if uri and not uri.startswith(("http://", "https://", "sqlite:///", "postgresql://")):
+        raise InputError(
+            f"--mlflow {uri}: expected http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
+        )
+    ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
+    if ledger:
+        from sweeps.database import file_of
+
+        file_of(ledger)
+    return Home(home.resolve(), uri, ledger)
 
 
 def stored(home: Home, name: str) -> Study:

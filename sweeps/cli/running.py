@@ -22,6 +22,7 @@ from sweeps.cli.common import (
     DataOption,
     DebugOption,
     HomeOption,
+    LedgerOption,
     MlflowOption,
     NameArgument,
     NameOption,
@@ -57,6 +58,7 @@ def launch(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -72,7 +74,7 @@ def launch(
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
     _run(
-        *(open_home(home, mlflow), data, address, debug, spec.name),
+        *(open_home(home, mlflow, ledger), data, address, debug, spec.name),
         lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
     )
 
@@ -87,6 +89,7 @@ def resume(
     address: AddressOption = None,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -95,23 +98,31 @@ def resume(
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     count = int(trials or 0)
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    _run(open_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
+    _run(open_home(home, mlflow, ledger), data, address, debug, name, lambda launch: launch.resume(name, **change))
 
 
 @app.command()
 def stop(
     name: NameArgument,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
+    every: Annotated[bool, typer.Option("--all", help="Every driver of it, not only this home's.")] = False,
     home: HomeOption = HOME,
+    ledger: LedgerOption = "",
 ) -> None:
     """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
-    where = open_home(home)
+    where = open_home(home, ledger=ledger)
     process = where.holder(name)
     from sweeps import views
     from sweeps.ledger import Ledger
 
+    if every:
+        _stop_all(where, name, wait)
+        return
     if process is None:
-        Ledger.open(where.optuna_db, name)  # a wrong name is told as such
+        alive = views.alive(where, name, Ledger.open(where.ledger_uri, name))  # a wrong name is told as such
+        if alive:
+            drivers = ", ".join(driver.id for driver in alive)
+            raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
     where.ask_to_stop(name)
     stderr.print(
@@ -124,12 +135,38 @@ def stop(
     typer.echo(views.describe_summary(views.summary(where, name)))
 
 
+def _stop_all(where: Home, name: str, wait: bool) -> None:
+    """Ask every driver of a study to finish, and wait until they have."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    opened = Ledger.open(where.ledger_uri, name)
+    alive = views.alive(where, name, opened)
+    if not alive:
+        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
+    opened.stop_all()
+    if where.holder(name) is not None:
+        where.ask_to_stop(name)
+    stderr.print(
+        f"asked {len(alive)} drivers to stop: {', '.join(driver.id for driver in alive)}; running trials finish their "
+        "epoch first",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not wait:
+        return
+    while views.alive(where, name, opened):
+        time.sleep(0.5)
+    typer.echo(views.describe_summary(views.summary(where, name)))
+
+
 def _run(
     where: Home, data: Path, address: str | None, debug: bool, name: str, started: Callable[[Launch], End]
 ) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
     from sweeps import views
+    from sweeps.database import shown
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
@@ -139,12 +176,13 @@ def _run(
         built = analysis.build_table(study)
         width = Console().width if sys.stdout.isatty() else None
         typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
-    entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
+    entry = views.best_entry(Ledger.open(where.ledger_uri, name).entries())
     if entry is not None:
         typer.echo("\nbest so far: " + views.describe_trial(entry))
     option = "" if where.root == HOME.resolve() else f" --home {where.root}"
-    typer.echo(f"\nlook at it:  {where.mlflow if where.mlflow else 'sweeps ui' + option}")
-    option += f" --mlflow {where.mlflow}" if where.mlflow else ""
+    typer.echo(f"\nlook at it:  {shown(where.mlflow) if where.mlflow else 'sweeps ui' + option}")
+    option += f" --mlflow {shown(where.mlflow)}" if where.mlflow else ""
+    option += f" --ledger {shown(where.ledger)}" if where.ledger else ""
     if end is not End.DONE:
         again = {
             End.INTERRUPTED: "interrupted; continue with",
