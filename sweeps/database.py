@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from sweeps.errors import InputError, SweepError
@@ -35,9 +35,16 @@ _POSTGRES = {
 def shown(uri: str) -> str:
     """Return a database's URI without what nobody should read: a password, in whatever place."""
     try:
-        return make_url(uri).set(password=None, query={}).render_as_string()
+        url = make_url(uri)
+        plain = URL.create(url.drivername, url.username, None, url.host, url.port, url.database)
+        return plain.render_as_string().replace("+psycopg2", "", 1)
     except ArgumentError:
         return uri.partition(":")[0] + "://…"
+
+
+def with_psycopg2(uri: str) -> str:
+    """Return a URI with the driver that is installed beside us: SQLAlchemy's own choice depends on its version."""
+    return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def file_of(uri: str) -> Path | None:
@@ -77,6 +84,7 @@ def storage_of(uri: str) -> optuna.storages.RDBStorage:
 
 
 def _postgres(uri: str) -> optuna.storages.RDBStorage:
+    uri = with_psycopg2(uri)
     try:
         engine = create_engine(uri, **_POSTGRES)
         # Two drivers that begin on an empty database would make its tables at the same time.

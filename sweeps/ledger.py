@@ -324,7 +324,7 @@ class Ledger:
             job = self._describe(self._continue(running[lost[0]]))
             handout = Handout(job, to_run, elsewhere, ended)
         elif to_run:
-            handout = Handout(self.ask(), to_run - 1, elsewhere, ended)
+            handout = Handout(self._ask(trials), to_run - 1, elsewhere, ended)
         elif gone:
             job = self._describe(self._continue(running[gone[0]]))
             handout = Handout(job, to_run, elsewhere - 1, ended, adopted=True, home=turn.home_of(gone[0]))
@@ -347,7 +347,10 @@ class Ledger:
     def ask(self) -> Job:
         """Return a new trial: one that crashed in an earlier launch, one the study lists, or a sampled one."""
         self._check_there()
-        wanted = self._next_listed()
+        return self._ask(self._trials())
+
+    def _ask(self, trials: list[FrozenTrial]) -> Job:
+        wanted = self._next_listed(trials)
         if wanted is not None:
             params, attrs = wanted
             self._study.enqueue_trial(params, user_attrs=attrs)
@@ -538,9 +541,8 @@ class Ledger:
         told = trial.user_attrs.get("result")
         return Entry(self._job(trial), None if told is None else Result.from_dict(told))
 
-    def _next_listed(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _next_listed(self, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return what is to be tried before the sampler is asked, as parameters and user attributes."""
-        trials = self._trials()
         retried = _retried(trials)
         for trial in trials:
             if trial.number in self._crashed - retried:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_core.records import EpochRecord
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
-from sweeps.database import shown
+from sweeps.database import shown, with_psycopg2
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import MLFLOW_STATUS, Result
@@ -306,7 +306,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
 
-        return MlflowClient(self._uri)
+        return MlflowClient(with_psycopg2(self._uri))
 
     @cached_property
     def _experiment(self) -> str:
