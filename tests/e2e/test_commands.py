@@ -10,18 +10,18 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 OPTIONS = {
-    "launch": "--name --trials --set --fork --address --yes --home --mlflow --data --debug",
-    "resume": "--trials --address --home --mlflow --data --debug",
-    "stop": "--wait --no-wait --home",
+    "launch": "--name --trials --set --fork --address --yes --home --mlflow --ledger --data --debug",
+    "resume": "--trials --address --home --mlflow --ledger --data --debug",
+    "stop": "--wait --no-wait --all --home --ledger",
     "plan": "--name --trials --set --measure --like --json --home",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
     "--home",
     "train": "--run --set --checkpoint --threads --device --data --json",
     "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
-    "status": "--watch --json --home",
-    "ls": "--json --home",
-    "best": "--json --home",
-    "show": "--log --json --home",
+    "status": "--watch --json --home --ledger",
+    "ls": "--json --home --ledger",
+    "best": "--json --home --ledger",
+    "show": "--log --json --home --ledger",
     "table": "--view --format --json --target --levels --plot --compare --trial --home",
     "stopping": "--keep --format --json --home",
     "schedule": "--at --plot --json",
