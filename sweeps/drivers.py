@@ -40,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
-from sweeps.database import patiently, turn
+from sweeps.database import file_of, patiently, turn
 from sweeps.errors import InputError, SweepError
 
 _log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class Seat:
             SweepError: another process is the driver now.
         """
         began = _boot_clock()
-        with self._mutex, self._storage.engine.begin() as connection:
+        with self._mutex, self._connection() as connection:
             renewed = connection.execute(
                 update(_drivers).where(self._mine).values(lease=_clock(self._storage.engine) + self._lease)
             )
@@ -259,8 +259,16 @@ class Seat:
         finally:
             over.set()
             thread.join(timeout=20)
-            with contextlib.suppress(SQLAlchemyError), self._storage.engine.begin() as connection:
+            with contextlib.suppress(SQLAlchemyError, OSError), self._connection() as connection:
                 connection.execute(update(_drivers).where(self._mine).values(lease=0.0))
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        file = file_of(self._storage.url)
+        if file is not None and not file.exists():
+            raise FileNotFoundError(f"{file} is gone")  # which SQLite would make anew
+        with self._storage.engine.begin() as connection:
+            yield connection
 
     @property
     def _mine(self) -> ColumnElement[bool]:
