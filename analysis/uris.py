@@ -1,8 +1,17 @@
-"""URIs of stores, as they may be shown. Standard library only."""
+"""URIs of stores: as they may be shown, and as SQLAlchemy is to have them. Standard library only."""
 
 from __future__ import annotations
 
 import re
+
+
+def with_psycopg2(uri: str) -> str:
+    """Return a URI of PostgreSQL with its driver: which one a plain one means depends on SQLAlchemy's version.
+
+    >>> with_psycopg2("postgresql://me@host/runs")
+    'postgresql+psycopg2://me@host/runs'
+    """
+    return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def without_password(text: str) -> str:

@@ -35,7 +35,7 @@ def confirmation(
         InputError: there is no such study or trial, it is a confirmation itself, or what is there under the new name
             confirms something else or has more seeds.
     """
-    ledger = Ledger.open(home.optuna_db, name)
+    ledger = Ledger.open(home.ledger_uri, name)
     source = ledger.spec
     if source.phase == "confirm":
         raise InputError(
@@ -86,12 +86,12 @@ def confirms(study: str, entry: Entry) -> str:
 def confirming(home: Home, study: str, entry: Entry) -> list[StudySpec]:
     """Return the studies that confirm a trial, by name."""
     wanted = confirms(study, entry)
-    specs = (Ledger.open(home.optuna_db, name).spec for name in ledgers(home.optuna_db))
+    specs = (Ledger.open(home.ledger_uri, name).spec for name in ledgers(home.ledger_uri))
     return [spec for spec in specs if spec.phase == "confirm" and spec.confirms == wanted]
 
 
 def _there(home: Home, name: str) -> StudySpec | None:
-    return Ledger.open(home.optuna_db, name).spec if name in ledgers(home.optuna_db) else None
+    return Ledger.open(home.ledger_uri, name).spec if name in ledgers(home.ledger_uri) else None
 
 
 def _said(spec: StudySpec) -> str:

@@ -74,7 +74,7 @@ def _home(home: Home) -> Check:
         probe = home.root / ".doctor"
         probe.write_text("")
         probe.unlink()
-        for db in (home.own_mlflow_db, home.optuna_db):
+        for db in (home.own_mlflow_db, home.own_ledger_db):
             if db.exists():
                 with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True) as connection:
                     connection.execute("PRAGMA quick_check").fetchone()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
+from analysis.uris import with_psycopg2
 from search_spaces.study import StudyError, check_name
 from sweeps.errors import InputError, SweepError
 
@@ -28,10 +31,12 @@ class Home:
     Attributes:
         root: the home folder, absolute.
         mlflow: MLflow's tracking URI where its store is not in the home folder.
+        ledger: URI of the database that holds the ledger where it is not in the home folder.
     """
 
     root: Path
     mlflow: str = ""
+    ledger: str = ""
 
     @property
     def own_mlflow_db(self) -> Path:
@@ -41,14 +46,17 @@ class Home:
     @property
     def mlflow_uri(self) -> str:
         """Where MLflow is written and read: its tracking URI."""
-        # With its driver: which one a plain postgresql:// means depends on SQLAlchemy's version.
-        given = self.mlflow.replace("postgresql://", "postgresql+psycopg2://", 1)
-        return given or f"sqlite:///{self.own_mlflow_db}"
+        return with_psycopg2(self.mlflow) or f"sqlite:///{self.own_mlflow_db}"
 
     @property
-    def optuna_db(self) -> Path:
-        """Optuna's SQLite storage, the ledger of trials."""
+    def own_ledger_db(self) -> Path:
+        """The file of the ledger where it is the home's own."""
         return self.root / "optuna.db"
+
+    @property
+    def ledger_uri(self) -> str:
+        """The database of Optuna's storage, the ledger of trials."""
+        return self.ledger or f"sqlite:///{self.own_ledger_db}"
 
     @property
     def artifacts(self) -> Path:
@@ -77,6 +85,22 @@ class Home:
     def trial_log(self, name: str, number: int) -> Path:
         """Return the file that keeps what a study's trial printed and logged."""
         return self.study(name) / "logs" / f"{number:05d}.txt"
+
+    def driver(self, name: str) -> str | None:
+        """Return the name that this home has as a driver of a study; None where it never was one."""
+        path = self.study(name) / "driver"
+        return (path.read_text().strip() or None) if path.exists() else None
+
+    def become_driver(self, name: str) -> str:
+        """Return the same, given once and kept; call it with the study's lock held."""
+        driver = self.driver(name)
+        if driver is None:
+            driver = f"{socket.gethostname()[:64]}-{secrets.token_hex(3)}"
+            path = self.study(name) / "driver"
+            aside = path.with_name("driver.partial")
+            aside.write_text(driver)
+            aside.replace(path)
+        return driver
 
     def ask_to_stop(self, name: str) -> None:
         """Ask the process that runs a study to finish as one Ctrl-C does.

@@ -20,6 +20,7 @@ from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
 from sweeps.cluster import Cluster, Node, available_cores
+from sweeps.database import file_of
 from sweeps.errors import SweepError
 from sweeps.home import Home, check_database
 from sweeps.interrupts import Interrupts
@@ -69,7 +70,7 @@ class Launch:
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
-            return self._run(Ledger.create(self.home.optuna_db, spec))
+            return self._run(Ledger.create(self.home.ledger_uri, spec))
 
     def fork(self, spec: StudySpec, source: str) -> End:
         """Run a new study whose sampler knows the ended trials of another one.
@@ -79,10 +80,10 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Found first, so that what is refused leaves no folder behind.
-        known = Ledger.open(self.home.optuna_db, source).known_to(spec)
+        known = Ledger.open(self.home.ledger_uri, source).known_to(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
-            ledger = Ledger.fork(self.home.optuna_db, spec, known)
+            ledger = Ledger.fork(self.home.ledger_uri, spec, known)
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger)
 
@@ -99,9 +100,9 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Asked for by name first, so that a wrong name leaves no folder behind.
-        self._check(Ledger.open(self.home.optuna_db, name).spec)
+        self._check(Ledger.open(self.home.ledger_uri, name).spec)
         with self._disk(name), self.home.lock(name):
-            ledger = Ledger.open(self.home.optuna_db, name)
+            ledger = Ledger.open(self.home.ledger_uri, name)
             if trials is not None or more:
                 ledger.extend((trials or trial_count(ledger.spec)) + more)
             return self._run(ledger)
@@ -112,15 +113,16 @@ class Launch:
             Cluster((Node(available_cores(), torch.cuda.device_count()),)).slots(spec.resources)
         else:
             check_address(self.address)
-        for db in (self.home.own_mlflow_db, self.home.optuna_db):
-            check_database(db)
+        for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
+            if db is not None:
+                check_database(db)
         for data in _data_sets(spec):
             ensure_available(data, self.data_dir)
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
-        db, mlflow_db = self.home.optuna_db, self.home.own_mlflow_db
-        if db.exists():
+        db, mlflow_db = file_of(self.home.ledger_uri), self.home.own_mlflow_db
+        if db is None or db.exists():
             return
         known = False
         with contextlib.suppress(analysis.StoreError):
@@ -144,11 +146,12 @@ class Launch:
             raise
 
     def _run(self, ledger: Ledger) -> End:
-        interrupts = Interrupts(ledger.spec.name)
-        with interrupts.listening():
+        home, name = self.home, ledger.spec.name
+        interrupts, driver = Interrupts(name), home.become_driver(name)
+        with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.settle()
             # MLflow makes its tables in a thread of its own while Ray starts.
-            tracker = Tracker(self.home.mlflow_uri, self.home.artifacts, ledger.spec, self.home.spool(ledger.spec.name))
+            tracker = Tracker(home.mlflow_uri, home.artifacts, ledger.spec, home.spool(name), driver, ledger.holds)
             try:
                 with watching(self.console) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts)
@@ -156,7 +159,8 @@ class Launch:
                 with contextlib.suppress(SweepError):
                     tracker.close("SCHEDULED")
                 raise
-            tracker.close("SCHEDULED" if end is End.INTERRUPTED else "FINISHED")
+            over = end is not End.INTERRUPTED
+            tracker.close("FINISHED" if over else "SCHEDULED", ledger.gone() if over else ())
         return end
 
     def _run_trials(
@@ -175,6 +179,8 @@ class Launch:
                 return End.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED
+            if ledger.gone():
+                run.close_for_others()
         return End.CRASHES if run.crashed else End.DONE
 
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import random
-import sqlite3
 import warnings
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from analysis.uris import without_password
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
+from sweeps.database import file_of, patiently, reason_of, storage_of, turn
+from sweeps.drivers import Driver, Seat, ask_to_stop, drivers_of, forget, make_tables, owners_of
 from sweeps.errors import InputError, SweepError
 from sweeps.fork import FORKED, Fork, fork
-from sweeps.home import check_database
 from sweeps.outcomes import OPTUNA_STATE, Result
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -35,6 +38,7 @@ _ASKED = "study"  # the study's attribute that holds what it asks
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _SEEDS = 2**32
 _CMAES_NEEDS = 10  # it starts from the best tenth
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,29 @@ class Entry:
     result: Result | None
 
 
+@dataclass(frozen=True)
+class Handout:
+    """What a driver gets when it asks for a trial.
+
+    Attributes:
+        job: the trial; None where there is none for it now.
+        to_run: how many more the study asks for.
+        elsewhere: how many other drivers run; should one of them be gone, its trials will be handed out.
+        ended: trials that ended elsewhere, as far as the driver did not know of them.
+        adopted: the trial was another driver's that is gone.
+        home: that driver's home folder.
+    """
+
+    job: Job | None
+    to_run: int
+    elsewhere: int = 0
+    ended: list[Entry] = field(default_factory=list)
+    adopted: bool = False
+    home: str = ""
+
+
 class Ledger:
-    """A study's trials in Optuna's storage. One process writes at a time; the home's lock sees to it.
+    """A study's trials in Optuna's storage, shared by the drivers of the study, who take turns.
 
     A forked study begins in Optuna with the trials that it knows of another one. They are the sampler's alone:
     no method counts or returns them, and the study's own are numbered from 0 behind them.
@@ -71,31 +96,40 @@ class Ledger:
     Args:
         study: Optuna's study.
         spec: the study as it was launched.
-        db: the storage's file; None where there is none.
+        storage: where it is; None where it is in memory.
     """
 
-    def __init__(self, study: optuna.Study, spec: StudySpec, db: Path | None = None) -> None:
+    def __init__(self, study: optuna.Study, spec: StudySpec, storage: optuna.storages.RDBStorage | None = None) -> None:
         self._study, self.spec = study, spec
-        self._db = db
-        self._inode = db.stat().st_ino if db is not None else None
+        self._storage = storage
+        self._file = file_of(storage.url) if storage is not None else None
+        self._inode = self._file.stat().st_ino if self._file is not None else None
+        self._seat: Seat | None = None
         trials = study.get_trials(deepcopy=False)
         study.sampler = _sampler(spec, trials)
         self._known = sum(FORKED in trial.user_attrs for trial in trials)
-        self._queue: deque[tuple[dict[str, Any], dict[str, Any]]] | None = None
+        # These are tried again; what crashes from now on is the next launch's.
+        self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
         self._running: dict[int, optuna.Trial] = {}
 
     @classmethod
-    def create(cls, db: Path, spec: StudySpec) -> Ledger:
+    def create(cls, uri: str, spec: StudySpec) -> Ledger:
         """Return the ledger of a new study, or of one of this name that asks the same.
 
         A confirmation asks the same when it has further seeds behind those that it had.
+        Args:
+            uri: the database's.
+            spec: the study.
 
         Raises:
             InputError: there is a study of this name that asks something else.
+            SweepError: the database cannot be used.
         """
-        storage = _storage(db)
-        existing = _study_in(storage, spec.name)
-        if existing is not None and _ASKED in existing.user_attrs:
+        storage = _storage(uri)
+        with _first_turn(storage, spec.name) as connection:
+            existing = _study_in(storage, spec.name)
+            if existing is None or _ASKED not in existing.user_attrs:
+                return cls._new(connection, storage, spec, [])
             kept = from_json(existing.user_attrs[_ASKED])
             changed = differences(_with_more_seeds(kept, spec), spec)
             if changed:
@@ -106,34 +140,42 @@ class Ledger:
                     f"`sweeps resume {spec.name}`."
                 )
             existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
-            return cls(existing, spec, db)
-        return cls._new(storage, db, spec, [])
+            return cls(existing, spec, storage)
 
     @classmethod
-    def fork(cls, db: Path, spec: StudySpec, known: Fork) -> Ledger:
+    def fork(cls, uri: str, spec: StudySpec, known: Fork) -> Ledger:
         """Return the ledger of a new study whose sampler knows trials of another one.
 
         Raises:
             InputError: there is a study of this name.
+            SweepError: the database cannot be used.
         """
-        storage = _storage(db)
-        existing = _study_in(storage, spec.name)
-        if existing is not None and _ASKED in existing.user_attrs:
-            raise InputError(
-                f"--fork {spec.name}: there is a study of this name; expected a new one. "
-                f"`sweeps resume {spec.name}` continues it."
-            )
-        return cls._new(storage, db, spec, known.trials)
+        storage = _storage(uri)
+        with _first_turn(storage, spec.name) as connection:
+            existing = _study_in(storage, spec.name)
+            if existing is not None and _ASKED in existing.user_attrs:
+                raise InputError(
+                    f"--fork {spec.name}: there is a study of this name; expected a new one. "
+                    f"`sweeps resume {spec.name}` continues it."
+                )
+            return cls._new(connection, storage, spec, known.trials)
 
     @classmethod
-    def _new(cls, storage: optuna.storages.RDBStorage, db: Path, spec: StudySpec, known: list[FrozenTrial]) -> Ledger:
+    def _new(
+        cls,
+        connection: Connection,
+        storage: optuna.storages.RDBStorage,
+        spec: StudySpec,
+        known: list[FrozenTrial],
+    ) -> Ledger:
         # A process killed before the last of these lines leaves a study that asks nothing yet.
         if _study_in(storage, spec.name) is not None:
             optuna.delete_study(study_name=spec.name, storage=storage)
         study = optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
         study.add_trials(known)
         study.set_user_attr(_ASKED, to_json(spec))
-        return cls(study, spec, db)
+        forget(connection, spec.name)
+        return cls(study, spec, storage)
 
     @classmethod
     def preview(cls, spec: StudySpec) -> Ledger:
@@ -141,25 +183,71 @@ class Ledger:
         return cls(optuna.create_study(), spec)
 
     @classmethod
-    def open(cls, db: Path, name: str) -> Ledger:
+    def open(cls, uri: str, name: str) -> Ledger:
         """Return the ledger of a study.
 
         Raises:
             InputError: there is none of this name; the message lists those there are.
-            SweepError: the study was here, and its ledger is gone.
+            SweepError: the study was here, and its ledger is gone; or the database cannot be used.
         """
-        if not db.exists() and (db.parent / "studies" / name).is_dir():
+        file = file_of(uri)
+        if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():
             raise SweepError(
-                f"{db} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
+                f"{file} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
                 "the study under another --name. Its checkpoints and its epochs in MLflow are untouched"
             )
-        known = ledgers(db)
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise InputError(f"no study {name!r} in {db.parent}; known: {listed}. See `sweeps ls`, or --home.")
-        study = _study_in(_storage(db), name)
-        assert study is not None
-        return cls(study, from_json(study.user_attrs[_ASKED]), db)
+        storage = None if file is not None and not file.exists() else _storage(uri)
+        study = None if storage is None else _study_in(storage, name)
+        if study is None or _ASKED not in study.user_attrs:
+            listed = ", ".join(ledgers(uri)) or "none"
+            place = file.parent if file is not None else without_password(uri)
+            raise InputError(f"no study {name!r} in {place}; known: {listed}. See `sweeps ls`, --home or --ledger.")
+        return cls(study, from_json(study.user_attrs[_ASKED]), storage)
+
+    @contextlib.contextmanager
+    def driven_by(self, driver: str, home: Path, stop: Callable[[], None]) -> Iterator[None]:
+        """Be a driver of the study for as long as the block lasts.
+
+        Args:
+            driver: the driver's name; trials that it began in an earlier process are its own.
+            home: its home folder.
+            stop: called when it is asked to stop through the ledger.
+
+        Raises:
+            SweepError: the database cannot be used.
+        """
+        assert self._storage is not None
+        seat = Seat(self._storage, self.spec.name, driver, home)
+        with _first_turn(self._storage, self.spec.name) as connection:
+            others = [other for other in drivers_of(connection, self.spec.name) if other.id != driver]
+            seat.take(connection)
+        self._seat = seat
+        if others:
+            # Two drivers that begin with as many trials must not draw the same ones.
+            shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
+            self._study.sampler = _sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
+        with seat.beating(stop):
+            yield
+
+    def drivers(self) -> list[Driver]:
+        """Return the drivers that the study has or had; none of a study that was never driven."""
+        if self._storage is None:
+            return []
+        with self._storage.engine.connect() as connection:
+            return drivers_of(connection, self.spec.name)
+
+    def owners(self) -> dict[int, str]:
+        """Return by number which driver runs, or ran, a trial."""
+        if self._storage is None:
+            return {}
+        with self._storage.engine.connect() as connection:
+            return owners_of(connection, self.spec.name)
+
+    def stop_all(self) -> None:
+        """Ask every driver of the study to finish."""
+        assert self._storage is not None
+        with self._storage.engine.begin() as connection:
+            ask_to_stop(connection, self.spec.name)
 
     def known_to(self, spec: StudySpec) -> Fork:
         """Return what the sampler of a new study may know of this one.
@@ -187,66 +275,162 @@ class Ledger:
                 f"--trials: the trials of study {name!r} are {named}, and there are no others to add; "
                 "launch a study with more of them under another name"
             )
-        if trials < self._begun():
+        begun = self._begun(self._trials())
+        if trials < begun:
             raise InputError(
-                f"--trials {trials}: {self._begun()} trials of study {name!r} have begun or ended; "
-                f"expected {self._begun()} or more, or +N to add N to the {space.trial_count(spec)} asked for"
+                f"--trials {trials}: {begun} trials of study {name!r} have begun or ended; "
+                f"expected {begun} or more, or +N to add N to the {space.trial_count(spec)} asked for"
             )
         self.spec = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": trials})})
         self._study.set_user_attr(_ASKED, to_json(self.spec))
 
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
-        return [
-            Entry(
-                self._job(trial),
-                Result.from_dict(trial.user_attrs["result"]) if "result" in trial.user_attrs else None,
-            )
-            for trial in self._trials()
-            if "config" in trial.user_attrs
-        ]
+        return [self._entry(trial) for trial in self._trials() if "config" in trial.user_attrs]
 
     def unfinished(self) -> list[Job]:
-        """Return the trials that were running when the last process ended, by number, to be continued."""
-        jobs = []
+        """Return the driver's trials that were running when its last process ended, by number, to be continued.
+
+        Without drivers, or of nobody, they are all whose end nobody wrote down.
+        """
+        return self._in_turn(self._unfinished)
+
+    def _unfinished(self, turn: _Turn) -> list[Job]:
         for trial in self._trials(TrialState.RUNNING):
-            live = optuna.Trial(self._study, trial._trial_id)
-            jobs.append(self._describe(live))
-            self._running[jobs[-1].number] = live
-        return jobs
+            if turn.is_mine(self._number(trial)):
+                self._continue(trial)
+        turn.claim(self._running)
+        return [self._describe(live) for live in self._running.values()]
+
+    def take(self, known: Container[int] = ()) -> Handout:
+        """Take a trial over: a new one where the study asks for more, else one of a driver that is gone.
+
+        Args:
+            known: trials whose end the driver knows.
+
+        Raises:
+            SweepError: the database could not be used for a while.
+        """
+        return self._in_turn(lambda turn: self._take(turn, known))
+
+    def _take(self, turn: _Turn, known: Container[int]) -> Handout:
+        self._follow_extensions()
+        trials = self._trials()
+        ended = [
+            self._entry(trial)
+            for trial in trials
+            if trial.state.is_finished() and self._number(trial) not in known and "result" in trial.user_attrs
+        ]
+        running = {self._number(trial): trial for trial in trials if trial.state is TrialState.RUNNING}
+        # Asked for in a turn that broke off, and known to nobody.
+        lost = [n for n in running if turn.is_mine(n) and n not in self._running]
+        gone = [n for n in running if turn.is_orphan(n) and "result" not in running[n].user_attrs]
+        to_run = self._left(trials)
+        elsewhere = sum(not turn.is_mine(n) for n in running)
+        if lost:
+            job = self._describe(self._continue(running[lost[0]]))
+            handout = Handout(job, to_run, elsewhere, ended)
+        elif to_run:
+            handout = Handout(self._ask(trials), to_run - 1, elsewhere, ended)
+        elif gone:
+            job = self._describe(self._continue(running[gone[0]]))
+            handout = Handout(job, to_run, elsewhere - 1, ended, adopted=True, home=turn.home_of(gone[0]))
+        else:
+            for number in running:
+                if turn.is_orphan(number):  # it had ended, but for its last line
+                    live = optuna.Trial(self._study, running[number]._trial_id)
+                    self._close(live, Result.from_dict(live.user_attrs["result"]))
+            return Handout(None, to_run, elsewhere, ended)
+        assert handout.job is not None
+        turn.claim([handout.job.number])
+        return handout
+
+    def _continue(self, trial: FrozenTrial) -> optuna.Trial:
+        number = self._number(trial)
+        if number not in self._running:
+            self._running[number] = optuna.Trial(self._study, trial._trial_id)
+        return self._running[number]
 
     def ask(self) -> Job:
-        """Return the next trial: one that crashed in an earlier launch, one the study lists, or a sampled one."""
+        """Return a new trial: one that crashed in an earlier launch, one the study lists, or a sampled one."""
         self._check_there()
-        if self._queue is None:
-            self._queue = self._listed_and_crashed()
-        if self._queue:
-            params, attrs = self._queue.popleft()
+        return self._ask(self._trials())
+
+    def _ask(self, trials: list[FrozenTrial]) -> Job:
+        wanted = self._next_listed(trials)
+        if wanted is not None:
+            params, attrs = wanted
             self._study.enqueue_trial(params, user_attrs=attrs)
         trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
         return job
 
+    def holds(self, number: int) -> bool:
+        """Return whether a trial that this driver began is still its own: it may have been taken for gone.
+
+        Raises:
+            SweepError: nothing was heard of the database for a while.
+        """
+        return self._seat is None or self._seat.holds(number)
+
+    def drop(self, number: int) -> None:
+        """Let go of a trial that another driver has taken over."""
+        self._running.pop(number, None)
+
+    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return which of these trials are this driver's to close in MLflow, with the home folder of who ran them.
+
+        Its own, for which that is empty, nobody's, and those of drivers that are gone.
+        """
+        return self._in_turn(lambda turn: {n: turn.home_of(n) for n in numbers if turn.is_mine(n) or turn.is_orphan(n)})
+
+    def inherit(self, number: int) -> bool:
+        """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
+
+        def inherit(turn: _Turn) -> bool:
+            free = turn.is_mine(number) or turn.is_orphan(number)
+            if free:
+                turn.claim([number])
+            return free
+
+        return self._in_turn(inherit)
+
+    def gone(self) -> set[str]:
+        """Return the other drivers of the study that are gone."""
+        driver = None if self._seat is None else self._seat.driver
+        return {other.id for other in self.drivers() if not other.alive and other.id != driver}
+
     def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Write down at which epochs rules said stop to a running trial that goes on."""
-        self._running[number].set_user_attr(_STOPS, dict(would_stop))
+        self._patiently(lambda: self._running[number].set_user_attr(_STOPS, dict(would_stop)))
 
     def noted_stops(self, number: int) -> dict[str, int]:
         """Return what ``note_stops`` wrote down last for a running trial; it may have been an earlier process."""
         return dict(self._running[number].user_attrs.get(_STOPS, {}))
 
-    def tell(self, number: int, result: Result) -> None:
-        """Write down how a trial ended.
+    def tell(self, number: int, result: Result) -> bool:
+        """Write down how a trial ended; return False, and do nothing, where another driver has taken it over.
 
         The sampler sees COMPLETE trials with their objective; PRUNED ones with theirs at the step, in
         percent of their own schedule, they came to; diverged ones as PRUNED without a value, which is
         worse than any; crashed ones not at all.
+
+        Raises:
+            SweepError: the database could not be used for a while.
         """
+        return self._in_turn(lambda turn: self._tell(turn, number, result))
+
+    def _tell(self, turn: _Turn, number: int, result: Result) -> bool:
         self._check_there()
-        trial = self._running.pop(number)
-        trial.set_user_attr("result", result.to_dict())
-        self._close(trial, result)
+        if not turn.is_mine(number):
+            return False
+        trial = self._running[number]
+        if not trial._get_latest_trial().state.is_finished():  # as it is where the answer to a first try was lost
+            trial.set_user_attr("result", result.to_dict())
+            self._close(trial, result)
+        del self._running[number]
+        return True
 
     def _check_there(self) -> None:
         """Notice that the file was deleted or exchanged: SQLite would go on writing to what nobody will read.
@@ -254,16 +438,38 @@ class Ledger:
         Raises:
             SweepError: it was.
         """
-        if self._db is not None and (not self._db.exists() or self._db.stat().st_ino != self._inode):
+        file = self._file
+        if file is not None and (not file.exists() or file.stat().st_ino != self._inode):
             raise SweepError(
-                f"the ledger {self._db} was deleted or exchanged while the study ran; put it back, then go on with "
+                f"the ledger {file} was deleted or exchanged while the study ran; put it back, then go on with "
                 f"`sweeps resume {self.spec.name}`"
             )
 
+    def _patiently(self, do: Callable[[], _T]) -> _T:
+        return do() if self._storage is None else patiently(do, self._storage.url, self.spec.name)
+
+    def _in_turn(self, do: Callable[[_Turn], _T]) -> _T:
+        """Do something while no other driver changes the ledger; again from the start where that broke off."""
+        storage, seat = self._storage, self._seat
+        if storage is None or seat is None:
+            return self._patiently(lambda: do(_Turn()))
+
+        def once() -> _T:
+            self._check_there()
+            with turn(storage, self.spec.name) as connection:
+                seat.check(connection)
+                owners, drivers = owners_of(connection, self.spec.name), drivers_of(connection, self.spec.name)
+                return do(_Turn(connection, seat, owners, {driver.id: driver for driver in drivers}))
+
+        return self._patiently(once)
+
     def settle(self) -> None:
         """Close the trials whose result was written down by a process that was killed before it closed them."""
+        self._in_turn(self._settle)
+
+    def _settle(self, turn: _Turn) -> None:
         for trial in self._trials(TrialState.RUNNING):
-            if "result" in trial.user_attrs:
+            if "result" in trial.user_attrs and turn.is_mine(self._number(trial)):
                 live = optuna.Trial(self._study, trial._trial_id)
                 self._close(live, Result.from_dict(trial.user_attrs["result"]))
 
@@ -277,20 +483,48 @@ class Ledger:
 
     def to_run(self) -> int:
         """Return how many trials the study still asks for, beside those that are running."""
-        return max(0, space.trial_count(self.spec) - self._begun())
+        return self._left(self._trials())
+
+    def elsewhere(self) -> int:
+        """Return how many trials other drivers run."""
+        if self._seat is None:
+            return 0
+        owners, mine = self.owners(), (self._seat.driver, None)
+        running = self._trials(TrialState.RUNNING)
+        return sum(owners.get(self._number(trial)) not in mine for trial in running)
 
     def complete(self) -> bool:
         """Return whether nothing is left to run, begun or not."""
         return not self._trials(TrialState.RUNNING) and self.to_run() == 0
+
+    def _left(self, trials: list[FrozenTrial]) -> int:
+        return max(0, space.trial_count(self.spec) - self._begun(trials))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the study's own trials by number, of some states alone if any are given."""
         trials = self._study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in trials if FORKED not in trial.user_attrs]
 
-    def _begun(self) -> int:
-        """Return how many trials run or have ended; one that crashed is tried again, and counts once."""
-        return len(self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+    def _begun(self, trials: list[FrozenTrial]) -> int:
+        """Return how many trials run or have ended; one that crashed is tried again, and counts once.
+
+        That is a later launch's to do where it crashed in this one, which counts it meanwhile.
+        """
+        retried = _retried(trials)
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        return sum(
+            trial.state in states or (trial.state is TrialState.FAIL and trial.number not in self._crashed | retried)
+            for trial in trials
+        )
+
+    def _follow_extensions(self) -> None:
+        """Take over how many trials the study asks for, which another driver may have changed."""
+        if self._storage is None:
+            return
+        search = from_json(self._study.user_attrs[_ASKED]).search
+        if search.trials != self.spec.search.trials:
+            changed = self.spec.search.model_copy(update={"trials": search.trials})
+            self.spec = self.spec.model_copy(update={"search": changed})
 
     def _number(self, trial: FrozenTrial | optuna.Trial) -> int:
         return trial.number - self._known
@@ -310,29 +544,69 @@ class Ledger:
             trial.set_user_attr("config", config.to_dict())
         return self._job(trial._get_latest_trial())
 
-    def _listed_and_crashed(self) -> deque[tuple[dict[str, Any], dict[str, Any]]]:
-        """Return what is to be tried before the sampler is asked, as (parameters, user attributes)."""
-        trials = self._trials()
-        wanted = _listed(self.spec)
+    def _entry(self, trial: FrozenTrial) -> Entry:
+        told = trial.user_attrs.get("result")
+        return Entry(self._job(trial), None if told is None else Result.from_dict(told))
+
+    def _next_listed(self, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return what is to be tried before the sampler is asked, as parameters and user attributes."""
+        retried = _retried(trials)
+        for trial in trials:
+            if trial.number in self._crashed - retried:
+                return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
-        queue = deque(
-            (trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number})
-            for trial in trials
-            if trial.state is TrialState.FAIL and trial.number not in retried
-        )
-        queue.extend(
-            (params, attrs | {"listed": index}) for index, (params, attrs) in enumerate(wanted) if index not in started
-        )
-        return queue
+        for index, (params, attrs) in enumerate(_listed(self.spec)):
+            if index not in started:
+                return params, attrs | {"listed": index}
+        return None
 
 
-def ledgers(db: Path) -> list[str]:
-    """Return the names of the studies in a ledger file; none where there is no file."""
-    if not db.exists():
+class _Turn:
+    """What a driver may do in its turn. Without drivers every trial is its own."""
+
+    def __init__(
+        self,
+        connection: Connection | None = None,
+        seat: Seat | None = None,
+        owners: Mapping[int, str] | None = None,
+        drivers: Mapping[str, Driver] | None = None,
+    ) -> None:
+        self._connection, self._seat = connection, seat
+        self._owners, self._drivers = owners or {}, drivers or {}
+
+    def is_mine(self, number: int) -> bool:
+        """Return whether a trial is this driver's or nobody's: a driver was killed before it had claimed it."""
+        owner = self._owners.get(number)
+        return self._seat is None or owner is None or owner == self._seat.driver
+
+    def is_orphan(self, number: int) -> bool:
+        """Return whether a trial is that of a driver that is gone."""
+        owner = self._drivers.get(self._owners.get(number, ""))
+        return not self.is_mine(number) and (owner is None or not owner.alive)
+
+    def home_of(self, number: int) -> str:
+        """Return the home folder of the other driver whose trial it is; empty where there is none."""
+        owner = self._drivers.get(self._owners.get(number, ""))
+        return "" if self.is_mine(number) or owner is None else owner.home
+
+    def claim(self, numbers: Collection[int]) -> None:
+        """Make trials this driver's. Nothing may be written through Optuna after that in the same turn."""
+        if self._connection is not None and self._seat is not None:
+            self._seat.claim(self._connection, numbers)
+
+
+def ledgers(uri: str) -> list[str]:
+    """Return the names of the studies in a ledger; none where there is no file."""
+    file = file_of(uri)
+    if file is not None and not file.exists():
         return []
-    summaries = optuna.get_all_study_summaries(_storage(db))
+    summaries = optuna.get_all_study_summaries(_storage(uri))
     return sorted(summary.study_name for summary in summaries if _ASKED in summary.user_attrs)
+
+
+def _retried(trials: list[FrozenTrial]) -> set[int]:
+    """Return the numbers in Optuna of the crashed trials that were tried again."""
+    return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
 
 
 def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -368,10 +642,10 @@ def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"seed": attrs["config"]["seed"]} if "config" in attrs else kept
 
 
-def _sampler(spec: StudySpec, trials: list[FrozenTrial]) -> optuna.samplers.BaseSampler:
+def _sampler(spec: StudySpec, trials: list[FrozenTrial], shift: int = 0) -> optuna.samplers.BaseSampler:
     """Return the study's sampler; ``trials`` are those it has, and those it knows of another study."""
     # A continued study must not draw again what it drew at its start.
-    seed = (spec.search.seed + len(trials)) % _SEEDS
+    seed = (spec.search.seed + len(trials) + shift) % _SEEDS
     name = spec.search.sampler
     if name == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
@@ -400,17 +674,19 @@ def _study_in(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study |
         return None
 
 
-def _storage(db: Path) -> optuna.storages.RDBStorage:
-    check_database(db)
-    db.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{db}", engine_kwargs={"connect_args": {"timeout": 60}})
-    # With a write-ahead log, commits wait for no disk and readers for no writer; a killed process loses
-    # nothing that it committed.
-    event.listen(storage.engine, "connect", _write_ahead)
-    storage.engine.dispose()
+def _storage(uri: str) -> optuna.storages.RDBStorage:
+    storage = storage_of(uri)
+    make_tables(storage)
     return storage
 
 
-def _write_ahead(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+@contextlib.contextmanager
+def _first_turn(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
+    """Hold a study's ledger before this process is a driver of it; a database that is away is not waited for."""
+    try:
+        with turn(storage, study) as connection:
+            yield connection
+    except DBAPIError as error:
+        raise SweepError(
+            f"the ledger {without_password(str(storage.url))} cannot be used: {reason_of(error)}"
+        ) from error

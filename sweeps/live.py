@@ -25,6 +25,8 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
+_LOST = "taken over by another driver, which had not heard of this one for too long"
+_WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
 _STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
 
 
@@ -59,6 +61,14 @@ class PlainWatcher:
     def stopping(self) -> None:
         """Print what is waited for."""
         self._say(_STOPPING)
+
+    def lost(self, job: Job) -> None:
+        """Print that the trial runs elsewhere now."""
+        self._say(f"trial {job.name}: {_LOST}")
+
+    def waiting(self, trials: int) -> None:
+        """Print what is waited for."""
+        self._say(_WAITING.format(trials))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -98,6 +108,14 @@ class LiveWatcher:
     def stopping(self) -> None:
         """Show below the table what is waited for."""
         self._messages.append(_STOPPING)
+
+    def lost(self, job: Job) -> None:
+        """Show below the table that the trial runs elsewhere now."""
+        self._messages.append(f"trial {job.name}: {_LOST}")
+
+    def waiting(self, trials: int) -> None:
+        """Show below the table what is waited for."""
+        self._messages.append(_WAITING.format(trials))
 
     def __rich__(self) -> RenderableType:
         """Return the table as it is now."""

@@ -129,18 +129,20 @@ class _Unsaved:
 class _Proposals(_Unsaved, Searcher):
     """Hands out the study's trials, never more at once than fit."""
 
-    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home) -> None:
+    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, stop: _Stop) -> None:
         super().__init__(metric=None, mode=None)
-        self._run, self._fixed, self._home = run, fixed, home
+        self._run, self._fixed, self._home, self._stop = run, fixed, home, stop
         self._slots, self._look_at = 0, 0.0
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
-        if self._run.exhausted:
+        # While nothing runs here, Ray asks for trials for minutes before it looks whether to stop.
+        if self._run.exhausted or (not self._run.active and self._stop.stop_all()):
             return str(Searcher.FINISHED)
         if len(self._run.active) >= self._at_once():
             return None
         trial = self._run.next_trial()
-        assert trial is not None
+        if trial is None:
+            return str(Searcher.FINISHED) if self._run.exhausted else None
         number = trial.job.number
         return {
             "number": number,
@@ -280,7 +282,7 @@ def run_trials(
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(
-            search_alg=_Proposals(run, fixed, home),
+            search_alg=_Proposals(run, fixed, home, stop),
             scheduler=_Judge(run),
             num_samples=-1,
             reuse_actors=True,

@@ -11,7 +11,7 @@ import heapq
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from search_spaces.spec import Stopping
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Job, Ledger
+from sweeps.ledger import Entry, Handout, Job, Ledger
 from sweeps.outcomes import Result
 from sweeps.stopping import modes
 from sweeps.study_run import ActiveTrial, StudyRun, Trials
@@ -127,11 +127,32 @@ class FixedTrials:
         """Return how many trials are left."""
         return len(self.jobs) - self._asked
 
-    def ask(self) -> Job:
+    def elsewhere(self) -> int:
+        """Return none: there are no other drivers."""
+        return 0
+
+    def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
+        if not self.to_run():
+            return Handout(None, 0)
         job = replace(self.jobs[self._asked], number=self._asked)
         self._asked += 1
-        return job
+        return Handout(job, self.to_run())
+
+    def holds(self, number: int) -> bool:  # noqa: ARG002
+        """Return that a trial is this driver's."""
+        return True
+
+    def drop(self, number: int) -> None:
+        """Do nothing: no other driver takes a trial over."""
+
+    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return all: there is nobody else."""
+        return dict.fromkeys(numbers, "")
+
+    def inherit(self, number: int) -> bool:  # noqa: ARG002
+        """Return that it is this driver's."""
+        return True
 
     def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Do nothing: no process continues this one."""
@@ -140,8 +161,9 @@ class FixedTrials:
         """Return none, likewise."""
         return {}
 
-    def tell(self, number: int, result: Result) -> None:
+    def tell(self, number: int, result: Result) -> bool:  # noqa: ARG002
         """Do nothing: no sampler learns."""
+        return True
 
 
 class _Unkept:
@@ -149,6 +171,12 @@ class _Unkept:
 
     def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
         return {}
+
+    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+        return {}
+
+    def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
+        return frozenset()
 
     def begin(self, job: Job) -> None: ...
 
@@ -173,6 +201,10 @@ class _Unwatched:
     def ended(self, job: Job, result: Result) -> None: ...
 
     def stopping(self) -> None: ...
+
+    def lost(self, job: Job) -> None: ...
+
+    def waiting(self, trials: int) -> None: ...
 
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
@@ -225,7 +257,7 @@ def recorded(home: Home, name: str) -> Recorded:
     """
     from analysis import StoreError, load
 
-    entries = Ledger.open(home.optuna_db, name).entries()
+    entries = Ledger.open(home.ledger_uri, name).entries()
     try:
         epochs = load(home.mlflow_uri, name).epochs
     except StoreError as error:

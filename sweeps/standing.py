@@ -102,7 +102,7 @@ def _lead(spec: StudySpec, best: Entry, second: Entry | None, confirmed: list[En
 
 
 def _ended(home: Home, name: str) -> list[Entry]:
-    entries = Ledger.open(home.optuna_db, name).entries()
+    entries = Ledger.open(home.ledger_uri, name).entries()
     return [entry for entry in entries if entry.result is not None and entry.result.outcome != "crashed"]
 
 

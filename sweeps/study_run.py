@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Collection, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +18,13 @@ from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Job
+from sweeps.ledger import Entry, Handout, Job
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
 from sweeps.trial_log import add_failure
+
+_log = logging.getLogger(__name__)
+_ASK_SECONDS = 5.0  # between two looks at whether other drivers have left a trial
 
 
 @dataclass
@@ -73,8 +79,23 @@ class Trials(Protocol):
     def to_run(self) -> int:
         """Return how many more trials the study asks for."""
 
-    def ask(self) -> Job:
-        """Return the next trial."""
+    def elsewhere(self) -> int:
+        """Return how many trials other drivers run."""
+
+    def take(self, known: Container[int] = ()) -> Handout:
+        """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
+
+    def holds(self, number: int) -> bool:
+        """Return whether a trial is still this driver's."""
+
+    def drop(self, number: int) -> None:
+        """Let go of a trial that is no longer this driver's."""
+
+    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return which trials are this driver's to close, its own and of drivers that are gone, with their homes."""
+
+    def inherit(self, number: int) -> bool:
+        """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
 
     def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Write down at which epochs rules said stop to a running trial that goes on."""
@@ -82,8 +103,8 @@ class Trials(Protocol):
     def noted_stops(self, number: int) -> dict[str, int]:
         """Return what was written down last of a trial that continues."""
 
-    def tell(self, number: int, result: Result) -> None:
-        """Write down how a trial ended."""
+    def tell(self, number: int, result: Result) -> bool:
+        """Write down how a trial ended; return False where it is no longer this driver's."""
 
 
 class Records(Protocol):
@@ -91,6 +112,12 @@ class Records(Protocol):
 
     def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
         """Return what is kept already: by trial number, its run's status and its epochs."""
+
+    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+        """Return the same, with what other drivers have written since."""
+
+    def adopt(self, job: Job) -> frozenset[int]:
+        """Take up the run of another driver's trial; return its epochs."""
 
     def begin(self, job: Job) -> None:
         """Open a trial's run."""
@@ -126,6 +153,12 @@ class Watcher(Protocol):
     def stopping(self) -> None:
         """Show that the launch was asked to finish, and waits for the running trials."""
 
+    def lost(self, job: Job) -> None:
+        """Show that another driver has taken a trial over."""
+
+    def waiting(self, trials: int) -> None:
+        """Show that nothing is left but so many trials of other drivers."""
+
 
 class StudyRun:
     """Drives one launch of a study: the ledger proposes, rules decide, MLflow is written.
@@ -152,36 +185,37 @@ class StudyRun:
         """The trial that reached the target in the fewest epochs so far."""
         self.halted: str | None = None
         """Why the study cannot go on, once it cannot; its trials wait for the next launch."""
+        self._ask_again, self._waits = 0.0, False
         written, entries = tracker.written(), ledger.entries()
         strangers = written.keys() - {entry.job.number for entry in entries}
         if strangers:
-            shown = without_password(home.mlflow_uri)
+            store, ledger_shown = without_password(home.mlflow_uri), without_password(home.ledger_uri)
             raise SweepError(
-                f"MLflow ({shown}) has {len(strangers)} trials of a study {self.spec.name!r} that the ledger "
-                f"({home.optuna_db}) does not know: put the right one back, or launch under another --name"
+                f"MLflow ({store}) has {len(strangers)} trials of a study {self.spec.name!r} that the ledger "
+                f"({ledger_shown}) does not know: put the right one back, or launch under another --name"
             )
         for entry in entries:
             if entry.result is not None:
                 self._count(entry.job, entry.result)
-                self._catch_up(entry.job, entry.result, written.get(entry.job.number))
+        self._catch_up(entries, written)
         self._continued = list(ledger.unfinished())
         for job in self._continued:
             # Rules must see them as they were, before they are placed again and have shown their epochs.
             self._see(job, [record.val_acc for record in self._recorded(job)])
         self._judged = {job.number: len(written[job.number][1]) for job in self._continued if job.number in written}
-        self._to_run = ledger.to_run()
+        self._to_run, self._elsewhere = ledger.to_run(), ledger.elsewhere()
         self.crashed = 0
         """Trials of this launch that ended crashed."""
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to run."""
-        return not (self.active or self._continued or self._to_run)
+        return not self.active and self.exhausted
 
     @property
     def exhausted(self) -> bool:
         """Whether no further trial will be handed out."""
-        return not (self._continued or self._to_run)
+        return not (self._continued or self._to_run or self._elsewhere)
 
     @property
     def left(self) -> int:
@@ -189,13 +223,12 @@ class StudyRun:
         return len(self._continued) + self._to_run
 
     def next_trial(self) -> ActiveTrial | None:
-        """Return the next trial to place: one to be continued first, else a new one; None when there is none."""
-        if self._continued:
-            job = self._continued.pop(0)
-        elif self._to_run:
-            job = self._ledger.ask()
-            self._to_run -= 1
-        else:
+        """Return the next trial to place: one to be continued first, else a new one; None when there is none now.
+
+        With none left but those of other drivers, these are waited for: should a driver be gone, they come here.
+        """
+        job = self._continued.pop(0) if self._continued else self._take()
+        if job is None:
             return None
         control = is_control(self.spec, job.number)
         trial = ActiveTrial(
@@ -221,6 +254,9 @@ class StudyRun:
         judged or written a second time.
         """
         trial = self.active[number]
+        if not self._ledger.holds(number):
+            self._drop(trial)
+            return True
         if record.epoch <= len(trial.records):
             return False
         if record.epoch != len(trial.records) + 1:
@@ -233,8 +269,9 @@ class StudyRun:
             self._watcher.epoch(trial)
             trial.stop = None if at_end else self._judge(trial)
         result = self._result(trial) if at_end or trial.stop is not None else None
-        if result is not None:
-            self._ledger.tell(number, result)
+        if result is not None and not self._ledger.tell(number, result):
+            self._drop(trial)
+            return True
         # Written after it has been decided on: what the store holds need not be judged again after a kill.
         self._tracker.epoch(trial.job, record)
         if result is not None:
@@ -261,9 +298,11 @@ class StudyRun:
         if again:
             trial.tries += 1
             return
-        self.crashed += 1
         result = crash_of(len(trial.records), summary)
-        self._ledger.tell(number, result)
+        if not self._ledger.tell(number, result):
+            self._drop(trial)
+            return
+        self.crashed += 1
         self._end(trial, result)
 
     def halt(self, reason: str) -> None:
@@ -277,6 +316,49 @@ class StudyRun:
     def interrupt(self) -> None:
         """Leave the running trials to be continued by the next launch."""
         self._tracker.pause([trial.job for trial in self.active.values()])
+
+    def close_for_others(self) -> None:
+        """Write to MLflow what drivers that are gone had told the ledger alone; to be called at the study's end."""
+        written = self._tracker.refresh()
+        self._catch_up(self._ledger.entries(), written)
+
+    def _take(self) -> Job | None:
+        """Ask for a trial, and take in what other drivers did meanwhile."""
+        if time.monotonic() < self._ask_again or self.exhausted:
+            return None
+        handout = self._ledger.take(self.results)
+        self._to_run, self._elsewhere = handout.to_run, handout.elsewhere
+        for entry in handout.ended:
+            if entry.result is not None and entry.job.number not in self.active:
+                self._count(entry.job, entry.result)
+        if handout.job is None:
+            self._ask_again = time.monotonic() + _ASK_SECONDS
+            if self._elsewhere and not (self.active or self._waits):
+                self._waits = True
+                self._watcher.waiting(self._elsewhere)
+            return None
+        self._waits = False
+        if handout.adopted:
+            self._fetch(handout.job, handout.home)
+            self._judged[handout.job.number] = len(self._tracker.adopt(handout.job))
+            self._see(handout.job, [record.val_acc for record in self._recorded(handout.job)])
+        return handout.job
+
+    def _fetch(self, job: Job, home: str) -> None:
+        """Copy the checkpoint of another driver's trial, where its home folder can be seen from here."""
+        if home:
+            name = self.spec.name
+            theirs = Home(Path(home)).checkpoint(name, job.number)
+            _copy(theirs, self._home.checkpoint(name, job.number), job)
+
+    def _drop(self, trial: ActiveTrial) -> None:
+        """Let go of a trial that another driver has taken over while nothing was heard of this one."""
+        number = trial.job.number
+        del self.active[number]
+        self._ledger.drop(number)
+        self._elsewhere += 1
+        _remove(self._home.checkpoint(self.spec.name, number))
+        self._watcher.lost(trial.job)
 
     def _judge(self, trial: ActiveTrial) -> Stop | None:
         """Ask the rules; return the decision of the first that ends the trial, and keep what others would decide.
@@ -341,18 +423,38 @@ class StudyRun:
         if epochs is not None and (self.fastest is None or epochs < self.fastest.epochs):
             self.fastest = Fastest(epochs, job.name)
 
-    def _catch_up(self, job: Job, result: Result, written: tuple[str, frozenset[int]] | None) -> None:
-        """Write what a killed launch had told the ledger but not MLflow, from the trial's checkpoint."""
-        status, epochs = written or ("", frozenset())
-        path = self._home.checkpoint(self.spec.name, job.number)
-        if status == MLFLOW_STATUS[result.outcome]:
-            _remove(path)
-            return
-        self._tracker.begin(job)
-        for record in self._recorded(job)[: result.epochs_run]:
-            if record.epoch not in epochs:
-                self._tracker.epoch(job, record)
-        self._tracker.end(job, result, then=lambda: _remove(path))
+    def _catch_up(self, entries: list[Entry], written: Mapping[int, tuple[str, frozenset[int]]]) -> None:
+        """Write what a driver had told the ledger but not MLflow when it was killed, from the trials' checkpoints."""
+        ended: dict[int, tuple[Job, Result]] = {}
+        for entry in entries:
+            job, result = entry.job, entry.result
+            if result is None:
+                continue
+            if written.get(job.number, ("", None))[0] == MLFLOW_STATUS[result.outcome]:
+                _remove(self._home.checkpoint(self.spec.name, job.number))
+            else:
+                ended[job.number] = (job, result)
+        for number, home in (self._ledger.heirless(list(ended)) if ended else {}).items():
+            job, result = ended[number]
+            epochs = written[number][1] if number in written else frozenset()
+            self._fetch(job, home)
+            records = self._recorded(job)[: result.epochs_run]
+            if home and len(epochs | {record.epoch for record in records}) < result.epochs_run:
+                _log.warning(
+                    "MLflow lacks epochs of trial %s, and %s, which may have them, cannot be read: resume it there",
+                    *(job.name, home),
+                )
+                continue
+            if not self._ledger.inherit(number):
+                continue
+            if home:
+                epochs = self._tracker.adopt(job)
+            self._tracker.begin(job)
+            for record in records:
+                if record.epoch not in epochs:
+                    self._tracker.epoch(job, record)
+            path = self._home.checkpoint(self.spec.name, number)
+            self._tracker.end(job, result, then=partial(_remove, path))
 
     def _recorded(self, job: Job) -> Sequence[EpochRecord]:
         """Return the epochs that a trial's checkpoint holds; none where it cannot be read."""
@@ -366,6 +468,20 @@ def _remove(path: Path) -> None:
     from resnet_core import checkpoint
 
     checkpoint.remove(path)
+
+
+def _copy(source: Path, target: Path, job: Job) -> None:
+    """Copy a trial's checkpoint; what cannot be read, or is of another trial, is as if it were not there."""
+    from resnet_core import checkpoint
+
+    if source == target:
+        return
+    try:
+        state = checkpoint.load(source)
+        if state is not None and state["config"] == job.config.to_dict():
+            checkpoint.save(target, state)
+    except (checkpoint.CheckpointError, OSError) as error:
+        _log.warning("%s cannot be copied (%s): trial %s begins anew", source, error, job.name)
 
 
 def _recorded(path: Path) -> Sequence[EpochRecord]:

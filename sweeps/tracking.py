@@ -1,4 +1,4 @@
-"""MLflow, written by one thread: an experiment a study, a parent run a launch, a child run a trial.
+"""MLflow, written by one thread: an experiment a study, a parent run a driver of it, a child run a trial.
 
 Nothing in a running sweep is decided from what is written here, and training never waits for it. While the store
 cannot be written, what is to be written waits on disk, in order. The only module of this package that imports mlflow.
@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,6 +40,7 @@ _TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s betwe
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
+_DRIVER = "sweeps.driver"
 _FINAL_METRICS = (
     "objective",
     "epochs_to_target",
@@ -85,11 +86,22 @@ class Tracker:
         artifacts: folder for artifacts, where no server keeps them.
         spec: the study.
         spool: the file where entries wait while the store cannot be written.
+        driver: the driver's name in the study.
+        holds: whether a trial is still this driver's; nothing is written of one that is not.
     """
 
-    def __init__(self, uri: str, artifacts: Path, spec: StudySpec, spool: Path) -> None:
+    def __init__(
+        self,
+        uri: str,
+        artifacts: Path,
+        spec: StudySpec,
+        spool: Path,
+        driver: str = "",
+        holds: Callable[[int], bool] = lambda number: True,
+    ) -> None:
         self._uri, self._artifacts, self._spec = uri, artifacts, spec
         self._shown = without_password(uri)
+        self._driver, self._holds = driver, holds
         self._children: dict[int, _Child] = {}
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
         self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
@@ -115,6 +127,24 @@ class Tracker:
             lambda: {n: (c.status, frozenset(c.epochs)) for n, c in self._children.items()}
         )
         return known
+
+    def refresh(self) -> dict[int, tuple[str, frozenset[int]]]:
+        """Return the same, with what other drivers have written since.
+
+        Raises:
+            SweepError: as ``written``.
+        """
+        self._ask(self._read_children)
+        return self.written()
+
+    def adopt(self, job: Job) -> frozenset[int]:
+        """Take up the run of a trial that another driver began, as it is in the store now; return its epochs.
+
+        Raises:
+            SweepError: as ``written``.
+        """
+        epochs: frozenset[int] = self._ask(lambda: self._find(job.number))
+        return epochs
 
     def begin(self, job: Job) -> None:
         """Open the trial's run, or take it up again."""
@@ -161,14 +191,18 @@ class Tracker:
         for job in jobs:
             self._put({"do": "pause", "trial": job.number})
 
-    def close(self, status: str) -> None:
+    def close(self, status: str, gone: Collection[str] = ()) -> None:
         """Close the parent run with an MLflow status and wait until everything is written.
+
+        Args:
+            status: of the parent run.
+            gone: other drivers that are gone; their parent runs become KILLED where nobody has closed them.
 
         Raises:
             SweepError: something could not be written; it waits in the spool for the next resume.
         """
         try:
-            self._ask(lambda: self._client.set_terminated(self._parent, status))
+            self._ask(lambda: self._close(status, gone))
         except SweepError as error:
             raise SweepError(
                 f"{error}. Nothing is lost: `sweeps resume {self._spec.name}` writes what is missing"
@@ -285,7 +319,13 @@ class Tracker:
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             # Without this the UI opens on the pages it has for language models.
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self._client.create_experiment(name, artifact_location=folder, tags=kind))
+            try:
+                return str(self._client.create_experiment(name, artifact_location=folder, tags=kind))
+            except Exception:
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+                # Another driver has just made it.
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -304,10 +344,14 @@ class Tracker:
 
     def _open(self) -> None:
         spec = self._spec
-        launches = self._runs("launch")
-        if launches:
-            self._parent = launches[0].info.run_id
+        # One without a driver's name is of a time when a study had one driver.
+        launches = {run.data.tags.get(_DRIVER, ""): run for run in self._runs("launch")}
+        launch = launches.get(self._driver, launches.get(""))
+        if launch is not None:
+            self._parent = launch.info.run_id
             self._client.update_run(self._parent, status="RUNNING")
+            if _DRIVER not in launch.data.tags and self._driver:
+                self._client.set_tag(self._parent, _DRIVER, self._driver)
         else:
             objective = spec.objective
             tags = {
@@ -320,22 +364,42 @@ class Tracker:
                 "phase": spec.phase,
                 **_space_tag(spec),
                 **({"confirms": spec.confirms} if spec.confirms else {}),
+                **({_DRIVER: self._driver} if self._driver else {}),
                 **self._tags,
             }
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
             self._parent = run.info.run_id
+        self._read_children()
+
+    def _read_children(self) -> None:
         for run in self._runs("trial"):
-            run_id = run.info.run_id
-            # Asked for run by run, which is slow: what has ended is not written to again.
-            unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
-            history = self._client.get_metric_history(run_id, "val_acc") if unfinished else []
-            epochs = {point.step for point in history}
-            self._children[int(run.data.tags["sweeps.trial"])] = _Child(run_id, run.info.status, epochs)
+            self._children[int(run.data.tags["sweeps.trial"])] = self._child(run)
+
+    def _child(self, run: Run) -> _Child:
+        # Asked for run by run, which is slow: what has ended is not written to again.
+        unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
+        history = self._client.get_metric_history(run.info.run_id, "val_acc") if unfinished else []
+        return _Child(run.info.run_id, run.info.status, {point.step for point in history})
+
+    def _find(self, number: int) -> frozenset[int]:
+        query = f"tags.`sweeps.kind` = 'trial' and tags.`sweeps.trial` = '{number}'"
+        for run in self._client.search_runs([self._experiment], query):
+            self._children[number] = self._child(run)
+            return frozenset(self._children[number].epochs)
+        return frozenset()
+
+    def _close(self, status: str, gone: Collection[str]) -> None:
+        self._client.set_terminated(self._parent, status)
+        for run in self._runs("launch") if gone else []:
+            if run.data.tags.get(_DRIVER) in gone and run.info.status not in _ENDED:
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _apply(self, entry: _Entry, then: Callable[[], None] | None) -> None:
         """Write an entry; one that the store has already, whole or in part, changes nothing more."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
+        if not self._holds(number):
+            return  # another driver has taken it over, and writes it
         if child is not None and child.status in _ENDED:
             pass  # what has ended is whole
         elif do == "begin":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.space import trial_count
 from sweeps.drawing import draw_rates
+from sweeps.drivers import Driver
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger, ledgers
@@ -16,7 +18,7 @@ from sweeps.trial_log import failures, read_log
 
 def list_studies(home: Home) -> list[dict[str, Any]]:
     """Return a summary of every study under ``home``."""
-    return [summary(home, name) for name in ledgers(home.optuna_db)]
+    return [summary(home, name) for name in ledgers(home.ledger_uri)]
 
 
 def summary(home: Home, name: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such study.
     """
-    ledger = Ledger.open(home.optuna_db, name)
+    ledger = Ledger.open(home.ledger_uri, name)
     entries = ledger.entries()
     outcomes = {outcome.value: 0 for outcome in Outcome}
     for entry in entries:
@@ -34,12 +36,14 @@ def summary(home: Home, name: str) -> dict[str, Any]:
     top = best_entry(entries)
     process = home.holder(name)
     begun = sum(entry.result is None for entry in entries)
-    state = "running" if process is not None else "complete" if ledger.complete() else "interrupted"
+    drivers = alive(home, name, ledger)
+    state = "running" if process is not None or drivers else "complete" if ledger.complete() else "interrupted"
     return {
         "study": name,
         "description": ledger.spec.description,
         "state": state,
         "process": process,
+        "drivers": [{"driver": d.id, "host": d.host, "process": d.process, "home": d.home} for d in drivers],
         "trials": trial_count(ledger.spec),
         "begun": begun,
         **outcomes,
@@ -50,15 +54,30 @@ def summary(home: Home, name: str) -> dict[str, Any]:
     }
 
 
+def alive(home: Home, name: str, ledger: Ledger) -> list[Driver]:
+    """Return the drivers of a study that are alive; of this home's own, its lock tells at once."""
+    own = home.driver(name)
+    held = home.holder(name) is not None
+    return [driver for driver in ledger.drivers() if (held if driver.id == own else driver.alive)]
+
+
 def running(home: Home, name: str) -> list[dict[str, Any]]:
-    """Return the trials of a study that have begun and not ended, with the last epoch their checkpoints hold."""
+    """Return the trials of a study that have begun and not ended, with the last epoch their checkpoints hold.
+
+    Those of another driver are seen where its home folder is.
+    """
     rows = []
-    for entry in Ledger.open(home.optuna_db, name).entries():
+    ledger = Ledger.open(home.ledger_uri, name)
+    owners, own = ledger.owners(), home.driver(name)
+    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers() if driver.id != own}
+    for entry in ledger.entries():
         if entry.result is None:
-            records = _recorded(home, name, entry.job.number)
+            owner = owners.get(entry.job.number, "")
+            records = _recorded(homes.get(owner, home), name, entry.job.number)
             rows.append(
                 {
                     "trial": entry.job.name,
+                    "driver": owner or None,
                     "epoch": len(records),
                     "horizon": entry.job.config.horizon,
                     "val_acc": records[-1].val_acc if records else None,
@@ -141,7 +160,10 @@ def describe_trial(entry: Entry) -> str:
 def describe_summary(row: dict[str, Any]) -> str:
     """Return where a study stands, in two lines."""
     ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
-    who = f" by process {row['process']}" if row["process"] else ""
+    drivers = [driver["driver"] for driver in row["drivers"]]
+    # One driver, of this home, needs no name.
+    named = len(drivers) > 1 or (drivers and not row["process"])
+    who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
     best = "no result yet"
     if row["best_trial"] is not None:
         best = f"best: trial {row['best_trial']}, "

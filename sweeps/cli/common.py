@@ -53,6 +53,15 @@ MlflowOption = Annotated[
     str,
     typer.Option("--mlflow", envvar="SWEEPS_MLFLOW", help="MLflow's tracking URI.", show_default="the home's SQLite"),
 ]
+LedgerOption = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="SWEEPS_LEDGER",
+        help="Database of the ledger: postgresql://USER@HOST/DATABASE, for several drivers.",
+        show_default="the home's SQLite",
+    ),
+]
 RunOption = Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]
@@ -96,13 +105,18 @@ def use_device(spec: StudySpec, threads: int | None, device: str) -> str:
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def open_home(home: Path, mlflow: str = "") -> Home:
-    """Return the home folder, with MLflow's store where an option or SWEEPS_MLFLOW names another."""
+def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
+    """Return the home folder, with MLflow's store and the ledger where options or the environment name others."""
     uri = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
     if uri and not uri.startswith(("http://", "https://", "sqlite:///", "postgresql://", "postgresql+psycopg2://")):
         expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
         raise InputError(f"--mlflow {without_password(uri)}: expected {expected}")
-    return Home(home.resolve(), uri)
+    ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
+    if ledger:
+        from sweeps.database import file_of
+
+        file_of(ledger)
+    return Home(home.resolve(), uri, ledger)
 
 
 def stored(home: Home, name: str, metrics: Sequence[str] | None = None) -> Study:

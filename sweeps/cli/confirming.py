@@ -13,6 +13,7 @@ from sweeps.cli.common import (
     DataOption,
     DebugOption,
     HomeOption,
+    LedgerOption,
     MlflowOption,
     NameArgument,
     NameOption,
@@ -43,13 +44,14 @@ def confirm(
     address: AddressOption = None,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
     """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
     from sweeps.confirm import confirmation
 
-    where = open_home(home, mlflow)
+    where = open_home(home, mlflow, ledger)
     spec = confirmation(where, name, seeds, trial=trial, new_name=new_name, resources=_resources(changes))
     count = len(spec.search.seeds or [])
     stderr.print(
@@ -73,6 +75,7 @@ def reproduce(
     address: AddressOption = None,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -87,7 +90,9 @@ def reproduce(
         built = analysis.build_published(found, published_rows(found.name))
         return analysis.render(analysis.published_text(built), "text", notes=analysis.published_footnotes(found, built))
 
-    run_study(open_home(home, mlflow), data, address, debug, spec.name, lambda launch: launch.start(spec), beside)
+    run_study(
+        open_home(home, mlflow, ledger), data, address, debug, spec.name, lambda launch: launch.start(spec), beside
+    )
 
 
 def _published(study: str) -> str:

@@ -18,6 +18,7 @@ from sweeps.cli.common import (
     DataOption,
     HomeOption,
     JsonOption,
+    LedgerOption,
     MlflowOption,
     NameArgument,
     app,
@@ -36,11 +37,12 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = HOME,
+    ledger: LedgerOption = "",
 ) -> None:
     """Show where a study stands, also from another terminal."""
     from sweeps import views
 
-    where = open_home(home)
+    where = open_home(home, ledger=ledger)
     while True:
         rows = [views.summary(where, name)] if name else views.list_studies(where)
         for row in rows:
@@ -48,37 +50,44 @@ def status(
         if as_json:
             typer.echo(to_json(rows[0] if name else rows))
         else:
-            typer.echo("\n".join(_status_lines(rows)) or f"no study in {where.root}")
+            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(where)}")
         if not watch or all(row["state"] != "running" for row in rows):
             return
         time.sleep(2)
 
 
 @app.command()
-def ls(as_json: JsonOption = False, home: HomeOption = HOME) -> None:
+def ls(as_json: JsonOption = False, home: HomeOption = HOME, ledger: LedgerOption = "") -> None:
     """List the studies."""
     from sweeps import views
 
-    rows = views.list_studies(open_home(home))
+    where = open_home(home, ledger=ledger)
+    rows = views.list_studies(where)
     if as_json:
         typer.echo(to_json(rows))
         return
     for row in rows:
         typer.echo(views.describe_summary(row))
     if not rows:
-        typer.echo(f"no study in {open_home(home).root}")
+        typer.echo(f"no study in {_place(where)}")
 
 
 @app.command()
-def best(name: NameArgument, as_json: JsonOption = False, home: HomeOption = HOME, mlflow: MlflowOption = "") -> None:
+def best(
+    name: NameArgument,
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
+) -> None:
     """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
     from sweeps import views
     from sweeps.ledger import Ledger
     from sweeps.standing import standing
 
-    where = open_home(home, mlflow)
-    ledger = Ledger.open(where.optuna_db, name)
-    entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
+    where = open_home(home, mlflow, ledger)
+    opened = Ledger.open(where.ledger_uri, name)
+    entry, stands = views.best_entry(opened.entries()), standing(where, opened)
     if entry is None or stands is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
@@ -95,24 +104,25 @@ def show(
     as_json: JsonOption = False,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
 ) -> None:
     """Show one trial: what it trained, its epochs, how it ended, its errors."""
     from sweeps import views
     from sweeps.ledger import Ledger
 
-    where = open_home(home, mlflow)
-    ledger = Ledger.open(where.optuna_db, name)
-    entry = views.find_trial(ledger, trial)
+    where = open_home(home, mlflow, ledger)
+    opened = Ledger.open(where.ledger_uri, name)
+    entry = views.find_trial(opened, trial)
     number = entry.job.number
     epochs = _epochs(where, name, number)
-    tries = views.failed_tries(where, ledger, entry)
+    tries = views.failed_tries(where, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
         shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        typer.echo(to_json({**shown, "log": views.logged(where, ledger, entry)} if log else shown))
+        typer.echo(to_json({**shown, "log": views.logged(where, opened, entry)} if log else shown))
         return
     if log:
-        typer.echo(views.logged(where, ledger, entry), nl=False)
+        typer.echo(views.logged(where, opened, entry), nl=False)
         return
     typer.echo(views.describe_trial(entry))
     for row in epochs:
@@ -167,6 +177,11 @@ def doctor(as_json: JsonOption = False, home: HomeOption = HOME, data: DataOptio
             typer.echo(f"{mark:>2}  {check.name:<13} {check.found}")
     if any(check.ok is False for check in checks):
         raise typer.Exit(FAILED)
+
+
+def _place(home: Home) -> str:
+
+    return without_password(home.ledger) if home.ledger else str(home.root)
 
 
 def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:

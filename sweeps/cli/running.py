@@ -23,6 +23,7 @@ from sweeps.cli.common import (
     DataOption,
     DebugOption,
     HomeOption,
+    LedgerOption,
     MlflowOption,
     NameArgument,
     NameOption,
@@ -59,6 +60,7 @@ def launch(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -74,7 +76,7 @@ def launch(
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
     run_study(
-        *(open_home(home, mlflow), data, address, debug, spec.name),
+        *(open_home(home, mlflow, ledger), data, address, debug, spec.name),
         lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
     )
 
@@ -89,6 +91,7 @@ def resume(
     address: AddressOption = None,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -97,23 +100,31 @@ def resume(
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     count = int(trials or 0)
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    run_study(open_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
+    run_study(open_home(home, mlflow, ledger), data, address, debug, name, lambda launch: launch.resume(name, **change))
 
 
 @app.command()
 def stop(
     name: NameArgument,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
+    every: Annotated[bool, typer.Option("--all", help="Every driver of it, not only this home's.")] = False,
     home: HomeOption = HOME,
+    ledger: LedgerOption = "",
 ) -> None:
     """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
-    where = open_home(home)
+    where = open_home(home, ledger=ledger)
     process = where.holder(name)
     from sweeps import views
     from sweeps.ledger import Ledger
 
+    if every:
+        _stop_all(where, name, wait)
+        return
     if process is None:
-        Ledger.open(where.optuna_db, name)  # a wrong name is told as such
+        alive = views.alive(where, name, Ledger.open(where.ledger_uri, name))  # a wrong name is told as such
+        if alive:
+            drivers = ", ".join(driver.id for driver in alive)
+            raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
     where.ask_to_stop(name)
     stderr.print(
@@ -123,6 +134,31 @@ def stop(
         return
     while where.holder(name) == process:
         time.sleep(0.2)
+    typer.echo(views.describe_summary(views.summary(where, name)))
+
+
+def _stop_all(where: Home, name: str, wait: bool) -> None:
+    """Ask every driver of a study to finish, and wait until they have."""
+    from sweeps import views
+    from sweeps.ledger import Ledger
+
+    opened = Ledger.open(where.ledger_uri, name)
+    alive = views.alive(where, name, opened)
+    if not alive:
+        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
+    opened.stop_all()
+    if where.holder(name) is not None:
+        where.ask_to_stop(name)
+    stderr.print(
+        f"asked {len(alive)} drivers to stop: {', '.join(driver.id for driver in alive)}; running trials finish their "
+        "epoch first",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not wait:
+        return
+    while views.alive(where, name, opened):
+        time.sleep(0.5)
     typer.echo(views.describe_summary(views.summary(where, name)))
 
 
@@ -140,7 +176,7 @@ def run_study(
     from sweeps.ledger import Ledger
 
     end = started(Launch(where, data.resolve(), address, stderr, debug))
-    ledger = Ledger.open(where.optuna_db, name)
+    ledger = Ledger.open(where.ledger_uri, name)
     study = stored(where, name)
     typer.echo(_results(study) if table is None else table(study))
     if ledger.spec.phase == "confirm":
@@ -156,6 +192,7 @@ def run_study(
     option += f" --mlflow {without_password(where.mlflow)}" if where.mlflow else ""
     at = where.mlflow if where.mlflow.startswith("http") else f"sweeps ui{option}"
     typer.echo(f"\nlook at it:  {without_password(at)}")
+    option += f" --ledger {without_password(where.ledger)}" if where.ledger else ""
     if end is not End.DONE:
         again = {
             End.INTERRUPTED: "interrupted; continue with",

@@ -87,9 +87,8 @@ def table(
     from analysis.table import METRICS
 
     # Most of the time goes into reading; curves and other views need all there is.
-    study = stored(
-        open_home(home, mlflow), name, METRICS if view == "results" and plot is None and not published else None
-    )
+    little = view == "results" and plot is None and not published
+    study = stored(open_home(home, mlflow), name, METRICS if little else None)
     for_people = not as_json and style != "csv"
     if published:
         built, notes = _published(study, for_people)

@@ -1,7 +1,6 @@
 """What every sampler keeps to, through the ledger. A new sampler gets a class here."""
 
 import itertools
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -29,8 +28,8 @@ NAMES = (f"study-{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("samplers") / "optuna.db"
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('samplers') / 'optuna.db'}"
 
 
 @pytest.fixture(scope="class")

@@ -285,12 +285,13 @@ def environment(changes: dict[str, str] | None) -> dict[str, str]:
 class Store:
     """Reads what a study left, through MLflow's client and through Optuna."""
 
-    def __init__(self, home: Path, study: str) -> None:
+    def __init__(self, home: Path, study: str, mlflow: str = "", ledger: str = "") -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         self.home, self.study = home, study
-        self.client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+        self.client = MlflowClient(mlflow or f"sqlite:///{home / 'mlflow.db'}")
+        self._ledger = ledger or f"sqlite:///{home / 'optuna.db'}"
 
     @property
     def experiment(self) -> Any:
@@ -324,7 +325,7 @@ class Store:
         }
 
     def optuna(self) -> optuna.Study:
-        return optuna.load_study(storage=f"sqlite:///{self.home / 'optuna.db'}", study_name=self.study)
+        return optuna.load_study(storage=self._ledger, study_name=self.study)
 
     def assert_whole(self, trials: int) -> None:
         """Check that a study ended with nothing left open, and every epoch of every trial once in the store."""
@@ -333,10 +334,15 @@ class Store:
         assert not {"RUNNING", "WAITING"} & set(states)
         (parent,) = self.launches
         assert parent.info.status == "FINISHED"
+        self.assert_epochs_once()
+        assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in self._runs("trial"))
+
+    def assert_epochs_once(self) -> None:
+        """Check that every trial of the ledger has one run, closed, with each of its epochs once."""
         runs = self._runs("trial")
-        assert len({run.data.tags["sweeps.trial"] for run in runs}) == len(runs) == len(states)
+        numbers = [int(run.data.tags["sweeps.trial"]) for run in runs]
+        assert sorted(numbers) == [trial.number for trial in self.optuna().get_trials(deepcopy=False)]
         for run in runs:
-            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
             assert run.info.status in ("FINISHED", "KILLED", "FAILED")
             if run.data.tags["outcome"] == "crashed":
                 continue
@@ -446,7 +452,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
 
 
 @pytest.fixture(scope="session")
-def store() -> Callable[[Path, str], Store]:
+def store() -> Callable[..., Store]:
     return Store
 
 

@@ -42,7 +42,7 @@ def search(home: Home, *objectives: float, seed: int = 0, **train: Any) -> str:
             "resources": {"cpus_per_trial": 2},
         }
     )
-    ledger = Ledger.create(home.optuna_db, spec)
+    ledger = Ledger.create(home.ledger_uri, spec)
     for objective in objectives:
         ledger.tell(ledger.ask().number, result(objective))
     return spec.name
@@ -50,7 +50,7 @@ def search(home: Home, *objectives: float, seed: int = 0, **train: Any) -> str:
 
 def launched(home: Home, name: str, seeds: int, **options: Any) -> StudySpec:
     spec = confirmation(home, name, seeds, **options)
-    Ledger.create(home.optuna_db, spec)
+    Ledger.create(home.ledger_uri, spec)
     return spec
 
 
@@ -60,7 +60,7 @@ def launched(home: Home, name: str, seeds: int, **options: Any) -> StudySpec:
 def test_the_best_trials_configuration_is_frozen(home):
     name = search(home, 3.0, 2.0, 4.0)
     spec = confirmation(home, name, 2)
-    (_, best, _) = Ledger.open(home.optuna_db, name).entries()
+    (_, best, _) = Ledger.open(home.ledger_uri, name).entries()
     (run, *_) = listed_runs(spec)
     frozen = trial_config(spec, {}, seed=run.seed, run=run.name).to_dict()
     assert {k: v for k, v in frozen.items() if best.job.config.to_dict()[k] != v} == {"seed": 1_000_000, "test": True}
@@ -132,16 +132,16 @@ def test_more_seeds_are_added_behind_those_there_are(home):
     first, longer = launched(home, name, 2), launched(home, name, 4)
     assert longer.search.seeds is not None
     assert longer.search.seeds[:2] == first.search.seeds
-    assert Ledger.open(home.optuna_db, longer.name).to_run() == 4
+    assert Ledger.open(home.ledger_uri, longer.name).to_run() == 4
 
 
 def test_a_longer_confirmation_runs_the_new_seeds_alone(home):
     name = search(home, 3.0)
     spec = launched(home, name, 1)
-    ledger = Ledger.open(home.optuna_db, spec.name)
+    ledger = Ledger.open(home.ledger_uri, spec.name)
     ledger.tell(ledger.ask().number, result(2.0))
     launched(home, name, 2)
-    assert Ledger.open(home.optuna_db, spec.name).ask().config.seed == 1_000_001
+    assert Ledger.open(home.ledger_uri, spec.name).ask().config.seed == 1_000_001
 
 
 def test_fewer_seeds_than_there_are_are_refused(home):
@@ -154,7 +154,7 @@ def test_fewer_seeds_than_there_are_are_refused(home):
 def test_the_trial_that_was_confirmed_is_gone_on_with_when_another_is_the_best(home):
     name = search(home, 3.0)
     launched(home, name, 1)
-    ledger = Ledger.open(home.optuna_db, name)
+    ledger = Ledger.open(home.ledger_uri, name)
     ledger.extend(2)
     ledger.tell(ledger.ask().number, result(1.0))
     assert confirmation(home, name, 2).confirms == f"{name} trial 0"
@@ -193,20 +193,20 @@ def test_a_search_without_a_result_is_refused(home):
 def test_a_confirmation_is_not_made_longer_by_a_number_of_trials(home):
     spec = launched(home, search(home, 3.0), 1)
     with pytest.raises(InputError, match="sweeps confirm STUDY --as"):
-        Ledger.open(home.optuna_db, spec.name).extend(5)
+        Ledger.open(home.ledger_uri, spec.name).extend(5)
 
 
 def test_other_seeds_under_the_same_name_are_another_study(home):
     spec = launched(home, search(home, 3.0), 2)
     other = spec.model_copy(update={"search": spec.search.model_copy(update={"seeds": [5, 6, 7]})})
     with pytest.raises(InputError, match=r"search\.seeds: \[1000000, 1000001\] -> \[5, 6, 7\]"):
-        Ledger.create(home.optuna_db, other)
+        Ledger.create(home.ledger_uri, other)
 
 
 def test_the_studies_that_confirm_a_trial_are_found(home):
     name = search(home, 3.0, 2.0)
     spec = launched(home, name, 1)
-    worst, best = Ledger.open(home.optuna_db, name).entries()
+    worst, best = Ledger.open(home.ledger_uri, name).entries()
     assert [c.name for c in confirming(home, name, best)] == [spec.name]
     assert confirming(home, name, worst) == []
 

@@ -1,7 +1,6 @@
 """What a new study's sampler knows of an older one, and what it does not."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -26,8 +25,8 @@ ENDED = Result(Outcome.REACHED, 10, 3.5, 4)
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ledger") / "optuna.db"
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'optuna.db'}"
 
 
 def spec(space: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
@@ -43,7 +42,7 @@ def spec(space: dict[str, Any] | None = None, train: dict[str, Any] | None = Non
     )
 
 
-def run(db: Path, study: StudySpec, *results: Result | None) -> Ledger:
+def run(db: str, study: StudySpec, *results: Result | None) -> Ledger:
     """Begin a trial for each result; None is one that still runs."""
     ledger = Ledger.create(db, study)
     for result in results:
@@ -53,16 +52,16 @@ def run(db: Path, study: StudySpec, *results: Result | None) -> Ledger:
     return ledger
 
 
-def old(db: Path, *results: Result | None, **tables: Any) -> Ledger:
+def old(db: str, *results: Result | None, **tables: Any) -> Ledger:
     return run(db, spec(search={"first": POINTS}, **tables), *(results or (ENDED, ENDED)))
 
 
-def forked(db: Path, source: Ledger, new: StudySpec) -> Ledger:
+def forked(db: str, source: Ledger, new: StudySpec) -> Ledger:
     return Ledger.fork(db, new, source.known_to(new))
 
 
-def in_optuna(db: Path, study: StudySpec) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=study.name, storage=f"sqlite:///{db}").get_trials()
+def in_optuna(db: str, study: StudySpec) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=study.name, storage=db).get_trials()
 
 
 # What is taken
@@ -275,7 +274,7 @@ def test_the_old_study_stays_as_it_was(db):
 
 def test_a_fork_that_was_killed_half_way_is_begun_anew(db):
     source, new = old(db), spec()
-    half = optuna.create_study(study_name=new.name, storage=f"sqlite:///{db}", direction="minimize")
+    half = optuna.create_study(study_name=new.name, storage=db, direction="minimize")
     half.add_trial(source.known_to(new).trials[0])
     assert new.name not in ledgers(db)
     forked(db, source, new)

@@ -57,7 +57,7 @@ def test_a_study_has_a_folder_of_its_name(home, name):
 
 
 def test_every_path_is_under_the_home_folder(home):
-    paths = [home.own_mlflow_db, home.optuna_db, home.artifacts, home.checkpoint("s", 3)]
+    paths = [home.own_mlflow_db, home.own_ledger_db, home.artifacts, home.checkpoint("s", 3)]
     paths += [home.error_log("s", 3), home.trial_log("s", 3)]
     assert [str(path.relative_to(home.root)) for path in paths] == [
         "mlflow.db",

@@ -23,9 +23,13 @@ NAMES = (f"study-{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One storage for all tests, since making one takes a second; each study has a name of its own."""
-    return tmp_path_factory.mktemp("ledger") / "optuna.db"
+    return uri(tmp_path_factory.mktemp("ledger"))
+
+
+def uri(folder: Path) -> str:
+    return f"sqlite:///{folder / 'optuna.db'}"
 
 
 def sampled(name: str = "", train: dict[str, Any] | None = None, **search: Any) -> StudySpec:
@@ -72,11 +76,11 @@ def ask_all(ledger: Ledger, outcome: Outcome = Outcome.REACHED) -> list[Job]:
     return jobs
 
 
-def optuna_study(db: Path, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{db}")
+def optuna_study(db: str, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=db)
 
 
-def optuna_trial(db: Path, name: str, number: int = 0) -> FrozenTrial:
+def optuna_trial(db: str, name: str, number: int = 0) -> FrozenTrial:
     return optuna_study(db, name).get_trials()[number]
 
 
@@ -90,31 +94,34 @@ def test_a_new_study_begins_empty(db):
 
 def test_the_folder_of_the_file_is_made(tmp_path):
     spec = sampled()
-    Ledger.create(tmp_path / "new" / "optuna.db", spec)
-    assert ledgers(tmp_path / "new" / "optuna.db") == [spec.name]
+    Ledger.create(uri(tmp_path / "new"), spec)
+    assert ledgers(uri(tmp_path / "new")) == [spec.name]
 
 
 def test_the_studies_of_a_file_are_listed_by_name(tmp_path):
     for name in ("b", "a"):
-        Ledger.create(tmp_path / "optuna.db", sampled(name))
-    assert ledgers(tmp_path / "optuna.db") == ["a", "b"]
+        Ledger.create(uri(tmp_path), sampled(name))
+    assert ledgers(uri(tmp_path)) == ["a", "b"]
 
 
 def test_a_file_that_is_not_there_has_no_studies_and_is_not_made(tmp_path):
-    assert ledgers(tmp_path / "optuna.db") == []
+    assert ledgers(uri(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_study_is_named_with_the_known_ones(db):
     known = sampled()
     Ledger.create(db, known)
-    with pytest.raises(InputError, match=rf"^no study 'nope' in {db.parent}; known: .*\b{known.name}\b"):
+    with pytest.raises(
+        InputError,
+        match=rf"^no study 'nope' in {Path(db.removeprefix('sqlite:///')).parent}; known: .*\b{known.name}\b",
+    ):
         Ledger.open(db, "nope")
 
 
 def test_without_any_study_none_are_known(tmp_path):
     with pytest.raises(InputError, match="known: none"):
-        Ledger.open(tmp_path / "optuna.db", "nope")
+        Ledger.open(uri(tmp_path), "nope")
 
 
 def test_an_opened_study_is_the_one_that_was_created(db):
@@ -320,7 +327,13 @@ def test_every_trial_counts_but_a_crashed_one(db, outcome, left):
     job = ledger.ask()
     if outcome is not None:
         ledger.tell(job.number, result(outcome))
-    assert ledger.to_run() == left
+    assert Ledger.open(db, ledger.spec.name).to_run() == left
+
+
+def test_a_trial_that_crashes_is_left_to_the_next_launch(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
+    assert ledger.to_run() == 3
 
 
 def test_a_study_is_complete_when_all_trials_have_ended(db):
@@ -444,7 +457,7 @@ def test_a_listed_run_cut_off_while_it_was_asked_for_keeps_name_and_seed(db):
 # Crashed trials
 
 
-def crash_the_first(db: Path, spec: StudySpec) -> list[Job]:
+def crash_the_first(db: str, spec: StudySpec) -> list[Job]:
     """Run all trials of a study; the first crashes."""
     ledger = Ledger.create(db, spec)
     jobs = [ledger.ask() for _ in range(ledger.to_run())]
@@ -516,14 +529,14 @@ def test_a_trial_without_a_result_is_not_closed(db):
 
 
 def test_a_study_that_asks_nothing_yet_is_not_listed(tmp_path):
-    db = tmp_path / "optuna.db"
-    optuna.create_study(storage=f"sqlite:///{db}", study_name="half")
+    db = uri(tmp_path)
+    optuna.create_study(storage=db, study_name="half")
     assert ledgers(db) == []
 
 
 def test_a_study_that_asks_nothing_yet_is_made_whole(tmp_path):
-    db = tmp_path / "optuna.db"
-    optuna.create_study(storage=f"sqlite:///{db}", study_name="half")
+    db = uri(tmp_path)
+    optuna.create_study(storage=db, study_name="half")
     Ledger.create(db, sampled("half"))
     assert Ledger.open(db, "half").spec == sampled("half")
 
@@ -545,10 +558,9 @@ def test_seeds_begin_again_after_the_highest(db):
 
 
 def test_a_ledger_that_is_taken_away_while_the_study_runs_is_noticed(tmp_path):
-    db = tmp_path / "optuna.db"
-    ledger = Ledger.create(db, sampled())
+    ledger = Ledger.create(uri(tmp_path), sampled())
     ledger.ask()
-    db.rename(tmp_path / "elsewhere.db")
+    (tmp_path / "optuna.db").rename(tmp_path / "elsewhere.db")
     with pytest.raises(SweepError, match=r"optuna.db was deleted or exchanged while the study ran; put it back"):
         ledger.ask()
 
@@ -556,7 +568,7 @@ def test_a_ledger_that_is_taken_away_while_the_study_runs_is_noticed(tmp_path):
 def test_a_ledger_that_is_gone_is_not_made_anew_by_looking_for_a_study(tmp_path):
     (tmp_path / "studies" / "x").mkdir(parents=True)
     with pytest.raises(SweepError, match=r"optuna.db is gone.*put it back"):
-        Ledger.open(tmp_path / "optuna.db", "x")
+        Ledger.open(uri(tmp_path), "x")
     assert not (tmp_path / "optuna.db").exists()
 
 

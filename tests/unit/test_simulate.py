@@ -149,7 +149,7 @@ def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
     simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
     home = Home(tmp_path)
     tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, spec, home.spool(spec.name))
-    real = StudyRun(home, Ledger.create(home.optuna_db, spec), tracker, _Quiet())
+    real = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     # At one moment, an epoch ends before the slot it frees is taken.
     starts = [(trial.started, "start", trial, 0) for trial in simulated]
     ends = [(end, "end", trial, epoch) for trial in simulated for epoch, end in enumerate(trial.epoch_ends)]
@@ -289,7 +289,7 @@ def home(store, tmp_path) -> Home:
 def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
     """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
     tracker = Tracker(home.mlflow_uri, home.artifacts, spec, home.spool(spec.name))
-    study = StudyRun(home, Ledger.create(home.optuna_db, spec), tracker, _Quiet())
+    study = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     while (trial := study.next_trial()) is not None:
         for record in records(val_accs[trial.job.name]):
             broken = record.val_acc != record.val_acc
@@ -355,7 +355,7 @@ def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
     ledger = Ledger.preview(listed(2, 3))
     jobs: list[Job] = [ledger.ask(), ledger.ask()]
     fixed = FixedTrials(ledger.spec, jobs[::-1])
-    assert [(job.number, job.name) for job in (fixed.ask(), fixed.ask())] == [(0, "b"), (1, "a")]
+    assert [(job.number, job.name) for job in (fixed.take().job, fixed.take().job)] == [(0, "b"), (1, "a")]
     assert fixed.to_run() == 0
 
 

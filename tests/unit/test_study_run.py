@@ -115,8 +115,8 @@ Open = Callable[[StudySpec], Launch]
 
 
 @pytest.fixture(scope="module")
-def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ledger") / "optuna.db"
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'optuna.db'}"
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def runs_of(store: Any, study: StudySpec, number: int) -> list[Any]:
     return list(store.client.search_runs([experiment], f"tags.`sweeps.trial` = '{number}'"))
 
 
-def states(db: Path, study: StudySpec) -> list[str]:
-    found = optuna.load_study(study_name=study.name, storage=f"sqlite:///{db}")
+def states(db: str, study: StudySpec) -> list[str]:
+    found = optuna.load_study(study_name=study.name, storage=db)
     return [trial.state.name for trial in found.get_trials()]
 
 
@@ -401,7 +401,7 @@ def test_trials_in_the_store_that_the_ledger_does_not_know_are_an_error(open_, t
     before.begin()
     before.close()
     tracker = Tracker(f"sqlite:///{store.path}", tmp_path, study, tmp_path / "spool.jsonl")
-    home, other = Home(tmp_path), Ledger.create(tmp_path / "other.db", study)
+    home, other = Home(tmp_path), Ledger.create(f"sqlite:///{tmp_path / 'other.db'}", study)
     with pytest.raises(SweepError, match=rf"has 1 trials of a study '{study.name}' that the ledger .* does not know"):
         StudyRun(home, other, tracker, Seen())
     tracker.close("SCHEDULED")

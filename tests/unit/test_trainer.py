@@ -528,7 +528,7 @@ def test_a_run_that_has_ended_does_not_evaluate_the_test_set_again(tmp_path, mon
 def test_a_run_continued_ahead_of_its_last_epoch_evaluates_the_test_set(tmp_path):
     path = tmp_path / "run.ckpt"
     interrupt(of_a_test_run(), path, 1)
-    assert curve(run(of_a_test_run(), path)) == curve(run(testing()))
+    assert curve(run(of_a_test_run(), path)) == curve(run(of_a_test_run()))
 
 
 def test_a_checkpoint_from_before_there_was_a_test_set_still_loads(tmp_path):

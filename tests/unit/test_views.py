@@ -34,7 +34,7 @@ def study(name: str, **tables: Any) -> StudySpec:
 
 def run(home: Home, spec: StudySpec, *results: Result | None) -> Ledger:
     """Begin a trial for each result; None is one that still runs."""
-    ledger = Ledger.create(home.optuna_db, spec)
+    ledger = Ledger.create(home.ledger_uri, spec)
     for result in results:
         number = ledger.ask().number
         if result is not None:
@@ -74,6 +74,7 @@ def test_a_complete_study_is_summed_up(home):
         "description": "About done",
         "state": "complete",
         "process": None,
+        "drivers": [],
         "trials": 2,
         "begun": 0,
         "reached": 1,
@@ -124,8 +125,8 @@ def test_running_trials_are_told_with_the_epochs_of_their_checkpoints(home):
     rows = views.running(home, "cut-off")
     schedule = "[0.001, 0] lin[1e-05, 4]"
     assert [row | {"schedule": schedule} for row in rows] == [
-        {"trial": "a-s1", "epoch": 2, "horizon": 4, "val_acc": 0.625, "schedule": schedule},
-        {"trial": "b-s0", "epoch": 0, "horizon": 4, "val_acc": None, "schedule": schedule},
+        {"trial": "a-s1", "driver": None, "epoch": 2, "horizon": 4, "val_acc": 0.625, "schedule": schedule},
+        {"trial": "b-s0", "driver": None, "epoch": 0, "horizon": 4, "val_acc": None, "schedule": schedule},
     ]
     assert rows[0]["schedule"] == CONFIG.schedule
 
@@ -188,7 +189,7 @@ def test_without_an_objective_there_is_no_best_trial(results):
 
 @pytest.mark.parametrize(("text", "number"), [("a-s1", 1), ("1", 1), ("b-s0", 2)])
 def test_a_trial_is_found_by_name_or_number(home, text, number):
-    assert views.find_trial(Ledger.open(home.optuna_db, "cut-off"), text).job.number == number
+    assert views.find_trial(Ledger.open(home.ledger_uri, "cut-off"), text).job.number == number
 
 
 def test_of_several_tries_of_a_run_the_last_is_found(tmp_path):
@@ -205,7 +206,7 @@ def test_a_name_goes_before_a_number(tmp_path):
 @pytest.mark.parametrize("text", ["c", "9", "", "-1"])
 def test_an_unknown_trial_is_named_with_those_there_are(home, text):
     with pytest.raises(InputError, match=rf"^no trial '{text}' in study 'done'; there are: a, b$"):
-        views.find_trial(Ledger.open(home.optuna_db, "done"), text)
+        views.find_trial(Ledger.open(home.ledger_uri, "done"), text)
 
 
 def test_a_trial_is_plain_values():
@@ -272,6 +273,6 @@ def test_the_log_of_a_run_is_that_of_all_its_tries(tmp_path):
 
 
 def test_a_trial_without_errors_has_no_failed_tries_and_no_log(home):
-    ledger = Ledger.open(home.optuna_db, "done")
+    ledger = Ledger.open(home.ledger_uri, "done")
     found = views.find_trial(ledger, "a")
     assert (views.failed_tries(home, ledger, found), views.logged(home, ledger, found)) == ([], "")

@@ -1,0 +1,399 @@
+"""Several drivers of one study, on SQLite and on a real PostgreSQL: who asks, who runs what, who is gone."""
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from resnet_core.records import Outcome
+from search_spaces.study import StudySpec
+from sweeps import database
+from sweeps.database import file_of, shown, with_psycopg2
+from sweeps.drivers import lease_seconds
+from sweeps.errors import InputError, SweepError
+from sweeps.ledger import Handout, Job, Ledger
+from sweeps.outcomes import Result
+from tests.postgres import PostgresServer
+
+NAMES = (f"shared-{number}" for number in itertools.count())
+REACHED = Result(Outcome.REACHED, 4, 3.5)
+CRASHED = Result(Outcome.CRASHED, 1)
+
+
+def spec(name: str = "", **search: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": name or next(NAMES),
+            "train": {"schedule": "[lr, 0] lin[1e-5, 10]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "search": {"trials": 4, "sampler": "random"} | search,
+        }
+    )
+
+
+def listed(seeds: int) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"},
+            "run": [{"name": "a"}],
+            "search": {"seeds": list(range(seeds))},
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all tests; each study has a name of its own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('drivers') / 'optuna.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.database()
+
+
+Drive = Callable[..., Ledger]
+
+
+@pytest.fixture
+def drive(uri: str, tmp_path: Path) -> Iterator[Drive]:
+    """Open a study as a driver of this name would; all leave at the end."""
+    with ExitStack() as stack:
+
+        def drive(study: StudySpec, driver: str, stop: Callable[[], None] = lambda: None) -> Ledger:
+            ledger = Ledger.create(uri, study)
+            stack.enter_context(ledger.driven_by(driver, tmp_path / driver, stop))
+            ledger.unfinished()
+            return ledger
+
+        yield drive
+
+
+def silence(ledger: Ledger) -> None:
+    """Let the lease of a ledger's driver run out, as if its process had been held for long."""
+    seat = ledger._seat
+    assert seat is not None
+    with seat._storage.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{seat.driver}' AND study = '{ledger.spec.name}'"
+        )
+    seat._renewed -= 1000
+
+
+def take(ledger: Ledger) -> Job:
+    job = ledger.take().job
+    assert job is not None
+    return job
+
+
+# Asking
+
+
+def test_two_drivers_never_get_the_same_trial(drive):
+    study = spec(trials=6)
+    drivers = [drive(study, "a"), drive(study, "b")]
+    jobs = [take(drivers[turn % 2]) for turn in range(6)]
+    assert [job.number for job in jobs] == list(range(6))
+    assert len({job.params["lr"] for job in jobs}) == 6
+
+
+def test_no_more_trials_are_handed_out_than_the_study_asks_for(drive):
+    study = spec(trials=2)
+    a, b = drive(study, "a"), drive(study, "b")
+    take(a), take(b)
+    assert (a.take(), b.take()) == (Handout(None, 0, 1), Handout(None, 0, 1))
+
+
+def test_two_drivers_share_the_runs_that_a_study_lists(drive):
+    study = listed(4)
+    a, b = drive(study, "a"), drive(study, "b")
+    assert [take(ledger).name for ledger in (a, b, b, a)] == ["a-s0", "a-s1", "a-s2", "a-s3"]
+
+
+def test_a_driver_sees_how_the_trials_of_others_ended(drive):
+    study = spec()
+    a, b = drive(study, "a"), drive(study, "b")
+    job = take(a)
+    a.tell(job.number, REACHED)
+    assert [(entry.job, entry.result) for entry in b.take().ended] == [(job, REACHED)]
+
+
+def test_what_a_driver_knows_it_is_not_told_again(drive):
+    study = spec()
+    a, b = drive(study, "a"), drive(study, "b")
+    a.tell(take(a).number, REACHED)
+    assert b.take(known={0}).ended == []
+
+
+def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(drive):
+    study = spec(trials=2)
+    a, b = drive(study, "a"), drive(study, "b")
+    a.tell(take(a).number, CRASHED)
+    take(b)
+    assert (a.take().job, b.take().job) == (None, None)
+
+
+def test_a_study_that_was_made_longer_is_longer_for_all_its_drivers(drive, uri):
+    study = spec(trials=1)
+    a = drive(study, "a")
+    take(a)
+    Ledger.open(uri, study.name).extend(2)
+    assert take(a).number == 1
+
+
+def test_another_driver_cannot_join_with_another_question(drive):
+    study = spec()
+    drive(study, "a")
+    with pytest.raises(InputError, match=r"asks something else:\n  search\.seed: 0 -> 4"):
+        drive(spec(study.name, seed=4), "b")
+
+
+ASK = """
+import sys
+from pathlib import Path
+from resnet_core.records import Outcome
+from sweeps.ledger import Ledger
+from sweeps.outcomes import Result
+uri, name, driver = sys.argv[1:]
+ledger = Ledger.open(uri, name)
+with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while (job := ledger.take().job) is not None:
+        print(job.number, job.params["lr"], flush=True)
+        ledger.tell(job.number, Result(Outcome.REACHED, 4, 3.5))
+"""
+
+
+def test_two_processes_that_ask_at_once_get_two_hundred_trials_none_twice(uri):
+    study = spec(trials=200)
+    Ledger.create(uri, study)
+    command = [sys.executable, "-c", ASK, uri, study.name]
+    processes = [
+        subprocess.Popen([*command, driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for driver in ("a", "b")
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=180)[0].splitlines() for process in processes]
+    assert sorted(int(line.split()[0]) for lines in said for line in lines) == list(range(200))
+    assert len({line.split()[1] for lines in said for line in lines}) == 200
+    assert all(said)
+    states = Counter(
+        trial.state.name for trial in optuna.load_study(study_name=study.name, storage=with_psycopg2(uri)).trials
+    )
+    assert states == {"COMPLETE": 200}
+
+
+# Whose trial it is
+
+
+def test_a_driver_continues_its_own_trials_alone(drive, uri):
+    study = spec()
+    a, b = drive(study, "a"), drive(study, "b")
+    job, _ = take(a), take(b)
+    assert drive(study, "a").unfinished() == [job]
+
+
+def test_a_trial_that_was_asked_for_and_not_claimed_is_the_next_ones_to_ask(drive, uri):
+    study = spec()
+    a = drive(study, "a")
+    begun = Ledger.open(uri, study.name).ask()
+    assert take(a) == begun
+
+
+def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
+    study = spec(trials=1)
+    a, b = drive(study, "a"), drive(study, "b")
+    take(a)
+    assert b.take() == Handout(None, 0, 1)
+
+
+def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_left(drive, tmp_path):
+    study = spec(trials=2)
+    a, b = drive(study, "a"), drive(study, "b")
+    job = take(a)
+    silence(a)
+    assert take(b).number == 1
+    assert b.take() == Handout(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
+
+
+def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):
+    study = spec(trials=1)
+    a, b = drive(study, "a"), drive(study, "b")
+    number = take(a).number
+    silence(a)
+    take(b)
+    assert (a.tell(number, REACHED), b.tell(number, REACHED)) == (False, True)
+
+
+def test_a_driver_that_comes_back_finds_that_its_trial_is_gone(drive):
+    study = spec(trials=2)
+    a, b = drive(study, "a"), drive(study, "b")
+    kept, number = take(b).number, take(a).number
+    silence(a)
+    take(b)
+    assert (a.holds(number), b.holds(number), b.holds(kept)) == (False, True, True)
+
+
+def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
+    study = spec(trials=1)
+    a, b = drive(study, "a"), drive(study, "b")
+    number = take(a).number
+    silence(a)
+    assert a.holds(number)
+    assert b.take().job is None
+
+
+def test_a_driver_that_left_is_gone_at_once(uri, drive, tmp_path):
+    study = spec(trials=1)
+    a = Ledger.create(uri, study)
+    with a.driven_by("a", tmp_path / "a", lambda: None):
+        job = take(a)
+    assert take(drive(study, "b")) == job
+
+
+def test_a_trial_that_a_gone_driver_had_ended_but_for_the_last_line_is_ended(drive, uri):
+    study = spec(trials=1)
+    a, b = drive(study, "a"), drive(study, "b")
+    number = take(a).number
+    a._running[number].set_user_attr("result", REACHED.to_dict())
+    silence(a)
+    assert b.take().job is None
+    assert Ledger.open(uri, study.name).complete()
+
+
+def test_a_second_process_under_the_same_name_takes_the_place_of_the_first(drive):
+    study = spec()
+    first = drive(study, "a")
+    second = drive(study, "a")
+    take(second)
+    with pytest.raises(SweepError, match=r"another process runs study .* as driver a by now: is its home folder a"):
+        first.take()
+
+
+def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri, tmp_path):
+    study = spec()
+    a, _ = drive(study, "a"), drive(study, "b")
+    silence(a)
+    found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers()]
+    assert found == [("a", str(tmp_path / "a"), False), ("b", str(tmp_path / "b"), True)]
+
+
+def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
+    monkeypatch.setenv("SWEEPS_LEASE", "1")
+    study, heard = spec(), [threading.Event(), threading.Event()]
+    drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
+    Ledger.open(uri, study.name).stop_all()
+    assert all(event.wait(10) for event in heard)
+
+
+def test_a_driver_renews_its_lease(drive, uri, monkeypatch):
+    monkeypatch.setenv("SWEEPS_LEASE", "1")
+    study = spec()
+    drive(study, "a")
+    time.sleep(1.5)
+    assert [driver.alive for driver in Ledger.open(uri, study.name).drivers()] == [True]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "-5", "nan", "1e9"])
+def test_a_lease_that_is_no_time_is_refused(text, monkeypatch):
+    monkeypatch.setenv("SWEEPS_LEASE", text)
+    with pytest.raises(InputError, match=rf"^SWEEPS_LEASE={text}: expected seconds"):
+        lease_seconds()
+
+
+# PostgreSQL that is away
+
+
+@contextmanager
+def away(server: PostgresServer, seconds: float) -> Iterator[None]:
+    """Stop PostgreSQL; start it again so many seconds later, while the block runs."""
+    server.stop()
+    thread = threading.Timer(seconds, server.start)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_a_restart_of_postgresql_is_waited_for(postgres, tmp_path):
+    study = spec(trials=2)
+    ledger = Ledger.create(postgres.database(), study)
+    with ledger.driven_by("a", tmp_path, lambda: None):
+        job = take(ledger)
+        with away(postgres, 1.0):
+            assert ledger.tell(job.number, REACHED)
+        assert take(ledger).number == 1
+    assert [entry.result for entry in ledger.entries()] == [REACHED, None]
+
+
+def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE", 1.0)
+    study = spec()
+    ledger = Ledger.create(postgres.database(), study)
+    with ledger.driven_by("a", tmp_path, lambda: None), away(postgres, 5.0):
+        message = rf"^the ledger postgresql://sweeps@.* could not be used for 1 s: .*`sweeps resume {study.name}`$"
+        with pytest.raises(SweepError, match=message):
+            ledger.take()
+
+
+def test_a_server_that_is_down_is_told_of_at_once():
+    with pytest.raises(SweepError, match=r"^the ledger postgresql://me@127\.0\.0\.1:1/x cannot be used: .*refused"):
+        Ledger.open("postgresql://me:secret@127.0.0.1:1/x", "study")
+
+
+def test_a_wrong_password_is_told_of_and_not_shown(postgres):
+    with pytest.raises(SweepError, match="password authentication failed") as error:
+        Ledger.open(postgres.guarded(postgres.database(), "wrong-one"), "study")
+    assert "wrong-one" not in str(error.value)
+
+
+def test_a_study_that_is_not_in_postgresql_is_told_with_those_that_are(postgres):
+    uri = postgres.database()
+    Ledger.create(uri, spec("known"))
+    with pytest.raises(InputError, match=r"^no study 'nope' in postgresql://sweeps@127.*; known: known\."):
+        Ledger.open(uri, "nope")
+
+
+def test_without_psycopg2_what_to_install_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(InputError, match=r"pip install 'resnet-sweeps\[postgres\]'"):
+        Ledger.open("postgresql://me@127.0.0.1/x", "study")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "x", "mysql://h/d", "postgresql://", "postgresql://h", "sqlite://", "/tmp/x.db", "http://h/x", "redis://h/1"],
+)
+def test_what_can_hold_no_ledger_is_refused(uri):
+    with pytest.raises(InputError, match=r"^--ledger .*expected postgresql://USER@HOST/DATABASE or sqlite:////FILE$"):
+        file_of(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://me:secret@h/d",
+        "postgresql://me:se%23cret@h/d",
+        "postgresql://me@h/d?password=secret",
+        "me:secret@h",
+        "http://me:secret@h:1",
+    ],
+)
+def test_no_password_is_shown(uri):
+    assert "cret" not in shown(uri)

@@ -1,0 +1,210 @@
+"""A study that two drivers run on one ledger and one MLflow store: what is taken over, dropped, and written once."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_core import checkpoint
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.study import StudySpec
+from sweeps.home import Home
+from sweeps.ledger import Job, Ledger
+from sweeps.outcomes import Result
+from sweeps.study_run import StudyRun
+from sweeps.tracking import Tracker
+
+NAMES = (f"shared-run-{number}" for number in itertools.count())
+HORIZON = 6
+
+
+def spec(trials: int = 1, **tables: Any) -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
+            "search": {"trials": trials, "sampler": "random"},
+            **tables,
+        }
+    )
+
+
+def record(epoch: int, val_acc: float = 0.5) -> EpochRecord:
+    return EpochRecord(epoch, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
+
+
+class Quiet:
+    """A watcher that keeps which trials were lost, and shows nothing."""
+
+    def __init__(self) -> None:
+        self.gone: list[int] = []
+
+    def lost(self, job: Job) -> None:
+        self.gone.append(job.number)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class Driver:
+    """A driver of a study in a home of its own, with what a trainer would do beside it."""
+
+    def __init__(self, study: StudySpec, uri: str, mlflow: str, home: Path, stack: ExitStack) -> None:
+        self.home, self.seen = Home(home), Quiet()
+        self.ledger = Ledger.create(uri, study)
+        stack.enter_context(self.ledger.driven_by(home.name, home, lambda: None))
+        spool = self.home.spool(study.name)
+        self.tracker = Tracker(mlflow, self.home.artifacts, study, spool, home.name, self.ledger.holds)
+        self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen)
+
+    def begin(self) -> int:
+        trial = self.run.next_trial()
+        assert trial is not None
+        return trial.job.number
+
+    def train(self, number: int, epochs: Sequence[int]) -> bool:
+        """Save and show epochs, as the trainer does; return whether the last one ended the trial."""
+        over = False
+        for epoch in epochs:
+            self.save(number, epoch)
+            over = self.run.epoch(number, record(epoch))
+        return over
+
+    def save(self, number: int, epoch: int) -> None:
+        config = self.run.active[number].job.config.to_dict()
+        records = [asdict(record(e)) for e in range(1, epoch + 1)]
+        checkpoint.save(self.path(number), {"config": config, "records": records})
+
+    def path(self, number: int) -> Path:
+        return self.home.checkpoint(self.run.spec.name, number)
+
+    def fall_silent(self) -> None:
+        """Have the lease run out, as if the process had been held for long."""
+        self.tracker.refresh()  # what it wrote is in the store
+        seat = self.ledger._seat
+        assert seat is not None
+        with seat._storage.engine.begin() as connection:
+            name = self.run.spec.name
+            connection.exec_driver_sql(
+                f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{seat.driver}' AND study = '{name}'"
+            )
+        seat._renewed -= 1000
+
+
+@pytest.fixture
+def two(store, tmp_path: Path) -> Iterator[Callable[[StudySpec], tuple[Driver, Driver]]]:
+    with ExitStack() as stack:
+
+        def two(study: StudySpec) -> tuple[Driver, Driver]:
+            uri, mlflow = f"sqlite:///{tmp_path / 'optuna.db'}", f"sqlite:///{store.path}"
+            a, b = (Driver(study, uri, mlflow, tmp_path / name, stack) for name in ("a", "b"))
+            return a, b
+
+        yield two
+
+
+@pytest.fixture
+def runs(store) -> Callable[[Driver], list[tuple[int, str, list[int]]]]:
+    """Number, status and epochs of every trial's run in MLflow."""
+
+    def runs(driver: Driver) -> list[tuple[int, str, list[int]]]:
+        experiment = store.client.get_experiment_by_name(driver.run.spec.name).experiment_id
+        found = store.client.search_runs([experiment], "tags.`sweeps.kind` = 'trial'")
+        return sorted(
+            (
+                int(run.data.tags["sweeps.trial"]),
+                run.info.status,
+                sorted(point.step for point in store.client.get_metric_history(run.info.run_id, "val_acc")),
+            )
+            for run in found
+        )
+
+    return runs
+
+
+def test_an_adopted_trial_goes_on_from_its_checkpoint_in_the_same_run(two, runs):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1, 2])
+    a.fall_silent()
+    assert b.begin() == number
+    assert b.path(number).read_bytes() != b""
+    for epoch in range(1, 3):  # shown again out of the checkpoint
+        b.run.epoch(number, record(epoch))
+    assert b.train(number, range(3, HORIZON + 1))
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
+def test_an_adopted_trial_without_its_checkpoint_writes_no_epoch_twice(two, runs):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1, 2])
+    checkpoint.remove(a.path(number))
+    a.fall_silent()
+    b.begin()
+    b.train(number, range(1, HORIZON + 1))
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
+def test_a_driver_that_comes_back_drops_the_trial_and_writes_nothing_of_it(two, runs):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1])
+    a.fall_silent()
+    b.begin()
+    assert a.train(number, [2])
+    assert (a.run.active, a.seen.gone, a.run.results) == ({}, [number], {})
+    a.tracker.close("SCHEDULED")
+    assert runs(a) == [(number, "RUNNING", [1])]
+
+
+def test_rules_see_the_trials_of_other_drivers_that_ended(two):
+    a, b = two(spec(trials=2, stopping={"cap": {"best": 1, "slack": 1.0}}, objective={"target": 0.4}))
+    first = a.begin()
+    a.train(first, range(1, HORIZON + 1))
+    second = b.begin()
+    assert b.run.results[first].epochs_to_target == 1
+    assert b.run.epoch(second, record(1, 0.1))
+    assert b.run.results[second].stopped_by == "cap"
+
+
+def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, range(1, HORIZON))
+    a.tracker.refresh()
+    a.save(number, HORIZON)
+    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
+    a.ledger.tell(number, result)
+    a.fall_silent()
+    b.run.close_for_others()
+    b.tracker.close("FINISHED", b.ledger.gone())
+    assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
+def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1])
+    a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5))
+    checkpoint.remove(a.path(number))
+    a.fall_silent()
+    b.run.close_for_others()
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "RUNNING", [1])]
+
+
+def test_each_driver_has_a_launch_of_its_own(two, store):
+    a, b = two(spec())
+    a.tracker.close("FINISHED")
+    b.tracker.close("FINISHED")
+    experiment = store.client.get_experiment_by_name(a.run.spec.name).experiment_id
+    launches = store.client.search_runs([experiment], "tags.`sweeps.kind` = 'launch'")
+    assert sorted(run.data.tags["sweeps.driver"] for run in launches) == ["a", "b"]
