@@ -34,7 +34,7 @@ def listed(home: Home, *results: Result, seeds: tuple[int, ...] | None = None, *
     spec = StudySpec.model_validate(
         {"name": next(NAMES), "train": fields, "run": runs, "search": {"seeds": list(seeds)} if seeds else {}}
     )
-    ledger = Ledger.create(home.optuna_db, spec)
+    ledger = Ledger.create(home.ledger_uri, spec)
     for result in results:
         ledger.tell(ledger.ask().number, result)
     return spec.name
@@ -42,14 +42,14 @@ def listed(home: Home, *results: Result, seeds: tuple[int, ...] | None = None, *
 
 def confirmed(home: Home, name: str, *results: Result) -> str:
     spec = confirmation(home, name, len(results))
-    ledger = Ledger.create(home.optuna_db, spec)
+    ledger = Ledger.create(home.ledger_uri, spec)
     for result in results:
         ledger.tell(ledger.ask().number, result)
     return spec.name
 
 
 def stands(home: Home, name: str) -> Standing:
-    found = standing(home, Ledger.open(home.optuna_db, name))
+    found = standing(home, Ledger.open(home.ledger_uri, name))
     assert found is not None
     return found
 
@@ -105,7 +105,7 @@ def test_no_winner_of_a_confirmation_is_praised(home):
 
 def test_a_study_without_a_result_stands_nowhere(home):
     spec = StudySpec.model_validate({"name": next(NAMES), "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}})
-    assert standing(home, Ledger.create(home.optuna_db, spec)) is None
+    assert standing(home, Ledger.create(home.ledger_uri, spec)) is None
 
 
 def test_plain_values_tell_the_same(home):
