@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.cost import build_cost, cost_footnotes
     from analysis.plots import plot_comparison, plot_curves
+    from analysis.plots_trials import plot_best_trials
     from analysis.rendering import render
+    from analysis.report import Repeat, build_report
     from analysis.stopping_table import TrialHistory, build_stopping, histories, stopping_footnotes
     from analysis.store import StoreError, Study, load, studies
     from analysis.table import COLUMNS, Counts, build_table, count, footnotes
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "Counts",
+    "Repeat",
     "StoreError",
     "Study",
     "TrialHistory",
     "build_cost",
+    "build_report",
     "build_stopping",
     "build_table",
     "build_transitions",
@@ -33,6 +37,7 @@ __all__ = [
     "footnotes",
     "histories",
     "load",
+    "plot_best_trials",
     "plot_comparison",
     "plot_curves",
     "render",
@@ -42,7 +47,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "plot_best_trials": "plots_trials",
     "render": "rendering",
+    **dict.fromkeys(("Repeat", "build_report"), "report"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
     **dict.fromkeys(("TrialHistory", "build_stopping", "histories", "stopping_footnotes"), "stopping_table"),

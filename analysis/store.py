@@ -26,6 +26,12 @@ _TABLES = {"experiments", "runs", "tags", "params", "metrics"}
 _BUSY_SECONDS = 5.0
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 _TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
+_VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
+_PLACE_TAGS = ("code_version", "device", "gpu_ids", "threads", "node")
+_READ_TAGS = (
+    *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content", "description"),
+    *("target", "sustained", "stopping_rules", *_TEXT_TAGS, *_VERSION_TAGS, *_PLACE_TAGS),
+)
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
@@ -56,6 +62,8 @@ class Study:
             have no row.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
+        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpu_ids,
+            threads, node; several values, comma-separated, where the trials differ.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Study:
     trials: pd.DataFrame = field(repr=False)
     epochs: pd.DataFrame = field(repr=False)
     stopping_rules: dict[str, str] | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def studies(db: Path | str) -> pd.DataFrame:
         rows.append(
             {
                 "name": name,
-                "description": launches[-1].tags.get("mlflow.note.content", ""),
+                "description": _description(launches[-1].tags),
                 "created": launches[0].start_time,
                 "status": launches[-1].status,
                 "trials": len(trials),
@@ -147,14 +156,30 @@ def load(db: Path | str, study: str) -> Study:
         raise StoreError(f"{db}: the launch of study {study!r} lacks a usable tag: {error}") from None
     return Study(
         name=study,
-        description=tags.get("mlflow.note.content", ""),
+        description=_description(tags),
         target=target,
         sustained=sustained,
         split=", ".join(splits) or None,
         trials=frame,
         epochs=_epoch_frame(trials, points),
         stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
+        environment=_environment(tags, trials),
     )
+
+
+def _environment(tags: dict[str, str], trials: dict[int, _Run]) -> dict[str, str]:
+    """Return the launch's versions and, of the tags of its trials that say where they ran, all values there are."""
+    found = {name: tags[name] for name in _VERSION_TAGS if name in tags}
+    for name in _PLACE_TAGS:
+        values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
+        if values:
+            found[name] = ", ".join(values)
+    return found
+
+
+def _description(tags: dict[str, str]) -> str:
+    """Return the study's description; an older launch has nothing else in its note."""
+    return tags.get("description", tags.get("mlflow.note.content", ""))
 
 
 @contextmanager
@@ -205,11 +230,7 @@ _RUNS = """
     WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'
     ORDER BY r.start_time, r.rowid
 """
-_TAGS = """
-    SELECT run_uuid, key, value FROM tags
-    WHERE key IN ('sweeps.kind', 'sweeps.trial', 'mlflow.parentRunId', 'mlflow.note.content',
-                  'target', 'sustained', 'stopping_rules', 'outcome', 'stop_reason', 'stopped_by', 'would_stop')
-"""
+_TAGS = f"SELECT run_uuid, key, value FROM tags WHERE key IN ({', '.join('?' * len(_READ_TAGS))})"
 _PARAMS = """
     SELECT p.run_uuid, p.key, p.value
     FROM params p JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
@@ -226,7 +247,7 @@ _POINTS = f"""
 def _runs(connection: sqlite3.Connection) -> list[_Run]:
     """All living runs, in the order they started."""
     tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for run_id, key, value in connection.execute(_TAGS):
+    for run_id, key, value in connection.execute(_TAGS, _READ_TAGS):
         tags[run_id][key] = value
     return [_Run(tags[run_id], run_id, *row) for run_id, *row in connection.execute(_RUNS)]
 

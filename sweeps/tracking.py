@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,10 +25,11 @@ from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
+from sweeps.note import Note
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool
 from sweeps.stopping import modes
-from sweeps.version import code_version
+from sweeps.version import code_version, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
+_NOTE_SECONDS = 5.0  # between two writings of the note
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _FINAL_METRICS = (
     "objective",
@@ -89,6 +91,8 @@ class Tracker:
         self._uri, self._artifacts, self._spec = uri, artifacts, spec
         self._children: dict[int, _Child] = {}
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
+        self._note = Note(spec.description, spec.objective.target)
+        self._note_changed, self._note_at = False, 0.0
         self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
             queue.SimpleQueue()
         )
@@ -165,7 +169,7 @@ class Tracker:
             SweepError: something could not be written; it waits in the spool for the next resume.
         """
         try:
-            self._ask(lambda: self._client.set_terminated(self._parent, status))
+            self._ask(lambda: self._close(status))
         except SweepError as error:
             raise SweepError(
                 f"{error}. Nothing is lost: `sweeps resume {self._spec.name}` writes what is missing"
@@ -189,9 +193,10 @@ class Tracker:
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()
+            elif self._note_changed and time.monotonic() >= self._note_at:
+                self._write_note()
             try:
-                wait = max(0.0, self._retry_at - time.monotonic()) if self._behind else None
-                item = self._queue.get(timeout=wait)
+                item = self._queue.get(timeout=self._wait())
             except queue.Empty:
                 continue
             if item is None:
@@ -200,6 +205,25 @@ class Tracker:
                 self._answer(item)
             else:
                 self._take(*item)
+
+    def _wait(self) -> float | None:
+        """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
+        if self._behind:
+            return max(0.0, self._retry_at - time.monotonic())
+        return max(0.0, self._note_at - time.monotonic()) if self._note_changed else None
+
+    def _write_note(self) -> None:
+        """Write the parent run's note. It is made of what the store has, so that one that is lost is soon replaced."""
+        self._note_changed = False
+        try:
+            self._client.set_tag(self._parent, "mlflow.note.content", str(self._note))
+        except Exception as error:
+            _log.debug("the note of study %s was not written: %s", self._spec.name, error)
+        self._note_at = time.monotonic() + _NOTE_SECONDS
+
+    def _close(self, status: str) -> None:
+        self._write_note()
+        self._client.set_terminated(self._parent, status)
 
     def _take(self, entry: _Entry, then: Callable[[], None] | None) -> None:
         """Write an entry, or have it wait behind those that do."""
@@ -297,21 +321,28 @@ class Tracker:
             if not token:
                 return runs
 
+    def _about(self) -> dict[str, str]:
+        return {"description": self._spec.description, **versions()}
+
     def _open(self) -> None:
+        from mlflow.entities import RunTag
+
         spec = self._spec
         launches = self._runs("launch")
         if launches:
             self._parent = launches[0].info.run_id
             self._client.update_run(self._parent, status="RUNNING")
+            self._client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in self._about().items()])
         else:
             objective = spec.objective
             tags = {
                 "sweeps.kind": "launch",
-                "mlflow.note.content": spec.description,
+                "mlflow.note.content": str(self._note),
                 "target": repr(objective.target),
                 "sustained": str(objective.sustained),
                 "longest_horizon": str(longest_horizon(spec)),
                 "stopping_rules": json.dumps(modes(spec)),
+                **self._about(),
                 **self._tags,
             }
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
@@ -322,7 +353,12 @@ class Tracker:
             unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
             history = self._client.get_metric_history(run_id, "val_acc") if unfinished else []
             epochs = {point.step for point in history}
-            self._children[int(run.data.tags["sweeps.trial"])] = _Child(run_id, run.info.status, epochs)
+            number = int(run.data.tags["sweeps.trial"])
+            self._children[number] = _Child(run_id, run.info.status, epochs)
+            self._note.begun(number, run.info.run_name, run.data.params)
+            if run.info.status in _ENDED:
+                self._note.ended(number, run.data.metrics, run.data.tags)
+        self._note_changed = bool(self._children)
 
     def _apply(self, entry: _Entry, then: Callable[[], None] | None) -> None:
         """Write an entry; one that the store has already, whole or in part, changes nothing more."""
@@ -333,6 +369,9 @@ class Tracker:
         elif do == "begin":
             self._begin(number, child, **rest)
         elif child is not None:
+            if do == "end":
+                self._note.ended(number, rest["metrics"], rest["tags"])
+                self._note_changed = True
             writers: dict[str, Callable[..., None]] = {
                 "place": self._place,
                 "epoch": self._epoch,
@@ -358,6 +397,7 @@ class Tracker:
             child = self._children[number] = _Child(run.info.run_id, "RUNNING", set())
         else:
             self._set_status(child, "RUNNING")
+        self._note.begun(number, name, params)
         # Written again for a run that is taken up: a process may have been killed before they were; MLflow
         # accepts the same value twice.
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
@@ -419,3 +459,32 @@ def _first_line(error: BaseException) -> str:
 
 def _milliseconds() -> int:
     return time.time_ns() // 1_000_000
+
+
+def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, Sequence[Path]]) -> None:
+    """Add files to runs as artifacts, under their own names; one that is there is replaced.
+
+    Args:
+        uri: MLflow's tracking URI.
+        study: the study whose launch gets ``files``.
+        files: of the launch.
+        children: files of trials, by run id.
+
+    Raises:
+        SweepError: MLflow cannot be used, or has no such study.
+    """
+    quiet()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(study)
+        launches = client.search_runs([found.experiment_id], "tags.`sweeps.kind` = 'launch'") if found else []
+        if not launches:
+            raise SweepError(f"MLflow ({uri}) has no study {study!r}")
+        for run_id, paths in {launches[0].info.run_id: files, **children}.items():
+            for path in paths:
+                client.log_artifact(run_id, str(path))
+    except (MlflowException, OSError) as error:
+        raise SweepError(f"MLflow ({uri}) cannot be used: {_first_line(error)}") from error

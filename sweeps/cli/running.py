@@ -38,7 +38,14 @@ from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
+    from analysis import Study
     from sweeps.launch import End, Launch
+
+ReportOption = Annotated[
+    bool,
+    typer.Option("--report/--no-report", envvar="SWEEPS_REPORT", help="At the end, add the report to MLflow."),
+]
+_PLOTS = 10  # of the best trials; each takes a third of a second
 
 
 @app.command()
@@ -58,6 +65,7 @@ def launch(
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
     data: DataOption = DATA,
+    report: ReportOption = True,
     debug: DebugOption = False,
 ) -> None:
     """Run a study to its end. One of this name that asks the same is continued."""
@@ -72,7 +80,7 @@ def launch(
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
     _run(
-        *(open_home(home, mlflow), data, address, debug, spec.name),
+        *(open_home(home, mlflow), data, address, debug, report, spec.name),
         lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
     )
 
@@ -88,6 +96,7 @@ def resume(
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
     data: DataOption = DATA,
+    report: ReportOption = True,
     debug: DebugOption = False,
 ) -> None:
     """Continue a study that was interrupted or killed; trials go on from their last epoch."""
@@ -95,7 +104,7 @@ def resume(
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     count = int(trials or 0)
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    _run(open_home(home, mlflow), data, address, debug, name, lambda launch: launch.resume(name, **change))
+    _run(open_home(home, mlflow), data, address, debug, report, name, lambda launch: launch.resume(name, **change))
 
 
 @app.command()
@@ -125,7 +134,13 @@ def stop(
 
 
 def _run(
-    where: Home, data: Path, address: str | None, debug: bool, name: str, started: Callable[[Launch], End]
+    where: Home,
+    data: Path,
+    address: str | None,
+    debug: bool,
+    report: bool,
+    name: str,
+    started: Callable[[Launch], End],
 ) -> None:
     """Run or continue a study, then print what came out."""
     import analysis
@@ -139,6 +154,9 @@ def _run(
         built = analysis.build_table(study)
         width = Console().width if sys.stdout.isatty() else None
         typer.echo(analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built)))
+        sys.stdout.flush()
+        if report and end is not End.INTERRUPTED:
+            _attach_report(where, study)
     entry = views.best_entry(Ledger.open(where.optuna_db, name).entries())
     if entry is not None:
         typer.echo("\nbest so far: " + views.describe_trial(entry))
@@ -153,3 +171,18 @@ def _run(
         typer.echo(f"{again[end]}:  sweeps resume {name}{option}")
     sys.stdout.flush()
     raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+
+
+def _attach_report(where: Home, study: Study) -> None:
+    """Add the report to MLflow; the study has ended, whether that succeeds or not."""
+    from sweeps.reporting import attach_report
+
+    try:
+        attach_report(where, study, _PLOTS)
+    except Exception as error:
+        stderr.print(
+            f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -10,8 +10,8 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 OPTIONS = {
-    "launch": "--name --trials --set --fork --address --yes --home --mlflow --data --debug",
-    "resume": "--trials --address --home --mlflow --data --debug",
+    "launch": "--name --trials --set --fork --address --yes --home --mlflow --data --report --no-report --debug",
+    "resume": "--trials --address --home --mlflow --data --report --no-report --debug",
     "stop": "--wait --no-wait --home",
     "plan": "--name --trials --set --measure --like --json --home",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
@@ -27,6 +27,8 @@ OPTIONS = {
     "schedule": "--at --plot --json",
     "ui": "--port --home",
     "doctor": "--json --home --data",
+    "report": "--out --attach --home",
+    "export": "--tensorboard --home",
 }
 ARGUMENTS = {
     "launch": ["study"],
@@ -45,6 +47,8 @@ ARGUMENTS = {
     "schedule": ["text"],
     "ui": [],
     "doctor": [],
+    "report": ["name"],
+    "export": ["name"],
 }
 
 
