@@ -15,34 +15,74 @@ if TYPE_CHECKING:
     from analysis.plots_trials import plot_best_trials
     from analysis.rendering import render
     from analysis.report import Repeat, build_report
+    from analysis.statistics import (
+        Comparison,
+        Estimate,
+        best_of_n,
+        compare,
+        expected_running_time,
+        kaplan_meier,
+        mean_sd,
+        median_epochs,
+        restricted_mean,
+        share_reached,
+    )
     from analysis.stopping_table import TrialHistory, build_stopping, histories, stopping_footnotes
     from analysis.store import StoreError, Study, load, studies
+    from analysis.summary import (
+        build_best_of_n,
+        build_best_so_far,
+        build_ladder,
+        build_summary,
+        configurations,
+        readable,
+        runs,
+        summary_footnotes,
+    )
     from analysis.table import COLUMNS, Counts, build_table, count, footnotes
     from analysis.transitions import build_transitions, transition_footnotes
 
 __all__ = [
     "COLUMNS",
+    "Comparison",
     "Counts",
+    "Estimate",
     "Repeat",
     "StoreError",
     "Study",
     "TrialHistory",
+    "best_of_n",
+    "build_best_of_n",
+    "build_best_so_far",
     "build_cost",
+    "build_ladder",
     "build_report",
     "build_stopping",
+    "build_summary",
     "build_table",
     "build_transitions",
+    "compare",
+    "configurations",
     "cost_footnotes",
     "count",
+    "expected_running_time",
     "footnotes",
     "histories",
+    "kaplan_meier",
     "load",
+    "mean_sd",
+    "median_epochs",
     "plot_best_trials",
     "plot_comparison",
     "plot_curves",
+    "readable",
     "render",
+    "restricted_mean",
+    "runs",
+    "share_reached",
     "stopping_footnotes",
     "studies",
+    "summary_footnotes",
     "transition_footnotes",
 ]
 
@@ -52,8 +92,36 @@ _HOME = {
     **dict.fromkeys(("Repeat", "build_report"), "report"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
+    **dict.fromkeys(
+        (
+            "Comparison",
+            "Estimate",
+            "best_of_n",
+            "compare",
+            "expected_running_time",
+            "kaplan_meier",
+            "mean_sd",
+            "median_epochs",
+            "restricted_mean",
+            "share_reached",
+        ),
+        "statistics",
+    ),
     **dict.fromkeys(("TrialHistory", "build_stopping", "histories", "stopping_footnotes"), "stopping_table"),
     **dict.fromkeys(("StoreError", "Study", "load", "studies"), "store"),
+    **dict.fromkeys(
+        (
+            "build_best_of_n",
+            "build_best_so_far",
+            "build_ladder",
+            "build_summary",
+            "configurations",
+            "readable",
+            "runs",
+            "summary_footnotes",
+        ),
+        "summary",
+    ),
     **dict.fromkeys(("COLUMNS", "Counts", "build_table", "count", "footnotes"), "table"),
     **dict.fromkeys(("build_transitions", "transition_footnotes"), "transitions"),
 }

@@ -30,7 +30,7 @@ _VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
 _PLACE_TAGS = ("code_version", "device", "gpu_ids", "threads", "node")
 _READ_TAGS = (
     *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content", "description"),
-    *("target", "sustained", "stopping_rules", *_TEXT_TAGS, *_VERSION_TAGS, *_PLACE_TAGS),
+    *("target", "sustained", "stopping_rules", "phase", "confirms", "space", *_TEXT_TAGS, *_VERSION_TAGS, *_PLACE_TAGS),
 )
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
@@ -57,13 +57,17 @@ class Study:
             which it said stop; each str or None), start_time, end_time (UTC; NaT while running), then every parameter
             under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
-            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, in the units of
-            resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
+            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
+            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
             have no row.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
         environment: what the study ran with and on, by name: code_version, versions of packages, device, gpu_ids,
             threads, node; several values, comma-separated, where the trials differ.
+        phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
+        confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
+        space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
+            listed, None where the store does not say.
     """
 
     name: str
@@ -75,6 +79,9 @@ class Study:
     epochs: pd.DataFrame = field(repr=False)
     stopping_rules: dict[str, str] | None = None
     environment: dict[str, str] = field(default_factory=dict, repr=False)
+    phase: str = "search"
+    confirms: str = ""
+    space: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,9 @@ def load(db: Path | str, study: str) -> Study:
         epochs=_epoch_frame(trials, points),
         stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
         environment=_environment(tags, trials),
+        phase=tags.get("phase", "search"),
+        confirms=tags.get("confirms", ""),
+        space=json.loads(tags["space"]) if "space" in tags else None,
     )
 
 
