@@ -58,8 +58,8 @@ class Study:
             under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
-            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials without a finished epoch
-            have no row.
+            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials
+            without a finished epoch have no row.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
         environment: what the study ran with and on, by name: code_version, versions of packages, device, gpu_ids,
