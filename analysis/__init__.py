@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.cost import build_cost, cost_footnotes
+    from analysis.importance import build_importance, importance_footnotes
+    from analysis.noise import build_noise, noise_footnotes
     from analysis.plots import plot_comparison, plot_curves
+    from analysis.plots_statistics import (
+        plot_best_of_n,
+        plot_best_so_far,
+        plot_importance,
+        plot_schedules,
+        plot_share_reached,
+        plot_slices,
+    )
     from analysis.plots_trials import plot_best_trials
     from analysis.rendering import render
     from analysis.report import Repeat, build_report
@@ -55,7 +65,9 @@ __all__ = [
     "build_best_of_n",
     "build_best_so_far",
     "build_cost",
+    "build_importance",
     "build_ladder",
+    "build_noise",
     "build_report",
     "build_stopping",
     "build_summary",
@@ -68,13 +80,21 @@ __all__ = [
     "expected_running_time",
     "footnotes",
     "histories",
+    "importance_footnotes",
     "kaplan_meier",
     "load",
     "mean_sd",
     "median_epochs",
+    "noise_footnotes",
+    "plot_best_of_n",
+    "plot_best_so_far",
     "plot_best_trials",
     "plot_comparison",
     "plot_curves",
+    "plot_importance",
+    "plot_schedules",
+    "plot_share_reached",
+    "plot_slices",
     "readable",
     "render",
     "restricted_mean",
@@ -91,6 +111,19 @@ _HOME = {
     "render": "rendering",
     **dict.fromkeys(("Repeat", "build_report"), "report"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
+    **dict.fromkeys(("build_importance", "importance_footnotes"), "importance"),
+    **dict.fromkeys(("build_noise", "noise_footnotes"), "noise"),
+    **dict.fromkeys(
+        (
+            "plot_best_of_n",
+            "plot_best_so_far",
+            "plot_importance",
+            "plot_schedules",
+            "plot_share_reached",
+            "plot_slices",
+        ),
+        "plots_statistics",
+    ),
     **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
     **dict.fromkeys(
         (

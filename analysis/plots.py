@@ -32,8 +32,8 @@ _HIGHEST_LOSS = 3.0  # guessing among ten classes costs 2.3
 _POINTS = 1001
 # Okabe & Ito, Color Universal Design (2008), without the yellow, which is faint on white. Their number and that of
 # the dashes have no common divisor, so all pairs come up before one repeats.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 _TITLE = 180  # characters: two lines
 _MANY_KNOTS = 60  # more than this many marks would run into each other
 _BOUNDS: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
     figure.align_ylabels()
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 
@@ -133,14 +133,14 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     for place, number in enumerate(trials.index):
         curve = curves.get(number, study.epochs.iloc[:0])
         curve = curve.assign(error=1 - curve["val_acc"])
-        looks = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": _DASHES[place % len(_DASHES)], "linewidth": 1.4}
+        looks = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.4}
         label = str(trials["trial"][number])
         for axes, quantity in ((losses, "loss"), (errors, "error"), (accuracies, "val_acc")):
             _line(axes, curve, quantity, label, looks)
         seconds.append(float(curve["seconds"].mean()) if len(curve) else 0.0)
 
     names = [str(name) for name in trials["trial"]]
-    colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(trials))]
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(trials))]
     times.barh(range(len(trials)), seconds, color=colours, edgecolor="black", linewidth=0.5)
     times.set_yticks(range(len(trials)), names, fontsize="small" if len(trials) <= 15 else "xx-small")
     times.invert_yaxis()  # the first trial on top, as in the legend
@@ -162,7 +162,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     )
     figure.suptitle(f"{study.name}: {len(trials)} trials" if len(trials) > 1 else f"{study.name}: trial {names[0]}")
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 
@@ -203,7 +203,7 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
     axes.set_title(textwrap.shorten(str(schedule), _TITLE, placeholder=" …"), fontsize="small", wrap=True)
     axes.grid(alpha=0.3)
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 
@@ -270,7 +270,7 @@ def plot_lr_range(
         figure.suptitle(title)
     figure.align_ylabels()
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 
@@ -332,7 +332,8 @@ def _scale_rates(axes: Axes, values: Floats) -> None:
         axes.set_ylim(bottom=0)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as the suffix says, the same bytes for the same figure."""
     suffix = path.suffix.lower()
     with mpl.rc_context({"svg.hashsalt": "curves"}):
         figure.savefig(path, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])

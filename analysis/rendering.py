@@ -101,7 +101,8 @@ class _Column:
             return " ".join(str(value).split())  # an error's line breaks would tear the row
         if self.is_whole:
             return str(value)
-        return f"{value:.4f}" if self.name in _FOUR_DECIMALS else f"{value:.4g}"
+        text = f"{value:.4f}" if self.name in _FOUR_DECIMALS else f"{value:.4g}"
+        return text.replace("inf", "∞")
 
 
 def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,6 +164,7 @@ def _markdown(columns: list[_Column], rows: list[list[str]], notes: Sequence[str
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"∞": r"$\infty$", "±": r"$\pm$"}
     | {c: f"${c}$" for c in "<>|"}  # which the default font would set as other characters
 )
 

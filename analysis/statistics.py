@@ -28,7 +28,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -222,9 +221,11 @@ def kaplan_meier(
     """Return the share of runs below the target after each epoch: Kaplan and Meier's curve, for one fixed budget.
 
     S(e) = Π (1 - d_i/n_i) over epochs e_i <= e, d_i runs reaching there of n_i still below (J. Am. Stat. Assoc. 53,
-    1958); interval by Greenwood's variance on the log(-log) scale. A run that a rule pruned is no ordinary censoring:
-    it was pruned because it was slow, and taking it for censored overstates the chance to reach. So pruned runs are
-    refused, or bounded from both sides: they would all have reached an epoch later, or never.
+    1958). With one budget nothing is censored ahead of it, and the product is the share of the n runs still below; the
+    interval is Wilson's at each epoch, which is there also where all or none reached, as Greenwood's is not. A run
+    that a rule pruned is no ordinary censoring: it was pruned because it was slow, and taking it for censored
+    overstates the chance to reach. So pruned runs are refused, or bounded from both sides: they would all have
+    reached an epoch later, or never.
 
     Args:
         epochs_run: the epoch of the crossing where reached, else how far the run went; shape (runs,).
@@ -326,7 +327,9 @@ def compare(
 
 
 def _wilson(reached: float, runs: int, confidence: float) -> Estimate:
-    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    from scipy.special import ndtri  # a tenth of a second to import, scipy.stats more than one
+
+    z2 = float(ndtri((1 + confidence) / 2)) ** 2
     share = reached / runs
     middle = (share + z2 / (2 * runs)) / (1 + z2 / runs)
     half = math.sqrt(z2 * (share * (1 - share) / runs + z2 / (4 * runs**2))) / (1 + z2 / runs)
@@ -339,7 +342,7 @@ def _wilson(reached: float, runs: int, confidence: float) -> Estimate:
 @lru_cache(maxsize=4096)
 def _rank(n: int, confidence: float) -> int:
     """The largest k with P(Binomial(n, 1/2) < k) <= (1 - confidence)/2; 0 where there is none."""
-    from scipy.special import bdtr  # a tenth of a second to import, scipy.stats more than one
+    from scipy.special import bdtr
 
     return int(np.searchsorted(bdtr(np.arange(n), n, 0.5), (1 - confidence) / 2, side="right"))
 
@@ -402,23 +405,12 @@ def _lowered(interval: Estimate, means: Floats) -> Estimate:
     return replace(interval, low=min(interval.low, low))
 
 
-def _survival(run: Floats, hit: NDArray[np.bool_], budget: float, confidence: float) -> dict[str, Floats]:
+def _survival(run: Floats, hit: NDArray[np.bool_], budget: float, confidence: float) -> dict[str, list[float]]:
     """Share below the target after epochs 0 to the budget, with its interval."""
-    from scipy.stats import CensoredData, ecdf
-
-    epochs = np.arange(math.floor(budget) + 1, dtype=np.float64)
-    estimate = ecdf(CensoredData(uncensored=run[hit], right=run[~hit])).sf
-    below = np.asarray(estimate.evaluate(epochs))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ends = estimate.confidence_interval(confidence, method="log-log")
-    low, high = (np.asarray(end.evaluate(epochs)) for end in (ends.low, ends.high))
-    # Before the first crossing and after the last run has reached, Greenwood's variance is none.
-    unknown = np.isnan(low) | np.isnan(high) | (below == 1) | (below == 0)
     n = len(run)
-    edge = {True: _wilson(n, n, confidence), False: _wilson(0, n, confidence)}
-    low = np.where(unknown, np.where(below == 1, edge[True].low, edge[False].low), low)
-    high = np.where(unknown, np.where(below == 1, edge[True].high, edge[False].high), high)
-    return {"below": below, "low": low, "high": high}
+    left = [n - int(np.count_nonzero(run[hit] <= epoch)) for epoch in range(math.floor(budget) + 1)]
+    shares = [_wilson(below, n, confidence) for below in left]
+    return {"below": [s.value for s in shares], "low": [s.low for s in shares], "high": [s.high for s in shares]}
 
 
 def _middle(lower: float, upper: float) -> float:

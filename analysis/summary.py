@@ -301,7 +301,8 @@ def summary_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     if cut:
         notes.append(
             "cut_short: ended by a stopping rule below this target. What they would have done is not known: they "
-            "count as misses that spent the whole budget, so the figures may be too bad, and are not too good."
+            "count as misses that spent the whole budget, so the figures may be too bad, and are not too good; "
+            "their final accuracies are not known."
         )
     counts = _other_trials(study)
     if counts:

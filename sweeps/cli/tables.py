@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,57 +22,65 @@ if TYPE_CHECKING:
 @app.command()
 def table(
     name: NameArgument,
-    view: Annotated[str, typer.Option("--view", help="results, cost or transitions.")] = "results",
+    view: Annotated[
+        str, typer.Option("--view", help="results, statistics, ladder, importance, noise, cost or transitions.")
+    ] = "results",
     style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
     as_json: JsonOption = False,
     target: Annotated[
-        float | None, typer.Option("--target", help="Another target, for results.", show_default="the study's")
+        float | None,
+        typer.Option("--target", help="Another target, for results and statistics.", show_default="the study's"),
     ] = None,
     levels: Annotated[
         str,
-        typer.Option("--levels", help="Accuracies, for transitions: 0.91,0.92.", show_default="post I's"),
+        typer.Option("--levels", help="Accuracies, for transitions and ladder: 0.91,0.92.", show_default="post I's"),
     ] = "",
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the curves into this file (png, pdf, svg).")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw a figure into this file (png, pdf, svg).")] = None,
+    figure: Annotated[
+        str,
+        typer.Option(
+            "--figure",
+            help="With --plot: curves, slices, importance, best-so-far, share-reached, best-of-n or schedules.",
+        ),
+    ] = "curves",
     compare: Annotated[
         bool, typer.Option("--compare", help="With --plot: trials beside each other, in four panels.")
     ] = False,
-    trial: Annotated[list[str], typer.Option("--trial", help="Plot these trials only.")] = [],  # noqa: B006
+    trial: Annotated[list[str], typer.Option("--trial", help="Plot the curves of these trials only.")] = [],  # noqa: B006
     home: HomeOption = HOME,
 ) -> None:
-    """Print a table of a study, from MLflow's store: epochs to target, what they cost, or transition epochs."""
-    if view not in ("results", "cost", "transitions"):
-        raise InputError(f"--view {view}: expected results, cost or transitions")
+    """Print a table of a study, from MLflow's store: each trial's epochs to target, or the view that is asked for."""
+    if view not in _VIEWS:
+        raise InputError(f"--view {view}: expected {_either(_VIEWS)}")
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
-    if target is not None and view != "results":
-        raise InputError(f"--target {target:g}: expected with --view results only")
-    if levels and view != "transitions":
-        raise InputError(f"--levels {levels}: expected with --view transitions only")
-    if compare and plot is None:
-        raise InputError("--compare: expected --plot FILE beside it")
+    if target is not None and view not in ("results", "statistics"):
+        raise InputError(f"--target {target:g}: expected with --view results or statistics only")
+    if levels and view not in ("transitions", "ladder"):
+        raise InputError(f"--levels {levels}: expected with --view transitions or ladder only")
+    if figure not in _FIGURES:
+        raise InputError(f"--figure {figure}: expected {_either(_FIGURES)}")
+    if plot is None and (compare or figure != "curves"):
+        raise InputError(f"{'--compare' if compare else '--figure'}: expected --plot FILE beside it")
+    if figure != "curves" and (compare or trial):
+        raise InputError(f"--figure {figure}: expected without --compare and --trial, which are for curves")
     import analysis
 
     study = stored(open_home(home), name)
-    if view == "cost":
-        built, notes = analysis.build_cost(study), analysis.cost_footnotes(study)
-    elif view == "transitions":
-        built, notes = _transitions(study, levels), analysis.transition_footnotes(study)
-    else:
-        built = analysis.build_table(study, target)
-        notes = analysis.footnotes(study, built)
+    for_people = not as_json and style != "csv"
+    built, notes = _view(study, view, target, levels, for_people)
     if plot is not None:
-        numbers = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
-        unknown = [text for text in trial if text not in numbers]
-        if unknown:
-            raise InputError(f"--trial {unknown[0]}: expected one of {', '.join(numbers)}")
         try:
-            draw = analysis.plot_comparison if compare else analysis.plot_curves
-            draw(study, [numbers[text] for text in trial] or None, plot)
+            if figure == "curves":
+                draw = analysis.plot_comparison if compare else analysis.plot_curves
+                draw(study, _numbers(study, trial), plot)
+            else:
+                _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        stderr.print(f"curves drawn into {plot}", highlight=False)
+        stderr.print(f"{figure} drawn into {plot}", highlight=False)
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
@@ -101,13 +110,72 @@ def stopping(
     typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # checked above
 
 
-def _transitions(study: Study, levels: str) -> pd.DataFrame:
-    """Return the table of transitions at the levels of --levels, or at post I's."""
-    from analysis.transitions import LEVELS, build_transitions
+_VIEWS = ("results", "statistics", "ladder", "importance", "noise", "cost", "transitions")
+_FIGURES = ("curves", "slices", "importance", "best-so-far", "share-reached", "best-of-n", "schedules")
 
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _view(
+    study: Study, view: str, target: float | None, levels: str, for_people: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of a view, and its footnotes."""
+    import analysis
+
+    if view == "cost":
+        return analysis.build_cost(study), analysis.cost_footnotes(study)
+    if view == "noise":
+        return analysis.build_noise(study), analysis.noise_footnotes(study)
+    if view == "importance":
+        try:
+            return analysis.build_importance(study), analysis.importance_footnotes(study)
+        except ValueError as error:
+            raise InputError(f"--view importance: {error}") from error
+    if view == "transitions":
+        return _at_levels(analysis.build_transitions, study, levels), analysis.transition_footnotes(study)
+    if view == "results":
+        built = analysis.build_table(study, target)
+        return built, analysis.footnotes(study, built)
+    if view == "ladder":
+        built = _at_levels(analysis.build_ladder, study, levels)
+    else:
+        built = analysis.build_summary(study, target)
+    notes = analysis.summary_footnotes(study, built)
+    return analysis.readable(built) if for_people else built, notes
+
+
+def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) -> pd.DataFrame:
+    """Return a table at the levels of --levels, or at post I's."""
     try:
-        return build_transitions(study, [float(part) for part in levels.split(",")] if levels else LEVELS)
+        return build(study, [float(part) for part in levels.split(",")]) if levels else build(study)
     except ValueError as error:
         raise InputError(
             f"--levels {levels}: expected accuracies above 0, up to 1, with commas between them ({error})"
         ) from error
+
+
+def _numbers(study: Study, names: list[str]) -> list[int] | None:
+    """Return the numbers of the trials that are asked for by name; None where none is."""
+    numbers = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
+    unknown = [name for name in names if name not in numbers]
+    if unknown:
+        raise InputError(f"--trial {unknown[0]}: expected one of {', '.join(numbers)}")
+    return [numbers[name] for name in names] or None
+
+
+def _draw(study: Study, figure: str, path: Path) -> None:
+    import analysis
+
+    if figure == "importance":
+        analysis.plot_importance(analysis.build_importance(study), path)
+        return
+    drawn = {
+        "slices": analysis.plot_slices,
+        "best-so-far": analysis.plot_best_so_far,
+        "share-reached": analysis.plot_share_reached,
+        "best-of-n": analysis.plot_best_of_n,
+        "schedules": analysis.plot_schedules,
+    }
+    drawn[figure](study, path)

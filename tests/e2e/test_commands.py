@@ -22,7 +22,7 @@ OPTIONS = {
     "ls": "--json --home",
     "best": "--json --home",
     "show": "--log --json --home",
-    "table": "--view --format --json --target --levels --plot --compare --trial --home",
+    "table": "--view --format --json --target --levels --plot --figure --compare --trial --home",
     "stopping": "--keep --format --json --home",
     "schedule": "--at --plot --json",
     "ui": "--port --home",
