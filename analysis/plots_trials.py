@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import _COLOURS, _DASHES, _chosen, _learning_rates, _line, _save, _scale_rates, check_suffix
+from analysis.plots import COLOURS, DASHES, _chosen, _learning_rates, _line, _scale_rates, check_suffix, save
 from analysis.store import Study
 from analysis.table import build_table
 
@@ -54,7 +54,7 @@ def plot_best_trials(
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
     curves = dict(iter(study.epochs.groupby("number")))
     for place, number in enumerate(chosen):
-        looks: dict[str, Any] = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": _DASHES[place % len(_DASHES)]}
+        looks: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
         looks |= {"linewidth": 1.5, "zorder": 3}
         crossing = table["epochs_to_target"][number]
         told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
@@ -80,7 +80,7 @@ def plot_best_trials(
         axes.grid(alpha=0.3)
     figure.align_ylabels()
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -20,11 +20,15 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from analysis.cost import build_cost, cost_footnotes
+from analysis.importance import build_importance, importance_footnotes
 from analysis.plots import plot_curves
+from analysis.plots_statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.plots_trials import plot_best_trials
 from analysis.rendering import render
+from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories, stopping_footnotes
 from analysis.store import Study
+from analysis.summary import build_summary, readable, summary_footnotes
 from analysis.table import build_table, count, footnotes, protocol_notes, split_notes
 
 RESULT_COLUMNS = (
@@ -34,7 +38,7 @@ RESULT_COLUMNS = (
 """The columns of `build_table` that fit on a page."""
 
 _BEST = 5
-_LONGEST_TABLE = 100  # rows
+_LONGEST_TABLE = 40  # rows
 _LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
 
@@ -102,7 +106,7 @@ def build_report(
     return template.render(
         title=study.name,
         question=study.description,
-        made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {build.phase} phase, {len(study.trials)} trials.",
+        made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {study.phase} phase, {len(study.trials)} trials.",
         sections=build.sections(),
     )
 
@@ -110,17 +114,23 @@ def build_report(
 class _Report:
     def __init__(self, study: Study, repeat: Repeat | None, published: pd.DataFrame | None) -> None:
         self.study, self.repeat, self.published = study, repeat, published
-        self.phase = getattr(study, "phase", "search")
         self.table = build_table(study)
         self.counts = count(study, self.table)
+        # One run says nothing of how far the next would be from it.
+        summary = build_summary(study)
+        self.summary = summary[summary["runs"] > 1]
 
     def sections(self) -> list[Section]:
         builders: Iterable[tuple[str, str, Callable[[], list[Block]]]] = (
             ("headline", "Result", self._headline),
             ("protocol", "Protocol", self._protocol),
             ("results", "Trials", self._results),
+            ("statistics", "Statistics", self._statistics),
             ("curves", "The best trials", self._best),
             ("trials", "All trials", self._all),
+            ("progress", "Progress of the search", self._progress),
+            ("importance", "Which parameters mattered", self._importance),
+            ("slices", "Parameters one by one", self._slices),
             ("stopping", "Stopping early", self._stopping),
             ("cost", "Cost", self._cost),
             ("environment", "Environment", self._environment),
@@ -151,24 +161,42 @@ class _Report:
                 f"No trial reached {study.target:g}; the best, {best['trial']}, came to {best['val_acc_best']:.4f} at "
                 f"epoch {best['epoch_best']}."
             )
-        blocks = [_text(first)]
-        if self.phase == "search":
-            blocks.append(
-                _text(
-                    f"The best of {len(table)} trials, each run once: exploratory. Its lead is in part luck, and a "
-                    f"repeat with fresh seeds (sweeps confirm {study.name}) says how large it is."
-                )
-            )
-        blocks.append(_text(f"Reached by {counts.reached} of {len(table)} trials."))
+        said = [first, *self._uncertainty()]
+        # A figure of several runs says more than the luckiest of them.
+        blocks = [_text(sentence) for sentence in (said[1:2] + said[:1] + said[2:] if len(self.summary) else said)]
         if counts.running:
             blocks.append(_text(f"{counts.running} trials have not ended: these figures are of an unfinished study."))
         return blocks
+
+    def _uncertainty(self) -> Iterator[str]:
+        """Yield how sure the result is, in sentences."""
+        study, counts, table = self.study, self.counts, self.table
+        if len(self.summary):
+            first = readable(self.summary).iloc[0]
+            yield (
+                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {study.target:g}, a share "
+                f"of {first['share']}; median {first['median']} epochs, restricted mean {first['restricted_mean']} "
+                "(95\u00a0% intervals)."
+            )
+        if study.phase == "confirm":
+            yield f"A confirmation of {study.confirms or 'a frozen configuration'}: fresh seeds, nothing was pruned."
+            return
+        if not len(self.summary):
+            share = share_reached(counts.reached, len(table))
+            yield (
+                f"{counts.reached} of {len(table)} trials reached it, a share of {share} (95\u00a0% interval), over "
+                "all that the search tried; it is no chance of any one configuration."
+            )
+        yield (
+            f"Exploratory: the best of {len(table)} trials is flattered by having been chosen for its result. "
+            f"sweeps confirm {study.name} repeats a configuration with fresh seeds."
+        )
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials
         rows = {name: _values(trials[name]) for name in _PROTOCOL if name in trials and trials[name].notna().any()}
         rows |= {"target": f"validation accuracy {study.target:g} or more", "sustained": f"{study.sustained} epochs"}
-        rows |= {"phase": self.phase}
+        rows |= {"phase": self.study.phase}
         chosen = "official" in (study.split or "")
         rows["chosen on the test set"] = (
             "yes: the validation images are the test set's, so accuracies are optimistic" if chosen else "no"
@@ -187,6 +215,17 @@ class _Report:
         notes.append(f"All columns: sweeps table {self.study.name} --format csv.")
         shown = self.table.head(_LONGEST_TABLE)[list(RESULT_COLUMNS)]
         return [Block("table", render(shown, "html")), self._notes(notes)]
+
+    def _statistics(self) -> list[Block]:
+        if not len(self.summary):
+            return [
+                _missing(
+                    "Left out: no configuration has run more than once, so nothing is known of how runs of one differ."
+                )
+            ]
+        figure = _figure(plot_share_reached(self.study), "Share of runs that had reached the target, over epochs.")
+        notes = self._notes(summary_footnotes(self.study, self.summary))
+        return [Block("table", render(readable(self.summary.head(_LONGEST_TABLE)), "html")), notes, figure]
 
     def _best(self) -> list[Block]:
         published = self.published
@@ -210,6 +249,22 @@ class _Report:
         )
         return [_figure(plot_curves(self.study), caption)]
 
+    def _progress(self) -> list[Block]:
+        return [
+            _figure(
+                plot_best_so_far(self.study),
+                "The fewest epochs to target so far, over the epochs that all trials spent.",
+            )
+        ]
+
+    def _importance(self) -> list[Block]:
+        built = build_importance(self.study)
+        figure = _figure(plot_importance(built), "Importance of each sampled parameter, with the interval of its rank.")
+        return [figure, Block("table", render(built, "html")), self._notes(importance_footnotes(self.study))]
+
+    def _slices(self) -> list[Block]:
+        return [_figure(plot_slices(self.study), "Every trial's result over each sampled parameter.")]
+
     def _stopping(self) -> list[Block]:
         study = self.study
         built = build_stopping(histories(study), study.target, _BEST, study.stopping_rules)
@@ -230,9 +285,13 @@ class _Report:
         blocks = [_text(said + ".")]
         if cost["energy_wh"].isna().any():
             blocks.append(_missing("Energy is left out: not every epoch has a power reading, as without a GPU."))
-        shown = cost.loc[self.table.index].head(_LONGEST_TABLE)
+        shown = cost.loc[self.table.index].head(_LONGEST_TABLE // 2)
+        notes = cost_footnotes(self.study)
+        if len(shown) < len(cost):
+            all_of_them = f"sweeps table {self.study.name} --view cost"
+            notes.append(f"Of the best {len(shown)} of {len(cost)} trials; {all_of_them} has them all.")
         shown = shown.drop(columns=[name for name in shown if shown[name].isna().all()])
-        return [*blocks, Block("table", render(shown, "html")), self._notes(cost_footnotes(self.study))]
+        return [*blocks, Block("table", render(shown, "html")), self._notes(notes)]
 
     def _environment(self) -> list[Block]:
         if not self.study.environment:

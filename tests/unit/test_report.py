@@ -9,14 +9,16 @@ import pytest
 
 from analysis.cost import build_cost
 from analysis.report import RESULT_COLUMNS, Repeat, build_report
+from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories
+from analysis.summary import build_summary, readable
 from analysis.table import build_table
 
 CURVE = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached", "epoch_best": 3}
 RAN = {"would_stop": None, "stopped_by": None, "start_time": pd.Timestamp(0, tz="UTC"), "end_time": pd.NaT, "seed": 0}
 FAST = RAN | CURVE
-SLOW = FAST | {"val_accs": [0.5, 0.6, 0.95], "seed": 1}
-MISS = FAST | {"val_accs": [0.5, 0.6, 0.7], "outcome": "exhausted", "seed": 2}
+SLOW = FAST | {"val_accs": [0.5, 0.6, 0.95], "seed": 1, "weight_decay": 0.1}
+MISS = FAST | {"val_accs": [0.5, 0.6, 0.7], "outcome": "exhausted", "seed": 2, "weight_decay": 0.3}
 PRUNED = MISS | {"outcome": "pruned", "stopped_by": "cap", "stop_reason": "stopped <b>", "would_stop": '{"cap": 3}'}
 REPEAT = Repeat('name = "made"\n', "sweeps launch made.toml", "The same trials run.")
 
@@ -105,7 +107,42 @@ def test_the_headline_names_the_best_trial(read):
 
 
 def test_the_headline_of_a_search_says_that_it_is_exploratory(read):
-    assert "exploratory" in read(SLOW, FAST).text["headline"]
+    assert "Exploratory" in read(SLOW, FAST).text["headline"]
+
+
+def test_the_headline_of_repeated_runs_is_their_share_and_median_with_intervals(read, make_study):
+    trials = [FAST | {"seed": seed} for seed in range(3)]
+    share = share_reached(3, 3)
+    said = read(*trials, phase="confirm", confirms="made trial 7").text["headline"].split("\n")
+    assert said[2].startswith(f"trial-0: 3 of 3 runs reached 0.92, a share of {share}; median 2 [0, ∞] epochs")
+    assert "A confirmation of made trial 7: fresh seeds, nothing was pruned." in said
+
+
+def test_the_headline_of_single_runs_gives_the_share_with_its_interval(read):
+    assert f"1 of 2 trials reached it, a share of {share_reached(1, 2)} (95" in read(FAST, MISS).text["headline"]
+
+
+def test_statistics_are_those_of_the_summary(read, make_study):
+    trials = [trial | {"seed": seed} for seed, trial in enumerate((FAST, FAST, FAST | {"val_accs": [0.1, 0.2, 0.3]}))]
+    (row,) = readable(build_summary(make_study(*trials))).to_dict("records")
+    (shown,) = read(*trials).rows("statistics")
+    assert {name: shown[name] for name in ("share", "median", "restricted_mean")} == {
+        name: row[name] for name in ("share", "median", "restricted_mean")
+    }
+
+
+def test_without_repeated_runs_statistics_are_left_out_with_the_reason(read):
+    assert "Left out: no configuration has run more than once" in read(FAST).text["statistics"]
+
+
+def test_importances_that_are_refused_are_left_out_with_the_reason(read):
+    assert "Left out: study 'made' sampled no parameter" in read(FAST, MISS).text["importance"]
+
+
+def test_of_many_trials_the_best_are_listed(read):
+    report = read(*[FAST | {"seed": seed} for seed in range(41)])
+    assert len(report.rows("results")) == 40
+    assert "The best 40 of 41" in report.text["results"]
 
 
 def test_the_headline_says_where_no_trial_reached_the_target(read):
