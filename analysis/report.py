@@ -174,9 +174,9 @@ class _Report:
         if len(self.summary):
             first = readable(self.summary).iloc[0]
             yield (
-                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {study.target:g}, a share "
-                f"of {first['share']}; median {first['median']} epochs, restricted mean {first['restricted_mean']} "
-                "(95\u00a0% intervals)."
+                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {study.target:g}, a "
+                f"share of {first['share']}; median {first['median']} epochs, restricted mean "
+                f"{first['restricted_mean']} (95\u00a0% intervals)."
             )
         if study.phase == "confirm":
             yield f"A confirmation of {study.confirms or 'a frozen configuration'}: fresh seeds, nothing was pruned."
