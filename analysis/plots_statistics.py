@@ -66,7 +66,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
             axes.plot(settings.loc[chosen, name], epochs[chosen], linestyle="none", label=label, **looks)
         if name in PUBLISHED_RANGES:
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
-        if settings[name].min() > 0 and settings[name].max() >= 3 * settings[name].min() and "epoch" not in name:
+        if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")
         axes.set_xlabel(_LABELS.get(name, name))
         _epochs_axis(axes.yaxis)
@@ -127,14 +127,13 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
+    found = _ended(study)
     table = build_best_so_far(study)
-    if table.empty:
-        raise ValueError(f"study {study.name!r}: no trial has ended")
     figure, axes = _figure(8, 5)
     spent = table["epochs_spent"].astype("float64")
     best = table["epochs_to_target"].astype("float64")
     own = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
-    times = runs(study)["epochs_to_target"].reindex([own[name] for name in table["trial"]]).to_numpy()
+    times = found["epochs_to_target"].reindex([own[name] for name in table["trial"]]).to_numpy()
     axes.plot(spent, np.where(np.isfinite(times), times, np.nan), "o", color=COLOURS[5], label="a trial that reached")
     axes.step(spent, best, where="post", color=COLOURS[0], linewidth=1.8, label="best so far")
     axes.set_xlim(0, float(spent.iloc[-1]) * 1.02 or 1)
@@ -188,7 +187,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
                 curve.index, 1 - curve["high"], 1 - curve["low"], step="post", color=COLOURS[place], alpha=0.12
             )
     axes.set_xlim(0, budget)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(-0.02, 1.02)  # a curve along the frame is seen too
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"share of runs at {study.target:g}")
     _epochs_axis(axes.xaxis)

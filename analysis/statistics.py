@@ -4,9 +4,9 @@ A run's epochs to target T is math.inf where it missed. The restricted mean, the
 comparison are means of groups of runs (those that reached, those that missed) weighted by the groups' shares, and
 their intervals are drawn alike. A draw takes
 
-    shares   Dirichlet(k_1 + 1/K, ..., k_K + 1/K), k_j being the runs in group j of K: Perks' prior (1947), which
-             for two groups is Jeffreys'; its intervals of a share are good from few runs on, also where all or none
-             reached (Brown, Cai & DasGupta, Statistical Science 16, 2001)
+    shares   Dirichlet(k_1 + 1/K, ..., k_K + 1/K), k_j being the runs in group j of K: Perks' prior (Journal of the
+             Institute of Actuaries 73, 1947). For two groups it is Jeffreys', whose intervals of a share are good
+             from few runs on, also where all or none reached (Brown, Cai & DasGupta, Statistical Science 16, 2001)
     means    of each group, resampled with replacement, every epoch read as uniform within half an epoch to each side
              (the smoothed bootstrap), the distance to the group's mean multiplied by sqrt(k/chi²(k-1)): for normal
              values exactly Student's t, which a percentile bootstrap of few values is too narrow for (Hesterberg,
@@ -355,7 +355,7 @@ def _restricted_mean(epochs: tuple[float, ...], budget: float, confidence: float
     hit = times[times <= budget]
     shares = _shares([len(hit), len(times) - len(hit)], random)
     means = _means(hit, 0.0, budget, random)
-    draws = shares[:, 0] * means + shares[:, 1] * budget
+    draws = np.minimum(shares[:, 0] * means + shares[:, 1] * budget, budget)  # rounding may put it above
     interval = _interval(float(np.minimum(times, budget).mean()), draws, confidence)
     return interval if len(hit) < len(times) else _lowered(interval, means)
 

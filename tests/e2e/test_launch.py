@@ -275,3 +275,33 @@ def test_a_listed_study_runs_each_run_with_each_seed(sweeps, listed):
     listed.store.assert_whole(trials=4)
     shown = sweeps.json("show", listed.name, "decayed-s1", "--home", listed.home)
     assert shown["config"]["shift"] == 0.05
+
+
+def test_table_of_statistics_has_a_row_for_each_configuration(sweeps, launched, table):
+    rows = sweeps.json("table", launched.name, "--home", launched.home, "--view", "statistics")
+    assert sum(row["runs"] for row in rows) == len(table)
+    assert sum(row["reached"] for row in rows) == sum(row["epochs_to_target"] is not None for row in table.values())
+
+
+def test_table_of_statistics_tells_people_the_intervals(sweeps, launched):
+    text = sweeps("table", launched.name, "--home", launched.home, "--view", "statistics").stdout
+    assert "[0.2065, 1]" in text  # Wilson's, of one run that reached
+    assert "Phase search" in text
+
+
+@pytest.mark.parametrize(("view", "column"), [("ladder", "target"), ("noise", "val_loss_noise")])
+def test_table_of_another_view(sweeps, launched, view, column):
+    levels = ["--levels", "0.5,0.9"] if view == "ladder" else []
+    rows = sweeps.json("table", launched.name, "--home", launched.home, "--view", view, *levels)
+    assert all(column in row for row in rows)
+
+
+def test_importance_of_too_few_trials_is_refused_with_the_reason(sweeps, launched):
+    done = sweeps("table", launched.name, "--home", launched.home, "--view", "importance", code=2)
+    assert "--view importance: study" in done.stderr
+
+
+def test_table_draws_another_figure(sweeps, launched, tmp_path):
+    file = tmp_path / "share.png"
+    sweeps("table", launched.name, "--home", launched.home, "--plot", file, "--figure", "share-reached")
+    assert file.stat().st_size > 1000

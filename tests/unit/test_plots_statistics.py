@@ -1,0 +1,207 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.plots import COLOURS
+from analysis.plots_statistics import (
+    plot_best_of_n,
+    plot_best_so_far,
+    plot_importance,
+    plot_schedules,
+    plot_share_reached,
+    plot_slices,
+)
+
+FAST = {"val_accs": [0.5, 0.93, 0.94, 0.93, 0.94, 0.95], "outcome": "reached"}
+SLOW = {"val_accs": [0.5, 0.6, 0.7, 0.8, 0.92, 0.93], "outcome": "reached"}
+MISS = {"val_accs": [0.5, 0.6, 0.7, 0.8, 0.9, 0.91], "outcome": "exhausted"}
+PRUNED = {"val_accs": [0.4, 0.6], "outcome": "pruned"}
+CRASHED = {"val_accs": [0.5], "outcome": "crashed"}
+SWEEP = (
+    FAST | {"lr_alpha": 1e-3, "weight_decay": 0.2, "schedule": "[1e-3, 0] lin[1e-3, 3] cos[1e-5, 6]"},
+    MISS | {"lr_alpha": 5e-4, "weight_decay": 0.1, "schedule": "[5e-4, 0] lin[5e-4, 2] cos[1e-5, 6]"},
+    PRUNED | {"lr_alpha": 2e-3, "weight_decay": 0.3, "schedule": "[2e-3, 0] lin[2e-3, 4] cos[1e-5, 6]"},
+)
+TABLE = pd.DataFrame(
+    {"parameter": ["lr", "shift"], "importance": [0.8, 0.2], "rank": [1, 2], "rank_low": [1, 1], "rank_high": [2, 2]}
+)
+FIGURES = [plot_slices, plot_best_so_far, plot_share_reached, plot_best_of_n, plot_schedules]
+
+
+@pytest.fixture
+def sweep(make_study):
+    return make_study(*SWEEP)
+
+
+@pytest.fixture
+def repeated(make_study):
+    a = [trial | {"trial": f"a-s{seed}", "seed": seed} for seed, trial in enumerate((FAST, SLOW, MISS))]
+    b = [trial | {"trial": f"b-s{seed}", "seed": seed, "shift": 0.1} for seed, trial in enumerate((SLOW, MISS))]
+    return make_study(*a, *b)
+
+
+def lines(axes, label):
+    return [line for line in axes.lines if line.get_label() == label]
+
+
+def labels(axes):
+    return [axis.get_xlabel() for axis in axes if axis.get_visible()]
+
+
+# Slices
+
+
+def test_slices_are_over_the_settings_that_vary(sweep):
+    assert labels(plot_slices(sweep).axes) == ["highest learning rate", "weight decay λ", "breakpoint 1 [epoch]"]
+
+
+def test_a_slice_shows_epochs_to_target_of_what_reached(sweep):
+    (dots,) = lines(plot_slices(sweep).axes[0], "reached")
+    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([1e-3], [2])
+
+
+@pytest.mark.parametrize(("label", "epoch"), [("missed: not by this epoch", 6), ("cut short at this epoch", 2)])
+def test_a_slice_shows_the_others_at_their_last_epoch(sweep, label, epoch):
+    (marks,) = lines(plot_slices(sweep).axes[0], label)
+    assert list(marks.get_ydata()) == [epoch]
+
+
+def test_kinds_of_trials_differ_in_marker_and_colour(sweep):
+    marks = plot_slices(sweep).axes[0].lines
+    assert len({line.get_marker() for line in marks}) == len({line.get_color() for line in marks}) == 3
+
+
+@pytest.mark.parametrize(("panel", "low", "high"), [(0, 8e-4, 1.1e-3), (1, 0.15, 0.25)])
+def test_the_published_ranges_are_drawn_in(sweep, panel, low, high):
+    (span,) = plot_slices(sweep).axes[panel].patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((low, high))
+
+
+def test_slices_of_settings_that_do_not_vary_are_refused(make_study):
+    with pytest.raises(ValueError, match="varies"):
+        plot_slices(make_study(FAST, MISS))
+
+
+# Importance
+
+
+def test_bars_are_importances_the_first_on_top():
+    axes = plot_importance(TABLE).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.8, 0.2]
+    assert axes.yaxis_inverted()
+
+
+def test_bars_tell_the_intervals_of_ranks():
+    assert [text.get_text().strip() for text in plot_importance(TABLE).axes[0].texts] == [
+        *("rank 1 (1 to 2)", "rank 2 (1 to 2)")
+    ]
+
+
+# Best so far
+
+
+def test_best_so_far_is_over_all_epochs_spent(make_study):
+    (line,) = lines(plot_best_so_far(make_study(SLOW, CRASHED, FAST)).axes[0], "best so far")
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([6, 7, 13], [5, 5, 2])
+
+
+def test_a_study_in_which_none_reached_says_so(make_study):
+    assert "none reached" in plot_best_so_far(make_study(MISS)).axes[0].get_title()
+
+
+# Share reached
+
+
+def test_a_curve_for_each_configuration(repeated):
+    names = [line.get_label() for line in plot_share_reached(repeated).axes[0].lines]
+    assert names == ["a: 2 of 3", "b: 1 of 2"]
+
+
+def test_a_curve_is_the_share_that_has_reached(repeated):
+    (line,) = lines(plot_share_reached(repeated).axes[0], "a: 2 of 3")
+    assert list(line.get_ydata()) == pytest.approx([0, 0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+
+
+def test_without_repeats_there_is_one_curve_of_all_trials(sweep):
+    assert plot_share_reached(sweep).axes[0].lines[0].get_label() == "all trials: 1 of 3"
+
+
+def test_trials_cut_short_bound_the_share_from_above(sweep):
+    (line,) = lines(plot_share_reached(sweep).axes[0], "all trials, had those cut short reached")
+    assert line.get_ydata()[-1] == pytest.approx(2 / 3)
+
+
+def test_there_is_an_interval(repeated):
+    assert len(plot_share_reached(repeated).axes[0].collections) == 2
+
+
+def test_seven_configurations_are_drawn_at_most(make_study):
+    many = [FAST | {"trial": f"{i}-s{seed}", "seed": seed, "shift": i / 100} for i in range(9) for seed in (0, 1)]
+    assert len(plot_share_reached(make_study(*many)).axes[0].lines) == len(COLOURS)
+
+
+# Best of n
+
+
+def test_the_best_of_n_is_over_n(repeated):
+    (line,) = lines(plot_best_of_n(repeated).axes[0], "a")
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 2, 3], [5, 2, 2])
+
+
+def test_the_best_of_n_of_single_runs_is_refused(sweep):
+    with pytest.raises(ValueError, match="no configuration has two runs"):
+        plot_best_of_n(sweep)
+
+
+# Schedules
+
+
+def test_every_ended_trial_has_its_schedule(sweep):
+    assert len(plot_schedules(sweep).axes[0].lines) == 3
+
+
+def test_a_schedule_is_drawn_from_its_first_rate_to_its_last(sweep):
+    fastest = max(plot_schedules(sweep).axes[0].lines, key=lambda line: line.get_linewidth())
+    assert np.asarray(fastest.get_ydata())[[0, -1]] == pytest.approx([1e-3, 1e-5])
+
+
+def test_the_colours_are_explained(sweep):
+    assert plot_schedules(sweep).axes[1].get_ylabel() == "epochs to 0.92"
+
+
+def test_where_none_reached_there_is_no_colour_to_explain(make_study):
+    assert len(plot_schedules(make_study(MISS)).axes) == 1
+
+
+# All
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_axes_are_labelled(make_study, sweep, repeated, draw):
+    study = sweep if draw is plot_slices else repeated
+    shown = [axes for axes in draw(study).axes if axes.get_visible()]
+    assert all(axes.get_xlabel() for axes in shown[:1])
+    assert shown[0].get_ylabel()
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_a_figure_is_saved(repeated, sweep, draw, tmp_path):
+    draw(sweep if draw is plot_slices else repeated, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_another_suffix_is_refused(repeated, draw):
+    with pytest.raises(ValueError, match="expected one of"):
+        draw(repeated, "a.txt")
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_a_study_without_an_ended_trial_is_refused(make_study, draw):
+    with pytest.raises(ValueError, match=r"no trial has ended|two runs"):
+        draw(make_study(CRASHED))
+
+
+def test_importances_are_saved(tmp_path):
+    plot_importance(TABLE, tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()

@@ -1,0 +1,290 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.statistics import (
+    Estimate,
+    best_of_n,
+    compare,
+    expected_running_time,
+    kaplan_meier,
+    mean_sd,
+    median_epochs,
+    restricted_mean,
+    share_reached,
+)
+
+INF, NAN = math.inf, math.nan
+TEN = [19, 20, 20, 21, 22, 20, 19, 23, 21, INF]
+
+
+def ends(estimate: Estimate) -> tuple[float, float]:
+    return estimate.low, estimate.high
+
+
+def test_an_estimate_is_shown_with_its_interval():
+    assert str(Estimate(20.5, 19, 22, 0.95)) == "20.5 [19, 22]"
+
+
+# Share reached
+
+
+@pytest.mark.parametrize(("reached", "runs"), [(0, 10), (3, 10), (9, 10), (10, 10), (1, 1), (150, 200)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_the_share_has_scipys_wilson_interval(reached, runs, confidence):
+    found = share_reached(reached, runs, confidence)
+    expected = stats.binomtest(reached, runs).proportion_ci(confidence, method="wilson")
+    assert (found.value, *ends(found)) == pytest.approx((reached / runs, expected.low, expected.high))
+
+
+@pytest.mark.parametrize(("reached", "runs"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_share_of_no_runs_or_of_too_many_is_refused(reached, runs):
+    with pytest.raises(ValueError, match="expected 1 run or more"):
+        share_reached(reached, runs)
+
+
+# Median
+
+
+def test_a_miss_joins_the_median_as_infinite():
+    assert median_epochs([19, INF, INF]).value == INF
+
+
+def test_the_median_of_an_even_number_is_between_the_middle_two():
+    assert median_epochs([22, 19, 20, 25]).value == 21
+
+
+@pytest.mark.parametrize("n", [6, 9, 10, 30, 101])
+def test_the_medians_interval_is_that_of_scipys_quantile_test(n):
+    values = np.arange(1.0, n + 1)
+    expected = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    assert ends(median_epochs(values)) == (expected.low, expected.high)
+
+
+def test_the_medians_interval_holds_a_miss():
+    assert ends(median_epochs([19, 20, 20, 21, INF, INF])) == (19, INF)
+
+
+def test_too_few_runs_say_nothing_of_the_median():
+    assert ends(median_epochs([19, 20, 20, 21, 22])) == (0, INF)
+
+
+# Restricted mean
+
+
+def test_the_restricted_mean_takes_a_miss_for_the_budget():
+    assert restricted_mean([20, INF], 30).value == 25
+
+
+def test_epochs_above_the_budget_are_the_budget():
+    assert restricted_mean([20, 40], 30) == restricted_mean([20, INF], 30)
+
+
+def test_the_restricted_mean_is_the_area_under_lifelines_curve():
+    lifelines = pytest.importorskip("lifelines")
+    times = np.minimum(TEN, 30)
+    curve = lifelines.KaplanMeierFitter().fit(times, np.isfinite(TEN))
+    area = lifelines.utils.restricted_mean_survival_time(curve, t=30)
+    assert restricted_mean(TEN, 30).value == pytest.approx(area)
+
+
+def test_the_interval_of_many_runs_is_students():
+    values = np.random.default_rng(0).normal(20, 2, 2000)
+    found = restricted_mean(values, 30)
+    expected = stats.t.interval(0.95, 1999, values.mean(), values.std(ddof=1) / math.sqrt(2000))
+    assert ends(found) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_interval_of_three_that_agree_is_no_point():
+    low, high = ends(restricted_mean([20, 20, 20], 30))
+    assert low < 19.5 < 20.5 < high
+
+
+def test_where_none_reached_the_interval_starts_below_the_budget():
+    found = restricted_mean([INF] * 10, 30)
+    assert (found.value, found.high) == (30, 30)
+    assert 20 < found.low < 30
+
+
+def test_where_all_reached_the_interval_knows_of_misses_to_come():
+    found = restricted_mean([20] * 10, 30)
+    assert found.high > 21
+
+
+def test_the_same_seed_gives_the_same_interval():
+    assert restricted_mean(TEN, 30, seed=3) == restricted_mean(TEN, 30, seed=3)
+
+
+def test_the_order_of_runs_does_not_matter():
+    assert restricted_mean(TEN[::-1], 30) == restricted_mean(TEN, 30)
+
+
+@pytest.mark.parametrize("epochs", [[], [-1], [NAN]])
+def test_epochs_that_are_none_are_refused(epochs):
+    with pytest.raises(ValueError, match="epochs"):
+        restricted_mean(epochs, 30)
+
+
+@pytest.mark.parametrize("budget", [0, -1, INF, NAN])
+def test_a_budget_that_is_none_is_refused(budget):
+    with pytest.raises(ValueError, match="budget"):
+        restricted_mean(TEN, budget)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95])
+def test_a_confidence_that_is_none_is_refused(confidence):
+    with pytest.raises(ValueError, match="confidence"):
+        restricted_mean(TEN, 30, confidence)
+
+
+# Expected running time
+
+
+def test_the_running_time_is_epochs_spent_over_successes():
+    assert expected_running_time([20, 22, 30], [True, True, False]).value == 36
+
+
+def test_the_running_time_without_success_is_infinite():
+    found = expected_running_time([30] * 10, [False] * 10)
+    assert (found.value, found.high) == (INF, INF)
+
+
+def test_the_running_time_without_success_has_a_lower_end():
+    assert 30 < expected_running_time([30] * 10, [False] * 10).low < INF
+
+
+def test_the_running_time_without_a_miss_is_the_mean():
+    assert expected_running_time([20, 22], [True, True]).value == 21
+
+
+def test_a_larger_budget_makes_the_misses_to_come_dearer():
+    few, many = (expected_running_time([20] * 10, [True] * 10, budget=budget).high for budget in (30, 60))
+    assert few < many
+
+
+@pytest.mark.parametrize(("spent", "reached"), [([20], [True, False]), ([INF], [False])])
+def test_epochs_spent_are_finite_and_one_for_each_run(spent, reached):
+    with pytest.raises(ValueError, match="expected a finite number of epochs"):
+        expected_running_time(spent, reached)
+
+
+# Mean, best of n
+
+
+def test_the_sample_standard_deviation_is_given():
+    assert mean_sd([1, 2, 3, NAN]) == (2, 1)
+
+
+def test_one_value_has_no_standard_deviation():
+    mean, sd = mean_sd([2])
+    assert (mean, math.isnan(sd)) == (2, True)
+
+
+def test_no_value_has_no_mean():
+    assert all(map(math.isnan, mean_sd([NAN])))
+
+
+def test_the_best_of_one_is_the_median():
+    assert best_of_n(TEN, 1) == median_epochs(TEN).value
+
+
+def test_the_best_of_all_is_the_fastest():
+    assert best_of_n(TEN, 10) == 19
+
+
+def test_the_best_of_two_is_the_median_over_all_pairs():
+    pairs = [min(TEN[i], TEN[j]) for i in range(10) for j in range(i)]
+    assert best_of_n(TEN, 2) == np.median(pairs)
+
+
+@pytest.mark.parametrize("n", [0, 11])
+def test_a_best_of_more_runs_than_there_are_is_refused(n):
+    with pytest.raises(ValueError, match="expected 1 to 10"):
+        best_of_n(TEN, n)
+
+
+# Kaplan and Meier
+
+RUN, HIT = [19, 20, 20, 22, 30, 30], [True, True, True, True, False, False]
+
+
+def test_the_curve_is_lifelines():
+    lifelines = pytest.importorskip("lifelines")
+    fitted = lifelines.KaplanMeierFitter().fit(RUN, HIT)
+    curve = kaplan_meier(RUN, HIT)
+    assert curve["below"].tolist() == pytest.approx(fitted.predict(curve.index).tolist())
+
+
+def test_the_curve_is_scipys():
+    curve = kaplan_meier(RUN, HIT)
+    sample = stats.CensoredData(uncensored=RUN[:4], right=RUN[4:])
+    assert curve["below"].tolist() == pytest.approx(stats.ecdf(sample).sf.evaluate(curve.index).tolist())
+
+
+def test_the_curve_goes_from_epoch_zero_to_the_budget():
+    curve = kaplan_meier(RUN, HIT)
+    assert (curve.index.name, curve.index.tolist()) == ("epoch", list(range(31)))
+
+
+def test_the_curves_interval_is_wilsons():
+    row = kaplan_meier(RUN, HIT).loc[20]
+    assert (row["low"], row["high"]) == ends(share_reached(3, 6))
+
+
+def test_pruned_runs_are_refused_with_the_reason():
+    with pytest.raises(ValueError, match="1 of 2 runs were pruned, so a Kaplan-Meier curve would overstate"):
+        kaplan_meier([20, 10], [True, False], [False, True])
+
+
+def test_pruned_runs_are_bounded_from_both_sides():
+    last = kaplan_meier([20, 10, 30], [True, False, False], [False, True, False], bounds=True).iloc[-1]
+    assert (last["below_least"], last["below_most"]) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_a_pruned_run_may_have_reached_an_epoch_later_at_the_soonest():
+    curve = kaplan_meier([10, 30], [False, False], [True, False], bounds=True)
+    assert curve["below_least"].loc[9:12].tolist() == [1, 1, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("run", [[20, 26, 30], [40, 30, 30]])
+def test_runs_of_different_budgets_are_refused(run):
+    with pytest.raises(ValueError, match="expected one budget"):
+        kaplan_meier(run, [True, False, False])
+
+
+# Comparison
+
+
+def test_the_difference_is_that_of_the_restricted_means():
+    a, b = [19, 20, INF], [21, INF, 22]
+    found = compare(a, b, 30).difference.value
+    assert found == pytest.approx(restricted_mean(a, 30).value - restricted_mean(b, 30).value)
+
+
+def test_ties_count_half():
+    assert compare([19, 20, INF, 25], [20, 20, INF, 24], 30).probability_faster.value == 0.5
+
+
+def test_a_configuration_that_is_faster_on_every_seed_is_told_apart():
+    fast, slow = [18, 19, 18, 20, 19, 18, 19, 18, 19, 20], [22, 23, 23, 24, 22, 22, INF, 23, 24, 23]
+    found = compare(fast, slow, 30)
+    assert found.difference.high < 0
+    assert found.probability_faster.low > 0.5
+
+
+def test_a_configuration_beside_itself_is_no_faster():
+    found = compare(TEN, TEN, 30)
+    assert found.difference.low < 0 < found.difference.high
+
+
+def test_pairs_that_go_together_are_worth_more():
+    seeds = np.random.default_rng(0).normal(20, 3, 10).round()
+    paired, mixed = (compare(seeds, other + 1, 30).difference for other in (seeds, np.roll(seeds, 3)))
+    assert paired.high - paired.low < (mixed.high - mixed.low) / 1.5
+
+
+def test_samples_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="2 runs of A and 1 of B"):
+        compare([1, 2], [1], 30)
