@@ -92,9 +92,9 @@ def _mark_published(accuracies: Axes, rates: Axes, published: pd.DataFrame) -> N
     accuracies.annotate(
         f"run {fastest['run']}",
         (fastest["epoch"], fastest["val_acc"]),
-        xytext=(-6, 8),
+        xytext=(10, -18),
         textcoords="offset points",
-        ha="right",
+        arrowprops={"arrowstyle": "-", "color": "0.45", "linewidth": 0.8},
         fontsize="small",
         color="0.3",
     )
