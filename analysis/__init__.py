@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         plot_share_reached,
         plot_slices,
     )
+    from analysis.plots_trials import plot_best_trials
     from analysis.published import build_published, published_footnotes, published_text
     from analysis.rendering import render
+    from analysis.report import Repeat, build_report
     from analysis.statistics import (
         Comparison,
         Estimate,
@@ -63,6 +65,7 @@ __all__ = [
     "Counts",
     "Estimate",
     "PhaseError",
+    "Repeat",
     "StoreError",
     "Study",
     "TrialHistory",
@@ -76,6 +79,7 @@ __all__ = [
     "build_ladder",
     "build_noise",
     "build_published",
+    "build_report",
     "build_stopping",
     "build_summary",
     "build_table",
@@ -97,6 +101,7 @@ __all__ = [
     "plot_bands",
     "plot_best_of_n",
     "plot_best_so_far",
+    "plot_best_trials",
     "plot_comparison",
     "plot_curves",
     "plot_importance",
@@ -117,11 +122,13 @@ __all__ = [
 ]
 
 _HOME = {
+    "plot_best_trials": "plots_trials",
     "render": "rendering",
     "plot_bands": "plots_bands",
     **dict.fromkeys(("Arm", "Contrast", "PhaseError", "arm", "contrast"), "comparison"),
     **dict.fromkeys(("Confirmation", "build_confirmation"), "confirmation"),
     **dict.fromkeys(("build_published", "published_footnotes", "published_text"), "published"),
+    **dict.fromkeys(("Repeat", "build_report"), "report"),
     **dict.fromkeys(("build_cost", "cost_footnotes"), "cost"),
     **dict.fromkeys(("build_importance", "importance_footnotes"), "importance"),
     **dict.fromkeys(("build_noise", "noise_footnotes"), "noise"),

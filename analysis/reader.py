@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 
 from analysis.uris import without_password
 
+VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
+"""The tags of a launch that say what it ran with."""
+
+PLACE_TAGS = ("code_version", "device", "gpu_ids", "threads", "node")
+"""The tags of a trial that say where it ran."""
+
 TAGS = (
-    *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content"),
+    *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content", "description"),
     *("target", "sustained", "stopping_rules", "phase", "confirms", "space"),
     *("outcome", "stop_reason", "stopped_by", "would_stop"),
+    *(*VERSION_TAGS, *PLACE_TAGS),
 )
 """The tags that are read."""
 

@@ -1,4 +1,4 @@
-"""Tables as text: for the terminal, Markdown, CSV, LaTeX and JSON."""
+"""Tables as text: for the terminal, Markdown, CSV, LaTeX, HTML and JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from resnet_core.records import Outcome
 
-Style = Literal["text", "markdown", "csv", "latex", "json"]
+Style = Literal["text", "markdown", "csv", "latex", "html", "json"]
 
 _FOUR_DECIMALS = ("val_acc", "acc", "val_acc_best", "final_loss", "final_val_loss")
 _CROSSINGS = ("epochs_to_target", "epochs_to_target_sustained")
@@ -41,14 +42,14 @@ _LEFT_OUT_FIRST = (
 def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes: Sequence[str] = ()) -> str:
     """Return a table as text that ends in a newline.
 
-    In text, markdown and latex, losses and accuracies have four decimals; where there is no crossing, `>N`
+    In text, markdown, latex and html, losses and accuracies have four decimals; where there is no crossing, `>N`
     stands for a trial that ended or was pruned below the target at epoch N, and a dash for one that diverged
     or runs. csv and json hold plain values in full precision, and nothing (csv) or null (json) where a value
     does not exist.
 
     Args:
         table: what `build_table`, `build_cost` or `build_transitions` returned, or rows of it.
-        style: text, markdown, csv, latex (a booktabs tabular) or json (a list of objects).
+        style: text, markdown, csv, latex (a booktabs tabular), html (a table element) or json (a list of objects).
         width: for text, columns of the terminal. To fit, schedules and stop reasons are shortened with an
             ellipsis, to no less than 12 characters, then the less telling columns are left out, and a note
             says which. Nothing is shortened or left out without it.
@@ -70,6 +71,8 @@ def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes
         return _markdown(columns, rows, notes)
     if style == "latex":
         return _latex(columns, rows, notes)
+    if style == "html":
+        return _html(columns, rows, notes)
     raise ValueError(f"style = {style!r}: expected one of {', '.join(get_args(Style))}")
 
 
@@ -175,3 +178,15 @@ def _latex(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) 
     start = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", head, r"\midrule"]
     below = [rf"\par {note.translate(_LATEX)}" for note in notes]
     return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", *below]) + "\n"
+
+
+def _html(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) -> str:
+    def line(tag: str, cells: list[str]) -> str:
+        kinds = ["text" if column.is_text else "number" for column in columns]
+        return "<tr>" + "".join(f'<{tag} class="{k}">{c}</{tag}>' for k, c in zip(kinds, cells, strict=True)) + "</tr>"
+
+    # A long name may break where its words meet.
+    head = line("th", [escape(column.name).replace("_", "_<wbr>") for column in columns])
+    body = [line("td", [escape(cell) for cell in row]) for row in rows]
+    below = ['<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []
+    return "\n".join(["<table>", f"<thead>{head}</thead>", "<tbody>", *body, "</tbody>", "</table>", *below]) + "\n"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reader import Reader, Run, StoreError, opened
+from analysis.reader import PLACE_TAGS, VERSION_TAGS, Reader, Run, StoreError, opened
 from analysis.uris import without_password
 from resnet_core.records import EpochRecord, Outcome
 
@@ -54,6 +54,8 @@ class Study:
             without a finished epoch have no row. Metrics that were not asked for have no column.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
+        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpu_ids,
+            threads, node; several values, comma-separated, where the trials differ.
         phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
         confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
         space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
@@ -68,6 +70,7 @@ class Study:
     trials: pd.DataFrame = field(repr=False)
     epochs: pd.DataFrame = field(repr=False)
     stopping_rules: dict[str, str] | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
     phase: str = "search"
     confirms: str = ""
     space: dict[str, Any] | None = None
@@ -96,7 +99,7 @@ def studies(source: Path | str) -> pd.DataFrame:
         rows.append(
             {
                 "name": name,
-                "description": launches[-1].tags.get("mlflow.note.content", ""),
+                "description": _description(launches[-1].tags),
                 "created": launches[0].start_time,
                 "status": launches[-1].status,
                 "trials": len(trials),
@@ -143,17 +146,33 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
         raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
     return Study(
         name=study,
-        description=tags.get("mlflow.note.content", ""),
+        description=_description(tags),
         target=target,
         sustained=sustained,
         split=", ".join(splits) or None,
         trials=frame,
         epochs=epochs,
         stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
+        environment=_environment(tags, trials),
         phase=tags.get("phase", "search"),
         confirms=tags.get("confirms", ""),
         space=json.loads(tags["space"]) if "space" in tags else None,
     )
+
+
+def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:
+    """Return the launch's versions and, of the tags of its trials that say where they ran, all values there are."""
+    found = {name: tags[name] for name in VERSION_TAGS if name in tags}
+    for name in PLACE_TAGS:
+        values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
+        if values:
+            found[name] = ", ".join(values)
+    return found
+
+
+def _description(tags: dict[str, str]) -> str:
+    """Return the study's description; an older launch has nothing else in its note."""
+    return tags.get("description", tags.get("mlflow.note.content", ""))
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:

@@ -6,14 +6,16 @@ cannot be written, what is to be written waits on disk, in order. The only modul
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
 import queue
 import threading
 import time
+import zlib
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,10 +28,11 @@ from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
+from sweeps.note import Note
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool
 from sweeps.stopping import modes
-from sweeps.version import code_version
+from sweeps.version import code_version, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +42,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _LONGEST_TAG = 5000  # what MLflow takes, at least
+_NOTE_SECONDS = 5.0  # between two writings of the note
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _DRIVER = "sweeps.driver"
 _FINAL_METRICS = (
@@ -51,6 +55,14 @@ _FINAL_METRICS = (
     "epochs_saved",
     "final_loss",
     "final_val_loss",
+)
+
+VIEW = "epochs-to-target"
+"""The view of a study that MLflow's UI has in its menu Views, and under ``viewStateShareKey`` in an address."""
+
+_VIEW_COLUMNS = (
+    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
+    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
 )
 
 _Entry = dict[str, Any]
@@ -104,6 +116,8 @@ class Tracker:
         self._driver, self._holds = driver, holds
         self._children: dict[int, _Child] = {}
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
+        self._note = Note(spec.description, spec.objective.target)
+        self._note_changed, self._note_at = False, 0.0
         self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
             queue.SimpleQueue()
         )
@@ -226,9 +240,10 @@ class Tracker:
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()
+            elif self._note_changed and time.monotonic() >= self._note_at:
+                self._write_note()
             try:
-                wait = max(0.0, self._retry_at - time.monotonic()) if self._behind else None
-                item = self._queue.get(timeout=wait)
+                item = self._queue.get(timeout=self._wait())
             except queue.Empty:
                 continue
             if item is None:
@@ -237,6 +252,21 @@ class Tracker:
                 self._answer(item)
             else:
                 self._take(*item)
+
+    def _wait(self) -> float | None:
+        """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
+        if self._behind:
+            return max(0.0, self._retry_at - time.monotonic())
+        return max(0.0, self._note_at - time.monotonic()) if self._note_changed else None
+
+    def _write_note(self) -> None:
+        """Write the parent run's note. It is made of what the store has, so that one that is lost is soon replaced."""
+        self._note_changed = False
+        try:
+            self._client.set_tag(self._parent, "mlflow.note.content", str(self._note))
+        except Exception as error:
+            _log.debug("the note of study %s was not written: %s", self._spec.name, error)
+        self._note_at = time.monotonic() + _NOTE_SECONDS
 
     def _take(self, entry: _Entry, then: Callable[[], None] | None) -> None:
         """Write an entry, or have it wait behind those that do."""
@@ -317,10 +347,13 @@ class Tracker:
         if found is None:
             # A server decides itself where artifacts are.
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
-            # Without this the UI opens on the pages it has for language models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
+            tags = {
+                # Without this the UI opens on the pages it has for language models.
+                "mlflow.experimentKind": "custom_model_development",
+                f"mlflow.sharedViewState.{VIEW}": _view(),
+            }
             try:
-                return str(self._client.create_experiment(name, artifact_location=folder, tags=kind))
+                return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
             except Exception:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
@@ -342,7 +375,13 @@ class Tracker:
             if not token:
                 return runs
 
+    def _about(self) -> dict[str, str]:
+        driver = {_DRIVER: self._driver} if self._driver else {}
+        return {"description": self._spec.description, **driver, **versions()}
+
     def _open(self) -> None:
+        from mlflow.entities import RunTag
+
         spec = self._spec
         # One without a driver's name is of a time when a study had one driver.
         launches = {run.data.tags.get(_DRIVER, ""): run for run in self._runs("launch")}
@@ -350,13 +389,12 @@ class Tracker:
         if launch is not None:
             self._parent = launch.info.run_id
             self._client.update_run(self._parent, status="RUNNING")
-            if _DRIVER not in launch.data.tags and self._driver:
-                self._client.set_tag(self._parent, _DRIVER, self._driver)
+            self._client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in self._about().items()])
         else:
             objective = spec.objective
             tags = {
                 "sweeps.kind": "launch",
-                "mlflow.note.content": spec.description,
+                "mlflow.note.content": str(self._note),
                 "target": repr(objective.target),
                 "sustained": str(objective.sustained),
                 "longest_horizon": str(longest_horizon(spec)),
@@ -364,7 +402,7 @@ class Tracker:
                 "phase": spec.phase,
                 **_space_tag(spec),
                 **({"confirms": spec.confirms} if spec.confirms else {}),
-                **({_DRIVER: self._driver} if self._driver else {}),
+                **self._about(),
                 **self._tags,
             }
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
@@ -373,7 +411,12 @@ class Tracker:
 
     def _read_children(self) -> None:
         for run in self._runs("trial"):
-            self._children[int(run.data.tags["sweeps.trial"])] = self._child(run)
+            number = int(run.data.tags["sweeps.trial"])
+            self._children[number] = self._child(run)
+            self._note.begun(number, run.info.run_name, run.data.params)
+            if run.info.status in _ENDED:
+                self._note.ended(number, run.data.metrics, run.data.tags)
+        self._note_changed = bool(self._children)
 
     def _child(self, run: Run) -> _Child:
         # Asked for run by run, which is slow: what has ended is not written to again.
@@ -389,6 +432,7 @@ class Tracker:
         return frozenset()
 
     def _close(self, status: str, gone: Collection[str]) -> None:
+        self._write_note()
         self._client.set_terminated(self._parent, status)
         for run in self._runs("launch") if gone else []:
             if run.data.tags.get(_DRIVER) in gone and run.info.status not in _ENDED:
@@ -405,6 +449,9 @@ class Tracker:
         elif do == "begin":
             self._begin(number, child, **rest)
         elif child is not None:
+            if do == "end":
+                self._note.ended(number, rest["metrics"], rest["tags"])
+                self._note_changed = True
             writers: dict[str, Callable[..., None]] = {
                 "place": self._place,
                 "epoch": self._epoch,
@@ -430,6 +477,7 @@ class Tracker:
             child = self._children[number] = _Child(run.info.run_id, "RUNNING", set())
         else:
             self._set_status(child, "RUNNING")
+        self._note.begun(number, name, params)
         # Written again for a run that is taken up: a process may have been killed before they were; MLflow
         # accepts the same value twice.
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
@@ -474,6 +522,25 @@ class Tracker:
         child.status = status
 
 
+def _view() -> str:
+    """Return the view as the UI keeps those that people save: trials, fastest first, with what tells them apart."""
+    state = {
+        "searchFilter": "tags.`sweeps.kind` = 'trial'",
+        "orderByKey": "metrics.`epochs_to_target`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": _VIEW_COLUMNS,
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    now = _milliseconds()
+    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+
+
 def quiet() -> None:
     """Keep MLflow's and Alembic's chatter, and MLflow's telemetry, away; call before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -498,3 +565,32 @@ def _first_line(error: BaseException) -> str:
 
 def _milliseconds() -> int:
     return time.time_ns() // 1_000_000
+
+
+def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, Sequence[Path]]) -> None:
+    """Add files to runs as artifacts, under their own names; one that is there is replaced.
+
+    Args:
+        uri: MLflow's tracking URI.
+        study: the study whose launch gets ``files``.
+        files: of the launch.
+        children: files of trials, by run id.
+
+    Raises:
+        SweepError: MLflow cannot be used, or has no such study.
+    """
+    quiet()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(study)
+        launches = client.search_runs([found.experiment_id], "tags.`sweeps.kind` = 'launch'") if found else []
+        if not launches:
+            raise SweepError(f"MLflow ({uri}) has no study {study!r}")
+        for run_id, paths in {launches[0].info.run_id: files, **children}.items():
+            for path in paths:
+                client.log_artifact(run_id, str(path))
+    except (MlflowException, OSError) as error:
+        raise SweepError(f"MLflow ({uri}) cannot be used: {_first_line(error)}") from error

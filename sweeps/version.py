@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 
 
 @cache
@@ -26,3 +29,9 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return version
     return f"{version}+g{described.stdout.strip()}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

@@ -62,6 +62,10 @@ LedgerOption = Annotated[
         show_default="the home's SQLite",
     ),
 ]
+ReportOption = Annotated[
+    bool,
+    typer.Option("--report/--no-report", envvar="SWEEPS_REPORT", help="At the end, add the report to MLflow."),
+]
 RunOption = Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]

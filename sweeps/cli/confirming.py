@@ -17,6 +17,7 @@ from sweeps.cli.common import (
     MlflowOption,
     NameArgument,
     NameOption,
+    ReportOption,
     SetOption,
     app,
     open_home,
@@ -45,6 +46,7 @@ def confirm(
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
     ledger: LedgerOption = "",
+    report: ReportOption = True,
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -61,7 +63,7 @@ def confirm(
         highlight=False,
         soft_wrap=True,
     )
-    run_study(where, data, address, debug, spec.name, lambda launch: launch.start(spec))
+    run_study(where, data, address, debug, spec.name, lambda launch: launch.start(spec), report=report)
 
 
 @app.command()
@@ -76,6 +78,7 @@ def reproduce(
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
     ledger: LedgerOption = "",
+    report: ReportOption = True,
     data: DataOption = DATA,
     debug: DebugOption = False,
 ) -> None:
@@ -90,9 +93,8 @@ def reproduce(
         built = analysis.build_published(found, published_rows(found.name))
         return analysis.render(analysis.published_text(built), "text", notes=analysis.published_footnotes(found, built))
 
-    run_study(
-        open_home(home, mlflow, ledger), data, address, debug, spec.name, lambda launch: launch.start(spec), beside
-    )
+    where = open_home(home, mlflow, ledger)
+    run_study(*(where, data, address, debug, spec.name), lambda launch: launch.start(spec), report=report, table=beside)
 
 
 def _published(study: str) -> str:

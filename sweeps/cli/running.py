@@ -27,6 +27,7 @@ from sweeps.cli.common import (
     MlflowOption,
     NameArgument,
     NameOption,
+    ReportOption,
     SetOption,
     StudyArgument,
     TrialsOption,
@@ -42,6 +43,8 @@ from sweeps.home import Home
 if TYPE_CHECKING:
     from analysis import Study
     from sweeps.launch import End, Launch
+
+_PLOTS = 10  # of the best trials; each takes a third of a second
 
 
 @app.command()
@@ -62,6 +65,7 @@ def launch(
     mlflow: MlflowOption = "",
     ledger: LedgerOption = "",
     data: DataOption = DATA,
+    report: ReportOption = True,
     debug: DebugOption = False,
 ) -> None:
     """Run a study to its end. One of this name that asks the same is continued."""
@@ -78,6 +82,7 @@ def launch(
     run_study(
         *(open_home(home, mlflow, ledger), data, address, debug, spec.name),
         lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
+        report=report,
     )
 
 
@@ -93,6 +98,7 @@ def resume(
     mlflow: MlflowOption = "",
     ledger: LedgerOption = "",
     data: DataOption = DATA,
+    report: ReportOption = True,
     debug: DebugOption = False,
 ) -> None:
     """Continue a study that was interrupted or killed; trials go on from their last epoch."""
@@ -100,7 +106,8 @@ def resume(
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     count = int(trials or 0)
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    run_study(open_home(home, mlflow, ledger), data, address, debug, name, lambda launch: launch.resume(name, **change))
+    where = open_home(home, mlflow, ledger)
+    run_study(where, data, address, debug, name, lambda launch: launch.resume(name, **change), report=report)
 
 
 @app.command()
@@ -169,6 +176,8 @@ def run_study(
     debug: bool,
     name: str,
     started: Callable[[Launch], End],
+    *,
+    report: bool,
     table: Callable[[Study], str] | None = None,
 ) -> None:
     """Run or continue a study, then print what came out: its table, or the one that is given."""
@@ -181,6 +190,9 @@ def run_study(
     typer.echo(_results(study) if table is None else table(study))
     if ledger.spec.phase == "confirm":
         typer.echo(_confirmation(study))
+    sys.stdout.flush()
+    if report and end is not End.INTERRUPTED:
+        _attach_report(where, study)
     if ledger.spec.phase == "search" and table is None:
         from sweeps import views
         from sweeps.standing import standing
@@ -219,3 +231,18 @@ def _confirmation(study: Study) -> str:
         return str(analysis.build_confirmation(study))
     except ValueError as error:  # no run has ended
         return str(error)
+
+
+def _attach_report(where: Home, study: Study) -> None:
+    """Add the report to MLflow; the study has ended, whether that succeeds or not."""
+    from sweeps.reporting import attach_report
+
+    try:
+        attach_report(where, study, _PLOTS)
+    except Exception as error:
+        stderr.print(
+            f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -279,7 +279,8 @@ def environment(changes: dict[str, str] | None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("SWEEPS_", "RAY_", "TUNE_", "MLFLOW_", "OPTUNA_", "OMP_")) and name != "COLUMNS"
     }
-    return kept | (changes or {})
+    # A report takes seconds at the end of each launch: those whose test is about it ask for it.
+    return kept | {"SWEEPS_REPORT": "0"} | (changes or {})
 
 
 class Store:
@@ -468,7 +469,7 @@ def ray_nodes() -> Iterator[RayNodes]:
 def launched(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> Launched:
     """The study with a space, launched into a home of its own."""
     home = tmp_path_factory.mktemp("space") / "home"
-    done = sweeps("launch", studies.space, "--home", home)
+    done = sweeps("launch", studies.space, "--home", home, env={"SWEEPS_REPORT": "1"})
     return Launched(home, "space", studies.space, done, Store(home, "space"))
 
 

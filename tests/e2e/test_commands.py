@@ -10,11 +10,12 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 OPTIONS = {
-    "launch": "--name --trials --set --fork --address --yes --home --mlflow --ledger --data --debug",
-    "resume": "--trials --address --home --mlflow --ledger --data --debug",
+    "launch": "--name --trials --set --fork --address --yes --home --mlflow --ledger --data --report --no-report "
+    "--debug",
+    "resume": "--trials --address --home --mlflow --ledger --data --report --no-report --debug",
     "stop": "--wait --no-wait --all --home --ledger",
-    "confirm": "--seeds --trial --as --set --address --home --mlflow --ledger --data --debug",
-    "reproduce": "--seeds --name --set --address --home --mlflow --ledger --data --debug",
+    "confirm": "--seeds --trial --as --set --address --home --mlflow --ledger --data --report --no-report --debug",
+    "reproduce": "--seeds --name --set --address --home --mlflow --ledger --data --report --no-report --debug",
     "plan": "--name --trials --set --measure --like --json --home",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
     "--home",
@@ -30,6 +31,8 @@ OPTIONS = {
     "schedule": "--at --plot --json",
     "ui": "--port --home --mlflow",
     "doctor": "--json --home --data",
+    "report": "--out --attach --home --mlflow --ledger",
+    "export": "--tensorboard --home --mlflow",
 }
 ARGUMENTS = {
     "launch": ["study"],
@@ -51,6 +54,8 @@ ARGUMENTS = {
     "schedule": ["text"],
     "ui": [],
     "doctor": [],
+    "report": ["name"],
+    "export": ["name"],
 }
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sweeps.database import with_psycopg2
+from analysis.uris import with_psycopg2
 
 TRIALS, EPOCHS = 4, 8
 LEASE = {"SWEEPS_LEASE": "8"}

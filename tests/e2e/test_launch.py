@@ -75,7 +75,7 @@ def test_mlflow_has_a_parent_and_a_run_a_trial(launched, table):
     (parent,) = store.launches
     assert parent.info.run_name == "space"
     assert parent.info.status == "FINISHED"
-    assert parent.data.tags["mlflow.note.content"] == "How a ResNet11v2 comes to know a handful of digits"
+    assert parent.data.tags["description"] == "How a ResNet11v2 comes to know a handful of digits"
     assert parent.data.tags["target"] == "0.2"
     runs = store.trials
     assert list(runs) == list("012345")

@@ -130,6 +130,46 @@ def test_three_trials_are_compared(page, runs, tmp_path):
     page.screenshot(path=tmp_path / "compared.png", full_page=True)
 
 
+def test_a_view_with_the_columns_that_tell_trials_apart_is_a_click_away(page, runs, launched, tmp_path):
+    runs()
+    page.get_by_role("button", name="Views").first.click()
+    page.get_by_role("menuitem", name="Epochs to target").first.click()
+    page.wait_for_selector(".ag-header-cell[col-id='metrics.`best_val_acc`']")
+    shown = {cell.get_attribute("col-id") for cell in page.query_selector_all(".ag-header-cell")}
+    assert {"metrics.`epochs_to_target`", "params.`weight_decay`", "tags.`outcome`"} <= shown
+    page.wait_for_function("document.querySelectorAll(\".ag-row a[href*='/runs/']\").length == 6")
+    best = min(
+        (run.data.metrics["epochs_to_target"], name)
+        for name, run in launched.store.trials.items()
+        if "epochs_to_target" in run.data.metrics
+    )
+    # Rows that were there before keep their place in the document: what is on top has the first index.
+    page.locator(f".ag-row[row-index='0'] span:text-is('{best[1]}')").first.wait_for()
+    page.screenshot(path=tmp_path / "view.png")
+
+
+def test_the_studys_run_shows_its_question_and_its_trials(ui, page, launched, tmp_path):
+    (parent,) = launched.store.launches
+    page.goto(f"{ui[0]}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}")
+    page.get_by_text("How a ResNet11v2 comes to know a handful of digits").first.wait_for()
+    page.get_by_text("6 trials ended").first.wait_for()
+    page.locator("td", has_text="reached").first.wait_for()
+    page.screenshot(path=tmp_path / "note.png", full_page=True)
+
+
+def test_the_report_opens_in_the_ui(ui, page, launched, tmp_path):
+    (parent,) = launched.store.launches
+    page.goto(f"{ui[0]}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html")
+    page.frame_locator("iframe").get_by_text("How to repeat it").first.wait_for()
+    page.screenshot(path=tmp_path / "report.png")
+
+
+def test_the_best_trials_have_their_curves(launched):
+    client, trials = launched.store.client, launched.store.trials
+    ran = [run for run in trials.values() if run.data.metrics.get("epochs_run")]
+    assert {file.path for run in ran for file in client.list_artifacts(run.info.run_id)} == {"curves.png"}
+
+
 def test_curves_of_three_trials_are_drawn(ui, page, launched, tmp_path):
     trials, experiment = launched.store.trials, launched.store.experiment.experiment_id
     ids = quote(json.dumps([trials[name].info.run_id for name in "013"]))

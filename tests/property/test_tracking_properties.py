@@ -67,8 +67,9 @@ class Memory:
 
     def create_run(self, _experiment: str, tags: dict[str, str], run_name: str) -> Any:
         def create() -> SimpleNamespace:
-            info = SimpleNamespace(run_id=str(len(self.runs)), status="RUNNING")
-            self.runs.append(SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, metrics={}), points=[]))
+            info = SimpleNamespace(run_id=str(len(self.runs)), status="RUNNING", run_name=run_name)
+            data = SimpleNamespace(tags=tags, params={}, metrics={})
+            self.runs.append(SimpleNamespace(info=info, data=data, points=[]))
             return self.runs[-1]
 
         return self._call(create)
@@ -86,6 +87,9 @@ class Memory:
 
     def get_metric_history(self, run_id: str, key: str) -> Any:
         return self._call(lambda: [SimpleNamespace(step=p[1]) for p in self._run(run_id).points if p[0] == key])
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        self._call(lambda: self._run(run_id).data.tags.update({key: value}))
 
     def update_run(self, run_id: str, status: str) -> None:
         self._call(lambda: setattr(self._run(run_id).info, "status", status))

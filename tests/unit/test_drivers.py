@@ -14,10 +14,11 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.uris import with_psycopg2, without_password
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
 from sweeps import database
-from sweeps.database import file_of, shown, with_psycopg2
+from sweeps.database import file_of
 from sweeps.drivers import lease_seconds
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger import Handout, Job, Ledger
@@ -396,4 +397,4 @@ def test_what_can_hold_no_ledger_is_refused(uri):
     ],
 )
 def test_no_password_is_shown(uri):
-    assert "cret" not in shown(uri)
+    assert "cret" not in without_password(uri)

@@ -331,3 +331,26 @@ def empty_store(path):
                                   is_nan INTEGER);
         """)
     connection.close()
+
+
+def test_the_environment_is_what_the_trials_ran_with(store):
+    launch = store.launch("environment")
+    store.trial(launch, 0, [0.5], "exhausted")
+    assert load(store.path, "environment").environment == {"code_version": "0.1.0", "device": "cpu"}
+
+
+def test_versions_are_those_of_the_launch(store):
+    launch = store.launch("versions")
+    store.client.set_tag(launch, "torch", "2.11.0")
+    assert load(store.path, "versions").environment == {"torch": "2.11.0"}
+
+
+def test_the_description_is_no_longer_the_note(store):
+    launch = store.launch("described", description="a note with a table")
+    store.client.set_tag(launch, "description", "Which rate?")
+    assert load(store.path, "described").description == "Which rate?"
+
+
+def test_an_older_study_has_its_description_in_its_note(store):
+    store.launch("older", description="Which rate?")
+    assert load(store.path, "older").description == "Which rate?"

@@ -277,9 +277,15 @@ def test_latex_escapes_notes(make_study):
     assert text.endswith(r"\par val\_acc" + "\n")
 
 
+def test_html_escapes_what_a_trial_is_called(make_study):
+    html = render(build_table(make_study(REACHED | {"trial": "a<b"})), "html", notes=["x & y"])
+    assert '<td class="text">a&lt;b</td>' in html
+    assert "<li>x &amp; y</li>" in html
+
+
 def test_an_unknown_style_is_refused(make_study):
-    with pytest.raises(ValueError, match="expected one of text, markdown, csv, latex, json"):
-        render(build_table(make_study(REACHED)), "html")
+    with pytest.raises(ValueError, match="expected one of text, markdown, csv, latex, html, json"):
+        render(build_table(make_study(REACHED)), "word")
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from sweeps.errors import SweepError
 from sweeps.ledger import Job
 from sweeps.outcomes import Result
 from sweeps.spool import Spool
-from sweeps.tracking import Tracker, _space_tag
-from sweeps.version import code_version
+from sweeps.tracking import Tracker, _space_tag, attach
+from sweeps.version import code_version, versions
 
 NAN = float("nan")
 NAMES = (f"tracked-{number}" for number in itertools.count())
@@ -125,7 +125,7 @@ def test_a_study_is_an_experiment_with_a_run_for_the_launch_and_one_a_trial(runs
 def test_the_launch_says_what_was_asked(runs, study):
     wanted = {
         "sweeps.kind": "launch",
-        "mlflow.note.content": "Which rate?",
+        "description": "Which rate?",
         "target": "0.92",
         "sustained": "3",
         "longest_horizon": "4",
@@ -156,6 +156,85 @@ def test_a_space_too_long_for_a_tag_is_left_out():
     choices = [f"[1e-3, 0] lin[{i}e-6, 400]" for i in range(1, 400)]
     space = {"schedule": {"choices": choices}}
     assert _space_tag(StudySpec.model_validate({"name": "s", "space": space, "search": {"trials": 1}})) == {}
+
+
+def test_the_launch_says_which_versions_it_ran_with(runs):
+    tags = runs["launch"].data.tags
+    assert {name: tags[name] for name in versions()} == versions()
+
+
+def test_the_launchs_note_has_its_question_and_its_trials(runs):
+    note = runs["launch"].data.tags["mlflow.note.content"]
+    assert note.startswith("Which rate?")
+    assert "| run-0 | 2 |" in note
+    assert "run-5" not in note  # still runs
+
+
+def test_the_note_of_a_study_that_is_continued_has_its_earlier_trials(store, connect):
+    study = spec()
+    for number in range(2):
+        tracker = connect(study)
+        tracker.begin(job(number))
+        tracker.end(job(number), REACHED)
+        tracker.close("FINISHED")
+    note = runs_of(store, study.name)["launch"].data.tags["mlflow.note.content"]
+    assert "| run-0 |" in note
+    assert "| run-1 |" in note
+
+
+def test_the_note_is_written_while_the_study_runs(store, connect, monkeypatch):
+    monkeypatch.setattr(tracking, "_NOTE_SECONDS", 0.05)
+    study = spec()
+    tracker = connect(study)
+    tracker.begin(job(0))
+    tracker.end(job(0), REACHED)
+    tracker.written()
+
+    def note() -> str:
+        return runs_of(store, study.name)["launch"].data.tags["mlflow.note.content"]
+
+    assert eventually(lambda: "| run-0 |" in note())
+    tracker.close("FINISHED")
+
+
+def test_a_note_that_cannot_be_written_holds_nothing_up(store, connect, monkeypatch):
+    def refuse(*_: Any) -> NoReturn:
+        raise ValueError("too long")
+
+    study = spec()
+    tracker = connect(study)
+    tracker.written()
+    monkeypatch.setattr(tracker._client, "set_tag", refuse)
+    tracker.begin(job(0))
+    tracker.end(job(0), REACHED)
+    tracker.close("FINISHED")
+    assert runs_of(store, study.name)["0"].info.status == "FINISHED"
+
+
+def test_files_are_added_to_runs(store, connect, tmp_path):
+    study = spec()
+    tracker = connect(study)
+    tracker.begin(job(0))
+    tracker.close("FINISHED")
+    runs = runs_of(store, study.name)
+    report, curves = tmp_path / "report.html", tmp_path / "curves.png"
+    for path in (report, curves):
+        path.write_text(path.name)
+    attach(f"sqlite:///{store.path}", study.name, [report], {runs["0"].info.run_id: [curves]})
+    found = {key: [f.path for f in store.client.list_artifacts(run.info.run_id)] for key, run in runs.items()}
+    assert found == {"launch": ["report.html"], "0": ["curves.png"]}
+
+
+def test_files_of_an_unknown_study_are_refused(store):
+    with pytest.raises(SweepError, match="has no study 'nobody'"):
+        attach(f"sqlite:///{store.path}", "nobody", [], {})
+
+
+def eventually(happened: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.02)
+    return happened()
 
 
 def test_a_closed_launch_has_the_status_it_was_closed_with(runs):
@@ -265,8 +344,9 @@ def test_an_epoch_is_one_batch(tracker, monkeypatch):
     for name in ("log_batch", "log_metric", "set_tag", "log_param"):
         monkeypatch.setattr(tracker._client, name, counted(calls, name, getattr(tracker._client, name)))
     tracker.epoch(job(0), epoch(1))
-    tracker.close("FINISHED")
+    tracker.written()
     assert calls == {"log_batch": 1}
+    tracker.close("FINISHED")
 
 
 def counted(calls: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:

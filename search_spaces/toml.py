@@ -1,0 +1,45 @@
+"""A study written as TOML: the file that a launch can be repeated from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from search_spaces.spec import StudySpec
+
+
+def to_toml(spec: StudySpec) -> str:
+    """Return a study file of a study; ``load_study`` reads the same study from it.
+
+    What has its default value is left out. A study launched with ``--set`` comes out as it ran.
+    """
+    values = spec.model_dump(by_alias=True, exclude_defaults=True)
+    runs = values.pop("run", [])
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    blocks = ["\n".join(_lines({key: value for key, value in values.items() if key not in tables}))]
+    blocks += ["\n".join([f"[{key}]", *_lines(table)]) for key, table in tables.items()]
+    blocks += ["\n".join(["[[run]]", *_lines(run)]) for run in runs]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _lines(table: Mapping[str, object]) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
+
+
+def _value(value: object) -> str:
+    """Return a value as TOML, a table as an inline one."""
+    if isinstance(value, dict):
+        inside = ", ".join(_lines(value))
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's too, but JSON lets one control character stand.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _value(key)

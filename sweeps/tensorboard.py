@@ -1,0 +1,62 @@
+"""A study's curves and parameters as TensorBoard's event files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import Study, build_table
+
+_HPARAMS = ("weight_decay", "shift", "lr_alpha", "batch_size", "optimizer", "schedule", "seed")
+_RESULTS = ("epochs_to_target", "val_acc_best", "final_val_loss", "epochs_run")
+
+
+def write_events(study: Study, folder: Path) -> int:
+    """Write a folder a trial: its metrics by epoch, and its parameters beside its results for the HParams page.
+
+    Trials that crashed, or have not finished an epoch, are left out. What an earlier export wrote is replaced.
+
+    Args:
+        study: what `analysis.load` returned.
+        folder: of the event files; made where it is missing.
+
+    Returns:
+        How many trials were written.
+
+    Raises:
+        ModuleNotFoundError: tensorboard is not installed.
+        OSError: the folder cannot be written.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    table = build_table(study)
+    trials = study.trials.set_index("number")
+    curves = dict(iter(study.epochs.groupby("number")))
+    numbers = [number for number in sorted(table.index) if number in curves]
+    for number in numbers:
+        place = folder / str(trials["trial"][number])
+        for old in place.glob("events.out.tfevents.*"):
+            old.unlink()
+        with SummaryWriter(place) as writer:
+            for row in curves[number].drop(columns="number").to_dict("records"):
+                epoch = row.pop("epoch")
+                for name, value in row.items():
+                    if pd.notna(value):
+                        writer.add_scalar(name, value, epoch)
+            settings = {name: trials[name][number] for name in _HPARAMS if name in trials}
+            settings = {name: _plain(value) for name, value in settings.items() if pd.notna(value)}
+            results = {f"result/{n}": float(table[n][number]) for n in _RESULTS if pd.notna(table[n][number])}
+            for summary in hparams(settings, results):  # type: ignore[no-untyped-call]
+                writer.file_writer.add_summary(summary)
+            for name, value in results.items():
+                if math.isfinite(value):
+                    writer.add_scalar(name, value)
+    return len(numbers)
+
+
+def _plain(value: object) -> object:
+    """Return one of numpy's numbers as Python's: TensorBoard asks for those."""
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,239 @@
+"""The report, read as a browser reads it: its numbers, what it leaves out and why, and that it needs nothing else."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from analysis.cost import build_cost
+from analysis.report import RESULT_COLUMNS, Repeat, build_report
+from analysis.statistics import share_reached
+from analysis.stopping_table import build_stopping, histories
+from analysis.summary import build_summary, readable
+from analysis.table import build_table
+
+CURVE = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached", "epoch_best": 3}
+RAN = {"would_stop": None, "stopped_by": None, "start_time": pd.Timestamp(0, tz="UTC"), "end_time": pd.NaT, "seed": 0}
+FAST = RAN | CURVE
+SLOW = FAST | {"val_accs": [0.5, 0.6, 0.95], "seed": 1, "weight_decay": 0.1}
+MISS = FAST | {"val_accs": [0.5, 0.6, 0.7], "outcome": "exhausted", "seed": 2, "weight_decay": 0.3}
+PRUNED = MISS | {"outcome": "pruned", "stopped_by": "cap", "stop_reason": "stopped <b>", "would_stop": '{"cap": 3}'}
+REPEAT = Repeat('name = "made"\n', "sweeps launch made.toml", "The same trials run.")
+
+
+class Read(HTMLParser):
+    """A report taken apart: by section its text, its tables (rows of cells) and its images."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text: dict[str, str] = {}
+        self.tables: dict[str, list[list[list[str]]]] = {}
+        self.images: dict[str, list[dict[str, str | None]]] = {}
+        self.addresses: list[str] = []
+        self.titles: list[str] = []
+        self.open: list[str] = []
+        self.section = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.addresses += [given[name] for name in ("src", "href", "data", "action") if given.get(name)]
+        if tag == "section":
+            self.section = given["id"]
+            self.text[self.section], self.tables[self.section], self.images[self.section] = "", [], []
+        if tag == "table":
+            self.tables[self.section].append([])
+        if tag == "tr":
+            self.tables[self.section][-1].append([])
+        if tag in ("td", "th"):
+            self.tables[self.section][-1][-1].append("")
+        if tag == "img":
+            self.images[self.section].append(given)
+        if tag not in ("img", "meta", "link", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"{tag} closed in the wrong place"
+        if tag == "section":
+            self.section = ""
+
+    def handle_data(self, data):
+        if self.section:
+            self.text[self.section] += data
+            if self.open[-1] in ("td", "th"):
+                self.tables[self.section][-1][-1][-1] += data
+            if self.open[-1] == "h2":
+                self.titles.append(data)
+
+    def rows(self, section: str, place: int = 0) -> list[dict[str, str]]:
+        head, *body = self.tables[section][place]
+        return [dict(zip(head, row, strict=True)) for row in body]
+
+
+@pytest.fixture
+def read(make_study):
+    def read(*trials: dict, repeat: Repeat | None = REPEAT, published: pd.DataFrame | None = None, **changes) -> Read:
+        return Read(build_report(replace(make_study(*trials), **changes), repeat, published))
+
+    return read
+
+
+def test_every_tag_is_closed_where_it_was_opened(read):
+    assert read(FAST, MISS).open == []
+
+
+def test_the_trials_are_those_of_the_table(read, make_study):
+    table = build_table(make_study(SLOW, MISS, FAST))
+    rows = read(SLOW, MISS, FAST).rows("results")
+    assert [row["trial"] for row in rows] == table["trial"].tolist()
+    assert list(rows[0]) == list(RESULT_COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["val_acc", "val_acc_best", "final_val_loss"])
+def test_accuracies_and_losses_are_those_of_the_table(read, make_study, name):
+    table = build_table(make_study(SLOW, MISS, FAST))
+    assert [row[name] for row in read(SLOW, MISS, FAST).rows("results")] == [f"{value:.4f}" for value in table[name]]
+
+
+def test_epochs_to_target_are_those_of_the_table(read):
+    assert [row["epochs_to_target"] for row in read(SLOW, MISS, FAST).rows("results")] == ["2", "3", ">3"]
+
+
+def test_the_headline_names_the_best_trial(read):
+    said = read(SLOW, FAST).text["headline"]
+    assert "Trial trial-1 reached 0.92 at epoch 2 (sustained from epoch 2)." in said
+
+
+def test_the_headline_of_a_search_says_that_it_is_exploratory(read):
+    assert "Exploratory" in read(SLOW, FAST).text["headline"]
+
+
+def test_the_headline_of_repeated_runs_is_their_share_and_median_with_intervals(read, make_study):
+    trials = [FAST | {"seed": seed} for seed in range(3)]
+    share = share_reached(3, 3)
+    said = read(*trials, phase="confirm", confirms="made trial 7").text["headline"].split("\n")
+    assert said[2].startswith(f"trial-0: 3 of 3 runs reached 0.92, a share of {share}; median 2 [0, ∞] epochs")
+    assert "A confirmation of made trial 7: fresh seeds, nothing was pruned." in said
+
+
+def test_the_headline_of_single_runs_gives_the_share_with_its_interval(read):
+    assert f"1 of 2 trials reached it, a share of {share_reached(1, 2)} (95" in read(FAST, MISS).text["headline"]
+
+
+def test_statistics_are_those_of_the_summary(read, make_study):
+    trials = [trial | {"seed": seed} for seed, trial in enumerate((FAST, FAST, FAST | {"val_accs": [0.1, 0.2, 0.3]}))]
+    (row,) = readable(build_summary(make_study(*trials))).to_dict("records")
+    (shown,) = read(*trials).rows("statistics")
+    assert {name: shown[name] for name in ("share", "median", "restricted_mean")} == {
+        name: row[name] for name in ("share", "median", "restricted_mean")
+    }
+
+
+def test_without_repeated_runs_statistics_are_left_out_with_the_reason(read):
+    assert "Left out: no configuration has run more than once" in read(FAST).text["statistics"]
+
+
+def test_importances_that_are_refused_are_left_out_with_the_reason(read):
+    assert "Left out: study 'made' sampled no parameter" in read(FAST, MISS).text["importance"]
+
+
+def test_of_many_trials_the_best_are_listed(read):
+    report = read(*[FAST | {"seed": seed} for seed in range(41)])
+    assert len(report.rows("results")) == 40
+    assert "The best 40 of 41" in report.text["results"]
+
+
+def test_the_headline_says_where_no_trial_reached_the_target(read):
+    assert "No trial reached 0.92; the best, trial-0, came to 0.7000 at epoch 3." in read(MISS).text["headline"]
+
+
+@pytest.mark.parametrize(
+    ("split", "said"), [("official", "yes: the validation images are the test set's"), ("held-out", "no")]
+)
+def test_the_protocol_says_whether_anything_was_chosen_on_the_test_set(read, split, said):
+    trial = FAST | {"split": split}
+    rows = {row["setting"]: row["value"] for row in read(trial, split=split).rows("protocol")}
+    assert rows["chosen on the test set"].startswith(said)
+
+
+def test_what_stopping_saved_is_that_of_the_table_of_rules(read, make_study):
+    rules = {"cap": "active"}
+    built = build_stopping(histories(make_study(FAST, PRUNED)), 0.92, 5, rules)
+    rows = read(FAST, PRUNED, stopping_rules=rules).rows("stopping")
+    assert [row["epochs_saved"] for row in rows] == [str(value) for value in built["epochs_saved"]]
+
+
+def test_without_a_rule_the_section_on_stopping_says_so(read):
+    assert "no stopping rule was on" in read(FAST, stopping_rules={}).text["stopping"]
+
+
+def test_the_cost_is_that_of_the_table_of_costs(read, make_study):
+    cost = build_cost(make_study(FAST, MISS))
+    report = read(FAST, MISS)
+    assert f"{cost['epochs_run'].sum()} epochs of training took 1.0 minutes" in report.text["cost"]
+    assert [row["seconds_per_epoch"] for row in report.rows("cost")] == ["10", "10"]
+
+
+def test_energy_that_was_not_measured_is_left_out_with_the_reason(read):
+    report = read(FAST)
+    assert "Energy is left out: not every epoch has a power reading" in report.text["cost"]
+    assert "energy_wh" not in report.rows("cost")[0]
+
+
+def test_energy_that_was_measured_is_added_up(read):
+    assert "and 0.000833 kWh" in read(FAST | {"power_watts": [100.0] * 3}).text["cost"]
+
+
+def test_the_environment_is_the_stores(read):
+    environment = {"torch": "2.11.0", "device": "cpu"}
+    rows = {row["what"]: row["value"] for row in read(FAST, environment=environment).rows("environment")}
+    assert rows == environment
+
+
+def test_the_study_file_is_there_as_it_is(read):
+    assert 'name = "made"\n' in read(FAST).text["repeat"]
+
+
+def test_the_seeds_are_told(read):
+    trials = [FAST | {"seed": seed} for seed in (0, 1, 2, 7)]
+    assert "Seeds of the trials: 0-2, 7." in read(*trials).text["repeat"]
+
+
+def test_without_the_ledger_how_to_repeat_it_is_left_out_with_the_reason(read):
+    assert "Left out: the ledger that holds the study file is not here." in read(FAST, repeat=None).text["repeat"]
+
+
+def test_a_study_without_a_trial_has_a_report_that_says_so(read):
+    report = read()
+    assert report.text["headline"].split("\n")[2] == "No trial has run yet."
+    assert not any(report.images.values())
+
+
+def test_figures_are_inside_the_file(read):
+    images = [image for images in read(FAST, MISS).images.values() for image in images]
+    assert len(images) >= 2
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
+
+
+def test_nothing_outside_of_the_file_is_named(read):
+    assert all(re.match("data:|#", address) for address in read(FAST, MISS).addresses)
+
+
+def test_the_contents_name_every_section(read):
+    report = read(FAST)
+    named = [address.removeprefix("#") for address in report.addresses if address.startswith("#")]
+    assert named == list(report.text)
+
+
+def test_what_a_study_file_says_cannot_become_html(make_study):
+    study = replace(make_study(FAST | {"trial": "<i>x</i>"}), description="<script>alert(1)</script>")
+    html = build_report(study, Repeat("<b>", "<u>"))
+    assert not re.search("<script|<i>|<b>|<u>", html)
+
+
+def test_the_same_study_makes_the_same_file(make_study):
+    made = pd.Timestamp(0, tz="UTC").to_pydatetime()
+    first, second = (build_report(make_study(FAST, MISS), REPEAT, made=made) for _ in range(2))
+    assert first == second
