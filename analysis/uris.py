@@ -21,5 +21,6 @@ def without_password(text: str) -> str:
     'postgresql://me:***@host/runs'
     """
     # As far as the last @: a password may have characters that should have been quoted.
-    text = re.sub(r"([a-z][a-z0-9+.-]*://[^/?#\s:@]*):\S*@", r"\1:***@", text, flags=re.IGNORECASE)
+    text = re.sub(r"((?:[a-z][a-z0-9+.-]*://)?[^/?#\s:@]*):(?!//)\S*@", r"\1:***@", text, flags=re.IGNORECASE)
+    text = text.replace("postgresql+psycopg2://", "postgresql://")  # as people write it
     return re.sub(r"([?&](?:ssl)?password=)[^&#\s]*", r"\1***", text, flags=re.IGNORECASE)
