@@ -103,9 +103,8 @@ def main() -> None:
     print(f"a trial: {wall * slots / trials:.3f} s of a slot; {trials * epochs / wall:.1f} epochs a second")
     if options.seconds:
         ideal = trials * epochs * options.seconds / slots
-        print(
-            f"beyond the epochs themselves: {wall - ideal:.2f} s, {100 * (wall - ideal) / ideal:.2f} % (goal: at most 1)"
-        )
+        share = 100 * (wall - ideal) / ideal
+        print(f"beyond the epochs: {wall - ideal:.2f} s, {share:.2f} % (goal: at most 1)")
     tenths = [memory[min(trials - 1, i * trials // 10)] / 2**20 for i in range(11)]
     print("driver's memory at each tenth of the trials, MiB: " + " ".join(f"{m:.0f}" for m in tenths))
     print(f"epochs recorded: {there} of {trials * epochs}; twice: {twice}")

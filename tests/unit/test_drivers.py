@@ -354,9 +354,8 @@ def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypa
 
 
 def test_a_server_that_is_down_is_told_of_at_once():
-    with pytest.raises(
-        SweepError, match=r"^the ledger postgresql://me:\*\*\*@127\.0\.0\.1:1/x cannot be used: .*refused"
-    ):
+    message = r"^the ledger postgresql://me:\*\*\*@127\.0\.0\.1:1/x cannot be used: .*refused"
+    with pytest.raises(SweepError, match=message):
         Ledger.open("postgresql://me:secret@127.0.0.1:1/x", "study")
 
 
