@@ -28,7 +28,8 @@ __all__ = ["postgres"]
 
 METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
 
-_TRAIN = """
+# What all studies here train: a network and images that take half a second an epoch.
+TRAIN = """
 model = "resnet11v2"
 data = "digits"
 image_size = 16
@@ -45,7 +46,7 @@ _SPACE = f"""
 name = "space"
 description = "How a ResNet11v2 comes to know a handful of digits"
 [train]
-{_TRAIN}
+{TRAIN}
 optimizer = "adamw"
 schedule = "[0.5*lr, 0] lin[lr, 4] cos[0.1*lr, +decay]"
 [space]
@@ -73,7 +74,7 @@ control = 0.2
 LISTED = f"""
 name = "listed"
 [train]
-{_TRAIN}
+{TRAIN}
 optimizer = "adamw"
 schedule = "[5e-3, 0] cos[1e-4, 8]"
 [objective]
@@ -91,7 +92,7 @@ shift = 0.05
 _GRID = f"""
 name = "grid"
 [train]
-{_TRAIN}
+{TRAIN}
 train_limit = 100
 optimizer = "sgd"
 schedule = "[lr, 0] lin[0.1*lr, 2]"

@@ -5,20 +5,15 @@ import subprocess
 
 import pytest
 
+from tests.e2e.conftest import TRAIN
+
 pytestmark = pytest.mark.slow
 
 TRIALS = 4
 STUDY = f"""
 name = "nodes"
 [train]
-model = "resnet11v2"
-data = "digits"
-image_size = 16
-train_limit = 200
-val_limit = 100
-batch_size = 32
-flip = false
-schedule = "[5e-3, 0] cos[1e-4, 30]"
+{TRAIN}schedule = "[5e-3, 0] cos[1e-4, 30]"
 [search]
 seeds = {list(range(TRIALS))}
 """

@@ -6,18 +6,13 @@ the CPU.
 
 import pytest
 
+from tests.e2e.conftest import TRAIN
+
 TRIALS = 6
 STUDY = f"""
 name = "shares"
 [train]
-model = "resnet11v2"
-data = "digits"
-image_size = 16
-train_limit = 200
-val_limit = 100
-batch_size = 32
-flip = false
-schedule = "[5e-3, 0] cos[1e-4, 24]"
+{TRAIN}schedule = "[5e-3, 0] cos[1e-4, 24]"
 [search]
 seeds = {list(range(TRIALS))}
 """
