@@ -9,12 +9,12 @@ quickstart: .venv/installed
 
 # The end-to-end tests wait for processes to start more than they compute, so two at a time go well together.
 test: lint
-	$(BIN)/pytest -n 2 tests/unit tests/property tests/contract
+	$(BIN)/pytest -n 2 -m 'not slow' tests/unit tests/property tests/contract
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow' tests/e2e
 
 # Drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
 test-slow: .venv/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m slow tests/e2e
+	$(BIN)/pytest -n 2 --dist worksteal -m slow tests
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import pytest
 FOLDER = Path(os.environ.get("SWEEPS_DATA", "data")).resolve()
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.cifar10,
     pytest.mark.skipif(
         not (FOLDER / "cifar-10-batches-py").is_dir(),

@@ -6,6 +6,8 @@ import pytest
 
 from analysis.uris import with_psycopg2
 
+pytestmark = pytest.mark.slow
+
 TRIALS, EPOCHS = 4, 8
 LEASE = {"SWEEPS_LEASE": "8"}
 

@@ -139,6 +139,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(sweeps, store, listed, small_disk):
     home = small_disk / "home"
     done = sweeps("launch", listed.file, "--home", home, code=1)

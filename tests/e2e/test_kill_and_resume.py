@@ -66,6 +66,7 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
     assert gone(workers, seconds=10)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_the_driver_lives(sweeps, store, listed, home):
     """A process that trains dies, as it does where memory is short: the study takes care of itself."""
     command = sweeps.start("launch", listed.file, "--home", home)
@@ -80,6 +81,7 @@ def test_a_worker_killed_while_the_driver_lives(sweeps, store, listed, home):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(sweeps, store, listed, home):
     """Ctrl-C: the study says how to go on, and goes on. While it runs, it is nobody else's."""
     command = sweeps.start("launch", listed.file, "--home", home)

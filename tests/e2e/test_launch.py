@@ -221,6 +221,8 @@ def test_commands_agree_with_each_other(sweeps, launched, table):
     assert best["result"]["epochs_to_target"] == status["best_epochs_to_target"]
     assert best["result"]["epochs_to_target"] == min(r["epochs_to_target"] or 99 for r in table.values())
     shown = sweeps.json("show", launched.name, best["trial"], *at)
+    assert (best.pop("confirmed_by"), "lead" in best) == ({}, True)
+    del best["lead"]
     assert {key: shown[key] for key in best} == best
     assert len(shown["epochs"]) == shown["result"]["epochs_run"]
     assert shown["error"] is None
@@ -246,9 +248,9 @@ def test_what_people_read_of_a_study(sweeps, launched):
 def test_nothing_is_left_that_nobody_needs(launched):
     """Checkpoints go once the whole curve is in the store, and so does Ray's bookkeeping."""
     left = [path.relative_to(launched.home).as_posix() for path in launched.home.rglob("*") if path.is_file()]
-    databases = ("mlflow.db", "optuna.db")
-    kept = {f"studies/space/logs/{number:05d}.txt" for number in range(6)}
-    assert {path for path in left if not path.startswith(databases)} == {"studies/space/lock"} | kept
+    kept = {f"studies/space/logs/{number:05d}.txt" for number in range(6)} | {"studies/space/driver"}
+    wanted = ("mlflow.db", "optuna.db", "artifacts/")
+    assert {path for path in left if not path.startswith(wanted)} == {"studies/space/lock"} | kept
 
 
 def test_launching_it_again_does_nothing(sweeps, launched):

@@ -25,7 +25,7 @@ def cluster(ray_nodes):
     return ray_nodes.address, ray_nodes.folder
 
 
-@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (1, 1)])
+@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), pytest.param(1, 1, marks=pytest.mark.slow)])
 def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY + f"[resources]\ngpus_per_trial = {share}\n")
@@ -60,6 +60,7 @@ def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_without_an_address_a_launch_starts_its_own(sweeps, store, cluster, tmp_path):
     """Also on a machine where a cluster runs that Ray would find by itself."""
     study, home = tmp_path / "study.toml", tmp_path / "home"

@@ -4,6 +4,8 @@ import pytest
 
 from search_spaces.study import find_study, load_study, shipped_studies
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = [name for name in shipped_studies() if name.startswith("published/")]
 SMALL = (
     *("train.data=digits", "train.image_size=16", "train.train_limit=48", "train.val_limit=24", "train.epochs=1"),

@@ -31,7 +31,7 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
     assert done.code == 130, done.stderr
     assert "stopping: running trials finish their epoch" in done.stderr
     assert f"interrupted; continue with:  sweeps resume listed --home {home}" in done.stdout
-    assert {path.name for path in (home / "studies" / "listed").iterdir()} <= {"lock", "checkpoints", "logs"}
+    assert {path.name for path in (home / "studies" / "listed").iterdir()} <= {"lock", "driver", "checkpoints", "logs"}
 
     again = sweeps("stop", listed.name, "--home", home, code=1)
     assert again.stderr == "sweeps: study 'listed' is not running; see `sweeps status listed`\n"
@@ -44,6 +44,7 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
     assert after.curves() == listed.store.curves()
 
 
+@pytest.mark.slow
 def test_asked_to_stop_while_ray_starts(sweeps, listed, home):
     """Ctrl-C before any trial has begun: nothing hangs, and the study can be continued."""
     command = sweeps.start("launch", listed.file, "--home", home)
@@ -72,6 +73,7 @@ def test_a_second_interrupt_stops_at_once(sweeps, listed, home):
     assert max(trial["epoch"] for trial in status["running"]) >= 1
 
 
+@pytest.mark.slow
 def test_a_study_is_extended(sweeps, store, copied):
     before = {row["trial"]: row for row in sweeps.json("table", "space", "--home", copied)}
     done = sweeps("resume", "space", "--trials", "+2", "--home", copied)
@@ -88,6 +90,7 @@ def test_a_study_is_extended(sweeps, store, copied):
     assert sweeps.json("status", "space", "--home", copied)["trials"] == 8
 
 
+@pytest.mark.slow
 def test_a_study_is_forked(sweeps, store, studies, copied):
     changes = ("--set", "space.shift.high=0.05", "--set", "search.first=", "--trials", "2", "--home", copied)
     shifts = [trial.params["shift"] for trial in store(copied, "space").optuna().get_trials()]

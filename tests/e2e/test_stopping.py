@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Trial 0 passes the low target; 1 and 2 never do. The cap is the one rule that may end a trial.
 _STUDY = """
 name = "shadowed"

@@ -48,7 +48,7 @@ def tiny_setting() -> training.Setting:
         ("plain", "end to end, bf16"),
         ("augmentation", "shift against RandomAffine"),
         ("data", "share of an epoch, fp32"),
-        ("placement", "several against one"),
+        pytest.param("placement", "several against one", marks=pytest.mark.slow),
         ("biases", "seed 0: val_acc"),
         ("optimizers", "torch AdamW, fused"),
     ],

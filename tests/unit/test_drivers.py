@@ -174,6 +174,7 @@ with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_at_once_get_two_hundred_trials_none_twice(uri):
     study = spec(trials=200)
     Ledger.create(uri, study)
