@@ -68,7 +68,7 @@ def plot_best_trials(
         _mark_published(top, bottom, published)
     top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
     if table["val_acc_best"][chosen].min() > study.target - _NEAR / 2:
-        top.set_ylim(bottom=max(0.0, study.target - _NEAR))
+        top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
     top.set_ylabel("validation accuracy")
     top.legend(loc="lower right", fontsize="small", handlelength=4)
     bottom.set_ylabel("learning rate")
