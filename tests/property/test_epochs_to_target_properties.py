@@ -57,10 +57,12 @@ def test_interpolated_and_first_crossing_exist_together(curve, target):
     assert (interpolated_crossing(curve, target) is None) == (first_crossing(curve, target) is None)
 
 
-@given(curves, curves, targets)
-def test_any_that_reaches_beats_any_that_does_not(one, other, target):
-    assume(first_crossing(one, target) is not None)
-    assume(first_crossing(other, target) is None)
+@given(curves, st.data(), curves, targets)
+def test_any_that_reaches_beats_any_that_does_not(one, data, other, target):
+    # Made to reach and to miss, rather than waited for: few of all curves do.
+    place = data.draw(st.integers(0, len(one)))
+    one = [*one[:place], data.draw(st.floats(target, 1.0)), *one[place:]]
+    other = [accuracy for accuracy in other if not accuracy >= target]
     assert objective(one, target, HORIZON) < objective(other, target, HORIZON)
 
 
