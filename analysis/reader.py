@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from analysis.uris import without_password
 
 VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
 """The tags of a launch that say what it ran with."""
@@ -27,8 +22,6 @@ TAGS = (
     *(*VERSION_TAGS, *PLACE_TAGS),
 )
 """The tags that are read."""
-
-_URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class StoreError(ValueError):
@@ -84,39 +77,6 @@ class Reader(Protocol):
 
     def points(self, runs: Sequence[str], metric: str) -> Points:
         """Return what these runs, all of one study, logged under a metric."""
-
-
-@contextmanager
-def opened(source: Path | str) -> Iterator[Reader]:
-    """Give a reader of a store.
-
-    Args:
-        source: a path, or a URI: ``sqlite:///FILE``, ``postgresql://…``, ``http://…``, ``https://…``.
-
-    Raises:
-        StoreError: it is not there, cannot be read, or is not MLflow's.
-    """
-    with _opener(source) as reader:
-        yield reader
-
-
-def _opener(source: Path | str) -> AbstractContextManager[Reader]:
-    # Each of these is imported when it is used: the server's takes seconds.
-    text = str(source)
-    if isinstance(source, str) and text.startswith(("http://", "https://")):
-        from analysis.server_store import open_server
-
-        return open_server(text)
-    if isinstance(source, str) and text.startswith(("postgresql://", "postgresql+psycopg2://")):
-        from analysis.postgres_store import open_postgres
-
-        return open_postgres(text)
-    if isinstance(source, str) and _URI.match(text) and not text.startswith("sqlite:///"):
-        shown = without_password(text)
-        raise StoreError(f"{shown}: expected a path, sqlite:///FILE, postgresql://…, http://… or https://…")
-    from analysis.sqlite_store import open_sqlite
-
-    return open_sqlite(Path(text.removeprefix("sqlite:///") if isinstance(source, str) else source))
 
 
 def run_of(row: Sequence[Any], tags: Mapping[str, dict[str, str]]) -> Run:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.reader import PLACE_TAGS, VERSION_TAGS, Reader, Run, StoreError, opened
+from analysis.reader import PLACE_TAGS, VERSION_TAGS, Reader, Run, StoreError
 from analysis.uris import without_password
 from resnet_core.records import EpochRecord, Outcome
 
@@ -26,6 +27,7 @@ __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 """What is known of each epoch."""
 
+_URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 _TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
@@ -90,7 +92,7 @@ def studies(source: Path | str) -> pd.DataFrame:
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's.
     """
-    with opened(source) as reader:
+    with _opened(source) as reader:
         runs = _in_order(reader.runs())
     rows = []
     for name, launches in _launches(runs).items():
@@ -128,7 +130,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
             study's runs lack the tags the orchestrator writes.
     """
     shown = without_password(str(source))
-    with opened(source) as reader:
+    with _opened(source) as reader:
         runs = _in_order(reader.runs(study))
         launches = _launches(runs).get(study)
         if launches is None:
@@ -173,6 +175,39 @@ def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]
 def _description(tags: dict[str, str]) -> str:
     """Return the study's description; an older launch has nothing else in its note."""
     return tags.get("description", tags.get("mlflow.note.content", ""))
+
+
+@contextmanager
+def _opened(source: Path | str) -> Iterator[Reader]:
+    """Give a reader of a store.
+
+    Args:
+        source: a path, or a URI: ``sqlite:///FILE``, ``postgresql://…``, ``http://…``, ``https://…``.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or is not MLflow's.
+    """
+    with _opener(source) as reader:
+        yield reader
+
+
+def _opener(source: Path | str) -> AbstractContextManager[Reader]:
+    # Each of these is imported when it is used: the server's takes seconds.
+    text = str(source)
+    if isinstance(source, str) and text.startswith(("http://", "https://")):
+        from analysis.server_store import open_server
+
+        return open_server(text)
+    if isinstance(source, str) and text.startswith(("postgresql://", "postgresql+psycopg2://")):
+        from analysis.postgres_store import open_postgres
+
+        return open_postgres(text)
+    if isinstance(source, str) and _URI.match(text) and not text.startswith("sqlite:///"):
+        shown = without_password(text)
+        raise StoreError(f"{shown}: expected a path, sqlite:///FILE, postgresql://…, http://… or https://…")
+    from analysis.sqlite_store import open_sqlite
+
+    return open_sqlite(Path(text.removeprefix("sqlite:///") if isinstance(source, str) else source))
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
