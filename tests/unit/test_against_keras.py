@@ -22,7 +22,10 @@ from resnet_core.models import build
 from resnet_core.optim import Optimizer
 
 # Keras's own conversions of arrays.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 BATCH = 4
 LR = 1e-3
@@ -31,14 +34,6 @@ RECIPES = {
     "adam": {"optimizer": "adam", "l2": 1e-4},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.18},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The networks against their sources: parts, sizes, first weights."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,13 +12,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.models import build, trainable_parameters
 from resnet_core.models.resnet_v2 import he_normal_
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
