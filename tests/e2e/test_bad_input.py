@@ -255,6 +255,7 @@ def test_show_prints_the_traceback(sweeps, crashed):
     assert "Traceback (most recent call last)" in text
 
 
+@pytest.mark.slow
 def test_resume_tries_a_crashed_trial_again(sweeps, store, crashed, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(crashed[0], home)

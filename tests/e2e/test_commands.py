@@ -200,6 +200,7 @@ def test_train_goes_on_from_its_checkpoint(sweeps, studies, tmp_path):
     assert f"checkpoint {checkpoint} is of another run (epochs differ); delete it to start anew" in other.stderr
 
 
+@pytest.mark.slow
 def test_train_makes_the_trial_that_a_launch_makes_also_after_a_kill(sweeps, listed, tmp_path):
     """Neither Ray, ledger and store nor a kill change anything in what is trained."""
     checkpoint = tmp_path / "run.pt"
@@ -237,11 +238,13 @@ def test_lr_range_keeps_every_step(sweeps, studies):
     assert made["refused"] is None
 
 
+@pytest.mark.slow
 def test_lr_range_says_where_the_loss_broke(sweeps, studies):
     done = sweeps("lr-range", studies.listed, *RISING, "--from", "1e-3", "--to", "1e30", code=None)
     assert re.search(r"^stopped at step \d+, learning rate \S+: the loss is ", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_lr_range_that_ends_too_early_is_told_to_go_higher(sweeps, studies):
     # Steps enough that their average is calm, at a rate that moves nothing.
     many = ("--set", "train.train_limit=1000")

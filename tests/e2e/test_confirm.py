@@ -91,6 +91,7 @@ def test_anything_frozen_cannot_be_set(sweeps, confirmed):
     assert "expected resources.KEY=VALUE alone" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_published_study_is_reproduced_beside_its_figures(sweeps, tmp_path):
     settings = [option for setting in _SMALL for option in ("--set", f"train.{setting}")]
     done = sweeps("reproduce", "super-convergence", "--home", tmp_path / "home", "--set", _ONE_CYCLE, *settings,

@@ -58,6 +58,7 @@ def test_asked_to_stop_while_ray_starts(sweeps, listed, home):
     assert sweeps.json("status", listed.name, "--home", home)["state"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_stops_at_once(sweeps, listed, home):
     command = sweeps.start("launch", listed.file, "--home", home)
     command.until(lambda running: running.epochs)
