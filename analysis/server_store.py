@@ -127,6 +127,8 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "timed out" in text.lower():
         return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"
+    if "500 error responses" in text:
+        return "the server failed at it (error 500); its own log says why"
     if "Max retries exceeded" in text or "Connection refused" in text:
         return "no MLflow server answers there; start it, or name another store"
     if "error code 401" in text or "error code 403" in text:

@@ -64,9 +64,30 @@ def make(uri: str, trials: int, epochs: int) -> None:
     with _inserter(uri) as insert:
         insert(
             "runs",
-            ("run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id"),
+            # What MLflow's server needs of a run, beside what is read.
             (
-                (run_id, f"{number:05d}", "FINISHED", _start(number), _start(number) + 10**6, "active", experiment)
+                "user_id",
+                "artifact_uri",
+                "lifecycle_stage",
+                "status",
+                "experiment_id",
+                "run_uuid",
+                "name",
+                "start_time",
+                "end_time",
+            ),
+            (
+                (
+                    "one",
+                    "file:///nowhere",
+                    "active",
+                    "FINISHED",
+                    experiment,
+                    run_id,
+                    f"{number:05d}",
+                    _start(number),
+                    _start(number) + 10**6,
+                )
                 for number, run_id in enumerate(ids)
             ),
         )
