@@ -10,7 +10,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -331,14 +331,20 @@ def _share(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     look = ray.remote(num_cpus=0)(os.path.isdir)
     own = ray.get_runtime_context().get_node_id()
-    asked = {
-        node["NodeManagerHostname"]: look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(str(folder))
+    asked = [
+        (
+            node["NodeManagerHostname"],
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                str(folder)
+            ),
+        )
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"] and node["NodeID"] != own
-    }
-    missing = [host for host, answer in asked.items() if not ray.get(answer)]
+    ]
+    missing = []
+    for host, answer in asked:
+        with suppress(ray.exceptions.RayError):  # it left meanwhile
+            missing += [] if ray.get(answer) else [host]
     if missing:
         raise SweepError(
             f"node {missing[0]} of the Ray cluster does not have {folder}: choose a --home on a file system that all "

@@ -545,6 +545,7 @@ def quiet() -> None:
     """Keep MLflow's and Alembic's chatter, and MLflow's telemetry, away; call before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if logging.getLogger("sweeps").isEnabledFor(logging.DEBUG):
         return
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
