@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from sweeps.trainable import TrialTrainable  # noqa: E402
 
+_MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, beside its tries
 _LOOK_SECONDS = 2.0  # between two looks at which nodes are there
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
@@ -208,12 +210,17 @@ class _Errors(_Unsaved, tune.Callback):
 
     def __init__(self, run: StudyRun) -> None:
         self._run, self._look_at = run, 0.0
+        self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         error = _error_of(trial)
-        if is_node_gone(error):
-            trial.run_metadata.num_failures -= 1  # machines come and go; that uses up none of a trial's tries
-        self._run.error(trial.config["number"], error, again=True)
+        number = trial.config["number"]
+        # Machines come and go; that uses up none of a trial's tries. Not for ever: a trial that stalls its process
+        # again and again looks the same from here.
+        if is_node_gone(error) and self._moves[number] < _MOST_MOVES:
+            self._moves[number] += 1
+            trial.run_metadata.num_failures -= 1
+        self._run.error(number, error, again=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         if _own_node_is_gone():
