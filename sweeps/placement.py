@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -90,7 +91,21 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
             if address is None and node is not None:
                 node.kill_all_processes(check_alive=False, allow_graceful=False)
         else:
-            ray.shutdown()
+            _leave()
+
+
+def _leave() -> None:
+    """Leave the cluster, with nothing of Ray's left to free.
+
+    A reference that another thread's garbage collection frees while Ray's core shuts down ends this process on the
+    spot, with MLflow's writer in the middle of its work.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def _present() -> Cluster:

@@ -4,6 +4,9 @@ The cluster says it has two GPUs. Ray keeps account of them; that they do not ex
 the CPU.
 """
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.e2e.conftest import TRAIN
@@ -15,6 +18,30 @@ name = "shares"
 {TRAIN}schedule = "[5e-3, 0] cos[1e-4, 24]"
 [search]
 seeds = {list(range(TRIALS))}
+"""
+
+
+# A second thread, as MLflow's writer is one, that collects garbage for as long as Ray's core is shut down.
+COLLECTING = """
+import gc, threading, time
+import ray
+from sweeps.placement import cluster
+
+def collect():
+    while ray.is_initialized():
+        time.sleep(0.0005)
+    while hasattr(ray._private.worker.global_worker, "core_worker"):
+        gc.collect()
+
+gc.disable()
+with cluster(None):
+    for _ in range(3000):
+        garbage = [ray.put(1)]
+        garbage.append(garbage)
+    other = threading.Thread(target=collect)
+    other.start()
+other.join()
+print("ended")
 """
 
 
@@ -69,3 +96,9 @@ def test_without_an_address_a_launch_starts_its_own(sweeps, store, cluster, tmp_
     sweeps("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(cluster[1])})
     (run,) = store(home, "shares").trials.values()
     assert run.data.tags["outcome"] == "exhausted"
+
+
+def test_a_thread_that_collects_garbage_does_not_end_the_process():
+    """Ray ends a process that frees a reference of its while its core shuts down."""
+    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
