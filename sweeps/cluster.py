@@ -72,4 +72,6 @@ class Cluster:
 
 def available_cores() -> int:
     """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -282,6 +282,40 @@ class Seat:
         )
 
 
+class Turn:
+    """What a driver may do in its turn. Without drivers every trial is its own."""
+
+    def __init__(
+        self,
+        connection: Connection | None = None,
+        seat: Seat | None = None,
+        owners: Mapping[int, str] | None = None,
+        drivers: Mapping[str, Driver] | None = None,
+    ) -> None:
+        self._connection, self._seat = connection, seat
+        self._owners, self._drivers = owners or {}, drivers or {}
+
+    def is_mine(self, number: int) -> bool:
+        """Return whether a trial is this driver's or nobody's: a driver was killed before it had claimed it."""
+        owner = self._owners.get(number)
+        return self._seat is None or owner is None or owner == self._seat.driver
+
+    def is_orphan(self, number: int) -> bool:
+        """Return whether a trial is that of a driver that is gone."""
+        owner = self._drivers.get(self._owners.get(number, ""))
+        return not self.is_mine(number) and (owner is None or not owner.alive)
+
+    def home_of(self, number: int) -> str:
+        """Return the home folder of the other driver whose trial it is; empty where there is none."""
+        owner = self._drivers.get(self._owners.get(number, ""))
+        return "" if self.is_mine(number) or owner is None else owner.home
+
+    def claim(self, numbers: Collection[int]) -> None:
+        """Make trials this driver's. Nothing may be written through Optuna after that in the same turn."""
+        if self._connection is not None and self._seat is not None:
+            self._seat.claim(self._connection, numbers)
+
+
 def _clock(engine: Engine) -> ColumnElement[float]:
     """Return the database's time in seconds: clocks of hosts differ."""
     sqlite = "(julianday('now') - 2440587.5) * 86400.0"
@@ -290,4 +324,5 @@ def _clock(engine: Engine) -> ColumnElement[float]:
 
 def _boot_clock() -> float:
     """Return seconds that also pass while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    # Where there is none, macOS for one, the other clock does the same.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
-import random
-import warnings
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -25,10 +20,11 @@ from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
 from sweeps.database import file_of, patiently, reason_of, storage_of, turn
-from sweeps.drivers import Driver, Seat, ask_to_stop, drivers_of, forget, make_tables, owners_of
+from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
 from sweeps.errors import InputError, SweepError
 from sweeps.fork import FORKED, Fork, fork
 from sweeps.outcomes import OPTUNA_STATE, Result
+from sweeps.proposals import SEEDS, listed, sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 optuna.logging.disable_default_handler()
@@ -36,8 +32,6 @@ optuna.logging.disable_default_handler()
 
 _ASKED = "study"  # the study's attribute that holds what it asks
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
-_SEEDS = 2**32
-_CMAES_NEEDS = 10  # it starts from the best tenth
 _T = TypeVar("_T")
 
 
@@ -106,7 +100,7 @@ class Ledger:
         self._inode = self._file.stat().st_ino if self._file is not None else None
         self._seat: Seat | None = None
         trials = study.get_trials(deepcopy=False)
-        study.sampler = _sampler(spec, trials)
+        study.sampler = sampler(spec, trials)
         self._known = sum(FORKED in trial.user_attrs for trial in trials)
         # These are tried again; what crashes from now on is the next launch's.
         self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
@@ -117,6 +111,7 @@ class Ledger:
         """Return the ledger of a new study, or of one of this name that asks the same.
 
         A confirmation asks the same when it has further seeds behind those that it had.
+
         Args:
             uri: the database's.
             spec: the study.
@@ -225,7 +220,7 @@ class Ledger:
         if others:
             # Two drivers that begin with as many trials must not draw the same ones.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
-            self._study.sampler = _sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
+            self._study.sampler = sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
         with seat.beating(stop):
             yield
 
@@ -253,7 +248,7 @@ class Ledger:
         """Return what the sampler of a new study may know of this one.
 
         Raises:
-            InputError: nothing.
+            InputError: the sampler can learn nothing from it; the message says why.
         """
         return fork(spec, self.spec, self._study.get_trials(deepcopy=False))
 
@@ -295,7 +290,7 @@ class Ledger:
         """
         return self._in_turn(self._unfinished)
 
-    def _unfinished(self, turn: _Turn) -> list[Job]:
+    def _unfinished(self, turn: Turn) -> list[Job]:
         for trial in self._trials(TrialState.RUNNING):
             if turn.is_mine(self._number(trial)):
                 self._continue(trial)
@@ -313,7 +308,7 @@ class Ledger:
         """
         return self._in_turn(lambda turn: self._take(turn, known))
 
-    def _take(self, turn: _Turn, known: Container[int]) -> Handout:
+    def _take(self, turn: Turn, known: Container[int]) -> Handout:
         self._follow_extensions()
         trials = self._trials()
         ended = [
@@ -388,7 +383,7 @@ class Ledger:
     def inherit(self, number: int) -> bool:
         """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
 
-        def inherit(turn: _Turn) -> bool:
+        def inherit(turn: Turn) -> bool:
             free = turn.is_mine(number) or turn.is_orphan(number)
             if free:
                 turn.claim([number])
@@ -421,7 +416,7 @@ class Ledger:
         """
         return self._in_turn(lambda turn: self._tell(turn, number, result))
 
-    def _tell(self, turn: _Turn, number: int, result: Result) -> bool:
+    def _tell(self, turn: Turn, number: int, result: Result) -> bool:
         self._check_there()
         if not turn.is_mine(number):
             return False
@@ -448,18 +443,18 @@ class Ledger:
     def _patiently(self, do: Callable[[], _T]) -> _T:
         return do() if self._storage is None else patiently(do, self._storage.url, self.spec.name)
 
-    def _in_turn(self, do: Callable[[_Turn], _T]) -> _T:
+    def _in_turn(self, do: Callable[[Turn], _T]) -> _T:
         """Do something while no other driver changes the ledger; again from the start where that broke off."""
         storage, seat = self._storage, self._seat
         if storage is None or seat is None:
-            return self._patiently(lambda: do(_Turn()))
+            return self._patiently(lambda: do(Turn()))
 
         def once() -> _T:
             self._check_there()
             with turn(storage, self.spec.name) as connection:
                 seat.check(connection)
                 owners, drivers = owners_of(connection, self.spec.name), drivers_of(connection, self.spec.name)
-                return do(_Turn(connection, seat, owners, {driver.id: driver for driver in drivers}))
+                return do(Turn(connection, seat, owners, {driver.id: driver for driver in drivers}))
 
         return self._patiently(once)
 
@@ -467,7 +462,7 @@ class Ledger:
         """Close the trials whose result was written down by a process that was killed before it closed them."""
         self._in_turn(self._settle)
 
-    def _settle(self, turn: _Turn) -> None:
+    def _settle(self, turn: Turn) -> None:
         for trial in self._trials(TrialState.RUNNING):
             if "result" in trial.user_attrs and turn.is_mine(self._number(trial)):
                 live = optuna.Trial(self._study, trial._trial_id)
@@ -538,7 +533,7 @@ class Ledger:
         spec, attrs = self.spec, trial.user_attrs
         if "config" not in attrs:
             params = space.suggest(trial, spec)
-            seed = attrs.get("seed", (spec.search.seed + self._number(trial)) % _SEEDS)
+            seed = attrs.get("seed", (spec.search.seed + self._number(trial)) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get("run"))
             trial.set_user_attr("name", attrs.get("name", str(self._number(trial))))
             trial.set_user_attr("config", config.to_dict())
@@ -555,44 +550,10 @@ class Ledger:
             if trial.number in self._crashed - retried:
                 return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        for index, (params, attrs) in enumerate(_listed(self.spec)):
+        for index, (params, attrs) in enumerate(listed(self.spec)):
             if index not in started:
                 return params, attrs | {"listed": index}
         return None
-
-
-class _Turn:
-    """What a driver may do in its turn. Without drivers every trial is its own."""
-
-    def __init__(
-        self,
-        connection: Connection | None = None,
-        seat: Seat | None = None,
-        owners: Mapping[int, str] | None = None,
-        drivers: Mapping[str, Driver] | None = None,
-    ) -> None:
-        self._connection, self._seat = connection, seat
-        self._owners, self._drivers = owners or {}, drivers or {}
-
-    def is_mine(self, number: int) -> bool:
-        """Return whether a trial is this driver's or nobody's: a driver was killed before it had claimed it."""
-        owner = self._owners.get(number)
-        return self._seat is None or owner is None or owner == self._seat.driver
-
-    def is_orphan(self, number: int) -> bool:
-        """Return whether a trial is that of a driver that is gone."""
-        owner = self._drivers.get(self._owners.get(number, ""))
-        return not self.is_mine(number) and (owner is None or not owner.alive)
-
-    def home_of(self, number: int) -> str:
-        """Return the home folder of the other driver whose trial it is; empty where there is none."""
-        owner = self._drivers.get(self._owners.get(number, ""))
-        return "" if self.is_mine(number) or owner is None else owner.home
-
-    def claim(self, numbers: Collection[int]) -> None:
-        """Make trials this driver's. Nothing may be written through Optuna after that in the same turn."""
-        if self._connection is not None and self._seat is not None:
-            self._seat.claim(self._connection, numbers)
 
 
 def ledgers(uri: str) -> list[str]:
@@ -609,25 +570,6 @@ def _retried(trials: list[FrozenTrial]) -> set[int]:
     return {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
 
 
-def _listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the trials that the study file itself names: listed runs, grid points, or its first trials."""
-    if not spec.space:
-        return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in space.listed_runs(spec)]
-    first: list[Mapping[str, Any]] = list(spec.search.first)
-    if spec.search.sampler == "grid":
-        axes = space.grid(spec)
-        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-        # Shuffled, so that a grid cut short by `trials` is spread over the space.
-        random.Random(spec.search.seed).shuffle(points)
-        # A first trial stands for a point that agrees with it.
-        for wanted in reversed(first):
-            chosen = next(point for point in points if wanted.items() <= point.items())
-            points.remove(chosen)
-            points.insert(0, chosen)
-        first = list(points)
-    return [(dict(params), {}) for params in first[: space.trial_count(spec)]]
-
-
 def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:
     """Return a study as it was kept, with the seeds of a confirmation that has more behind those that it had."""
     before, now = kept.search.seeds or [], spec.search.seeds or []
@@ -640,31 +582,6 @@ def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a new try of a crashed trial takes over: it repeats the run, seed and all."""
     kept = {key: attrs[key] for key in ("run", "name", "listed") if key in attrs}
     return kept | {"seed": attrs["config"]["seed"]} if "config" in attrs else kept
-
-
-def _sampler(spec: StudySpec, trials: list[FrozenTrial], shift: int = 0) -> optuna.samplers.BaseSampler:
-    """Return the study's sampler; ``trials`` are those it has, and those it knows of another study."""
-    # A continued study must not draw again what it drew at its start.
-    seed = (spec.search.seed + len(trials) + shift) % _SEEDS
-    name = spec.search.sampler
-    if name == "tpe":
-        return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    if name == "cmaes":
-        # The only one that has to be told which trials are another study's: ten or more, and numbers alone.
-        known = [_numbers(t) for t in trials if FORKED in t.user_attrs and t.state is TrialState.COMPLETE]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return optuna.samplers.CmaEsSampler(seed=seed, source_trials=known if len(known) >= _CMAES_NEEDS else None)
-    return optuna.samplers.RandomSampler(seed=seed)  # a grid is listed, so nothing is left to sample
-
-
-def _numbers(trial: FrozenTrial) -> FrozenTrial:
-    """Return a trial without its choices."""
-    kinds = {n: d for n, d in trial.distributions.items() if not isinstance(d, CategoricalDistribution)}
-    params = {name: trial.params[name] for name in kinds}
-    return optuna.trial.create_trial(value=trial.value, params=params, distributions=kinds)
 
 
 def _study_in(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study | None:
