@@ -1,6 +1,7 @@
 """What holds for every schedule, and for every text that is none."""
 
 import math
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -130,6 +131,13 @@ def test_fill_is_parse_with_the_numbers_put_in(rows: list[tuple[float, str, floa
         template += f" lin[{value_text}, {sign}e{i}]"
         text += f" lin[{number!r}, {sign}{values[f'e{i}']!r}]"
     assert parse_template(template).fill(values) == parse(text)
+
+
+@given(st.lists(st.decimals("0.01", 30, places=2), min_size=1, max_size=30))
+@example([Decimal("1.3")] * 3)  # 3.9000000000000004 in floats
+def test_relative_epochs_add_up_as_they_are_written(gaps: list[Decimal]) -> None:
+    schedule = parse("[1, 0]" + "".join(f" lin[1, +{gap}]" for gap in gaps))
+    assert [knot.epoch for knot in schedule.knots] == [float(sum(gaps[:i])) for i in range(len(gaps) + 1)]
 
 
 ALPHABET = "[]()0123456789.,eE+*-_ \n\tlincoshexpstw²λ\x1c\u2028\ud800"
