@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from analysis.uris import with_psycopg2, without_password
@@ -72,22 +72,39 @@ def storage_of(uri: str) -> optuna.storages.RDBStorage:
 
 
 def _postgres(uri: str) -> optuna.storages.RDBStorage:
-    uri = with_psycopg2(uri)
+    # Two drivers that begin on an empty database would make its tables at the same time.
+    with _reached(uri, "ledger") as engine, engine.begin() as connection:
+        _advisory_lock(connection, "tables")
+        return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
+
+
+def check_reached(uri: str) -> None:
+    """Make sure that a database is there and lets this process in; nothing is written to it.
+
+    Raises:
+        InputError: what reaches PostgreSQL is not installed.
+        SweepError: it cannot be reached, or is no database.
+    """
+    if not uri.startswith("postgresql"):
+        check_database(Path(make_url(uri).database or ""))
+        return
+    with _reached(uri, "database") as engine, engine.connect():
+        pass
+
+
+@contextlib.contextmanager
+def _reached(uri: str, what: str) -> Iterator[Engine]:
+    shown = f"the {what} {without_password(uri)}"
     try:
-        engine = create_engine(uri, **_POSTGRES)
-        # Two drivers that begin on an empty database would make its tables at the same time.
-        with engine.begin() as connection:
-            _advisory_lock(connection, "tables")
-            storage = optuna.storages.RDBStorage(uri, engine_kwargs=dict(_POSTGRES))
+        engine = create_engine(with_psycopg2(uri), **_POSTGRES)
+        yield engine
         engine.dispose()
     except ImportError as error:
         raise InputError(
-            f"the ledger {without_password(uri)} is reached through psycopg2, which is not installed: "
-            "pip install 'resnet-sweeps[postgres]'"
+            f"{shown} is reached through psycopg2, which is not installed: pip install 'resnet-sweeps[postgres]'"
         ) from error
     except (DBAPIError, StorageInternalError) as error:
-        raise SweepError(f"the ledger {without_password(uri)} cannot be used: {reason_of(error)}") from error
-    return storage
+        raise SweepError(f"{shown} cannot be used: {reason_of(error)}") from error
 
 
 def _write_ahead(connection: sqlite3.Connection, _record: object) -> None:

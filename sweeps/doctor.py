@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import platform
 import shutil
 import sqlite3
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 
+from analysis.uris import without_password
 from sweeps.cluster import available_cores
+from sweeps.database import check_reached
+from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.version import code_version
 
@@ -33,9 +40,15 @@ class Check:
     found: str
 
 
-def examine(home: Home, data_dir: Path) -> list[Check]:
-    """Return what a sweep needs and what there is; writes nothing but the home folder."""
-    return [
+def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
+    """Return what a sweep needs and what there is; writes nothing but the home folder.
+
+    Args:
+        home: where things are; a ledger and a store of MLflow's that are elsewhere are connected to.
+        data_dir: folder of CIFAR-10.
+        address: of a running Ray cluster, which is connected to; None where a launch would start its own.
+    """
+    checks = [
         Check("resnet-sweeps", None, code_version()),
         Check("python", None, platform.python_version()),
         *(Check(name, None, metadata.version(name)) for name in _PACKAGES),
@@ -46,6 +59,14 @@ def examine(home: Home, data_dir: Path) -> list[Check]:
         _home(home),
         _space(home),
     ]
+    if home.ledger:
+        checks.append(_reached("ledger", home.ledger, check_reached))
+    if home.mlflow:
+        served = home.mlflow.startswith("http")
+        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reached))
+    if address is not None:
+        checks.append(_reached("cluster", address, _join))
+    return checks
 
 
 def _gpus() -> Check:
@@ -86,3 +107,30 @@ def _home(home: Home) -> Check:
 def _space(home: Home) -> Check:
     free = shutil.disk_usage(home.root if home.root.exists() else home.root.anchor).free / 1024**3
     return Check("disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB"))
+
+
+def _reached(name: str, uri: str, connect: Callable[[str], str | None]) -> Check:
+    try:
+        found = connect(uri)
+    except SweepError as error:
+        return Check(name, False, str(error))
+    return Check(name, True, without_password(uri) + (f": {found}" if found else ""))
+
+
+def _ask_server(uri: str) -> None:
+    parts = urlsplit(uri)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
+    try:
+        with urllib.request.urlopen(url.geturl(), timeout=10):
+            return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise SweepError(f"MLflow's server {without_password(uri)} does not answer: {error}") from error
+
+
+def _join(address: str) -> str:
+    from sweeps.placement import check_address, cluster  # Ray takes seconds to import
+
+    check_address(address)
+    with cluster(address) as found:
+        cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
+        return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"

@@ -15,6 +15,7 @@ from sweeps.cli.common import (
     DATA,
     FAILED,
     HOME,
+    AddressOption,
     DataOption,
     HomeOption,
     JsonOption,
@@ -162,13 +163,20 @@ def ui(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False, home: HomeOption = HOME, data: DataOption = DATA) -> None:
-    """Say what this machine has, and whether a sweep can run on it."""
+def doctor(
+    as_json: JsonOption = False,
+    home: HomeOption = HOME,
+    data: DataOption = DATA,
+    mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
+    address: AddressOption = None,
+) -> None:
+    """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
     import dataclasses
 
     from sweeps.doctor import examine
 
-    checks = examine(open_home(home), data.resolve())
+    checks = examine(open_home(home, mlflow, ledger), data.resolve(), address)
     if as_json:
         typer.echo(to_json([dataclasses.asdict(check) for check in checks]))
     else:

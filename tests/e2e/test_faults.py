@@ -104,6 +104,7 @@ def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
 @pytest.mark.slow
 def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, listed, home, server):
     """The study is trained to its end without its store; `resume` writes what waited when the server is back."""
+    assert f"ok  mlflow store  {server.uri}" in sweeps("doctor", "--home", home, "--mlflow", server.uri).stdout
     first = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri)
     first.until(lambda running: len(running.epochs) >= 4)
     server.kill()

@@ -87,6 +87,11 @@ def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
     )
 
 
+def test_doctor_counts_what_a_cluster_has(sweeps, cluster, tmp_path):
+    checks = {check["name"]: check for check in sweeps.json("doctor", "--home", tmp_path, "--address", cluster[0])}
+    assert checks["cluster"] == {"name": "cluster", "ok": True, "found": f"{cluster[0]}: nodes 1, cores 4, GPUs 2"}
+
+
 @pytest.mark.slow
 def test_without_an_address_a_launch_starts_its_own(sweeps, store, cluster, tmp_path):
     """Also on a machine where a cluster runs that Ray would find by itself."""
