@@ -19,6 +19,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from analysis.confirmation import build_confirmation
 from analysis.cost import build_cost, cost_footnotes
 from analysis.importance import build_importance, importance_footnotes
 from analysis.plots import plot_curves
@@ -28,7 +29,7 @@ from analysis.rendering import render
 from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories, stopping_footnotes
 from analysis.store import Study
-from analysis.summary import build_summary, readable, summary_footnotes
+from analysis.summary import build_summary, readable, runs, summary_footnotes
 from analysis.table import build_table, count, footnotes, protocol_notes, split_notes
 
 RESULT_COLUMNS = (
@@ -180,6 +181,7 @@ class _Report:
             )
         if study.phase == "confirm":
             yield f"A confirmation of {study.confirms or 'a frozen configuration'}: fresh seeds, nothing was pruned."
+            yield from self._accuracies()
             return
         if not len(self.summary):
             share = share_reached(counts.reached, len(table))
@@ -191,6 +193,16 @@ class _Report:
             f"Exploratory: the best of {len(table)} trials is flattered by having been chosen for its result. "
             f"sweeps confirm {study.name} repeats a configuration with fresh seeds."
         )
+
+    def _accuracies(self) -> Iterator[str]:
+        """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""
+        if runs(self.study).empty:
+            return
+        found = build_confirmation(self.study)
+        final, best = found.final_val_acc, found.best_val_acc
+        yield f"Validation accuracy after the last epoch: {final}; the best of each run: {best}."
+        if found.test_acc is not None:
+            yield f"Test accuracy, looked at once after the last epoch: {found.test_acc}."
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials

@@ -118,6 +118,19 @@ def test_the_headline_of_repeated_runs_is_their_share_and_median_with_intervals(
     assert "A confirmation of made trial 7: fresh seeds, nothing was pruned." in said
 
 
+def test_the_headline_of_a_confirmation_has_its_accuracies(read):
+    said = read(FAST | {"horizon": 3}, SLOW | {"horizon": 3}, phase="confirm").text["headline"]
+    assert "Validation accuracy after the last epoch: 0.9450 ± 0.0071 (n = 2)" in said
+    assert "Test accuracy" not in said
+
+
+def test_the_headline_of_a_confirmation_has_the_test_accuracy_where_there_is_one(make_study):
+    study = replace(make_study(FAST, SLOW), phase="confirm", split="held-out")
+    study.epochs["test_acc"] = [float("nan"), float("nan"), 0.90, float("nan"), float("nan"), 0.92]
+    said = Read(build_report(study)).text["headline"]
+    assert "Test accuracy, looked at once after the last epoch: 0.9100 ± 0.0141 (n = 2)." in said
+
+
 def test_the_headline_of_single_runs_gives_the_share_with_its_interval(read):
     assert f"1 of 2 trials reached it, a share of {share_reached(1, 2)} (95" in read(FAST, MISS).text["headline"]
 
