@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from analysis.cost import build_cost, cost_footnotes
     from analysis.importance import build_importance, importance_footnotes
     from analysis.noise import build_noise, noise_footnotes
-    from analysis.plots import plot_comparison, plot_curves
-    from analysis.plots_bands import plot_bands
-    from analysis.plots_statistics import (
+    from analysis.plots.bands import plot_bands
+    from analysis.plots.curves import plot_best_trials, plot_comparison, plot_curves
+    from analysis.plots.schedules import plot_schedules
+    from analysis.plots.statistics import (
         plot_best_of_n,
         plot_best_so_far,
         plot_importance,
-        plot_schedules,
         plot_share_reached,
         plot_slices,
     )
-    from analysis.plots_trials import plot_best_trials
     from analysis.published import build_published, published_footnotes, published_text
     from analysis.rendering import render
     from analysis.report import Repeat, build_report
@@ -122,9 +121,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "plot_best_trials": "plots_trials",
     "render": "rendering",
-    "plot_bands": "plots_bands",
+    "plot_bands": "plots.bands",
     **dict.fromkeys(("Arm", "Contrast", "PhaseError", "arm", "contrast"), "comparison"),
     **dict.fromkeys(("Confirmation", "build_confirmation"), "confirmation"),
     **dict.fromkeys(("build_published", "published_footnotes", "published_text"), "published"),
@@ -137,13 +135,13 @@ _HOME = {
             "plot_best_of_n",
             "plot_best_so_far",
             "plot_importance",
-            "plot_schedules",
             "plot_share_reached",
             "plot_slices",
         ),
-        "plots_statistics",
+        "plots.statistics",
     ),
-    **dict.fromkeys(("plot_comparison", "plot_curves"), "plots"),
+    **dict.fromkeys(("plot_best_trials", "plot_comparison", "plot_curves"), "plots.curves"),
+    "plot_schedules": "plots.schedules",
     **dict.fromkeys(
         (
             "Comparison",

@@ -22,9 +22,8 @@ from matplotlib.figure import Figure
 from analysis.confirmation import build_confirmation
 from analysis.cost import build_cost, cost_footnotes
 from analysis.importance import build_importance, importance_footnotes
-from analysis.plots import plot_curves
-from analysis.plots_statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
-from analysis.plots_trials import plot_best_trials
+from analysis.plots.curves import plot_best_trials, plot_curves
+from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.rendering import render
 from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories, stopping_footnotes

@@ -131,7 +131,7 @@ def schedule(
     except ValueError as error:
         raise InputError(f"--at {at}: expected epochs of 0 or more, with commas between them ({error})") from error
     if plot is not None:
-        from analysis.plots import plot_schedule
+        from analysis.plots.schedules import plot_schedule
 
         try:
             plot_schedule(parsed, plot)
@@ -218,7 +218,8 @@ def lr_range(
     import dataclasses
 
     from analysis.lr_range import RULES, suggest
-    from analysis.plots import check_suffix, plot_lr_range
+    from analysis.plots.canvas import check_suffix
+    from analysis.plots.lr_range import plot_lr_range
     from sweeps.lr_range import range_test, rising
 
     if plot is not None:

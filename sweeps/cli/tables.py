@@ -146,7 +146,7 @@ def compare(
     except ValueError as error:
         raise InputError(f"{error} (--target)") from error
     if plot is not None:
-        from analysis.plots_bands import plot_bands
+        from analysis.plots.bands import plot_bands
 
         try:
             plot_bands(found, plot)

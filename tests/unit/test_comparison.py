@@ -10,7 +10,7 @@ import pytest
 
 from analysis.comparison import PhaseError, arm, compare_independent, contrast, differences
 from analysis.confirmation import build_confirmation
-from analysis.plots_bands import plot_bands
+from analysis.plots.bands import plot_bands
 from analysis.statistics import compare
 
 FAST, SLOW, MISS = [0.5, 0.93, 0.94, 0.94], [0.5, 0.6, 0.7, 0.95], [0.5, 0.6, 0.7, 0.75]

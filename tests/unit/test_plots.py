@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from analysis.lr_range import Bounds
-from analysis.plots import plot_comparison, plot_curves, plot_lr_range, plot_schedule
+from analysis.plots.curves import plot_comparison, plot_curves
+from analysis.plots.lr_range import plot_lr_range
+from analysis.plots.schedules import plot_schedule
 from resnet_core.schedule import parse
 
 NAN = float("nan")
@@ -199,7 +201,7 @@ def test_the_same_study_makes_the_same_file(make_study, tmp_path, suffix):
 
 
 def test_pyplot_is_not_loaded():
-    code = "import sys, analysis.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, analysis.plots.curves; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

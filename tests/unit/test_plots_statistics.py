@@ -2,15 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.plots import COLOURS
-from analysis.plots_statistics import (
-    plot_best_of_n,
-    plot_best_so_far,
-    plot_importance,
-    plot_schedules,
-    plot_share_reached,
-    plot_slices,
-)
+from analysis.plots.canvas import COLOURS
+from analysis.plots.schedules import plot_schedules
+from analysis.plots.statistics import plot_best_of_n, plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 
 FAST = {"val_accs": [0.5, 0.93, 0.94, 0.93, 0.94, 0.95], "outcome": "reached"}
 SLOW = {"val_accs": [0.5, 0.6, 0.7, 0.8, 0.92, 0.93], "outcome": "reached"}

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.plots_trials import plot_best_trials
+from analysis.plots.curves import plot_best_trials
 
 FAST = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached"}
 SLOW = {"val_accs": [0.5, 0.6, 0.95], "outcome": "reached"}

@@ -1,24 +1,26 @@
-"""Figures of a study's statistics: slices, importance, best so far, share reached, best of n, schedules."""
+"""Figures of a study's statistics: slices, importance, best so far, share reached, best of n."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from analysis.plots import COLOURS, DASHES, check_suffix, save
+from analysis.plots.canvas import (
+    COLOURS,
+    DASHES,
+    check_suffix,
+    ended,
+    new_figure,
+    saved,
+    whole_epochs,
+)
 from analysis.statistics import kaplan_meier
 from analysis.store import Study
-from analysis.summary import build_best_of_n, build_best_so_far, build_summary, runs
+from analysis.summary import build_best_of_n, build_best_so_far, build_summary
 from resnet_core.schedule import parse
 
 PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
@@ -51,13 +53,12 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, no trial has ended, or no setting varies.
     """
     check_suffix(path)
-    found = _ended(study)
+    found = ended(study)
     settings = _slices(study, found.index.tolist())
     if settings.empty:
         raise ValueError(f"study {study.name!r}: no learning rate, weight decay, breakpoint or shift varies")
     columns = min(3, settings.shape[1])
-    figure = Figure(figsize=(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns))
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
     epochs = found["epochs_to_target"].where(found["reached"], found["epochs_run"])
     kinds = (found["reached"], ~found["reached"] & ~found["cut_short"], found["cut_short"])
@@ -69,7 +70,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")
         axes.set_xlabel(_LABELS.get(name, name))
-        _epochs_axis(axes.yaxis)
+        whole_epochs(axes.yaxis)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel(f"epochs to {study.target:g}")
@@ -81,7 +82,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(f"{study.name}: {len(found)} trials, {int(found['reached'].sum())} reached")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figure:
@@ -98,7 +99,8 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
         ValueError: the path has another suffix.
     """
     check_suffix(path)
-    figure, axes = _figure(8, 1.2 + 0.4 * len(table))
+    figure = new_figure(8, 1.2 + 0.4 * len(table))
+    axes = figure.subplots()
     places = range(len(table))
     axes.barh(places, table["importance"], color=COLOURS[0], edgecolor="black", linewidth=0.5)
     axes.set_yticks(places, table["parameter"].tolist())
@@ -110,7 +112,7 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
     axes.set_xlabel("importance (PED-ANOVA, shares of 1); in brackets 95 % of resampled ranks")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
@@ -127,9 +129,10 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = _ended(study)
+    found = ended(study)
     table = build_best_so_far(study)
-    figure, axes = _figure(8, 5)
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
     spent = table["epochs_spent"].astype("float64")
     best = table["epochs_to_target"].astype("float64")
     own = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
@@ -139,11 +142,11 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
     axes.set_xlim(0, float(spent.iloc[-1]) * 1.02 or 1)
     axes.set_xlabel("epochs spent by all trials")
     axes.set_ylabel(f"epochs to {study.target:g}")
-    _epochs_axis(axes.yaxis)
+    whole_epochs(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small")
     axes.set_title(f"{study.name}: {len(table)} trials" + ("" if best.notna().any() else ", none reached"))
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
@@ -164,12 +167,13 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = _ended(study)
+    found = ended(study)
     budget = found.attrs["budget"]
     summary = build_summary(study)
     names = summary.loc[summary["runs"] >= 2, "configuration"].tolist()[:_MOST_CURVES]
     groups = [(name, found[found["configuration"] == name]) for name in names] or [("all trials", found)]
-    figure, axes = _figure(8, 5)
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
     for place, (name, group) in enumerate(groups):
         looks = {"color": COLOURS[place], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.6}
         # A run that ended below the target or diverged will not reach it any more: its budget is the study's.
@@ -190,11 +194,11 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
     axes.set_ylim(-0.02, 1.02)  # a curve along the frame is seen too
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"share of runs at {study.target:g}")
-    _epochs_axis(axes.xaxis)
+    whole_epochs(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize="small", handlelength=4)
     axes.set_title(study.name)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
@@ -216,7 +220,8 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
     if not names:
         raise ValueError(f"study {study.name!r}: no configuration has two runs; give it more seeds, or confirm a trial")
     table = build_best_of_n(study)
-    figure, axes = _figure(8, 5)
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
     for place, name in enumerate(names):
         curve = table[table["configuration"] == name]
         epochs = curve["epochs_to_target"].where(np.isfinite(curve["epochs_to_target"]))
@@ -224,60 +229,11 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
         axes.plot(curve["n"].astype("float64"), epochs, marker="o", markersize=4, label=name, **looks)
     axes.set_xlabel("n, runs of which the fastest counts")
     axes.set_ylabel(f"median of the best run's epochs to {study.target:g}")
-    _epochs_axis(axes.xaxis)
+    whole_epochs(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small", handlelength=4)
     axes.set_title(study.name)
-    return _saved(figure, path)
-
-
-def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the learning-rate schedules of all ended trials, shaded by epochs to target, the fastest strong.
-
-    Dark is fast; trials that missed or were cut short are thin, dotted and grey.
-
-    Args:
-        study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
-
-    Returns:
-        The figure: its axes and that of the colour bar, where a trial reached. It belongs to no window and to no
-        global state.
-
-    Raises:
-        ValueError: the path has another suffix, or no trial has ended.
-    """
-    check_suffix(path)
-    found = _ended(study).sort_values("epochs_to_target", ascending=False, kind="stable")
-    reached = found.loc[found["reached"], "epochs_to_target"]
-    figure, axes = _figure(8, 5)
-    scale = Normalize(float(reached.min()), float(reached.max()) + 1) if len(reached) else Normalize(0, 1)
-    colours = mpl.colormaps["viridis"]
-    texts = study.trials.set_index("number")["schedule"]
-    highest = lowest = 0.0
-    for text, row in zip(texts.reindex(found.index), found.to_dict("records"), strict=True):
-        schedule = parse(str(text))
-        epochs = np.linspace(0, max(float(row["horizon"]), 1.0), 301)
-        values = np.array([schedule.value(epoch) for epoch in epochs])
-        highest = max(highest, float(values.max()))
-        lowest = min(lowest or highest, float(values.min()))
-        if row["reached"]:
-            first = row["epochs_to_target"] == reached.min()
-            looks: dict[str, Any] = {"color": colours(scale(row["epochs_to_target"])), "linewidth": 2.2 if first else 1}
-        else:
-            looks = {"color": "grey", "linewidth": 0.7, "linestyle": ":"}
-        axes.plot(epochs, values, **looks)
-    if lowest > 0 and highest > 100 * lowest:
-        axes.set_yscale("log")
-    if len(reached):
-        bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes)
-        bar.set_label(f"epochs to {study.target:g}")
-    axes.set_xlim(left=0)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("learning rate")
-    axes.grid(alpha=0.3)
-    axes.set_title(f"{study.name}: {len(found)} schedules, {len(reached)} reached")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
@@ -293,26 +249,3 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
     if "shift" in trials:
         settings["shift"] = pd.to_numeric(trials["shift"], errors="coerce")
     return settings[[name for name in settings if settings[name].nunique() > 1]]
-
-
-def _ended(study: Study) -> pd.DataFrame:
-    found = runs(study)
-    if found.empty:
-        raise ValueError(f"study {study.name!r}: no trial has ended")
-    return found
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
-
-
-def _epochs_axis(axis: Any) -> None:
-    axis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _saved(figure: Figure, path: Path | str | None) -> Figure:
-    if path is not None:
-        save(figure, Path(path))
-    return figure

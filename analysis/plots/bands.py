@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.comparison import Arm, Contrast
-from analysis.plots import COLOURS, check_suffix, save
+from analysis.plots.canvas import (
+    check_suffix,
+    new_figure,
+    saved,
+    style,
+    whole_epochs,
+)
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
-_LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": COLOURS[0], "linestyle": "-"},
-    {"color": COLOURS[1], "linestyle": "--"},
-)
 _HATCHES = ("", "////")
 _BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
 
@@ -41,25 +41,22 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix.
     """
     check_suffix(path)
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 5)
     whole, close = figure.subplots(1, 2, sharex=True)
     target, highest = contrast.a.target, 0.0
     for axes in (whole, close):
-        for name, arm, looks, hatch in zip("AB", (contrast.a, contrast.b), _LOOKS, _HATCHES, strict=True):
+        for name, arm, looks, hatch in zip("AB", (contrast.a, contrast.b), (style(0), style(1)), _HATCHES, strict=True):
             highest = max(highest, _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch))
         axes.axhline(target, color="black", linewidth=1, linestyle=":", label=f"target {target:g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_epochs(axes.xaxis)
         axes.grid(alpha=0.3)
     close.set_ylim(max(0, target - _BELOW), min(1, max(highest, target) + _ABOVE))
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize="small", handlelength=4)
     figure.suptitle("median and quartiles over runs")
-    if path is not None:
-        save(figure, Path(path))
-    return figure
+    return saved(figure, path)
 
 
 def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -> float:

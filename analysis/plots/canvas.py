@@ -1,0 +1,128 @@
+"""What all figures share: how they begin and are saved, colours and line styles, how a trial is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.lr_range import Floats
+from analysis.store import Study
+from analysis.summary import runs
+from resnet_core.records import Outcome
+from resnet_core.schedule import parse
+
+# What would make two files of the same figure differ is left out.
+_METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+
+# Okabe & Ito, Color Universal Design (2008), without the yellow, which is faint on white. Their number and that of
+# the dashes have no common divisor, so all pairs come up before one repeats.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+TRAINING: dict[str, Any] = {"color": "tab:red", "linestyle": "--"}
+VALIDATION: dict[str, Any] = {"color": "tab:blue", "linestyle": "-"}
+SCHEDULE: dict[str, Any] = {"color": "black", "linestyle": "-"}
+STRONG: dict[str, Any] = {"linewidth": 1.8, "zorder": 3}
+THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35, "zorder": 2}
+HIGHEST_LOSS = 3.0
+"""Losses above are cut off, in nats: guessing among ten classes costs 2.3."""
+
+POINTS = 1001
+"""Of a schedule's line."""
+
+
+def check_suffix(path: Path | str | None) -> None:
+    """Raise ValueError for a path whose suffix is none that a figure can be saved as; None is one that can."""
+    if path is not None and Path(path).suffix.lower() not in _METADATA:
+        raise ValueError(f"{path}: cannot save a figure as this; expected one of {', '.join(_METADATA)}")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches, that belongs to no window and to no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def saved(figure: Figure, path: Path | str | None) -> Figure:
+    """Return a figure, written as the path's suffix says: the same bytes for the same figure."""
+    if path is not None:
+        suffix = Path(path).suffix.lower()
+        with mpl.rc_context({"svg.hashsalt": "curves"}):
+            figure.savefig(path, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])
+    return figure
+
+
+def style(place: int) -> dict[str, Any]:
+    """Return a colour and a line style; up to 35 places have a pair of their own."""
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+
+
+def whole_epochs(axis: Axis) -> None:
+    """Mark whole numbers only."""
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
+    """Return trials by number; all that have not crashed unless numbers are given.
+
+    Raises:
+        ValueError: the study has no such trial, or there is none.
+    """
+    trials = study.trials.set_index("number")
+    if numbers is None:
+        numbers = trials.index[trials["outcome"] != Outcome.CRASHED].tolist()
+    unknown = [number for number in numbers if number not in trials.index]
+    if unknown:
+        wrong, known = (", ".join(map(str, some)) for some in (unknown, trials.index))
+        raise ValueError(f"study {study.name!r} has no trial {wrong}; its trials: {known or 'none yet'}")
+    if not numbers:
+        raise ValueError(f"study {study.name!r}: no trial to draw")
+    return trials.loc[list(dict.fromkeys(numbers))]
+
+
+def ended(study: Study) -> pd.DataFrame:
+    """Return what statistics are made of; see `analysis.summary.runs`.
+
+    Raises:
+        ValueError: no trial has ended.
+    """
+    found = runs(study)
+    if found.empty:
+        raise ValueError(f"study {study.name!r}: no trial has ended")
+    return found
+
+
+def line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, looks: dict[str, Any]) -> None:
+    """Draw a quantity of one trial over epochs, with gaps where it is not finite."""
+    finite = curve[quantity].where(np.isfinite(curve[quantity]))
+    # A single epoch is a point, which a line alone would not show.
+    marker = "o" if finite.notna().sum() == 1 else None
+    axes.plot(curve["epoch"], finite, label=label, marker=marker, markersize=4, **looks)
+
+
+def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame) -> tuple[Any, Any]:
+    """Return epochs and learning rates to the run's horizon, which need not be the schedule's last epoch."""
+    schedule = parse(trial["schedule"])
+    horizon = trial.get("horizon")
+    end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)
+    end = max(end, 1.0, float(curve["epoch"].max()) if len(curve) else 0.0)
+    epochs = np.linspace(0, end, POINTS)
+    return epochs, np.array([schedule.value(epoch) for epoch in epochs])
+
+
+def scale_rates(axes: Axes, values: Floats) -> None:
+    """Make the axis of a schedule's values logarithmic where they span more than two decades and are never 0."""
+    if values.min() > 0 and values.max() > 100 * values.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)

@@ -1,0 +1,247 @@
+"""Curves of trials over epochs: one study, trials beside each other, the best beside published runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plots.canvas import (
+    COLOURS,
+    HIGHEST_LOSS,
+    SCHEDULE,
+    STRONG,
+    THIN,
+    TRAINING,
+    VALIDATION,
+    check_suffix,
+    learning_rates,
+    line,
+    new_figure,
+    saved,
+    scale_rates,
+    style,
+    trials_to_draw,
+    whole_epochs,
+)
+from analysis.store import Study
+from analysis.table import build_table
+
+_NEAR = 0.12  # what is of interest lies at most so far below the target
+_PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
+
+
+def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
+    """Draw accuracy, loss and learning rate over epochs.
+
+    Training is red and dashed, validation blue and solid, the target a solid green line; the validation
+    curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
+    it spans more than two decades and is never 0. Of several trials the best is drawn strong and named: the
+    one of fewest epochs to target, else of the highest validation accuracy. What an epoch leaves behind
+    stands at its end: the accuracy of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    classes costs 2.3.
+
+    Args:
+        study: what `load` returned.
+        numbers: of the trials to draw; all that have not crashed unless given.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of three axes from top to bottom. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
+    """
+    check_suffix(path)
+    trials = trials_to_draw(study, numbers)
+    table = build_table(study)
+    # The table is sorted best first; crashed trials are not in it.
+    strong = next((number for number in table.index if number in trials.index), trials.index[0])
+
+    figure = new_figure(8, 9)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
+    curves = dict(iter(study.epochs.groupby("number")))
+    for number in trials.index:
+        curve = curves.get(number, study.epochs.iloc[:0])
+        looks = STRONG if number == strong else THIN
+        label = number == strong
+        line(top, curve, "acc", "training" if label else None, TRAINING | looks)
+        line(top, curve, "val_acc", "validation" if label else None, VALIDATION | looks)
+        line(middle, curve, "loss", "training" if label else None, TRAINING | looks)
+        line(middle, curve, "val_loss", "validation" if label else None, VALIDATION | looks)
+        bottom.plot(*learning_rates(trials.loc[number], curve), **(SCHEDULE | looks))
+
+    name = f"trial {trials['trial'][strong]}"
+    top.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
+    crossing = table["epochs_to_target"].get(strong)
+    if crossing is not None and pd.notna(crossing):
+        _mark_crossing(top, int(crossing), table["val_acc"][strong])
+    for axes, quantity in ((top, "accuracy"), (middle, "cross-entropy [nats]"), (bottom, "learning rate")):
+        axes.set_ylabel(quantity)
+        axes.grid(alpha=0.3)
+    for axes, corner in ((top, "lower right"), (middle, "upper right")):  # where the curves are not
+        title = name if len(trials) > 1 else None
+        axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
+    _scale(middle, bottom)
+    figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
+    figure.align_ylabels()
+    return saved(figure, path)
+
+
+def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
+    """Draw trials beside each other: training loss, test error, validation accuracy, time.
+
+    Test error is 1 - val_acc. Time is the mean wall time of an epoch, training and validation. Each trial has a
+    colour (of Okabe and Ito's, which the colour-blind tell apart) and a line style (which tells them apart in
+    grey); up to 35 trials have a pair of their own. Losses above 3 nats are cut off; guessing among ten classes
+    costs 2.3.
+
+    Args:
+        study: what `load` returned.
+        numbers: of the trials to draw; all that have not crashed unless given.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of four axes in two rows. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
+    """
+    check_suffix(path)
+    trials = trials_to_draw(study, numbers)
+    figure = new_figure(11, 8 + 0.06 * len(trials))
+    losses, errors, accuracies, times = figure.subplots(2, 2).flat
+    curves = dict(iter(study.epochs.groupby("number")))
+    seconds = []
+    for place, number in enumerate(trials.index):
+        curve = curves.get(number, study.epochs.iloc[:0])
+        curve = curve.assign(error=1 - curve["val_acc"])
+        looks = {**style(place), "linewidth": 1.4}
+        label = str(trials["trial"][number])
+        for axes, quantity in ((losses, "loss"), (errors, "error"), (accuracies, "val_acc")):
+            line(axes, curve, quantity, label, looks)
+        seconds.append(float(curve["seconds"].mean()) if len(curve) else 0.0)
+
+    names = [str(name) for name in trials["trial"]]
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(trials))]
+    times.barh(range(len(trials)), seconds, color=colours, edgecolor="black", linewidth=0.5)
+    times.set_yticks(range(len(trials)), names, fontsize="small" if len(trials) <= 15 else "xx-small")
+    times.invert_yaxis()  # the first trial on top, as in the legend
+    times.set_xlabel("mean seconds an epoch")
+    times.grid(axis="x", alpha=0.3)
+    times.set_axisbelow(True)
+    quantities = ("training loss [nats]", "test error (1 - val_acc)", "validation accuracy")
+    for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(quantity)
+        whole_epochs(axes.xaxis)
+        axes.grid(alpha=0.3)
+    losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
+    errors.set_ylim(bottom=0)
+    handles, labels = losses.get_legend_handles_labels()
+    # Dashes need some length to be told apart.
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(7, len(labels)), fontsize="small", handlelength=4
+    )
+    figure.suptitle(f"{study.name}: {len(trials)} trials" if len(trials) > 1 else f"{study.name}: trial {names[0]}")
+    return saved(figure, path)
+
+
+def plot_best_trials(
+    study: Study, count: int = 5, published: pd.DataFrame | None = None, path: Path | str | None = None
+) -> Figure:
+    """Draw the validation accuracy of the best trials over epochs, and their learning rates below.
+
+    The best have the fewest epochs to target, then the highest validation accuracy. Each has a colour (of Okabe
+    and Ito's) and a line style, so that they are told apart in grey too. Of published runs, whose curves are not
+    known, the point at the first crossing is marked (at the best epoch, where there was none), and the schedule
+    of the fastest is drawn. Accuracies far below the target are cut off where a trial came near it.
+
+    Args:
+        study: what `load` returned.
+        count: how many trials to draw, from 1.
+        published: published runs: columns run, epoch, val_acc, schedule, and epochs_to_092 (missing where 0.92
+            was not reached).
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of two axes from top to bottom. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix, or there is no trial to draw.
+    """
+    check_suffix(path)
+    table = build_table(study)
+    chosen = [number for number in table.index if pd.notna(table["val_acc_best"][number])][:count]
+    if not chosen:
+        raise ValueError(f"study {study.name!r}: no trial has finished an epoch")
+    trials = trials_to_draw(study, chosen)
+    figure = new_figure(8, 7)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
+    curves = dict(iter(study.epochs.groupby("number")))
+    for place, number in enumerate(chosen):
+        looks: dict[str, Any] = {**style(place)}
+        looks |= {"linewidth": 1.5, "zorder": 3}
+        crossing = table["epochs_to_target"][number]
+        told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
+        line(top, curves[number], "val_acc", f"trial {trials['trial'][number]}: {told}", looks)
+        bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
+        if pd.notna(crossing):
+            top.plot(
+                [crossing], [table["val_acc"][number]], "o", color=looks["color"], markeredgecolor="black", zorder=4
+            )
+    if published is not None and len(published):
+        _mark_published(top, bottom, published)
+    top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
+    if table["val_acc_best"][chosen].min() > study.target - _NEAR / 2:
+        top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
+    top.set_ylabel("validation accuracy")
+    top.legend(loc="lower right", fontsize="small", handlelength=4)
+    bottom.set_ylabel("learning rate")
+    bottom.set_xlabel("epoch")
+    whole_epochs(bottom.xaxis)
+    bottom.set_xlim(left=0)
+    scale_rates(bottom, np.concatenate([np.asarray(line.get_ydata()) for line in bottom.lines]))
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+    figure.align_ylabels()
+    return saved(figure, path)
+
+
+def _mark_published(accuracies: Axes, rates: Axes, published: pd.DataFrame) -> None:
+    points: dict[str, Any] = {"marker": "D", "linestyle": "none", "markerfacecolor": "none", "markersize": 5}
+    label = "published runs, where they crossed or were best"
+    accuracies.plot(published["epoch"], published["val_acc"], label=label, **points, **_PUBLISHED)
+    fastest = published.sort_values("epochs_to_092", kind="stable", na_position="last").iloc[0]
+    accuracies.annotate(
+        f"run {fastest['run']}",
+        (fastest["epoch"], fastest["val_acc"]),
+        xytext=(10, -18),
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "-", "color": "0.45", "linewidth": 0.8},
+        fontsize="small",
+        color="0.3",
+    )
+    drawn = learning_rates(pd.Series({"schedule": fastest["schedule"]}), pd.DataFrame({"epoch": []}))
+    rates.plot(*drawn, linewidth=3, alpha=0.5, label=f"published run {fastest['run']}", **_PUBLISHED)
+    rates.legend(loc="upper right", fontsize="small")
+
+
+def _mark_crossing(axes: Axes, epoch: int, val_acc: float) -> None:
+    looks: dict[str, Any] = {"color": "green", "markeredgecolor": "black", "linestyle": "none", "zorder": 4}
+    axes.plot([epoch], [val_acc], marker="o", markersize=7, label=f"target reached: epoch {epoch}", **looks)
+    axes.axvline(epoch, color="green", linestyle=":", linewidth=1, zorder=1)
+
+
+def _scale(losses: Axes, rates: Axes) -> None:
+    losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
+    scale_rates(rates, np.concatenate([np.asarray(line.get_ydata()) for line in rates.lines]))
+    end = max(float(np.max(line.get_xdata())) for line in rates.lines)
+    rates.set_xlim(0, end * 1.01)  # room for what stands at the last epoch
+    rates.set_xlabel("epoch")
+    whole_epochs(rates.xaxis)

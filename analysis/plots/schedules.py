@@ -1,0 +1,116 @@
+"""Schedules: one with its knots, and those of a study by how fast they were."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from analysis.plots.canvas import (
+    POINTS,
+    SCHEDULE,
+    check_suffix,
+    ended,
+    new_figure,
+    saved,
+    scale_rates,
+)
+from analysis.store import Study
+from resnet_core.schedule import Schedule, parse
+
+_MANY_KNOTS = 60  # more than this many marks would run into each other
+_TITLE = 180  # characters: two lines
+
+
+def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
+    """Draw a schedule's value over epochs, from 0 to its last knot, with the knots marked.
+
+    The value is logarithmic where it spans more than two decades and is never 0. A schedule of many knots, such
+    as one of many cycles, is drawn thin and without marks; a long text is cut short in the title.
+
+    Args:
+        schedule: what `resnet_core.schedule.parse` returned.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure, of one axes. It belongs to no window and to no global state.
+
+    Raises:
+        ValueError: the path has another suffix.
+    """
+    check_suffix(path)
+    figure = new_figure(8, 3.5)
+    axes = figure.add_subplot()
+    end = max(schedule.last_epoch, 1.0)
+    knots = [knot.epoch for knot in schedule.knots]
+    # The knots are points of the line too, and so is what lies just before one: a step stays upright.
+    epochs = np.unique(np.concatenate((np.linspace(0, end, POINTS), knots, np.nextafter(knots, -1)[1:])))
+    values = np.array([schedule.value(epoch) for epoch in epochs])
+    many = len(knots) > _MANY_KNOTS
+    axes.plot(epochs, values, linewidth=0.7 if many else 1.5, **SCHEDULE)
+    if not many:
+        # A knot on the frame, such as the first, is a whole mark too.
+        axes.plot(knots, [k.value for k in schedule.knots], "o", color="black", markersize=4, clip_on=False, zorder=3)
+    scale_rates(axes, values)
+    axes.set_xlim(0, end * 1.01)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("value")
+    axes.set_title(textwrap.shorten(str(schedule), _TITLE, placeholder=" …"), fontsize="small", wrap=True)
+    axes.grid(alpha=0.3)
+    return saved(figure, path)
+
+
+def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
+    """Draw the learning-rate schedules of all ended trials, shaded by epochs to target, the fastest strong.
+
+    Dark is fast; trials that missed or were cut short are thin, dotted and grey.
+
+    Args:
+        study: what `load` returned.
+        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+
+    Returns:
+        The figure: its axes and that of the colour bar, where a trial reached. It belongs to no window and to no
+        global state.
+
+    Raises:
+        ValueError: the path has another suffix, or no trial has ended.
+    """
+    check_suffix(path)
+    found = ended(study).sort_values("epochs_to_target", ascending=False, kind="stable")
+    reached = found.loc[found["reached"], "epochs_to_target"]
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
+    scale = Normalize(float(reached.min()), float(reached.max()) + 1) if len(reached) else Normalize(0, 1)
+    colours = mpl.colormaps["viridis"]
+    texts = study.trials.set_index("number")["schedule"]
+    highest = lowest = 0.0
+    for text, row in zip(texts.reindex(found.index), found.to_dict("records"), strict=True):
+        schedule = parse(str(text))
+        epochs = np.linspace(0, max(float(row["horizon"]), 1.0), 301)
+        values = np.array([schedule.value(epoch) for epoch in epochs])
+        highest = max(highest, float(values.max()))
+        lowest = min(lowest or highest, float(values.min()))
+        if row["reached"]:
+            first = row["epochs_to_target"] == reached.min()
+            looks: dict[str, Any] = {"color": colours(scale(row["epochs_to_target"])), "linewidth": 2.2 if first else 1}
+        else:
+            looks = {"color": "grey", "linewidth": 0.7, "linestyle": ":"}
+        axes.plot(epochs, values, **looks)
+    if lowest > 0 and highest > 100 * lowest:
+        axes.set_yscale("log")
+    if len(reached):
+        bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes)
+        bar.set_label(f"epochs to {study.target:g}")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
+    axes.grid(alpha=0.3)
+    axes.set_title(f"{study.name}: {len(found)} schedules, {len(reached)} reached")
+    return saved(figure, path)
