@@ -18,7 +18,7 @@ Style = Literal["text", "markdown", "csv", "latex", "html", "json"]
 
 _FOUR_DECIMALS = ("val_acc", "acc", "val_acc_best", "final_loss", "final_val_loss")
 _CROSSINGS = ("epochs_to_target", "epochs_to_target_sustained")
-_ELASTIC = ("stop_reason", "schedule")
+_ELASTIC = ("stop_reason", "schedule", "differs")
 _SHORTEST = 12
 _LEFT_OUT_FIRST = (
     "l2",
@@ -50,7 +50,7 @@ def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes
     Args:
         table: what `build_table`, `build_cost` or `build_transitions` returned, or rows of it.
         style: text, markdown, csv, latex (a booktabs tabular), html (a table element) or json (a list of objects).
-        width: for text, columns of the terminal. To fit, schedules and stop reasons are shortened with an
+        width: for text, columns of the terminal. To fit, schedules, stop reasons and differences are shortened with an
             ellipsis, to no less than 12 characters, then the less telling columns are left out, and a note
             says which. Nothing is shortened or left out without it.
         notes: sentences such as `footnotes` returns, put below the table; csv and json have no place for

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from analysis.published import build_published, published_footnotes, published_text
+from analysis.rendering import render
 from resnet_core.config import TrialConfig
 from search_spaces.figures import QUANTITIES, Figure, published
 from sweeps.published import published_rows
@@ -173,6 +174,15 @@ def test_a_crashed_run_is_left_out(ours):
 def test_people_read_a_miss_as_such(ours):
     shown = published_text(build_published(ours(MISS, MISS), [figure(low=26.0, high=math.inf)])).loc[0]
     assert (shown["published"], shown["ours"], shown["quantity"]) == (">26", "never", "epochs to 0.92")
+
+
+def test_what_differs_gives_way_to_the_terminals_width(ours):
+    study = ours(FAST, val_limit=1000, split="held-out", precision="bf16", ema=0.99)
+    table = published_text(build_published(study, [figure()]))
+    lines = render(table, "text", width=110).splitlines()
+    assert len(table["differs"][0]) > 40
+    assert len(lines[0]) <= 110
+    assert lines[1].endswith("…")
 
 
 def test_footnotes_tell_how_sure_inside_is(ours):
