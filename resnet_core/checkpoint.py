@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
+from resnet_core.records import EpochRecord
 
 _FORMAT = 2
 _log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: it could not be written (its errno says why: a full disk, say); what was there is untouched.
     """
+    import torch  # here and below: what removes checkpoints need not load it
+
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -84,7 +86,19 @@ def load(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def recorded(path: Path) -> list[EpochRecord]:
+    """Return the epochs that the trainer's checkpoint at ``path`` remembers; none where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    state = load(path)
+    return [] if state is None else [EpochRecord(**record) for record in state["records"]]
+
+
 def _read(path: Path) -> Any:
+    import torch
+
     # torch reads past wrong checksums; zeroed or flipped bytes inside of a tensor would load as good.
     signature = _signature(path)
     _verify(path)

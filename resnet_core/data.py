@@ -1,9 +1,7 @@
-"""Images: CIFAR-10 through torchvision, digits through scikit-learn; the three splits."""
+"""Images that train and validate: CIFAR-10 or scikit-learn's digits, in three splits."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,16 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.datasets import CIFAR10
 
-from resnet_core.config import Data, TrialConfig
+from resnet_core import cifar10
+from resnet_core.config import TrialConfig
 
 # One split of the digits is everybody's "official" one: a fifth of them, stratified, from this seed.
 _DIGITS_SEED = 0
-
-
-class DataError(RuntimeError):
-    """Images could not be had; the message says which, where they were looked for and what to do."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +83,10 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     them too. A limit above what there is takes all.
 
     Raises:
-        DataError: the images are not under ``data_dir`` and could not be downloaded.
+        cifar10.DataError: the images are not under ``data_dir`` and could not be downloaded.
     """
     if config.data == "cifar10":
-        train, test = _cifar10(data_dir)
+        train, test = cifar10.read(data_dir)
     else:
         train, test = _digits(config.image_size)
     if config.split == "official":
@@ -117,7 +111,7 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     )
 
 
-_Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
+_Images = cifar10.Images
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -157,39 +151,6 @@ def _only(images: _Images, chosen: NDArray[np.int64]) -> _Images:
 
 def _without(images: _Images, chosen: NDArray[np.int64]) -> _Images:
     return np.delete(images[0], chosen, axis=0), np.delete(images[1], chosen)
-
-
-def ensure_available(data: Data, data_dir: Path) -> None:
-    """Download the images where they are missing; once, ahead of many trials that would all do it.
-
-    Raises:
-        DataError: they are not under ``data_dir`` and could not be downloaded.
-    """
-    if data == "cifar10":
-        _torchvision_cifar10(data_dir, train=False)
-
-
-# A worker trains many trials on the same images: they are read once a process.
-@lru_cache(maxsize=1)
-def _cifar10(data_dir: Path) -> tuple[_Images, _Images]:
-    parts = [_torchvision_cifar10(data_dir, train=train) for train in (True, False)]
-    train, test = (
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64)) for part in parts
-    )
-    return train, test
-
-
-def _torchvision_cifar10(data_dir: Path, *, train: bool) -> CIFAR10:
-    try:
-        # torchvision announces downloads on stdout, which belongs to results.
-        with contextlib.redirect_stdout(io.StringIO()):
-            return CIFAR10(root=str(data_dir), train=train, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"CIFAR-10 is not in {data_dir} (looked for {data_dir / 'cifar-10-batches-py'}) and could not be "
-            f"downloaded: {error}. Put the unpacked 'python version' of CIFAR-10 there, or name the folder "
-            "that holds it with --data or SWEEPS_DATA."
-        ) from error
 
 
 @lru_cache(maxsize=2)

@@ -79,16 +79,6 @@ def train(
         yield records[-1]
 
 
-def recorded(checkpoint: Path) -> list[EpochRecord]:
-    """Return the epochs a checkpoint file remembers; none where there is no file.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
-    state = checkpoints.load(checkpoint)
-    return [] if state is None else [EpochRecord(**record) for record in state["records"]]
-
-
 def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") -> Iterator[list[StepRecord]]:
     """Train one network without validating it; yield the records of all steps after each epoch.
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from analysis.uris import with_psycopg2
+from resnet_core import checkpoint as checkpoints
+from resnet_core.records import EpochRecord
 from search_spaces.study import StudyError, check_name
 from sweeps.errors import InputError, SweepError
 
@@ -77,6 +79,13 @@ class Home:
     def checkpoint(self, name: str, number: int) -> Path:
         """Return the checkpoint file of a study's trial."""
         return self.study(name) / "checkpoints" / f"{number:05d}.pt"
+
+    def recorded(self, name: str, number: int) -> list[EpochRecord]:
+        """Return the epochs that the checkpoint of a study's trial holds; none where it cannot be read."""
+        try:
+            return checkpoints.recorded(self.checkpoint(name, number))
+        except checkpoints.CheckpointError:
+            return []
 
     def error_log(self, name: str, number: int) -> Path:
         """Return the file that keeps the errors of a study's trial, each with its traceback."""

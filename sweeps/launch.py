@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
 import analysis
+from resnet_core import cifar10
 from resnet_core.config import Data, TrialConfig
-from resnet_core.data import ensure_available
 from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
@@ -110,14 +109,14 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         if self.address is None:
-            Cluster((Node(available_cores(), torch.cuda.device_count()),)).slots(spec.resources)
+            Cluster((Node(available_cores(), _gpus() if spec.resources.gpus_per_trial else 0),)).slots(spec.resources)
         else:
             check_address(self.address)
         for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
             if db is not None:
                 check_database(db)
-        for data in _data_sets(spec):
-            ensure_available(data, self.data_dir)
+        if "cifar10" in _data_sets(spec):
+            cifar10.ensure_available(self.data_dir)
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
@@ -184,11 +183,17 @@ class Launch:
         return End.CRASHES if run.crashed else End.DONE
 
 
-def _data_sets(spec: StudySpec) -> list[Data]:
+def _gpus() -> int:
+    import torch  # takes seconds, and hundreds of megabytes
+
+    return torch.cuda.device_count()
+
+
+def _data_sets(spec: StudySpec) -> set[Data]:
     """Return the data sets that trials of the study train on."""
     default = spec.train.get("data", TrialConfig.data)
     named = {run.changes.get("data", default) for run in spec.listed}
     sampled = distributions(spec).get("data")
     if isinstance(sampled, CategoricalDistribution):
         named |= set(sampled.choices)
-    return sorted(named or {default})
+    return named or {default}

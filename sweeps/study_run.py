@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from analysis.uris import without_password
+from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
@@ -357,7 +358,7 @@ class StudyRun:
         del self.active[number]
         self._ledger.drop(number)
         self._elsewhere += 1
-        _remove(self._home.checkpoint(self.spec.name, number))
+        checkpoint.remove(self._home.checkpoint(self.spec.name, number))
         self._watcher.lost(trial.job)
 
     def _judge(self, trial: ActiveTrial) -> Stop | None:
@@ -410,7 +411,7 @@ class StudyRun:
         self._count(job, result)
         # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)
-        self._tracker.end(job, result, then=lambda: _remove(path))
+        self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
         self._watcher.ended(job, result)
 
     def _count(self, job: Job, result: Result) -> None:
@@ -431,7 +432,7 @@ class StudyRun:
             if result is None:
                 continue
             if written.get(job.number, ("", None))[0] == MLFLOW_STATUS[result.outcome]:
-                _remove(self._home.checkpoint(self.spec.name, job.number))
+                checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
             else:
                 ended[job.number] = (job, result)
         for number, home in (self._ledger.heirless(list(ended)) if ended else {}).items():
@@ -454,26 +455,14 @@ class StudyRun:
                 if record.epoch not in epochs:
                     self._tracker.epoch(job, record)
             path = self._home.checkpoint(self.spec.name, number)
-            self._tracker.end(job, result, then=partial(_remove, path))
+            self._tracker.end(job, result, then=partial(checkpoint.remove, path))
 
     def _recorded(self, job: Job) -> Sequence[EpochRecord]:
-        """Return the epochs that a trial's checkpoint holds; none where it cannot be read."""
-        return _recorded(self._home.checkpoint(self.spec.name, job.number))
-
-
-# torch takes seconds to import, and a simulated study has no checkpoints.
-
-
-def _remove(path: Path) -> None:
-    from resnet_core import checkpoint
-
-    checkpoint.remove(path)
+        return self._home.recorded(self.spec.name, job.number)
 
 
 def _copy(source: Path, target: Path, job: Job) -> None:
     """Copy a trial's checkpoint; what cannot be read, or is of another trial, is as if it were not there."""
-    from resnet_core import checkpoint
-
     if source == target:
         return
     try:
@@ -482,13 +471,3 @@ def _copy(source: Path, target: Path, job: Job) -> None:
             checkpoint.save(target, state)
     except (checkpoint.CheckpointError, OSError) as error:
         _log.warning("%s cannot be copied (%s): trial %s begins anew", source, error, job.name)
-
-
-def _recorded(path: Path) -> Sequence[EpochRecord]:
-    from resnet_core.checkpoint import CheckpointError
-    from resnet_core.trainer import recorded
-
-    try:
-        return recorded(path)
-    except CheckpointError:
-        return []

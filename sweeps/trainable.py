@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from resnet_core.trainer import train
 from sweeps.trial_log import TrialLog
 
 
@@ -41,6 +39,8 @@ class TrialTrainable(tune.Trainable):
                 f"node {socket.gethostname()} does not have {folder}: the home folder must lie on a file system that "
                 "all nodes of the cluster share"
             )
+        import torch  # here and below: the driver, which knows this class too, need not load it
+
         self._log = TrialLog(Path(config["log"]))
         torch.set_num_threads(config["threads"])
         self.device = "cuda" if config["gpus"] and torch.cuda.is_available() else "cpu"
@@ -60,6 +60,8 @@ class TrialTrainable(tune.Trainable):
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
         """Return the trial's epochs; where another trainer is to be run, this is what a subclass changes."""
+        from resnet_core.trainer import train
+
         return train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint)
 
     def step(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from search_spaces.space import trial_count
 from sweeps.drawing import draw_rates
 from sweeps.drivers import Driver
@@ -73,7 +73,7 @@ def running(home: Home, name: str) -> list[dict[str, Any]]:
     for entry in ledger.entries():
         if entry.result is None:
             owner = owners.get(entry.job.number, "")
-            records = _recorded(homes.get(owner, home), name, entry.job.number)
+            records = homes.get(owner, home).recorded(name, entry.job.number)
             rows.append(
                 {
                     "trial": entry.job.name,
@@ -176,17 +176,3 @@ def describe_summary(row: dict[str, Any]) -> str:
         f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for · ended: {ended} · "
         f"begun: {row['begun']}\n  {best}"
     )
-
-
-def _recorded(home: Home, name: str, number: int) -> list[EpochRecord]:
-    path = home.checkpoint(name, number)
-    if not path.exists():
-        return []
-    # torch takes seconds to import, and most studies that are looked at have no running trial.
-    from resnet_core.checkpoint import CheckpointError
-    from resnet_core.trainer import recorded
-
-    try:
-        return recorded(path)
-    except CheckpointError:
-        return []

@@ -5,7 +5,6 @@ Source: Huang et al. 2017 (arXiv 1608.06993), whose networks for CIFAR-10 begin 
 
 from __future__ import annotations
 
-import torchvision.models
 from torch import nn
 
 
@@ -14,6 +13,8 @@ def densenet121(classes: int) -> nn.Module:
 
     Weights are drawn from torch's global generator.
     """
+    import torchvision.models  # takes seconds, which other networks need not spend
+
     network: nn.Module = torchvision.models.densenet121(num_classes=classes)
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight)  # as torchvision draws the others

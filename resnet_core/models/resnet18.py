@@ -6,7 +6,6 @@ first residual block; here a 3×3 convolution of stride 1 takes its place, witho
 
 from __future__ import annotations
 
-import torchvision.models
 from torch import nn
 
 
@@ -15,6 +14,8 @@ def resnet18(classes: int) -> nn.Module:
 
     Weights are drawn from torch's global generator.
     """
+    import torchvision.models  # takes seconds, which other networks need not spend
+
     network: nn.Module = torchvision.models.resnet18(num_classes=classes)
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision draws the others

@@ -30,9 +30,10 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from resnet_core.checkpoint import recorded
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from resnet_core.trainer import recorded, train
+from resnet_core.trainer import train
 from search_spaces.study import load_study
 from sweeps.home import Home
 from sweeps.launch import End, Launch

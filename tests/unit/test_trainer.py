@@ -410,12 +410,12 @@ def test_what_a_checkpoint_remembers_comes_before_the_images_are_loaded(path, mo
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_record_is_in_the_checkpoint_when_it_is_yielded(path, epochs):
-    assert interrupt(small(), path, epochs) == trainer.recorded(path)
-    assert len(trainer.recorded(path)) == epochs
+    assert interrupt(small(), path, epochs) == checkpoints.recorded(path)
+    assert len(checkpoints.recorded(path)) == epochs
 
 
 def test_a_checkpoint_that_is_not_there_remembers_nothing(path):
-    assert trainer.recorded(path) == []
+    assert checkpoints.recorded(path) == []
 
 
 def test_without_a_checkpoint_nothing_is_written(tmp_path, monkeypatch):
