@@ -153,7 +153,7 @@ class _Proposals(_Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         # While nothing runs here, Ray asks for trials for minutes before it looks whether to stop.
-        if self._run.exhausted or (not self._run.active and self._stop.stop_all()):
+        if self._run.exhausted or self._stop.asked:
             return str(Searcher.FINISHED)
         if len(self._run.active) >= self._at_once():
             return None
@@ -189,17 +189,18 @@ class _Proposals(_Unsaved, Searcher):
 class _Judge(_Unsaved, TrialScheduler):
     """Passes epochs on to the study and ends the trials that it ends."""
 
-    def __init__(self, run: StudyRun) -> None:
-        self._run = run
+    def __init__(self, run: StudyRun, stop: _Stop) -> None:
+        self._run, self._stop = run, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         number = result["number"]
         record = _nested(result, "record/")
         if not record:
             self._run.place(number, _nested(result, "placement/"))
-            return str(TrialScheduler.CONTINUE)
-        over = self._run.epoch(number, EpochRecord(**record))
-        return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
+            over = False
+        else:
+            over = self._run.epoch(number, EpochRecord(**record))
+        return str(TrialScheduler.STOP if over or self._stop.asked else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Do nothing: Ray calls this for trials that it starts again too; the callback knows which is which."""
@@ -220,11 +221,11 @@ class _Judge(_Unsaved, TrialScheduler):
         return "stopping rules of the study"
 
 
-class _Errors(_Unsaved, tune.Callback):
-    """Tells the study of errors, and whether Ray starts the trial again; notices that Ray itself is gone."""
+class _Watch(_Unsaved, tune.Callback):
+    """Tells the study of errors, and whether Ray starts the trial again; notices what runs, and that Ray is gone."""
 
-    def __init__(self, run: StudyRun) -> None:
-        self._run, self._look_at = run, 0.0
+    def __init__(self, run: StudyRun, stop: _Stop) -> None:
+        self._run, self._stop, self._look_at = run, stop, 0.0
         self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
@@ -243,6 +244,7 @@ class _Errors(_Unsaved, tune.Callback):
         self._run.error(trial.config["number"], _error_of(trial), again=False)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        self._stop.training = any(trial.status == "RUNNING" for trial in trials)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
             if _own_node_is_gone():
@@ -253,22 +255,31 @@ class _Errors(_Unsaved, tune.Callback):
 
 
 class _Stop(_Unsaved, tune.Stopper):
-    """Ends the experiment: where the study halts, and once it is asked to finish, by a signal or `sweeps stop`."""
+    """Ends the experiment: at once where the study halts; where it is asked to finish, by a signal or `sweeps stop`,
+    when no epoch is under way any more. Ray itself would give them five seconds.
+    """
 
     def __init__(self, run: StudyRun, home: Home, interrupts: Interrupts) -> None:
         self._run, self._home, self._interrupts = run, home, interrupts
-        self.asked = False
+        self.training = False
+        """Whether Ray has trials under way."""
+        self._asked = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the study was asked to finish: no trial begins any more, and those that run end with their epoch."""
+        if not self._asked and (self._interrupts.asked or self._home.asked_to_stop(self._run.spec.name)):
+            # Whoever asked by a file may press Ctrl-C once to stop at once.
+            self._asked = self._interrupts.asked = True
+            self._run.stopping()
+        return self._asked
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
         """Return whether to end; Ray asks several times a second."""
-        if not self.asked and (self._interrupts.asked or self._home.asked_to_stop(self._run.spec.name)):
-            # Whoever asked by a file may press Ctrl-C once to stop at once.
-            self.asked = self._interrupts.asked = True
-            self._run.stopping()
-        return self.asked or self._run.halted is not None
+        return self._run.halted is not None or (self.asked and not self.training)
 
 
 def run_trials(
@@ -305,7 +316,7 @@ def run_trials(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(
             search_alg=_Proposals(run, fixed, home, stop),
-            scheduler=_Judge(run),
+            scheduler=_Judge(run, stop),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
@@ -314,7 +325,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             stop=stop,
-            callbacks=[_Errors(run)],
+            callbacks=[_Watch(run, stop)],
             # The trainer saves by itself, after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),

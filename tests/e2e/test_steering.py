@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -42,6 +43,25 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
     after = store(home, listed.name)
     after.assert_whole(trials=TRIALS)
     assert after.curves() == listed.store.curves()
+
+
+@pytest.mark.slow
+def test_an_epoch_under_way_is_waited_for_however_long_it_takes(sweeps, listed, home):
+    command = sweeps.start("launch", listed.file, "--home", home)
+    command.until(lambda running: len({trial for trial, _ in running.epochs}) == 2)
+    with command.suspended():  # an epoch that takes long
+        command.signal(signal.SIGINT)
+        command.until(lambda running: "stopping: " in running.stderr)
+        before = len(command.epochs)
+        time.sleep(8)  # Ray by itself would end it after five
+        assert command.code is None
+    done = command.wait(60)
+    assert done.code == 130, done.stderr
+    later = [trial for trial, _ in command.epochs[before:]]
+    assert len(later) == 2
+    assert len(set(later)) == 2
+    status = sweeps.json("status", listed.name, "--home", home)
+    assert sum(trial["epoch"] for trial in status["running"]) == len(command.epochs)
 
 
 @pytest.mark.slow
