@@ -30,7 +30,7 @@ OPTIONS = {
     "stopping": "--keep --format --json --home --mlflow",
     "schedule": "--at --plot --json",
     "ui": "--port --home --mlflow",
-    "doctor": "--json --home --data",
+    "doctor": "--json --home --data --mlflow --ledger --address",
     "report": "--out --attach --home --mlflow --ledger",
     "export": "--tensorboard --home --mlflow",
 }

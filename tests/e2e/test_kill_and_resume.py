@@ -48,10 +48,10 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
     assert status["begun"] == len(status["running"]) >= 1
 
     second = sweeps.start("resume", listed.name, "--home", home)
-    second.until(lambda command: command.epochs)
-    # A trial that had an epoch goes on behind it.
+    # A trial that had an epoch goes on behind it, beside those that are new.
     continued = {trial["trial"]: trial["epoch"] for trial in status["running"]}
-    trial, epoch = second.epochs[0]
+    second.until(lambda command: any(trial in continued for trial, _ in command.epochs))
+    trial, epoch = next((trial, epoch) for trial, epoch in second.epochs if trial in continued)
     assert epoch >= continued[trial]
     workers = second.workers()
     assert workers
