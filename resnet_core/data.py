@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_core import cifar10
+from resnet_core.cifar10 import Images
 from resnet_core.config import TrialConfig
 
 # One split of the digits is everybody's "official" one: a fifth of them, stratified, from this seed.
@@ -111,9 +112,6 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     )
 
 
-_Images = cifar10.Images
-
-
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Choose ``count`` indices so that each class has its share, to within one image.
 
@@ -139,22 +137,22 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.i
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def _limited(images: _Images, limit: int | None, seed: int) -> _Images:
+def _limited(images: Images, limit: int | None, seed: int) -> Images:
     if limit is None or limit >= len(images[1]):
         return images
     return _only(images, stratified(images[1], limit, seed))
 
 
-def _only(images: _Images, chosen: NDArray[np.int64]) -> _Images:
+def _only(images: Images, chosen: NDArray[np.int64]) -> Images:
     return images[0][chosen], images[1][chosen]
 
 
-def _without(images: _Images, chosen: NDArray[np.int64]) -> _Images:
+def _without(images: Images, chosen: NDArray[np.int64]) -> Images:
     return np.delete(images[0], chosen, axis=0), np.delete(images[1], chosen)
 
 
 @lru_cache(maxsize=2)
-def _digits(size: int) -> tuple[_Images, _Images]:
+def _digits(size: int) -> tuple[Images, Images]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

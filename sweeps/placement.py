@@ -255,8 +255,9 @@ class _Watch(_Unsaved, tune.Callback):
 
 
 class _Stop(_Unsaved, tune.Stopper):
-    """Ends the experiment: at once where the study halts; where it is asked to finish, by a signal or `sweeps stop`,
-    when no epoch is under way any more. Ray itself would give them five seconds.
+    """Ends the experiment: at once where the study halts, after the epochs under way where it is asked to finish.
+
+    Ray itself would give these epochs five seconds. A signal asks, or `sweeps stop`.
     """
 
     def __init__(self, run: StudyRun, home: Home, interrupts: Interrupts) -> None:

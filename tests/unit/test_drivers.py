@@ -400,3 +400,11 @@ def test_what_can_hold_no_ledger_is_refused(uri):
 )
 def test_no_password_is_shown(uri):
     assert "cret" not in without_password(uri)
+
+
+def test_a_lease_is_kept_where_there_is_no_clock_of_the_boot(tmp_path, monkeypatch):
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    ledger = Ledger.create(f"sqlite:///{tmp_path / 'optuna.db'}", spec())
+    with ledger.driven_by("a", tmp_path, lambda: None):
+        job = ledger.take().job
+        assert ledger.holds(job.number)

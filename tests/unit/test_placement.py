@@ -1,6 +1,9 @@
 """How many trials fit on which nodes, and what is said of errors; what needs no running Ray."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,8 +75,16 @@ def test_no_node_at_all_fits_nothing():
         Cluster(()).slots(Resources())
 
 
-def test_there_is_a_core_to_run_on():
-    assert available_cores() >= 1
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
+def test_cores_that_are_withheld_are_not_counted():
+    code = "import os; os.sched_setaffinity(0, {0}); from sweeps.cluster import available_cores as n; print(n())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
+def test_where_affinity_is_unknown_all_cores_are_counted(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert available_cores() == os.cpu_count()
 
 
 def test_what_ray_flattened_is_taken_apart_by_its_prefix():
