@@ -77,7 +77,8 @@ def test_no_node_at_all_fits_nothing():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
 def test_cores_that_are_withheld_are_not_counted():
-    code = "import os; os.sched_setaffinity(0, {0}); from sweeps.cluster import available_cores as n; print(n())"
+    bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code = f"{bind}; from sweeps.cluster import available_cores; print(available_cores())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
 
