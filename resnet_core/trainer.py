@@ -265,10 +265,10 @@ class _Run:
         x = shift_and_flip(normalise(images, self._data.mean), offsets, mirrored)
         return x if centres is None else cutout(x, centres, self._config.cutout)
 
-    @torch.no_grad()
     def _validate(self) -> Tensor:
         return self._evaluate(self._data.val_images, self._data.val_labels)
 
+    @torch.no_grad()
     def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the summed loss and the number of right answers over images: [2], on the device."""
         network = self._network if self._average is None else self._average.network

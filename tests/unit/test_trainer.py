@@ -203,12 +203,17 @@ def test_validation_changes_nothing_in_the_network():
     assert all(torch.equal(value, before[name]) for name, value in held._network.state_dict().items())
 
 
-def test_validation_keeps_nothing_for_a_backward_pass():
-    held = make_run(small())
+@pytest.mark.parametrize("evaluation", ["_validate", "test"])
+@pytest.mark.parametrize("fields", [{}, {"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
+def test_evaluation_keeps_nothing_for_a_backward_pass(evaluation, fields):
+    """What it kept would be the activations of all images at once: more than any machine has."""
+    held = make_run(of_a_test_run(**fields))
+    network = held._network if held._average is None else held._average.network
     kept = []
-    held._network.register_forward_hook(lambda _module, _inputs, logits: kept.append(logits.requires_grad))
-    held._validate()
-    assert kept == [False]
+    network.register_forward_hook(lambda _module, _inputs, logits: kept.append(logits.requires_grad))
+    getattr(held, evaluation)()
+    assert kept
+    assert not any(kept)
 
 
 def test_validation_does_not_depend_on_its_batches(monkeypatch):
