@@ -12,7 +12,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +293,7 @@ def _record(row: Mapping[Any, Any]) -> EpochRecord:
     return EpochRecord(**values | absent)
 
 
-_OPTIONAL = ("power_watts", "gpu_util_percent")
+_OPTIONAL = [f.name for f in fields(EpochRecord) if f.default is None]
 
 
 def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curves:

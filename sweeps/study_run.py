@@ -187,6 +187,7 @@ class StudyRun:
         self.halted: str | None = None
         """Why the study cannot go on, once it cannot; its trials wait for the next launch."""
         self._ask_again, self._waits = 0.0, False
+        self._without_cuda: set[str] = set()  # nodes that have been warned of
         written, entries = tracker.written(), ledger.entries()
         strangers = written.keys() - {entry.job.number for entry in entries}
         if strangers:
@@ -246,6 +247,10 @@ class StudyRun:
     def place(self, number: int, placement: dict[str, str]) -> None:
         """Take note of where a trial runs."""
         self._tracker.place(self.active[number].job, placement)
+        node = placement.get("node", "")
+        if placement.get("gpu_ids") and placement["device"] == "cpu" and node not in self._without_cuda:
+            self._without_cuda.add(node)
+            _log.warning("trials on %s were given a GPU and train on the CPU: torch finds no CUDA there", node)
         self._watcher.started(self.active[number])
 
     def epoch(self, number: int, record: EpochRecord) -> bool:

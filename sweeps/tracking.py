@@ -584,14 +584,14 @@ def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, S
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(uri)
+    client, shown = MlflowClient(uri), without_password(uri)
     try:
         found = client.get_experiment_by_name(study)
         launches = client.search_runs([found.experiment_id], "tags.`sweeps.kind` = 'launch'") if found else []
         if not launches:
-            raise SweepError(f"MLflow ({uri}) has no study {study!r}")
+            raise SweepError(f"MLflow ({shown}) has no study {study!r}")
         for run_id, paths in {launches[0].info.run_id: files, **children}.items():
             for path in paths:
                 client.log_artifact(run_id, str(path))
     except (MlflowException, OSError) as error:
-        raise SweepError(f"MLflow ({uri}) cannot be used: {_first_line(error)}") from error
+        raise SweepError(f"MLflow ({shown}) cannot be used: {_first_line(error)}") from error

@@ -188,7 +188,6 @@ def doctor(
 
 
 def _place(home: Home) -> str:
-
     return without_password(home.ledger) if home.ledger else str(home.root)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -200,11 +201,13 @@ def run_study(
         entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
         if entry is not None and stands is not None:
             typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
-    option = "" if where.root == HOME.resolve() else f" --home {where.root}"
+    option = "" if where.root == HOME.resolve() else f" --home {shlex.quote(str(where.root))}"
     option += f" --mlflow {without_password(where.mlflow)}" if where.mlflow else ""
     at = where.mlflow if where.mlflow.startswith("http") else f"sweeps ui{option}"
     typer.echo(f"\nlook at it:  {without_password(at)}")
     option += f" --ledger {without_password(where.ledger)}" if where.ledger else ""
+    option += "" if data.resolve() == DATA.resolve() else f" --data {shlex.quote(str(data.resolve()))}"
+    option += f" --address {address}" if address else ""
     if end is not End.DONE:
         again = {
             End.INTERRUPTED: "interrupted; continue with",

@@ -23,7 +23,7 @@ def copied(launched, home):
 
 
 def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
-    command = sweeps.start("launch", listed.file, "--home", home)
+    command = sweeps.start("launch", listed.file, "--home", home, "--data", home / "my images")
     command.until(lambda running: len(running.epochs) >= 2)
     stopped = sweeps("stop", listed.name, "--home", home)
     assert f"asked process {command.pid} to stop" in stopped.stderr
@@ -31,7 +31,7 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
     done = command.wait(30)  # the study was let go of, and its last lines are being printed
     assert done.code == 130, done.stderr
     assert "stopping: running trials finish their epoch" in done.stderr
-    assert f"interrupted; continue with:  sweeps resume listed --home {home}" in done.stdout
+    assert f"interrupted; continue with:  sweeps resume listed --home {home} --data '{home}/my images'\n" in done.stdout
     assert {path.name for path in (home / "studies" / "listed").iterdir()} <= {"lock", "driver", "checkpoints", "logs"}
 
     again = sweeps("stop", listed.name, "--home", home, code=1)

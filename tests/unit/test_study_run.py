@@ -237,6 +237,16 @@ def test_a_placed_trial_is_shown_and_tagged(open_, store):
     assert run.data.tags["device"] == "cpu"
 
 
+def test_a_gpu_that_torch_cannot_use_is_told_once_a_node(open_, caplog):
+    launch = open_(spec(trials=3))
+    for node in ("a", "a", "b"):
+        trial = launch.run.next_trial()
+        launch.run.place(trial.job.number, {"device": "cpu", "gpu_ids": "0", "node": node})
+    assert [record.message for record in caplog.records] == [
+        f"trials on {node} were given a GPU and train on the CPU: torch finds no CUDA there" for node in ("a", "b")
+    ]
+
+
 # What an epoch means
 
 
