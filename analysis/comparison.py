@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import Comparison, Estimate, _wilson, compare, restricted_mean
+from analysis.statistics import Comparison, Estimate, compare, restricted_mean, wilson
 from analysis.store import Study
-from analysis.summary import configurations, runs
+from analysis.summary import configurations, is_setting, runs
 from analysis.table import curves
 
 # What says which images are validated on, and with which weights: where it differs, accuracies mean different things.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
-_OWN = ("number", "trial", "run_id", "status", "outcome", "stop_reason", "stopped_by", "would_stop")
-# Beside these: lr_alpha is in the schedule, and the horizon is an attribute of its own.
-_LEFT_OUT = (*_OWN, "start_time", "end_time", "seed", "test", "lr_alpha", "horizon")
 
 
 class PhaseError(ValueError):
@@ -142,9 +139,7 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
         phase=study.phase,
         target=float(found.attrs["target"]),
         settings={
-            str(name): _plain(first[name])
-            for name in trials.columns
-            if name not in _LEFT_OUT and not str(name).startswith("space.")
+            str(name): _plain(first[name]) for name in trials.columns if is_setting(str(name)) and name != "test"
         },
         seeds=tuple(int(seed) for seed in trials.loc[found.index, "seed"]),
         epochs=tuple(found["epochs_to_target"].tolist()),
@@ -218,7 +213,7 @@ def compare_independent(a: Sequence[float], b: Sequence[float], budget: float, c
     wins = times_a[:, None] < times_b
     ties = times_a[:, None] == times_b
     share, runs = float(np.mean(wins + ties / 2)), min(len(a), len(b))
-    return Comparison(0, difference, _wilson(share * runs, runs, confidence))
+    return Comparison(0, difference, wilson(share * runs, runs, confidence))
 
 
 def differences(a: Arm, b: Arm) -> list[str]:

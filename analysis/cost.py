@@ -19,8 +19,10 @@ _COLUMNS = (
 def build_cost(study: Study) -> pd.DataFrame:
     """Return what each trial cost, one row a trial that has not crashed, by number.
 
-    Seconds are wall time of training and validation. Load and power are means over the run's time, energy is
-    Σ watts·seconds / 3600 over its epochs; the three are missing where an epoch has none, as without a GPU.
+    Seconds are wall time of training and validation. Load and power are means over the run's time, of the whole GPU;
+    energy is Σ watts·seconds / 3600 over its epochs, times the share of the GPU that the trial held, so that the
+    energies of trials beside each other add up to the GPU's. The three are missing where an epoch has none, as
+    without a GPU.
 
     Args:
         study: what `load` returned.
@@ -38,6 +40,8 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
     best = ett.best(curve["val_acc"].tolist())
     seconds = curve["seconds"]
     watt_seconds = _sum(curve["power_watts"] * seconds)
+    gpus = trial.get("gpus")
+    share = 1.0 if gpus is None or pd.isna(gpus) else min(gpus, 1.0)  # the power is one GPU's
     return {
         "trial": trial["trial"],
         "batch_size": trial.get("batch_size"),
@@ -48,7 +52,7 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
         "seconds_per_epoch": seconds.median(),
         "epochs_run": len(curve),
         "hours": _sum(seconds) / 3600,
-        "energy_wh": watt_seconds / 3600,
+        "energy_wh": share * watt_seconds / 3600,
     }
 
 
@@ -62,6 +66,7 @@ def cost_footnotes(study: Study) -> list[str]:
     return [
         *split_notes(study),
         "seconds_per_epoch: the median, training and validation. hours and energy_wh: of all epochs together.",
-        "gpu_util_percent, power_watts: of the whole GPU, also where trials share it; a dash: not measured.",
+        "gpu_util_percent, power_watts: of the whole GPU, also where trials share it; energy_wh: of the share that the "
+        "trial held. A dash: not measured.",
         *protocol_notes(study),
     ]

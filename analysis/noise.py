@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from analysis.store import Study
 from analysis.table import curves, frame, protocol_notes, split_notes
+from resnet_core.config import Data, Split, split_sizes
 from resnet_core.schedule import Schedule, parse
 
 SETTLING = 2
@@ -21,15 +22,6 @@ _COLUMNS = (
     *("trial", "epoch_from", "epoch_to", "val_loss_mean", "val_loss_noise", "lr_mean", "batch_size"),
     *("momentum", "train_images", "noise_scale"),
 )
-# Training images by data and split, as resnet_core.data makes them.
-_IMAGES = {
-    ("cifar10", "official"): 50_000,
-    ("cifar10", "pooled"): 50_000,
-    ("cifar10", "held-out"): 45_000,
-    ("digits", "official"): 1_438,
-    ("digits", "pooled"): 1_438,
-    ("digits", "held-out"): 1_295,
-}
 
 
 def fluctuation(values: list[float]) -> float:
@@ -51,23 +43,6 @@ def fluctuation(values: list[float]) -> float:
     seconds = np.diff(np.array(values, dtype=np.float64), 2) if len(values) > 2 else np.array([])
     seconds = seconds[np.isfinite(seconds)]
     return math.sqrt(float(np.mean(seconds**2)) / 6) if len(seconds) else math.nan
-
-
-def annealing_start(schedule: Schedule) -> float:
-    """Return the last epoch at which the learning rate is at its highest; math.inf where it ends there.
-
-    >>> annealing_start(parse("[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20]"))
-    12.0
-    """
-    found = 0.0
-    for i, knot in enumerate(schedule.knots):
-        if knot.value < schedule.peak:
-            continue
-        if i == len(schedule.segments):
-            return math.inf  # after the last knot the value stays
-        following = schedule.segments[i]
-        found = following.epoch if following.kind == "step" else knot.epoch
-    return float(found)
 
 
 def build_noise(study: Study) -> pd.DataFrame:
@@ -106,7 +81,7 @@ def noise_footnotes(study: Study) -> list[str]:
 
 def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
     schedule = parse(trial["schedule"])
-    end = math.floor(min(annealing_start(schedule), len(curve)))
+    end = math.floor(min(schedule.peak_end, len(curve)))
     window = curve.loc[SETTLING + 1 : end]
     row: dict[str, Any] = {
         "trial": trial["trial"],
@@ -144,6 +119,8 @@ def _mean(schedule: Schedule, epoch: int) -> float:
 
 
 def _train_images(trial: dict[Any, Any]) -> int | None:
-    images = _IMAGES.get((str(trial.get("data")), str(trial.get("split"))))
-    limit = trial.get("train_limit")
-    return images if images is None or limit is None or pd.isna(limit) else min(images, int(limit))
+    data, split, limit = trial.get("data"), trial.get("split"), trial.get("train_limit")
+    if data not in get_args(Data) or split not in get_args(Split):
+        return None
+    images, _ = split_sizes(data, split)  # type: ignore[arg-type]  # checked above
+    return images if limit is None or pd.isna(limit) else min(images, int(limit))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
 """The tags of a launch that say what it ran with."""
 
-PLACE_TAGS = ("code_version", "device", "gpu_ids", "threads", "node")
+PLACE_TAGS = ("code_version", "device", "gpus", "gpu_ids", "threads", "node")
 """The tags of a trial that say where it ran."""
 
 TAGS = (

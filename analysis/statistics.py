@@ -81,7 +81,7 @@ def share_reached(reached: int, runs: int, confidence: float = 0.95) -> Estimate
     if not 0 <= reached <= runs or runs < 1:
         raise ValueError(f"reached = {reached}, runs = {runs}: expected 1 run or more, and reached among them")
     _check_confidence(confidence)
-    return _wilson(reached, runs, confidence)
+    return wilson(reached, runs, confidence)
 
 
 def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -322,11 +322,12 @@ def compare(
     return Comparison(
         pairs,
         _interval(float(gaps.mean()), draws, confidence),
-        _wilson(faster * pairs, pairs, confidence),
+        wilson(faster * pairs, pairs, confidence),
     )
 
 
-def _wilson(reached: float, runs: int, confidence: float) -> Estimate:
+def wilson(reached: float, runs: int, confidence: float) -> Estimate:
+    """Return a share with Wilson's interval, as `share_reached`; ``reached`` may be a fraction, as ties make it."""
     from scipy.special import ndtri  # a tenth of a second to import, scipy.stats more than one
 
     z2 = float(ndtri((1 + confidence) / 2)) ** 2
@@ -409,7 +410,7 @@ def _survival(run: Floats, hit: NDArray[np.bool_], budget: float, confidence: fl
     """Share below the target after epochs 0 to the budget, with its interval."""
     n = len(run)
     left = [n - int(np.count_nonzero(run[hit] <= epoch)) for epoch in range(math.floor(budget) + 1)]
-    shares = [_wilson(below, n, confidence) for below in left]
+    shares = [wilson(below, n, confidence) for below in left]
     return {"below": [s.value for s in shares], "low": [s.low for s in shares], "high": [s.high for s in shares]}
 
 

@@ -30,7 +30,7 @@ METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 _TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
-_TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "start_time", "end_time")
+_TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "gpus", "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
 
@@ -48,16 +48,17 @@ class Study:
             where the trials differ; None while there is no trial.
         trials: one row a trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
             (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at
-            which it said stop; each str or None), start_time, end_time (UTC; NaT while running), then every parameter
-            under its name, numbers as numbers.
+            which it said stop; each str or None), gpus (that it held, a share of one below 1; NaN where the store
+            does not say), start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers
+            as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
             test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials
             without a finished epoch have no row. Metrics that were not asked for have no column.
         stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
             not say.
-        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpu_ids,
-            threads, node; several values, comma-separated, where the trials differ.
+        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpus
+            (of a trial), gpu_ids, threads, node; several values, comma-separated, where the trials differ.
         phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
         confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
         space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
@@ -258,6 +259,7 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
         "run_id": [run.id for run in runs],
         "status": [run.status for run in runs],
         **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in _TEXT_TAGS},
+        "gpus": np.array([float(run.tags.get("gpus", "nan")) for run in runs], np.float64),
         "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }

@@ -39,8 +39,13 @@ _COUNTS = ("runs", "reached", "cut_short")
 # What the store tells of a trial beside its configuration, and what follows from the configuration.
 _NO_SETTINGS = (
     *("number", "trial", "run_id", "status", "outcome", "stop_reason", "stopped_by", "would_stop"),
-    *("start_time", "end_time", "seed", "lr_alpha", "horizon"),
+    *("gpus", "start_time", "end_time", "seed", "lr_alpha", "horizon"),
 )
+
+
+def is_setting(column: str) -> bool:
+    """Return whether a column of `Study.trials` is a field of the configuration, the seed aside."""
+    return column not in _NO_SETTINGS and not column.startswith(("space.", "sweeps."))
 
 
 def configurations(study: Study) -> pd.DataFrame:
@@ -55,7 +60,7 @@ def configurations(study: Study) -> pd.DataFrame:
         Column configuration (text); the index is the trial's number.
     """
     trials = study.trials.sort_values("number")
-    names = [name for name in trials.columns if name not in _NO_SETTINGS and not name.startswith(("space.", "sweeps."))]
+    names = [name for name in trials.columns if is_setting(name)]
     settings = trials[names].astype(object).where(trials[names].notna(), None).astype(str)
     # A hash of each row would do too, but two settings must never share one.
     group = settings.agg("\x1f".join, axis=1) if names else pd.Series("", index=trials.index)

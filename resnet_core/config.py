@@ -274,12 +274,18 @@ class TrialConfig:
         return cls(**values)
 
 
-def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
-    """Return how many images an epoch of ``config`` trains and validates on."""
-    train_size, val_size = (50_000, 10_000) if config.data == "cifar10" else (1438, 359)
-    if config.split == "held-out":
+def split_sizes(data: Data, split: Split) -> tuple[int, int]:
+    """Return how many images of a data set train and validate."""
+    train_size, val_size = (50_000, 10_000) if data == "cifar10" else (1438, 359)
+    if split == "held-out":
         val_size = train_size // 10
         train_size -= val_size
+    return train_size, val_size
+
+
+def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
+    """Return how many images an epoch of ``config`` trains and validates on."""
+    train_size, val_size = split_sizes(config.data, config.split)
     return min(train_size, config.train_limit or train_size), min(val_size, config.val_limit or val_size)
 
 

@@ -124,6 +124,20 @@ class Schedule:
         """The first epoch at which the peak is taken."""
         return max(self.knots, key=lambda knot: knot.value).epoch  # max returns the first of equals
 
+    @property
+    def peak_end(self) -> float:
+        """The epoch at which the value leaves the peak for good: annealing starts there. math.inf where it never does.
+
+        >>> parse("[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20]").peak_end
+        12.0
+        """
+        last = max(i for i, knot in enumerate(self.knots) if knot.value == self.peak)
+        if last == len(self.segments):
+            return math.inf
+        following = self.segments[last]
+        # A step holds the value before it up to its own knot.
+        return following.epoch if following.kind == "step" else self.knots[last].epoch
+
     def value(self, epoch: float) -> float:
         """Return the value at an epoch, counted from 0 and fractional within an epoch.
 

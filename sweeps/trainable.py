@@ -53,6 +53,7 @@ class TrialTrainable(tune.Trainable):
         self._number = config["number"]
         self._placement: dict[str, str] | None = {
             "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            "gpus": f"{config['gpus']:g}",
             "gpu_ids": ",".join(str(gpu) for gpu in ray.get_gpu_ids()),
             "threads": str(torch.get_num_threads()),
             "node": socket.gethostname(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.schedule import Schedule
 from sweeps.stopping.base import Progress, Standing, StoppingRule, check_at_least
 
 
@@ -28,7 +27,9 @@ class Patience(StoppingRule):
 
     def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:  # noqa: ARG002
         """Stop where the last epochs have brought nothing."""
-        past_peak = annealed_from(trial.config.lr_schedule)
+        schedule = trial.config.lr_schedule
+        # Where it ends at its peak, nothing is annealed.
+        past_peak = schedule.peak_epoch if math.isinf(schedule.peak_end) else schedule.peak_end
         best, at, waited = -math.inf, 0, 0
         for epoch, val_acc in enumerate(trial.val_accs, start=1):
             if val_acc > best + self._min_delta:
@@ -42,16 +43,3 @@ class Patience(StoppingRule):
             f"stopped at epoch {trial.epoch}: no val_acc above the best ({best_so_far}) by more than "
             f"{self._min_delta:g} in {waited} epochs after the learning rate's peak"
         )
-
-
-def annealed_from(schedule: Schedule) -> float:
-    """Return the epoch at which a schedule leaves its highest value for good.
-
-    Where it ends there, nothing is annealed: the epoch at which it first takes that value.
-    """
-    knots, peak = schedule.knots, schedule.peak
-    last = max(i for i, knot in enumerate(knots) if knot.value == peak)
-    if last == len(knots) - 1:
-        return schedule.peak_epoch
-    # A step holds the value before it up to its own knot.
-    return knots[last + 1].epoch if schedule.segments[last].kind == "step" else knots[last].epoch

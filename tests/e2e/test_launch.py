@@ -97,7 +97,7 @@ def test_mlflow_has_tags_that_identify_a_run(launched, table):
         assert re.fullmatch(r"[0-9a-f]{12}", tags["study_hash"])
         assert tags["study_hash"] == parent.data.tags["study_hash"]
         assert tags["code_version"] == parent.data.tags["code_version"] != ""
-        assert (tags["device"], tags["gpu_ids"], tags["threads"]) == ("cpu", "", "1")
+        assert (tags["device"], tags["gpus"], tags["gpu_ids"], tags["threads"]) == ("cpu", "0", "", "1")
         assert tags["node"]
     assert {name: run.data.tags.get("stopped_by") for name, run in runs.items() if name in "0123"} == {
         "0": None,

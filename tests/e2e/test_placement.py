@@ -62,6 +62,7 @@ def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
     runs = left.trials
     # What torch finds is what a trial trains on, whatever Ray says there is.
     assert {run.data.tags["device"] for run in runs.values()} == {"cpu"}
+    assert {run.data.tags["gpus"] for run in runs.values()} == {str(share)}
     places = {name: run.data.tags["gpu_ids"] for name, run in runs.items()}
     assert set(places.values()) == {"0", "1"}
     spans = {}

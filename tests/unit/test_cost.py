@@ -43,6 +43,13 @@ def test_a_row_says_what_a_trial_cost(make_study, column, value):
     assert build_cost(make_study(ON_GPU)).loc[0, column] == pytest.approx(value)
 
 
+@pytest.mark.parametrize(("gpus", "share"), [(0.25, 0.25), (1, 1), (2, 1), (None, 1)])
+def test_energy_is_that_of_the_share_of_the_gpu(make_study, gpus, share):
+    row = build_cost(make_study(ON_GPU | {"gpus": gpus})).loc[0]
+    assert row["energy_wh"] == pytest.approx(share * 7800 / 3600)
+    assert row["power_watts"] == pytest.approx(260 / 3)
+
+
 @pytest.mark.parametrize("column", ["gpu_util_percent", "power_watts", "energy_wh"])
 def test_without_a_gpu_its_figures_are_missing(make_study, column):
     assert build_cost(make_study(ON_CPU, ON_GPU))[column].isna().tolist() == [True, False]

@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.noise import annealing_start, build_noise, fluctuation, noise_footnotes
+from analysis.noise import build_noise, fluctuation, noise_footnotes
 from analysis.rendering import render
-from resnet_core.schedule import parse
 
 PLATEAU = "[8e-4, 0] lin[1e-3, 2] lin[1e-3, 8] cos[1e-5, 12]"
 LOSSES = [2.0, 1.5, 1.2, 1.1, 1.2, 1.0, 1.1, 0.9, 0.5, 0.4, 0.3, 0.3]
@@ -36,20 +35,6 @@ def test_what_is_not_finite_is_left_out():
 
 def test_two_values_have_no_fluctuation():
     assert math.isnan(fluctuation([1, 2]))
-
-
-@pytest.mark.parametrize(
-    ("schedule", "epoch"),
-    [
-        (PLATEAU, 8),
-        ("[1e-3, 0] cos[1e-5, 20]", 0),
-        ("[1e-3, 0] step[1e-4, 80] step[1e-5, 120]", 80),
-        ("[1e-3, 0]", math.inf),
-        ("[1e-4, 0] lin[1e-3, 5] lin[1e-4, 10] lin[1e-3, 15] lin[1e-4, 20]", 15),
-    ],
-)
-def test_annealing_starts_after_the_last_epoch_at_the_peak(schedule, epoch):
-    assert annealing_start(parse(schedule)) == epoch
 
 
 def test_the_noise_is_that_of_the_epochs_ahead_of_annealing(make_study):
@@ -85,18 +70,6 @@ def test_a_momentum_schedule_counts_with_its_mean(make_study):
 def test_too_few_epochs_ahead_of_annealing_give_none(make_study, changes):
     row = build_noise(make_study(TRIAL | changes)).loc[0]
     assert row[["val_loss_noise", "noise_scale", "epoch_to"]].isna().all()
-
-
-def test_digits_are_as_many_as_the_trainer_makes(tmp_path):
-    from analysis.noise import _IMAGES
-    from resnet_core.config import TrialConfig
-    from resnet_core.data import load
-
-    for split in ("official", "pooled", "held-out"):
-        config = TrialConfig(
-            schedule="[1e-3, 0]", epochs=1, model="resnet11v2", data="digits", split=split, image_size=16
-        )
-        assert len(load(config, tmp_path).train_labels) == _IMAGES["digits", split]
 
 
 @pytest.mark.parametrize("style", ["text", "markdown", "csv", "latex", "json"])

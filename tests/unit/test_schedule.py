@@ -170,6 +170,21 @@ def test_peak(text: str, peak: float, peak_epoch: float) -> None:
     assert (schedule.peak, schedule.peak_epoch) == (peak, peak_epoch)
 
 
+@pytest.mark.parametrize(
+    ("text", "peak_end"),
+    [
+        ("[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20]", 12),
+        ("[1e-3, 0] cos[1e-5, 20]", 0),
+        ("[1e-3, 0] step[1e-4, 80] step[1e-5, 120]", 80),
+        ("[1e-4, 0] lin[1e-3, 5] lin[1e-4, 10] lin[1e-3, 15] lin[1e-4, 20]", 15),
+        ("[1e-3, 0]", math.inf),
+        ("[1e-4, 0] lin[1e-3, 5]", math.inf),
+    ],
+)
+def test_the_peak_ends_where_it_is_left_for_good(text: str, peak_end: float) -> None:
+    assert parse(text).peak_end == peak_end
+
+
 def test_equal_texts_make_equal_keys() -> None:
     assert len({parse("[1.e-3,0]lin[1,5]"), parse("[1e-3, 0] lin[1.0, +5]")}) == 1
 

@@ -354,3 +354,11 @@ def test_the_description_is_no_longer_the_note(store):
 def test_an_older_study_has_its_description_in_its_note(store):
     store.launch("older", description="Which rate?")
     assert load(store.path, "older").description == "Which rate?"
+
+
+def test_the_share_of_a_gpu_that_a_trial_held_is_a_number_where_the_store_says(store):
+    launch = store.launch("gpus")
+    run = store.trial(launch, 0, [0.5], "exhausted")
+    store.client.set_tag(run, "gpus", "0.25")
+    store.trial(launch, 1, [0.5], "exhausted")
+    assert load(store.path, "gpus").trials["gpus"].fillna(-1).tolist() == [0.25, -1]
