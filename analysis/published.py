@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.epochs_to_target import first_crossing
 from analysis.store import Study
 from analysis.summary import runs
 from analysis.table import curves, protocol_notes, split_notes
@@ -164,10 +165,8 @@ def _ours(row: Mapping[str, Any], trial: Mapping[Any, Any], val_accs: list[float
     if row["quantity"] in _EPOCHS:
         if trial["outcome"] == Outcome.DIVERGED:
             return math.inf
-        if row["quantity"] == "transition":
-            found = transition(val_accs, row["target"])
-        else:
-            found = next((e for e, val_acc in enumerate(val_accs, 1) if val_acc >= row["target"]), None)
+        find = transition if row["quantity"] == "transition" else first_crossing
+        found = find(val_accs, row["target"])
         return math.inf if found is None else float(found)
     finite = [value for value in val_accs if math.isfinite(value)]
     if not finite:

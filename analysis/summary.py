@@ -231,7 +231,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
 
     Returns:
         Columns trial, epochs_spent (Int64, this trial's included), epochs_to_target (Int64, the fewest so far,
-        missing before the first that reached); one row an ended trial.
+        missing before the first that reached); one row an ended trial, the index being its number.
 
     Raises:
         ValueError: the target is outside (0, 1].
@@ -248,7 +248,8 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
             "trial": trials["trial"].to_numpy(dtype=object),
             "epochs_spent": spent.to_numpy(),
             "epochs_to_target": best.replace(math.inf, math.nan).to_numpy(),
-        }
+        },
+        index=pd.Index(numbers, name="number"),
     )
     return table.astype({"epochs_spent": "Int64", "epochs_to_target": "Int64"})
 

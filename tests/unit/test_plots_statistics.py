@@ -99,6 +99,12 @@ def test_best_so_far_is_over_all_epochs_spent(make_study):
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([6, 7, 13], [5, 5, 2])
 
 
+def test_a_crashed_try_has_no_dot_of_the_trial_that_took_its_place(make_study):
+    figure = plot_best_so_far(make_study(CRASHED | {"trial": "a"}, FAST | {"trial": "a"}))
+    (dots,) = lines(figure.axes[0], "a trial that reached")
+    assert np.isnan(dots.get_ydata()).tolist() == [True, False]
+
+
 def test_a_study_in_which_none_reached_says_so(make_study):
     assert "none reached" in plot_best_so_far(make_study(MISS)).axes[0].get_title()
 
