@@ -18,7 +18,8 @@ from sweeps.cluster import Node, available_cores
 from sweeps.drawing import draw_rates
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
-from sweeps.simulate import Recorded, Setup, simulate
+from sweeps.simulation.curves import Recorded
+from sweeps.simulation.simulate import Setup, simulate
 
 _STEPS = 3
 _MEASURED_SECONDS = 10.0

@@ -54,7 +54,7 @@ def plan(
     from sweeps import plan as plans
 
     if like:
-        from sweeps.simulate import recorded
+        from sweeps.simulation.curves import recorded
 
         planned = plans.like(spec, recorded(open_home(home), like), open_home(home))
     else:
@@ -95,14 +95,15 @@ def simulate(
         raise InputError(f"--seconds-per-epoch {seconds:g}: expected seconds above 0")
     spec = read_study(study, "", None, changes)
     from analysis.curve_model import MODELS
-    from sweeps import simulate as simulation
+    from sweeps.simulation import simulate as simulation
+    from sweeps.simulation.curves import recorded
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     where = open_home(home)
     setup = simulation.Setup(
         spec,
-        simulation.recorded(where, source) if source else MODELS[model or "post5"],
+        recorded(where, source) if source else MODELS[model or "post5"],
         where,
         gpus=gpus,
         per_gpu=per_gpu,

@@ -11,7 +11,7 @@ from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
 from sweeps.home import Home
 from sweeps.ledger import Job
-from sweeps.simulate import FixedTrials, Replayed, replay, study_in_memory
+from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
 
 LONGEST = 6
 CONFIGS = [TrialConfig(schedule="[1e-3, 0] lin[1e-5, 3]", epochs=epochs) for epochs in range(1, LONGEST + 1)]

@@ -1,9 +1,13 @@
-"""What is not loaded where it is not needed: seconds, and hundreds of megabytes, for each process of a study."""
+"""What is installed, and what is not loaded where it is not needed: seconds, and hundreds of megabytes a process."""
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -12,7 +16,7 @@ import pytest
         ("sweeps.launch", "torch"),  # the driver's; workers train
         ("sweeps.cli", "ray"),
         ("sweeps.cli", "mlflow"),
-        ("sweeps.simulate", "torch"),
+        ("sweeps.simulation.simulate", "torch"),
         ("resnet_core.trainer", "torchvision"),  # which loads torch's compiler
         ("analysis.store", "mlflow"),
     ],
@@ -20,3 +24,11 @@ import pytest
 def test_a_module_does_without(module, heavy):
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_package_is_installed():
+    """An installation from the checkout finds the others too, so that no other test notices."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = ("resnet_core", "search_spaces", "sweeps", "analysis")
+    found = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    assert set(setuptools["packages"]) == {".".join(folder.parts) for folder in found}

@@ -16,7 +16,7 @@ from search_spaces.study import StudySpec, find_study, load_study
 from sweeps.home import Home
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, describe, like, measured, plan
-from sweeps.simulate import Recorded, model_curves
+from sweeps.simulation.curves import Recorded, model_curves
 
 SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
 

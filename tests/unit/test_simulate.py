@@ -16,23 +16,9 @@ from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
-from sweeps.simulate import (
-    Curves,
-    FixedTrials,
-    Range,
-    Recorded,
-    Replayed,
-    Setup,
-    beyond_model,
-    course_of,
-    describe,
-    histories,
-    model_curves,
-    recorded,
-    replay,
-    simulate,
-    study_in_memory,
-)
+from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded
+from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
+from sweeps.simulation.simulate import Range, Setup, course_of, describe, histories, simulate
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
 

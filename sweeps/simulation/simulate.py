@@ -1,338 +1,35 @@
-"""A study in virtual time: its own sampler and stopping rules on curves that are known, with nothing trained.
-
-The decisions are StudyRun's, which runs real studies. Only what surrounds it is made up: a clock, slots, and
-trials whose epochs are read from a store or drawn from a model. The curve of a trial is known to its end whatever
-the rules do, so every stop can be judged.
-"""
+"""A simulated study, several times over: what each of its stopping rules did, and what the study came to."""
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
-from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from analysis.curve_model import CurveModel
-from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
 from search_spaces.space import trial_count
 from search_spaces.spec import Stopping
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Handout, Job, Ledger
-from sweeps.outcomes import Result
+from sweeps.ledger import Job, Ledger
+from sweeps.simulation.curves import Recorded, beyond_model, model_curves
+from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
 from sweeps.stopping import modes
-from sweeps.study_run import ActiveTrial, StudyRun, Trials
+from sweeps.study_run import Trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.stopping_table import TrialHistory
 
-Curves = Callable[[Job], Sequence[EpochRecord]]
-"""The epochs of a job, 1, 2, … to its horizon."""
-
 PUBLISHED_SECONDS = 22.0
 """An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
 
 _KEEP = 5
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """One simulated trial.
-
-    Attributes:
-        job: what it was.
-        started: when it took its slot, in seconds of virtual time.
-        epoch_ends: when each of the epochs it was trained ended, likewise.
-        records: its whole curve, also behind the epoch at which it was stopped.
-        result: how it ended.
-    """
-
-    job: Job
-    started: float
-    epoch_ends: Sequence[float]
-    records: Sequence[EpochRecord]
-    result: Result
-
-    @property
-    def ended(self) -> float:
-        """When it gave its slot back."""
-        return self.epoch_ends[-1]
-
-
-def replay(run: StudyRun, curves: Curves, slots: int) -> list[Replayed]:
-    """Run a study in virtual time and return its trials in the order they were placed.
-
-    A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
-    Events at the same time come in the order they were scheduled.
-
-    Args:
-        run: the study, none of it begun.
-        curves: what each trial will show.
-        slots: trials at once, 1 or more.
-
-    Raises:
-        ValueError: a curve is shorter than its trial's horizon.
-    """
-    clock, scheduled, free = 0.0, 0, slots
-    events: list[tuple[float, int, int]] = []  # when, how many were scheduled before, whose epoch
-    placed: dict[int, tuple[Job, float, list[float], Sequence[EpochRecord]]] = {}
-    while True:
-        while free and (trial := run.next_trial()) is not None:
-            job, number = trial.job, trial.job.number
-            records = curves(job)
-            if len(records) < job.config.horizon:
-                raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
-            placed[number] = (job, clock, [], records)
-            heapq.heappush(events, (clock + records[0].seconds, scheduled, number))
-            free, scheduled = free - 1, scheduled + 1
-        if not events:
-            return [Replayed(*parts, run.results[number]) for number, parts in placed.items()]
-        clock, _, number = heapq.heappop(events)
-        _, _, ends, records = placed[number]
-        ends.append(clock)
-        if run.epoch(number, records[len(ends) - 1]):
-            free += 1
-        else:
-            heapq.heappush(events, (clock + records[len(ends)].seconds, scheduled, number))
-            scheduled += 1
-
-
-@dataclass
-class FixedTrials:
-    """A list of trials instead of a ledger: handed out in its order, numbered from 0, remembered nowhere."""
-
-    spec: StudySpec
-    jobs: Sequence[Job]
-    _asked: int = 0
-
-    def entries(self) -> list[Entry]:
-        """Return none: nothing ran before."""
-        return []
-
-    def unfinished(self) -> list[Job]:
-        """Return none, likewise."""
-        return []
-
-    def to_run(self) -> int:
-        """Return how many trials are left."""
-        return len(self.jobs) - self._asked
-
-    def elsewhere(self) -> int:
-        """Return none: there are no other drivers."""
-        return 0
-
-    def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
-        """Return the next trial, under its number in this study."""
-        if not self.to_run():
-            return Handout(None, 0)
-        job = replace(self.jobs[self._asked], number=self._asked)
-        self._asked += 1
-        return Handout(job, self.to_run())
-
-    def holds(self, number: int) -> bool:  # noqa: ARG002
-        """Return that a trial is this driver's."""
-        return True
-
-    def drop(self, number: int) -> None:
-        """Do nothing: no other driver takes a trial over."""
-
-    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return all: there is nobody else."""
-        return dict.fromkeys(numbers, "")
-
-    def inherit(self, number: int) -> bool:  # noqa: ARG002
-        """Return that it is this driver's."""
-        return True
-
-    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
-        """Do nothing: no process continues this one."""
-
-    def noted_stops(self, number: int) -> dict[str, int]:  # noqa: ARG002
-        """Return none, likewise."""
-        return {}
-
-    def tell(self, number: int, result: Result) -> bool:  # noqa: ARG002
-        """Do nothing: no sampler learns."""
-        return True
-
-
-class _Unkept:
-    """Keeps nothing, where a launch has MLflow."""
-
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        return {}
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        return {}
-
-    def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
-        return frozenset()
-
-    def begin(self, job: Job) -> None: ...
-
-    def place(self, job: Job, placement: dict[str, str]) -> None: ...
-
-    def epoch(self, job: Job, record: EpochRecord) -> None: ...
-
-    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None: ...
-
-    def pause(self, jobs: list[Job]) -> None: ...
-
-
-class _Unwatched:
-    """Shows nothing."""
-
-    def started(self, trial: ActiveTrial) -> None: ...
-
-    def epoch(self, trial: ActiveTrial) -> None: ...
-
-    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None: ...
-
-    def ended(self, job: Job, result: Result) -> None: ...
-
-    def stopping(self) -> None: ...
-
-    def lost(self, job: Job) -> None: ...
-
-    def waiting(self, trials: int) -> None: ...
-
-
-def study_in_memory(home: Home, trials: Trials) -> StudyRun:
-    """Return a study that decides as a launch does and leaves no trace."""
-    return StudyRun(home, trials, _Unkept(), _Unwatched())
-
-
-# Where curves come from
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The trials of a study that ran, whose curves are known to their end.
-
-    Attributes:
-        study: its name.
-        jobs: the trials, by number.
-        curves: their epochs by name, as many as the horizon.
-        left_out: trials that cannot serve as truth, by why.
-    """
-
-    study: str
-    jobs: Sequence[Job]
-    curves: Mapping[str, Sequence[EpochRecord]]
-    left_out: Mapping[str, int]
-
-    def curve(self, seconds: float | None = None) -> Curves:
-        """Return the curves, with so many seconds an epoch instead of the recorded ones where given."""
-
-        def curve(job: Job) -> Sequence[EpochRecord]:
-            records = self.curves[job.name]
-            return records if seconds is None else [replace(record, seconds=seconds) for record in records]
-
-        return curve
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Median over all epochs."""
-        return median(record.seconds for records in self.curves.values() for record in records)
-
-
-def recorded(home: Home, name: str) -> Recorded:
-    """Return the trials of a study of this home that ran to the end of their schedule.
-
-    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and those that were
-    ended at the target, are left out: nobody knows how they would have gone on.
-
-    Raises:
-        InputError: there is no such study, or none of its trials can be used.
-    """
-    from analysis import StoreError, load
-
-    entries = Ledger.open(home.ledger_uri, name).entries()
-    try:
-        epochs = load(home.mlflow_uri, name).epochs
-    except StoreError as error:
-        raise InputError(str(error)) from error
-    by_number = {number: group.drop(columns="number") for number, group in epochs.groupby("number")}
-    jobs, curves, left_out = [], {}, Counter[str]()
-    for entry in entries:
-        job, result = entry.job, entry.result
-        if result is None:
-            left_out["running"] += 1
-            continue
-        rows = by_number.get(job.number)
-        records = [] if rows is None else [_record(row) for row in rows.to_dict("records")]
-        if result.outcome is Outcome.DIVERGED and records:
-            missing = range(len(records) + 1, job.config.horizon + 1)
-            records += [replace(records[-1], epoch=epoch) for epoch in missing]
-        if result.outcome in (Outcome.PRUNED, Outcome.CRASHED):
-            left_out[result.outcome.value] += 1
-        elif [record.epoch for record in records] != list(range(1, job.config.horizon + 1)):
-            left_out["ended early"] += 1
-        else:
-            jobs.append(job)
-            curves[job.name] = records
-    if not jobs:
-        reasons = ", ".join(f"{count} {why}" for why, count in left_out.items()) or "it has no trial"
-        raise InputError(f"--from {name}: no trial of it ran to the end of its schedule ({reasons})")
-    return Recorded(name, jobs, curves, dict(left_out))
-
-
-def _record(row: Mapping[Any, Any]) -> EpochRecord:
-    values: dict[str, Any] = {str(key): value for key, value in row.items()}
-    absent = {name: None for name in _OPTIONAL if math.isnan(values[name])}
-    return EpochRecord(**values | absent)
-
-
-_OPTIONAL = [f.name for f in fields(EpochRecord) if f.default is None]
-
-
-def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curves:
-    """Return curves drawn from a model; a trial's noise depends on its number and ``seed`` alone.
-
-    The model tells validation accuracy only. The other figures are stand-ins that no rule takes for divergence.
-    """
-
-    def curve(job: Job) -> list[EpochRecord]:
-        config = job.config
-        noise = np.random.default_rng([seed, job.number])
-        accs = model.draw(config.schedule, _mean_decay(config), noise, config.horizon).tolist()
-        return [
-            EpochRecord(epoch, 1 - acc, max(acc, 0.5), 1 - acc, acc, 0.0, 0.0, seconds_per_epoch, 0.0)
-            for epoch, acc in enumerate(accs, start=1)
-        ]
-
-    return curve
-
-
-def _mean_decay(config: TrialConfig) -> float:
-    schedule = config.wd_schedule
-    if schedule is None:
-        return config.weight_decay
-    return sum(schedule.value(epoch + 0.5) for epoch in range(config.horizon)) / config.horizon
-
-
-def beyond_model(spec: StudySpec) -> list[str]:
-    """Return what the study asks that the model, fitted to post V's runs, knows nothing about."""
-    config = Ledger.preview(spec).ask().config
-    known = {"model": "resnet56v2", "data": "cifar10", "optimizer": "adamw", "batch_size": 64, "shift": 0.07}
-    found = [f"{name} = {getattr(config, name)}" for name, value in known.items() if getattr(config, name) != value]
-    varied = {"model", "data", "optimizer", "batch_size", "shift"} & spec.space.keys()
-    return [text for text in found if text.split(" ")[0] not in varied] + [
-        f"{name} (varied)" for name in sorted(varied)
-    ]
-
-
-# A simulated study, several times
 
 
 @dataclass(frozen=True)

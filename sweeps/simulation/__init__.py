@@ -1,0 +1,1 @@
+"""Studies in virtual time: what stopping rules would save and cost, on curves that are known."""

@@ -1,0 +1,189 @@
+"""A study in virtual time: its own stopping rules on curves that are known, with nothing trained.
+
+The decisions are StudyRun's, which runs real studies. Only what surrounds it is made up: a clock, slots, and
+trials whose epochs are known. The curve of a trial is known to its end whatever the rules do, so every stop can be
+judged.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from resnet_core.records import EpochRecord
+from search_spaces.study import StudySpec
+from sweeps.home import Home
+from sweeps.ledger import Entry, Handout, Job
+from sweeps.outcomes import Result
+from sweeps.study_run import ActiveTrial, StudyRun, Trials
+
+Curves = Callable[[Job], Sequence[EpochRecord]]
+"""The epochs of a job, 1, 2, … to its horizon."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One simulated trial.
+
+    Attributes:
+        job: what it was.
+        started: when it took its slot, in seconds of virtual time.
+        epoch_ends: when each of the epochs it was trained ended, likewise.
+        records: its whole curve, also behind the epoch at which it was stopped.
+        result: how it ended.
+    """
+
+    job: Job
+    started: float
+    epoch_ends: Sequence[float]
+    records: Sequence[EpochRecord]
+    result: Result
+
+    @property
+    def ended(self) -> float:
+        """When it gave its slot back."""
+        return self.epoch_ends[-1]
+
+
+def replay(run: StudyRun, curves: Curves, slots: int) -> list[Replayed]:
+    """Run a study in virtual time and return its trials in the order they were placed.
+
+    A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
+    Events at the same time come in the order they were scheduled.
+
+    Args:
+        run: the study, none of it begun.
+        curves: what each trial will show.
+        slots: trials at once, 1 or more.
+
+    Raises:
+        ValueError: a curve is shorter than its trial's horizon.
+    """
+    clock, scheduled, free = 0.0, 0, slots
+    events: list[tuple[float, int, int]] = []  # when, how many were scheduled before, whose epoch
+    placed: dict[int, tuple[Job, float, list[float], Sequence[EpochRecord]]] = {}
+    while True:
+        while free and (trial := run.next_trial()) is not None:
+            job, number = trial.job, trial.job.number
+            records = curves(job)
+            if len(records) < job.config.horizon:
+                raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
+            placed[number] = (job, clock, [], records)
+            heapq.heappush(events, (clock + records[0].seconds, scheduled, number))
+            free, scheduled = free - 1, scheduled + 1
+        if not events:
+            return [Replayed(*parts, run.results[number]) for number, parts in placed.items()]
+        clock, _, number = heapq.heappop(events)
+        _, _, ends, records = placed[number]
+        ends.append(clock)
+        if run.epoch(number, records[len(ends) - 1]):
+            free += 1
+        else:
+            heapq.heappush(events, (clock + records[len(ends)].seconds, scheduled, number))
+            scheduled += 1
+
+
+@dataclass
+class FixedTrials:
+    """A list of trials instead of a ledger: handed out in its order, numbered from 0, remembered nowhere."""
+
+    spec: StudySpec
+    jobs: Sequence[Job]
+    _asked: int = 0
+
+    def entries(self) -> list[Entry]:
+        """Return none: nothing ran before."""
+        return []
+
+    def unfinished(self) -> list[Job]:
+        """Return none, likewise."""
+        return []
+
+    def to_run(self) -> int:
+        """Return how many trials are left."""
+        return len(self.jobs) - self._asked
+
+    def elsewhere(self) -> int:
+        """Return none: there are no other drivers."""
+        return 0
+
+    def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
+        """Return the next trial, under its number in this study."""
+        if not self.to_run():
+            return Handout(None, 0)
+        job = replace(self.jobs[self._asked], number=self._asked)
+        self._asked += 1
+        return Handout(job, self.to_run())
+
+    def holds(self, number: int) -> bool:  # noqa: ARG002
+        """Return that a trial is this driver's."""
+        return True
+
+    def drop(self, number: int) -> None:
+        """Do nothing: no other driver takes a trial over."""
+
+    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return all: there is nobody else."""
+        return dict.fromkeys(numbers, "")
+
+    def inherit(self, number: int) -> bool:  # noqa: ARG002
+        """Return that it is this driver's."""
+        return True
+
+    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+        """Do nothing: no process continues this one."""
+
+    def noted_stops(self, number: int) -> dict[str, int]:  # noqa: ARG002
+        """Return none, likewise."""
+        return {}
+
+    def tell(self, number: int, result: Result) -> bool:  # noqa: ARG002
+        """Do nothing: no sampler learns."""
+        return True
+
+
+class _Unkept:
+    """Keeps nothing, where a launch has MLflow."""
+
+    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+        return {}
+
+    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+        return {}
+
+    def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
+        return frozenset()
+
+    def begin(self, job: Job) -> None: ...
+
+    def place(self, job: Job, placement: dict[str, str]) -> None: ...
+
+    def epoch(self, job: Job, record: EpochRecord) -> None: ...
+
+    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None: ...
+
+    def pause(self, jobs: list[Job]) -> None: ...
+
+
+class _Unwatched:
+    """Shows nothing."""
+
+    def started(self, trial: ActiveTrial) -> None: ...
+
+    def epoch(self, trial: ActiveTrial) -> None: ...
+
+    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None: ...
+
+    def ended(self, job: Job, result: Result) -> None: ...
+
+    def stopping(self) -> None: ...
+
+    def lost(self, job: Job) -> None: ...
+
+    def waiting(self, trials: int) -> None: ...
+
+
+def study_in_memory(home: Home, trials: Trials) -> StudyRun:
+    """Return a study that decides as a launch does and leaves no trace."""
+    return StudyRun(home, trials, _Unkept(), _Unwatched())
