@@ -225,6 +225,8 @@ class TrialConfig:
         self._require("test", not self.test or self.split == "held-out", expected)
         possible = self.optimizer == "sgd" and (self.momentum_schedule is not None or self.momentum > 0)
         self._require("nesterov", not self.nesterov or possible, "false unless the optimizer is sgd with momentum")
+        cut = self.plateau_factor is None or self.lr_alpha > 0
+        self._require("plateau_factor", cut, "none: a learning rate of 0 throughout cannot be cut")
         self._require(
             "schedule",
             self.horizon >= 1,

@@ -223,6 +223,11 @@ def test_only_the_held_out_split_can_be_tested(split):
         make(split=split, test=True)
 
 
+def test_a_rate_of_0_throughout_has_no_plateau():
+    with pytest.raises(ConfigError, match=r"plateau_factor = 0\.5: expected none: a learning rate of 0 throughout"):
+        TrialConfig(schedule="[0, 0] lin[0, 3]", plateau_factor=0.5)
+
+
 def test_from_dict_refuses_a_name_that_is_no_field():
     with pytest.raises(ConfigError, match=r"learning_rate = 0\.1: expected a field of TrialConfig: .*weight_decay"):
         TrialConfig.from_dict({"schedule": SCHEDULE, "learning_rate": 0.1})
