@@ -61,7 +61,7 @@ def configurations(study: Study) -> pd.DataFrame:
     """
     trials = study.trials.sort_values("number")
     names = [name for name in trials.columns if is_setting(name)]
-    settings = trials[names].astype(object).where(trials[names].notna(), None).astype(str)
+    settings = trials[names].astype(object).where(trials[names].notna(), None).map(str)
     # A hash of each row would do too, but two settings must never share one.
     group = settings.agg("\x1f".join, axis=1) if names else pd.Series("", index=trials.index)
     first = trials["trial"].groupby(group).transform("first") if len(trials) else trials["trial"]
