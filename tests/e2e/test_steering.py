@@ -177,7 +177,8 @@ def test_every_failed_try_of_a_trial_is_shown(sweeps, crashed):
 def test_the_log_of_a_trial_is_shown(sweeps, crashed):
     home, _ = crashed
     log = sweeps("show", "grid", "1", "--log", "--home", home).stdout
-    assert len(re.findall(r"INFO trial 1 starts: device cpu, gpus 0, threads 1, node \S+, process \d+$", log, re.M)) == 2
+    starts = r"INFO trial 1 starts: device cpu, gpus 0, threads 1, node \S+, process \d+$"
+    assert len(re.findall(starts, log, re.M)) == 2
     assert re.search(r"WARNING checkpoint \S+00001.pt cannot be read", log)
     assert "Traceback (most recent call last)" in log
     other = sweeps("show", "grid", "0", "--log", "--home", home).stdout
