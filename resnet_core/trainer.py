@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_core import checkpoint as checkpoints
+from resnet_core.allocator import keep_freed_memory
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
 from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes
@@ -36,7 +37,7 @@ def train(
     device: str = "cpu",
     checkpoint: Path | None = None,
     graph: bool = True,
-) -> Iterator[EpochRecord]:
+) -> Generator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
 
     To stop a run is to stop iterating. With ``checkpoint`` the state is saved after each epoch,
@@ -44,7 +45,8 @@ def train(
     again first, at once, and the run continues behind them: the consumer always sees the whole
     curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same
     number of threads a continued run is the uninterrupted one, bit for bit. With ``config.test`` the last
-    record has the loss and accuracy on the test images too; nothing else depends on it.
+    record has the loss and accuracy on the test images too; nothing else depends on it. On a CPU the process keeps the
+    memory that it frees (see resnet_core.allocator).
 
     Args:
         config: everything that determines the run.
@@ -144,6 +146,8 @@ class _Run:
     """
 
     def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool = True) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self._config, self._device = config, device
         self._data = dataset.to(device)
         self._network = build(config).to(device).to(memory_format=torch.channels_last)
