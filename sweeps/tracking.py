@@ -17,10 +17,11 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from analysis.uris import without_password
 from resnet_core.records import EpochRecord
@@ -43,6 +44,8 @@ _TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s betwe
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _LONGEST_TAG = 5000  # what MLflow takes, at least
 _NOTE_SECONDS = 5.0  # between two writings of the note
+_EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
+_MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _DRIVER = "sweeps.driver"
 _FINAL_METRICS = (
@@ -86,6 +89,10 @@ class _Question:
     answer: Future[Any]
 
 
+_Item: TypeAlias = tuple[_Entry, Callable[[], None] | None] | _Question | None
+"""What the writer's thread is sent: an entry and what is called once it is in the store; None ends it."""
+
+
 class Tracker:
     """Writes one study to MLflow. A thread does the writing; only ``written`` and ``close`` wait for it.
 
@@ -118,9 +125,7 @@ class Tracker:
         self._tags = {"study_hash": study_hash(spec), "code_version": code_version()}
         self._note = Note(spec.description, spec.objective.target)
         self._note_changed, self._note_at = False, 0.0
-        self._queue: queue.SimpleQueue[tuple[_Entry, Callable[[], None] | None] | _Question | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
         # What waits for the store, with what is called once it is there; the first so many are in the spool too.
         self._waiting: deque[tuple[_Entry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
@@ -177,10 +182,10 @@ class Tracker:
         self._put({"do": "place", "trial": job.number, "tags": placement})
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Write one epoch's metrics, in one batch."""
+        """Write one epoch's metrics, in one batch with those of epochs that come right behind it."""
         metrics = {name: value for name, value in asdict(record).items() if value is not None}
-        step = metrics.pop("epoch")
-        self._put({"do": "epoch", "trial": job.number, "epoch": step, "metrics": metrics, "now": _milliseconds()})
+        epoch = {"epoch": metrics.pop("epoch"), "metrics": metrics, "now": _milliseconds()}
+        self._put({"do": "epochs", "trial": job.number, "epochs": [epoch]})
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once that is in the store."""
@@ -237,21 +242,41 @@ class Tracker:
     # What follows runs in the writer's thread.
 
     def _write(self) -> None:
+        ahead: deque[_Item] = deque()  # out of the queue already
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()
             elif self._note_changed and time.monotonic() >= self._note_at:
                 self._write_note()
             try:
-                item = self._queue.get(timeout=self._wait())
+                item = ahead.popleft() if ahead else self._queue.get(timeout=self._wait())
             except queue.Empty:
                 continue
             if item is None:
                 return
             if isinstance(item, _Question):
                 self._answer(item)
+            elif _is_epochs(item):
+                for entry in self._gathered(item[0], ahead):
+                    self._take(entry, None)
             else:
                 self._take(*item)
+
+    def _gathered(self, first: _Entry, ahead: deque[_Item]) -> list[_Entry]:
+        """Return epochs with those that are right behind them, an entry a trial; the rest comes to ``ahead``."""
+        if not ahead and self._queue.empty():
+            time.sleep(_EPOCHS_SECONDS)
+        with suppress(queue.Empty):
+            while True:
+                ahead.append(self._queue.get_nowait())
+        epochs = {first["trial"]: list(first["epochs"])}
+        while ahead and _is_epochs(item := ahead[0]):
+            of_trial = epochs.setdefault(item[0]["trial"], [])
+            if len(of_trial) == _MOST_EPOCHS:
+                break
+            of_trial.extend(item[0]["epochs"])
+            ahead.popleft()
+        return [{"do": "epochs", "trial": trial, "epochs": of_trial} for trial, of_trial in epochs.items()]
 
     def _wait(self) -> float | None:
         """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
@@ -454,7 +479,7 @@ class Tracker:
                 self._note_changed = True
             writers: dict[str, Callable[..., None]] = {
                 "place": self._place,
-                "epoch": self._epoch,
+                "epochs": self._epochs,
                 "end": self._end,
                 "pause": self._pause,
             }
@@ -483,43 +508,46 @@ class Tracker:
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def _place(self, child: _Child, tags: dict[str, str]) -> None:
-        self._batch(child, tags=tags)
+        from mlflow.entities import RunTag
 
-    def _epoch(self, child: _Child, epoch: int, metrics: dict[str, float], now: int) -> None:
-        if epoch not in child.epochs:
-            self._batch(child, metrics=metrics, step=epoch, now=now)
-            child.epochs.add(epoch)
+        self._client.log_batch(child.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _epochs(self, child: _Child, epochs: list[dict[str, Any]]) -> None:
+        from mlflow.entities import Metric
+
+        new: dict[int, dict[str, Any]] = {}
+        for epoch in epochs:
+            if epoch["epoch"] not in child.epochs:
+                new.setdefault(epoch["epoch"], epoch)
+        if not new:
+            return
+        metrics = [Metric(name, v, e["now"], step) for step, e in new.items() for name, v in e["metrics"].items()]
+        self._client.log_batch(child.run_id, metrics=metrics)
+        child.epochs |= new.keys()
 
     def _end(
         self, child: _Child, status: str, metrics: dict[str, float], tags: dict[str, str], step: int, now: int
     ) -> None:
-        self._batch(child, metrics=metrics, tags=tags, step=step, now=now)
+        from mlflow.entities import Metric, RunTag
+
+        self._client.log_batch(
+            child.run_id,
+            metrics=[Metric(name, value, now, step) for name, value in metrics.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
         self._client.set_terminated(child.run_id, status, now)
         child.status = status
 
     def _pause(self, child: _Child) -> None:
         self._set_status(child, "SCHEDULED")
 
-    def _batch(
-        self,
-        child: _Child,
-        *,
-        metrics: dict[str, float] | None = None,
-        tags: dict[str, str] | None = None,
-        step: int = 0,
-        now: int = 0,
-    ) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        self._client.log_batch(
-            child.run_id,
-            metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
-
     def _set_status(self, child: _Child, status: str) -> None:
         self._client.update_run(child.run_id, status=status)
         child.status = status
+
+
+def _is_epochs(item: _Item) -> TypeGuard[tuple[_Entry, Callable[[], None] | None]]:
+    return isinstance(item, tuple) and item[0]["do"] == "epochs"
 
 
 def _view() -> str:

@@ -139,6 +139,7 @@ def impatient():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "_TRIES", 1)
         patch.setattr(tracking, "_LONGEST_WAIT", 0.001)
+        patch.setattr(tracking, "_EPOCHS_SECONDS", 0.001)
         yield
 
 

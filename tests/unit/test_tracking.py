@@ -511,8 +511,60 @@ def test_what_cannot_be_written_waits_on_disk_in_order(store, tracker, monkeypat
         tracker.begin(job(1))
         tracker.epoch(job(0), epoch(3))
         tracker.end(job(0), REACHED)
-        assert waiting(tracker) == [("epoch", 0), ("begin", 1), ("epoch", 0), ("end", 0)]
+        assert waiting(tracker) == [("epochs", 0), ("begin", 1), ("epochs", 0), ("end", 0)]
     tracker.close("FINISHED")
+
+
+@pytest.fixture
+def batches(tracker, monkeypatch) -> list[tuple[str, list[int]]]:
+    """The run and the epochs of each batch of metrics that is written from here on; trials 0 and 1 have begun."""
+    tracker.begin(job(0))
+    tracker.begin(job(1))
+    tracker.written()
+    batches: list[tuple[str, list[int]]] = []
+    log_batch = tracker._client.log_batch
+
+    def counted(run_id: str, metrics: Any = (), **rest: Any) -> None:
+        batches.append((run_id, sorted({metric.step for metric in metrics})))
+        log_batch(run_id, metrics=metrics, **rest)
+
+    monkeypatch.setattr(tracker._client, "log_batch", counted)
+    return batches
+
+
+@pytest.fixture
+def all_put(tracker, monkeypatch) -> threading.Event:
+    """Until it is set, the writer looks for no further epochs."""
+    event, gathered = threading.Event(), tracker._gathered
+
+    def later(*arguments: Any) -> Any:
+        assert event.wait(60)
+        return gathered(*arguments)
+
+    monkeypatch.setattr(tracker, "_gathered", later)
+    return event
+
+
+def test_epochs_that_come_together_are_written_together_a_batch_a_trial(store, tracker, batches, all_put):
+    for number in (1, 2, 3, 3):  # one that is shown again is written once
+        tracker.epoch(job(0), epoch(number))
+        tracker.epoch(job(1), epoch(number))
+    all_put.set()
+    tracker.end(job(0), REACHED)
+    tracker.close("FINISHED")
+    runs = runs_of(store, tracker._spec.name)
+    first, second = (runs[number].info.run_id for number in ("0", "1"))
+    assert batches == [(first, [1, 2, 3]), (second, [1, 2, 3]), (first, [2])]
+    for number in ("0", "1"):
+        assert history(store, runs[number]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_a_batch_of_epochs_is_never_larger_than_a_server_takes(tracker, batches, all_put):
+    for number in range(1, 121):
+        tracker.epoch(job(0), epoch(number))
+    all_put.set()
+    tracker.close("FINISHED")
+    assert [len(epochs) for _, epochs in batches] == [50, 50, 20]
 
 
 def test_while_all_is_well_nothing_is_on_disk(tracker):
@@ -608,7 +660,9 @@ def lost_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect, tmp_path, tracker):
     """The store was exchanged: the trial is begun anew in it, and written from its checkpoint."""
-    Spool(tracker._spool.path).append([{"do": "epoch", "trial": 7, "epoch": 3, "metrics": {"acc": 1.0}, "now": 1}])
+    Spool(tracker._spool.path).append(
+        [{"do": "epochs", "trial": 7, "epochs": [{"epoch": 3, "metrics": {"acc": 1.0}, "now": 1}]}]
+    )
     again = connect(tracker._spec)
     assert again.written() == {}
     again.close("FINISHED")
@@ -623,7 +677,7 @@ def test_a_full_disk_keeps_what_waits_in_memory_until_it_can_be_saved(store, tra
             tracker.epoch(job(0), epoch(1))
             waiting(tracker)
         tracker.epoch(job(0), epoch(2))
-        assert waiting(tracker) == [("epoch", 0), ("epoch", 0)]
+        assert waiting(tracker) == [("epochs", 0), ("epochs", 0)]
     tracker.close("FINISHED")
     assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.5)]
 
