@@ -145,7 +145,9 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
         epochs=tuple(found["epochs_to_target"].tolist()),
         horizon=int(found["horizon"].max()),
         cut_short=int(found["cut_short"].sum()),
-        val_accs=pd.DataFrame({number: c["val_acc"] for number, _, c in curves(study) if number in found.index}),
+        val_accs=pd.DataFrame(
+            {n: pd.Series(c["val_acc"]).rename(lambda i: i + 1) for n, _, c in curves(study) if n in found.index}
+        ),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import epochs_to_target as ett
 from analysis.store import Study
-from analysis.table import curves, frame, protocol_notes, split_notes
+from analysis.table import Curve, curves, frame, protocol_notes, split_notes
 
 _COLUMNS = (
     *("trial", "batch_size", "val_acc_best", "epoch_best", "gpu_util_percent", "power_watts"),
@@ -36,7 +38,7 @@ def build_cost(study: Study) -> pd.DataFrame:
     return frame(rows, _COLUMNS, texts=("trial",), whole=("batch_size", "epoch_best", "epochs_run"))
 
 
-def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
+def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
     best = ett.best(curve["val_acc"].tolist())
     seconds = curve["seconds"]
     watt_seconds = _sum(curve["power_watts"] * seconds)
@@ -49,16 +51,16 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
         "epoch_best": best[0] if best else None,
         "gpu_util_percent": _sum(curve["gpu_util_percent"] * seconds) / _sum(seconds),
         "power_watts": watt_seconds / _sum(seconds),
-        "seconds_per_epoch": seconds.median(),
-        "epochs_run": len(curve),
+        "seconds_per_epoch": float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else None,
+        "epochs_run": len(seconds),
         "hours": _sum(seconds) / 3600,
         "energy_wh": share * watt_seconds / 3600,
     }
 
 
-def _sum(values: pd.Series[Any]) -> float:
+def _sum(values: NDArray[np.float64]) -> float:
     """Add up; NaN where a value is missing or there is none."""
-    return float(values.sum(skipna=False)) if len(values) else float("nan")
+    return float(values.sum()) if len(values) else float("nan")
 
 
 def cost_footnotes(study: Study) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.store import Study
-from analysis.table import curves, frame, protocol_notes, split_notes
+from analysis.table import Curve, curves, frame, protocol_notes, split_notes
 from resnet_core.config import Data, Split, split_sizes
 from resnet_core.schedule import Schedule, parse
 
@@ -79,10 +79,10 @@ def noise_footnotes(study: Study) -> list[str]:
     ]
 
 
-def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
+def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
     schedule = parse(trial["schedule"])
-    end = math.floor(min(schedule.peak_end, len(curve)))
-    window = curve.loc[SETTLING + 1 : end]
+    end = math.floor(min(schedule.peak_end, len(curve["val_loss"])))
+    window = curve["val_loss"][SETTLING:end]
     row: dict[str, Any] = {
         "trial": trial["trial"],
         "batch_size": trial.get("batch_size"),
@@ -94,9 +94,9 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame) -> dict[str, Any]:
     row |= {
         "epoch_from": SETTLING + 1,
         "epoch_to": end,
-        "val_loss_mean": float(window["val_loss"].mean()),
-        "val_loss_noise": fluctuation(window["val_loss"].tolist()),
-        "lr_mean": float(np.mean([_mean(schedule, epoch) for epoch in window.index])),
+        "val_loss_mean": float(pd.Series(window).mean()),
+        "val_loss_noise": fluctuation(window.tolist()),
+        "lr_mean": float(np.mean([_mean(schedule, epoch) for epoch in range(SETTLING + 1, end + 1)])),
     }
     images, batch, momentum = row["train_images"], row["batch_size"], row["momentum"]
     if not any(value is None or pd.isna(value) for value in (images, batch, momentum)):

@@ -92,4 +92,4 @@ def missing_tables(found: Any) -> str:
 
 def unbounded(value: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values with their infinities: MLflow writes one as the largest float there is."""
-    return np.where(np.abs(value) == np.finfo(np.float64).max, value * np.inf, value)
+    return np.where(np.abs(value) == np.finfo(np.float64).max, np.copysign(np.inf, value), value)

@@ -39,6 +39,7 @@ RESULT_COLUMNS = (
 
 _BEST = 5
 _LONGEST_TABLE = 40  # rows
+_MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
 _LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
 
@@ -190,7 +191,7 @@ class _Report:
             )
         yield (
             f"Exploratory: the best of {len(table)} trials is flattered by having been chosen for its result. "
-            f"sweeps confirm {study.name} repeats a configuration with fresh seeds."
+            f"`sweeps confirm {study.name}` repeats a configuration with fresh seeds."
         )
 
     def _accuracies(self) -> Iterator[str]:
@@ -221,9 +222,9 @@ class _Report:
         notes = footnotes(self.study, self.table)
         if len(self.table) > _LONGEST_TABLE:
             notes.append(
-                f"The best {_LONGEST_TABLE} of {len(self.table)}; sweeps table {self.study.name} has them all."
+                f"The best {_LONGEST_TABLE} of {len(self.table)}; `sweeps table {self.study.name}` has them all."
             )
-        notes.append(f"All columns: sweeps table {self.study.name} --format csv.")
+        notes.append(f"All columns: `sweeps table {self.study.name} --format csv`.")
         shown = self.table.head(_LONGEST_TABLE)[list(RESULT_COLUMNS)]
         return [Block("table", render(shown, "html")), self._notes(notes)]
 
@@ -258,7 +259,7 @@ class _Report:
             "All trials over epochs: accuracy, loss and learning rate; validation solid, training dashed, the best "
             "trial strong."
         )
-        return [_figure(plot_curves(self.study), caption)]
+        return [_figure(plot_curves(self.study), caption, pixels=len(self.table) > _MANY)]
 
     def _progress(self) -> list[Block]:
         return [
@@ -278,10 +279,11 @@ class _Report:
 
     def _stopping(self) -> list[Block]:
         study = self.study
-        built = build_stopping(histories(study), study.target, _BEST, study.stopping_rules)
+        trials = histories(study)
+        built = build_stopping(trials, study.target, _BEST, study.stopping_rules)
         if len(built) <= 1:  # the row of all rules together
             return [_missing("Left out: no stopping rule was on, so every trial ran to its end.")]
-        return [Block("table", render(built, "html")), self._notes(stopping_footnotes(study, built, _BEST))]
+        return [Block("table", render(built, "html")), self._notes(stopping_footnotes(study, trials, built, _BEST))]
 
     def _cost(self) -> list[Block]:
         cost = build_cost(self.study)
@@ -299,7 +301,7 @@ class _Report:
         shown = cost.loc[self.table.index].head(_LONGEST_TABLE // 2)
         notes = cost_footnotes(self.study)
         if len(shown) < len(cost):
-            all_of_them = f"sweeps table {self.study.name} --view cost"
+            all_of_them = f"`sweeps table {self.study.name} --view cost`"
             notes.append(f"Of the best {len(shown)} of {len(cost)} trials; {all_of_them} has them all.")
         shown = shown.drop(columns=[name for name in shown if shown[name].isna().all()])
         return [*blocks, Block("table", render(shown, "html")), self._notes(notes)]
@@ -340,13 +342,13 @@ def _pairs(rows: dict[str, str], names: tuple[str, str]) -> Block:
     return Block("table", render(pd.DataFrame(list(rows.items()), columns=list(names), dtype="object"), "html"))
 
 
-def _figure(figure: Figure, caption: str) -> Block:
-    """Return a figure as an image inside the file."""
-    out = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "report"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    kind = "svg+xml"
-    if out.tell() > _LARGEST_SVG:
+def _figure(figure: Figure, caption: str, *, pixels: bool = False) -> Block:
+    """Return a figure as an image inside the file, as shapes unless it is to be pixels or has too many of them."""
+    out, kind = io.BytesIO(), "svg+xml"
+    if not pixels:
+        with mpl.rc_context({"svg.hashsalt": "report"}):
+            figure.savefig(out, format="svg", metadata={"Date": None})
+    if pixels or out.tell() > _LARGEST_SVG:
         out, kind = io.BytesIO(), "png"
         figure.savefig(out, format="png", dpi=150)
     data = base64.b64encode(out.getvalue()).decode("ascii")

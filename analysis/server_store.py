@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _MOST_RUNS, _MOST_POINTS = 100, 25_000
 _PAGE = 1000
+_AT_ONCE = 4  # requests: as many as MLflow's server has workers, unless told otherwise
 
 
 @contextmanager
@@ -50,35 +52,35 @@ class ServerReader:
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
+        # By study. One search brings tags and parameters, and of thousands of runs takes a server seconds.
+        self._found: dict[str | None, list[tuple[str, MlflowRun]]] = {}
 
     def runs(self, study: str | None = None) -> list[Run]:
         """Return the living runs of a study, or of all."""
-        names = self._experiments(study)
         return [
             Run(
                 id=run.info.run_id,
-                experiment=names[run.info.experiment_id],
+                experiment=name,
                 name=run.info.run_name,
                 status=run.info.status,
                 start_time=run.info.start_time,
                 end_time=run.info.end_time,
                 tags={key: run.data.tags[key] for key in TAGS if key in run.data.tags},
             )
-            for run in self._search(list(names))
+            for name, run in self._search(study)
         ]
 
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """Return the parameters of a study's living runs, by run."""
-        return {run.info.run_id: run.data.params for run in self._search(list(self._experiments(study)))}
+        return {run.info.run_id: run.data.params for _, run in self._search(study)}
 
     def points(self, runs: Sequence[str], metric: str) -> Points:
         """Return what these runs logged under a metric."""
         place = {run: i for i, run in enumerate(runs)}
-        rows = [
-            (place[point["run_id"]], point["step"], point["value"])
-            for first in range(0, len(runs), _MOST_RUNS)
-            for point in self._history(runs[first : first + _MOST_RUNS], metric)
-        ]
+        parts = [runs[first : first + _MOST_RUNS] for first in range(0, len(runs), _MOST_RUNS)]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            histories = threads.map(lambda part: self._history(part, metric), parts)
+        rows = [(place[point["run_id"]], point["step"], point["value"]) for history in histories for point in history]
         run, epoch, value = np.array(rows, np.float64).reshape(-1, 3).T
         return Points(run.astype(np.int64), epoch.astype(np.int64), unbounded(value))
 
@@ -96,10 +98,17 @@ class ServerReader:
             if not token:
                 return names
 
-    def _search(self, experiments: Sequence[str]) -> Iterator[MlflowRun]:
+    def _search(self, study: str | None) -> list[tuple[str, MlflowRun]]:
+        """Return the living runs, each with its experiment's name."""
+        if study not in self._found:
+            names = self._experiments(study)
+            self._found[study] = [(names[run.info.experiment_id], run) for run in self._runs_in(list(names))]
+        return self._found[study]
+
+    def _runs_in(self, experiments: list[str]) -> Iterator[MlflowRun]:
         token = None
         while experiments:
-            page = self._client.search_runs(list(experiments), "", max_results=_PAGE, page_token=token)
+            page = self._client.search_runs(experiments, "", max_results=_PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:

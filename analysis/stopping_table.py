@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import epochs_to_target as ett
 from analysis.store import Study
@@ -15,6 +17,9 @@ from analysis.table import curves, split_notes
 from resnet_core.records import Outcome
 
 ALL_RULES = "all rules"
+METRICS = ("val_acc", "seconds")
+"""What histories need of each epoch; see analysis.store.load."""
+
 _COUNTS = ("stopped", "epochs_saved", "judged", "false_stops", "best_lost")
 _COLUMNS = ("rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", "false_stops", "best_lost")
 
@@ -152,26 +157,32 @@ def _histories(study: Study) -> Iterator[TrialHistory]:
                 name=trial["trial"],
                 val_accs=curve["val_acc"].tolist(),
                 horizon=int(trial["horizon"]),
-                seconds_per_epoch=float(curve["seconds"].mean()) if len(curve) else 0.0,
+                seconds_per_epoch=_mean(curve["seconds"]),
                 outcome=Outcome(trial["outcome"]),
                 stopped_by=_text(trial.get("stopped_by")),
                 would_stop=dict(json.loads(_text(trial.get("would_stop")) or "{}")),
             )
 
 
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is not NaN; 0 where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None  # pandas may have a NaN for what is missing
 
 
-def stopping_footnotes(study: Study, table: pd.DataFrame, keep: int = 5) -> list[str]:
+def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.DataFrame, keep: int = 5) -> list[str]:
     """Return the sentences a reader of the table of rules needs: what is counted, and what is known.
 
     Args:
         study: what `load` returned.
-        table: what `build_stopping` made of it.
+        trials: its `histories`.
+        table: what `build_stopping` made of them.
         keep: as it was given there.
     """
-    trials = histories(study)
     reached = sum(
         trial.outcome is not Outcome.DIVERGED and ett.first_crossing(trial.val_accs, study.target) is not None
         for trial in trials

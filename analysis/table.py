@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import epochs_to_target as ett
 from analysis.store import Study
@@ -21,6 +23,9 @@ COLUMNS = (
 
 METRICS = ("loss", "acc", "val_loss", "val_acc")
 """What the table needs of each epoch; see analysis.store.load."""
+
+Curve: TypeAlias = dict[str, NDArray[np.float64]]
+"""A trial's epochs: by metric its values at epochs 1, 2, 3, ... to its last; NaN where the store has none."""
 
 _SETTINGS = ("shift", "l2", "weight_decay", "lr_alpha", "schedule")
 _WHOLE = ("epoch", "epoch_best", "epochs_to_target", "epochs_to_target_sustained", "epochs_run")
@@ -87,23 +92,20 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     return table
 
 
-def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], pd.DataFrame]]:
-    """Yield number, row of `study.trials` and epochs of every trial that has not crashed, by number.
-
-    The epochs are rows 1, 2, 3, ... to the trial's last; one that is missing in the store is NaN, so that
-    places stay epochs.
-    """
+def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
+    """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number."""
     epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
-    values = epochs.drop(columns="number").set_index("epoch")
+    number, epoch = epochs["number"].to_numpy(), epochs["epoch"].to_numpy()
+    values = {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
     shown = study.trials[study.trials["outcome"] != Outcome.CRASHED].sort_values("number")
-    first, after = (epochs["number"].searchsorted(shown["number"], side) for side in ("left", "right"))
-    for trial, start, end in zip(shown.to_dict("records"), first, after, strict=True):
-        curve = values.iloc[start:end]
-        every = pd.RangeIndex(1, int(curve.index[-1]) + 1 if len(curve) else 1, name="epoch")
-        if len(every) == len(curve):
-            curve.index = every  # faster than to reindex
-        else:
-            curve = curve.reindex(every)
+    first, after = (np.searchsorted(number, shown["number"].to_numpy(), side) for side in ("left", "right"))
+    for trial, start, end in zip(shown.to_dict("records"), first.tolist(), after.tolist(), strict=True):
+        curve = {name: column[start:end] for name, column in values.items()}
+        last = int(epoch[end - 1]) if end > start else 0
+        if last != end - start:  # the store lacks some
+            for name, column in curve.items():
+                curve[name] = np.full(last, np.nan)
+                curve[name][epoch[start:end] - 1] = column
         yield trial["number"], trial, curve
 
 
@@ -119,9 +121,9 @@ def frame(
     )
 
 
-def _row(trial: dict[Any, Any], curve: pd.DataFrame, target: float, sustained: int) -> dict[str, Any]:
-    epochs_run = len(curve)
+def _row(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) -> dict[str, Any]:
     val_accs: list[float] = curve["val_acc"].tolist()
+    epochs_run = len(val_accs)
     reached = held = None
     if trial["outcome"] != Outcome.DIVERGED:
         reached = ett.first_crossing(val_accs, target)
@@ -132,11 +134,11 @@ def _row(trial: dict[Any, Any], curve: pd.DataFrame, target: float, sustained: i
         "trial": trial["trial"],
         "epoch": epoch,
         "val_acc": val_accs[epoch - 1] if epoch else None,
-        "acc": curve["acc"].array[epoch - 1] if epoch else None,
+        "acc": curve["acc"][epoch - 1] if epoch else None,
         "epoch_best": best[0] if best else None,
         "val_acc_best": best[1] if best else None,
-        "final_loss": curve["loss"].array[-1] if epochs_run else None,
-        "final_val_loss": curve["val_loss"].array[-1] if epochs_run else None,
+        "final_loss": curve["loss"][-1] if epochs_run else None,
+        "final_val_loss": curve["val_loss"][-1] if epochs_run else None,
         **{name: trial.get(name) for name in _SETTINGS},
         "epochs_to_target": reached,
         "epochs_to_target_sustained": held,

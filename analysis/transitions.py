@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.store import Study
-from analysis.table import curves, frame, protocol_notes, split_notes
+from analysis.table import Curve, curves, frame, protocol_notes, split_notes
 from resnet_core.records import Outcome
 
 LEVELS = (0.91, 0.92, 0.925, 0.927, 0.928, 0.93)
@@ -75,11 +75,11 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
     return frame(rows, columns, texts=("trial", "outcome"), whole=(*names, "epochs_run"))
 
 
-def _row(trial: dict[Any, Any], curve: pd.DataFrame, levels: dict[str, float]) -> dict[str, Any]:
+def _row(trial: dict[Any, Any], curve: Curve, levels: dict[str, float]) -> dict[str, Any]:
     # A diverged trial has no transition, whatever its curve says.
     val_accs: list[float] = [] if trial["outcome"] == Outcome.DIVERGED else curve["val_acc"].tolist()
     held = {name: transition(val_accs, level) for name, level in levels.items()}
-    return {"trial": trial["trial"], **held, "epochs_run": len(curve), "outcome": trial["outcome"]}
+    return {"trial": trial["trial"], **held, "epochs_run": len(curve["val_acc"]), "outcome": trial["outcome"]}
 
 
 def transition_footnotes(study: Study) -> list[str]:

@@ -15,13 +15,13 @@ _SECONDS = 120.0
 
 
 @contextmanager
-def serving(uri: str) -> Iterator[str]:
+def serving(uri: str, workers: int = 1) -> Iterator[str]:
     """Run MLflow's own server on a store; give its address."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", uri, "--workers", "1"]
+    command += ["--backend-store-uri", uri, "--workers", str(workers)]
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:

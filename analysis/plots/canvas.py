@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -32,12 +33,13 @@ TRAINING: dict[str, Any] = {"color": "tab:red", "linestyle": "--"}
 VALIDATION: dict[str, Any] = {"color": "tab:blue", "linestyle": "-"}
 SCHEDULE: dict[str, Any] = {"color": "black", "linestyle": "-"}
 STRONG: dict[str, Any] = {"linewidth": 1.8, "zorder": 3}
-THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35, "zorder": 2}
+_FAINT: dict[str, Any] = {"alpha": 0.35, "zorder": 2}
+THIN: dict[str, Any] = {"linewidth": 0.7, **_FAINT}
 HIGHEST_LOSS = 3.0
 """Losses above are cut off, in nats: guessing among ten classes costs 2.3."""
 
 POINTS = 1001
-"""Of a schedule's line."""
+"""Of a schedule's line; a fifth of it for a thin one."""
 
 
 def check_suffix(path: Path | str | None) -> None:
@@ -110,13 +112,24 @@ def line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, look
     axes.plot(curve["epoch"], finite, label=label, marker=marker, markersize=4, **looks)
 
 
-def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame) -> tuple[Any, Any]:
-    """Return epochs and learning rates to the run's horizon, which need not be the schedule's last epoch."""
+def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> None:
+    """Draw the lines of many trials, each of points [n, 2], with gaps where one is NaN; all at once, which is fast."""
+    drawn = LineCollection(list(curves), **(looks | THIN))
+    axes.add_collection(drawn)
+    axes.autoscale_view()
+    single = [curve[np.isfinite(curve[:, 1])] for curve in curves]
+    single = [points for points in single if len(points) == 1]
+    if single:  # a point, which a line alone would not show
+        axes.plot(*np.concatenate(single).T, "o", color=looks["color"], markersize=4, **_FAINT)
+
+
+def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POINTS) -> tuple[Floats, Floats]:
+    """Return epochs and learning rates to the run's horizon, which need not be the schedule's last epoch: [points]."""
     schedule = parse(trial["schedule"])
     horizon = trial.get("horizon")
     end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)
     end = max(end, 1.0, float(curve["epoch"].max()) if len(curve) else 0.0)
-    epochs = np.linspace(0, end, POINTS)
+    epochs = np.linspace(0, end, points)
     return epochs, np.array([schedule.value(epoch) for epoch in epochs])
 
 

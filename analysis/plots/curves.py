@@ -11,12 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.lr_range import Floats
 from analysis.plots.canvas import (
     COLOURS,
     HIGHEST_LOSS,
+    POINTS,
     SCHEDULE,
     STRONG,
-    THIN,
     TRAINING,
     VALIDATION,
     check_suffix,
@@ -26,6 +27,7 @@ from analysis.plots.canvas import (
     saved,
     scale_rates,
     style,
+    thin_lines,
     trials_to_draw,
     whole_epochs,
 )
@@ -65,16 +67,22 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
     figure = new_figure(8, 9)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
+    panels = [("acc", top, TRAINING), ("val_acc", top, VALIDATION), ("loss", middle, TRAINING)]
+    panels.append(("val_loss", middle, VALIDATION))
     curves = dict(iter(study.epochs.groupby("number")))
-    for number in trials.index:
-        curve = curves.get(number, study.epochs.iloc[:0])
-        looks = STRONG if number == strong else THIN
-        label = number == strong
-        line(top, curve, "acc", "training" if label else None, TRAINING | looks)
-        line(top, curve, "val_acc", "validation" if label else None, VALIDATION | looks)
-        line(middle, curve, "loss", "training" if label else None, TRAINING | looks)
-        line(middle, curve, "val_loss", "validation" if label else None, VALIDATION | looks)
-        bottom.plot(*learning_rates(trials.loc[number], curve), **(SCHEDULE | looks))
+    none = study.epochs.iloc[:0]
+    rates = {
+        n: learning_rates(trials.loc[n], curves.get(n, none), POINTS if n == strong else POINTS // 5)
+        for n in trials.index
+    }
+    points = _points(study.epochs, [quantity for quantity, _, _ in panels])
+    others = [number for number in trials.index if number != strong]
+    for place, (quantity, axes, looks) in enumerate(panels, start=1):
+        label = "training" if looks is TRAINING else "validation"
+        line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
+        thin_lines(axes, [points[n][:, [0, place]] for n in others if n in points], looks)
+    bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
+    thin_lines(bottom, [np.column_stack(rates[n]) for n in others], SCHEDULE)
 
     name = f"trial {trials['trial'][strong]}"
     top.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
@@ -87,7 +95,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     for axes, corner in ((top, "lower right"), (middle, "upper right")):  # where the curves are not
         title = name if len(trials) > 1 else None
         axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
-    _scale(middle, bottom)
+    _scale(middle, bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
     figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
     figure.align_ylabels()
     return saved(figure, path)
@@ -238,10 +246,19 @@ def _mark_crossing(axes: Axes, epoch: int, val_acc: float) -> None:
     axes.axvline(epoch, color="green", linestyle=":", linewidth=1, zorder=1)
 
 
-def _scale(losses: Axes, rates: Axes) -> None:
+def _points(epochs: pd.DataFrame, quantities: Sequence[str]) -> dict[int, Floats]:
+    """Return by trial the epochs and, in a column each, the quantities: [n, 1 + quantities], NaN where not finite."""
+    ordered = epochs.sort_values(["number", "epoch"], kind="stable")
+    points = ordered[["epoch", *quantities]].to_numpy(float)
+    points[~np.isfinite(points)] = np.nan
+    numbers, starts = np.unique(ordered["number"].to_numpy(), return_index=True)
+    return dict(zip(numbers.tolist(), np.split(points, starts[1:]), strict=False))  # without an epoch there is a part
+
+
+def _scale(losses: Axes, rates: Axes, drawn: Floats) -> None:
+    """Scale the axes to losses below the cut and to the points (epoch, learning rate) that were drawn: [n, 2]."""
     losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
-    scale_rates(rates, np.concatenate([np.asarray(line.get_ydata()) for line in rates.lines]))
-    end = max(float(np.max(line.get_xdata())) for line in rates.lines)
-    rates.set_xlim(0, end * 1.01)  # room for what stands at the last epoch
+    scale_rates(rates, drawn[:, 1])
+    rates.set_xlim(0, drawn[:, 0].max() * 1.01)  # room for what stands at the last epoch
     rates.set_xlabel("epoch")
     whole_epochs(rates.xaxis)

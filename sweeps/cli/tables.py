@@ -169,13 +169,15 @@ def stopping(
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
+    from analysis.stopping_table import METRICS
 
-    study = stored(open_home(home, mlflow), name)
-    built = analysis.build_stopping(analysis.histories(study), study.target, keep, study.stopping_rules)
+    study = stored(open_home(home, mlflow), name, METRICS)
+    trials = analysis.histories(study)
+    built = analysis.build_stopping(trials, study.target, keep, study.stopping_rules)
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
-    notes = analysis.stopping_footnotes(study, built, keep)
+    notes = analysis.stopping_footnotes(study, trials, built, keep)
     typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # checked above
 
 

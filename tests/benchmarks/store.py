@@ -6,15 +6,17 @@ The store is made for it: MLflow makes its tables, then rows as the orchestrator
 of SQL, since writing a million points through MLflow takes an hour. Each trial has its parameters and tags, and eight
 metrics an epoch; trials are interleaved, eight at a time, as on a machine that runs so many.
 
-What is measured, in seconds, in every round: ``load`` and ``build_table`` in this process, and ``sweeps table`` as a
-process, start-up included; of each the wall time, and the processor time, which a busy machine changes less. The
-server reads an SQLite store of its own, of ``--server-trials``. PostgreSQL is left out where it is not installed.
+What is measured, in seconds, in every round: ``load`` and ``build_table`` in this process, and the commands that read a
+study as processes, start-up included; of each the wall time, and the processor time, which a busy machine changes
+less. The server reads an SQLite store of its own, of ``--server-trials``. PostgreSQL is left out where it is not
+installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import math
 import os
 import random
@@ -38,7 +40,13 @@ from tests.mlflow_server import serving
 STUDY = "large"
 METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
 _SCHEDULE = "[{low:.6g}, 0] lin[{peak:.6g}, 5] lin[{peak:.6g}, 12] cos[1e-05, {last}]"
+_SPACE = {
+    "lr": {"low": 5e-4, "high": 2e-3},
+    "weight_decay": {"low": 0.05, "high": 0.4},
+    "shift": {"low": 0.05, "high": 0.1},
+}
 _AT_ONCE = 8
+_COMMANDS = ("table", "stopping", "report")  # which need no ledger
 
 Rows = Iterable[tuple[object, ...]]
 
@@ -57,7 +65,7 @@ def make(uri: str, trials: int, epochs: int) -> None:
 
     client = MlflowClient(uri.replace("postgresql://", "postgresql+psycopg2://"))
     experiment = int(client.create_experiment(STUDY, artifact_location="file:///nowhere"))
-    tags = {"sweeps.kind": "launch", "target": "0.92", "sustained": "2"}
+    tags = {"sweeps.kind": "launch", "target": "0.92", "sustained": "2", "space": json.dumps(_SPACE)}
     launch = client.create_run(str(experiment), 1_000, tags, run_name=STUDY).info.run_id
     draw = random.Random(0)
     ids = [UUID(int=draw.getrandbits(128)).hex for _ in range(trials)]
@@ -112,7 +120,7 @@ def _tags(ids: Sequence[str], launch: str) -> Iterator[tuple[object, ...]]:
 
 def _params(ids: Sequence[str], draw: random.Random, epochs: int) -> Iterator[tuple[object, ...]]:
     for run_id in ids:
-        peak, decay, shift = draw.uniform(5e-4, 2e-3), draw.uniform(0.05, 0.4), draw.uniform(0.05, 0.1)
+        peak, decay, shift = (draw.uniform(range_["low"], range_["high"]) for range_ in _SPACE.values())
         text = _SCHEDULE.format(low=0.8 * peak, peak=peak, last=max(epochs, 13))
         config = TrialConfig(schedule=text, weight_decay=decay, shift=shift, batch_size=64)
         sampled = {"space.lr": peak, "space.weight_decay": decay, "space.shift": shift}
@@ -166,9 +174,8 @@ def measure(uri: str, rounds: int) -> None:
     """Print what reading a store takes, at its study's size."""
     read = _timed(lambda: load(uri, STUDY))
     study = load(uri, STUDY)
-    taken = interleaved(
-        rounds, {"load": read, "build_table": _timed(lambda: build_table(study)), "sweeps table": lambda: _command(uri)}
-    )
+    read_and_sorted = {"load": read, "build_table": _timed(lambda: build_table(study))}
+    taken = interleaved(rounds, read_and_sorted | {f"sweeps {name}": _command(name, uri) for name in _COMMANDS})
     for name, times in taken.items():
         print_values(f"{name}, wall", [wall for wall, _ in times], "s")
         print_values(f"{name}, processor", [processor for _, processor in times], "s")
@@ -185,13 +192,19 @@ def _timed(work: Callable[[], object]) -> Callable[[], tuple[float, float]]:
     return call
 
 
-def _command(uri: str) -> tuple[float, float]:
-    before, wall = os.times(), time.perf_counter()
-    command = [sys.executable, "-c", "from sweeps.cli import main; main()", "table", STUDY, "--mlflow", uri]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    after = os.times()
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.perf_counter() - wall, processor
+def _command(name: str, uri: str) -> Callable[[], tuple[float, float]]:
+    """Return a function that gives the wall and the processor time of a command on the study."""
+    command = [sys.executable, "-c", "from sweeps.cli import main; main()", name, STUDY, "--mlflow", uri]
+
+    def call() -> tuple[float, float]:
+        with tempfile.TemporaryDirectory() as folder:  # where a report comes to lie
+            before, wall = os.times(), time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+            after = os.times()
+        processor = after.children_user + after.children_system - before.children_user - before.children_system
+        return time.perf_counter() - wall, processor
+
+    return call
 
 
 def main() -> None:
@@ -218,7 +231,7 @@ def main() -> None:
         if given.server_trials:
             print(f"an MLflow server on SQLite, {given.server_trials} trials", flush=True)
             make(f"sqlite:///{folder}/small.db", given.server_trials, given.epochs)
-            with serving(f"sqlite:///{folder}/small.db") as address:
+            with serving(f"sqlite:///{folder}/small.db", workers=4) as address:  # as many as it has by itself
                 measure(address, given.rounds)
 
 

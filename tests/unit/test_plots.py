@@ -132,12 +132,28 @@ def test_the_best_is_drawn_strong(make_study, trials, best):
 
 
 def test_the_others_are_thin_and_see_through(make_study):
-    top = plot_curves(make_study(FAST, SLOW, MISS)).axes[0]
-    assert sum(line.get_alpha() == 0.35 and line.get_linewidth() < 1 for line in top.lines) == 4
+    for drawn in plot_curves(make_study(FAST, SLOW, MISS)).axes[0].collections:
+        assert len(drawn.get_segments()) == 2
+        assert drawn.get_alpha() == 0.35
+        assert drawn.get_linewidth()[0] < 1
+
+
+def test_the_others_are_drawn_where_they_were(make_study):
+    training, validation = plot_curves(make_study(FAST, MISS)).axes[0].collections
+    (line,) = validation.get_segments()
+    assert line.tolist() == [[epoch, value] for epoch, value in enumerate(MISS["val_accs"], start=1)]
+    assert training.get_linestyle() != validation.get_linestyle()
+
+
+def test_one_epoch_of_another_trial_is_a_point(make_study):
+    top = plot_curves(make_study(FAST, {"val_accs": [0.5]})).axes[0]
+    points = [line for line in top.lines if line.get_marker() == "o" and line.get_alpha() == 0.35]
+    assert (1, 0.5) in [(line.get_xdata()[0], line.get_ydata()[0]) for line in points]
 
 
 def test_crashed_trials_are_left_out(make_study):
-    assert len(plot_curves(make_study(FAST, CRASHED)).axes[2].lines) == 1
+    bottom = plot_curves(make_study(FAST, CRASHED)).axes[2]
+    assert (len(bottom.lines), len(bottom.collections[0].get_segments())) == (1, 0)
 
 
 def test_a_crashed_trial_can_be_asked_for(make_study):

@@ -240,6 +240,12 @@ def test_the_contents_name_every_section(read):
     assert named == list(report.text)
 
 
+def test_commands_in_sentences_are_set_as_code(make_study):
+    html = build_report(make_study(SLOW, FAST), REPEAT)
+    assert "<code>sweeps confirm" in html
+    assert "`" not in html
+
+
 def test_what_a_study_file_says_cannot_become_html(make_study):
     study = replace(make_study(FAST | {"trial": "<i>x</i>"}), description="<script>alert(1)</script>")
     html = build_report(study, Repeat("<b>", "<u>"))

@@ -149,7 +149,8 @@ def test_footnotes_say_what_is_known_and_from_how_many(make_study):
         {"val_accs": [0.5, 0.93], "outcome": "reached", "would_stop": '{"asha": 1}'},
         {"val_accs": [0.5], "outcome": "pruned", "stopped_by": "cap", "would_stop": '{"cap": 1}'},
     )
-    notes = "\n".join(stopping_footnotes(study, build_stopping(histories(study), 0.92), keep=5))
+    trials = histories(study)
+    notes = "\n".join(stopping_footnotes(study, trials, build_stopping(trials, 0.92), keep=5))
     assert "2 trials ended, 1 of them at 0.92; rules ended 1." in notes
     assert "In shadow, stopping nothing: asha;" in notes
     assert "(1 of all rules)" in notes
@@ -158,6 +159,7 @@ def test_footnotes_say_what_is_known_and_from_how_many(make_study):
 
 def test_footnotes_say_that_nothing_is_known_where_no_trial_ran_on(make_study):
     study = make_study({"val_accs": [0.5], "outcome": "pruned", "stopped_by": "cap", "would_stop": '{"cap": 1}'})
-    notes = "\n".join(stopping_footnotes(study, build_stopping(histories(study), 0.92)))
+    trials = histories(study)
+    notes = "\n".join(stopping_footnotes(study, trials, build_stopping(trials, 0.92)))
     assert "What stopping cost is not known" in notes
     assert "best_lost" not in notes

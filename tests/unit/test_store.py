@@ -139,7 +139,7 @@ def test_splits_that_differ_are_all_named(store):
     assert load(store.path, "splits").split == "held-out, official"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0])
 def test_values_that_are_not_finite_come_back(store, value):
     launch = store.launch(f"value {value}")
     run = store.trial(launch, 0, [0.1])

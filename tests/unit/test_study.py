@@ -295,6 +295,7 @@ def test_identity_has_dotted_keys(load: Load) -> None:
         "search.retries=5",
         "resources.cpus_per_trial=8",
         "resources.gpus_per_trial=0.5",
+        "resources.shared_process=true",
     ],
 )
 def test_what_determines_no_result_is_not_part_of_the_identity(load: Load, override: str) -> None:
