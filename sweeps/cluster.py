@@ -75,3 +75,10 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def visible_gpus() -> int:
+    """Return how many GPUs torch finds; loads torch, which takes seconds and hundreds of megabytes."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import multiprocessing
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from optuna.distributions import CategoricalDistribution
 from rich.console import Console
@@ -18,7 +21,7 @@ from resnet_core.config import Data, TrialConfig
 from search_spaces.space import distributions, trial_count
 from search_spaces.study import StudySpec
 from sweeps.causes import disk_full, is_disk_full
-from sweeps.cluster import Cluster, Node, available_cores
+from sweeps.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.database import file_of
 from sweeps.errors import SweepError
 from sweeps.home import Home, check_database
@@ -29,6 +32,8 @@ from sweeps.placement import check_address, cluster, run_trials
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable
+
+_T = TypeVar("_T")
 
 
 class End(enum.Enum):
@@ -57,7 +62,7 @@ class Launch:
     address: str | None
     console: Console
     debug: bool = False
-    trainable: type[TrialTrainable] = TrialTrainable
+    trainable: type[TrialTrainable] | None = None
 
     def start(self, spec: StudySpec) -> End:
         """Run a study that is new, or that is here and asks the same.
@@ -109,14 +114,15 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         if self.address is None:
-            Cluster((Node(available_cores(), _gpus() if spec.resources.gpus_per_trial else 0),)).slots(spec.resources)
+            gpus = _apart(visible_gpus) if spec.resources.gpus_per_trial else 0
+            Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
         else:
             check_address(self.address)
         for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
             if db is not None:
                 check_database(db)
         if "cifar10" in _data_sets(spec):
-            cifar10.ensure_available(self.data_dir)
+            _apart(cifar10.ensure_available, self.data_dir)
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
@@ -183,10 +189,10 @@ class Launch:
         return End.CRASHES if run.crashed else End.DONE
 
 
-def _gpus() -> int:
-    import torch  # takes seconds, and hundreds of megabytes
-
-    return torch.cuda.device_count()
+def _apart(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Return what a function returns, called in a process of its own: what it loads, torch say, ends with it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 def _data_sets(spec: StudySpec) -> set[Data]:

@@ -14,7 +14,7 @@ from resnet_core.models import build, trainable_parameters
 from resnet_core.trainer import seconds_per_epoch
 from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.study import StudySpec
-from sweeps.cluster import Node, available_cores
+from sweeps.cluster import Node, available_cores, visible_gpus
 from sweeps.drawing import draw_rates
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
@@ -150,7 +150,7 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
     resources = spec.resources
     if not torch.cuda.is_available():
         resources = resources.model_copy(update={"gpus_per_trial": 0.0})
-    slots = max(1, Node(available_cores(), torch.cuda.device_count()).slots(resources))
+    slots = max(1, Node(available_cores(), visible_gpus()).slots(resources))
     return Plan(
         spec=spec,
         trials=trial_count(spec),

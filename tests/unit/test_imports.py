@@ -32,3 +32,31 @@ def test_every_package_is_installed():
     rooms = ("resnet_core", "search_spaces", "sweeps", "analysis")
     found = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
     assert set(setuptools["packages"]) == {".".join(folder.parts) for folder in found}
+
+
+def test_a_driver_looks_for_gpus_and_images_without_loading_torch(tmp_path):
+    """Both are torch's to find; it is loaded by a process that ends."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from rich.console import Console
+        from resnet_core.cifar10 import DataError
+        from search_spaces.study import StudySpec
+        from sweeps.errors import InputError
+        from sweeps.home import Home
+        from sweeps.launch import Launch
+
+        folder = Path(sys.argv[1])
+        launch = Launch(Home(folder / "home"), folder / "file", None, Console(stderr=True))
+        for gpus, refused in ((1000, InputError), (0, DataError)):
+            spec = {"name": "any", "train": {"schedule": "[lr, 0] lin[lr, 1]"}, "search": {"trials": 1}}
+            spec |= {"space": {"lr": {"low": 1e-4, "high": 1}}, "resources": {"gpus_per_trial": gpus}}
+            try:
+                launch._check(StudySpec.model_validate(spec))
+            except refused:
+                continue
+            sys.exit("was not refused")
+        sys.exit("torch" in sys.modules)
+    """
+    (tmp_path / "file").touch()  # no folder that could hold images
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
