@@ -46,6 +46,7 @@ from ray.tune.schedulers import TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sweeps.shared_process import SharedTrainable, offer_processes  # noqa: E402
 from sweeps.trainable import TrialTrainable  # noqa: E402
 
 _MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, beside its tries
@@ -289,7 +290,7 @@ def run_trials(
     *,
     data_dir: Path,
     interrupts: Interrupts,
-    trainable: type[TrialTrainable] = TrialTrainable,
+    trainable: type[TrialTrainable] | None = None,
 ) -> bool:
     """Run the study's trials until none is left; return False where it was interrupted before.
 
@@ -298,7 +299,7 @@ def run_trials(
         home: where things are.
         data_dir: folder of CIFAR-10.
         interrupts: whether the launch was asked to finish.
-        trainable: what trains; a subclass may bring its own epochs.
+        trainable: what trains; a subclass may bring its own epochs. None is the one that the study asks for.
 
     Raises:
         SweepError: the study cannot go on, for want of space on the disk, say, or Ray Tune itself failed.
@@ -311,6 +312,9 @@ def run_trials(
         "gpus": resources.gpus_per_trial,
     }
     stop = _Stop(run, home, interrupts)
+    if trainable is None:
+        trainable = SharedTrainable if resources.shared_process else TrialTrainable
+    processes = offer_processes() if resources.shared_process else None
     # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
     storage = home.study(run.spec.name) / "ray"
     tuner = tune.Tuner(
@@ -343,6 +347,7 @@ def run_trials(
         why = disk_full(home.root, run.spec.name) if is_disk_full(said) else cause_of(_ANSI.sub("", str(error)))
         raise SweepError(f"the study stopped: {run.halted or why}") from error
     finally:
+        del processes
         shutil.rmtree(storage, ignore_errors=True)
     if run.halted is not None:
         run.interrupt()

@@ -6,7 +6,8 @@ import dataclasses
 import os
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,49 @@ from ray import tune
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.trial_log import TrialLog
+
+Epochs = Generator[EpochRecord]
+"""A trial's epochs; to close them frees its network."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where on a machine a trial trains.
+
+    Attributes:
+        device: torch's.
+        device_name: what it is.
+        threads: torch's, on a CPU.
+        process: its id.
+    """
+
+    device: str
+    device_name: str
+    threads: int
+    process: int
+
+
+def prepared(threads: int, gpus: float) -> Place:
+    """Make this process ready for trials.
+
+    Args:
+        threads: of each trial.
+        gpus: how much of a GPU trials may take the memory of; 0 for none.
+    """
+    import torch  # here: the driver need not load it
+
+    torch.set_num_threads(threads)
+    device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        # A trial that shares its GPU runs out of memory by itself, before it takes that of other processes.
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return Place(device, name, torch.get_num_threads(), os.getpid())
+
+
+def arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
+    """Return a trial's configuration, the folder of the images and its checkpoint."""
+    return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
 
 
 class TrialTrainable(tune.Trainable):
@@ -39,29 +83,27 @@ class TrialTrainable(tune.Trainable):
                 f"node {socket.gethostname()} does not have {folder}: the home folder must lie on a file system that "
                 "all nodes of the cluster share"
             )
-        import torch  # here and below: the driver, which knows this class too, need not load it
-
         self._log = TrialLog(Path(config["log"]))
-        torch.set_num_threads(config["threads"])
-        self.device = "cuda" if config["gpus"] and torch.cuda.is_available() else "cpu"
-        if self.device == "cuda":
-            # A trial that shares its GPU runs out of memory by itself, before it takes that of the others.
-            torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
-        self._epochs = self.epochs(
-            TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
-        )
         self._number = config["number"]
+        place, self._epochs = self.begin(config)
         self._placement: dict[str, str] | None = {
-            "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            "device": place.device_name,
             "gpus": f"{config['gpus']:g}",
             "gpu_ids": ",".join(str(gpu) for gpu in ray.get_gpu_ids()),
-            "threads": str(torch.get_num_threads()),
+            "threads": str(place.threads),
             "node": socket.gethostname(),
         }
+        self._process = place.process
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
+    def begin(self, config: dict[str, Any]) -> tuple[Place, Epochs]:
+        """Return where on this machine the trial trains, and its epochs."""
+        place = prepared(config["threads"], config["gpus"])
+        self.device = place.device
+        return place, self.epochs(*arguments(config))
+
+    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Epochs:
         """Return the trial's epochs; where another trainer is to be run, this is what a subclass changes."""
-        from resnet_core.trainer import train
+        from resnet_core.trainer import train  # here: the driver, which knows this class too, need not load torch
 
         return train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint)
 
@@ -71,7 +113,7 @@ class TrialTrainable(tune.Trainable):
             placement, self._placement = self._placement, None
             # Not before: Ray may set up an actor more than it uses after an error.
             placed = ", ".join(f"{key} {value}" for key, value in placement.items() if value)
-            self._log.say(f"trial {self._number} starts: {placed}, process {os.getpid()}")
+            self._log.say(f"trial {self._number} starts: {placed}, process {self._process}")
             return {"number": self._number, "placement": placement}
         try:
             record = next(self._epochs)
@@ -90,7 +132,7 @@ class TrialTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Let go of the trial."""
-        self._epochs.close()  # type: ignore[attr-defined]  # a generator, whose network is freed by this
+        self._epochs.close()
         self._log.close()
 
 

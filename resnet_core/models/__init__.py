@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import nn
 
@@ -14,6 +16,9 @@ from resnet_core.models.vgg16 import vgg16
 
 _WITHOUT_OPTIONS = {"resnet18": resnet18, "resnet9": ResNet9, "vgg16": vgg16, "densenet121": densenet121}
 
+# The global generator is one for all threads.
+_seeding = threading.Lock()
+
 
 def build(config: TrialConfig) -> nn.Module:
     """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
@@ -21,7 +26,7 @@ def build(config: TrialConfig) -> nn.Module:
     It maps images [B, 3, H, W] to logits [B, 10]. torch's global generators are left as they were.
     """
     # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
-    with torch.random.fork_rng(devices=[]):
+    with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = _network(config)
     if config.bn_momentum is not None:

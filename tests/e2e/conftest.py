@@ -40,8 +40,8 @@ flip = false
 """
 
 # The first four trials end in the four ways there are beside a crash, on any machine: a learning rate of 5e-3
-# passes the low target, one of 1e-7 never does, one of 1e30 breaks the network in its first step; and trial 3 is
-# a control, which the cap may not stop.
+# passes the low target, one of 1e-7 never does, and is long enough for the cap to find it running, one of 1e30 breaks
+# the network in its first step; and trial 3 is a control, which the cap may not stop.
 _SPACE = f"""
 name = "space"
 description = "How a ResNet11v2 comes to know a handful of digits"
@@ -52,7 +52,7 @@ schedule = "[0.5*lr, 0] lin[lr, 4] cos[0.1*lr, +decay]"
 [space]
 lr = {{ choices = [5e-3, 1e-7, 1e30] }}
 weight_decay = {{ low = 0.01, high = 0.4, log = true }}
-decay = {{ low = 1, high = 2, int = true }}
+decay = {{ low = 1, high = 8, int = true }}
 shift = {{ low = 0.0, high = 0.1 }}
 [objective]
 target = 0.2
@@ -62,7 +62,7 @@ sampler = "random"
 seed = 18
 first = [
   {{ lr = 5e-3, weight_decay = 0.1, decay = 1, shift = 0.0 }},
-  {{ lr = 1e-7, weight_decay = 0.1, decay = 2, shift = 0.0 }},
+  {{ lr = 1e-7, weight_decay = 0.1, decay = 8, shift = 0.0 }},
   {{ lr = 1e30, weight_decay = 0.1, decay = 1, shift = 0.0 }},
   {{ lr = 1e-7, weight_decay = 0.1, decay = 1, shift = 0.1 }},
 ]
@@ -157,6 +157,11 @@ class Running:
         """Return the processes that train, eldest first."""
         found = [process for process in self.family() if "Trainable" in _title(process)]
         return sorted(found, key=lambda process: process.create_time())
+
+    def shared_process(self) -> psutil.Process:
+        """Return the process that trains for all trials."""
+        (found,) = [process for process in self.family() if "SharedProcess" in _title(process)]
+        return found
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -384,14 +389,13 @@ class RayNodes:
             )
         self._nodes.append(node)
         end = time.monotonic() + 90
-        while "Ray runtime started" not in log.read_text():
+        # What the head prints last of what is needed here: a line further up is there before its address is.
+        started = "Ray runtime started" if self.address else r"--address='([\d.]+:\d+)'"
+        while not (found := re.search(started, log.read_text())):
             assert node.poll() is None, log.read_text()
             assert time.monotonic() < end, f"no node:\n{log.read_text()}"
             time.sleep(0.1)
-        if not self.address:
-            found = re.search(r"--address='([\d.]+:\d+)'", log.read_text())
-            assert found, log.read_text()
-            self.address = found[1]
+        self.address = self.address or found[1]
         return len(self._nodes) - 1
 
     def kill(self, place: int) -> None:

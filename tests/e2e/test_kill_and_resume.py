@@ -67,12 +67,20 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_while_the_driver_lives(sweeps, store, listed, home):
-    """A process that trains dies, as it does where memory is short: the study takes care of itself."""
-    command = sweeps.start("launch", listed.file, "--home", home)
+@pytest.mark.parametrize(
+    ("shared", "victim"),
+    [
+        ("false", lambda command: command.workers()[0]),
+        ("true", lambda command: command.workers()[0]),
+        ("true", lambda command: command.shared_process()),
+    ],
+    ids=["that trains", "that has another one train", "that trains for all"],
+)
+def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, home, shared, victim):
+    """A process dies, as it does where memory is short: the study takes care of itself."""
+    command = sweeps.start("launch", listed.file, "--home", home, "--set", f"resources.shared_process={shared}")
     command.until(lambda running: len(running.epochs) >= 3)
-    worker = command.workers()[0]
-    worker.kill()
+    victim(command).kill()
     done = command.wait()
     assert done.code == 0, done.stderr
     assert "started again" in done.stderr

@@ -1,6 +1,7 @@
 """The networks against their sources: parts, sizes, first weights."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -319,3 +320,13 @@ def test_kernels_have_the_spread_torchvision_draws_them_with(model):
         fan = conv.weight[0] if model == "densenet121" else conv.weight[:, 0]
         std, n = math.sqrt(2 / fan.numel()), conv.weight.numel()
         assert conv.weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * n)), name
+
+
+def test_networks_built_at_once_are_those_built_alone():
+    """Weights are drawn from a generator that all threads share."""
+    configs = [TrialConfig(model="resnet9", schedule="[1e-3, 0] lin[1e-3, 1]", seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        at_once = list(threads.map(build, configs))
+    for config, network in zip(configs, at_once, strict=True):
+        alone = build(config).state_dict()
+        assert all(torch.equal(alone[name], value) for name, value in network.state_dict().items())

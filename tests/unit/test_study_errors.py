@@ -112,6 +112,10 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("objective.target=92", "objective.target = 92: expected at most 1"),
         ("objective.target=0", "objective.target = 0: expected more than 0"),
         ("objective.sustained=0", "objective.sustained = 0: expected at least 1"),
+        (
+            "resources={gpus_per_trial=0.6,shared_process=true}",
+            "resources.shared_process = true: expected false where a GPU has one trial; it is for shares up to 0.5",
+        ),
         ("search.trials=0", "search.trials = 0: expected at least 1"),
         ("search.trials=2.5", "search.trials = 2.5: expected a whole number"),
         ("search.sampler=t", "search.sampler = \"t\": expected 'tpe', 'gp', 'random', 'cmaes' or 'grid'"),

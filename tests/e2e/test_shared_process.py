@@ -1,0 +1,104 @@
+"""Trials that share a GPU, or without one a node, in one process: the curves are those of trials with their own."""
+
+import re
+
+import psutil
+import pytest
+import ray
+
+from resnet_core.config import TrialConfig
+from sweeps.shared_process import SharedTrainable, offer_processes
+from tests.e2e.test_kill_and_resume import assert_undisturbed
+from tests.e2e.test_placement import STUDY
+from tests.e2e.test_placement import TRIALS as SHARES
+
+SHARED = ("--set", "resources.shared_process=true")
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+def places(home, name):
+    """Return the GPU and the process of each start that a trial's log tells of, by trial."""
+    logs = sorted((home / "studies" / name / "logs").glob("*.txt"))
+    return [re.findall(r" starts: .*?(?:gpu_ids (\d).*)?process (\d+)$", log.read_text(), re.M) for log in logs]
+
+
+def test_trials_without_a_gpu_share_the_process_of_their_node(sweeps, store, listed, home):
+    sweeps("launch", listed.file, "--home", home, *SHARED)
+    assert_undisturbed(store, home, listed)
+    processes = {process for starts in places(home, listed.name) for _, process in starts}
+    assert len(processes) == 1
+
+
+@pytest.mark.slow
+def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_path):
+    """The cluster says it has two GPUs; trials train on the CPU."""
+    ray_nodes.start(cpus=4, gpus=2)
+    study = tmp_path / "study.toml"
+    study.write_text(STUDY + "[resources]\ngpus_per_trial = 0.5\nshared_process = true\n")
+    sweeps("launch", study, "--home", home, "--address", ray_nodes.address)
+    store(home, "shares").assert_whole(trials=SHARES)
+    of_gpu = {(gpu, process) for starts in places(home, "shares") for gpu, process in starts}
+    assert [gpu for gpu, _ in sorted(of_gpu)] == ["0", "1"]
+    assert len({process for _, process in of_gpu}) == 2
+
+
+@pytest.fixture
+def own_ray():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(own_ray, tmp_path):
+    """Ray may set up two actors for a trial that it starts again, and gives the second one the next trial."""
+    network = TrialConfig(
+        "[5e-3, 0] cos[1e-4, 4]", model="resnet11v2", data="digits", train_limit=50, val_limit=50, image_size=16
+    )
+    this, following = (
+        {
+            "number": number,
+            "config": network.to_dict(),
+            "data_dir": "",
+            "checkpoint": str(tmp_path / f"{number}.pt"),
+            "log": str(tmp_path / f"{number}.txt"),
+            "threads": 1,
+            "gpus": 0,
+        }
+        for number in range(2)
+    )
+    processes = offer_processes()  # kept: they go with it
+    used = ray.remote(SharedTrainable).remote(this)
+    ray.get([used.step.remote(), used.step.remote()])  # the first says where
+    (tmp_path / "0.pt").unlink()  # a trial that is begun anew starts with its first epoch
+    unused = ray.remote(SharedTrainable).remote(this)
+    ray.get([unused.step.remote(), unused.reset_config.remote(following)])
+    epochs = ray.get([unused.step.remote(), unused.step.remote(), used.step.remote()])[1:]
+    assert [(epoch["number"], epoch["record"]["epoch"]) for epoch in epochs] == [(1, 1), (0, 2)]
+    ray.kill(processes)
+
+
+def test_a_trial_that_fails_leaves_the_others_alone(sweeps, store, listed, home):
+    checkpoint = home / "studies" / listed.name / "checkpoints" / "00001.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"no checkpoint")
+    done = sweeps("launch", listed.file, "--home", home, *SHARED, "--set", "search.retries=0", code=3)
+    runs = store(home, listed.name).trials
+    crashed = {name for name, run in runs.items() if run.data.tags["outcome"] == "crashed"}
+    assert len(crashed) == 1
+    assert "checkpoint" in runs[crashed.pop()].data.tags["stop_reason"]
+    assert "00001.pt" in done.stderr
+
+
+@pytest.mark.slow
+def test_nothing_trains_on_without_the_driver(sweeps, store, listed, home):
+    command = sweeps.start("launch", listed.file, "--home", home, *SHARED)
+    command.until(lambda running: len(running.epochs) >= 3)
+    shared = command.shared_process()
+    psutil.Process(command.pid).kill()
+    shared.wait(30)
+    sweeps("resume", listed.name, "--home", home)
+    assert_undisturbed(store, home, listed)
