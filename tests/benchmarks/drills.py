@@ -138,7 +138,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         study = folder / "study.toml"
-        study.write_text(LISTED)
+        # As many tries as kills: a trial that uses them up has crashed, and is trained anew by the next launch.
+        study.write_text(LISTED.replace("[search]", f"[search]\nretries = {options.kills}"))
         running = start(folder / "undisturbed", folder / "home", study)
         assert running.wait(600).code == 0, running.stderr
         undisturbed = Store(folder / "home", "listed").curves()

@@ -44,7 +44,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core.config import TrialConfig, epoch_sizes
-from tests.benchmarks.loops import Ours, Plain, ProcessTrial, Timing, records
+from tests.benchmarks.loops import InProcess, Ours, Plain, Timing, records
 from tests.benchmarks.rounds import spread
 
 EPOCH_GOAL = 1.0
@@ -181,7 +181,7 @@ def threads(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
 def processes(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Time trials at once in processes of their own that share the device."""
     yield from _at_once(
-        [ProcessTrial(_seeded(sizes, seed), sizes.data_dir, device, 1) for seed in range(max(sizes.processes))],
+        [InProcess(1, Ours, _seeded(sizes, seed), sizes.data_dir, device) for seed in range(max(sizes.processes))],
         sizes.processes,
         sizes.rounds,
     )
@@ -192,7 +192,7 @@ def _seeded(sizes: Sizes, seed: int) -> TrialConfig:
 
 
 def _at_once(
-    trials: Sequence[ThreadTrial] | Sequence[ProcessTrial], counts: tuple[int, ...], rounds: int
+    trials: Sequence[ThreadTrial] | Sequence[InProcess], counts: tuple[int, ...], rounds: int
 ) -> Iterator[Finding]:
     """Give every trial a first epoch, then have the first so many run one at once, each count in turn."""
     with ExitStack() as stack:
@@ -211,7 +211,7 @@ def _at_once(
         yield f"{most} at once: {AT_ONCE_GOAL} s a trial and epoch at most", _verdict(met)
 
 
-def _wall(trials: Sequence[ThreadTrial] | Sequence[ProcessTrial]) -> float:
+def _wall(trials: Sequence[ThreadTrial] | Sequence[InProcess]) -> float:
     """Run one epoch of each at once; return the seconds until the last has ended."""
     started = time.perf_counter()
     for epoch in [trial.epoch() for trial in trials]:

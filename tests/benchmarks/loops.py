@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,19 +159,34 @@ def records(
     return train(config, data_dir=data_dir, device=str(device), checkpoint=checkpoint, graph=graph)
 
 
-class ProcessTrial:
-    """A run in a process of its own, one epoch a call.
+class InThreads:
+    """Our trainer's epochs of several trials at once, a thread each; seeds 0, 1 ..."""
+
+    def __init__(self, trials: int, config: TrialConfig, data_dir: Path) -> None:
+        self._trials = [Ours(replace(config, seed=seed), data_dir) for seed in range(trials)]
+        self._threads = ThreadPoolExecutor(trials)
+
+    def epoch(self) -> Timing:
+        """Take an epoch of each trial; return the first one's times."""
+        first, *_ = self._threads.map(lambda trial: trial.epoch(), self._trials)
+        return first
+
+
+Loop = Plain | Ours | InThreads
+
+
+class InProcess:
+    """A loop in a process of its own, one epoch a call.
 
     Args:
-        config: of the run.
-        data_dir: the folder that holds CIFAR-10.
-        device: a torch device.
         threads: torch's threads in that process.
+        loop: the kind of loop.
+        arguments: what it is made of.
     """
 
-    def __init__(self, config: TrialConfig, data_dir: Path, device: torch.device, threads: int) -> None:
+    def __init__(self, threads: int, loop: type[Loop], *arguments: Any) -> None:
         spawn = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self._pool = ProcessPoolExecutor(1, spawn, _open, (config, data_dir, device, threads))
+        self._pool = ProcessPoolExecutor(1, spawn, _open, (threads, loop, arguments))
 
     def epoch(self) -> Future[Timing]:
         """Begin an epoch."""
@@ -182,13 +197,13 @@ class ProcessTrial:
         self._pool.shutdown(cancel_futures=True)
 
 
-_opened: list[Ours] = []
-"""The one run of a ProcessTrial's process."""
+_opened: list[Loop] = []
+"""The one loop of an InProcess's process."""
 
 
-def _open(config: TrialConfig, data_dir: Path, device: torch.device, threads: int) -> None:
+def _open(threads: int, loop: type[Loop], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(threads)
-    _opened.append(Ours(config, data_dir, device))
+    _opened.append(loop(*arguments))
 
 
 def _epoch() -> Timing:

@@ -11,7 +11,8 @@ rounds with the lowest and the highest, and every ratio as it was in each round.
 - *augmentation*: from stored bytes to the network's input: batched crop, shift and flip against PIL's, which has one
   thread whatever torch has;
 - *data*: the share of an epoch that is neither network nor optimizer;
-- *placement*: a trial a core, one thread each, against one trial that has all the cores; processes of their own;
+- *placement*: a trial a core, one thread each, in processes of their own and in one
+  process, against one trial that has all the cores;
 - *biases*: ``conv_bias`` off against on: the time of a training step, and what it changes in a short training;
 - *optimizers*: one step of each optimizer, its gradients given, beside torch's own AdamW.
 """
@@ -37,7 +38,7 @@ from resnet_core.config import OptimizerName, Precision, TrialConfig, epoch_size
 from resnet_core.data import load, normalise, take
 from resnet_core.optim import Optimizer
 from resnet_core.trainer import EVALUATION_BATCH, train
-from tests.benchmarks.loops import Ours, Pictures, Plain, ProcessTrial, Timing, network_of
+from tests.benchmarks.loops import InProcess, InThreads, Ours, Pictures, Plain, Timing, network_of
 from tests.benchmarks.rounds import interleaved, print_ratio, print_values, seconds_a_call
 
 CPU = torch.device("cpu")
@@ -73,13 +74,24 @@ class Setting:
 
 
 def plain(setting: Setting) -> None:
-    """Time epochs of the plain loop and of the trainer."""
-    config = setting.config
-    loops: dict[str, Plain | Ours] = {
-        **{f"plain, {w} workers": Plain(config, setting.data_dir, CPU, w) for w in (0, 2)},
-        **{f"ours, {p}": Ours(replace(config, precision=p), setting.data_dir) for p in get_args(Precision)},
+    """Time epochs of the plain loop and of the trainer, each in a process of its own, for ours sets the allocator."""
+    config, threads = setting.config, setting.threads
+    loops: dict[str, InProcess] = {
+        **{f"plain, {w} workers": InProcess(threads, Plain, config, setting.data_dir, CPU, w) for w in (0, 2)},
+        **{
+            f"ours, {p}": InProcess(threads, Ours, replace(config, precision=p), setting.data_dir)
+            for p in get_args(Precision)
+        },
     }
-    timings = interleaved(setting.rounds, {name: loop.epoch for name, loop in loops.items()})
+
+    def epoch_of(loop: InProcess) -> Callable[[], Timing]:
+        return lambda: loop.epoch().result()
+
+    try:
+        timings = interleaved(setting.rounds, {name: epoch_of(loop) for name, loop in loops.items()})
+    finally:
+        for loop in loops.values():
+            loop.close()
     images = epoch_sizes(config)[0]
     for name, epochs in timings.items():
         print_values(f"{name}: training", [images / t.train for t in epochs], "images/s")
@@ -173,27 +185,34 @@ def data(setting: Setting) -> None:
 def placement(setting: Setting) -> None:
     """Time a trial a thread at once against one trial of all threads."""
     config, data_dir, threads = setting.config, setting.data_dir, setting.threads
-    singles = [ProcessTrial(replace(config, seed=seed), data_dir, CPU, 1) for seed in range(threads)]
-    whole = [ProcessTrial(config, data_dir, CPU, threads)]
+    singles = [InProcess(1, Ours, replace(config, seed=seed), data_dir) for seed in range(threads)]
+    together = [InProcess(1, InThreads, threads, config, data_dir)]
+    whole = [InProcess(threads, Ours, config, data_dir)]
     images = epoch_sizes(config)[0]
 
-    def seconds_an_image(trials: list[ProcessTrial]) -> float:
+    def seconds_an_image(processes: list[InProcess], trials: int) -> float:
         started = time.perf_counter()
-        for epoch in [trial.epoch() for trial in trials]:
+        for epoch in [process.epoch() for process in processes]:
             epoch.result()
-        return (time.perf_counter() - started) / (images * len(trials))
+        return (time.perf_counter() - started) / (images * trials)
 
     try:
         taken = interleaved(
             setting.rounds,
-            {"one": lambda: seconds_an_image(whole), "several": lambda: seconds_an_image(singles)},
+            {
+                "one": lambda: seconds_an_image(whole, 1),
+                "several": lambda: seconds_an_image(singles, threads),
+                "together": lambda: seconds_an_image(together, threads),
+            },
         )
     finally:
-        for trial in singles + whole:
-            trial.close()
+        for process in singles + together + whole:
+            process.close()
     print_values(f"one trial of {threads} threads", [1 / s for s in taken["one"]], "images/s, with validation")
     print_values(f"{threads} trials of one thread", [1 / s for s in taken["several"]], "images/s, with validation")
+    print_values(f"{threads} in one process", [1 / s for s in taken["together"]], "images/s, with validation")
     print_ratio("several against one", taken["one"], taken["several"], PLACEMENT_GOAL)
+    print_ratio("in one process against several", taken["several"], taken["together"], goal=1.0)
 
 
 def biases(setting: Setting) -> None:

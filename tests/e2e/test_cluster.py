@@ -9,7 +9,7 @@ from tests.e2e.conftest import TRAIN
 
 pytestmark = pytest.mark.slow
 
-TRIALS = 4
+TRIALS = 2
 STUDY = f"""
 name = "nodes"
 [train]
@@ -17,6 +17,8 @@ name = "nodes"
 [search]
 seeds = {list(range(TRIALS))}
 """
+# A trial of it outlasts the start of another one on a node that has just joined, also on a busy machine.
+LONG = ("--set", 'train.schedule="[5e-3, 0] cos[1e-4, 100]"')
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def lost(command):
 def test_a_node_joins_and_is_lost(sweeps, store, study, head, tmp_path):
     """The study spreads onto the node, and what was on it goes on elsewhere from its last epoch."""
     home = tmp_path / "home"
-    command = sweeps.start("launch", study, "--home", home, "--address", head.address)
+    command = sweeps.start("launch", study, "--home", home, "--address", head.address, *LONG)
     command.until(lambda command: command.epochs)
     with command.suspended():
         joined = head.start(cpus=1)
@@ -57,7 +59,7 @@ def test_a_node_joins_and_is_lost(sweeps, store, study, head, tmp_path):
     left.assert_whole(trials=TRIALS)
     assert len(command.epochs) == len(set(command.epochs)), "an epoch was shown twice"
     seed = left.trials[moved].data.tags["seed"]
-    alone = sweeps.json("train", study, "--set", f"search.seeds=[{seed}]")["epochs"]
+    alone = sweeps.json("train", study, "--set", f"search.seeds=[{seed}]", *LONG)["epochs"]
     assert left.curves()[moved]["val_loss"] == [epoch["val_loss"] for epoch in alone]
 
 

@@ -52,7 +52,8 @@ def cluster(ray_nodes):
     return ray_nodes.address, ray_nodes.folder
 
 
-@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), pytest.param(1, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (1, 1)])
 def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY + f"[resources]\ngpus_per_trial = {share}\n")

@@ -22,6 +22,7 @@ def copied(launched, home):
     return home
 
 
+@pytest.mark.slow
 def test_stopped_from_another_process_and_resumed(sweeps, store, listed, home):
     command = sweeps.start("launch", listed.file, "--home", home, "--data", home / "my images")
     command.until(lambda running: len(running.epochs) >= 2)
