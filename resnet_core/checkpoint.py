@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resnet_core.records import EpochRecord
 
-_FORMAT = 2
+_T = TypeVar("_T")
+_FORMAT = 3
+_RECORDS = "archive/records.json"
+"""What a checkpoint has in its zip file beside torch's own: the epochs, for readers that need not load torch."""
 _log = logging.getLogger(__name__)
 _whole: dict[Path, tuple[int, int, int]] = {}
 """Files that this process wrote, or read whole, as they were then; reading one anew costs as much as writing it."""
@@ -25,19 +30,23 @@ class CheckpointError(RuntimeError):
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
 
+    Its ``records``, where it has any, are what ``recorded`` returns.
+
     The file that was at ``path`` stays beside it, with ``.previous`` behind its name, unless it is damaged: a
     damaged file takes no good one's place.
 
     Raises:
         OSError: it could not be written (its errno says why: a full disk, say); what was there is untouched.
     """
-    import torch  # here and below: what removes checkpoints need not load it
+    import torch  # here and below: what looks at checkpoints need not load it
 
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with aside.open("wb") as file:
+        with aside.open("w+b") as file:
             torch.save({"format": _FORMAT, **state}, file)
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.writestr(_RECORDS, json.dumps(state.get("records", [])))
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and _is_whole(path):
@@ -64,21 +73,35 @@ def load(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: there are files, and none of them can be read.
     """
+    return _newest(path, _read)
+
+
+def recorded(path: Path) -> list[EpochRecord]:
+    """Return the epochs that the trainer's checkpoint at ``path`` remembers; none where there is none.
+
+    Raises:
+        CheckpointError: there are files, and none of them can be read.
+    """
+    return _newest(path, _read_records) or []
+
+
+def _newest(path: Path, read: Callable[[Path], _T]) -> _T | None:
     damaged: list[str] = []
     for candidate in (path, previous(path)):
         if not candidate.exists():
             continue
+        # torch reads past wrong checksums; zeroed or flipped bytes inside of a tensor would load as good.
         try:
-            state = _read(candidate)
+            signature = _signature(candidate)
+            _verify(candidate)
+            found = read(candidate)
         except Exception as error:  # a damaged file may raise anything at all
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             damaged.append(f"{candidate}: {reason}")
             _log.warning("checkpoint %s cannot be read (%s); trying the one before it", candidate, reason)
             continue
-        if not isinstance(state, dict) or state.get("format") != _FORMAT:
-            damaged.append(f"{candidate}: not a checkpoint of format {_FORMAT}")
-            continue
-        return state
+        _whole[candidate] = signature
+        return found
     if damaged:
         raise CheckpointError(
             "no checkpoint can be read: " + "; ".join(damaged) + ". Delete the files to start the run anew."
@@ -86,25 +109,20 @@ def load(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def recorded(path: Path) -> list[EpochRecord]:
-    """Return the epochs that the trainer's checkpoint at ``path`` remembers; none where there is none.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    state = load(path)
-    return [] if state is None else [EpochRecord(**record) for record in state["records"]]
-
-
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
     import torch
 
-    # torch reads past wrong checksums; zeroed or flipped bytes inside of a tensor would load as good.
-    signature = _signature(path)
-    _verify(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    _whole[path] = signature
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ValueError(f"not a checkpoint of format {_FORMAT}")
     return state
+
+
+def _read_records(path: Path) -> list[EpochRecord]:
+    with zipfile.ZipFile(path) as archive:
+        if _RECORDS not in archive.namelist():
+            raise ValueError(f"not a checkpoint of format {_FORMAT}")
+        return [EpochRecord(**record) for record in json.loads(archive.read(_RECORDS))]
 
 
 def _verify(path: Path) -> None:

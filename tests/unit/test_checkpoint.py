@@ -8,15 +8,19 @@ import os
 import pickle
 import random
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import torch
 
-from resnet_core.checkpoint import CheckpointError, load, previous, remove, save
+from resnet_core.checkpoint import CheckpointError, load, previous, recorded, remove, save
+from resnet_core.records import EpochRecord
 
 
 @pytest.fixture
@@ -60,6 +64,33 @@ def test_a_number_comes_back_to_the_last_bit(path):
 
 def test_nothing_there_loads_as_none(path):
     assert load(path) is None
+    assert recorded(path) == []
+
+
+EPOCHS = [EpochRecord(n, 0.1 + 0.2, 0.5, float("inf"), 0.5, 1e-3, 1e-4, 1.5, 100.0) for n in (1, 2)]
+
+
+def test_the_epochs_are_read_without_torch(path):
+    save(path, {"records": [asdict(epoch) for epoch in EPOCHS]})
+    assert recorded(path) == EPOCHS
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from resnet_core.checkpoint import recorded
+
+        assert len(recorded(Path(sys.argv[1]))) == 2
+        sys.exit("torch" in sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+
+
+def test_where_the_newest_is_damaged_the_epochs_of_the_one_before_it_are_read(path):
+    for count in 1, 2:
+        save(path, {"records": [asdict(epoch) for epoch in EPOCHS[:count]], **state(count, size=5000)})
+    damaged = bytearray(path.read_bytes())
+    damaged[10_000:10_512] = bytes(512)
+    path.write_bytes(damaged)
+    assert recorded(path) == EPOCHS[:1]
 
 
 def test_a_save_leaves_the_file_and_the_one_before_it(path):
@@ -116,8 +147,9 @@ def test_damaged_files_alone_are_an_error_that_names_them_both(path):
 def test_a_file_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=path.name):
-        load(path)
+    for read in load, recorded:
+        with pytest.raises(CheckpointError, match=path.name):
+            read(path)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"n": 1}, {"n": 1, "format": 999}], ids=str)
@@ -143,8 +175,9 @@ def test_code_in_a_file_is_refused_and_does_not_run(path, write):
     path.parent.mkdir()
     proof = path.with_name("it-ran")
     write({"format": 1, "n": Code(proof)}, path)
-    with pytest.raises(CheckpointError, match=path.name):
-        load(path)
+    for read in load, recorded:
+        with pytest.raises(CheckpointError, match=path.name):
+            read(path)
     assert not proof.exists()
 
 
