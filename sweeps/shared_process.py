@@ -6,12 +6,15 @@ share for one epoch after the other. Processes belong to the launch, not to the 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
@@ -35,6 +38,7 @@ class SharedProcess:
     def __init__(self, visible: str | None) -> None:
         if visible is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible  # torch is not loaded yet
+        logging.captureWarnings(True)
         self._trials: dict[str, _Trial] = {}
         self._change = threading.Lock()
 
@@ -54,16 +58,13 @@ class SharedProcess:
         with self._change:
             self._trials[actor] = _Trial(config, device)
 
-    def epoch(self, actor: str) -> EpochRecord:
-        """Return the next epoch of the actor's trial.
-
-        Raises:
-            TrialError: training failed; it has the traceback.
-        """
+    def epoch(self, actor: str) -> tuple[EpochRecord | str, list[logging.LogRecord]]:
+        """Return the next epoch of the actor's trial, or the traceback of what it failed with, and what it logged."""
+        trial = self._trials[actor]
         try:
-            return self._trials[actor].epoch()
+            return trial.epoch(), trial.logged()
         except Exception:
-            raise TrialError(traceback.format_exc()) from None
+            return traceback.format_exc(), trial.logged()
 
     def end(self, actor: str) -> None:
         """Let go of the actor's trial, once the epoch under way is over; of one that is not here too."""
@@ -89,13 +90,23 @@ class _Trial:
         self._epochs = train(settings, data_dir=data_dir, device=device, checkpoint=checkpoint)
         self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1)
+        thread = self._thread.submit(threading.get_ident).result()
+        self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
+        self._handler = QueueHandler(self._logged)
+        self._handler.addFilter(lambda entry: entry.thread == thread)
+        logging.getLogger().addHandler(self._handler)
 
     def epoch(self) -> EpochRecord:
         return self._thread.submit(self._on_stream, lambda: next(self._epochs)).result()
 
+    def logged(self) -> list[logging.LogRecord]:
+        """Return what the trial logged since the last time."""
+        return [self._logged.get() for _ in range(self._logged.qsize())]
+
     def close(self) -> None:
         self._thread.submit(self._on_stream, self._epochs.close).result()
         self._thread.shutdown()
+        logging.getLogger().removeHandler(self._handler)
 
     def _on_stream(self, do: Callable[[], _T]) -> _T:
         import torch
@@ -155,8 +166,12 @@ def _epochs(process: Any, config: dict[str, Any], device: str) -> Generator[Epoc
     ray.get(process.begin.remote(actor, config, device))
     try:
         while True:
-            record: EpochRecord = ray.get(process.epoch.remote(actor))
-            yield record
+            outcome, logged = ray.get(process.epoch.remote(actor))
+            for entry in logged:
+                logging.getLogger(entry.name).handle(entry)  # into the trial's log
+            if isinstance(outcome, str):
+                raise TrialError(outcome)
+            yield outcome
     finally:
         with suppress(ray.exceptions.RayError):
             ray.get(process.end.remote(actor))

@@ -48,17 +48,21 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
 
 @pytest.fixture
 def own_ray():
+    """Trials can share a process of a Ray of this test's own."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    processes = offer_processes()
     yield
+    ray.kill(processes)
     ray.shutdown()
 
 
-def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(own_ray, tmp_path):
-    """Ray may set up two actors for a trial that it starts again, and gives the second one the next trial."""
+@pytest.fixture
+def trials(tmp_path):
+    """Two trials, as an actor of Ray Tune's is given them."""
     network = TrialConfig(
         "[5e-3, 0] cos[1e-4, 4]", model="resnet11v2", data="digits", train_limit=50, val_limit=50, image_size=16
     )
-    this, following = (
+    return [
         {
             "number": number,
             "config": network.to_dict(),
@@ -69,16 +73,39 @@ def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(own_ray, tm
             "gpus": 0,
         }
         for number in range(2)
-    )
-    processes = offer_processes()  # kept: they go with it
-    used = ray.remote(SharedTrainable).remote(this)
+    ]
+
+
+def actor(trial):
+    return ray.remote(SharedTrainable).remote(trial)
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(trials, tmp_path):
+    """Ray may set up two actors for a trial that it starts again, and gives the second one the next trial."""
+    this, following = trials
+    used = actor(this)
     ray.get([used.step.remote(), used.step.remote()])  # the first says where
     (tmp_path / "0.pt").unlink()  # a trial that is begun anew starts with its first epoch
-    unused = ray.remote(SharedTrainable).remote(this)
+    unused = actor(this)
     ray.get([unused.step.remote(), unused.reset_config.remote(following)])
     epochs = ray.get([unused.step.remote(), unused.step.remote(), used.step.remote()])[1:]
     assert [(epoch["number"], epoch["record"]["epoch"]) for epoch in epochs] == [(1, 1), (0, 2)]
-    ray.kill(processes)
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_what_a_trial_logs_is_in_its_own_log(trials, tmp_path):
+    (tmp_path / "0.pt").write_bytes(b"no checkpoint")
+    damaged, good = map(actor, trials)
+    ray.get([damaged.step.remote(), good.step.remote()])
+    ray.get(good.step.remote())
+    with pytest.raises(ray.exceptions.RayTaskError, match="no checkpoint can be read"):
+        ray.get(damaged.step.remote())
+    ray.get([damaged.stop.remote(), good.stop.remote()])
+    warning, after = f"WARNING checkpoint {tmp_path / '0.pt'} cannot be read", "CheckpointError: no checkpoint"
+    said = (tmp_path / "0.txt").read_text()
+    assert 0 < said.index(warning) < said.index(after)
+    assert "WARNING" not in (tmp_path / "1.txt").read_text()
 
 
 def test_a_trial_that_fails_leaves_the_others_alone(sweeps, store, listed, home):
