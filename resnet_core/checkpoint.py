@@ -17,7 +17,7 @@ from resnet_core.records import EpochRecord
 _T = TypeVar("_T")
 _FORMAT = 3
 _RECORDS = "archive/records.json"
-"""What a checkpoint has in its zip file beside torch's own: the epochs, for readers that need not load torch."""
+"""Where the epochs stand in a checkpoint's zip file, beside torch's own: their readers need not load torch."""
 _log = logging.getLogger(__name__)
 _whole: dict[Path, tuple[int, int, int]] = {}
 """Files that this process wrote, or read whole, as they were then; reading one anew costs as much as writing it."""
@@ -30,7 +30,7 @@ class CheckpointError(RuntimeError):
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
 
-    Its ``records``, where it has any, are what ``recorded`` returns.
+    ``recorded`` reads its ``records``, which JSON must be able to hold, without the rest.
 
     The file that was at ``path`` stays beside it, with ``.previous`` behind its name, unless it is damaged: a
     damaged file takes no good one's place.
@@ -44,9 +44,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with aside.open("w+b") as file:
-            torch.save({"format": _FORMAT, **state}, file)
-            with zipfile.ZipFile(file, "a") as archive:
-                archive.writestr(_RECORDS, json.dumps(state.get("records", [])))
+            torch.save({"format": _FORMAT, **{key: value for key, value in state.items() if key != "records"}}, file)
+            if "records" in state:
+                with zipfile.ZipFile(file, "a") as archive:
+                    archive.writestr(_RECORDS, json.dumps(state["records"]))
             file.flush()
             os.fsync(file.fileno())
         if path.exists() and _is_whole(path):
@@ -115,14 +116,20 @@ def _read(path: Path) -> dict[str, Any]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"not a checkpoint of format {_FORMAT}")
-    return state
+    records = _plain_records(path)
+    return state if records is None else {**state, "records": records}
 
 
 def _read_records(path: Path) -> list[EpochRecord]:
+    records = _plain_records(path)
+    if records is None:
+        raise ValueError(f"not a trainer's checkpoint of format {_FORMAT}")
+    return [EpochRecord(**record) for record in records]
+
+
+def _plain_records(path: Path) -> list[dict[str, Any]] | None:
     with zipfile.ZipFile(path) as archive:
-        if _RECORDS not in archive.namelist():
-            raise ValueError(f"not a checkpoint of format {_FORMAT}")
-        return [EpochRecord(**record) for record in json.loads(archive.read(_RECORDS))]
+        return json.loads(archive.read(_RECORDS)) if _RECORDS in archive.namelist() else None
 
 
 def _verify(path: Path) -> None:

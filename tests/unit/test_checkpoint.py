@@ -70,6 +70,12 @@ def test_nothing_there_loads_as_none(path):
 EPOCHS = [EpochRecord(n, 0.1 + 0.2, 0.5, float("inf"), 0.5, 1e-3, 1e-4, 1.5, 100.0) for n in (1, 2)]
 
 
+def test_the_epochs_are_loaded_to_the_last_bit(path):
+    records = [asdict(epoch) for epoch in EPOCHS]
+    save(path, {"records": records})
+    assert load(path)["records"] == records
+
+
 def test_the_epochs_are_read_without_torch(path):
     save(path, {"records": [asdict(epoch) for epoch in EPOCHS]})
     assert recorded(path) == EPOCHS
