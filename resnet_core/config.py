@@ -110,7 +110,7 @@ class TrialConfig:
         cutout: side in pixels of a square at a random place that is set to the mean; 0 is off.
         epochs: the run's horizon; None is the schedule's last epoch.
         seed: of weights, order, augmentation, and of the ``pooled`` split.
-        precision: ``fp32``, or ``bf16`` autocast, faster on GPUs and on CPUs with AMX.
+        precision: ``fp32``, or ``bf16`` autocast, faster on GPUs and on some CPUs: ``sweeps doctor`` measures it.
         compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
         test: after the last epoch, evaluate the untouched test images of the ``held-out`` split, once.
 

@@ -284,12 +284,13 @@ PARTS: dict[str, Callable[[Setting], None]] = {
 }
 
 
-def has_amx() -> bool:
-    """Return whether the CPU multiplies bf16 matrices in AMX tiles; without them bf16 saves no time."""
+def bf16_instructions() -> list[str]:
+    """Return which instructions for bf16 the CPU has; how fast they are differs from one to the next."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+        flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
-        return False
+        return []
+    return sorted({"amx_bf16", "avx512_bf16"}.intersection(flags))
 
 
 def real(data_dir: Path, threads: int, rounds: int, steps: int, batch: int) -> Setting:
@@ -339,7 +340,7 @@ def main() -> None:
     setting = real(options.data, options.threads, options.rounds, options.steps, options.batch)
     print(
         f"torch {torch.__version__}, {options.threads} threads of {cores} cores, "
-        f"{'AMX' if has_amx() else 'no AMX: bf16 is not expected to pay'}, load {os.getloadavg()[0]:.1f}; "
+        f"bf16 in {' '.join(bf16_instructions()) or 'no instruction'}, load {os.getloadavg()[0]:.1f}; "
         f"{setting.config.model}, {options.steps} steps of {options.batch}, {options.rounds} rounds"
     )
     for name in options.parts:

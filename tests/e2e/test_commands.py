@@ -274,6 +274,7 @@ def test_doctor(sweeps, tmp_path):
     assert {"resnet-sweeps", "python", "torch", "ray", "optuna", "mlflow", "cpu", "gpu", "cifar10", "home"} <= set(
         checks
     )
+    assert "fp32" in checks["bf16"]["found"] or checks["gpu"]["ok"]
     assert checks["home"] == {"name": "home", "ok": True, "found": str(home)}
     assert all(set(check) == {"name", "ok", "found"} for check in checks.values())
 

@@ -1,5 +1,6 @@
 import pytest
 
+from sweeps import doctor
 from sweeps.doctor import examine
 from sweeps.home import Home
 
@@ -28,6 +29,21 @@ def test_what_does_not_answer_is_a_no(name, home, address, tmp_path):
     assert NOBODY in check.found
     assert "refused" in check.found
     assert "secret" not in check.found
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "found"),
+    [
+        (3.0, 1.5, "2.0 times as fast as fp32 here"),
+        (3.0, 2.9, "no faster than fp32 here; use --set train.precision=fp32"),
+        (3.0, 4.0, "no faster than fp32 here; use --set train.precision=fp32"),
+    ],
+)
+def test_advice_on_bf16_follows_what_training_steps_take(fp32, bf16, found, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(doctor, "_seconds", {"fp32": fp32, "bf16": bf16}.get)
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "bf16")
+    assert check.found == found
 
 
 def test_a_database_that_answers_is_left_as_it_is(postgres, tmp_path):
