@@ -28,6 +28,7 @@ from sweeps.home import Home, check_database
 from sweeps.interrupts import Interrupts
 from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
+from sweeps.mlflow_runs import StudyRuns
 from sweeps.placement import check_address, cluster, run_trials
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
@@ -156,7 +157,8 @@ class Launch:
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.settle()
             # MLflow makes its tables in a thread of its own while Ray starts.
-            tracker = Tracker(home.mlflow_uri, home.artifacts, ledger.spec, home.spool(name), driver, ledger.holds)
+            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver)
+            tracker = Tracker(runs, home.spool(name), ledger.holds)
             try:
                 with watching(self.console) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts)

@@ -17,7 +17,7 @@ from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Ledger
-from sweeps.tracking import attach
+from sweeps.mlflow_runs import attach
 from sweeps.version import PACKAGES
 
 REPORT, STUDY_FILE, CURVES = "report.html", "study.toml", "curves.png"

@@ -32,7 +32,7 @@ from uuid import UUID
 from analysis.store import load
 from analysis.table import build_table
 from resnet_core.config import TrialConfig
-from sweeps.tracking import quiet
+from sweeps.mlflow_runs import quiet
 from tests import postgres
 from tests.benchmarks.rounds import interleaved, print_values
 from tests.mlflow_server import serving

@@ -17,6 +17,7 @@ from search_spaces.study import StudySpec
 from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
+from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.tracking import Tracker
 
@@ -99,10 +100,10 @@ class Memory:
 
 
 def open_(store: Memory, spool: Path) -> Tracker:
-    class InMemory(Tracker):
+    class InMemory(StudyRuns):
         _client = store  # type: ignore[assignment]
 
-    return InMemory("memory", spool.parent, SPEC, spool)
+    return Tracker(InMemory("memory", spool.parent, SPEC), spool)
 
 
 def settle(tracker: Tracker) -> None:

@@ -15,6 +15,7 @@ from sweeps import live
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
+from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.study_run import ActiveTrial, StudyRun
 from sweeps.tracking import Tracker
@@ -122,9 +123,8 @@ def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher
 
     def watch(study: StudySpec) -> tuple[StudyRun, LiveWatcher]:
         watcher = LiveWatcher()
-        trackers.append(
-            Tracker(f"sqlite:///{store.path}", tmp_path / "artifacts", study, Home(tmp_path).spool(study.name))
-        )
+        runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+        trackers.append(Tracker(runs, Home(tmp_path).spool(study.name)))
         run = StudyRun(Home(tmp_path), Ledger.preview(study), trackers[-1], watcher)
         watcher.watch(run)
         return run, watcher

@@ -14,6 +14,7 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
+from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
@@ -59,7 +60,7 @@ class Driver:
         self.ledger = Ledger.create(uri, study)
         stack.enter_context(self.ledger.driven_by(home.name, home, lambda: None))
         spool = self.home.spool(study.name)
-        self.tracker = Tracker(mlflow, self.home.artifacts, study, spool, home.name, self.ledger.holds)
+        self.tracker = Tracker(StudyRuns(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.holds)
         self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen)
 
     def begin(self) -> int:

@@ -16,6 +16,7 @@ from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
+from sweeps.mlflow_runs import StudyRuns
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.simulation.simulate import Range, Setup, course_of, describe, histories, simulate
@@ -134,7 +135,7 @@ def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
     # No two events at once: each trial has a pace of its own.
     simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
     home = Home(tmp_path)
-    tracker = Tracker(f"sqlite:///{store.path}", home.artifacts, spec, home.spool(spec.name))
+    tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", home.artifacts, spec), home.spool(spec.name))
     real = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     # At one moment, an epoch ends before the slot it frees is taken.
     starts = [(trial.started, "start", trial, 0) for trial in simulated]
@@ -274,7 +275,7 @@ def home(store, tmp_path) -> Home:
 
 def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
     """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
-    tracker = Tracker(home.mlflow_uri, home.artifacts, spec, home.spool(spec.name))
+    tracker = Tracker(StudyRuns(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name))
     study = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     while (trial := study.next_trial()) is not None:
         for record in records(val_accs[trial.job.name]):

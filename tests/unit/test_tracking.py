@@ -22,9 +22,10 @@ from search_spaces.study import StudySpec, study_hash
 from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
+from sweeps.mlflow_runs import StudyRuns, _space_tag, attach
 from sweeps.outcomes import Result
 from sweeps.spool import Spool
-from sweeps.tracking import Tracker, _space_tag, attach
+from sweeps.tracking import Tracker
 from sweeps.version import code_version, versions
 
 NAN = float("nan")
@@ -61,7 +62,7 @@ def epoch(number: int, val_acc: float = 0.5, loss: float = 0.25) -> EpochRecord:
 @pytest.fixture
 def connect(store, tmp_path) -> Open:
     def connect(study: StudySpec, uri: str = f"sqlite:///{store.path}") -> Tracker:
-        return Tracker(uri, tmp_path / "artifacts", study, tmp_path / f"{study.name}.jsonl")
+        return Tracker(StudyRuns(uri, tmp_path / "artifacts", study), tmp_path / f"{study.name}.jsonl")
 
     return connect
 
@@ -92,7 +93,7 @@ def study(store, tmp_path_factory) -> StudySpec:
     """A study that was written whole: trials that ended in each way, and one that still runs."""
     study = spec()
     folder = tmp_path_factory.mktemp("artifacts")
-    tracker = Tracker(f"sqlite:///{store.path}", folder, study, folder / "spool.jsonl")
+    tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", folder, study), folder / "spool.jsonl")
     for number, (result, epochs) in enumerate(
         [
             (REACHED, [epoch(1, 0.5), epoch(2, 0.93)]),
@@ -204,7 +205,7 @@ def test_a_note_that_cannot_be_written_holds_nothing_up(store, connect, monkeypa
     study = spec()
     tracker = connect(study)
     tracker.written()
-    monkeypatch.setattr(tracker._client, "set_tag", refuse)
+    monkeypatch.setattr(tracker._runs._client, "set_tag", refuse)
     tracker.begin(job(0))
     tracker.end(job(0), REACHED)
     tracker.close("FINISHED")
@@ -334,7 +335,7 @@ def test_an_epoch_is_written_once(store, tracker):
     for record in (epoch(1, 0.5), epoch(2, 0.6), epoch(1, 0.7), epoch(2, 0.8)):
         tracker.epoch(job(0), record)
     tracker.close("FINISHED")
-    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.6)]
+    assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.6)]
 
 
 def test_an_epoch_is_one_batch(tracker, monkeypatch):
@@ -342,7 +343,7 @@ def test_an_epoch_is_one_batch(tracker, monkeypatch):
     tracker.written()
     calls: Counter[str] = Counter()
     for name in ("log_batch", "log_metric", "set_tag", "log_param"):
-        monkeypatch.setattr(tracker._client, name, counted(calls, name, getattr(tracker._client, name)))
+        monkeypatch.setattr(tracker._runs._client, name, counted(calls, name, getattr(tracker._runs._client, name)))
     tracker.epoch(job(0), epoch(1))
     tracker.written()
     assert calls == {"log_batch": 1}
@@ -361,7 +362,7 @@ def test_what_follows_the_end_comes_after_it_is_in_the_store(store, tracker):
     seen = []
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
-    tracker.end(job(0), PRUNED, then=lambda: seen.append(runs_of(store, tracker._spec.name)["0"]))
+    tracker.end(job(0), PRUNED, then=lambda: seen.append(runs_of(store, tracker._runs.study)["0"]))
     tracker.close("FINISHED")
     (run,) = seen
     assert (run.info.status, run.data.tags["outcome"], run.data.metrics["val_acc"]) == ("KILLED", "pruned", 0.5)
@@ -405,7 +406,7 @@ def test_an_interrupted_launch_and_its_trials_are_waiting(store, connect):
     tracker.begin(job(0))
     tracker.pause([job(0), job(1)])
     tracker.close("SCHEDULED")
-    assert {run.info.status for run in runs_of(store, tracker._spec.name).values()} == {"SCHEDULED"}
+    assert {run.info.status for run in runs_of(store, tracker._runs.study).values()} == {"SCHEDULED"}
 
 
 def test_what_an_earlier_process_wrote_is_known(continued):
@@ -414,16 +415,16 @@ def test_what_an_earlier_process_wrote_is_known(continued):
 
 
 def test_a_continued_study_makes_no_second_run_of_anything(store, continued):
-    before = runs_of(store, continued._spec.name)
+    before = runs_of(store, continued._runs.study)
     continued.begin(job(1))
     continued.close("FINISHED")
-    after = runs_of(store, continued._spec.name)
+    after = runs_of(store, continued._runs.study)
     assert {n: run.info.run_id for n, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
 
 
 def test_a_continued_launch_runs_again(store, continued):
     continued.written()
-    assert runs_of(store, continued._spec.name)["launch"].info.status == "RUNNING"
+    assert runs_of(store, continued._runs.study)["launch"].info.status == "RUNNING"
     continued.close("FINISHED")
 
 
@@ -433,7 +434,7 @@ def test_a_continued_trial_runs_again_and_its_epochs_go_on(store, continued):
         continued.epoch(job(1), epoch(number, 0.9))
     assert continued.written()[1] == ("RUNNING", frozenset({1, 2, 3}))
     continued.close("FINISHED")
-    points = history(store, runs_of(store, continued._spec.name)["1"])
+    points = history(store, runs_of(store, continued._runs.study)["1"])
     assert [step for step, _ in points] == [1, 2, 3]
     assert (points[0][1], points[2][1]) == (0.5, 0.9)
 
@@ -441,16 +442,15 @@ def test_a_continued_trial_runs_again_and_its_epochs_go_on(store, continued):
 def test_a_new_trial_of_a_continued_study_has_the_same_parent(store, continued):
     continued.begin(job(2))
     continued.close("FINISHED")
-    runs = runs_of(store, continued._spec.name)
+    runs = runs_of(store, continued._runs.study)
     assert {runs[n].data.tags["mlflow.parentRunId"] for n in "012"} == {runs["launch"].info.run_id}
 
 
-def test_a_study_deleted_in_mlflow_is_restored(store, continued):
+def test_a_study_deleted_in_mlflow_is_restored(store, connect, continued):
     continued.close("FINISHED")
-    name = continued._spec.name
+    name = continued._runs.study
     store.client.delete_experiment(store.client.get_experiment_by_name(name).experiment_id)
-    again = Tracker(continued._uri, continued._artifacts, continued._spec, continued._spool.path)
-    again.close("FINISHED")
+    connect(continued._runs._spec).close("FINISHED")
     assert store.client.get_experiment_by_name(name).lifecycle_stage == "active"
 
 
@@ -467,7 +467,7 @@ def no_store(connect, tmp_path, monkeypatch) -> Tracker:
 def test_a_store_that_cannot_be_written_is_told_of_at_the_end_with_what_to_do(no_store):
     no_store.begin(job(0))
     no_store.epoch(job(0), epoch(1))
-    with pytest.raises(SweepError, match=rf"(?s)^MLflow \(.*mlflow.db\) .*`sweeps resume {no_store._spec.name}`"):
+    with pytest.raises(SweepError, match=rf"(?s)^MLflow \(.*mlflow.db\) .*`sweeps resume {no_store._runs.study}`"):
         no_store.close("FINISHED")
 
 
@@ -488,7 +488,7 @@ def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):
 def down(store: Any, tracker: Tracker) -> Iterator[None]:
     """A store that refuses what is written for trial 0, for as long as the block lasts; its run is deleted in it."""
     tracker.written()
-    run_id = runs_of(store, tracker._spec.name)["0"].info.run_id
+    run_id = runs_of(store, tracker._runs.study)["0"].info.run_id
     store.client.delete_run(run_id)
     yield
     store.client.restore_run(run_id)
@@ -522,13 +522,13 @@ def batches(tracker, monkeypatch) -> list[tuple[str, list[int]]]:
     tracker.begin(job(1))
     tracker.written()
     batches: list[tuple[str, list[int]]] = []
-    log_batch = tracker._client.log_batch
+    log_batch = tracker._runs._client.log_batch
 
     def counted(run_id: str, metrics: Any = (), **rest: Any) -> None:
         batches.append((run_id, sorted({metric.step for metric in metrics})))
         log_batch(run_id, metrics=metrics, **rest)
 
-    monkeypatch.setattr(tracker._client, "log_batch", counted)
+    monkeypatch.setattr(tracker._runs._client, "log_batch", counted)
     return batches
 
 
@@ -552,7 +552,7 @@ def test_epochs_that_come_together_are_written_together_a_batch_a_trial(store, t
     all_put.set()
     tracker.end(job(0), REACHED)
     tracker.close("FINISHED")
-    runs = runs_of(store, tracker._spec.name)
+    runs = runs_of(store, tracker._runs.study)
     first, second = (runs[number].info.run_id for number in ("0", "1"))
     assert batches == [(first, [1, 2, 3]), (second, [1, 2, 3]), (first, [2])]
     for number in ("0", "1"):
@@ -587,7 +587,7 @@ def test_what_waited_is_written_in_order_once_by_the_same_process(store, tracker
         time.sleep(0.3)
         assert not ended
     tracker.close("FINISHED")
-    run = runs_of(store, tracker._spec.name)["0"]
+    run = runs_of(store, tracker._runs.study)["0"]
     assert history(store, run) == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert (run.info.status, ended, tracker._spool.path.exists()) == ("FINISHED", [True], False)
 
@@ -599,13 +599,13 @@ def test_what_waited_is_written_by_the_next_process(store, tracker, connect, mon
     with down(store, tracker):
         tracker.epoch(job(0), epoch(2))
         tracker.epoch(job(0), epoch(3))
-        with pytest.raises(SweepError, match=rf"(?s)`sweeps resume {tracker._spec.name}`.*{tracker._spool.path}"):
+        with pytest.raises(SweepError, match=rf"(?s)`sweeps resume {tracker._runs.study}`.*{tracker._spool.path}"):
             tracker.close("FINISHED")
-    again = connect(tracker._spec)
+    again = connect(tracker._runs._spec)
     assert again.written()[0] == ("RUNNING", frozenset({1, 2, 3}))
     again.epoch(job(0), epoch(3, 0.9))
     again.close("FINISHED")
-    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert not again._spool.path.exists()
 
 
@@ -621,10 +621,10 @@ def test_a_spool_that_was_written_before_a_kill_writes_nothing_twice(store, trac
         kept = tracker._spool.path.read_bytes()
     tracker.close("FINISHED")
     tracker._spool.path.write_bytes(kept)
-    again = connect(tracker._spec)
+    again = connect(tracker._runs._spec)
     again.written()
     again.close("FINISHED")
-    run = runs_of(store, tracker._spec.name)["0"]
+    run = runs_of(store, tracker._runs.study)["0"]
     assert history(store, run) == [(1, 0.5), (2, 0.5)]
     assert history(store, run, "objective") == [(2, 1.5)]
 
@@ -634,13 +634,13 @@ def test_an_entry_whose_answer_was_lost_is_not_written_twice(store, tracker, mon
     monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
     tracker.written()
     for name in ("create_run", "log_batch", "set_terminated"):
-        monkeypatch.setattr(tracker._client, name, lost_once(getattr(tracker._client, name)))
+        monkeypatch.setattr(tracker._runs._client, name, lost_once(getattr(tracker._runs._client, name)))
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
     tracker.epoch(job(0), epoch(2))
     tracker.end(job(0), REACHED)
     tracker.close("FINISHED")
-    run = runs_of(store, tracker._spec.name)["0"]  # one run, or this would fail
+    run = runs_of(store, tracker._runs.study)["0"]  # one run, or this would fail
     assert history(store, run) == [(1, 0.5), (2, 0.5)]
     assert history(store, run, "objective") == [(2, 1.5)]
 
@@ -663,7 +663,7 @@ def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect,
     Spool(tracker._spool.path).append(
         [{"do": "epochs", "trial": 7, "epochs": [{"epoch": 3, "metrics": {"acc": 1.0}, "now": 1}]}]
     )
-    again = connect(tracker._spec)
+    again = connect(tracker._runs._spec)
     assert again.written() == {}
     again.close("FINISHED")
 
@@ -679,7 +679,7 @@ def test_a_full_disk_keeps_what_waits_in_memory_until_it_can_be_saved(store, tra
         tracker.epoch(job(0), epoch(2))
         assert waiting(tracker) == [("epochs", 0), ("epochs", 0)]
     tracker.close("FINISHED")
-    assert history(store, runs_of(store, tracker._spec.name)["0"]) == [(1, 0.5), (2, 0.5)]
+    assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.5)]
 
 
 def disk_full(*_args: object) -> NoReturn:
@@ -690,12 +690,12 @@ def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_go
     tracker = connect(spec())
     tracker.written()  # its client is there
     with monkeypatch.context() as killed:
-        killed.setattr(tracker._client, "log_batch", lambda *_args, **_kwargs: None)
+        killed.setattr(tracker._runs._client, "log_batch", lambda *_args, **_kwargs: None)
         tracker.begin(job(0))
         tracker.written()
     tracker.begin(job(0))
     tracker.close("FINISHED")
-    assert runs_of(store, tracker._spec.name)["0"].data.params["model"] == job(0).config.model
+    assert runs_of(store, tracker._runs.study)["0"].data.params["model"] == job(0).config.model
 
 
 def test_what_rules_saved_and_would_have_done_is_written(connect, store):
