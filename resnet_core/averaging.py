@@ -69,9 +69,11 @@ def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callabl
     try:
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # torch's way to say: the mean over all batches
         network.train()
-        for batch in batches:
+        for count, batch in enumerate(batches, start=1):
+            for layer in layers:
+                # The mean over all batches so far. torch's own way to it, None, asks the device at every layer.
+                layer.momentum = 1.0 / count
             forward(batch)
         yield
     finally:

@@ -1,0 +1,81 @@
+"""The GPU's part of the trainer where there is no GPU: on tensors that have a device, a shape and no numbers.
+
+torch refuses to compute with tensors of two devices, and to tell the host a number that a device has yet to compute: so
+a step that passes can be recorded as a CUDA graph, and an epoch waits for its device nowhere but at its end. The
+backward pass needs a real device and is left out.
+"""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from resnet_core import trainer
+from resnet_core.config import OptimizerName, TrialConfig
+from resnet_core.data import load
+from resnet_core.models import build
+
+GPU = torch.device("cuda")
+
+
+def config(**fields: object) -> TrialConfig:
+    values = {
+        **{"schedule": "[0.01, 0] lin[0.002, 4]", "model": "resnet11v2", "data": "digits", "image_size": 16},
+        **{"train_limit": 70, "val_limit": 30, "batch_size": 32, "shift": 0.1},
+    }
+    return TrialConfig(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def build_there(config: TrialConfig) -> nn.Module:
+    """The network with all that it holds on the GPU; such tensors cannot be moved there."""
+    network = build(config)
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            there = torch.empty(parameter.shape, device=GPU)
+            if there.dim() == 4:
+                there = there.contiguous(memory_format=torch.channels_last)
+            module._parameters[name] = nn.Parameter(there)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU)
+    network.to = lambda *_args, **_kwargs: network  # type: ignore[method-assign,assignment]
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"optimizer": name, "l2": 1e-4} for name in get_args(OptimizerName)),
+        *({"model": name} for name in ("resnet9", "resnet18", "densenet121")),
+        {"model": "vgg16", "image_size": 32},
+        {"head": "max", "shortcut_kernel": 3, "conv_bias": False},
+        {"crop": 2, "cutout": 4, "shift": 0.0},
+        {"ema": 0.9},
+        {"bn_recalibration": 40},
+    ],
+    ids=lambda fields: ", ".join(f"{key} {value}" for key, value in fields.items()),
+)
+def test_steps_and_validation_wait_for_nothing_and_stay_on_their_device(fields, monkeypatch):
+    monkeypatch.setattr(trainer, "build", build_there)
+    monkeypatch.setattr(Tensor, "backward", lambda _: None)
+    settings = config(**fields)
+    data = load(settings, Path("nowhere"))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        run = trainer._Run(settings, data, GPU, graph=False)
+        run._take_step(32)
+        run._take_step(6)
+        sums = run._validate()
+    assert sums.device.type == "cuda"
+    assert {tensor.device.type for tensor in run._state()} == {"cuda"}
+
+
+def test_such_tensors_tell_no_number_and_do_not_mix():
+    with FakeTensorMode():
+        there = torch.ones(2, device=GPU)
+        with pytest.raises(DataDependentOutputException):
+            there.sum().item()
+        with pytest.raises(RuntimeError, match="devices"):
+            there + torch.ones(2)
