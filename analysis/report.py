@@ -28,7 +28,7 @@ from analysis.rendering import render
 from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories, stopping_footnotes
 from analysis.store import Study
-from analysis.summary import build_summary, readable, runs, summary_footnotes
+from analysis.summary import build_summary, configurations, readable, runs, summary_footnotes
 from analysis.table import build_table, count, footnotes, protocol_notes, split_notes
 
 RESULT_COLUMNS = (
@@ -183,16 +183,17 @@ class _Report:
             yield f"A confirmation of {study.confirms or 'a frozen configuration'}: fresh seeds, nothing was pruned."
             yield from self._accuracies()
             return
-        if not len(self.summary):
-            share = share_reached(counts.reached, len(table))
-            yield (
-                f"{counts.reached} of {len(table)} trials reached it, a share of {share} (95\u00a0% interval), over "
-                "all that the search tried; it is no chance of any one configuration."
-            )
-        yield (
-            f"Exploratory: the best of {len(table)} trials is flattered by having been chosen for its result. "
-            f"`sweeps confirm {study.name}` repeats a configuration with fresh seeds."
-        )
+        if configurations(study)["configuration"].nunique() > 1:
+            if not len(self.summary):
+                share = share_reached(counts.reached, len(table))
+                yield (
+                    f"{counts.reached} of {len(table)} trials reached it, a share of {share} (95\u00a0% interval), "
+                    "over all that the search tried; it is no chance of any one configuration."
+                )
+            chosen = f"the best of {len(table)} trials is flattered by having been chosen for its result"
+        else:
+            chosen = f"{len(table)} run{'s' * (len(table) > 1)} of one configuration"
+        yield f"Exploratory: {chosen}. `sweeps confirm {study.name}` repeats a configuration with fresh seeds."
 
     def _accuracies(self) -> Iterator[str]:
         """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""

@@ -289,11 +289,13 @@ def summary_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     notes = split_notes(study)
     if study.phase == "confirm":
         notes.append(f"Phase confirm: {study.confirms or 'a frozen configuration'}, fresh seeds.")
-    else:
+    elif table["configuration"].nunique() > 1:
         notes.append(
-            "Phase search: the sampler chose these configurations by their results, so the best ones are flattered; "
-            "confirm one with fresh seeds before calling it better."
+            "Phase search: the best of these configurations are the best by these very runs, and so flattered; confirm "
+            "one with fresh seeds before calling it better."
         )
+    else:
+        notes.append("Phase search: exploratory; confirm the configuration with fresh seeds.")
     notes.append(
         (f"Target: validation accuracy {target:g} or more. " if "target" not in table else "")
         + f"A configuration: trials equal but for the seed. Budget: {budget:g} epochs, the study's longest schedule. "

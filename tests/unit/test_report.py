@@ -106,8 +106,18 @@ def test_the_headline_names_the_best_trial(read):
     assert "Trial trial-1 reached 0.92 at epoch 2 (sustained from epoch 2)." in said
 
 
-def test_the_headline_of_a_search_says_that_it_is_exploratory(read):
-    assert "Exploratory" in read(SLOW, FAST).text["headline"]
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([{"shift": 0.1}], "Exploratory: the best of 2 trials is flattered by having been chosen for its result."),
+        ([], "Exploratory: 1 run of one configuration."),
+        ([{"seed": 1}], "Exploratory: 2 runs of one configuration."),
+    ],
+)
+def test_the_headline_of_a_search_says_what_is_exploratory_about_it(read, others, said):
+    headline = read(FAST | {"seed": 0}, *({**FAST, "seed": 0, **other} for other in others)).text["headline"]
+    assert said in headline
+    assert ("flattered" in headline) == ("no chance of any one configuration" in headline) == ("best of" in said)
 
 
 def test_the_headline_of_repeated_runs_is_their_share_and_median_with_intervals(read, make_study):

@@ -215,7 +215,7 @@ def test_json_has_null_where_a_figure_is_infinite(make_study):
 @pytest.mark.parametrize(
     ("trials", "words"),
     [
-        ((FAST,), "Phase search: the sampler chose"),
+        ((FAST,), "Phase search: exploratory"),
         ((FAST,), "Budget: 6 epochs"),
         ((PRUNED,), "count as misses that spent the whole budget"),
         ((FAST, CRASHED, RUNNING), "Left out: 1 crashed, 1 running."),
@@ -229,6 +229,15 @@ def test_footnotes_say(make_study, trials, words):
 def test_footnotes_do_not_speak_of_pruning_where_there_was_none(make_study):
     study = make_study(FAST)
     assert "cut_short" not in " ".join(summary_footnotes(study, build_summary(study)))
+
+
+@pytest.mark.parametrize(("others", "flattered"), [([], False), ([{"seed": 1}], False), ([{"shift": 0.1}], True)])
+def test_the_best_of_several_configurations_alone_is_flattered(make_study, others, flattered):
+    first = FAST | {"seed": 0}
+    study = make_study(first, *(first | other for other in others))
+    notes = " ".join(summary_footnotes(study, build_summary(study)))
+    assert ("flattered" in notes) == flattered
+    assert "Phase search" in notes
 
 
 def test_a_confirmation_is_not_called_flattered():
