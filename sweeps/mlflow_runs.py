@@ -35,9 +35,8 @@ _LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _DRIVER = "sweeps.driver"
 
-VIEW = "epochs-to-target"
-"""The view of a study that MLflow's UI has in its menu Views, and under ``viewStateShareKey`` in an address."""
-
+# The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
+_VIEW = "epochs-to-target"
 _VIEW_COLUMNS = (
     *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
     *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
@@ -197,7 +196,7 @@ class StudyRuns:
             tags = {
                 # Without this the UI opens on the pages it has for language models.
                 "mlflow.experimentKind": "custom_model_development",
-                f"mlflow.sharedViewState.{VIEW}": _view(),
+                f"mlflow.sharedViewState.{_VIEW}": _view(),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))

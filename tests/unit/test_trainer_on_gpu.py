@@ -1,8 +1,7 @@
 """The GPU's part of the trainer where there is no GPU: on tensors that have a device, a shape and no numbers.
 
-torch refuses to compute with tensors of two devices, and to tell the host a number that a device has yet to compute: so
-a step that passes can be recorded as a CUDA graph, and an epoch waits for its device nowhere but at its end. The
-backward pass needs a real device and is left out.
+torch refuses to compute with tensors of two devices, and to tell the host a number that a device has yet to compute,
+for which the host would wait; a CUDA graph can hold neither. The backward pass needs a real device and is left out.
 """
 
 from pathlib import Path
@@ -51,7 +50,9 @@ def build_there(config: TrialConfig) -> nn.Module:
         *({"optimizer": name, "l2": 1e-4} for name in get_args(OptimizerName)),
         *({"model": name} for name in ("resnet9", "resnet18", "densenet121")),
         {"model": "vgg16", "image_size": 32},
+        {"optimizer": "sgd", "nesterov": True},
         {"head": "max", "shortcut_kernel": 3, "conv_bias": False},
+        {"head": "flatten", "bottleneck": 0.25},
         {"crop": 2, "cutout": 4, "shift": 0.0},
         {"ema": 0.9},
         {"bn_recalibration": 40},
