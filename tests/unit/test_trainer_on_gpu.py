@@ -4,8 +4,9 @@ torch refuses to compute with tensors of two devices, and to tell the host a num
 for which the host would wait; a CUDA graph can hold neither. The backward pass needs a real device and is left out.
 """
 
+import copy
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,6 +19,17 @@ from resnet_core.data import load
 from resnet_core.models import build
 
 GPU = torch.device("cuda")
+
+
+class OneFakeTensorMode(FakeTensorMode):
+    """A mode that tensors share with their copies.
+
+    A copied tensor takes a copy of its mode along, which frees torch's references to storages once more than they were
+    taken: the memory is then freed twice, and the process dies later, at any other place.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OneFakeTensorMode":
+        return self
 
 
 def config(**fields: object) -> TrialConfig:
@@ -64,7 +76,7 @@ def test_steps_and_validation_wait_for_nothing_and_stay_on_their_device(fields, 
     monkeypatch.setattr(Tensor, "backward", lambda _: None)
     settings = config(**fields)
     data = load(settings, Path("nowhere"))
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with OneFakeTensorMode(allow_non_fake_inputs=True):
         run = trainer._Run(settings, data, GPU, graph=False)
         run._take_step(32)
         run._take_step(6)
@@ -73,8 +85,15 @@ def test_steps_and_validation_wait_for_nothing_and_stay_on_their_device(fields, 
     assert {tensor.device.type for tensor in run._state()} == {"cuda"}
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_a_copy_of_such_a_tensor_has_the_same_mode():
+    with OneFakeTensorMode() as mode:
+        copied = copy.deepcopy(nn.Linear(2, 2, device=GPU))
+    assert {parameter.fake_mode for parameter in copied.parameters()} == {mode}
+
+
 def test_such_tensors_tell_no_number_and_do_not_mix():
-    with FakeTensorMode():
+    with OneFakeTensorMode():
         there = torch.ones(2, device=GPU)
         with pytest.raises(DataDependentOutputException):
             there.sum().item()
