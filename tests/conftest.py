@@ -1,8 +1,19 @@
 """What tests of all kinds share."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
+
+
+def pytest_configure() -> None:
+    """Have temporary folders in memory, where there is room: databases wait for a disk at every commit."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(scope="module")

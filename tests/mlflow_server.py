@@ -22,7 +22,7 @@ def serving(uri: str, workers: int = 1) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", uri, "--workers", str(workers)]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         address, end = f"http://127.0.0.1:{port}", time.monotonic() + _SECONDS

@@ -159,6 +159,7 @@ def ui(
     command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = where.mlflow_uri  # not an argument, which all users of the machine see
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a dozen processes, for jobs nobody has
     os.execv(sys.executable, command)
 
 

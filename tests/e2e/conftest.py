@@ -1,9 +1,11 @@
 """What the end-to-end tests share: the command, studies small enough for two cores, and readers of what it left.
 
-Everything goes through the installed ``sweeps`` command, with real Ray, Optuna and MLflow. Starting those takes
-seconds, so launches are shared between tests where one will do.
+Everything goes through the ``sweeps`` command, with real Ray, Optuna and MLflow. Starting those takes seconds, so what
+costs them is shared where a test is not about it: launches by all of pytest's processes, a Ray cluster by the launches
+of a process, and Python with the modules of a command by all commands (see tests.e2e.warm).
 """
 
+import fcntl
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import optuna
 import psutil
 import pytest
 
+from tests.e2e.warm import Warm
 from tests.postgres import postgres
 
 __all__ = ["postgres"]
@@ -118,6 +121,7 @@ class Running:
 
     def __init__(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
         folder.mkdir(parents=True)
+        self.folder = folder
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("w") as out, self._err.open("w") as err:
             self._process = subprocess.Popen(
@@ -232,25 +236,34 @@ class Sweeps:
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
         self._started: list[Running] = []
+        self._warm: Warm | None = None
         self.command = Path(sys.executable).parent / "sweeps"
 
     def __call__(
         self, *arguments: object, code: int | None = 0, timeout: float = 240, env: dict[str, str] | None = None
     ) -> Done:
         """Run a command to its end and expect an exit code; None expects any."""
-        ran = subprocess.run(
-            [str(self.command), *map(str, arguments)],
-            cwd=self._place(),
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        said = f"sweeps {' '.join(map(str, arguments))}\nended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
-        assert code is None or ran.returncode == code, said
-        assert "Traceback" not in ran.stderr, said
-        return Done(ran.returncode, ran.stdout, ran.stderr)
+        self._warm = self._warm or Warm(environment(None))
+        place = self._place()
+        try:
+            returned = self._warm.run([str(self.command), *map(str, arguments)], place, environment(env), timeout)
+        except TimeoutError:
+            self._warm = None
+            raise
+        return self._done(arguments, returned, place, code)
+
+    def cold(self, *arguments: object, env: dict[str, str] | None = None) -> Done:
+        """Run a command as a shell does, for a test that is about starting it too, and expect it to succeed."""
+        running = self.start(*arguments, env=env)
+        running.wait(240)
+        return self._done(arguments, running.code, running.folder, 0)
+
+    def _done(self, arguments: tuple[object, ...], returned: int | None, place: Path, code: int | None) -> Done:
+        out, err = (place / "stdout").read_text(), (place / "stderr").read_text()
+        said = f"sweeps {' '.join(map(str, arguments))}\nended with {returned}\n{out}\n{err}"
+        assert code is None or returned == code, said
+        assert "Traceback" not in err, said
+        return Done(returned, out, err)
 
     def json(self, *arguments: object) -> Any:
         """Run a command with ``--json`` and return what it printed."""
@@ -263,6 +276,8 @@ class Sweeps:
         return running
 
     def clean_up(self) -> None:
+        if self._warm is not None:
+            self._warm.kill()
         for running in self._started:
             running.clean_up()
 
@@ -398,6 +413,13 @@ class RayNodes:
         self.address = self.address or found[1]
         return len(self._nodes) - 1
 
+    @property
+    def option(self) -> tuple[str, str]:
+        """What a command is given to run there; the first time, a node is started: two cores and, in name, two GPUs."""
+        if not self.address:
+            self.start(cpus=2, gpus=2)
+        return "--address", self.address
+
     def kill(self, place: int) -> None:
         """Kill a node and all that runs on it, at once."""
         node = self._nodes[place]
@@ -471,26 +493,59 @@ def ray_nodes() -> Iterator[RayNodes]:
 
 
 @pytest.fixture(scope="session")
-def launched(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> Launched:
-    """The study with a space, launched into a home of its own."""
-    home = tmp_path_factory.mktemp("space") / "home"
-    done = sweeps("launch", studies.space, "--home", home, env={"SWEEPS_REPORT": "1"})
+def cluster() -> Iterator[RayNodes]:
+    """A Ray cluster for launches that are not about starting one, by its ``option``."""
+    nodes = RayNodes()
+    yield nodes
+    nodes.clean_up()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Done]], tuple[Path, Done]]:
+    """Run a command once for all of pytest's processes: the first makes it, the others wait for it.
+
+    Returns a function of a name, and of what runs the command in a home folder, which returns that folder and how the
+    command ended.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the one that they have in common
+
+    def once(name: str, run: Callable[[Path], Done]) -> tuple[Path, Done]:
+        home, kept = folder / f"{name}-home", folder / f"{name}.json"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                kept.write_text(json.dumps(asdict(run(home))))
+        return home, Done(**json.loads(kept.read_text()))
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def launched(sweeps: Sweeps, studies: Studies, once: Any) -> Launched:
+    """The study with a space, launched into a home of its own, as a user does: with a Ray of its own."""
+    home, done = once(
+        "space", lambda home: sweeps.cold("launch", studies.space, "--home", home, env={"SWEEPS_REPORT": "1"})
+    )
     return Launched(home, "space", studies.space, done, Store(home, "space"))
 
 
 @pytest.fixture(scope="session")
-def listed(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+def listed(sweeps: Sweeps, studies: Studies, cluster: RayNodes, once: Any) -> Launched:
     """The listed study, launched into a home of its own: what the disturbed ones are compared with."""
-    home = tmp_path_factory.mktemp("listed") / "home"
-    done = sweeps("launch", studies.listed, "--home", home)
+    home, done = once("listed", lambda home: sweeps("launch", studies.listed, "--home", home, *cluster.option))
     return Launched(home, "listed", studies.listed, done, Store(home, "listed"))
 
 
 @pytest.fixture(scope="session")
-def crashed(sweeps: Sweeps, studies: Studies, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+def crashed(sweeps: Sweeps, studies: Studies, cluster: RayNodes, once: Any) -> tuple[Path, Done]:
     """The home of a grid of which one trial finds a file that is no checkpoint where its own would be."""
-    home = tmp_path_factory.mktemp("crashed") / "home"
-    damaged = home / "studies" / "grid" / "checkpoints" / "00001.pt"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"no checkpoint")
-    return home, sweeps("launch", studies.grid, "--home", home, code=3)
+
+    def launch(home: Path) -> Done:
+        damaged = home / "studies" / "grid" / "checkpoints" / "00001.pt"
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(b"no checkpoint")
+        return sweeps("launch", studies.grid, "--home", home, *cluster.option, code=3)
+
+    return once("grid", launch)

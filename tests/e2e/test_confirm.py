@@ -37,14 +37,15 @@ class Confirmed(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def confirmed(sweeps, tmp_path_factory) -> Confirmed:
+def confirmed(sweeps, cluster, tmp_path_factory) -> Confirmed:
     """A search of two runs, of which one is confirmed with one seed, then with two."""
     folder = tmp_path_factory.mktemp("confirm")
     home, file = folder / "home", folder / "search.toml"
     file.write_text(_SEARCH)
-    sweeps("launch", file, "--home", home)
-    first = sweeps("confirm", "search", "--trial", "plain", "--seeds", "1", "--home", home)
-    longer = sweeps("confirm", "search", "--trial", "plain", "--seeds", "2", "--home", home)
+    at = ("--home", home, *cluster.option)
+    sweeps("launch", file, *at)
+    first = sweeps("confirm", "search", "--trial", "plain", "--seeds", "1", *at)
+    longer = sweeps("confirm", "search", "--trial", "plain", "--seeds", "2", *at)
     return Confirmed(home, first.stdout, longer.stdout)
 
 

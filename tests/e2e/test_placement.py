@@ -46,18 +46,18 @@ print("ended")
 
 
 @pytest.fixture(scope="module")
-def cluster(ray_nodes):
-    """The address and the temporary folder of a Ray cluster of four cores and two GPUs."""
+def wide(ray_nodes):
+    """A Ray cluster of so many cores that GPUs alone are what trials share."""
     ray_nodes.start(cpus=4, gpus=2)
-    return ray_nodes.address, ray_nodes.folder
+    return ray_nodes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "on_one"), [(0.5, 2), (1, 1)])
-def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
+def test_trials_share_gpus(sweeps, store, wide, tmp_path, share, on_one):
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY + f"[resources]\ngpus_per_trial = {share}\n")
-    sweeps("launch", study, "--home", home, "--address", cluster[0])
+    sweeps("launch", study, "--home", home, *wide.option)
     left = store(home, "shares")
     left.assert_whole(trials=TRIALS)
     runs = left.trials
@@ -82,7 +82,7 @@ def test_trials_share_gpus(sweeps, store, cluster, tmp_path, share, on_one):
 def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
     study = tmp_path / "study.toml"
     study.write_text(STUDY + "[resources]\ngpus_per_trial = 3\n")
-    done = sweeps("launch", study, "--home", tmp_path / "home", "--address", cluster[0], code=2)
+    done = sweeps("launch", study, "--home", tmp_path / "home", *cluster.option, code=2)
     assert done.stderr == (
         "sweeps: resources.gpus_per_trial = 3: there are 2 GPUs; "
         "use --set resources.gpus_per_trial=0 to run on CPU cores\n"
@@ -90,17 +90,18 @@ def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
 
 
 def test_doctor_counts_what_a_cluster_has(sweeps, cluster, tmp_path):
-    checks = {check["name"]: check for check in sweeps.json("doctor", "--home", tmp_path, "--address", cluster[0])}
-    assert checks["cluster"] == {"name": "cluster", "ok": True, "found": f"{cluster[0]}: nodes 1, cores 4, GPUs 2"}
+    checks = {check["name"]: check for check in sweeps.json("doctor", "--home", tmp_path, *cluster.option)}
+    found = f"{cluster.address}: nodes 1, cores 2, GPUs 2"
+    assert checks["cluster"] == {"name": "cluster", "ok": True, "found": found}
 
 
 @pytest.mark.slow
-def test_without_an_address_a_launch_starts_its_own(sweeps, store, cluster, tmp_path):
+def test_without_an_address_a_launch_starts_its_own(sweeps, store, wide, tmp_path):
     """Also on a machine where a cluster runs that Ray would find by itself."""
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY)
     changes = ("--set", "search.seeds=[0]", "--set", "train.epochs=1")
-    sweeps("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(cluster[1])})
+    sweeps("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(wide.folder)})
     (run,) = store(home, "shares").trials.values()
     assert run.data.tags["outcome"] == "exhausted"
 

@@ -31,7 +31,7 @@ def home(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_study_runs_to_its_end(sweeps, store, home, name):
+def test_a_published_study_runs_to_its_end(sweeps, store, cluster, home, name):
     spec = load_study(find_study(name))
     runs = spec.run[: FIRST.get(name)]
     changes = [*SMALL, *SMALLER.get(name, [])]
@@ -39,7 +39,7 @@ def test_a_published_study_runs_to_its_end(sweeps, store, home, name):
     changes += [f"run[{place}]=" for place in reversed(range(len(runs), len(spec.run)))]
     options = [text for change in changes for text in ("--set", change)]
 
-    sweeps("launch", name, "--home", home, *options)
+    sweeps("launch", name, "--home", home, *options, *cluster.option)
 
     left = store(home, spec.name)
     left.assert_whole(trials=len(runs))

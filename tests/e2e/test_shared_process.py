@@ -26,8 +26,8 @@ def places(home, name):
     return [re.findall(r" starts: .*?(?:gpu_ids (\d).*)?process (\d+)$", log.read_text(), re.M) for log in logs]
 
 
-def test_trials_without_a_gpu_share_the_process_of_their_node(sweeps, store, listed, home):
-    sweeps("launch", listed.file, "--home", home, *SHARED)
+def test_trials_without_a_gpu_share_the_process_of_their_node(sweeps, store, listed, cluster, home):
+    sweeps("launch", listed.file, "--home", home, *SHARED, *cluster.option)
     assert_undisturbed(store, home, listed)
     processes = {process for starts in places(home, listed.name) for _, process in starts}
     assert len(processes) == 1
@@ -47,9 +47,10 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
 
 
 @pytest.fixture
-def own_ray():
-    """Trials can share a process of a Ray of this test's own."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+def own_processes(cluster):
+    """Trials can share a process of this test's own."""
+    _, address = cluster.option
+    ray.init(address=address, log_to_driver=False)
     processes = offer_processes()
     yield
     ray.kill(processes)
@@ -80,7 +81,7 @@ def actor(trial):
     return ray.remote(SharedTrainable).remote(trial)
 
 
-@pytest.mark.usefixtures("own_ray")
+@pytest.mark.usefixtures("own_processes")
 def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(trials, tmp_path):
     """Ray may set up two actors for a trial that it starts again, and gives the second one the next trial."""
     this, following = trials
@@ -93,7 +94,7 @@ def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(trials, tmp
     assert [(epoch["number"], epoch["record"]["epoch"]) for epoch in epochs] == [(1, 1), (0, 2)]
 
 
-@pytest.mark.usefixtures("own_ray")
+@pytest.mark.usefixtures("own_processes")
 def test_what_a_trial_logs_is_in_its_own_log(trials, tmp_path):
     (tmp_path / "0.pt").write_bytes(b"no checkpoint")
     damaged, good = map(actor, trials)
@@ -108,11 +109,12 @@ def test_what_a_trial_logs_is_in_its_own_log(trials, tmp_path):
     assert "WARNING" not in (tmp_path / "1.txt").read_text()
 
 
-def test_a_trial_that_fails_leaves_the_others_alone(sweeps, store, listed, home):
+def test_a_trial_that_fails_leaves_the_others_alone(sweeps, store, listed, cluster, home):
     checkpoint = home / "studies" / listed.name / "checkpoints" / "00001.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"no checkpoint")
-    done = sweeps("launch", listed.file, "--home", home, *SHARED, "--set", "search.retries=0", code=3)
+    alone = ("--set", "search.retries=0", *cluster.option)
+    done = sweeps("launch", listed.file, "--home", home, *SHARED, *alone, code=3)
     runs = store(home, listed.name).trials
     crashed = {name for name, run in runs.items() if run.data.tags["outcome"] == "crashed"}
     assert len(crashed) == 1

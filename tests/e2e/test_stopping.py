@@ -37,11 +37,11 @@ _COLUMNS = ["rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", 
 
 
 @pytest.fixture(scope="module")
-def home(sweeps, tmp_path_factory):
+def home(sweeps, cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shadowed")
     study = folder / "shadowed.toml"
     study.write_text(_STUDY)
-    sweeps("launch", study, "--home", folder / "home")
+    sweeps("launch", study, "--home", folder / "home", *cluster.option)
     return folder / "home"
 
 

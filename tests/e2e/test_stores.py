@@ -15,10 +15,10 @@ def uri(postgres) -> str:
 
 
 @pytest.fixture(scope="module")
-def launched(sweeps, studies, uri, tmp_path_factory):
+def launched(sweeps, studies, cluster, uri, tmp_path_factory):
     """A study launched into PostgreSQL: its home, and what the launch said."""
     home = tmp_path_factory.mktemp("postgres") / "home"
-    return home, sweeps("launch", studies.grid, "--home", home, "--mlflow", uri)
+    return home, sweeps("launch", studies.grid, "--home", home, "--mlflow", uri, *cluster.option)
 
 
 def test_a_launch_into_postgres_prints_its_table(launched):

@@ -39,7 +39,7 @@ def tiny_setting() -> training.Setting:
 @pytest.mark.parametrize(
     ("part", "says"),
     [
-        ("plain", "end to end, bf16"),
+        pytest.param("plain", "end to end, bf16", marks=pytest.mark.slow),
         ("augmentation", "shift against RandomAffine"),
         ("data", "share of an epoch, fp32"),
         pytest.param("placement", "several against one", marks=pytest.mark.slow),
@@ -55,10 +55,10 @@ def test_a_part_of_the_cpu_benchmark_prints_its_figure(part, says, capsys):
 @pytest.mark.parametrize(
     ("part", "finds"),
     [
-        ("speed", "graph bf16: times as fast as the plain loop"),
+        pytest.param("speed", "graph bf16: times as fast as the plain loop", marks=pytest.mark.slow),
         ("threads", "2 at once, s a trial and epoch"),
-        ("first_epoch", "second trial of a process: first record after, s"),
-        ("kernels", "graph bf16: kernels a step"),
+        pytest.param("first_epoch", "second trial of a process: first record after, s", marks=pytest.mark.slow),
+        pytest.param("kernels", "graph bf16: kernels a step", marks=pytest.mark.slow),
         # processes is threads with the trials of the CPU's placement: a process costs a test seconds.
     ],
 )
@@ -66,6 +66,7 @@ def test_a_part_of_the_gpu_benchmark_yields_its_findings(part, finds):
     assert finds in dict(gpu.PARTS[part](CPU, gpu.tiny(NOWHERE)))
 
 
+@pytest.mark.slow
 def test_on_a_cpu_with_one_thread_a_trial_alone_and_among_others_has_the_same_bits():
     assert dict(gpu.agreement(CPU, gpu.tiny(NOWHERE)))["a trial alone and among 2: same bits"] is True
 
