@@ -82,12 +82,10 @@ def test_epochs_above_the_budget_are_the_budget():
     assert restricted_mean([20, 40], 30) == restricted_mean([20, INF], 30)
 
 
-def test_the_restricted_mean_is_the_area_under_lifelines_curve():
-    lifelines = pytest.importorskip("lifelines")
-    times = np.minimum(TEN, 30)
-    curve = lifelines.KaplanMeierFitter().fit(times, np.isfinite(TEN))
-    area = lifelines.utils.restricted_mean_survival_time(curve, t=30)
-    assert restricted_mean(TEN, 30).value == pytest.approx(area)
+def test_the_restricted_mean_is_the_area_under_scipys_curve():
+    sample = stats.CensoredData(uncensored=[epoch for epoch in TEN if epoch < INF], right=[30])
+    below = stats.ecdf(sample).sf.evaluate(np.arange(30))  # it steps at whole epochs alone
+    assert restricted_mean(TEN, 30).value == pytest.approx(below.sum())
 
 
 def test_the_interval_of_many_runs_is_students():
@@ -210,16 +208,13 @@ def test_a_best_of_more_runs_than_there_are_is_refused(n):
 RUN, HIT = [19, 20, 20, 22, 30, 30], [True, True, True, True, False, False]
 
 
-def test_the_curve_is_lifelines():
-    lifelines = pytest.importorskip("lifelines")
-    fitted = lifelines.KaplanMeierFitter().fit(RUN, HIT)
-    curve = kaplan_meier(RUN, HIT)
-    assert curve["below"].tolist() == pytest.approx(fitted.predict(curve.index).tolist())
-
-
-def test_the_curve_is_scipys():
-    curve = kaplan_meier(RUN, HIT)
-    sample = stats.CensoredData(uncensored=RUN[:4], right=RUN[4:])
+@pytest.mark.parametrize(
+    ("crossings", "misses"),
+    [(RUN[:4], 2), ([19, 30, 30], 2), ([30], 1), ([], 3), ([1, 1, 2, 3, 5, 8, 13, 21], 40)],
+)
+def test_the_curve_is_scipys(crossings, misses):
+    curve = kaplan_meier([*crossings, *[30] * misses], [True] * len(crossings) + [False] * misses)
+    sample = stats.CensoredData(uncensored=crossings, right=[30] * misses)
     assert curve["below"].tolist() == pytest.approx(stats.ecdf(sample).sf.evaluate(curve.index).tolist())
 
 
