@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint docs format clean
+.PHONY: quickstart test test-slow lint docs format dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
@@ -33,8 +33,21 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The wheel and the source distribution, in dist/. What is in the latter must do for its own tests, of which those run
+# that read files beside the code.
+dist: .venv/installed-dev build/dist/installed
+	rm -rf dist build/dist/unpacked
+	build/dist/bin/python -m build --outdir dist
+	build/dist/bin/twine check --strict dist/*
+	mkdir build/dist/unpacked
+	tar --extract --file dist/*.tar.gz --directory build/dist/unpacked --strip-components 1
+	cd build/dist/unpacked && $(abspath $(BIN))/pytest $(DIST_TESTS)
+
+DIST_TESTS := $(addprefix tests/unit/test_,$(addsuffix .py,distribution documents notebook published report study)) \
+	tests/contract/test_studies_contract.py
+
 clean:
-	rm -rf .venv
+	rm -rf .venv build dist
 
 # The stamps keep a second run from installing anything; a changed pyproject.toml installs what it adds.
 .venv/installed: pyproject.toml
@@ -44,4 +57,9 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+build/dist/installed:
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/pip install --quiet --disable-pip-version-check 'build>=1.2' 'twine>=6.1'
 	touch $@

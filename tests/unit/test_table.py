@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_trial_without_an_epoch_is_a_row(make_study):
 
 def test_an_epoch_that_is_missing_in_the_store_keeps_the_others_in_place(make_study):
     study = make_study(REACHED)
-    study.epochs.drop(index=0, inplace=True)
+    study = replace(study, epochs=study.epochs.drop(index=0))
     assert build_table(study).loc[0, "epochs_to_target"] == 2
 
 
