@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint docs format dist clean
+.PHONY: quickstart test test-slow lint docs format coverage dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
@@ -32,6 +32,19 @@ docs: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Lines and branches that the quick tests run: file by file, then for each package. COVERED names other tests.
+coverage: .venv/installed-dev
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest -n 2 -m 'not slow' $(COVERED)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
+	@for package in resnet_core search_spaces sweeps analysis; do \
+		printf '%-14s%5s %%\n' $$package "$$($(BIN)/coverage report --include="$$package/*" --format=total)"; \
+	done
+
+COVERED ?= tests/unit tests/property tests/contract
 
 # The wheel and the source distribution, in dist/. What is in the latter must do for its own tests, of which those run
 # that read files beside the code.
