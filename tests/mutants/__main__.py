@@ -1,0 +1,336 @@
+"""Mutation testing: change one thing of a module at a time, and see whether its tests notice.
+
+``python -m tests.mutants`` tries every mutant of every module in modules.toml, ``python -m tests.mutants
+sweeps/outcomes.py`` those of one, ``--survivors`` those that no test noticed last time. A mutant that changes nothing
+that anybody can see stands in equivalent.toml, with the reason, and is not counted. Mutants are made by Cosmic Ray.
+
+Prints the share killed per module, and the survivors as lines before and after; exits with 1 where a module's share is
+below 90 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+BUILD = ROOT / "build" / "mutants"
+RESULTS = BUILD / "results.json"
+LOG = Path("log.txt")  # of what ran last, in the copy of the tree
+GOAL = 0.9
+# One replacement each way; Cosmic Ray's others (+ by every other operator, say) are mostly noticed alike.
+OPERATORS = """
+    AddNot ReplaceUnaryOperator_Delete_Not ReplaceUnaryOperator_Delete_Invert ReplaceUnaryOperator_USub_UAdd
+    ReplaceAndWithOr ReplaceOrWithAnd ReplaceTrueWithFalse ReplaceFalseWithTrue
+    ReplaceComparisonOperator_Lt_LtE ReplaceComparisonOperator_Lt_GtE
+    ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_LtE_Gt
+    ReplaceComparisonOperator_Gt_GtE ReplaceComparisonOperator_Gt_LtE
+    ReplaceComparisonOperator_GtE_Gt ReplaceComparisonOperator_GtE_Lt
+    ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq
+    ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is
+    ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add
+    ReplaceBinaryOperator_Mul_Div ReplaceBinaryOperator_Div_Mul
+    ReplaceBinaryOperator_FloorDiv_Div ReplaceBinaryOperator_Mod_Mul ReplaceBinaryOperator_Pow_Mul
+    ReplaceBinaryOperator_BitOr_BitAnd ReplaceBinaryOperator_BitAnd_BitOr
+    ReplaceBreakWithContinue ReplaceContinueWithBreak
+    NumberReplacer ZeroIterationForLoop ExceptionReplacer RemoveDecorator
+""".split()  # noqa: SIM905
+# What takes seconds to import is imported once; nothing of ours is, since the mutant is to be imported.
+HEAVY = ("torch", "pandas", "scipy.stats", "optuna", "mlflow", "pydantic", "hypothesis", "_hypothesis_pytestplugin")
+MOST_BYTES = 8 << 30  # of a process that tries a mutant: an endless loop may fill a list
+
+
+@dataclass(frozen=True, order=True)
+class Mutant:
+    """One change to one module, and what came of it.
+
+    Attributes:
+        module: path from the root of the repository.
+        line: 1-based.
+        operator: Cosmic Ray's name of the change.
+        occurrence: at which place in the module, in Cosmic Ray's count.
+        was: the changed lines before, stripped.
+        becomes: the same after.
+        killed: whether a test failed.
+    """
+
+    module: str
+    line: int
+    operator: str
+    occurrence: int
+    was: str = ""
+    becomes: str = ""
+    killed: bool = False
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """Yield the mutants of a module, but for those that tests are not there to notice.
+
+    Left out are changes to annotations, which nobody evaluates, to ``frozen=True``, which mypy holds, and to the star
+    before parameters that have to be named, which Cosmic Ray takes for a product.
+    """
+    source = (ROOT / module).read_text()
+    lines = source.splitlines()
+    left_out = list(_left_out(ast.parse(source)))
+    tree = get_ast(source)
+    for name in OPERATORS:
+        operator = get_operator(f"core/{name}")()
+        places = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
+        for occurrence, (start, end) in enumerate(places):
+            star = lines[start[0] - 1][start[1] : start[1] + 2] == "*,"
+            if not star and not any(first <= start and end <= last for first, last in left_out):
+                yield Mutant(module, start[0], name, occurrence)
+
+
+def _left_out(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    for node in ast.walk(tree):
+        frozen = node.value if isinstance(node, ast.keyword) and node.arg == "frozen" else None
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None), frozen):
+            if part is not None:
+                yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def warm_up() -> None:
+    """Import what takes long, for this process's children; with one thread, so that a fork is safe."""
+    # Tests run beside each other, and small tensors are slower on many threads.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    os.environ |= {"SWEEPS_REPORT": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end
+
+
+def start_worker(folder: Path) -> None:
+    """Go to a copy of what git knows, as it is now."""
+    place = folder / str(os.getpid())
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, place / name)
+    os.chdir(place)
+    os.environ["PYTHONPATH"] = str(place)
+    sys.path[:] = [str(place), *(entry for entry in sys.path if Path(entry or ROOT).resolve() != ROOT)]
+    for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+        del sys.modules[name]
+
+
+class Executed:
+    """A plugin of pytest's that notes which lines of a module each test executes, and how long the test takes."""
+
+    def __init__(self, module: str) -> None:
+        self._path = str(Path(module).resolve())
+        self._lines: set[int] = set()
+        self.tests: list[tuple[str, float, list[int]]] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self._lines.clear()
+        started = time.monotonic()
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)
+            self.tests.append((item.nodeid, time.monotonic() - started, sorted(self._lines)))
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename != self._path:
+            return None
+        self._lines.add(frame.f_lineno)
+        return self._trace
+
+
+@dataclass(frozen=True)
+class Guards:
+    """The tests of a module.
+
+    Attributes:
+        files: where they are.
+        tests: node id and seconds of each, the quickest first, and the lines of the module that it executes.
+    """
+
+    files: list[str]
+    tests: list[tuple[str, float, list[int]]]
+
+    def of(self, statement: range) -> tuple[list[str], float]:
+        """Return the tests that execute a statement, and their seconds; all of them where it is executed on import."""
+        chosen = [test for test in self.tests if not set(statement).isdisjoint(test[2])]
+        return [test for test, *_ in chosen] or self.files, sum(seconds for _, seconds, _ in chosen or self.tests)
+
+
+def find_guards(module: str, files: list[str]) -> Guards:
+    """Return the tests of a module, after a run of it as it is.
+
+    Raises:
+        RuntimeError: a test fails.
+    """
+    found = Path("executed.json")
+    if not passes(module, files, 900.0, found):
+        raise RuntimeError(f"tests of {module} fail without a mutant:\n{LOG.read_text()}")
+    return Guards(files, sorted(json.loads(found.read_text()), key=lambda test: test[1]))
+
+
+def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
+    """Return a mutant with what came of it, tried in this process's own copy of the tree."""
+    path = Path(mutant.module)
+    source = path.read_text()
+    mutated = mutate_code(source, get_operator(f"core/{mutant.operator}")(), mutant.occurrence)
+    changed = list(difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm=""))[2:]
+    was, becomes = (" ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+")
+    tests, seconds = guards.of(_statement(ast.parse(source), mutant.line))
+    try:
+        path.write_text(mutated)
+        # What runs beside it may slow it; a loop that never ends is killed, too.
+        killed = not passes(mutant.module, tests, 5 + 4 * seconds)
+    finally:
+        path.write_text(source)
+    return replace(mutant, was=was, becomes=becomes, killed=killed)
+
+
+def _statement(tree: ast.Module, line: int) -> range:
+    """Return the lines of the innermost statement at a line, without those of its body; none if it runs on import."""
+    found = range(0)
+    for node in ast.walk(tree):  # outer ones first
+        if isinstance(node, ast.FunctionDef):
+            for statement in ast.walk(node):
+                if isinstance(statement, ast.stmt) and statement is not node:
+                    body = getattr(statement, "body", None)
+                    end = body[0].lineno - 1 if body else statement.end_lineno
+                    if statement.lineno <= line <= max(end, statement.lineno):
+                        found = range(statement.lineno, max(end, statement.lineno) + 1)
+    return found
+
+
+def passes(module: str, tests: list[str], seconds: float, executed: Path | None = None) -> bool:
+    """Return whether tests pass in time, in a process of their own; note what they execute, and compile them."""
+    # Two mutants of one second and one length are the same to Python's cache.
+    for compiled in Path(module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
+        compiled.unlink()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+            log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.dont_write_bytecode = executed is None
+            options = "-x -p no:cacheprovider -p no:xdist --hypothesis-profile=ci --basetemp=build/tests"
+            plugin = Executed(module)
+            status = pytest.main([*options.split(), "-m", "not slow", *tests], [plugin] if executed else [])
+            if executed:
+                executed.write_text(json.dumps(plugin.tests))
+            sys.stdout.flush()
+        except BaseException:
+            status = 1
+        os._exit(int(status))
+    until = time.monotonic() + seconds
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+        time.sleep(0.02)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it started, too
+    if ended[0] == 0:
+        os.waitpid(child, 0)
+        return False
+    return os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def main() -> int:
+    """Try mutants and print what came of them."""
+    tests: dict[str, list[str]] = tomllib.loads((HERE / "modules.toml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="of modules.toml; all of them unless given")
+    parser.add_argument("--survivors", action="store_true", help="only those that no test noticed last time")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    unknown = set(asked.modules) - set(tests)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: not in {HERE / 'modules.toml'}")
+    trees = BUILD / f"trees-{os.getpid()}"
+    trees.mkdir(parents=True)
+    warm_up()
+    with ProcessPoolExecutor(
+        asked.processes, multiprocessing.get_context("fork"), initializer=start_worker, initargs=(trees,)
+    ) as pool:
+        for module in asked.modules or tests:
+            started = time.monotonic()
+            guards = pool.submit(find_guards, module, tests[module]).result()
+            old = [mutant for mutant in _read_results() if mutant.module == module]
+            wanted = [mutant for mutant in old if not mutant.killed] if asked.survivors else list(mutants(module))
+            tried = [pool.submit(try_mutant, mutant, guards) for mutant in wanted]
+            done = [one.result() for one in tried] + [mutant for mutant in old if mutant.killed and asked.survivors]
+            results = sorted([mutant for mutant in _read_results() if mutant.module != module] + done)
+            RESULTS.write_text(json.dumps([asdict(mutant) for mutant in results], indent=1))
+            print(f"{module}: {len(wanted)} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    shutil.rmtree(trees, ignore_errors=True)
+    return report([mutant for mutant in _read_results() if mutant.module in (asked.modules or tests)])
+
+
+def _read_results() -> list[Mutant]:
+    return [Mutant(**values) for values in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
+
+
+def report(results: list[Mutant]) -> int:
+    """Print the table and the survivors; return 1 where a module's share of mutants killed is below the goal."""
+    equivalent = {
+        (module, entry["was"], entry["becomes"])
+        for module, entries in tomllib.loads((HERE / "equivalent.toml").read_text()).items()
+        for entry in entries
+    }
+    alive = [m for m in results if not m.killed]
+    survivors = [m for m in alive if (m.module, m.was, m.becomes) not in equivalent]
+    counted, left = Counter(m.module for m in results), Counter(m.module for m in survivors)
+    same = Counter(m.module for m in alive) - left
+    print("| module | mutants | equivalent | killed | of those not equivalent |\n| --- | ---: | ---: | ---: | ---: |")
+    below = 0
+    for module, number in counted.items():
+        real = number - same[module]
+        share = (real - left[module]) / real
+        below += share < GOAL
+        print(f"| `{module}` | {number} | {same[module]} | {real - left[module]} | {share:.1%} |")
+    for m in survivors:
+        print(f"\n{m.module}:{m.line} {m.operator}\n  - {m.was}\n  + {m.becomes}")
+    dead = {(m.module, m.was, m.becomes) for m in results if m.killed}
+    for module, was, becomes in sorted(equivalent & dead):
+        print(f"\n{module}: listed as equivalent, and killed:\n  - {was}\n  + {becomes}")
+    return int(below > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
