@@ -70,6 +70,10 @@ def test_objective(val_accs, expected):
     assert ett.objective(val_accs, 0.5, longest_horizon=30) == expected
 
 
+def test_trials_of_one_epoch_are_ranked():
+    assert ett.objective([0.25], 0.5, longest_horizon=1) == 1.5
+
+
 @pytest.mark.parametrize(
     ("val_accs", "expected"),
     [
@@ -83,7 +87,7 @@ def test_best(val_accs, expected):
     assert ett.best(val_accs) == expected
 
 
-@pytest.mark.parametrize("target", [0.0, -0.5, 92.0, NAN])
+@pytest.mark.parametrize("target", [0.0, -0.5, 1.01, 92.0, NAN])
 @pytest.mark.parametrize("function", [ett.first_crossing, ett.sustained_crossing, ett.interpolated_crossing])
 def test_a_target_that_is_no_accuracy_is_refused(function, target):
     with pytest.raises(ValueError, match="target"):

@@ -54,6 +54,12 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
     )
 
 
+def test_the_final_losses_are_those_of_the_last_epoch():
+    records = [EpochRecord(e, 1 / e, 0.8, 2 / e, 0.5, 1e-3, 1e-4, 1.0, 1e3) for e in (1, 2, 4)]
+    ended = result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, stop=None)
+    assert (ended.final_loss, ended.final_val_loss) == (0.25, 0.5)
+
+
 @pytest.mark.parametrize(("stop", "saved"), [(CAPPED, 28), (None, 0)])
 def test_epochs_are_saved_by_rules_alone(stop, saved):
     assert result([0.5, 0.6], stop).epochs_saved == saved

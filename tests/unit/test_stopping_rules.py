@@ -121,6 +121,10 @@ def test_one_epoch_above_chance_is_enough(accs):
     assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.1, *accs]), standing()) is None
 
 
+def test_an_accuracy_of_just_1_2_times_chance_is_no_divergence():
+    assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.12] * 4), standing()) is None
+
+
 def test_chance_is_divergence_after_better_epochs_too():
     trial = curve([0.5] * 6, accs=[0.3, 0.5, 0.6, 0.1, 0.1, 0.1])
     assert Diverged().reason_to_stop(trial, standing()).endswith("since epoch 4")
@@ -178,7 +182,15 @@ def test_a_diverged_trial_never_reached_the_target(outcome, epochs):
 # 0.3 x 10 comes out as 3.0, 0.07 x 100 a little above 7, 0.29 x 100 a little below 29 in binary.
 @pytest.mark.parametrize(
     ("share", "horizon", "first", "last"),
-    [(0.3, 10, 3, 3), (0.07, 100, 7, 7), (0.29, 100, 29, 29), (0.25, 30, 8, 7), (0.01, 30, 1, 0), (1.0, 30, 30, 30)],
+    [
+        (0.3, 10, 3, 3),
+        (0.07, 100, 7, 7),
+        (0.29, 100, 29, 29),
+        (0.25, 30, 8, 7),
+        (0.01, 30, 1, 0),
+        (1e-12, 30, 1, 0),
+        (1.0, 30, 30, 30),
+    ],
 )
 def test_a_share_of_a_schedule_falls_on_these_epochs(share, horizon, first, last):
     assert (first_epoch_at(share, horizon), last_epoch_by(share, horizon)) == (first, last)
@@ -368,6 +380,7 @@ def test_patience_counts_from_the_start_where_nothing_is_annealed(schedule):
         (lambda: CannotReach(0.3, 0), "trials = 0: expected 1 or more"),
         (lambda: CannotReach(0.3, 1, -0.1), "margin = -0.1: expected 0 or more"),
         (lambda: CannotReach(0.3, 1, NAN), "margin = nan: expected 0 or more"),
+        (lambda: CannotReach(0.3, 1, INF), "margin = inf: expected 0 or more"),
         (lambda: Asha(1, 0.3), "reduction = 1: expected 2 or more"),
         (lambda: Asha(3, 0.0), "after = 0.0: expected a share of the schedule above 0 and below 1"),
         (lambda: Median(NAN, 1), "after = nan: expected a share of the schedule above 0 and below 1"),
