@@ -212,7 +212,7 @@ def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
     source = path.read_text()
     mutated = mutate_code(source, get_operator(f"core/{mutant.operator}")(), mutant.occurrence)
     changed = list(difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm=""))[2:]
-    was, becomes = (" ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+")
+    was, becomes = (" ".join(line[1:].strip() for line in changed if line[0] == sign).strip() for sign in "-+")
     tests, seconds = guards.of(_statement(ast.parse(source), mutant.line))
     try:
         path.write_text(mutated)

@@ -59,7 +59,7 @@ def test_cap_says_which_trial_was_faster_and_what_is_used_up():
     )
 
 
-RANKS = {1: "", 2: "2nd-", 3: "3rd-", 4: "4th-", 11: "11th-", 12: "12th-", 13: "13th-", 21: "21st-", 111: "111th-"}
+RANKS = {1: "", 2: "2nd-", 3: "3rd-", 4: "4th-", 11: "11th-", 12: "12th-", 13: "13th-", 21: "21st-", 113: "113th-"}
 
 
 @pytest.mark.parametrize("best", RANKS)
@@ -237,6 +237,11 @@ def test_cannot_reach_lets_a_trial_go_on_that_is_no_further_below_than_one_that_
     assert (reason is not None) is stops
 
 
+def test_cannot_reach_calls_the_best_of_no_accuracy_zero():
+    reason = CannotReach(0.3, 1).reason_to_stop(curve([NAN] * 18), seen(reached(0.5)))
+    assert "its best val_acc over three epochs is 0.0000;" in reason
+
+
 def test_cannot_reach_waits_for_enough_trials_that_reached():
     missed = [Curve([0.9] * 60, 60, Outcome.EXHAUSTED)] * 9 + [Curve([0.9, 0.95], 60, Outcome.DIVERGED)]
     assert CannotReach(0.3, 3).reason_to_stop(slow(30), seen(reached(0.8, 0.8) + missed)) is None
@@ -309,6 +314,31 @@ def test_asha_compares_each_trial_at_its_own_rung():
     assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 15), seen(long)) is not None
 
 
+def test_asha_compares_with_the_epoch_at_the_rung_and_not_the_one_before_it():
+    late = [Curve([0.2] * 14 + [0.8] * 46, 60, Outcome.EXHAUSTED)] * 5  # over three epochs 0.4 at epoch 15
+    assert Asha(3, 0.25).reason_to_stop(curve([0.39] * 15), seen(late)) is not None
+    assert Asha(3, 0.25).reason_to_stop(curve([0.41] * 15), seen(late)) is None
+
+
+def test_asha_judges_a_trial_by_its_last_epochs():
+    assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 12 + [0.9] * 3), seen(reached(*[0.8] * 5))) is None
+
+
+def test_asha_counts_a_trial_that_was_ended_at_the_rung():
+    ended = [Curve([0.8] * 15, 60, Outcome.PRUNED)] * 2
+    assert Asha(3, 0.25).reason_to_stop(curve([0.1] * 15), seen(ended)) is not None
+
+
+def test_asha_has_no_rung_at_the_end_of_a_schedule():
+    assert Asha(2, 0.5).reason_to_stop(curve([0.1] * 30), seen(reached(0.8, 0.8))) is not None
+    assert Asha(2, 0.5).reason_to_stop(curve([0.1] * 60), seen(reached(0.8, 0.8))) is None
+
+
+def test_asha_ranks_a_trial_without_an_accuracy_last_and_calls_it_zero():
+    reason = Asha(3, 0.25).reason_to_stop(curve([NAN] * 15), seen(reached(0.1, 0.2)))
+    assert reason.startswith("stopped at epoch 15: with val_acc 0.0000 over three epochs it is number 3 of the 3 ")
+
+
 # Median
 
 
@@ -322,8 +352,8 @@ def test_median_says_the_numbers():
 
 def test_median_compares_with_averages_and_not_with_the_last_value():
     rising = [Curve([0.1] * 10 + [0.9] * 10 + [0.9] * 40, 60, Outcome.EXHAUSTED)] * 3  # 0.5 on average at a third
-    assert Median(0.3, 3).reason_to_stop(curve([0.6] * 20), seen(rising)) is None
-    assert Median(0.3, 3).reason_to_stop(curve([0.4] * 20), seen(rising)) is not None
+    assert Median(0.3, 3).reason_to_stop(curve([0.5] * 20), seen(rising)) is None
+    assert Median(0.3, 3).reason_to_stop(curve([0.49] * 20), seen(rising)) is not None
 
 
 def test_median_waits_for_enough_trials_that_have_come_as_far():
@@ -334,6 +364,20 @@ def test_median_waits_for_enough_trials_that_have_come_as_far():
 
 def test_median_looks_at_the_best_and_not_at_the_last():
     assert Median(0.3, 1).reason_to_stop(curve([0.9] * 3 + [0.1] * 27), seen(reached(0.8))) is None
+
+
+def test_median_judges_a_trial_by_what_its_last_epochs_have_brought():
+    assert Median(0.3, 1).reason_to_stop(curve([0.1] * 27 + [0.9] * 3), seen(reached(0.8))) is None
+
+
+def test_median_takes_a_trial_of_few_epochs_from_its_first_one_on():
+    assert Median(0.3, 1).reason_to_stop(slow(18), seen([Curve([0.8] * 5, 5)])) is not None  # one of five by 30 %
+    assert Median(0.3, 1).reason_to_stop(slow(18), seen([Curve([0.8] * 2, 2)])) is None
+
+
+def test_median_calls_the_best_of_no_accuracy_zero():
+    reason = Median(0.3, 1).reason_to_stop(curve([NAN] * 18), seen(reached(0.5)))
+    assert "its best val_acc over three epochs is 0.0000;" in reason
 
 
 # Patience: of a rate that is highest at epoch 1
