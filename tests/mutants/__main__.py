@@ -251,7 +251,7 @@ def passes(module: str, tests: list[str], seconds: float, executed: Path | None 
             os.dup2(log, 1)
             os.dup2(log, 2)
             sys.dont_write_bytecode = executed is None
-            options = "-x -p no:cacheprovider -p no:xdist --hypothesis-profile=ci --basetemp=build/tests"
+            options = "-x -p no:cacheprovider -p no:xdist --hypothesis-profile=ci --basetemp=scratch"
             plugin = Executed(module)
             status = pytest.main([*options.split(), "-m", "not slow", *tests], [plugin] if executed else [])
             if executed:
