@@ -391,9 +391,16 @@ def test_patience_says_the_best():
     )
 
 
-@pytest.mark.parametrize(("val_accs", "stops"), [([0.5, 0.5, 0.5], False), ([0.5] * 4, True), ([NAN] * 4, True)])
+@pytest.mark.parametrize(
+    ("val_accs", "stops"),
+    [([0.5, 0.5, 0.5], False), ([0.5] * 4, True), ([NAN] * 3, False), ([NAN] * 4, True)],
+)
 def test_patience_ends_a_trial_after_so_many_epochs(val_accs, stops):
     assert (Patience(3).reason_to_stop(curve(val_accs), standing()) is not None) is stops
+
+
+def test_patience_says_where_there_is_no_best():
+    assert "above the best (none)" in Patience(3).reason_to_stop(curve([NAN] * 4), standing())
 
 
 def test_patience_begins_again_at_a_higher_accuracy():
