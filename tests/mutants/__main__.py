@@ -63,8 +63,7 @@ OPERATORS = """
     ReplaceBreakWithContinue ReplaceContinueWithBreak
     NumberReplacer ZeroIterationForLoop ExceptionReplacer RemoveDecorator
 """.split()  # noqa: SIM905
-# What takes seconds to import is imported once; nothing of ours is, since the mutant is to be imported.
-HEAVY = ("torch", "pandas", "scipy.stats", "optuna", "mlflow", "pydantic", "hypothesis", "_hypothesis_pytestplugin")
+OURS = ("resnet_core", "search_spaces", "sweeps", "analysis", "tests", "conftest")
 MOST_BYTES = 8 << 30  # of a process that tries a mutant: an endless loop may fill a list
 
 
@@ -118,14 +117,29 @@ def _left_out(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
 
 
-def warm_up() -> None:
-    """Import what takes long, for this process's children; with one thread, so that a fork is safe."""
+def prepare() -> None:
+    """Have the processes to come run on one thread, so that a fork is safe, and copy MLflow's tables to where they go.
+
+    Their migrations take seconds, and each mutant of what writes to MLflow would wait for them.
+    """
     # Tests run beside each other, and small tensors are slower on many threads.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ |= {"SWEEPS_REPORT": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    for name in HEAVY:
-        importlib.import_module(name)
-    gc.freeze()  # pytest collects garbage at its end
+    import mlflow
+    import mlflow.store.db.utils as database
+
+    made = BUILD / "mlflow.db"
+    made.unlink(missing_ok=True)
+    mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+    initialize = database._initialize_tables
+
+    def copy(engine: Any) -> None:
+        if engine.url.drivername == "sqlite":
+            shutil.copy(made, engine.url.database)
+        else:
+            initialize(engine)
+
+    database._initialize_tables = copy
 
 
 def start_worker(folder: Path) -> None:
@@ -200,10 +214,17 @@ def find_guards(module: str, files: list[str]) -> Guards:
     Raises:
         RuntimeError: a test fails.
     """
-    found = Path("executed.json")
-    if not passes(module, files, 900.0, found):
+    noted = Path("executed.json")
+    if not passes(module, files, 900.0, noted):
         raise RuntimeError(f"tests of {module} fail without a mutant:\n{LOG.read_text()}")
-    return Guards(files, sorted(json.loads(found.read_text()), key=lambda test: test[1]))
+    tests, imported = json.loads(noted.read_text())
+    # What a process has imported, those that it forks need not; of ours nothing, since the mutant is to be imported.
+    for name in imported:
+        if name.partition(".")[0] not in OURS:
+            with suppress(ImportError):
+                importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end
+    return Guards(files, sorted(tests, key=lambda test: test[1]))
 
 
 def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
@@ -255,7 +276,7 @@ def passes(module: str, tests: list[str], seconds: float, executed: Path | None 
             plugin = Executed(module)
             status = pytest.main([*options.split(), "-m", "not slow", *tests], [plugin] if executed else [])
             if executed:
-                executed.write_text(json.dumps(plugin.tests))
+                executed.write_text(json.dumps([plugin.tests, list(sys.modules)]))
             sys.stdout.flush()
         except BaseException:
             status = 1
@@ -284,7 +305,7 @@ def main() -> int:
         parser.error(f"{', '.join(sorted(unknown))}: not in {HERE / 'modules.toml'}")
     trees = BUILD / f"trees-{os.getpid()}"
     trees.mkdir(parents=True)
-    warm_up()
+    prepare()
     with ProcessPoolExecutor(
         asked.processes, multiprocessing.get_context("fork"), initializer=start_worker, initargs=(trees,)
     ) as pool:

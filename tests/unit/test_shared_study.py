@@ -12,6 +12,7 @@ import pytest
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
+from sweeps import study_run
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.mlflow_runs import StudyRuns
@@ -40,10 +41,14 @@ def record(epoch: int, val_acc: float = 0.5) -> EpochRecord:
 
 
 class Quiet:
-    """A watcher that keeps which trials were lost, and shows nothing."""
+    """A watcher that keeps which trials were lost and how many were waited for, and shows nothing."""
 
     def __init__(self) -> None:
         self.gone: list[int] = []
+        self.waited: list[int] = []
+
+    def waiting(self, trials: int) -> None:
+        self.waited.append(trials)
 
     def lost(self, job: Job) -> None:
         self.gone.append(job.number)
@@ -164,6 +169,30 @@ def test_a_driver_that_comes_back_drops_the_trial_and_writes_nothing_of_it(two, 
     assert (a.run.active, a.seen.gone, a.run.results) == ({}, [number], {})
     a.tracker.close("SCHEDULED")
     assert runs(a) == [(number, "RUNNING", [1])]
+
+
+def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
+    a, b = two(spec(trials=2))
+    number = a.begin()
+    a.fall_silent()
+    b.begin()
+    assert b.begin() == number
+    assert b.train(number, range(1, HORIZON + 1))
+    assert a.run.next_trial() is None
+    assert (a.run.active.keys(), a.run.results) == ({number}, {})
+
+
+def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monkeypatch):
+    monkeypatch.setattr(study_run, "_ASK_SECONDS", 0.0)
+    a, b = two(spec(trials=2))
+    mine = a.begin()
+    b.begin()
+    assert a.run.next_trial() is None
+    assert a.seen.waited == []  # its own runs still
+    a.train(mine, range(1, HORIZON + 1))
+    for _ in range(2):
+        assert a.run.next_trial() is None
+    assert a.seen.waited == [1]
 
 
 def test_rules_see_the_trials_of_other_drivers_that_ended(two):

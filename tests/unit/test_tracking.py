@@ -454,6 +454,12 @@ def test_a_study_deleted_in_mlflow_is_restored(store, connect, continued):
     assert store.client.get_experiment_by_name(name).lifecycle_stage == "active"
 
 
+def test_of_a_store_that_was_never_away_nothing_is_said(continued, caplog):
+    continued.begin(job(1))
+    continued.close("FINISHED")
+    assert caplog.messages == []
+
+
 # A store that cannot be written
 
 
@@ -474,6 +480,16 @@ def test_a_store_that_cannot_be_written_is_told_of_at_the_end_with_what_to_do(no
 def test_a_store_that_cannot_be_read_is_told_of_where_it_is_asked(no_store):
     with pytest.raises(SweepError, match=r"cannot be used: .*not a database"):
         no_store.written()
+
+
+def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tmp_path, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    (tmp_path / "mlflow.db").write_text("no database " * 100)
+    tracker = connect(spec(), f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(SweepError, match="cannot be used"):
+        tracker.written()
+    assert waits == [0.5, 1, 2, 4, 8]
 
 
 def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):
@@ -565,6 +581,17 @@ def test_a_batch_of_epochs_is_never_larger_than_a_server_takes(tracker, batches,
     all_put.set()
     tracker.close("FINISHED")
     assert [len(epochs) for _, epochs in batches] == [50, 50, 20]
+
+
+def test_epochs_that_wait_already_are_written_without_a_wait_for_more(tracker, batches, all_put, monkeypatch):
+    monkeypatch.setattr(tracking, "_EPOCHS_SECONDS", 5.0)
+    for number in range(1, 121):
+        tracker.epoch(job(0), epoch(number))
+    started = time.monotonic()
+    all_put.set()
+    tracker.close("FINISHED")
+    assert time.monotonic() - started < 5
+    assert len(batches) == 3
 
 
 def test_while_all_is_well_nothing_is_on_disk(tracker):
