@@ -56,7 +56,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         _whole[path] = _signature(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+            aside.unlink()
         # torch reports a full disk as a RuntimeError of its zip writer, which came upon an OSError.
         if isinstance(error, RuntimeError):
             cause = error.__context__

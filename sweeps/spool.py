@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 class Spool:
     """Items in the order they came, in an append-only file that is there only while something waits.
 
+    What an earlier process left is to be read before anything is appended.
+
     An item that was appended survives a kill of the process and of the machine. A line that was only half
     written, which can be the last one alone, is as if it had never been appended.
 
@@ -24,7 +26,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._length = 0  # bytes of whole lines; what is behind them was left by a write that failed
+        self._length: int  # bytes of whole lines; what is behind them was left by a write that failed
 
     def read(self) -> list[dict[str, Any]]:
         """Return what waits, oldest first; a damaged line is passed over with a warning."""
@@ -63,7 +65,6 @@ class Spool:
     def clear(self) -> None:
         """Forget everything: it has been written."""
         self.path.unlink(missing_ok=True)
-        self._length = 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import difflib
 import gc
 import importlib
 import json
 import multiprocessing
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -163,31 +163,47 @@ def start_worker(folder: Path) -> None:
 
 
 class Executed:
-    """A plugin of pytest's that notes which lines of a module each test executes, and how long the test takes."""
+    """A plugin of pytest's that notes which statements each test executes, and how long the test takes.
 
-    def __init__(self, module: str) -> None:
-        self._path = str(Path(module).resolve())
-        self._lines: set[int] = set()
+    ``noting`` makes the source that tells; tracing each call of all that is imported would take several times as long.
+    """
+
+    def __init__(self) -> None:
+        self._lines: set[int] = builtins.__dict__.setdefault("_executed", set())
         self.tests: list[tuple[str, float, list[int]]] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self._lines.clear()
         started = time.monotonic()
-        threading.settrace(self._trace)
-        sys.settrace(self._trace)
         try:
             return (yield)
         finally:
-            sys.settrace(None)
-            threading.settrace(None)
             self.tests.append((item.nodeid, time.monotonic() - started, sorted(self._lines)))
 
-    def _trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename != self._path:
-            return None
-        self._lines.add(frame.f_lineno)
-        return self._trace
+
+def noting(source: str) -> str:
+    """Return a module's source with a note of its line before each statement inside of a function."""
+    tree = ast.parse(source)
+    blocks = {
+        id(block): block
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        for field in ("body", "orelse", "finalbody")
+        if isinstance(block := getattr(node, field, None), list)
+    }
+    for block in blocks.values():
+        noted = []
+        for statement in block:
+            text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)  # a docstring
+            noted += [] if text else ast.parse(f"_executed.add({statement.lineno})").body
+            noted.append(statement)
+        block[:] = noted
+    imports = ast.parse("import builtins\n_executed = builtins.__dict__.setdefault('_executed', set())").body
+    after = [i for i, node in enumerate(tree.body) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    tree.body[after[0] + 1 : after[0] + 1] = imports
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 @dataclass(frozen=True)
@@ -202,9 +218,9 @@ class Guards:
     files: list[str]
     tests: list[tuple[str, float, list[int]]]
 
-    def of(self, statement: range) -> tuple[list[str], float]:
-        """Return the tests that execute a statement, and their seconds; all of them where it is executed on import."""
-        chosen = [test for test in self.tests if not set(statement).isdisjoint(test[2])]
+    def of(self, statement: int) -> tuple[list[str], float]:
+        """Return the tests that execute the statement at a line, and their seconds; all of them where there is none."""
+        chosen = [test for test in self.tests if statement in test[2]]
         return [test for test, *_ in chosen] or self.files, sum(seconds for _, seconds, _ in chosen or self.tests)
 
 
@@ -214,9 +230,12 @@ def find_guards(module: str, files: list[str]) -> Guards:
     Raises:
         RuntimeError: a test fails.
     """
-    noted = Path("executed.json")
+    noted, path = Path("executed.json"), Path(module)
+    source = path.read_text()
+    path.write_text(noting(source))
     if not passes(module, files, 900.0, noted):
         raise RuntimeError(f"tests of {module} fail without a mutant:\n{LOG.read_text()}")
+    path.write_text(source)
     tests, imported = json.loads(noted.read_text())
     # What a process has imported, those that it forks need not; of ours nothing, since the mutant is to be imported.
     for name in imported:
@@ -232,8 +251,10 @@ def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
     path = Path(mutant.module)
     source = path.read_text()
     mutated = mutate_code(source, get_operator(f"core/{mutant.operator}")(), mutant.occurrence)
-    changed = list(difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm=""))[2:]
+    changed = list(difflib.unified_diff(source.splitlines(), (mutated or source).splitlines(), n=0, lineterm=""))[2:]
     was, becomes = (" ".join(line[1:].strip() for line in changed if line[0] == sign).strip() for sign in "-+")
+    if mutant.was and (was, becomes) != (mutant.was, mutant.becomes):
+        raise RuntimeError(f"{mutant.module} has changed since its mutants were tried: try all of them again")
     tests, seconds = guards.of(_statement(ast.parse(source), mutant.line))
     try:
         path.write_text(mutated)
@@ -244,9 +265,9 @@ def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
     return replace(mutant, was=was, becomes=becomes, killed=killed)
 
 
-def _statement(tree: ast.Module, line: int) -> range:
-    """Return the lines of the innermost statement at a line, without those of its body; none if it runs on import."""
-    found = range(0)
+def _statement(tree: ast.Module, line: int) -> int:
+    """Return the first line of the innermost statement of a function at a line; 0 where it is executed on import."""
+    found = 0
     for node in ast.walk(tree):  # outer ones first
         if isinstance(node, ast.FunctionDef):
             for statement in ast.walk(node):
@@ -254,7 +275,7 @@ def _statement(tree: ast.Module, line: int) -> range:
                     body = getattr(statement, "body", None)
                     end = body[0].lineno - 1 if body else statement.end_lineno
                     if statement.lineno <= line <= max(end, statement.lineno):
-                        found = range(statement.lineno, max(end, statement.lineno) + 1)
+                        found = statement.lineno
     return found
 
 
@@ -273,7 +294,7 @@ def passes(module: str, tests: list[str], seconds: float, executed: Path | None 
             os.dup2(log, 2)
             sys.dont_write_bytecode = executed is None
             options = "-x -p no:cacheprovider -p no:xdist --hypothesis-profile=ci --basetemp=scratch"
-            plugin = Executed(module)
+            plugin = Executed()
             status = pytest.main([*options.split(), "-m", "not slow", *tests], [plugin] if executed else [])
             if executed:
                 executed.write_text(json.dumps([plugin.tests, list(sys.modules)]))
@@ -298,6 +319,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="of modules.toml; all of them unless given")
     parser.add_argument("--survivors", action="store_true", help="only those that no test noticed last time")
+    parser.add_argument("--sample", type=int, metavar="N", help="of each module N mutants, the same every time")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     unknown = set(asked.modules) - set(tests)
@@ -314,6 +336,8 @@ def main() -> int:
             guards = pool.submit(find_guards, module, tests[module]).result()
             old = [mutant for mutant in _read_results() if mutant.module == module]
             wanted = [mutant for mutant in old if not mutant.killed] if asked.survivors else list(mutants(module))
+            if asked.sample is not None:
+                wanted = random.Random(0).sample(wanted, min(asked.sample, len(wanted)))
             tried = [pool.submit(try_mutant, mutant, guards) for mutant in wanted]
             done = [one.result() for one in tried] + [mutant for mutant in old if mutant.killed and asked.survivors]
             results = sorted([mutant for mutant in _read_results() if mutant.module != module] + done)

@@ -25,7 +25,7 @@ from resnet_core.records import EpochRecord
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "trials" / "7.ckpt"
+    return tmp_path / "study" / "trials" / "7.ckpt"
 
 
 def state(n: int, size: int = 100) -> dict[str, Any]:
@@ -151,16 +151,23 @@ def test_damaged_files_alone_are_an_error_that_names_them_both(path):
     ids=str,
 )
 def test_a_file_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_bytes(content)
     for read in load, recorded:
         with pytest.raises(CheckpointError, match=path.name):
             read(path)
 
 
+def test_a_checkpoint_that_a_running_study_has_can_be_read(path):
+    """Another number of the format refuses what was written up to now: studies that run could not be resumed."""
+    path.parent.mkdir(parents=True)
+    torch.save({"format": 3, "n": 1}, path)
+    assert load(path)["n"] == 1
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"n": 1}, {"n": 1, "format": 999}], ids=str)
 def test_a_file_of_torch_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=f"{path.name}: not a checkpoint"):
         load(path)
@@ -178,13 +185,20 @@ class Code:
 
 @pytest.mark.parametrize("write", [lambda code, path: path.write_bytes(pickle.dumps(code, 2)), torch.save])
 def test_code_in_a_file_is_refused_and_does_not_run(path, write):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     proof = path.with_name("it-ran")
     write({"format": 1, "n": Code(proof)}, path)
     for read in load, recorded:
         with pytest.raises(CheckpointError, match=path.name):
             read(path)
     assert not proof.exists()
+
+
+def test_the_reason_is_the_first_line_of_a_long_one(path):
+    path.parent.mkdir(parents=True)
+    torch.save({"format": 1, "n": Code(path)}, path)
+    with pytest.raises(CheckpointError, match=rf"{path.name}: Weights only load failed.*\. Delete the files"):
+        load(path)
 
 
 def disk_full(*_args: object) -> NoReturn:
@@ -215,6 +229,16 @@ def test_a_disk_that_fills_amid_the_writing_leaves_the_files_as_they_were(path):
     assert files(path) == before
 
 
+def test_an_error_of_torchs_writer_is_one_of_the_disk(path, monkeypatch):
+    def fail(*_args: object) -> NoReturn:
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="could not be written: unexpected pos 64 vs 0") as caught:
+        save(path, state(0))
+    assert caught.value.errno == errno.EIO
+
+
 def test_a_rename_that_fails_leaves_the_newest_to_be_loaded(path, monkeypatch):
     save(path, state(0))
     save(path, state(1))
@@ -228,6 +252,14 @@ def test_a_rename_that_fails_leaves_the_newest_to_be_loaded(path, monkeypatch):
         save(path, state(2))
     assert load(path)["n"] == 1
     assert not list(path.parent.glob("*.partial"))
+
+
+def test_what_another_process_wrote_is_kept_as_the_one_before(path):
+    writer = multiprocessing.get_context("fork").Process(target=save, args=(path, state(0)))
+    writer.start()
+    writer.join()
+    save(path, state(1))
+    assert load(previous(path))["n"] == 0
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"no checkpoint")])
@@ -323,7 +355,10 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(path):
     for _ in range(12):
         writer = multiprocessing.get_context("fork").Process(target=_save_for_ever, args=(path, newest + 1))
         writer.start()
-        time.sleep(moments.uniform(0.005, 0.06))
+        before = path.stat().st_ino
+        while not path.exists() or path.stat().st_ino == before:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.03))
         writer.kill()
         writer.join()
         loaded = load(path)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 import pytest
 
@@ -10,7 +11,7 @@ from sweeps.spool import Spool
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "study" / "spool.jsonl"
+    return tmp_path / "runs" / "study" / "spool.jsonl"
 
 
 def test_a_spool_that_was_never_written_is_empty_and_makes_no_file(path):
@@ -54,6 +55,30 @@ def test_a_damaged_line_is_passed_over_with_its_place(path, caplog):
     path.write_bytes(path.read_bytes().replace(b'{"n": 2}', b"\0" * 8))
     assert Spool(path).read() == [{"n": 1}, {"n": 3}]
     assert f"{path}, line 2 is damaged" in caplog.text
+
+
+@pytest.fixture
+def synced(path, monkeypatch):
+    """What is synced to the disk from here on: folders, and the content that the file has by then."""
+    synced = []
+
+    def fsync(descriptor):
+        synced.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return synced
+
+
+def test_what_was_appended_is_synced_whole_and_a_new_file_with_its_folder(path, synced):
+    Spool(path).append([{"n": 1}, {"n": 2}])
+    assert synced == [b'{"n": 1}\n{"n": 2}\n', "folder"]
+
+
+def test_a_folder_is_not_synced_again_for_a_file_that_it_has(path, synced):
+    spool = Spool(path)
+    for n in (1, 2):
+        spool.append([{"n": n}])
+    assert synced[2:] == [b'{"n": 1}\n{"n": 2}\n']
 
 
 def test_an_append_that_failed_half_way_leaves_what_was_there(path, monkeypatch):

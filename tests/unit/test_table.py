@@ -91,6 +91,12 @@ def test_an_epoch_that_is_missing_in_the_store_keeps_the_others_in_place(make_st
     assert build_table(study).loc[0, "epochs_to_target"] == 2
 
 
+def test_a_trial_of_which_the_store_has_the_last_epochs_alone_keeps_their_numbers(make_study):
+    study = make_study(REACHED, {"val_accs": [0.5] * 13 + [0.95], "outcome": "reached"})
+    study.epochs.drop(index=range(6, 18), inplace=True)
+    assert build_table(study).loc[1, ["epochs_run", "epochs_to_target"]].tolist() == [14, 14]
+
+
 def test_another_target_may_be_asked_for(make_study):
     row = build_table(make_study(REACHED), target=0.94).loc[0]
     assert row[["epochs_to_target", "epoch"]].tolist() == [4, 4]
@@ -300,6 +306,30 @@ def test_an_unknown_style_is_refused(make_study):
 def test_footnotes_say_what_the_split_means(make_study, split, words):
     study = make_study(REACHED, split=split)
     assert words in footnotes(study, build_table(study))[0]
+
+
+@pytest.mark.parametrize(
+    ("split", "data", "images"),
+    [
+        ("official", "cifar10", "the 10,000 test images."),
+        ("official", "digits", "test images."),
+        ("pooled", "cifar10", "10,000 of all 60,000 images,"),
+        ("pooled", "digits", "drawn from all images,"),
+        ("held-out", "cifar10", "5,000 of the training images,"),
+        ("held-out", "digits", "drawn from the training images,"),
+    ],
+)
+def test_footnotes_count_the_images_of_cifar10(make_study, split, data, images):
+    study = make_study(REACHED | {"data": data}, split=split)
+    assert f"validation images are {images}" in footnotes(study, build_table(study))[0]
+
+
+@pytest.mark.parametrize(
+    ("tested", "rest"), [(None, "untouched"), (True, "looked at once a run, after its last epoch")]
+)
+def test_footnotes_say_whether_a_held_out_study_looked_at_the_test_set(make_study, tested, rest):
+    study = make_study(REACHED | {"test": tested}, REACHED | {"test": None}, split="held-out")
+    assert footnotes(study, build_table(study))[0].endswith(f"the test set is {rest}.")
 
 
 def test_footnotes_claim_no_10000_images_where_there_are_fewer(make_study):
