@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint docs format coverage dist clean
+.PHONY: quickstart test test-slow lint types style docs format coverage mutants dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
@@ -17,9 +17,14 @@ test-slow: .venv/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m slow tests
 
 lint: .venv/installed-dev
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types style
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+style: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/study_file.py --check
 	$(BIN)/mkdocs build --strict --quiet
@@ -45,6 +50,11 @@ coverage: .venv/installed-dev
 	done
 
 COVERED ?= tests/unit tests/property tests/contract
+
+# What must not err, changed one place at a time: do its tests notice? MODULES names some of tests/mutants/modules.toml.
+mutants: .venv/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.7'
+	$(BIN)/python -m tests.mutants $(MODULES)
 
 # The wheel and the source distribution, in dist/. What is in the latter must do for its own tests, of which those run
 # that read files beside the code.

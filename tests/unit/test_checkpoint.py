@@ -349,18 +349,27 @@ def _save_for_ever(path: Path, start: int) -> NoReturn:
         n += 1
 
 
+def _inode(path: Path) -> int | None:
+    """Return which file is at ``path``; None in the moment between two."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return None
+
+
 def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(path):
     save(path, state(0, size=20_000))
     moments, newest = random.Random(0), 0
     for _ in range(12):
         writer = multiprocessing.get_context("fork").Process(target=_save_for_ever, args=(path, newest + 1))
+        before = _inode(path)
         writer.start()
-        before = path.stat().st_ino
-        while not path.exists() or path.stat().st_ino == before:
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.03))
-        writer.kill()
-        writer.join()
+        try:
+            while _inode(path) in (before, None):
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.03))
+        finally:
+            writer.kill()
+            writer.join()
         loaded = load(path)
         assert (loaded["weights"] == loaded["n"]).all()
         assert loaded["n"] >= newest
