@@ -56,6 +56,10 @@ def test_the_median_of_an_even_number_is_between_the_middle_two():
     assert median_epochs([22, 19, 20, 25]).value == 21
 
 
+def test_the_median_of_an_odd_number_is_the_middle_one():
+    assert median_epochs([22, 19, 20, 25, 30]).value == 22
+
+
 @pytest.mark.parametrize("n", [6, 9, 10, 30, 101])
 def test_the_medians_interval_is_that_of_scipys_quantile_test(n):
     values = np.arange(1.0, n + 1)
@@ -109,6 +113,24 @@ def test_where_none_reached_the_interval_starts_below_the_budget():
 def test_where_all_reached_the_interval_knows_of_misses_to_come():
     found = restricted_mean([20] * 10, 30)
     assert found.high > 21
+
+
+def test_where_no_run_missed_the_lower_end_is_students():
+    epochs = [20 + i / 3 for i in range(30)]
+    low, _ = stats.t.interval(0.95, 29, np.mean(epochs), stats.sem(epochs))
+    assert restricted_mean(epochs, budget=100).low == pytest.approx(low, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        lambda **seed: restricted_mean(TEN, 30, **seed),
+        lambda **seed: expected_running_time([20, 25, 30], [True, True, False], **seed),
+        lambda **seed: compare(TEN, TEN[::-1], 30, **seed),
+    ],
+)
+def test_the_seed_is_0_unless_another_is_asked_for(estimate):
+    assert estimate() == estimate(seed=0) != estimate(seed=1)
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -256,6 +278,12 @@ def test_the_difference_is_that_of_the_restricted_means():
     a, b = [19, 20, INF], [21, INF, 22]
     found = compare(a, b, 30).difference.value
     assert found == pytest.approx(restricted_mean(a, 30).value - restricted_mean(b, 30).value)
+
+
+@pytest.mark.parametrize(("a", "b", "gap"), [(20, 25, -5), (20, INF, -10), (INF, 20, 10), (INF, INF, 0)])
+def test_the_interval_of_many_pairs_of_one_kind_is_about_their_difference(a, b, gap):
+    difference = compare([a] * 200, [b] * 200, budget=30).difference
+    assert ends(difference) == pytest.approx((gap, gap), abs=0.6)
 
 
 def test_ties_count_half():
