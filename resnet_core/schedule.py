@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from numbers import Real
 from typing import Literal, NamedTuple, get_args
 
@@ -275,6 +275,7 @@ def parse(text: str) -> Schedule:
     return _Reader(text, names=False).read().fill({})
 
 
+@lru_cache(maxsize=1024)  # a study reads each of its own for every trial
 def parse_template(text: str) -> ScheduleTemplate:
     """Return the template a study file's text stands for; one without parameters is a template too.
 

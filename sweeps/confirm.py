@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Ledger, ledgers
+from sweeps.ledger import Entry, Ledger, asked
 from sweeps.views import best_entry, find_trial
 
 _FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
@@ -86,12 +86,11 @@ def confirms(study: str, entry: Entry) -> str:
 def confirming(home: Home, study: str, entry: Entry) -> list[StudySpec]:
     """Return the studies that confirm a trial, by name."""
     wanted = confirms(study, entry)
-    specs = (Ledger.open(home.ledger_uri, name).spec for name in ledgers(home.ledger_uri))
-    return [spec for spec in specs if spec.phase == "confirm" and spec.confirms == wanted]
+    return [spec for spec in asked(home.ledger_uri) if spec.phase == "confirm" and spec.confirms == wanted]
 
 
 def _there(home: Home, name: str) -> StudySpec | None:
-    return Ledger.open(home.ledger_uri, name).spec if name in ledgers(home.ledger_uri) else None
+    return next((spec for spec in asked(home.ledger_uri) if spec.name == name), None)
 
 
 def _said(spec: StudySpec) -> str:

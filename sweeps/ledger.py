@@ -558,11 +558,20 @@ class Ledger:
 
 def ledgers(uri: str) -> list[str]:
     """Return the names of the studies in a ledger; none where there is no file."""
+    return list(_asked(uri))
+
+
+def asked(uri: str) -> list[StudySpec]:
+    """Return what the studies in a ledger ask, in the order of their names; none where there is no file."""
+    return [from_json(text) for text in _asked(uri).values()]
+
+
+def _asked(uri: str) -> dict[str, str]:
     file = file_of(uri)
     if file is not None and not file.exists():
-        return []
-    summaries = optuna.get_all_study_summaries(_storage(uri))
-    return sorted(summary.study_name for summary in summaries if _ASKED in summary.user_attrs)
+        return {}
+    kept = {study.study_name: study.user_attrs for study in _storage(uri).get_all_studies()}
+    return {name: kept[name][_ASKED] for name in sorted(kept) if _ASKED in kept[name]}
 
 
 def _retried(trials: list[FrozenTrial]) -> set[int]:
