@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-slow lint types style docs format coverage mutants dist clean
+.PHONY: quickstart test test-slow lint types style docs format coverage mutants versions dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
@@ -50,11 +50,21 @@ coverage: .venv/installed-dev
 	done
 
 COVERED ?= tests/unit tests/property tests/contract
+VERSIONS ?= 3.11 3.12 3.13 oldest
 
 # What must not err, changed one place at a time: do its tests notice? MODULES names some of tests/mutants/modules.toml.
 mutants: .venv/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.7'
 	$(BIN)/python -m tests.mutants $(MODULES)
+
+# The quick tests but the end-to-end ones, and a launch from study file to report, with every Python that is promised and
+# with the oldest of each library that is. uv brings the Pythons that are not here.
+versions: $(VERSIONS:%=version-%)
+
+version-%: build/versions/%/installed
+	build/versions/$*/bin/pytest -n 2 -m 'not slow' $(COVERED)
+	rm -rf build/versions/home
+	build/versions/$*/bin/sweeps launch quickstart --trials 2 --yes --home build/versions/home
 
 # The wheel and the source distribution, in dist/. What is in the latter must do for its own tests, of which those run
 # that read files beside the code.
@@ -80,6 +90,14 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.PRECIOUS: build/versions/%/installed
+build/versions/%/installed: pyproject.toml .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/uv venv --quiet --clear --python $(if $(filter oldest,$*),3.11,$*) build/versions/$*
+	$(BIN)/uv pip install --quiet --python build/versions/$* --resolution $(if $(filter oldest,$*),lowest-direct,highest) \
+		--editable '.[dev]'
 	touch $@
 
 build/dist/installed:

@@ -31,13 +31,13 @@ __all__ = ["postgres"]
 
 METRICS = ("loss", "acc", "val_loss", "val_acc", "lr", "wd_lr", "seconds", "images_per_second")
 
-# What all studies here train: a network and images that take half a second an epoch.
+# What all studies here train: a network and images that take a fifth of a second an epoch.
 TRAIN = """
 model = "resnet11v2"
 data = "digits"
 image_size = 16
-train_limit = 200
-val_limit = 100
+train_limit = 100
+val_limit = 50
 batch_size = 32
 flip = false
 """
@@ -96,7 +96,6 @@ _GRID = f"""
 name = "grid"
 [train]
 {TRAIN}
-train_limit = 100
 optimizer = "sgd"
 schedule = "[lr, 0] lin[0.1*lr, 2]"
 [space]
@@ -473,7 +472,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
     folder = tmp_path_factory.mktemp("studies")
-    text = {"space": _SPACE, "listed": LISTED, "grid": _GRID.replace("train_limit = 200\n", "", 1)}
+    text = {"space": _SPACE, "listed": LISTED, "grid": _GRID}
     for name, content in text.items():
         (folder / f"{name}.toml").write_text(content)
     return Studies(*(folder / f"{name}.toml" for name in text), text)

@@ -232,7 +232,7 @@ def test_lr_range_keeps_every_step(sweeps, studies):
     made = sweeps.json("lr-range", studies.listed, *RISING, "--from", "1e-5", "--to", "3", "--shape", "exp")
     assert made["config"]["schedule"] == "[1e-5, 0] exp[3, 6]"
     rates = [step["lr"] for step in made["steps"]]
-    ratio = (3 / 1e-5) ** (1 / (6 * 13))  # 200 images are 13 steps of 16
+    ratio = (3 / 1e-5) ** (1 / (6 * 7))  # 100 images are 7 steps of 16
     assert rates == pytest.approx([1e-5 * ratio**i for i in range(len(rates))])
     assert made["bounds"]["lower"] < made["bounds"]["upper"] < 3
     assert made["refused"] is None

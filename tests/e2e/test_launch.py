@@ -110,7 +110,7 @@ def test_mlflow_has_tags_that_identify_a_run(launched, table):
 def test_mlflow_has_the_whole_configuration(launched):
     params = launched.store.trials["0"].data.params
     assert params["schedule"] == "[2.5e-3, 0] lin[5e-3, 4] cos[5e-4, 5]"
-    assert (params["model"], params["data"], params["train_limit"]) == ("resnet11v2", "digits", "200")
+    assert (params["model"], params["data"], params["train_limit"]) == ("resnet11v2", "digits", "100")
     assert (params["lr_alpha"], params["horizon"]) == ("0.005", "5")
     assert (params["space.lr"], params["space.decay"], params["weight_decay"]) == ("0.005", "1", "0.1")
 

@@ -141,7 +141,8 @@ def test_a_plan_that_is_not_simulated_tells_nothing_of_rules(planned, shown):
     assert "stopping rules" not in describe(planned)
 
 
-def test_a_measured_plan_tells_what_the_rules_save(spec, tmp_path):
+def test_a_measured_plan_tells_what_the_rules_save(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.plan._MEASURED_SECONDS", 0.5)  # it asks nothing of how exact the time is
     timed = measured(spec, Home(tmp_path / "home"))
     assert 0 < timed.stopped["epochs"] <= timed.epochs
     assert "with its stopping rules, simulated: about" in describe(timed)

@@ -129,7 +129,7 @@ def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
 
 
 def test_a_network_learns_the_digits():
-    config = small(schedule="[0.01, 0] lin[1e-4, 2]", train_limit=None, batch_size=64, shift=0.0, flip=False)
+    config = small(schedule="[0.01, 0] lin[1e-4, 3]", train_limit=400, shift=0.0, flip=False)
     assert run(config)[-1].acc > 0.8
 
 
@@ -322,12 +322,14 @@ def test_the_records_of_the_steps_are_the_parts_of_their_epoch():
 # Randomness
 
 
-@pytest.mark.parametrize("fields", [{}, {"split": "pooled"}, {"precision": "bf16"}], ids=str)
+# Many CPUs take seconds for a step in bf16.
+@pytest.mark.parametrize("fields", [{}, {"split": "pooled"}, {"precision": "bf16", "epochs": 1}], ids=str)
 def test_the_same_config_gives_the_same_curve_whatever_was_drawn_before(fields):
+    config = small(**{"epochs": 2} | fields)
     torch.manual_seed(1)
-    one = run(small(epochs=2, **fields))
+    one = run(config)
     torch.manual_seed(2)
-    assert curve(run(small(epochs=2, **fields))) == curve(one)
+    assert curve(run(config)) == curve(one)
 
 
 def test_another_seed_gives_another_curve():
