@@ -8,7 +8,7 @@ import ray
 
 from resnet_core.config import TrialConfig
 from sweeps.shared_process import SharedTrainable, offer_processes
-from tests.e2e.test_kill_and_resume import assert_undisturbed
+from tests.e2e.test_kill_and_resume import TRIALS, assert_undisturbed
 from tests.e2e.test_placement import STUDY
 from tests.e2e.test_placement import TRIALS as SHARES
 
@@ -26,11 +26,38 @@ def places(home, name):
     return [re.findall(r" starts: .*?(?:gpu_ids (\d).*)?process (\d+)$", log.read_text(), re.M) for log in logs]
 
 
-def test_trials_without_a_gpu_share_the_process_of_their_node(sweeps, store, listed, cluster, home):
-    sweeps("launch", listed.file, "--home", home, *SHARED, *cluster.option)
-    assert_undisturbed(store, home, listed)
-    processes = {process for starts in places(home, listed.name) for _, process in starts}
-    assert len(processes) == 1
+@pytest.fixture(scope="module")
+def broken(sweeps, listed, cluster, tmp_path_factory):
+    """The home of a study in one process with a trial that finds a file that is no checkpoint, and what was said."""
+    home = tmp_path_factory.mktemp("broken") / "home"
+    checkpoint = home / "studies" / listed.name / "checkpoints" / "00001.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"no checkpoint")
+    alone = ("--set", "search.retries=0", *cluster.option)
+    return home, sweeps("launch", listed.file, "--home", home, *SHARED, *alone, code=3).stderr
+
+
+def test_trials_without_a_gpu_share_the_process_of_their_node(broken, listed):
+    home, _ = broken
+    starts = places(home, listed.name)
+    assert len(starts) == TRIALS
+    assert len({process for trial in starts for _, process in trial}) == 1
+
+
+def test_a_trial_that_fails_is_told_of(broken, store, listed):
+    home, said = broken
+    (crashed,) = [run for run in store(home, listed.name).trials.values() if run.data.tags["outcome"] == "crashed"]
+    assert "checkpoint" in crashed.data.tags["stop_reason"]
+    assert "00001.pt" in said
+
+
+def test_a_trial_that_fails_leaves_the_others_alone(broken, store, listed):
+    """Their curves are those of trials with processes of their own."""
+    home, _ = broken
+    curves, undisturbed = store(home, listed.name).curves(), listed.store.curves()
+    whole = {name for name, curve in curves.items() if curve["val_acc"]}
+    assert len(whole) == TRIALS - 1
+    assert {name: curves[name] for name in whole} == {name: undisturbed[name] for name in whole}
 
 
 @pytest.mark.slow
@@ -46,9 +73,9 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
     assert len({process for _, process in of_gpu}) == 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_processes(cluster):
-    """Trials can share a process of this test's own."""
+    """Trials can share a process that these tests start."""
     _, address = cluster.option
     ray.init(address=address, log_to_driver=False)
     processes = offer_processes()
@@ -107,19 +134,6 @@ def test_what_a_trial_logs_is_in_its_own_log(trials, tmp_path):
     said = (tmp_path / "0.txt").read_text()
     assert 0 < said.index(warning) < said.index(after)
     assert "WARNING" not in (tmp_path / "1.txt").read_text()
-
-
-def test_a_trial_that_fails_leaves_the_others_alone(sweeps, store, listed, cluster, home):
-    checkpoint = home / "studies" / listed.name / "checkpoints" / "00001.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
-    alone = ("--set", "search.retries=0", *cluster.option)
-    done = sweeps("launch", listed.file, "--home", home, *SHARED, *alone, code=3)
-    runs = store(home, listed.name).trials
-    crashed = {name for name, run in runs.items() if run.data.tags["outcome"] == "crashed"}
-    assert len(crashed) == 1
-    assert "checkpoint" in runs[crashed.pop()].data.tags["stop_reason"]
-    assert "00001.pt" in done.stderr
 
 
 @pytest.mark.slow

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 # What the commands load that takes long; no module of Ray's, whose settings are read when it is loaded.
-LOADED = ("sweeps.cli", "sweeps.ledger", "optuna", "pandas", "sqlalchemy", "alembic", "torch", "mlflow")
+LOADED = (
+    *("sweeps.cli", "sweeps.ledger", "analysis.report", "resnet_core.trainer"),
+    *("optuna", "alembic", "mlflow.store.tracking.sqlalchemy_store", "scipy.stats", "matplotlib.figure", "aiohttp"),
+)
 
 
 class Warm:

@@ -619,6 +619,25 @@ def test_what_waited_is_written_in_order_once_by_the_same_process(store, tracker
     assert (run.info.status, ended, tracker._spool.path.exists()) == ("FINISHED", [True], False)
 
 
+def test_a_run_is_in_the_store_before_anybody_asks(store, tracker):
+    tracker.begin(job(0))
+    name = tracker._runs.study
+    assert eventually(lambda: store.client.get_experiment_by_name(name) is not None and "0" in runs_of(store, name))
+    tracker.close("FINISHED")
+
+
+def test_a_store_that_is_away_is_left_alone_for_a_while(store, tracker, monkeypatch):
+    calls: Counter[str] = Counter()
+    tracker.begin(job(0))
+    with down(store, tracker):
+        monkeypatch.setattr(tracker._runs, "open", counted(calls, "open", tracker._runs.open))
+        tracker.epoch(job(0), epoch(1))
+        assert eventually(tracker._spool.path.exists)
+        time.sleep(0.3)
+        assert calls["open"] <= 1
+    tracker.close("FINISHED")
+
+
 def test_what_waited_is_written_by_the_next_process(store, tracker, connect, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
