@@ -317,8 +317,9 @@ def compare(
     shares = _shares([int(group.sum()) for group in groups], random)
     means = [_means(np.sort(gaps[group]), *span, random) for group, span in zip(groups, ends, strict=True)]
     draws = np.sum(shares * np.stack(means, axis=1), axis=1)
-    wins = np.where(hit_a | hit_b, np.sign(-gaps), 0.0)
-    faster = float(np.mean((wins + 1) / 2))
+    # A miss is slower than what reached in the last epoch, though neither adds to the difference.
+    first, second = np.where(hit_a, times_a, math.inf), np.where(hit_b, times_b, math.inf)
+    faster = float(np.mean((first < second) + (first == second) / 2))
     return Comparison(
         pairs,
         _interval(float(gaps.mean()), draws, confidence),
@@ -335,9 +336,7 @@ def wilson(reached: float, runs: int, confidence: float) -> Estimate:
     middle = (share + z2 / (2 * runs)) / (1 + z2 / runs)
     half = math.sqrt(z2 * (share * (1 - share) / runs + z2 / (4 * runs**2))) / (1 + z2 / runs)
     # Rounding must not put the share itself outside, where all or none reached.
-    low = 0.0 if reached == 0 else min(max(0.0, middle - half), share)
-    high = 1.0 if reached == runs else max(min(1.0, middle + half), share)
-    return Estimate(share, low, high, confidence)
+    return Estimate(share, min(max(0.0, middle - half), share), max(min(1.0, middle + half), share), confidence)
 
 
 @lru_cache(maxsize=4096)

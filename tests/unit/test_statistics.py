@@ -39,6 +39,12 @@ def test_the_share_has_scipys_wilson_interval(reached, runs, confidence):
     assert (found.value, *ends(found)) == pytest.approx((reached / runs, expected.low, expected.high))
 
 
+@pytest.mark.parametrize("runs", range(1, 200))
+def test_no_share_is_below_none_or_above_all(runs):
+    assert share_reached(0, runs).low == 0
+    assert share_reached(runs, runs).high == 1
+
+
 @pytest.mark.parametrize(("reached", "runs"), [(0, 0), (3, 2), (-1, 2)])
 def test_a_share_of_no_runs_or_of_too_many_is_refused(reached, runs):
     with pytest.raises(ValueError, match="expected 1 run or more"):
@@ -80,6 +86,32 @@ def test_too_few_runs_say_nothing_of_the_median():
 
 def test_the_restricted_mean_takes_a_miss_for_the_budget():
     assert restricted_mean([20, INF], 30).value == 25
+
+
+def test_a_network_may_be_there_before_it_trains():
+    assert restricted_mean([0, 1, 2], 30).value == 1
+
+
+def test_a_run_that_reaches_in_the_last_epoch_is_no_miss():
+    assert restricted_mean([30] * 3, 30).low > restricted_mean([INF] * 3, 30).low
+
+
+def test_of_one_run_the_next_may_take_anything_from_nothing_to_the_budget():
+    low = restricted_mean([20], 30).low
+    assert low == pytest.approx((20 + 0.025 * 30) / 2, rel=0.05)
+
+
+def test_the_interval_of_two_runs_is_students():
+    assert restricted_mean([10, 20], 30).low < 5
+
+
+def test_an_interval_is_longer_where_runs_lie_further_away():
+    assert restricted_mean([30] * 9 + [10], 30).low < 25
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_with_a_budget_of_one_epoch_the_mean_is_between_none_and_one(runs):
+    assert 0 <= restricted_mean([INF] * runs, 1, 0.99).low < 0.9
 
 
 def test_epochs_above_the_budget_are_the_budget():
@@ -179,6 +211,23 @@ def test_the_running_time_without_a_miss_is_the_mean():
     assert expected_running_time([20, 22], [True, True]).value == 21
 
 
+def test_the_running_time_of_a_rare_success_has_both_ends():
+    found = expected_running_time([20] + [30] * 9, [True] + [False] * 9)
+    assert 40 < found.low < found.value < found.high
+
+
+def test_the_interval_without_success_is_that_of_the_draws():
+    """The time of a success is anything up to the budget, and before it come as many misses as its chance says."""
+    random = np.random.default_rng(1)
+    chance = random.beta(0.5, 1.5, 200_000)
+    draws = random.uniform(0, 30, 200_000) + (1 - chance) / chance * 30
+    assert expected_running_time([30], [False]).low == pytest.approx(np.quantile(draws, 0.025), rel=0.1)
+
+
+def test_the_running_time_of_one_quick_run_is_below_it_and_not_negative():
+    assert 0 <= expected_running_time([0.5], [True], 0.99, budget=1).low < 0.3
+
+
 def test_a_larger_budget_makes_the_misses_to_come_dearer():
     few, many = (expected_running_time([20] * 10, [True] * 10, budget=budget).high for budget in (30, 60))
     assert few < many
@@ -265,6 +314,20 @@ def test_a_pruned_run_may_have_reached_an_epoch_later_at_the_soonest():
     assert curve["below_least"].loc[9:12].tolist() == [1, 1, 0.5, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("run", "reached", "pruned"),
+    [
+        ([20, 20], [True], None),
+        ([20, 30], [True, False], [False]),
+        ([20, INF], [True, False], None),
+        ([20, 30], [True, False], [True, False]),
+    ],
+)
+def test_a_curve_needs_an_end_for_each_run(run, reached, pruned):
+    with pytest.raises(ValueError, match="expected a finite number of epochs for every run"):
+        kaplan_meier(run, reached, pruned, bounds=True)
+
+
 @pytest.mark.parametrize("run", [[20, 26, 30], [40, 30, 30]])
 def test_runs_of_different_budgets_are_refused(run):
     with pytest.raises(ValueError, match="expected one budget"):
@@ -284,6 +347,33 @@ def test_the_difference_is_that_of_the_restricted_means():
 def test_the_interval_of_many_pairs_of_one_kind_is_about_their_difference(a, b, gap):
     difference = compare([a] * 200, [b] * 200, budget=30).difference
     assert ends(difference) == pytest.approx((gap, gap), abs=0.6)
+
+
+@pytest.mark.parametrize("one", [1, -1])
+def test_the_interval_of_pairs_of_two_kinds_is_about_their_difference(one):
+    a, b = [25] * 50 + [20] * 50, [20] * 50 + [INF] * 50
+    found = compare(*(a, b)[::one], 30).difference
+    assert sum(ends(found)) / 2 == pytest.approx(found.value, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"), [(INF, INF, -0.004, 0.004), (1, INF, -0.02, 0.004), (INF, 1, -0.004, 0.02)]
+)
+def test_a_miss_is_no_sooner_than_what_reaches(a, b, low, high):
+    """With a budget of one epoch, at the end of which one or none of a pair is there."""
+    found = compare([a] * 2000, [b] * 2000, 1).difference
+    assert low < found.low <= 0 <= found.high < high
+
+
+@pytest.mark.parametrize(("a", "b", "share"), [(20, INF, 1), (30, INF, 1), (INF, 30, 0), (INF, INF, 0.5), (INF, 20, 0)])
+def test_what_reaches_is_faster_than_what_misses(a, b, share):
+    assert compare([a], [b], 30).probability_faster.value == share
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_reaches_in_the_last_epoch_is_no_miss(turn):
+    reached, missed = ([30] * 5, [INF] * 5), ([INF] * 5, [INF] * 5)
+    assert compare(*reached[::turn], 30).difference != compare(*missed, 30).difference
 
 
 def test_ties_count_half():
