@@ -95,7 +95,7 @@ def bca(epochs: Floats, random: np.random.Generator) -> tuple[float, float]:
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        found = bootstrap((spent(epochs),), np.mean, n_resamples=1000, method="BCa", rng=random).confidence_interval
+        found = bootstrap((spent(epochs),), np.mean, n_resamples=1000, method="BCa", random_state=random).confidence_interval
     return float(found.low), float(found.high)
 
 
