@@ -95,8 +95,8 @@ def bca(epochs: Floats, random: np.random.Generator) -> tuple[float, float]:
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        found = bootstrap((spent(epochs),), np.mean, n_resamples=1000, method="BCa", random_state=random).confidence_interval
-    return float(found.low), float(found.high)
+        made = bootstrap((spent(epochs),), np.mean, n_resamples=1000, method="BCa", random_state=random)
+    return float(made.confidence_interval.low), float(made.confidence_interval.high)
 
 
 def coverage(world: World, runs: int, repeats: int, seed: int = 0, usual: bool = True) -> dict[str, float]:
