@@ -38,10 +38,10 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Lines and branches that the quick tests run: file by file, then for each package. COVERED names other tests.
+# Lines and branches that the quick tests run: file by file, then for each package. TESTS names other tests.
 coverage: .venv/installed-dev
 	rm -rf build/coverage
-	$(BIN)/coverage run -m pytest -n 2 -m 'not slow' $(COVERED)
+	$(BIN)/coverage run -m pytest -n 2 -m 'not slow' $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report
@@ -49,7 +49,7 @@ coverage: .venv/installed-dev
 		printf '%-14s%5s %%\n' $$package "$$($(BIN)/coverage report --include="$$package/*" --format=total)"; \
 	done
 
-COVERED ?= tests/unit tests/property tests/contract
+TESTS ?= tests/unit tests/property tests/contract
 VERSIONS ?= 3.11 3.12 3.13 oldest
 
 # What must not err, changed one place at a time: do its tests notice? MODULES names some of tests/mutants/modules.toml.
@@ -57,12 +57,12 @@ mutants: .venv/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.7'
 	$(BIN)/python -m tests.mutants $(MODULES)
 
-# The quick tests but the end-to-end ones, and a launch from study file to report, with every Python that is promised and
-# with the oldest of each library that is. uv brings the Pythons that are not here.
+# TESTS, and a launch from study file to report, with each Python that pyproject.toml allows, and with the oldest release
+# of each library that it allows. uv downloads a Python that is not here.
 versions: $(VERSIONS:%=version-%)
 
 version-%: build/versions/%/installed
-	build/versions/$*/bin/pytest -n 2 -m 'not slow' $(COVERED)
+	build/versions/$*/bin/pytest -n 2 -m 'not slow' $(TESTS)
 	rm -rf build/versions/home
 	build/versions/$*/bin/sweeps launch quickstart --trials 2 --yes --home build/versions/home
 

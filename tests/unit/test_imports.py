@@ -13,12 +13,26 @@ import pytest
         ("sweeps.cli", "ray"),
         ("sweeps.cli", "mlflow"),
         ("sweeps.simulation.simulate", "torch"),
-        ("resnet_core.trainer", "torchvision"),  # which loads torch's compiler
         ("analysis.store", "mlflow"),
     ],
 )
 def test_a_module_does_without(module, heavy):
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_on_digits_does_without_torchvision_and_scikit_learn():
+    """The first loads torch's compiler, the second SciPy."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from resnet_core.config import TrialConfig
+        from resnet_core.trainer import train
+
+        small = {"model": "resnet11v2", "data": "digits", "image_size": 16, "train_limit": 10, "val_limit": 10}
+        next(train(TrialConfig("[1e-3, 0] lin[0, 1]", batch_size=10, **small), data_dir=Path("nowhere")))
+        sys.exit(", ".join({"torchvision", "sklearn"} & set(sys.modules)) or 0)
+    """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
