@@ -1,20 +1,21 @@
 # `make quickstart` runs a small sweep, `make test` all checks. Each makes .venv first where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# End-to-end tests of a module share what it sets up, so one of pytest's processes runs them all.
+BY_MODULE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-slow lint types style docs format coverage mutants versions dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
 
-# The end-to-end tests wait for processes to start more than they compute, so two at a time go well together.
 test: lint
 	$(BIN)/pytest -n 2 -m 'not slow' tests/unit tests/property tests/contract
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow' tests/e2e
+	$(BIN)/pytest -n 2 $(BY_MODULE) -m 'not slow' tests/e2e
 
 # Drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
 test-slow: .venv/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m slow tests
+	$(BIN)/pytest -n 2 $(BY_MODULE) -m slow tests
 
 lint: .venv/installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync types style

@@ -1,5 +1,6 @@
 """What tests of all kinds share."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ def pytest_configure() -> None:
     """Have temporary folders in memory, where there is room: databases wait for a disk at every commit."""
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays until the end, and the hurry: a sixth of the time was spent looking through it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 @pytest.fixture(scope="module")

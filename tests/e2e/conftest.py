@@ -106,6 +106,11 @@ sampler = "grid"
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take long, the browser's first: none is to be waited for alone at the end."""
+    items.sort(key=lambda item: item.path.name, reverse=True)
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended, and what it said."""
@@ -414,9 +419,12 @@ class RayNodes:
 
     @property
     def option(self) -> tuple[str, str]:
-        """What a command is given to run there; the first time, a node is started: two cores and, in name, two GPUs."""
+        """What a command is given to run there; the first time, a node is started: one core and, in name, two GPUs.
+
+        With one core, one process trains all trials of a study, one after the other: to start a second takes longer.
+        """
         if not self.address:
-            self.start(cpus=2, gpus=2)
+            self.start(cpus=1, gpus=2)
         return "--address", self.address
 
     def kill(self, place: int) -> None:

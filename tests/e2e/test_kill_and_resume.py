@@ -37,7 +37,7 @@ def gone(processes, seconds):
     return False
 
 
-def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
+def test_everything_killed_then_the_driver_alone(sweeps, store, listed, cluster, home):
     """The power goes, and while the study is being continued the driver is killed, but not its workers."""
     first = sweeps.start("launch", listed.file, "--home", home)
     # Past the middle, where two trials at a time may both have ended with no other begun.
@@ -60,7 +60,7 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, home):
     assert second.wait().code == -signal.SIGKILL
 
     # At once, as someone would who sees the prompt come back.
-    third = sweeps("resume", listed.name, "--home", home)
+    third = sweeps("resume", listed.name, "--home", home, *cluster.option)
     assert "sweeps resume" not in third.stdout
     assert_undisturbed(store, home, listed)
     # Two agents of Ray's stay for a minute; nobody trains on.

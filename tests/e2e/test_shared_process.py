@@ -60,6 +60,15 @@ def test_a_trial_that_fails_leaves_the_others_alone(broken, store, listed):
     assert {name: curves[name] for name in whole} == {name: undisturbed[name] for name in whole}
 
 
+def test_what_a_trial_logs_is_in_its_own_log(broken, listed):
+    home, _ = broken
+    logs = home / "studies" / listed.name / "logs"
+    warning, after = "WARNING checkpoint ", "CheckpointError: no checkpoint"
+    said = (logs / "00001.txt").read_text()
+    assert 0 < said.index(warning) < said.index(after)
+    assert not any("WARNING" in (logs / f"{number:05d}.txt").read_text() for number in (0, 2, 3))
+
+
 @pytest.mark.slow
 def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_path):
     """The cluster says it has two GPUs; trials train on the CPU."""
@@ -73,9 +82,9 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
     assert len({process for _, process in of_gpu}) == 2
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def own_processes(cluster):
-    """Trials can share a process that these tests start."""
+    """Trials can share a process that the test starts."""
     _, address = cluster.option
     ray.init(address=address, log_to_driver=False)
     processes = offer_processes()
@@ -119,21 +128,6 @@ def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(trials, tmp
     ray.get([unused.step.remote(), unused.reset_config.remote(following)])
     epochs = ray.get([unused.step.remote(), unused.step.remote(), used.step.remote()])[1:]
     assert [(epoch["number"], epoch["record"]["epoch"]) for epoch in epochs] == [(1, 1), (0, 2)]
-
-
-@pytest.mark.usefixtures("own_processes")
-def test_what_a_trial_logs_is_in_its_own_log(trials, tmp_path):
-    (tmp_path / "0.pt").write_bytes(b"no checkpoint")
-    damaged, good = map(actor, trials)
-    ray.get([damaged.step.remote(), good.step.remote()])
-    ray.get(good.step.remote())
-    with pytest.raises(ray.exceptions.RayTaskError, match="no checkpoint can be read"):
-        ray.get(damaged.step.remote())
-    ray.get([damaged.stop.remote(), good.stop.remote()])
-    warning, after = f"WARNING checkpoint {tmp_path / '0.pt'} cannot be read", "CheckpointError: no checkpoint"
-    said = (tmp_path / "0.txt").read_text()
-    assert 0 < said.index(warning) < said.index(after)
-    assert "WARNING" not in (tmp_path / "1.txt").read_text()
 
 
 @pytest.mark.slow

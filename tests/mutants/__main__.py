@@ -38,7 +38,10 @@ from typing import Any
 import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.exception_replacer import ExceptionReplacer
+from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
+from parso.python.tree import PythonNode
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -90,6 +93,32 @@ class Mutant:
     killed: bool = False
 
 
+class DottedExceptionReplacer(ExceptionReplacer):  # type: ignore[misc]
+    """Cosmic Ray's operator, which takes the name of an exception with a dot for something else."""
+
+    @staticmethod
+    def _name_nodes(node: PythonNode) -> list[Any]:
+        caught = node.children[1]
+        if caught.type != "atom":  # not in brackets
+            return [caught]
+        listed = caught.children[1]
+        return listed.children[::2] if listed.type == "testlist_comp" else [listed]
+
+    def mutate(self, node: PythonNode, index: int) -> PythonNode:
+        name = self._name_nodes(node)[index]
+        leaf, end = name.get_first_leaf(), name.get_last_leaf()
+        leaf.value = "CosmicRayTestingException"
+        while leaf is not end:
+            leaf = leaf.get_next_leaf()
+            leaf.value = ""
+        return node
+
+
+def operator_of(name: str) -> Operator:
+    """Return the operator of a name in ``OPERATORS``."""
+    return DottedExceptionReplacer() if name == "ExceptionReplacer" else get_operator(f"core/{name}")()
+
+
 def mutants(module: str) -> Iterator[Mutant]:
     """Yield the mutants of a module, but for those that tests are not there to notice.
 
@@ -101,7 +130,7 @@ def mutants(module: str) -> Iterator[Mutant]:
     left_out = list(_left_out(ast.parse(source)))
     tree = get_ast(source)
     for name in OPERATORS:
-        operator = get_operator(f"core/{name}")()
+        operator = operator_of(name)
         places = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
         for occurrence, (start, end) in enumerate(places):
             star = lines[start[0] - 1][start[1] : start[1] + 2] == "*,"
@@ -250,7 +279,7 @@ def try_mutant(mutant: Mutant, guards: Guards) -> Mutant:
     """Return a mutant with what came of it, tried in this process's own copy of the tree."""
     path = Path(mutant.module)
     source = path.read_text()
-    mutated = mutate_code(source, get_operator(f"core/{mutant.operator}")(), mutant.occurrence)
+    mutated = mutate_code(source, operator_of(mutant.operator), mutant.occurrence)
     changed = list(difflib.unified_diff(source.splitlines(), (mutated or source).splitlines(), n=0, lineterm=""))[2:]
     was, becomes = (" ".join(line[1:].strip() for line in changed if line[0] == sign).strip() for sign in "-+")
     if mutant.was and (was, becomes) != (mutant.was, mutant.becomes):
