@@ -12,7 +12,13 @@ MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
 
 
 def pytest_configure() -> None:
-    """Have temporary folders in memory, where there is room: databases wait for a disk at every commit."""
+    """Forget what the user has set for the command, and have temporary folders in memory, where there is room.
+
+    Databases wait for a disk at every commit.
+    """
+    for name in set(os.environ) - {"SWEEPS_DATA"}:
+        if name.startswith(("SWEEPS_", "MLFLOW_TRACKING_")):
+            del os.environ[name]
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import ast
 import builtins
+import ctypes
 import difflib
+import fcntl
 import gc
 import importlib
 import json
@@ -25,6 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections import Counter
@@ -45,8 +48,7 @@ from parso.python.tree import PythonNode
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-BUILD = ROOT / "build" / "mutants"
-RESULTS = BUILD / "results.json"
+RESULTS = ROOT / "build" / "mutants" / "results.json"
 LOG = Path("log.txt")  # of what ran last, in the copy of the tree
 GOAL = 0.9
 # One replacement each way; Cosmic Ray's others (+ by every other operator, say) are mostly noticed alike.
@@ -146,10 +148,11 @@ def _left_out(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
 
 
-def prepare() -> None:
+def prepare(folder: Path) -> None:
     """Have the processes to come run on one thread, so that a fork is safe, and copy MLflow's tables to where they go.
 
-    Their migrations take seconds, and each mutant of what writes to MLflow would wait for them.
+    Their migrations take seconds, and each mutant of what writes to MLflow would wait for them: they are made once, in
+    a folder of this run's.
     """
     # Tests run beside each other, and small tensors are slower on many threads.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -157,8 +160,7 @@ def prepare() -> None:
     import mlflow
     import mlflow.store.db.utils as database
 
-    made = BUILD / "mlflow.db"
-    made.unlink(missing_ok=True)
+    made = folder / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
     initialize = database._initialize_tables
 
@@ -172,7 +174,9 @@ def prepare() -> None:
 
 
 def start_worker(folder: Path) -> None:
-    """Go to a copy of what git knows, as it is now."""
+    """Go to a copy of what git knows, as it is now; end when the process that asked does, be it killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     place = folder / str(os.getpid())
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -354,30 +358,42 @@ def main() -> int:
     unknown = set(asked.modules) - set(tests)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: not in {HERE / 'modules.toml'}")
-    trees = BUILD / f"trees-{os.getpid()}"
-    trees.mkdir(parents=True)
-    prepare()
-    with ProcessPoolExecutor(
-        asked.processes, multiprocessing.get_context("fork"), initializer=start_worker, initargs=(trees,)
-    ) as pool:
-        for module in asked.modules or tests:
-            started = time.monotonic()
-            guards = pool.submit(find_guards, module, tests[module]).result()
-            old = [mutant for mutant in _read_results() if mutant.module == module]
-            wanted = [mutant for mutant in old if not mutant.killed] if asked.survivors else list(mutants(module))
-            if asked.sample is not None:
-                wanted = random.Random(0).sample(wanted, min(asked.sample, len(wanted)))
-            tried = [pool.submit(try_mutant, mutant, guards) for mutant in wanted]
-            done = [one.result() for one in tried] + [mutant for mutant in old if mutant.killed and asked.survivors]
-            results = sorted([mutant for mutant in _read_results() if mutant.module != module] + done)
-            RESULTS.write_text(json.dumps([asdict(mutant) for mutant in results], indent=1))
-            print(f"{module}: {len(wanted)} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    shutil.rmtree(trees, ignore_errors=True)
+    tried_before = {mutant.module for mutant in _read_results()}
+    if asked.survivors and (never := set(asked.modules or tests) - tried_before):
+        parser.error(f"{', '.join(sorted(never))}: not tried yet, so none is known to survive")
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        folder = Path(name)
+        prepare(folder)
+        with ProcessPoolExecutor(
+            asked.processes, multiprocessing.get_context("fork"), initializer=start_worker, initargs=(folder,)
+        ) as pool:
+            for module in asked.modules or tests:
+                started = time.monotonic()
+                guards = pool.submit(find_guards, module, tests[module]).result()
+                old = [mutant for mutant in _read_results() if mutant.module == module]
+                wanted = [mutant for mutant in old if not mutant.killed] if asked.survivors else list(mutants(module))
+                if asked.sample is not None:
+                    wanted = random.Random(0).sample(wanted, min(asked.sample, len(wanted)))
+                tried = [pool.submit(try_mutant, mutant, guards) for mutant in wanted]
+                done = [one.result() for one in tried] + [mutant for mutant in old if mutant.killed and asked.survivors]
+                _keep_results(module, done)
+                print(f"{module}: {len(wanted)} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return report([mutant for mutant in _read_results() if mutant.module in (asked.modules or tests)])
 
 
 def _read_results() -> list[Mutant]:
     return [Mutant(**values) for values in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
+
+
+def _keep_results(module: str, done: list[Mutant]) -> None:
+    """Put a module's results in place of those that it had; other runs may do so at the same time."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = sorted([mutant for mutant in _read_results() if mutant.module != module] + done)
+        partial = RESULTS.with_suffix(".partial")
+        partial.write_text(json.dumps([asdict(mutant) for mutant in results], indent=1))
+        partial.replace(RESULTS)
 
 
 def report(results: list[Mutant]) -> int:
@@ -395,7 +411,7 @@ def report(results: list[Mutant]) -> int:
     below = 0
     for module, number in counted.items():
         real = number - same[module]
-        share = (real - left[module]) / real
+        share = (real - left[module]) / real if real else 1.0
         below += share < GOAL
         print(f"| `{module}` | {number} | {same[module]} | {real - left[module]} | {share:.1%} |")
     for m in survivors:

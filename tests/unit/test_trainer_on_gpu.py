@@ -60,7 +60,8 @@ def build_there(config: TrialConfig) -> nn.Module:
     "fields",
     [
         *({"optimizer": name, "l2": 1e-4} for name in get_args(OptimizerName)),
-        *({"model": name} for name in ("resnet9", "resnet18", "densenet121")),
+        *({"model": name} for name in ("resnet9", "resnet18")),
+        pytest.param({"model": "densenet121"}, marks=pytest.mark.slow),
         {"model": "vgg16", "image_size": 32},
         {"optimizer": "sgd", "nesterov": True},
         {"head": "max", "shortcut_kernel": 3, "conv_bias": False},
