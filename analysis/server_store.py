@@ -142,6 +142,6 @@ def _reason(error: Exception) -> str:
         return "no MLflow server answers there; start it, or name another store"
     if "error code 401" in text or "error code 403" in text:
         return "the server refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if "error code 404" in text or "parse" in text:
+    if "error code 404" in text or "valid JSON" in text:
         return "what answers there is no MLflow server"
     return f"cannot be read: {(text or type(error).__name__).splitlines()[0]}"

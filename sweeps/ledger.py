@@ -414,17 +414,20 @@ class Ledger:
         Raises:
             SweepError: the database could not be used for a while.
         """
-        return self._in_turn(lambda turn: self._tell(turn, number, result))
+        told = self._in_turn(lambda turn: self._tell(turn, number, result))
+        if told:
+            del self._running[number]
+        return told
 
     def _tell(self, turn: Turn, number: int, result: Result) -> bool:
         self._check_there()
         if not turn.is_mine(number):
             return False
         trial = self._running[number]
-        if not trial._get_latest_trial().state.is_finished():  # as it is where the answer to a first try was lost
+        known = self._study._storage.get_trial(trial._trial_id)
+        if not known.state.is_finished():  # as it is where the answer to a first try was lost
             trial.set_user_attr("result", result.to_dict())
             self._close(trial, result)
-        del self._running[number]
         return True
 
     def _check_there(self) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy.exc
 import torch
 
 from sweeps.causes import cause_of, is_disk_full
+from sweeps.errors import SweepError
 
 
 def text_of(error: BaseException) -> str:
@@ -57,6 +58,16 @@ def test_rays_memory_monitor():
 
 def test_a_process_that_was_killed():
     assert cause_of(text_of(ray.exceptions.ActorDiedError())).startswith("its process was killed: out of memory")
+
+
+def test_a_machine_that_is_gone():
+    error = ray.exceptions.NodeDiedError("The node has died.")
+    assert cause_of(text_of(error)) == "its machine, Ray's node on it, or the way there is gone"
+
+
+def test_what_this_package_says_itself_is_left_as_it_is():
+    error = SweepError("no space left on device: the message of another")
+    assert cause_of(text_of(error)) == "no space left on device: the message of another"
 
 
 def test_what_sqlite_says_is_not_hidden_behind_the_statement():

@@ -69,6 +69,11 @@ def test_a_trial_that_is_not_there_is_told_as_such(repeated):
         arm(repeated(FAST), "x")
 
 
+def test_a_configuration_of_which_no_run_has_ended_is_no_arm(repeated):
+    with pytest.raises(ValueError, match="study 'made': no run of a has ended yet"):
+        arm(repeated(FAST, outcome=None))
+
+
 # Two of them
 
 
@@ -104,6 +109,16 @@ def test_a_search_is_not_compared_with_a_confirmation(repeated):
 def test_a_search_is_compared_with_a_confirmation_where_asked_and_that_is_said(repeated):
     found = contrast(arm(repeated(FAST, phase="search")), arm(repeated(FAST)), mix=True)
     assert "no fair comparison" in found.notes[0]
+
+
+def test_two_searches_are_said_to_be_exploratory(repeated):
+    found = contrast(arm(repeated(FAST, phase="search")), arm(repeated(SLOW, phase="search")))
+    assert found.notes[0].startswith("Both are of searches, exploratory")
+
+
+def test_runs_that_were_stopped_early_are_counted_in_a_note(repeated):
+    found = contrast(arm(repeated(FAST, FAST)), arm(repeated(MISS[:2], MISS[:2], outcome="pruned")))
+    assert "2 runs of made: a were stopped early and count as misses." in found.notes
 
 
 def test_two_targets_are_refused(repeated):
@@ -209,6 +224,22 @@ def test_the_test_accuracy_is_that_of_the_last_epochs(repeated):
     study = repeated(FAST, SLOW, split="held-out")
     study.epochs["test_acc"] = np.where(study.epochs["epoch"] == 4, [0.9] * 4 + [0.92] * 4, math.nan)
     assert str(build_confirmation(study).test_acc) == "0.9100 ± 0.0141 (n = 2)"
+
+
+def test_the_text_of_a_confirmation_has_its_test_accuracy(repeated):
+    study = repeated(FAST, split="held-out")
+    study.epochs["test_acc"] = [math.nan] * 3 + [0.9]
+    assert "test accuracy, looked at once after the last epoch: 0.9000 (n = 1)" in str(build_confirmation(study))
+
+
+def test_of_untouched_images_that_were_not_looked_at_nothing_is_said(repeated):
+    study = dataclasses.replace(repeated(FAST), split="held-out")
+    assert "test accuracy" not in str(build_confirmation(study))
+
+
+def test_a_confirmation_as_plain_values_is_json(repeated):
+    shown = json.loads(json.dumps(build_confirmation(repeated(FAST, SLOW, MISS)).to_dict()))
+    assert (shown["reached"], shown["median"]["value"], shown["test_acc"]) == (2, 4, None)
 
 
 def test_a_run_that_crashed_is_left_out_and_counted(repeated):

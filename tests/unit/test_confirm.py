@@ -239,6 +239,11 @@ def test_a_search_cannot_test():
         confirm_file(phase="search")
 
 
+def test_a_search_cannot_try_out_testing():
+    with pytest.raises(ValueError, match=r"space\.test: expected none in a search: .*`sweeps confirm`"):
+        confirm_file(phase="search", space={"test": {"choices": [True, False]}}, search={"trials": 2})
+
+
 def test_a_search_confirms_nothing():
     with pytest.raises(ValueError, match=r"confirms = .*expected none in a search"):
         StudySpec.model_validate({"name": "s", "confirms": "x", "train": {"schedule": SCHEDULE}})

@@ -31,6 +31,29 @@ def test_what_does_not_answer_is_a_no(name, home, address, tmp_path):
     assert "secret" not in check.found
 
 
+@pytest.mark.parametrize(("text", "ok"), [("", True), ("no database", False)])
+def test_an_sqlite_file_elsewhere_is_a_yes_where_it_is_a_database(text, ok, tmp_path):
+    file = tmp_path / "elsewhere.db"
+    file.write_text(text)
+    checks = {check.name: check for check in examine(Home(tmp_path / "home", ledger=f"sqlite:///{file}"), tmp_path)}
+    assert checks["ledger"].ok is ok
+    assert ("elsewhere.db: file is not a database" in checks["ledger"].found) is not ok
+
+
+@pytest.mark.parametrize(("text", "ok"), [("", True), ("no database", False)])
+def test_a_home_is_a_no_where_its_databases_are_none(text, ok, tmp_path):
+    Home(tmp_path).own_ledger_db.write_text(text)
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "home")
+    assert check.ok is ok
+    assert ("file is not a database; choose another with --home" in check.found) is not ok
+
+
+def test_images_that_are_there_are_a_yes(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "cifar10")
+    assert (check.ok, check.found) == (True, str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("fp32", "bf16", "found"),
     [

@@ -13,12 +13,13 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from analysis.uris import with_psycopg2, without_password
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
 from sweeps import database
-from sweeps.database import file_of
+from sweeps.database import file_of, reason_of, storage_of
 from sweeps.drivers import lease_seconds
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger import Handout, Job, Ledger
@@ -344,6 +345,24 @@ def test_a_restart_of_postgresql_is_waited_for(postgres, tmp_path):
     assert [entry.result for entry in ledger.entries()] == [REACHED, None]
 
 
+BREAK_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> "
+
+
+def test_an_end_that_was_told_before_the_connection_broke_is_told_once(postgres, tmp_path, monkeypatch):
+    uri = postgres.database()
+    ledger = Ledger.create(uri, spec())
+    with ledger.driven_by("a", tmp_path, lambda: None):
+        number, tell = take(ledger).number, ledger._study.tell
+
+        def tell_and_break_off(*args: Any) -> None:
+            tell(*args)
+            postgres.execute(f"{BREAK_OFF} pg_backend_pid()", uri)
+
+        monkeypatch.setattr(ledger._study, "tell", tell_and_break_off)
+        assert ledger.tell(number, REACHED)
+    assert [entry.result for entry in ledger.entries()] == [REACHED]
+
+
 def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypatch):
     monkeypatch.setattr(database, "PATIENCE", 1.0)
     study = spec()
@@ -358,6 +377,25 @@ def test_a_server_that_is_down_is_told_of_at_once():
     message = r"^the ledger postgresql://me:\*\*\*@127\.0\.0\.1:1/x cannot be used: .*refused"
     with pytest.raises(SweepError, match=message):
         Ledger.open("postgresql://me:secret@127.0.0.1:1/x", "study")
+
+
+def test_a_server_that_goes_down_before_the_study_begins_is_told_of_at_once(postgres, tmp_path):
+    ledger = Ledger.create(postgres.database(), spec())
+    with (
+        away(postgres, 1.0),
+        pytest.raises(SweepError, match=r"^the ledger postgresql.* cannot be used: .*refused"),
+        ledger.driven_by("a", tmp_path, lambda: None),
+    ):
+        pass
+
+
+def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_path):
+    storage = storage_of(f"sqlite:///{tmp_path / 'optuna.db'}")
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE studies")
+    with pytest.raises(StorageInternalError) as caught:
+        optuna.create_study(storage=storage)
+    assert reason_of(caught.value) == "no such table: studies"
 
 
 def test_a_wrong_password_is_told_of_and_not_shown(postgres):

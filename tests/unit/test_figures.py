@@ -140,6 +140,11 @@ def test_a_diverged_run_reached_nothing(ours):
     assert one(ours(FAST, outcome="diverged"))["ours"] == math.inf
 
 
+@pytest.mark.parametrize("quantity", ["val_acc_best", "val_acc_final"])
+def test_a_run_without_a_finite_accuracy_has_an_accuracy_of_0(ours, quantity):
+    assert one(ours([math.nan] * 2), quantity=quantity, target=None)["ours"] == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("split", "pooled"), ("train_limit", 100), ("ema", 0.9), ("precision", "bf16")]
 )
@@ -176,6 +181,12 @@ def test_people_read_a_miss_as_such(ours):
     assert (shown["published"], shown["ours"], shown["quantity"]) == (">26", "never", "epochs to 0.92")
 
 
+def test_people_read_accuracies_with_four_digits(ours):
+    fields = {"quantity": "val_acc_best", "target": None, "low": 0.94, "high": 0.94}
+    shown = published_text(build_published(ours(SLOW), [figure(**fields)])).loc[0]
+    assert (shown["published"], shown["ours"], shown["quantity"]) == ("0.9400", "0.9500", "best val_acc")
+
+
 def test_what_differs_gives_way_to_the_terminals_width(ours):
     study = ours(FAST, val_limit=1000, split="held-out", precision="bf16", ema=0.99)
     table = published_text(build_published(study, [figure()]))
@@ -189,6 +200,21 @@ def test_footnotes_tell_how_sure_inside_is(ours):
     study = ours(FAST, SLOW, SLOW, SLOW)
     notes = published_footnotes(study, build_published(study, [figure()]))
     assert any("60% for n = 4" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("study", "rows", "said"),
+    [
+        ({}, {"quantity": "transition"}, "held from: the first epoch"),
+        ({"ema": 0.9}, {}, "differs: published -> ours"),
+    ],
+)
+def test_footnotes_explain_what_is_in_the_table_and_nothing_else(ours, study, rows, said):
+    def notes(study, rows):
+        return published_footnotes(found := ours(FAST, **study), build_published(found, [figure(**rows)]))
+
+    assert any(note.startswith(said) for note in notes(study, rows))
+    assert not any(note.startswith(said) for note in notes({}, {}))
 
 
 def test_a_study_that_repeats_nothing_is_told_as_such(ours):

@@ -69,6 +69,14 @@ def test_every_path_is_under_the_home_folder(home):
     ]
 
 
+def test_a_home_is_a_driver_under_one_name_for_good(home):
+    assert home.driver("study") is None
+    with home.lock("study"):
+        name = home.become_driver("study")
+        assert home.become_driver("study") == name
+    assert Home(home.root).driver("study") == name
+
+
 def test_mlflow_is_given_the_file_as_a_uri(home):
     assert home.mlflow_uri == f"sqlite:///{home.root}/mlflow.db"
 

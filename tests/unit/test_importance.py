@@ -56,18 +56,26 @@ def test_the_studys_ranges_are_used(make_study):
     assert build_importance(study)["parameter"].tolist()[0] == "lr"
 
 
-def test_choices_are_ranked_too(make_study):
+@pytest.mark.parametrize("space", [None, {"optimizer": {"choices": ["adam", "sgd", "padam"]}}])
+def test_choices_are_ranked_too(make_study, space):
     made = [
         trial | {"space.optimizer": "adam" if i % 2 else "sgd", "val_accs": [0.9 if i % 2 else 0.5]}
         for i, trial in enumerate(trials(40))
     ]
-    assert build_importance(make_study(*made)).loc[0, "parameter"] == "optimizer"
+    study = make_study(*made)
+    object.__setattr__(study, "space", space)
+    assert build_importance(study).loc[0, "parameter"] == "optimizer"
 
 
 def test_a_pruned_trial_is_never_among_the_best(make_study):
     # Stopped high, at a learning rate where others end low: that must not draw the best there.
     high = [{"val_accs": [0.95], "outcome": "pruned", "space.lr": 9e-3, "space.warmup": 8}] * 10
     assert build_importance(make_study(*trials(40), *high)).loc[0, "parameter"] == "lr"
+
+
+def test_a_trial_that_has_not_ended_counts_for_nothing(make_study):
+    ended, running = trials(30), trials(1, val_accs=[0.99], outcome=None)
+    assert build_importance(make_study(*ended, *running)).equals(build_importance(make_study(*ended)))
 
 
 def test_the_same_seed_gives_the_same_ranks(make_study):

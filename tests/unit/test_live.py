@@ -73,6 +73,7 @@ def test_an_error_is_a_line_with_what_becomes_of_the_trial(plain, file, again, w
 ENDS = [
     (REACHED, "reached at epoch 3, best val_acc 0.9312 at epoch 4"),
     (Result(Outcome.EXHAUSTED, 4, 5.5, best_val_acc=0.9, best_epoch=4), "exhausted, best val_acc 0.9000 at epoch 4"),
+    (Result(Outcome.EXHAUSTED, 4, 8.0), "exhausted"),
     (Result(Outcome.PRUNED, 2, 5.5, best_val_acc=0.9, best_epoch=2, stop_reason="too slow"), "pruned: too slow"),
     (Result(Outcome.DIVERGED, 2, stop_reason="the loss is nan"), "diverged: the loss is nan"),
     (Result(Outcome.CRASHED, 0, stop_reason="disk full"), "crashed: disk full"),
@@ -88,6 +89,20 @@ def test_an_end_is_a_line_with_outcome_and_reason(plain, file, result, words):
 
 def test_every_outcome_has_words_and_a_colour():
     assert {result.outcome for result, _ in ENDS} == live._STYLES.keys() == set(Outcome)
+
+
+NEWS = [
+    (lambda watcher: watcher.stopping(), "stopping: running trials finish their epoch; Ctrl-C stops at once"),
+    (lambda watcher: watcher.lost(SAMPLED), "trial 3: taken over by another driver"),
+    (lambda watcher: watcher.waiting(2), "nothing left to run here; waiting for the trials of other drivers (2)"),
+]
+
+
+@pytest.mark.parametrize(("tell", "words"), NEWS)
+def test_what_becomes_of_the_launch_is_a_line(plain, file, tell, words):
+    tell(plain)
+    assert file.getvalue().startswith(words)
+    assert file.getvalue().count("\n") == 1
 
 
 def test_elsewhere_than_on_a_terminal_lines_are_printed(file):
@@ -235,6 +250,13 @@ def test_an_error_is_shown_below(watch):
     run, watcher = watch(spec())
     run.error(train(run), "ValueError: [red] is no colour", again=True)
     assert screen(watcher)[-1] == "trial 0: ValueError: [red] is no colour; started again"
+
+
+@pytest.mark.parametrize(("tell", "words"), NEWS)
+def test_what_becomes_of_the_launch_is_shown_below(watch, tell, words):
+    _, watcher = watch(spec())
+    tell(watcher)
+    assert screen(watcher)[-1].startswith(words)
 
 
 def test_a_listed_run_is_shown_with_its_schedule(watch):

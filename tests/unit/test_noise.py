@@ -72,6 +72,12 @@ def test_too_few_epochs_ahead_of_annealing_give_none(make_study, changes):
     assert row[["val_loss_noise", "noise_scale", "epoch_to"]].isna().all()
 
 
+@pytest.mark.parametrize("changes", [{"momentum": None}, {"data": "mnist"}, {"split": None}])
+def test_without_momentum_or_training_images_the_noise_has_no_scale_beside_it(make_study, changes):
+    row = build_noise(make_study(TRIAL | changes)).loc[0]
+    assert row[["val_loss_noise", "noise_scale"]].isna().tolist() == [False, True]
+
+
 @pytest.mark.parametrize("style", ["text", "markdown", "csv", "latex", "json"])
 def test_it_is_rendered(make_study, style):
     study = make_study(TRIAL)

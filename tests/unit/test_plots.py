@@ -363,6 +363,11 @@ def test_without_bounds_nothing_is_marked():
     assert legend(range_axes(None)[0]) == ["each step", "smoothed"]
 
 
+@pytest.mark.parametrize("title", ["resnet20v2, sgd", ""])
+def test_a_range_test_has_the_title_that_it_is_given(title):
+    assert plot_lr_range(LRS, LOSSES, ACCS, BOUNDS, beta=0.9, title=title).get_suptitle() == title
+
+
 def test_a_loss_that_breaks_away_does_not_flatten_the_curve():
     losses = LOSSES.copy()
     losses[-5:-1] = 1e6

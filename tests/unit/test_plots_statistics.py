@@ -76,6 +76,18 @@ def test_slices_of_settings_that_do_not_vary_are_refused(make_study):
         plot_slices(make_study(FAST, MISS))
 
 
+@pytest.mark.parametrize(("highest", "scale"), [(9e-3, "linear"), (2e-2, "log")])
+def test_a_slice_is_logarithmic_where_its_setting_spans_more_than_a_decade(make_study, highest, scale):
+    study = make_study(FAST | {"lr_alpha": 1e-3}, MISS | {"lr_alpha": highest})
+    assert plot_slices(study).axes[0].get_xscale() == scale
+
+
+def test_panels_without_a_setting_are_not_shown(make_study):
+    first, *others = SWEEP
+    axes = plot_slices(make_study(first | {"shift": 0.1}, *others)).axes
+    assert [panel.get_visible() for panel in axes] == [True] * 4 + [False] * 2
+
+
 # Importance
 
 

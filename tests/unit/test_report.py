@@ -172,6 +172,16 @@ def test_importances_that_are_refused_are_left_out_with_the_reason(read):
     assert "Left out: study 'made' sampled no parameter" in read(FAST, MISS).text["importance"]
 
 
+def test_importances_are_those_of_the_table(read, make_study):
+    sampled = [
+        FAST | {"val_accs": [0.5, 0.9 - i / 100], "space.lr": 1e-3 * (i + 1), "space.shift": 0.01 * (i % 5)}
+        for i in range(24)
+    ]
+    report = read(*sampled)
+    assert [row["parameter"] for row in report.rows("importance")] == ["lr", "shift"]
+    assert [image["src"][:14] for image in report.images["importance"]] == ["data:image/svg"]
+
+
 def test_of_many_trials_the_best_are_listed(read):
     report = read(*[FAST | {"seed": seed} for seed in range(41)])
     assert len(report.rows("results")) == 40
@@ -180,6 +190,22 @@ def test_of_many_trials_the_best_are_listed(read):
 
 def test_the_headline_says_where_no_trial_reached_the_target(read):
     assert "No trial reached 0.92; the best, trial-0, came to 0.7000 at epoch 3." in read(MISS).text["headline"]
+
+
+def test_the_headline_says_where_no_trial_has_finished_an_epoch(read):
+    assert "No trial has finished an epoch yet." in read(FAST | {"val_accs": [], "outcome": None}).text["headline"]
+
+
+def test_the_headline_says_that_trials_still_run(read):
+    said = "1 trials have not ended: these figures are of an unfinished study."
+    assert said in read(FAST, MISS | {"outcome": None}).text["headline"]
+    assert said not in read(FAST, MISS).text["headline"]
+
+
+def test_the_headline_of_a_confirmation_that_has_no_ended_run_has_no_accuracies(read):
+    said = read(FAST | {"outcome": None}, phase="confirm").text["headline"]
+    assert "A confirmation of a frozen configuration" in said
+    assert "Validation accuracy" not in said
 
 
 @pytest.mark.parametrize(
@@ -212,6 +238,12 @@ def test_energy_that_was_not_measured_is_left_out_with_the_reason(read):
     report = read(FAST)
     assert "Energy is left out: not every epoch has a power reading" in report.text["cost"]
     assert "energy_wh" not in report.rows("cost")[0]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1800, "30.0 minutes"), (9000, "2.5 hours")])
+def test_the_cost_has_the_time_from_the_first_start_to_the_last_end(read, seconds, said):
+    study = read(FAST | {"end_time": pd.Timestamp(seconds, unit="s", tz="UTC")})
+    assert f", within {said} from the first trial's start to the last's end." in study.text["cost"]
 
 
 @pytest.fixture
@@ -251,6 +283,21 @@ def test_figures_are_inside_the_file(read):
     images = [image for images in read(SLOW, MISS, FAST).images.values() for image in images]
     assert len(images) >= 2
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
+
+
+def test_a_figure_of_very_many_trials_is_pixels(read):
+    report = read(*[FAST | {"seed": seed} for seed in range(101)])
+    assert [image["src"][:14] for image in report.images["curves"]] == ["data:image/svg"]
+    assert [image["src"][:14] for image in report.images["trials"]] == ["data:image/png"]
+
+
+def test_published_runs_are_told_of_beside_the_best_trials(make_study):
+    schedules = ["[1e-3, 0] cos[1e-5, 30]", "[8e-4, 0] lin[1e-3, 12] cos[1e-5, 20]"]
+    published = pd.DataFrame(
+        {"run": [7, 33], "epoch": [30, 19], "val_acc": [0.92, 0.92], "schedule": schedules, "epochs_to_092": [30, 19]}
+    )
+    report = Read(build_report(make_study(FAST), published=published))
+    assert "Diamonds: 2 published runs" in report.text["curves"]
 
 
 def test_nothing_outside_of_the_file_is_named(read):

@@ -89,8 +89,8 @@ class Driver:
     def path(self, number: int) -> Path:
         return self.home.checkpoint(self.run.spec.name, number)
 
-    def fall_silent(self) -> None:
-        """Have the lease run out, as if the process had been held for long."""
+    def fall_silent(self, noticed: bool = True) -> None:
+        """Have the lease run out, as if the process had been held for long; it notices when it goes on, if at all."""
         self.tracker.refresh()  # what it wrote is in the store
         seat = self.ledger._seat
         assert seat is not None
@@ -99,7 +99,7 @@ class Driver:
             connection.exec_driver_sql(
                 f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{seat.driver}' AND study = '{name}'"
             )
-        seat._renewed -= 1000
+        seat._renewed -= 1000 * noticed
 
 
 @pytest.fixture
@@ -159,6 +159,29 @@ def test_an_adopted_trial_without_its_checkpoint_writes_no_epoch_twice(two, runs
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
+def test_an_adopted_trial_whose_checkpoint_cannot_be_read_begins_anew(two, runs, caplog):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1])
+    a.path(number).write_bytes(b"cut off")
+    a.fall_silent()
+    b.begin()
+    assert f"trial {number} begins anew" in caplog.text
+    b.train(number, range(1, HORIZON + 1))
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
+def test_an_adopted_trial_that_the_store_never_had_is_written_whole(two, runs):
+    a, b = two(spec())
+    number = a.ledger.take().job.number
+    a.fall_silent()
+    assert b.begin() == number
+    b.train(number, range(1, HORIZON + 1))
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
 def test_a_driver_that_comes_back_drops_the_trial_and_writes_nothing_of_it(two, runs):
     a, b = two(spec())
     number = a.begin()
@@ -169,6 +192,22 @@ def test_a_driver_that_comes_back_drops_the_trial_and_writes_nothing_of_it(two, 
     assert (a.run.active, a.seen.gone, a.run.results) == ({}, [number], {})
     a.tracker.close("SCHEDULED")
     assert runs(a) == [(number, "RUNNING", [1])]
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_trial_that_was_taken_over_a_moment_ago_cannot_be_ended(two, runs, crashes):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, range(1, HORIZON))
+    a.fall_silent(noticed=False)
+    b.begin()
+    if crashes:
+        a.run.error(number, "ValueError: lost", again=False)
+    else:
+        assert a.train(number, [HORIZON])
+    assert (a.run.active, a.seen.gone, a.run.results, a.run.crashed) == ({}, [number], {}, 0)
+    a.tracker.close("SCHEDULED")
+    assert runs(a) == [(number, "RUNNING", list(range(1, HORIZON)))]
 
 
 def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
@@ -229,6 +268,27 @@ def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):
     b.run.close_for_others()
     b.tracker.close("FINISHED")
     assert runs(b) == [(number, "RUNNING", [1])]
+
+
+def test_what_a_driver_told_the_ledger_is_left_to_it_where_it_comes_back(two, runs, monkeypatch):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, range(1, HORIZON))
+    a.save(number, HORIZON)
+    a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON))
+    a.fall_silent()
+    find = b.ledger.heirless
+
+    def come_back_meanwhile(numbers: Sequence[int]) -> dict[int, str]:
+        found = find(numbers)
+        assert a.ledger._seat is not None
+        a.ledger._seat.beat()
+        return found
+
+    monkeypatch.setattr(b.ledger, "heirless", come_back_meanwhile)
+    b.run.close_for_others()
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(number, "RUNNING", list(range(1, HORIZON)))]
 
 
 def test_each_driver_has_a_launch_of_its_own(two, store):

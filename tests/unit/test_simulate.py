@@ -338,6 +338,21 @@ def test_a_study_without_a_whole_trial_is_refused(home):
         recorded(home, spec.name)
 
 
+def test_a_study_whose_trials_still_run_is_refused(home):
+    spec = listed(2)
+    Tracker(StudyRuns(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name)).close("FINISHED")
+    Ledger.create(home.ledger_uri, spec).ask()
+    with pytest.raises(InputError, match=r"no trial of it ran to the end of its schedule \(1 running\)"):
+        recorded(home, spec.name)
+
+
+def test_a_study_that_mlflow_does_not_know_is_refused(home):
+    spec = listed(2)
+    Ledger.create(home.ledger_uri, spec)
+    with pytest.raises(InputError, match=f"no study '{spec.name}'"):
+        recorded(home, spec.name)
+
+
 def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
     ledger = Ledger.preview(listed(2, 3))
     jobs: list[Job] = [ledger.ask(), ledger.ask()]

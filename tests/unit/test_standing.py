@@ -1,5 +1,6 @@
 """Whether the best trial is confirmed, and whether it leads by more than noise."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -87,6 +88,12 @@ def test_there_is_no_lead_unless_two_reached_the_target(home, results):
 @pytest.mark.parametrize(("second", "said"), [(3.1, "within noise"), (9.0, "more than that")])
 def test_the_lead_is_judged(home, second, said):
     assert said in stands(home, listed(home, reached(3.0), reached(second))).lines()[-1]
+
+
+def test_a_curve_that_cannot_tell_the_noise_is_said_to_be_such(home):
+    falling = dataclasses.replace(reached(1.0), val_accs=(0.95, 0.94, 0.93, 0.92))
+    said = stands(home, listed(home, falling, reached(3.0))).lines()[-1]
+    assert "how much two runs of one configuration differ cannot be told from its curve" in said
 
 
 def test_confirmations_tell_the_noise(home):

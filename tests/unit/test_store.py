@@ -3,6 +3,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -290,6 +291,15 @@ def test_a_store_that_stays_locked_is_an_error_that_says_so(tmp_path, monkeypatc
     with pytest.raises(StoreError, match="busy"):
         studies(db)
     writer.close()
+
+
+def test_a_table_that_lacks_what_is_read_is_an_error_that_says_so(tmp_path):
+    db = tmp_path / "mlflow.db"
+    empty_store(db)
+    with closing(sqlite3.connect(db)) as writer:
+        writer.execute("ALTER TABLE runs DROP COLUMN status")
+    with pytest.raises(StoreError, match=r"mlflow\.db: cannot be read: no such column: .*status"):
+        studies(db)
 
 
 def test_reads_what_was_there_after_a_writer_was_killed(tmp_path):

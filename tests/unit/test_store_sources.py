@@ -1,8 +1,11 @@
 """One study, read from an SQLite file, from PostgreSQL and from an MLflow server: the same Study from each."""
 
 import math
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import psycopg2
@@ -110,6 +113,12 @@ def test_a_server_is_asked_again_for_what_is_too_much_at_once(file, server, monk
     same(load(server, "made"), load(file.path, "made"))
 
 
+def test_a_run_that_has_more_values_than_a_server_gives_is_named(server, monkeypatch):
+    monkeypatch.setattr("analysis.server_store._MOST_POINTS", 2)
+    with pytest.raises(StoreError, match=r"cannot be read: run \w+ has more than 2 values of \w+$"):
+        load(server, "made")
+
+
 @pytest.mark.parametrize("metrics", [("val_acc",), ("acc", "val_loss")])
 def test_metrics_that_were_not_asked_for_are_not_there(file, metrics):
     epochs = load(file.path, "made", metrics).epochs
@@ -198,6 +207,49 @@ def test_a_server_that_is_down_is_named_without_the_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StoreError, match=r"^http://me:\*\*\*@127\.0\.0\.1:9: no MLflow server answers there"):
         studies("http://me:secret@127.0.0.1:9")
+
+
+@contextmanager
+def answering(status: int, body: bytes, seconds: float) -> Iterator[str]:
+    """Run a server that gives every request this answer after so many seconds; give its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(seconds)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815  likewise
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "seconds", "said"),
+    [
+        (200, b"", 1.5, "the server did not answer in time"),
+        (500, b"", 0, "the server failed at it (error 500)"),
+        (401, b"", 0, "the server refuses the user or the password"),
+        (403, b"", 0, "the server refuses the user or the password"),
+        (404, b"", 0, "what answers there is no MLflow server"),
+        (200, b"<html>hello</html>", 0, "what answers there is no MLflow server"),
+        (400, b'{"error_code": "BAD_REQUEST", "message": "too\\nlong"}', 0, "cannot be read: BAD_REQUEST: too"),
+    ],
+)
+def test_what_a_server_answers_is_told_in_words(monkeypatch, status, body, seconds, said):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with answering(status, body, seconds) as uri, pytest.raises(StoreError) as caught:
+        studies(uri)
+    assert str(caught.value).startswith(f"{uri}: {said}")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_source_of_no_known_kind_is_refused():

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import logging
 import math
 import os
 import threading
@@ -22,7 +23,7 @@ from search_spaces.study import StudySpec, study_hash
 from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.ledger import Job
-from sweeps.mlflow_runs import StudyRuns, _space_tag, attach
+from sweeps.mlflow_runs import StudyRuns, _space_tag, attach, quiet
 from sweeps.outcomes import Result
 from sweeps.spool import Spool
 from sweeps.tracking import Tracker
@@ -231,6 +232,12 @@ def test_files_of_an_unknown_study_are_refused(store):
         attach(f"sqlite:///{store.path}", "nobody", [], {})
 
 
+def test_a_file_that_is_not_there_cannot_be_added(store, tracker, tmp_path):
+    tracker.close("FINISHED")
+    with pytest.raises(SweepError, match=r"MLflow \(sqlite:.*\) cannot be used: .*gone\.html"):
+        attach(f"sqlite:///{store.path}", tracker._runs.study, [tmp_path / "gone.html"], {})
+
+
 def eventually(happened: Callable[[], bool], seconds: float = 20) -> bool:
     end = time.monotonic() + seconds
     while not happened() and time.monotonic() < end:
@@ -315,6 +322,28 @@ def test_artifacts_are_under_the_folder_of_artifacts(store, connect, tmp_path):
     assert found.artifact_location == (tmp_path / "artifacts" / study.name).as_uri()
 
 
+def test_a_study_that_another_driver_has_just_made_in_the_store_is_shared(store, tmp_path, monkeypatch):
+    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
+    monkeypatch.setattr(runs._client, "create_experiment", lost_once(runs._client.create_experiment))
+    runs.open()
+    assert runs_of(store, runs.study).keys() == {"launch"}
+
+
+def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store, tmp_path, monkeypatch):
+    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
+    monkeypatch.setattr(runs._client, "create_experiment", lambda *_args, **_kwargs: disk_full())
+    with pytest.raises(OSError, match="No space left on device"):
+        runs.open()
+
+
+@pytest.mark.parametrize(("level", "said"), [(logging.DEBUG, logging.INFO), (logging.INFO, logging.ERROR)])
+def test_mlflow_chatters_only_where_all_is_to_be_told(caplog, level, said):
+    caplog.set_level(logging.INFO, logger="mlflow")
+    caplog.set_level(level, logger="sweeps")
+    quiet()
+    assert logging.getLogger("mlflow").level == said
+
+
 # What has been written
 
 
@@ -336,6 +365,16 @@ def test_an_epoch_is_written_once(store, tracker):
         tracker.epoch(job(0), record)
     tracker.close("FINISHED")
     assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.6)]
+
+
+def test_nothing_is_written_of_a_trial_that_another_driver_has_taken_over(store, tmp_path):
+    study = spec()
+    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+    tracker = Tracker(runs, tmp_path / "spool.jsonl", lambda number: number != 1)
+    for number in (0, 1):
+        tracker.begin(job(number))
+    tracker.close("FINISHED")
+    assert runs_of(store, study.name).keys() == {"launch", "0"}
 
 
 def test_an_epoch_is_one_batch(tracker, monkeypatch):
@@ -490,6 +529,14 @@ def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tm
     with pytest.raises(SweepError, match="cannot be used"):
         tracker.written()
     assert waits == [0.5, 1, 2, 4, 8]
+
+
+def test_a_store_that_breaks_off_while_it_is_asked_is_asked_again(tracker, monkeypatch):
+    tracker.begin(job(0))
+    tracker.written()
+    monkeypatch.setattr(tracker._runs, "refresh", lost_once(tracker._runs.refresh))
+    assert tracker.refresh()[0] == ("RUNNING", frozenset())
+    tracker.close("FINISHED")
 
 
 def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):

@@ -33,6 +33,15 @@ def test_what_is_printed_goes_where_it_went_before_too(path, capsys):
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
+def test_what_is_printed_to_is_the_same_stream_to_those_who_ask(path, capfd):
+    def asked():
+        return sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.writable()
+
+    before = asked()
+    with closing(TrialLog(path)):
+        assert asked() == before
+
+
 def test_a_line_that_is_printed_in_parts_is_one_entry(path):
     with closing(TrialLog(path)):
         print("a", end="")
