@@ -374,6 +374,7 @@ def main() -> int:
                 wanted = [mutant for mutant in old if not mutant.killed] if asked.survivors else list(mutants(module))
                 if asked.sample is not None:
                     wanted = random.Random(0).sample(wanted, min(asked.sample, len(wanted)))
+                print(f"{module}: {len(wanted)} mutants to try", file=sys.stderr, flush=True)
                 tried = [pool.submit(try_mutant, mutant, guards) for mutant in wanted]
                 done = [one.result() for one in tried] + [mutant for mutant in old if mutant.killed and asked.survivors]
                 _keep_results(module, done)

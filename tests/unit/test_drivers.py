@@ -218,6 +218,22 @@ def test_a_trial_that_was_asked_for_and_not_claimed_is_the_next_ones_to_ask(driv
     assert take(a) == begun
 
 
+def test_of_several_such_trials_the_first_comes_first(drive, uri):
+    study = spec()
+    a = drive(study, "a")
+    begun = [Ledger.open(uri, study.name).ask() for _ in range(2)]
+    assert [take(a), take(a)] == begun
+
+
+def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri):
+    study = spec(trials=3)
+    a, b = drive(study, "a"), drive(study, "b")
+    take(a)
+    handout = b.take()
+    assert (handout.to_run, handout.elsewhere, b.elsewhere()) == (1, 1, 1)
+    assert Ledger.open(uri, study.name).elsewhere() == 0  # who drives nothing waits for nobody
+
+
 def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
     study = spec(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
@@ -232,6 +248,24 @@ def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_lef
     silence(a)
     assert take(b).number == 1
     assert b.take() == Handout(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
+
+
+def test_of_several_trials_of_drivers_that_are_gone_the_first_is_handed_out_first(drive, tmp_path):
+    study = spec(trials=2)
+    a, b, c = (drive(study, name) for name in "abc")
+    jobs = [take(a), take(c)]
+    silence(a), silence(c)
+    assert [b.take(), b.take()] == [
+        Handout(job, 0, left, adopted=True, home=str(tmp_path / name))
+        for job, left, name in zip(jobs, (1, 0), "ac", strict=True)
+    ]
+
+
+def test_drivers_that_are_gone_are_the_others(drive, uri):
+    study = spec()
+    a, b, _ = (drive(study, name) for name in "abc")
+    silence(a)
+    assert (a.gone(), b.gone(), Ledger.open(uri, study.name).gone()) == (set(), {"a"}, {"a"})
 
 
 def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):

@@ -281,9 +281,9 @@ def test_a_trial_that_ended_by_itself_is_complete_with_its_objective(db, outcome
 
 def test_a_pruned_trial_has_its_objective_at_the_percent_of_its_schedule_it_came_to(db):
     ledger = Ledger.create(db, sampled())
-    ledger.tell(ledger.ask().number, result(Outcome.PRUNED, 12.5, epochs=4))
+    ledger.tell(ledger.ask().number, result(Outcome.PRUNED, 12.5, epochs=9))
     trial = optuna_trial(db, ledger.spec.name)
-    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, 12.5, {40: 12.5})
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.PRUNED, 12.5, {90: 12.5})
 
 
 def test_a_diverged_trial_is_pruned_without_a_value(db):

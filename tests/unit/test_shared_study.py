@@ -234,6 +234,32 @@ def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monk
     assert a.seen.waited == [1]
 
 
+def test_a_driver_that_finds_nothing_but_the_trials_of_others_is_told(two):
+    a, b = two(spec())
+    a.begin()
+    assert b.run.next_trial() is None
+    assert b.seen.waited == [1]
+
+
+def test_a_driver_that_waits_asks_the_ledger_only_once_in_a_while(two, monkeypatch):
+    a, b = two(spec())
+    a.begin()
+    take, asked = b.ledger.take, []
+    monkeypatch.setattr(b.ledger, "take", lambda known: asked.append(known) or take(known))
+    assert [b.run.next_trial() for _ in range(3)] == [None] * 3
+    assert len(asked) == 1
+
+
+def test_a_trial_that_was_taken_over_is_waited_for(two):
+    a, b = two(spec())
+    number = a.begin()
+    a.train(number, [1])
+    a.fall_silent()
+    b.begin()
+    assert a.train(number, [2])
+    assert (a.run.active, a.run.exhausted) == ({}, False)
+
+
 def test_rules_see_the_trials_of_other_drivers_that_ended(two):
     a, b = two(spec(trials=2, stopping={"cap": {"best": 1, "slack": 1.0}}, objective={"target": 0.4}))
     first = a.begin()
@@ -256,6 +282,21 @@ def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
     b.run.close_for_others()
     b.tracker.close("FINISHED", b.ledger.gone())
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
+
+
+def test_what_cannot_be_written_of_one_trial_keeps_no_other_from_being_written(two, runs):
+    a, b = two(spec(trials=2))
+    lost, whole = a.begin(), a.begin()
+    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
+    for number in (lost, whole):
+        a.train(number, [1])
+        a.save(number, HORIZON)
+        a.ledger.tell(number, result)
+    checkpoint.remove(a.path(lost))
+    a.fall_silent()
+    b.run.close_for_others()
+    b.tracker.close("FINISHED")
+    assert runs(b) == [(lost, "RUNNING", [1]), (whole, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
 def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):

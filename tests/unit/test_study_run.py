@@ -23,7 +23,7 @@ from sweeps.ledger import Job, Ledger
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.stopping import is_control
-from sweeps.study_run import ActiveTrial, StudyRun
+from sweeps.study_run import ActiveTrial, Fastest, StudyRun
 from sweeps.tracking import Tracker
 from sweeps.trial_log import failures
 
@@ -312,6 +312,14 @@ def test_a_running_trial_that_reached_the_target_counts_for_the_others(open_):
     assert launch.train(slow, NEVER).epochs_run == 2
     assert fast in launch.run.active
     launch.close()
+
+
+def test_the_fastest_is_the_first_of_those_with_the_fewest_epochs(open_):
+    launch = open_(spec(trials=4))
+    for reached in (4, 2, 2, 3):
+        launch.train(launch.begin(), [0.5] * (reached - 1) + [0.93] * (HORIZON + 1 - reached))
+    launch.close()
+    assert launch.run.fastest == Fastest(launch.run.results[1].epochs_to_target, "1")
 
 
 def test_trials_of_an_earlier_launch_count(open_):
@@ -706,6 +714,17 @@ def test_what_the_store_lacks_is_written_from_the_checkpoint(open_, short, trial
     assert (row["status"], row["outcome"], row["stop_reason"]) == ("KILLED", "pruned", "too slow")
     assert (launch.run.results, launch.run.complete) == ({job.number: result}, True)
     assert not launch.path(job.number).exists()
+
+
+def test_a_trial_that_still_runs_keeps_no_later_one_from_being_written(open_, trials):
+    study = spec(trials=2)
+    killed = open_(study)
+    running, ended = killed.begin(), killed.begin()
+    save(killed.path(ended), killed.run.active[ended].job, records(NEVER))
+    killed.ledger.tell(ended, Result(Outcome.EXHAUSTED, HORIZON, 9.5))
+    killed.tracker.written()
+    open_(study).close()
+    assert trials(study)["outcome"].to_dict() == {running: None, ended: "exhausted"}
 
 
 def test_epochs_that_were_trained_after_the_end_are_left_out(open_, told, epochs, tmp_path):
