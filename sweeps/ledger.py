@@ -75,7 +75,7 @@ class Handout:
 
     job: Job | None
     to_run: int
-    elsewhere: int = 0
+    elsewhere: int
     ended: list[Entry] = field(default_factory=list)
     adopted: bool = False
     home: str = ""

@@ -111,10 +111,10 @@ class FixedTrials:
     def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
         if not self.to_run():
-            return Handout(None, 0)
+            return Handout(None, 0, 0)
         job = replace(self.jobs[self._asked], number=self._asked)
         self._asked += 1
-        return Handout(job, self.to_run())
+        return Handout(job, self.to_run(), 0)
 
     def holds(self, number: int) -> bool:  # noqa: ARG002
         """Return that a trial is this driver's."""
