@@ -12,7 +12,7 @@ MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
 
 
 def pytest_configure() -> None:
-    """Forget what the user has set for the command, and have temporary folders in memory, where there is room.
+    """Forget the user's settings of the command, and put temporary folders in memory where there is room for them.
 
     Databases wait for a disk at every commit.
     """
@@ -24,7 +24,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collector what stays until the end, and the hurry: a sixth of the time was spent looking through it."""
+    """Keep the garbage collector from looking through all loaded modules again and again.
+
+    That took a sixth of the time.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

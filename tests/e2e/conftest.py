@@ -107,7 +107,10 @@ sampler = "grid"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that take long, the browser's first: none is to be waited for alone at the end."""
+    """Run modules in the reverse order of their names: those that take longest happen to come first so.
+
+    A long one at the end would run alone, beside an idle process of pytest's.
+    """
     items.sort(key=lambda item: item.path.name, reverse=True)
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -50,8 +52,7 @@ def test_a_parameter_that_does_nothing_beside_another_such_is_not_ranked_for_sur
 
 
 def test_the_studys_ranges_are_used(make_study):
-    study = make_study(*trials(40))
-    object.__setattr__(study, "space", SPACE)
+    study = dataclasses.replace(make_study(*trials(40)), space=SPACE)
     assert "the study file's ranges" in importance_footnotes(study)[0]
     assert build_importance(study)["parameter"].tolist()[0] == "lr"
 
@@ -62,8 +63,7 @@ def test_choices_are_ranked_too(make_study, space):
         trial | {"space.optimizer": "adam" if i % 2 else "sgd", "val_accs": [0.9 if i % 2 else 0.5]}
         for i, trial in enumerate(trials(40))
     ]
-    study = make_study(*made)
-    object.__setattr__(study, "space", space)
+    study = dataclasses.replace(make_study(*made), space=space)
     assert build_importance(study).loc[0, "parameter"] == "optimizer"
 
 

@@ -189,7 +189,7 @@ def test_a_driver_that_comes_back_drops_the_trial_and_writes_nothing_of_it(two, 
     a.fall_silent()
     b.begin()
     assert a.train(number, [2])
-    assert (a.run.active, a.seen.gone, a.run.results) == ({}, [number], {})
+    assert (a.run.active, a.seen.gone, a.run.results, a.run.exhausted) == ({}, [number], {}, False)
     a.tracker.close("SCHEDULED")
     assert runs(a) == [(number, "RUNNING", [1])]
 
@@ -248,16 +248,6 @@ def test_a_driver_that_waits_asks_the_ledger_only_once_in_a_while(two, monkeypat
     monkeypatch.setattr(b.ledger, "take", lambda known: asked.append(known) or take(known))
     assert [b.run.next_trial() for _ in range(3)] == [None] * 3
     assert len(asked) == 1
-
-
-def test_a_trial_that_was_taken_over_is_waited_for(two):
-    a, b = two(spec())
-    number = a.begin()
-    a.train(number, [1])
-    a.fall_silent()
-    b.begin()
-    assert a.train(number, [2])
-    assert (a.run.active, a.run.exhausted) == ({}, False)
 
 
 def test_rules_see_the_trials_of_other_drivers_that_ended(two):

@@ -577,7 +577,7 @@ def test_a_killed_and_resumed_study_decides_as_an_undisturbed_one(open_):
     undisturbed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, ())
     assert {rule for result in undisturbed.values() for rule in result.would_stop} >= {"asha", "cap"}
     assert len({result.outcome for result in undisturbed.values()}) == 3
-    resumed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, range(2, 90, 14))
+    resumed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, range(2, 90, 13))
     assert resumed == undisturbed
 
 
@@ -643,6 +643,22 @@ def test_what_a_rule_said_before_a_kill_is_kept(open_, db):
     launch.begin()
     assert launch.train(number, [0.5, 0.5, 0.5, 0.6, 0.7, 0.8]).would_stop == {"patience": 2}
     launch.close()
+
+
+def test_a_stop_that_was_not_told_before_a_kill_is_decided_anew(open_, monkeypatch):
+    study = spec(stopping={"patience": {"epochs": 1}})
+    killed = open_(study)
+    number = killed.begin()
+    killed.epoch(number, record(1, 0.5))
+    with monkeypatch.context() as patch:
+        patch.setattr(killed.ledger, "tell", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            killed.epoch(number, record(2, 0.5))
+    killed.tracker.written()
+    launch = open_(study)
+    result = launch.train(launch.begin(), NEVER)
+    launch.close()
+    assert (result.stopped_by, result.epochs_run) == ("patience", 2)
 
 
 def test_trials_that_wait_to_be_continued_are_seen_as_they_were(open_):
@@ -742,9 +758,10 @@ def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, tria
     assert trials(study).loc[job.number, ["status", "outcome"]].tolist() == ["KILLED", "pruned"]
 
 
-def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path):
+def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path, monkeypatch):
     study, job, _ = told
     open_(study).close()
+    monkeypatch.setattr(Ledger, "heirless", lambda *_: pytest.fail("it looks for who is to write the trial"))
     before = trials(study).loc[job.number]
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()
