@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # End-to-end tests of a module share what it sets up, so one of pytest's processes runs them all.
 BY_MODULE := --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes; without its bytecode, each would compile this code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-slow lint types style docs format coverage mutants versions dist clean
 
@@ -21,7 +23,7 @@ lint: .venv/installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync types style
 
 types: .venv/installed-dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 style: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -6,11 +6,10 @@ import contextlib
 import enum
 import multiprocessing
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from optuna.distributions import CategoricalDistribution
 from rich.console import Console
@@ -33,8 +32,6 @@ from sweeps.placement import check_address, cluster, run_trials
 from sweeps.study_run import StudyRun
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable
-
-_T = TypeVar("_T")
 
 
 class End(enum.Enum):
@@ -114,16 +111,18 @@ class Launch:
 
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
-        if self.address is None:
-            gpus = _apart(visible_gpus) if spec.resources.gpus_per_trial else 0
-            Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
-        else:
-            check_address(self.address)
-        for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
-            if db is not None:
-                check_database(db)
-        if "cifar10" in _data_sets(spec):
-            _apart(cifar10.ensure_available, self.data_dir)
+        # What these load, torch say, ends with the process that they are called in; it starts with the first of them.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+            if self.address is None:
+                gpus = apart.submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
+                Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
+            else:
+                check_address(self.address)
+            for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
+                if db is not None:
+                    check_database(db)
+            if "cifar10" in _data_sets(spec):
+                apart.submit(cifar10.ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
@@ -189,12 +188,6 @@ class Launch:
             if ledger.gone():
                 run.close_for_others()
         return End.CRASHES if run.crashed else End.DONE
-
-
-def _apart(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Return what a function returns, called in a process of its own: what it loads, torch say, ends with it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
 
 
 def _data_sets(spec: StudySpec) -> set[Data]:

@@ -46,8 +46,8 @@ from ray.tune.schedulers import TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweeps.shared_process import SharedTrainable, offer_processes  # noqa: E402
-from sweeps.trainable import TrialTrainable  # noqa: E402
+from sweeps.shared_process import offer_processes  # noqa: E402
+from sweeps.trainable import SharedTrainable, TrialTrainable  # noqa: E402
 
 _MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, beside its tries
 _LOOK_SECONDS = 2.0  # between two looks at which nodes are there

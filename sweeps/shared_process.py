@@ -1,31 +1,78 @@
-"""Trials that share a GPU in one process: a thread and, on a GPU, a stream each. Without a GPU, those of a node.
+"""Processes that train. Trials that share a GPU do so in one: a thread and, on a GPU, a stream each.
 
-A trial has an actor of Ray Tune's of its own still, which holds its share of the machine, and asks the process they
-share for one epoch after the other. Processes belong to the launch, not to the trial that came first.
+Without a GPU, those of a node share one. A trial has an actor of Ray Tune's of its own still, which holds its share of
+the machine, and asks the process they share for one epoch after the other; see sweeps.trainable. Processes belong to
+the launch, not to the trial that came first. Nothing here loads Ray Tune, which takes as long as torch does.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from logging.handlers import QueueHandler
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.cluster import available_cores
-from sweeps.trainable import Epochs, Place, TrialError, TrialTrainable, arguments, prepared
 
 _T = TypeVar("_T")
-_PROCESSES = "sweeps-processes"  # Ray keeps the names of each launch apart
+PROCESSES = "sweeps-processes"
+"""The actor that starts processes and owns them; Ray keeps the names of each launch apart."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where on a machine a trial trains.
+
+    Attributes:
+        device: torch's.
+        device_name: what it is.
+        threads: torch's, on a CPU.
+        process: its id.
+    """
+
+    device: str
+    device_name: str
+    threads: int
+    process: int
+
+
+def prepared(threads: int, gpus: float) -> Place:
+    """Make this process ready for trials.
+
+    Args:
+        threads: of each trial.
+        gpus: how much of a GPU trials may take the memory of; 0 for none.
+    """
+    gc.disable()  # a seventh of the time that torch takes to load goes into looking for garbage
+    import torch  # here: the driver need not load it
+
+    gc.enable()
+    torch.set_num_threads(threads)
+    device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        # A trial that shares its GPU runs out of memory by itself, before it takes that of other processes.
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return Place(device, name, torch.get_num_threads(), os.getpid())
+
+
+def arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
+    """Return a trial's configuration, the folder of the images and its checkpoint."""
+    return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
 
 
 class SharedProcess:
@@ -44,7 +91,7 @@ class SharedProcess:
 
     def place(self, config: dict[str, Any]) -> Place:
         """Make the process ready for trials like this one; return where it trains them."""
-        return prepared(config["threads"], _at_once(config) * config["gpus"])
+        return prepared(config["threads"], at_once(config) * config["gpus"])
 
     def begin(self, actor: str, config: dict[str, Any], device: str) -> None:
         """Take in the trial of an actor of Ray Tune's, by its id.
@@ -115,7 +162,7 @@ class _Trial:
             return do()
 
 
-def _at_once(config: dict[str, Any]) -> int:
+def at_once(config: dict[str, Any]) -> int:
     """Return how many trials with these ``gpus`` and ``threads`` can come to be in one process."""
     return int(1 / config["gpus"] + 1e-9) if config["gpus"] else max(1, available_cores() // config["threads"])
 
@@ -142,36 +189,4 @@ class _Processes:
 def offer_processes() -> Any:
     """Make it possible for trials to share processes, for as long as the handle is kept."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(_Processes).options(num_cpus=0, name=_PROCESSES, scheduling_strategy=here).remote()
-
-
-class SharedTrainable(TrialTrainable):
-    """A trial in the process that it shares."""
-
-    def begin(self, config: dict[str, Any]) -> tuple[Place, Epochs]:
-        """See TrialTrainable.begin."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if config["gpus"] else None
-        node = ray.get_runtime_context().get_node_id()
-        # A trial asks for one thing at a time; one that was killed may have its last epoch under way still.
-        calls = 2 * _at_once(config) + 1
-        process: Any = ray.get(ray.get_actor(_PROCESSES).on.remote(node, visible, calls))
-        place: Place = ray.get(process.place.remote(config))
-        return place, _epochs(process, config, place.device)
-
-
-def _epochs(process: Any, config: dict[str, Any], device: str) -> Generator[EpochRecord]:
-    # The process has the trial from its first epoch on: Ray may set up an actor more than it uses after an error,
-    # and that one must neither begin the trial nor end it.
-    actor = ray.get_runtime_context().get_actor_id()
-    ray.get(process.begin.remote(actor, config, device))
-    try:
-        while True:
-            outcome, logged = ray.get(process.epoch.remote(actor))
-            for entry in logged:
-                logging.getLogger(entry.name).handle(entry)  # into the trial's log
-            if isinstance(outcome, str):
-                raise TrialError(outcome)
-            yield outcome
-    finally:
-        with suppress(ray.exceptions.RayError):
-            ray.get(process.end.remote(actor))
+    return ray.remote(_Processes).options(num_cpus=0, name=PROCESSES, scheduling_strategy=here).remote()

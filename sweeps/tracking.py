@@ -228,8 +228,8 @@ class Tracker:
     def _wait(self) -> float | None:
         """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
         if self._behind:
-            return max(0.0, self._retry_at - time.monotonic())
-        return max(0.0, self._note_at - time.monotonic()) if self._runs.note_changed else None
+            return _seconds_until(self._retry_at)
+        return _seconds_until(self._note_at) if self._runs.note_changed else None
 
     def _take(self, entry: Entry, then: Callable[[], None] | None) -> None:
         """Write an entry, or have it wait behind those that do."""
@@ -251,7 +251,7 @@ class Tracker:
         """Catch up with the store, trying for a while, and answer."""
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(0.5 * 2 ** (attempt - 1))
+                time.sleep(_pause(attempt - 1))
             if self._behind:
                 self._catch_up()
             if not self._behind:
@@ -289,9 +289,9 @@ class Tracker:
                 first_line(error),
                 self._spool.path,
             )
-        self._retry_at = time.monotonic() + min(0.5 * 2**self._failures, _LONGEST_WAIT)
+        self._retry_at = time.monotonic() + _pause(self._failures)
         self._behind, self._failure = True, error
-        self._failures = min(self._failures + 1, 16)
+        self._failures += 1
 
     def _apply(self, entry: Entry, then: Callable[[], None] | None) -> None:
         if not self._holds(entry["trial"]):
@@ -299,6 +299,15 @@ class Tracker:
         self._runs.apply(entry)
         if then is not None:
             then()
+
+
+def _pause(failures: int) -> float:
+    """Return how many seconds to leave the store alone after a try that failed, and so many right before it."""
+    return min(0.5 * 2.0 ** min(failures, 16), _LONGEST_WAIT)
+
+
+def _seconds_until(moment: float) -> float:
+    return max(0.0, moment - time.monotonic())
 
 
 def _is_epochs(item: _Item) -> TypeGuard[tuple[Entry, Callable[[], None] | None]]:

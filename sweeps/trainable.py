@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import socket
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +17,11 @@ from ray import tune
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
+from sweeps.shared_process import PROCESSES, Place, arguments, at_once, prepared
 from sweeps.trial_log import TrialLog
 
 Epochs = Generator[EpochRecord]
 """A trial's epochs; to close them frees its network."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where on a machine a trial trains.
-
-    Attributes:
-        device: torch's.
-        device_name: what it is.
-        threads: torch's, on a CPU.
-        process: its id.
-    """
-
-    device: str
-    device_name: str
-    threads: int
-    process: int
-
-
-def prepared(threads: int, gpus: float) -> Place:
-    """Make this process ready for trials.
-
-    Args:
-        threads: of each trial.
-        gpus: how much of a GPU trials may take the memory of; 0 for none.
-    """
-    import torch  # here: the driver need not load it
-
-    torch.set_num_threads(threads)
-    device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        # A trial that shares its GPU runs out of memory by itself, before it takes that of other processes.
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
-    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    return Place(device, name, torch.get_num_threads(), os.getpid())
-
-
-def arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
-    """Return a trial's configuration, the folder of the images and its checkpoint."""
-    return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
 
 
 class TrialTrainable(tune.Trainable):
@@ -134,6 +96,38 @@ class TrialTrainable(tune.Trainable):
         """Let go of the trial."""
         self._epochs.close()
         self._log.close()
+
+
+class SharedTrainable(TrialTrainable):
+    """A trial in the process that it shares."""
+
+    def begin(self, config: dict[str, Any]) -> tuple[Place, Epochs]:
+        """See TrialTrainable.begin."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if config["gpus"] else None
+        node = ray.get_runtime_context().get_node_id()
+        # A trial asks for one thing at a time; one that was killed may have its last epoch under way still.
+        calls = 2 * at_once(config) + 1
+        process: Any = ray.get(ray.get_actor(PROCESSES).on.remote(node, visible, calls))
+        place: Place = ray.get(process.place.remote(config))
+        return place, _epochs(process, config, place.device)
+
+
+def _epochs(process: Any, config: dict[str, Any], device: str) -> Generator[EpochRecord]:
+    # The process has the trial from its first epoch on: Ray may set up an actor more than it uses after an error,
+    # and that one must neither begin the trial nor end it.
+    actor = ray.get_runtime_context().get_actor_id()
+    ray.get(process.begin.remote(actor, config, device))
+    try:
+        while True:
+            outcome, logged = ray.get(process.epoch.remote(actor))
+            for entry in logged:
+                logging.getLogger(entry.name).handle(entry)  # into the trial's log
+            if isinstance(outcome, str):
+                raise TrialError(outcome)
+            yield outcome
+    finally:
+        with suppress(ray.exceptions.RayError):
+            ray.get(process.end.remote(actor))
 
 
 class TrialError(RuntimeError):

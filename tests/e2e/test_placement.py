@@ -101,7 +101,7 @@ def test_without_an_address_a_launch_starts_its_own(sweeps, store, wide, tmp_pat
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY)
     changes = ("--set", "search.seeds=[0]", "--set", "train.epochs=1")
-    sweeps("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(wide.folder)})
+    sweeps.cold("launch", study, "--home", home, *changes, env={"RAY_TMPDIR": str(wide.folder)})
     (run,) = store(home, "shares").trials.values()
     assert run.data.tags["outcome"] == "exhausted"
 

@@ -19,9 +19,9 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-# What the commands load that takes long; no module of Ray's, whose settings are read when it is loaded.
+# What the commands load that takes long.
 LOADED = (
-    *("sweeps.cli", "sweeps.ledger", "analysis.report", "resnet_core.trainer"),
+    *("sweeps.cli", "sweeps.launch", "sweeps.placement", "analysis.report", "resnet_core.trainer"),
     *("optuna", "alembic", "mlflow.store.tracking.sqlalchemy_store", "scipy.stats", "matplotlib.figure", "aiohttp"),
 )
 
@@ -30,12 +30,14 @@ class Warm:
     """Starts commands, one at a time.
 
     Args:
-        env: the environment that the modules are loaded in; a command has its own.
+        env: the environment that the modules are loaded in. A command has its own, and what they set for Ray, which
+            reads it when it is loaded.
     """
 
     def __init__(self, env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, "-m", "tests.e2e.warm"],
+            cwd=Path(__file__).parents[2],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -65,12 +67,12 @@ class Warm:
         self._process.wait()
 
 
-def _become(request: dict[str, Any]) -> None:
+def _become(request: dict[str, Any], loaded: dict[str, str]) -> None:
     """Be a process that was just started with this command."""
     place = Path(request["place"])
     os.chdir(place)
     os.environ.clear()
-    os.environ.update(request["env"])
+    os.environ.update(loaded | request["env"])
     streams = (os.devnull, os.O_RDONLY), ("stdout", os.O_WRONLY | os.O_CREAT), ("stderr", os.O_WRONLY | os.O_CREAT)
     for number, (path, flags) in enumerate(streams):
         opened = os.open(path, flags, 0o644)
@@ -105,15 +107,20 @@ def main() -> None:
     import importlib
 
     from sweeps.mlflow_runs import quiet
+    from tests.migrations import keep_mlflow_tables, keep_scripts
 
     quiet()
+    before = dict(os.environ)
     for name in LOADED:
         importlib.import_module(name)
+    loaded = {name: value for name, value in os.environ.items() if name not in before}
+    keep_scripts()
+    keep_mlflow_tables()
     gc.freeze()  # what is loaded is left alone: a page that a child's collector writes to is copied
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _become(json.loads(line))
+            _become(json.loads(line), loaded)
             _end(_command())
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

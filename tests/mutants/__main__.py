@@ -46,6 +46,8 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 from parso.python.tree import PythonNode
 
+from tests.migrations import keep_mlflow_tables, keep_scripts
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 RESULTS = ROOT / "build" / "mutants" / "results.json"
@@ -148,29 +150,13 @@ def _left_out(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
 
 
-def prepare(folder: Path) -> None:
-    """Have the processes to come run on one thread, so that a fork is safe, and copy MLflow's tables to where they go.
-
-    Their migrations take seconds, and each mutant of what writes to MLflow would wait for them: they are made once, in
-    a folder of this run's.
-    """
+def prepare() -> None:
+    """Have the processes to come run on one thread, so that a fork is safe, and make the tables of databases once."""
     # Tests run beside each other, and small tensors are slower on many threads.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ |= {"SWEEPS_REPORT": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    import mlflow
-    import mlflow.store.db.utils as database
-
-    made = folder / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
-    initialize = database._initialize_tables
-
-    def copy(engine: Any) -> None:
-        if engine.url.drivername == "sqlite":
-            shutil.copy(made, engine.url.database)
-        else:
-            initialize(engine)
-
-    database._initialize_tables = copy
+    keep_scripts()
+    keep_mlflow_tables()
 
 
 def start_worker(folder: Path) -> None:
@@ -203,16 +189,31 @@ class Executed:
 
     def __init__(self) -> None:
         self._lines: set[int] = builtins.__dict__.setdefault("_executed", set())
+        self._of_fixtures: dict[str, set[int]] = {}  # what tests share, such as those of a module
         self.tests: list[tuple[str, float, list[int]]] = []
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
+        before = set(self._lines)
+        self._lines.clear()
+        try:
+            return (yield)
+        finally:
+            if fixturedef.scope != "function":
+                self._of_fixtures.setdefault(fixturedef.argname, set()).update(self._lines)
+            self._lines |= before
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Function) -> Iterator[None]:
         self._lines.clear()
         started = time.monotonic()
         try:
             return (yield)
         finally:
-            self.tests.append((item.nodeid, time.monotonic() - started, sorted(self._lines)))
+            # What it shares was executed ahead of the first test that asks for it, and is what each of them looks at.
+            shared = (self._of_fixtures.get(name, set()) for name in item.fixturenames)
+            lines = self._lines.union(*shared)
+            self.tests.append((item.nodeid, time.monotonic() - started, sorted(lines)))
 
 
 def noting(source: str) -> str:
@@ -363,7 +364,7 @@ def main() -> int:
         parser.error(f"{', '.join(sorted(never))}: not tried yet, so none is known to survive")
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
-        prepare(folder)
+        prepare()
         with ProcessPoolExecutor(
             asked.processes, multiprocessing.get_context("fork"), initializer=start_worker, initargs=(folder,)
         ) as pool:

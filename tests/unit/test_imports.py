@@ -10,6 +10,7 @@ import pytest
     ("module", "heavy"),
     [
         ("sweeps.launch", "torch"),  # the driver's; workers train
+        ("sweeps.shared_process", "ray.tune"),  # what starts the processes that train, and they, do without
         ("sweeps.cli", "ray"),
         ("sweeps.cli", "mlflow"),
         ("sweeps.simulation.simulate", "torch"),

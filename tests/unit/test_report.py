@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.cost import build_cost
-from analysis.report import RESULT_COLUMNS, Repeat, build_report
+from analysis.report import RESULT_COLUMNS, Block, Repeat, build_report
 from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories
 from analysis.summary import build_summary, readable
@@ -73,16 +73,31 @@ class Read(HTMLParser):
         return [dict(zip(head, row, strict=True)) for row in body]
 
 
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by a test that looks at images: to draw them takes three quarters of a report's time."""
+
+
+@pytest.fixture(autouse=True)
+def images(request, monkeypatch) -> str:
+    """Whether figures are drawn, or made and not drawn."""
+    if "drawn" in request.fixturenames:
+        return "drawn"
+    empty = "data:image/none"
+    monkeypatch.setattr("analysis.report._figure", lambda _, caption, **__: Block("figure", empty, caption))
+    return "not drawn"
+
+
 @pytest.fixture(scope="module")
 def made() -> dict[str, Read]:
-    """Reports by what they were made of, each of which takes seconds."""
+    """Reports by what they were made of, each of which takes a while."""
     return {}
 
 
 @pytest.fixture
-def read(make_study, made):
+def read(make_study, made, images):
     def read(*trials: dict, repeat: Repeat | None = REPEAT, **changes) -> Read:
-        key = repr((trials, repeat, changes))
+        key = repr((trials, repeat, changes, images))
         if key not in made:
             made[key] = Read(build_report(replace(make_study(*trials), **changes), repeat))
         return made[key]
@@ -172,6 +187,7 @@ def test_importances_that_are_refused_are_left_out_with_the_reason(read):
     assert "Left out: study 'made' sampled no parameter" in read(FAST, MISS).text["importance"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_importances_are_those_of_the_table(read, make_study):
     sampled = [
         FAST | {"val_accs": [0.5, 0.9 - i / 100], "space.lr": 1e-3 * (i + 1), "space.shift": 0.01 * (i % 5)}
@@ -279,12 +295,14 @@ def test_a_study_without_a_trial_has_a_report_that_says_so(read):
     assert not any(report.images.values())
 
 
+@pytest.mark.usefixtures("drawn")
 def test_figures_are_inside_the_file(read):
     images = [image for images in read(SLOW, MISS, FAST).images.values() for image in images]
     assert len(images) >= 2
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in images)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_figure_of_very_many_trials_is_pixels(read):
     report = read(*[FAST | {"seed": seed} for seed in range(101)])
     assert [image["src"][:14] for image in report.images["curves"]] == ["data:image/svg"]
@@ -300,6 +318,7 @@ def test_published_runs_are_told_of_beside_the_best_trials(make_study):
     assert "Diamonds: 2 published runs" in report.text["curves"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_nothing_outside_of_the_file_is_named(read):
     assert all(re.match("data:|#", address) for address in read(SLOW, MISS, FAST).addresses)
 
@@ -322,6 +341,7 @@ def test_what_a_study_file_says_cannot_become_html(make_study):
     assert not re.search("<script|<i>|<b>|<u>", html)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_same_study_makes_the_same_file(make_study):
     made = pd.Timestamp(0, tz="UTC").to_pydatetime()
     first, second = (build_report(make_study(FAST, MISS), REPEAT, made=made) for _ in range(2))

@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import os
+import queue
+import re
 import threading
 import time
 from collections import Counter
@@ -196,6 +198,18 @@ def test_the_note_is_written_while_the_study_runs(store, connect, monkeypatch):
         return runs_of(store, study.name)["launch"].data.tags["mlflow.note.content"]
 
     assert eventually(lambda: "| run-0 |" in note())
+    tracker.close("FINISHED")
+
+
+def test_the_note_is_written_once_in_a_while(tracker, monkeypatch):
+    monkeypatch.setattr(tracking, "_NOTE_SECONDS", 3600.0)
+    calls: Counter[str] = Counter()
+    monkeypatch.setattr(tracker._runs, "write_note", counted(calls, "notes", tracker._runs.write_note))
+    for number in range(3):
+        tracker.begin(job(number))
+        tracker.end(job(number), REACHED)
+        tracker.written()
+        assert eventually(lambda: calls["notes"] == 1)
     tracker.close("FINISHED")
 
 
@@ -531,6 +545,15 @@ def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tm
     assert waits == [0.5, 1, 2, 4, 8]
 
 
+def test_a_store_that_is_away_for_long_is_asked_twice_a_minute():
+    assert [tracking._pause(failures) for failures in (0, 1, 2, 5, 6, 10_000)] == [0.5, 1, 2, 16, 30, 30]
+
+
+def test_a_moment_is_waited_for_until_it_has_passed():
+    assert tracking._seconds_until(time.monotonic() - 2) == 0
+    assert 3600 < tracking._seconds_until(time.monotonic() + 7200) <= 7200
+
+
 def test_a_store_that_breaks_off_while_it_is_asked_is_asked_again(tracker, monkeypatch):
     tracker.begin(job(0))
     tracker.written()
@@ -575,6 +598,67 @@ def test_what_cannot_be_written_waits_on_disk_in_order(store, tracker, monkeypat
         tracker.epoch(job(0), epoch(3))
         tracker.end(job(0), REACHED)
         assert waiting(tracker) == [("epochs", 0), ("begin", 1), ("epochs", 0), ("end", 0)]
+    tracker.close("FINISHED")
+
+
+@pytest.fixture
+def refused(tracker, monkeypatch) -> set[int]:
+    """The trials of which the store takes nothing; 0 and 1 have begun, and a store is asked once."""
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    for number in (0, 1):
+        tracker.begin(job(number))
+    tracker.written()
+    refused: set[int] = set()
+    apply = tracker._runs.apply
+
+    def apply_or_refuse(entry: dict[str, Any]) -> None:
+        if entry["trial"] in refused:
+            raise ConnectionError("the store is away")
+        apply(entry)
+
+    monkeypatch.setattr(tracker._runs, "apply", apply_or_refuse)
+    return refused
+
+
+def test_pauses_grow_until_the_store_is_back_and_the_user_is_told_once_each_time(tracker, refused, caplog, monkeypatch):
+    failures: list[int] = []
+    fall_behind = tracker._fall_behind
+
+    def noted(error: Exception) -> None:
+        failures.append(tracker._failures)
+        fall_behind(error)
+
+    monkeypatch.setattr(tracker, "_fall_behind", noted)
+    monkeypatch.setattr(tracking, "_pause", lambda _: 0.01)
+    for number in (1, 2):
+        refused.add(0)
+        tracker.epoch(job(0), epoch(number))
+        assert eventually(lambda: len(failures) >= 3)
+        assert failures[:3] == [0, 1, 2]
+        refused.clear()
+        assert eventually(lambda: not tracker._behind)
+        failures.clear()
+    tracker.close("FINISHED")
+    said = [re.search("cannot be written: the store is away|is written again", text) for text in caplog.messages]
+    expected = ["cannot be written: the store is away", "is written again"] * 2
+    assert [found[0] for found in said if found] == expected  # writers of other tests may say more
+
+
+def test_what_waits_is_on_disk_once_however_often_the_store_breaks_off(tracker, refused):
+    refused |= {0, 1}
+    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(1), epoch(1))
+    assert waiting(tracker) == [("epochs", 0), ("epochs", 1)]
+    refused.remove(0)
+    waiting(tracker)  # writes the first of them
+    tracker.epoch(job(1), epoch(2))
+    assert waiting(tracker) == [("epochs", 0), ("epochs", 1), ("epochs", 1)]
+    refused.clear()
+    assert waiting(tracker) == []
+    refused.add(0)
+    tracker.epoch(job(0), epoch(2))
+    assert waiting(tracker) == [("epochs", 0)]
+    refused.clear()
     tracker.close("FINISHED")
 
 
@@ -639,6 +723,20 @@ def test_epochs_that_wait_already_are_written_without_a_wait_for_more(tracker, b
     tracker.close("FINISHED")
     assert time.monotonic() - started < 5
     assert len(batches) == 3
+
+
+def test_an_epoch_that_comes_alone_hardly_waits_for_others(tracker, batches, monkeypatch):
+    waits: queue.SimpleQueue[float] = queue.SimpleQueue()
+    monkeypatch.setattr(time, "sleep", waits.put)
+    tracker.epoch(job(0), epoch(1))
+    assert 0 < waits.get(timeout=20) <= 0.1
+    tracker.close("FINISHED")
+    assert [epochs for _, epochs in batches] == [[1]]
+
+
+def test_a_store_that_hangs_does_not_keep_the_process_from_its_end(tracker):
+    assert tracker._thread.daemon
+    tracker.close("FINISHED")
 
 
 def test_while_all_is_well_nothing_is_on_disk(tracker):
@@ -764,15 +862,23 @@ def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect,
 def test_a_full_disk_keeps_what_waits_in_memory_until_it_can_be_saved(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
-    with down(store, tracker):
-        with monkeypatch.context() as full:
+    for number in (1, 3):
+        with down(store, tracker):
+            with monkeypatch.context() as full:
+                full.setattr(os, "fsync", disk_full)
+                tracker.epoch(job(0), epoch(number))
+                waiting(tracker)
+            tracker.epoch(job(0), epoch(number + 1))
+            assert waiting(tracker) == [("epochs", 0), ("epochs", 0)]
+        tracker.written()
+        with down(store, tracker), monkeypatch.context() as full:  # saved at no time
             full.setattr(os, "fsync", disk_full)
-            tracker.epoch(job(0), epoch(1))
+            tracker.epoch(job(0), epoch(10 + number))
             waiting(tracker)
-        tracker.epoch(job(0), epoch(2))
-        assert waiting(tracker) == [("epochs", 0), ("epochs", 0)]
+        tracker.written()
     tracker.close("FINISHED")
-    assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.5)]
+    written = [epoch for epoch, _ in history(store, runs_of(store, tracker._runs.study)["0"])]
+    assert sorted(written) == [1, 2, 3, 4, 11, 13]
 
 
 def disk_full(*_args: object) -> NoReturn:

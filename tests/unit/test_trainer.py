@@ -32,6 +32,8 @@ from resnet_core.records import EpochRecord
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
+BATCH, REST, VAL = 12, 2, 12
+TRAIN = 2 * BATCH + REST
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +43,7 @@ def small(**fields: object) -> TrialConfig:
     """Two steps and a part of one an epoch, with everything on that draws at random."""
     values = {
         **{"schedule": "[0.01, 0] lin[0.002, 4]", "model": "resnet11v2", "data": "digits", "image_size": 16},
-        **{"train_limit": 70, "val_limit": 30, "batch_size": 32, "optimizer": "adam", "shift": 0.1},
+        **{"train_limit": TRAIN, "val_limit": VAL, "batch_size": BATCH, "optimizer": "adam", "shift": 0.1},
     }
     return TrialConfig(**{**values, **fields})  # type: ignore[arg-type]
 
@@ -98,7 +100,7 @@ def test_the_clock_of_a_record_counts_training_images(monkeypatch):
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     (record,) = run(small(epochs=1))
     assert record.seconds == 6
-    assert record.images_per_second == 70 / 2
+    assert record.images_per_second == TRAIN / 2
 
 
 def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_its_size():
@@ -107,13 +109,13 @@ def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_it
     (record,) = run(config)
     data, network = load(config, NOWHERE), build(config).train()
     losses, right = 0.0, 0
-    for chosen in draw(config, 1, 70).order.split(32):
+    for chosen in draw(config, 1, TRAIN).order.split(BATCH):
         labels = data.train_labels[chosen]
         logits = network(normalise(data.train_images[chosen], data.mean)).detach()
         losses += F.cross_entropy(logits, labels, reduction="sum").item()
         right += (logits.argmax(1) == labels).sum().item()
-    assert record.loss == pytest.approx(losses / 70, rel=1e-4)
-    assert record.acc == right / 70
+    assert record.loss == pytest.approx(losses / TRAIN, rel=1e-4)
+    assert record.acc == right / TRAIN
 
 
 def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
@@ -125,11 +127,11 @@ def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
     with torch.no_grad():
         logits = network(normalise(data.val_images, data.mean))
     assert record.val_loss == pytest.approx(F.cross_entropy(logits, data.val_labels).item(), rel=1e-4)
-    assert record.val_acc == (logits.argmax(1) == data.val_labels).sum().item() / 30
+    assert record.val_acc == (logits.argmax(1) == data.val_labels).sum().item() / VAL
 
 
 def test_a_network_learns_the_digits():
-    config = small(schedule="[0.01, 0] lin[1e-4, 3]", train_limit=400, shift=0.0, flip=False)
+    config = small(schedule="[0.01, 0] lin[1e-4, 3]", train_limit=400, batch_size=32, shift=0.0, flip=False)
     assert run(config)[-1].acc > 0.8
 
 
@@ -146,7 +148,7 @@ def test_every_image_is_trained_on_and_the_last_batch_is_what_is_left(monkeypatc
     sizes = []
     monkeypatch.setattr(trainer, "shift_and_flip", lambda images, *_draws: sizes.append(len(images)) or images)
     run(small(epochs=2))
-    assert sizes == [32, 32, 6] * 2
+    assert sizes == [BATCH, BATCH, REST] * 2
 
 
 def test_the_optimizer_is_told_learning_rate_decay_and_momentum_at_every_step(monkeypatch):
@@ -174,7 +176,7 @@ def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, mov
     monkeypatch.setattr(trainer, "shift_and_flip", lambda *args: given.append(args[1:]) or args[0])
     config = small(epochs=1, **fields)
     run(config)
-    draws = draw(config, 1, 70)
+    draws = draw(config, 1, TRAIN)
     for row, turned_on, expected in ((0, moved, draws.offsets), (1, mirrored, draws.mirrored)):
         seen = [args[row] for args in given]
         if turned_on:
@@ -246,7 +248,7 @@ def test_crop_and_cutout_get_their_rows_of_the_draws(monkeypatch):
         monkeypatch.setattr(trainer, name, lambda images, places, _size, seen=seen: seen.append(places) or images)
     config = small(epochs=1, crop=2, cutout=4)
     run(config)
-    draws = draw(config, 1, 70)
+    draws = draw(config, 1, TRAIN)
     assert torch.equal(torch.cat(given["crop"]), draws.corners)
     assert torch.equal(torch.cat(given["cutout"]), draws.centres)
 
@@ -288,7 +290,7 @@ def test_recording_a_step_leaves_no_trace():
     for held in (rehearsed, plain):
         held._coefficients.copy_(held._optimizer.plan(values))
         held._network.train()
-    for size in (32, 6):
+    for size in (BATCH, REST):
         rehearse(rehearsed._take_step, size, rehearsed._state())
     pairs = list(zip(rehearsed._state(), plain._state(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -301,7 +303,7 @@ def test_every_tensor_that_a_step_changes_is_in_its_state():
     known = {tensor.data_ptr() for tensor in held._state()}
     tensors = {name: value for name, value in vars(held).items() if isinstance(value, torch.Tensor)}
     before = {name: value.clone() for name, value in tensors.items()}
-    held._take_step(32)
+    held._take_step(BATCH)
     changed = {name for name, value in tensors.items() if not torch.equal(value, before[name])}
     assert changed == {"_counter", "_sums"}
     assert all(tensors[name].data_ptr() in known for name in changed)
@@ -315,7 +317,7 @@ def test_the_records_of_the_steps_are_the_parts_of_their_epoch():
     assert [record.epoch for record in records] == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
     assert [record.lr for record in records] == [config.lr_schedule.value(record.epoch) for record in records]
     for steps, whole in zip(epochs, uninterrupted(config), strict=True):
-        mean = sum(record.loss * size for record, size in zip(steps, (32, 32, 6), strict=True)) / 70
+        mean = sum(record.loss * size for record, size in zip(steps, (BATCH, BATCH, REST), strict=True)) / TRAIN
         assert mean == pytest.approx(whole.loss)
 
 
@@ -574,4 +576,4 @@ def test_the_seconds_of_an_epoch_are_extrapolated_from_a_few_steps(monkeypatch):
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(trainer, "load", refuse)
     seconds = trainer.seconds_per_epoch(small(train_limit=640, val_limit=300), steps=3)
-    assert seconds == pytest.approx(12 / (3 * 32) * (640 + 300 / 3))
+    assert seconds == pytest.approx(12 / (3 * BATCH) * (640 + 300 / 3))
