@@ -58,9 +58,10 @@ def prepared(threads: int, gpus: float) -> Place:
         gpus: how much of a GPU trials may take the memory of; 0 for none.
     """
     gc.disable()  # a seventh of the time that torch takes to load goes into looking for garbage
-    import torch  # here: the driver need not load it
-
-    gc.enable()
+    try:
+        import torch  # here: the driver need not load it
+    finally:
+        gc.enable()
     torch.set_num_threads(threads)
     device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
     if device == "cuda":

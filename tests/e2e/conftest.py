@@ -77,7 +77,7 @@ control = 0.2
 LISTED = f"""
 name = "listed"
 [train]
-{TRAIN}
+{TRAIN.replace("train_limit = 100", "train_limit = 40").replace("val_limit = 50", "val_limit = 20")}
 optimizer = "adamw"
 schedule = "[5e-3, 0] cos[1e-4, 8]"
 [objective]
