@@ -74,10 +74,11 @@ cap = {{ best = 1, slack = 1.0 }}
 control = 0.2
 """
 
+_FEW = TRAIN.replace("train_limit = 100", "train_limit = 40").replace("val_limit = 50", "val_limit = 20")
 LISTED = f"""
 name = "listed"
 [train]
-{TRAIN.replace("train_limit = 100", "train_limit = 40").replace("val_limit = 50", "val_limit = 20")}
+{_FEW}
 optimizer = "adamw"
 schedule = "[5e-3, 0] cos[1e-4, 8]"
 [objective]

@@ -213,7 +213,8 @@ def test_train_makes_the_trial_that_a_launch_makes_also_after_a_kill(sweeps, lis
         assert [epoch[metric] for epoch in continued["epochs"]] == values
 
 
-RISING = ("--epochs", "6", "--set", "train.optimizer='sgd'", "--set", "train.batch_size=16")
+_SET = ("train.optimizer='sgd'", "train.train_limit=100", "train.batch_size=16")
+RISING = ("--epochs", "6", *(part for setting in _SET for part in ("--set", setting)))
 
 
 def test_lr_range_suggests_bounds_and_draws_them(sweeps, studies, tmp_path):
