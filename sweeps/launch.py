@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import multiprocessing
 import traceback
 from collections.abc import Iterator
@@ -111,10 +112,12 @@ class Launch:
 
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
-        # What these load, torch say, ends with the process that they are called in; it starts with the first of them.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+        with contextlib.ExitStack() as stack:
+            # One process for what loads torch, which ends with it; started only where something is looked for.
+            spawn = multiprocessing.get_context("spawn")
+            apart = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
             if self.address is None:
-                gpus = apart.submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
+                gpus = apart().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
                 Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
                 check_address(self.address)
@@ -122,7 +125,7 @@ class Launch:
                 if db is not None:
                     check_database(db)
             if "cifar10" in _data_sets(spec):
-                apart.submit(cifar10.ensure_available, self.data_dir).result()
+                apart().submit(cifar10.ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""

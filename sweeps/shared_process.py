@@ -57,7 +57,7 @@ def prepared(threads: int, gpus: float) -> Place:
         threads: of each trial.
         gpus: how much of a GPU trials may take the memory of; 0 for none.
     """
-    gc.disable()  # a seventh of the time that torch takes to load goes into looking for garbage
+    gc.disable()  # else a seventh of the time to load torch is spent looking for garbage
     try:
         import torch  # here: the driver need not load it
     finally:

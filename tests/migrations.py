@@ -1,7 +1,6 @@
 """Tables of databases, made once: what Alembic makes is the same each time, and takes seconds.
 
-The tables are those of the libraries' own migrations. What tests hold of a process that was started with nothing made
-before is in those that start one.
+The tables are those of the libraries' own migrations. Tests that start a command as a shell does have it make its own.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line: one line for an error, unless --debug asks for its traceback."""
-    gc.set_threshold(20_000, 50, 100)  # Python's own has a tenth of a start go into looking for garbage
+    gc.set_threshold(20_000, 50, 100)  # with Python's own, a tenth of a start is spent looking for garbage
     debug = "--debug" in sys.argv
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
