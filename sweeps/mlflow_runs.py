@@ -306,14 +306,15 @@ def _view() -> str:
 
 
 def quiet() -> None:
-    """Keep MLflow's and Alembic's chatter, and MLflow's telemetry, away; call before mlflow is imported."""
+    """Keep MLflow's and Alembic's log, and MLflow's telemetry, away; call before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if logging.getLogger("sweeps").isEnabledFor(logging.DEBUG):
         return
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # MLflow logs a database's errors with their traceback and raises them, too: what is raised is told here.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
@@ -326,6 +327,8 @@ def _space_tag(spec: StudySpec) -> dict[str, str]:
 
 def first_line(error: BaseException) -> str:
     """Return what an error says, for a message of one line; without passwords of URIs."""
+    # SQLAlchemy puts what a database said behind advice of its own, and MLflow wraps that.
+    error = getattr(error.__cause__, "orig", None) or error
     return without_password((str(error).strip() or type(error).__name__).splitlines()[0])
 
 

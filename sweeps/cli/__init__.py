@@ -24,7 +24,9 @@ def main() -> None:
     """Run the command line: one line for an error, unless --debug asks for its traceback."""
     gc.set_threshold(20_000, 50, 100)  # with Python's own, a tenth of a start is spent looking for garbage
     debug = "--debug" in sys.argv
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
     try:
         # A command that ends by typer.Exit has its code returned; any other returns None.
@@ -44,6 +46,17 @@ def main() -> None:
         else:
             code = _complain(error, FAILED, debug)
     sys.exit(code)
+
+
+class _OneLine(logging.Formatter):
+    """Tells of an error in a line: SQLAlchemy logs connections that broke with their tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = f"{record.levelname} {record.getMessage()}"
+        if not record.exc_info:
+            return said
+        reason = str(record.exc_info[1]).splitlines()
+        return ": ".join([said, *reason[:1]])
 
 
 def _complain(error: Exception, code: int, debug: bool) -> int:

@@ -8,6 +8,7 @@ import math
 import os
 import queue
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 import pytest
+from sqlalchemy import event
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
@@ -350,7 +352,7 @@ def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store,
         runs.open()
 
 
-@pytest.mark.parametrize(("level", "said"), [(logging.DEBUG, logging.INFO), (logging.INFO, logging.ERROR)])
+@pytest.mark.parametrize(("level", "said"), [(logging.DEBUG, logging.INFO), (logging.INFO, logging.CRITICAL)])
 def test_mlflow_chatters_only_where_all_is_to_be_told(caplog, level, said):
     caplog.set_level(logging.INFO, logger="mlflow")
     caplog.set_level(level, logger="sweeps")
@@ -533,6 +535,23 @@ def test_a_store_that_cannot_be_written_is_told_of_at_the_end_with_what_to_do(no
 def test_a_store_that_cannot_be_read_is_told_of_where_it_is_asked(no_store):
     with pytest.raises(SweepError, match=r"cannot be used: .*not a database"):
         no_store.written()
+
+
+def test_of_a_database_that_is_full_its_own_words_are_told_without_a_traceback(
+    store, connect, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tracking, "_TRIES", 1)
+    shutil.copy(store.path, tmp_path / "mlflow.db")
+    full = connect(spec(), f"sqlite:///{tmp_path}/mlflow.db")
+    full.begin(job(0))
+    full.written()
+    engine = full._runs._client._tracking_client.store.engine
+    event.listen(engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count = 1"))
+    for number in range(1, 300):
+        full.epoch(job(0), epoch(number))
+    with pytest.raises(SweepError, match=r"^MLflow \(.*mlflow.db\) cannot be used: database or disk is full"):
+        full.close("FINISHED")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tmp_path, monkeypatch):
