@@ -72,6 +72,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
     try:
         if address is None:
             ray.init(
+                address="local",  # without it Ray would look at RAY_ADDRESS
                 num_cpus=available_cores(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -134,7 +135,8 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise SweepError(f"cannot reach the Ray cluster at {address!r}: {error}") from error
+        whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
+        raise SweepError(f"cannot reach the Ray cluster at {address!r}{whose}: {error}") from error
 
 
 class _Unsaved:

@@ -47,7 +47,8 @@ SetOption = Annotated[
 NameOption = Annotated[str, typer.Option("--name", help="Run the study under this name.", show_default="the file's")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How many trials.")]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="Of a running Ray cluster; none starts one on this machine.")
+    str | None,
+    typer.Option("--address", envvar="RAY_ADDRESS", help="Of a running Ray cluster; none starts one on this machine."),
 ]
 MlflowOption = Annotated[
     str,

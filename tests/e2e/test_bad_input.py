@@ -132,9 +132,16 @@ def test_gpus_where_there_are_none(refused, studies):
     )
 
 
-def test_cluster_that_is_not_there(refused, studies):
-    said = refused("launch", studies.listed, "--address", "127.0.0.1:9", code=1, timeout=120)
-    assert said.startswith("sweeps: cannot reach the Ray cluster at '127.0.0.1:9'")
+@pytest.mark.parametrize(
+    ("option", "env", "where"),
+    [
+        (("--address", "127.0.0.1:9"), {}, "'127.0.0.1:9': "),
+        ((), {"RAY_ADDRESS": "127.0.0.1:9"}, "'127.0.0.1:9' (RAY_ADDRESS): "),
+    ],
+)
+def test_cluster_that_is_not_there(refused, studies, option, env, where):
+    said = refused("launch", studies.listed, *option, code=1, env=env, timeout=120)
+    assert said.startswith(f"sweeps: cannot reach the Ray cluster at {where}")
     assert len(said.splitlines()) == 1
 
 
@@ -256,11 +263,11 @@ def test_show_prints_the_traceback(sweeps, crashed):
 
 
 @pytest.mark.slow
-def test_resume_tries_a_crashed_trial_again(sweeps, store, crashed, tmp_path):
+def test_resume_tries_a_crashed_trial_again(sweeps, store, crashed, cluster, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(crashed[0], home)
     (home / "studies" / "grid" / "checkpoints" / "00001.pt").unlink(missing_ok=True)
-    done = sweeps("resume", "grid", "--home", home)
+    done = sweeps("resume", "grid", "--home", home, on=cluster)
     assert "crashed; try them again" not in done.stdout
     after = store(home, "grid")
     after.assert_whole(trials=4)
