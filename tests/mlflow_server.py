@@ -6,35 +6,72 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+
+import psutil
 
 _SECONDS = 120.0
 
 
-@contextmanager
-def serving(uri: str, workers: int = 1) -> Iterator[str]:
-    """Run MLflow's own server on a store; give its address."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", uri, "--workers", str(workers)]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        address, end = f"http://127.0.0.1:{port}", time.monotonic() + _SECONDS
+class Server:
+    """``mlflow server`` on a store; killed and started again, it has the same address.
+
+    Args:
+        store: the URI of its database.
+        workers: how many processes answer.
+    """
+
+    def __init__(self, store: str, workers: int = 1) -> None:
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}"
+        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        self._command += ["--backend-store-uri", store, "--workers", str(workers)]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the server is there
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        # A server's jobs would have processes of their own, which take longer to start than it does.
+        env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=env
+        )
+        end = time.monotonic() + _SECONDS
         while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
-        yield address
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+            if self._process.poll() is not None or time.monotonic() > end:
+                self._log.seek(0)
+                raise RuntimeError(self._log.read().decode())
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End all its processes at once."""
+        if self._process is None:
+            return
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        self._process.wait(20)
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=10)
+        self._process = None
+
+
+@contextmanager
+def serving(store: str, workers: int = 1) -> Iterator[str]:
+    """Run a server for as long as the block lasts; give its address."""
+    server = Server(store, workers)
+    try:
+        server.start()
+        yield server.uri
     finally:
-        process.terminate()
-        process.wait()
+        server.kill()

@@ -125,22 +125,26 @@ class Done:
 
 
 class Running:
-    """A command that runs in the background, in a session of its own, its output in files."""
+    """A command that runs in the background, in a session of its own.
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
-        self._out, self._err = folder / "stdout", folder / "stderr"
-        with self._out.open("w") as out, self._err.open("w") as err:
-            self._process = subprocess.Popen(
-                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-            )
-        self.pid = self._process.pid
+    Args:
+        pid: the number of its process.
+        folder: where its output is.
+        nodes: the cluster that its trials are on, where that is not one of its own.
+    """
+
+    def __init__(self, pid: int, folder: Path, nodes: "RayNodes | None" = None) -> None:
+        self.pid, self.folder = pid, folder
+        self._nodes = nodes
         self._family: dict[int, psutil.Process] = {}
 
     @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text()
+
+    @property
     def stderr(self) -> str:
-        return self._err.read_text()
+        return (self.folder / "stderr").read_text()
 
     @property
     def epochs(self) -> list[tuple[str, int]]:
@@ -152,28 +156,31 @@ class Running:
         """Wait for something to happen while the command runs."""
         end = time.monotonic() + seconds
         while not happened(self):
-            assert self._process.poll() is None, f"ended with {self._process.returncode} before:\n{self.stderr}"
+            assert self.code is None, f"ended with {self.code} before:\n{self.stderr}"
             assert time.monotonic() < end, f"nothing in {seconds} s:\n{self.stderr}"
             time.sleep(0.02)
 
     def family(self) -> list[psutil.Process]:
         """Return the processes of the command that are alive: itself, and all it has started."""
-        try:
-            for process in psutil.Process(self.pid).children(recursive=True):
-                self._family[process.pid] = process
-        except psutil.NoSuchProcess:
-            pass
+        if self.code is None:  # its number is not yet another's
+            with suppress(psutil.NoSuchProcess):
+                command = psutil.Process(self.pid)
+                for process in (command, *command.children(recursive=True)):
+                    self._family[process.pid] = process
         return [process for process in self._family.values() if _alive(process)]
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that train, eldest first."""
-        found = [process for process in self.family() if "Trainable" in _title(process)]
-        return sorted(found, key=lambda process: process.create_time())
+        return sorted(self._titled("Trainable"), key=lambda process: process.create_time())
 
     def shared_process(self) -> psutil.Process:
         """Return the process that trains for all trials."""
-        (found,) = [process for process in self.family() if "SharedProcess" in _title(process)]
+        (found,) = self._titled("SharedProcess")
         return found
+
+    def _titled(self, name: str) -> list[psutil.Process]:
+        processes = self._nodes.processes() if self._nodes else self.family()
+        return [process for process in processes if name in _title(process)]
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -191,31 +198,30 @@ class Running:
     @property
     def code(self) -> int | None:
         """How it ended; None while it runs."""
-        return self._process.poll()
+        try:
+            return int((self.folder / "code").read_text())
+        except FileNotFoundError:
+            return None
 
     def signal(self, number: int) -> None:
-        self._process.send_signal(number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill the command and everything that it started, at once."""
-        family = self.family()
-        for process in (psutil.Process(self.pid), *family):
-            _kill(process)
-        self._process.wait(30)
+        self.clean_up()
+        self.wait(30)
 
     def wait(self, seconds: float = 180) -> Done:
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {seconds} s:\n{self.stderr}")
-        return Done(code, self._out.read_text(), self.stderr)
+        end = time.monotonic() + seconds
+        while (code := self.code) is None:
+            if time.monotonic() > end:
+                self.clean_up()
+                pytest.fail(f"still running after {seconds} s:\n{self.stderr}")
+            time.sleep(0.01)
+        return Done(code, self.stdout, self.stderr)
 
     def clean_up(self) -> None:
-        family = self.family()
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(30)
-        for process in family:
+        for process in self.family():
             _kill(process)
 
 
@@ -248,52 +254,66 @@ class Sweeps:
         self.command = Path(sys.executable).parent / "sweeps"
 
     def __call__(
-        self, *arguments: object, code: int | None = 0, timeout: float = 240, env: dict[str, str] | None = None
+        self,
+        *arguments: object,
+        on: "RayNodes | None" = None,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        code: int | None = 0,
+        timeout: float = 240,
     ) -> Done:
         """Run a command to its end and expect an exit code; None expects any."""
-        self._warm = self._warm or Warm(environment(None))
-        place = self._place()
-        try:
-            returned = self._warm.run([str(self.command), *map(str, arguments)], place, environment(env), timeout)
-        except TimeoutError:
-            self._warm = None
-            raise
-        return self._done(arguments, returned, place, code)
+        done = self.start(*arguments, on=on, env=env, cwd=cwd).wait(timeout)
+        return self._expected(arguments, done, code)
 
     def cold(self, *arguments: object, env: dict[str, str] | None = None) -> Done:
         """Run a command as a shell does, for a test that is about starting it too, and expect it to succeed."""
-        running = self.start(*arguments, env=env)
-        running.wait(240)
-        return self._done(arguments, running.code, running.folder, 0)
+        done = subprocess.run(
+            [str(self.command), *map(str, arguments)],
+            cwd=self._place(),
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        return self._expected(arguments, Done(done.returncode, done.stdout, done.stderr), 0)
 
-    def _done(self, arguments: tuple[object, ...], returned: int | None, place: Path, code: int | None) -> Done:
-        out, err = (place / "stdout").read_text(), (place / "stderr").read_text()
-        said = f"sweeps {' '.join(map(str, arguments))}\nended with {returned}\n{out}\n{err}"
-        assert code is None or returned == code, said
-        assert "Traceback" not in err, said
-        return Done(returned, out, err)
+    def _expected(self, arguments: tuple[object, ...], done: Done, code: int | None) -> Done:
+        said = f"sweeps {' '.join(map(str, arguments))}\nended with {done.code}\n{done.stdout}\n{done.stderr}"
+        assert code is None or done.code == code, said
+        assert "Traceback" not in done.stderr, said
+        return done
 
-    def json(self, *arguments: object) -> Any:
+    def json(self, *arguments: object, on: "RayNodes | None" = None) -> Any:
         """Run a command with ``--json`` and return what it printed."""
-        return json.loads(self(*arguments, "--json").stdout, parse_constant=_no_constant)
+        return json.loads(self(*arguments, "--json", on=on).stdout, parse_constant=_no_constant)
 
-    def start(self, *arguments: object, env: dict[str, str] | None = None) -> Running:
-        """Start a command in the background."""
-        running = Running([str(self.command), *map(str, arguments)], self._place(make=False), environment(env))
+    def start(
+        self,
+        *arguments: object,
+        on: "RayNodes | None" = None,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Running:
+        """Start a command in the background; a launch ``on`` a cluster that is there, or on one of its own."""
+        self._warm = self._warm or Warm(environment(None))
+        place = self._place()
+        command = [str(self.command), *map(str, arguments), *(("--address", on.address) if on else ())]
+        running = Running(self._warm.start(command, cwd or place, environment(env), place), place, on)
         self._started.append(running)
         return running
 
     def clean_up(self) -> None:
-        if self._warm is not None:
-            self._warm.kill()
         for running in self._started:
             running.clean_up()
+        if self._warm is not None:
+            self._warm.kill()
 
-    def _place(self, *, make: bool = True) -> Path:
+    def _place(self) -> Path:
         self._count += 1
         place = self._folder / f"{self._count:03d}"
-        if make:
-            place.mkdir(parents=True)
+        place.mkdir(parents=True)
         return place
 
 
@@ -382,21 +402,29 @@ class Store:
                 assert sorted(steps) == list(range(1, epochs + 1)), f"{metric} of {run.info.run_name}"
 
 
+def _family(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    if node.poll() is not None:
+        return []
+    process = psutil.Process(node.pid)
+    return [*process.children(recursive=True), process]
+
+
 class RayNodes:
     """The nodes of a Ray cluster, all of them on this machine. The first one started is its head."""
 
     def __init__(self) -> None:
         # Ray puts sockets under it, whose paths may be no longer than 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
-        self.address = ""
+        self._address = ""
         self._nodes: list[subprocess.Popen[bytes]] = []
 
     def start(self, cpus: int, gpus: int = 0, before: Sequence[str] = ()) -> int:
         """Start a node and return its place among those started; ``before`` is a command that runs Ray's."""
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats"]
         command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={128 * 1024**2}"]
-        if self.address:
-            command += [f"--address={self.address}"]
+        command += ["--include-log-monitor=false"]  # it reads what all processes write, for drivers that show it
+        if self._address:
+            command += [f"--address={self._address}"]
         else:
             command += ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self.folder}"]
         log = self.folder / f"node{len(self._nodes)}.log"
@@ -413,30 +441,32 @@ class RayNodes:
         self._nodes.append(node)
         end = time.monotonic() + 90
         # What the head prints last of what is needed here: a line further up is there before its address is.
-        started = "Ray runtime started" if self.address else r"--address='([\d.]+:\d+)'"
+        started = "Ray runtime started" if self._address else r"--address='([\d.]+:\d+)'"
         while not (found := re.search(started, log.read_text())):
             assert node.poll() is None, log.read_text()
             assert time.monotonic() < end, f"no node:\n{log.read_text()}"
             time.sleep(0.1)
-        self.address = self.address or found[1]
+        self._address = self._address or found[1]
         return len(self._nodes) - 1
 
     @property
-    def option(self) -> tuple[str, str]:
-        """What a command is given to run there; the first time, a node is started: one core and, in name, two GPUs.
+    def address(self) -> str:
+        """Where launches find it. Where no node was started, one is: one core and, in name, two GPUs.
 
         With one core, one process trains all trials of a study, one after the other: to start a second takes longer.
         """
-        if not self.address:
+        if not self._nodes:
             self.start(cpus=1, gpus=2)
-        return "--address", self.address
+        return self._address
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the nodes."""
+        return [process for node in self._nodes for process in _family(node)]
 
     def kill(self, place: int) -> None:
         """Kill a node and all that runs on it, at once."""
         node = self._nodes[place]
-        if node.poll() is not None:
-            return
-        for process in (*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)):
+        for process in _family(node):
             _kill(process)
         node.wait(30)
 
@@ -545,7 +575,7 @@ def launched(sweeps: Sweeps, studies: Studies, once: Any) -> Launched:
 @pytest.fixture(scope="session")
 def listed(sweeps: Sweeps, studies: Studies, cluster: RayNodes, once: Any) -> Launched:
     """The listed study, launched into a home of its own: what the disturbed ones are compared with."""
-    home, done = once("listed", lambda home: sweeps("launch", studies.listed, "--home", home, *cluster.option))
+    home, done = once("listed", lambda home: sweeps("launch", studies.listed, "--home", home, on=cluster))
     return Launched(home, "listed", studies.listed, done, Store(home, "listed"))
 
 
@@ -557,6 +587,6 @@ def crashed(sweeps: Sweeps, studies: Studies, cluster: RayNodes, once: Any) -> t
         damaged = home / "studies" / "grid" / "checkpoints" / "00001.pt"
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(b"no checkpoint")
-        return sweeps("launch", studies.grid, "--home", home, *cluster.option, code=3)
+        return sweeps("launch", studies.grid, "--home", home, on=cluster, code=3)
 
     return once("grid", launch)

@@ -21,9 +21,9 @@ name = "small"
 [train]
 model = "resnet11v2"
 data = "cifar10"
-train_limit = 2000
-val_limit = 1000
-batch_size = 64
+train_limit = 1000
+val_limit = 500
+batch_size = 32
 schedule = "[lr, 0] cos[0.1*lr, 2]"
 [space]
 lr = { low = 1e-3, high = 5e-3, log = true }
@@ -34,10 +34,10 @@ trials = 3
 """
 
 
-def test_a_sweep_on_cifar10(sweeps, store, tmp_path):
+def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
     study, home = tmp_path / "study.toml", tmp_path / "home"
     study.write_text(STUDY)
-    done = sweeps("launch", study, "--home", home, "--data", FOLDER, timeout=600)
+    done = sweeps("launch", study, "--home", home, "--data", FOLDER, on=cluster, timeout=600)
     left = store(home, "small")
     left.assert_whole(trials=3)
     assert "chosen on the test set" in done.stdout
@@ -48,4 +48,4 @@ def test_a_sweep_on_cifar10(sweeps, store, tmp_path):
     assert len({row["lr_alpha"] for row in rows}) == len({row["final_loss"] for row in rows}) == 3
     assert all(row["final_loss"] < 2.2 for row in rows)
     params = left.trials["0"].data.params
-    assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "2000")
+    assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "1000")

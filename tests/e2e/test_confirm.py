@@ -42,10 +42,10 @@ def confirmed(sweeps, cluster, tmp_path_factory) -> Confirmed:
     folder = tmp_path_factory.mktemp("confirm")
     home, file = folder / "home", folder / "search.toml"
     file.write_text(_SEARCH)
-    at = ("--home", home, *cluster.option)
-    sweeps("launch", file, *at)
-    first = sweeps("confirm", "search", "--trial", "plain", "--seeds", "1", *at)
-    longer = sweeps("confirm", "search", "--trial", "plain", "--seeds", "2", *at)
+    at = ("--home", home)
+    sweeps("launch", file, *at, on=cluster)
+    first = sweeps("confirm", "search", "--trial", "plain", "--seeds", "1", *at, on=cluster)
+    longer = sweeps("confirm", "search", "--trial", "plain", "--seeds", "2", *at, on=cluster)
     return Confirmed(home, first.stdout, longer.stdout)
 
 
@@ -93,10 +93,10 @@ def test_anything_frozen_cannot_be_set(sweeps, confirmed):
 
 
 @pytest.mark.slow
-def test_a_published_study_is_reproduced_beside_its_figures(sweeps, tmp_path):
+def test_a_published_study_is_reproduced_beside_its_figures(sweeps, cluster, tmp_path):
     settings = [option for setting in _SMALL for option in ("--set", f"train.{setting}")]
     done = sweeps("reproduce", "super-convergence", "--home", tmp_path / "home", "--set", _ONE_CYCLE, *settings,
-                  "--set", "resources.cpus_per_trial=1")  # fmt: skip
+                  "--set", "resources.cpus_per_trial=1", on=cluster)  # fmt: skip
     assert re.search(r"^one-cycle +val_acc after the last epoch +0\.9130 +0\.\d{4}", done.stdout, re.MULTILINE)
     assert "model: resnet56v2 -> resnet11v2" in done.stdout
     (row,) = sweeps.json("table", "super-convergence", "--published", "--home", tmp_path / "home")

@@ -19,14 +19,14 @@ def shared(postgres):
     return ("--ledger", ledger, "--mlflow", mlflow), with_psycopg2(mlflow), with_psycopg2(ledger)
 
 
-def test_a_killed_driver_is_replaced_by_another_one(sweeps, store, studies, listed, shared, tmp_path):
+def test_a_killed_driver_is_replaced_by_another_one(sweeps, store, studies, listed, cluster, shared, tmp_path):
     """Each trial is run once, each epoch written once, and the curves are those of an undisturbed study."""
     options, mlflow, ledger = shared
     homes = [tmp_path / "a", tmp_path / "b"]
     first = sweeps.start("launch", studies.listed, "--home", homes[0], *options, env=LEASE)
     first.until(lambda command: len({trial for trial, _ in command.epochs}) == 2)
     with first.suspended():  # its two trials are held, the other two are left
-        second = sweeps.start("launch", studies.listed, "--home", homes[1], *options, env=LEASE)
+        second = sweeps.start("launch", studies.listed, "--home", homes[1], *options, on=cluster, env=LEASE)
         second.until(lambda command: "waiting for the trials of other drivers (2)" in command.stderr)
         status = sweeps.json("status", "listed", "--home", tmp_path / "c", *options[:2])
         assert (status["state"], status["begun"], status["process"]) == ("running", 2, None)
@@ -50,11 +50,11 @@ def test_a_killed_driver_is_replaced_by_another_one(sweeps, store, studies, list
     assert (status["state"], status["drivers"]) == ("complete", [])
 
 
-def test_postgresql_restarts_while_a_study_runs(sweeps, store, studies, listed, postgres, shared, tmp_path):
+def test_postgresql_restarts_while_a_study_runs(sweeps, store, listed, cluster, postgres, shared, tmp_path):
     """Training goes on, and the study when the server is back; asked to stop through the ledger, it stops."""
     options, mlflow, ledger = shared
     home = tmp_path / "home"
-    command = sweeps.start("launch", studies.listed, "--home", home, *options, env={"SWEEPS_LEASE": "60"})
+    command = sweeps.start("launch", listed.file, "--home", home, *options, on=cluster, env={"SWEEPS_LEASE": "60"})
     command.until(lambda running: len(running.epochs) >= 3)
     postgres.stop()
     time.sleep(3)
@@ -65,7 +65,7 @@ def test_postgresql_restarts_while_a_study_runs(sweeps, store, studies, listed, 
         assert "asked 1 drivers to stop" in asked.stderr
         command.until(lambda running: "stopping: running trials" in running.stderr)
     assert command.wait().code == 130
-    done = sweeps("resume", "listed", "--home", home, *options)
+    done = sweeps("resume", "listed", "--home", home, *options, on=cluster)
     assert "sweeps resume" not in done.stdout
     found = store(home, "listed", mlflow, ledger)
     found.assert_whole(TRIALS)

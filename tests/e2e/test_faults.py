@@ -4,19 +4,17 @@ What the studies must come out as is the listed study of conftest, launched undi
 """
 
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.e2e.conftest import environment
+from tests.mlflow_server import Server
 
 TRIALS, EPOCHS = 4, 8
 
@@ -34,57 +32,20 @@ def assert_undisturbed(store, home, listed):
     assert not (home / "studies" / listed.name / "spool.jsonl").exists()
 
 
-class Server:
-    """``mlflow server`` on 127.0.0.1, with the home's own SQLite file behind it, so that the same readers read it."""
-
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._home = home
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._home.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{self._home / 'mlflow.db'}", "--workers", "1"]
-        command += ["--default-artifact-root", str(self._home / "artifacts")]
-        with (self._home / "server.log").open("a") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        end = time.monotonic() + 120
-        while True:
-            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-            assert time.monotonic() < end, (self._home / "server.log").read_text()
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        if self._process is None:
-            return
-        family = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.kill()
-        self._process.wait(20)
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(family, timeout=10)
-        self._process = None
-
-
 @pytest.fixture
 def server(home):
-    server = Server(home)
+    """An MLflow server with the home's own SQLite file behind it, so that the same readers read it."""
+    home.mkdir()
+    server = Server(f"sqlite:///{home / 'mlflow.db'}")
     server.start()
     yield server
     server.kill()
 
 
 @pytest.mark.slow
-def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
+def test_a_server_that_is_down_for_a_while(sweeps, store, listed, cluster, home, server):
     """Training goes on, and the same launch writes what waited."""
-    command = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri)
+    command = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri, on=cluster)
     command.until(lambda running: len(running.epochs) >= 4)
     server.kill()
     spool = home / "studies" / listed.name / "spool.jsonl"
@@ -102,10 +63,10 @@ def test_a_server_that_is_down_for_a_while(sweeps, store, listed, home, server):
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, listed, home, server):
+def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, listed, cluster, home, server):
     """The study is trained to its end without its store; `resume` writes what waited when the server is back."""
     assert f"ok  mlflow store  {server.uri}" in sweeps("doctor", "--home", home, "--mlflow", server.uri).stdout
-    first = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri)
+    first = sweeps.start("launch", listed.file, "--home", home, "--mlflow", server.uri, on=cluster)
     first.until(lambda running: len(running.epochs) >= 4)
     server.kill()
     spool = home / "studies" / listed.name / "spool.jsonl"
@@ -113,11 +74,11 @@ def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, lis
     first.kill()
     assert len(spool.read_text().splitlines()) >= 1
 
-    down = sweeps("resume", listed.name, "--home", home, "--mlflow", server.uri, code=1)
+    down = sweeps("resume", listed.name, "--home", home, "--mlflow", server.uri, on=cluster, code=1)
     assert f"MLflow ({server.uri}) cannot be used" in down.stderr
 
     server.start()
-    second = sweeps.start("resume", listed.name, "--home", home, "--mlflow", server.uri)
+    second = sweeps.start("resume", listed.name, "--home", home, "--mlflow", server.uri, on=cluster)
     second.until(lambda running: running.epochs)
     server.kill()
     done = second.wait()
@@ -125,37 +86,37 @@ def test_a_server_that_stays_down_and_a_driver_that_is_killed(sweeps, store, lis
     assert f"Nothing is lost: `sweeps resume {listed.name}` writes what is missing; it waits in {spool}." in done.stderr
 
     server.start()
-    sweeps("resume", listed.name, "--home", home, "--mlflow", server.uri)
+    sweeps("resume", listed.name, "--home", home, "--mlflow", server.uri, on=cluster)
     assert_undisturbed(store, home, listed)
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own, too small for the checkpoints of two trials."""
+    """A file system of its own, with room for a checkpoint, but not for the next one beside it."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=7m", "none", str(disk)], capture_output=True).returncode:
         pytest.skip("may not mount a file system here")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.slow
-def test_a_full_disk(sweeps, store, listed, small_disk):
+def test_a_full_disk(sweeps, store, listed, cluster, small_disk):
     home = small_disk / "home"
-    done = sweeps("launch", listed.file, "--home", home, code=1)
+    done = sweeps("launch", listed.file, "--home", home, on=cluster, code=1)
     assert f"no space left on the disk of {home}" in done.stderr
     assert f"`sweeps resume {listed.name}`" in done.stderr
 
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    sweeps("resume", listed.name, "--home", home)
+    sweeps("resume", listed.name, "--home", home, on=cluster)
     assert_undisturbed(store, home, listed)
 
 
 @pytest.mark.slow
-def test_databases_that_another_process_locks(sweeps, store, listed, home):
+def test_databases_that_another_process_locks(sweeps, store, listed, cluster, home):
     """Longer than MLflow itself waits for a lock."""
-    command = sweeps.start("launch", listed.file, "--home", home)
+    command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
     command.until(lambda running: len(running.epochs) >= 3)
     with (
         closing(sqlite3.connect(home / "mlflow.db", timeout=30, isolation_level=None)) as mlflow,
@@ -172,9 +133,9 @@ def test_databases_that_another_process_locks(sweeps, store, listed, home):
 
 
 @pytest.mark.slow
-def test_a_ledger_that_is_taken_away(sweeps, store, listed, home, tmp_path):
+def test_a_ledger_that_is_taken_away(sweeps, store, listed, cluster, home, tmp_path):
     """In mid-study, and before a resume or a launch: nothing is written over, and the study goes on once it is back."""
-    command = sweeps.start("launch", listed.file, "--home", home)
+    command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
     command.until(lambda running: len(running.epochs) >= 3)
     (home / "optuna.db").rename(tmp_path / "optuna.db")
     done = command.wait()
@@ -183,23 +144,23 @@ def test_a_ledger_that_is_taken_away(sweeps, store, listed, home, tmp_path):
 
     before = store(home, listed.name).curves()
     for arguments in (("resume", listed.name), ("launch", listed.file)):
-        refused = sweeps(*arguments, "--home", home, code=1)
+        refused = sweeps(*arguments, "--home", home, on=cluster, code=1)
         assert "optuna.db is gone" in refused.stderr
         assert not (home / "optuna.db").exists()
     assert store(home, listed.name).curves() == before
 
     (home / "optuna.db").write_text("no database " * 1000)
-    refused = sweeps("resume", listed.name, "--home", home, code=1)
+    refused = sweeps("resume", listed.name, "--home", home, on=cluster, code=1)
     assert "file is not a database; move it away" in refused.stderr
     assert (home / "optuna.db").read_text() == "no database " * 1000
 
     shutil.move(tmp_path / "optuna.db", home / "optuna.db")
-    sweeps("resume", listed.name, "--home", home)
+    sweeps("resume", listed.name, "--home", home, on=cluster)
     assert_undisturbed(store, home, listed)
 
 
 @pytest.mark.slow
-def test_ray_killed_under_the_driver(sweeps, store, listed, home):
+def test_ray_killed_under_the_driver(sweeps, store, listed, cluster, home):
     """The part of Ray that is on this machine is gone: the study ends by itself, and can be resumed."""
     command = sweeps.start("launch", listed.file, "--home", home)
     command.until(lambda running: len(running.epochs) >= 3)
@@ -210,7 +171,7 @@ def test_ray_killed_under_the_driver(sweeps, store, listed, home):
         done = command.wait(150)
     assert done.code == 1, (done.code, done.stderr)
     assert "`sweeps resume listed`" in done.stderr
-    sweeps("resume", listed.name, "--home", home)
+    sweeps("resume", listed.name, "--home", home, on=cluster)
     assert_undisturbed(store, home, listed)
 
 
@@ -236,18 +197,19 @@ class ShortOfMemory(TrialTrainable):
             if checkpoint.stem == "00002":
                 torch.empty(2**60)
 
-home, study = map(Path, sys.argv[1:])
-print(Launch(Home(home), home, None, Console(stderr=True), trainable=ShortOfMemory).start(load_study(study)).value)
+home, study, address = sys.argv[1:]
+launch = Launch(Home(Path(home)), Path(home), address, Console(stderr=True), trainable=ShortOfMemory)
+print(launch.start(load_study(Path(study))).value)
 """
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_in_one_trial(store, listed, home, tmp_path):
+def test_memory_that_runs_out_in_one_trial(store, listed, cluster, home, tmp_path):
     """Trial 1 is short of the GPU's memory once, trial 2 of the CPU's every time; the others do not notice."""
     script = tmp_path / "short_of_memory.py"
     script.write_text(_SHORT_OF_MEMORY)
     done = subprocess.run(
-        [sys.executable, script, home, listed.file],
+        [sys.executable, script, home, listed.file, cluster.address],
         capture_output=True,
         text=True,
         timeout=240,

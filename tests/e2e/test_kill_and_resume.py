@@ -60,11 +60,18 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, cluster,
     assert second.wait().code == -signal.SIGKILL
 
     # At once, as someone would who sees the prompt come back.
-    third = sweeps("resume", listed.name, "--home", home, *cluster.option)
+    third = sweeps("resume", listed.name, "--home", home, on=cluster)
     assert "sweeps resume" not in third.stdout
     assert_undisturbed(store, home, listed)
     # Two agents of Ray's stay for a minute; nobody trains on.
     assert gone(workers, seconds=10)
+
+
+@pytest.fixture(scope="module")
+def two_cores(ray_nodes):
+    """A cluster where two trials train at a time."""
+    ray_nodes.start(cpus=2)
+    return ray_nodes
 
 
 @pytest.mark.slow
@@ -77,9 +84,10 @@ def test_everything_killed_then_the_driver_alone(sweeps, store, listed, cluster,
     ],
     ids=["that trains", "that has another one train", "that trains for all"],
 )
-def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, home, shared, victim):
+def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, two_cores, home, shared, victim):
     """A process dies, as it does where memory is short: the study takes care of itself."""
-    command = sweeps.start("launch", listed.file, "--home", home, "--set", f"resources.shared_process={shared}")
+    sharing = ("--set", f"resources.shared_process={shared}")
+    command = sweeps.start("launch", listed.file, "--home", home, *sharing, on=two_cores)
     command.until(lambda running: len(running.epochs) >= 3)
     victim(command).kill()
     done = command.wait()
@@ -91,15 +99,15 @@ def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, home, sh
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed(sweeps, store, listed, home):
+def test_interrupted_and_resumed(sweeps, store, listed, cluster, home):
     """Ctrl-C: the study says how to go on, and goes on. While it runs, it is nobody else's."""
-    command = sweeps.start("launch", listed.file, "--home", home)
+    command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
     command.until(lambda running: len(running.epochs) >= 2)
     with command.suspended():
         status = sweeps.json("status", listed.name, "--home", home)
         assert (status["state"], status["process"]) == ("running", command.pid)
         assert {trial["trial"] for trial in status["running"]} >= {trial for trial, _ in command.epochs[-1:]}
-        refused = sweeps("launch", listed.file, "--home", home, code=2)
+        refused = sweeps("launch", listed.file, "--home", home, on=cluster, code=2)
         assert f"study 'listed' is being run by process {command.pid}" in refused.stderr
         assert refused.stdout == ""
         command.signal(signal.SIGINT)
@@ -112,7 +120,7 @@ def test_interrupted_and_resumed(sweeps, store, listed, home):
     assert {run.info.status for run in runs.trials.values()} <= {"FINISHED", "SCHEDULED"}
     assert sweeps.json("status", listed.name, "--home", home)["state"] == "interrupted"
 
-    resumed = sweeps("resume", listed.name, "--home", home)
+    resumed = sweeps("resume", listed.name, "--home", home, on=cluster)
     assert sweeps.json("status", listed.name, "--home", home)["state"] == "complete"
     assert resumed.stdout.splitlines()[0].startswith("trial")
     assert_undisturbed(store, home, listed)

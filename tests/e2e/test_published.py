@@ -18,6 +18,7 @@ SMALLER = {
     "published/post1_plateau": [SHALLOW, "train.epochs=3", "train.plateau_patience=0"],
     "published/post5": [SHALLOW],
     "published/post5_open_questions": [SHALLOW],
+    "published/report_optimizers": [SHALLOW],
     "published/report_networks": ["train.image_size=32"],  # VGG-16 takes no other
     "published/super_convergence": [SHALLOW],
 }
@@ -39,7 +40,7 @@ def test_a_published_study_runs_to_its_end(sweeps, store, cluster, home, name):
     changes += [f"run[{place}]=" for place in reversed(range(len(runs), len(spec.run)))]
     options = [text for change in changes for text in ("--set", change)]
 
-    sweeps("launch", name, "--home", home, *options, *cluster.option)
+    sweeps("launch", name, "--home", home, *options, on=cluster)
 
     left = store(home, spec.name)
     left.assert_whole(trials=len(runs))

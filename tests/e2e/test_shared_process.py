@@ -34,8 +34,8 @@ def broken(sweeps, listed, cluster, tmp_path_factory):
     checkpoint = home / "studies" / listed.name / "checkpoints" / "00001.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"no checkpoint")
-    alone = ("--set", "search.retries=0", *cluster.option)
-    return home, sweeps("launch", listed.file, "--home", home, *SHARED, *alone, code=3).stderr
+    alone = ("--set", "search.retries=0")
+    return home, sweeps("launch", listed.file, "--home", home, *SHARED, *alone, on=cluster, code=3).stderr
 
 
 def test_trials_without_a_gpu_share_the_process_of_their_node(broken, listed):
@@ -76,7 +76,7 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
     ray_nodes.start(cpus=4, gpus=2)
     study = tmp_path / "study.toml"
     study.write_text(STUDY + "[resources]\ngpus_per_trial = 0.5\nshared_process = true\n")
-    sweeps("launch", study, "--home", home, "--address", ray_nodes.address)
+    sweeps("launch", study, "--home", home, "--set", "train.epochs=4", on=ray_nodes)
     store(home, "shares").assert_whole(trials=SHARES)
     of_gpu = {(gpu, process) for starts in places(home, "shares") for gpu, process in starts}
     assert [gpu for gpu, _ in sorted(of_gpu)] == ["0", "1"]
@@ -86,8 +86,7 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
 @pytest.fixture
 def own_processes(cluster):
     """Trials can share a process that the test starts."""
-    _, address = cluster.option
-    ray.init(address=address, log_to_driver=False)
+    ray.init(address=cluster.address, log_to_driver=False)
     processes = offer_processes()
     yield
     ray.kill(processes)
@@ -132,11 +131,11 @@ def test_an_actor_that_is_set_up_and_not_used_leaves_the_trial_alone(trials, tmp
 
 
 @pytest.mark.slow
-def test_nothing_trains_on_without_the_driver(sweeps, store, listed, home):
-    command = sweeps.start("launch", listed.file, "--home", home, *SHARED)
+def test_nothing_trains_on_without_the_driver(sweeps, store, listed, cluster, home):
+    command = sweeps.start("launch", listed.file, "--home", home, *SHARED, on=cluster)
     command.until(lambda running: len(running.epochs) >= 3)
     shared = command.shared_process()
     psutil.Process(command.pid).kill()
     shared.wait(30)
-    sweeps("resume", listed.name, "--home", home)
+    sweeps("resume", listed.name, "--home", home, on=cluster)
     assert_undisturbed(store, home, listed)

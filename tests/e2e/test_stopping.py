@@ -41,7 +41,7 @@ def home(sweeps, cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shadowed")
     study = folder / "shadowed.toml"
     study.write_text(_STUDY)
-    sweeps("launch", study, "--home", folder / "home", *cluster.option)
+    sweeps("launch", study, "--home", folder / "home", on=cluster)
     return folder / "home"
 
 

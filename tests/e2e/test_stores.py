@@ -18,7 +18,7 @@ def uri(postgres) -> str:
 def launched(sweeps, studies, cluster, uri, tmp_path_factory):
     """A study launched into PostgreSQL: its home, and what the launch said."""
     home = tmp_path_factory.mktemp("postgres") / "home"
-    return home, sweeps("launch", studies.grid, "--home", home, "--mlflow", uri, *cluster.option)
+    return home, sweeps("launch", studies.grid, "--home", home, "--mlflow", uri, on=cluster)
 
 
 def test_a_launch_into_postgres_prints_its_table(launched):

@@ -2,12 +2,9 @@
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
-
-from tests.e2e.conftest import environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
@@ -20,7 +17,7 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_tutorial_does_what_it_says(sweeps, tmp_path):
+def test_every_command_of_the_tutorial_does_what_it_says(sweeps, cluster, tmp_path):
     page = PAGE.read_text()
     (study,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "digits.toml").write_text(study)
@@ -30,11 +27,7 @@ def test_every_command_of_the_tutorial_does_what_it_says(sweeps, tmp_path):
     for line in typed[2:]:
         program, *arguments = shlex.split(line)
         assert program == "sweeps", line
-        done = subprocess.run(
-            [sweeps.command, *arguments], cwd=tmp_path, env=environment(None), capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        said[line] = done.stdout
+        said[line] = sweeps(*arguments, cwd=tmp_path, env={"RAY_ADDRESS": cluster.address}).stdout
     assert "6 trials asked for" in said["sweeps status digits"]
     assert "digits-confirm" in said["sweeps ls"]
     assert all((tmp_path / name).stat().st_size for name in ("curves.png", "bands.png", "report.html"))

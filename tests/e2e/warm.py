@@ -10,7 +10,6 @@ import atexit
 import gc
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ LOADED = (
 
 
 class Warm:
-    """Starts commands, one at a time.
+    """Starts commands.
 
     Args:
         env: the environment that the modules are loaded in. A command has its own, and what they set for Ray, which
@@ -45,24 +44,22 @@ class Warm:
             start_new_session=True,
         )
 
-    def run(self, command: list[str], place: Path, env: dict[str, str], seconds: float) -> int:
-        """Run a command to its end; return its exit code. Its output is in ``place``, in stdout and stderr.
+    def start(self, command: list[str], cwd: Path, env: dict[str, str], place: Path) -> int:
+        """Start a command in the folder ``cwd``, in a session of its own; return the number of its process.
 
-        Raises:
-            TimeoutError: it did not end in time. It is killed then, and this process with it.
+        Its output is in the folder ``place``, in stdout and stderr, and at its end its exit code, in code.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"command": command, "place": str(place), "env": env}
+        for name in ("stdout", "stderr"):
+            (place / name).touch()
+        request = {"command": command, "cwd": str(cwd), "env": env, "place": str(place)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
-            self.kill()
-            raise TimeoutError(f"{' '.join(command)}: not ended in {seconds:g} s")
         return int(self._process.stdout.readline())
 
     def kill(self) -> None:
-        """End the process, and what runs in it."""
+        """End the process; what it started goes on."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -70,12 +67,11 @@ class Warm:
 def _become(request: dict[str, Any], loaded: dict[str, str]) -> None:
     """Be a process that was just started with this command."""
     place = Path(request["place"])
-    os.chdir(place)
+    os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(loaded | request["env"])
-    streams = (os.devnull, os.O_RDONLY), ("stdout", os.O_WRONLY | os.O_CREAT), ("stderr", os.O_WRONLY | os.O_CREAT)
-    for number, (path, flags) in enumerate(streams):
-        opened = os.open(path, flags, 0o644)
+    for number, path in enumerate((os.devnull, place / "stdout", place / "stderr")):
+        opened = os.open(path, os.O_WRONLY if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = request["command"]
@@ -103,7 +99,7 @@ def _end(code: int) -> NoReturn:
 
 
 def main() -> None:
-    """Fork for each request of standard input, and write each exit code to standard output."""
+    """Fork for each request of standard input, and write the number of each process to standard output."""
     import importlib
 
     from sweeps.mlflow_runs import quiet
@@ -118,12 +114,32 @@ def main() -> None:
     keep_mlflow_tables()
     gc.freeze()  # what is loaded is left alone: a page that a child's collector writes to is copied
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            _become(json.loads(line), loaded)
-            _end(_command())
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        if os.fork() == 0:
+            _watch(json.loads(line), loaded)
+        while _ended_child():
+            pass
+
+
+def _watch(request: dict[str, Any], loaded: dict[str, str]) -> NoReturn:
+    """Run a command in a process of its own, and write down how it ends."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        _become(request, loaded)
+        _end(_command())
+    print(child, flush=True)
+    _, status = os.waitpid(child, 0)
+    code = Path(request["place"]) / "code"
+    code.with_suffix(".part").write_text(str(os.waitstatus_to_exitcode(status)))
+    code.with_suffix(".part").rename(code)
+    os._exit(0)
+
+
+def _ended_child() -> bool:
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
 
 
 if __name__ == "__main__":

@@ -176,8 +176,8 @@ with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):
 
 
 @pytest.mark.slow
-def test_two_processes_that_ask_at_once_get_two_hundred_trials_none_twice(uri):
-    study = spec(trials=200)
+def test_two_processes_that_ask_at_once_get_a_hundred_trials_none_twice(uri):
+    study = spec(trials=100)
     Ledger.create(uri, study)
     command = [sys.executable, "-c", ASK, uri, study.name]
     processes = [
@@ -192,13 +192,13 @@ def test_two_processes_that_ask_at_once_get_two_hundred_trials_none_twice(uri):
         process.stdin.write("go\n")
         process.stdin.flush()
     said = [process.communicate(timeout=180)[0].splitlines() for process in processes]
-    assert sorted(int(line.split()[0]) for lines in said for line in lines) == list(range(200))
-    assert len({line.split()[1] for lines in said for line in lines}) == 200
+    assert sorted(int(line.split()[0]) for lines in said for line in lines) == list(range(100))
+    assert len({line.split()[1] for lines in said for line in lines}) == 100
     assert all(said)
     states = Counter(
         trial.state.name for trial in optuna.load_study(study_name=study.name, storage=with_psycopg2(uri)).trials
     )
-    assert states == {"COMPLETE": 200}
+    assert states == {"COMPLETE": 100}
 
 
 # Whose trial it is
