@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TextIO
+from typing import TextIO
 
 from analysis.uris import with_psycopg2
 from resnet_core import checkpoint as checkpoints
@@ -22,8 +22,8 @@ from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10
 _SQLITE = b"SQLite format 3\0"  # every database of SQLite begins with it
-_databases: dict[tuple[int, int], IO[bytes]] = {}
-"""Files that were found to be databases, by device and inode; kept open."""
+_databases: dict[tuple[int, int], int] = {}
+"""File descriptors of what was found to be a database, by device and inode; kept open."""
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,15 @@ def check_database(path: Path) -> None:
         return
     # Not closed where it is a database: that would let go of all POSIX locks this process has on the file, those of
     # its connections too, and other processes would then remove the write-ahead log that these use.
-    file = path.open("rb", buffering=0)
+    file = os.open(path, os.O_RDONLY)
     try:
         # SQLite would first work off a write-ahead log that lies beside the file, over whatever the file is.
-        if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+        if os.read(file, len(_SQLITE)) not in (b"", _SQLITE):
             raise sqlite3.DatabaseError("file is not a database")
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
-        file.close()
+        os.close(file)
         raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
     _databases[found.st_dev, found.st_ino] = file
 

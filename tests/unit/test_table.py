@@ -93,7 +93,7 @@ def test_an_epoch_that_is_missing_in_the_store_keeps_the_others_in_place(make_st
 
 def test_a_trial_of_which_the_store_has_the_last_epochs_alone_keeps_their_numbers(make_study):
     study = make_study(REACHED, {"val_accs": [0.5] * 13 + [0.95], "outcome": "reached"})
-    study.epochs.drop(index=range(6, 18), inplace=True)
+    study = replace(study, epochs=study.epochs.drop(index=range(6, 18)))
     assert build_table(study).loc[1, ["epochs_run", "epochs_to_target"]].tolist() == [14, 14]
 
 
