@@ -86,14 +86,19 @@ clean:
 	rm -rf .venv build dist
 
 # The stamps keep a second run from installing anything; a changed pyproject.toml installs what it adds.
-.venv/installed: pyproject.toml
+# Bytecode is compiled on all cores; pip does it on one. A few files of libraries are not of this Python.
+define install
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable $(1)
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+	touch .venv/installed $@
+endef
 
-.venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+.venv/installed: pyproject.toml
+	$(call install,.)
+
+.venv/installed-dev: pyproject.toml
+	$(call install,'.[dev]')
 
 .PRECIOUS: build/versions/%/installed
 build/versions/%/installed: pyproject.toml .venv/installed
