@@ -17,7 +17,7 @@ test: lint
 
 # Drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
 test-slow: .venv/installed-dev
-	$(BIN)/pytest -n 2 $(BY_MODULE) -m slow tests
+	$(BIN)/pytest -n 2 $(BY_MODULE) -m slow tests/unit tests/e2e
 
 lint: .venv/installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync types style

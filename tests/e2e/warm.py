@@ -44,16 +44,16 @@ class Warm:
             start_new_session=True,
         )
 
-    def start(self, command: list[str], cwd: Path, env: dict[str, str], place: Path) -> int:
+    def start(self, command: list[str], cwd: Path, env: dict[str, str], output: Path) -> int:
         """Start a command in the folder ``cwd``, in a session of its own; return the number of its process.
 
-        Its output is in the folder ``place``, in stdout and stderr, and at its end its exit code, in code.
+        What it prints is in the folder ``output``, in stdout and stderr, and at its end its exit code, in code.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         for name in ("stdout", "stderr"):
-            (place / name).touch()
-        request = {"command": command, "cwd": str(cwd), "env": env, "place": str(place)}
+            (output / name).touch()
+        request = {"command": command, "cwd": str(cwd), "env": env, "output": str(output)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -66,11 +66,11 @@ class Warm:
 
 def _become(request: dict[str, Any], loaded: dict[str, str]) -> None:
     """Be a process that was just started with this command."""
-    place = Path(request["place"])
+    output = Path(request["output"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(loaded | request["env"])
-    for number, path in enumerate((os.devnull, place / "stdout", place / "stderr")):
+    for number, path in enumerate((os.devnull, output / "stdout", output / "stderr")):
         opened = os.open(path, os.O_WRONLY if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)
@@ -129,7 +129,7 @@ def _watch(request: dict[str, Any], loaded: dict[str, str]) -> NoReturn:
         _end(_command())
     print(child, flush=True)
     _, status = os.waitpid(child, 0)
-    code = Path(request["place"]) / "code"
+    code = Path(request["output"]) / "code"
     code.with_suffix(".part").write_text(str(os.waitstatus_to_exitcode(status)))
     code.with_suffix(".part").rename(code)
     os._exit(0)
