@@ -86,7 +86,7 @@ clean:
 	rm -rf .venv build dist
 
 # The stamps keep a second run from installing anything; a changed pyproject.toml installs what it adds.
-# Bytecode is compiled on all cores; pip does it on one. A few files of libraries are not of this Python.
+# Bytecode is compiled on all cores: pip uses one. Libraries have a few files that this Python cannot compile.
 define install
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable $(1)

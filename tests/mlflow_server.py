@@ -32,13 +32,13 @@ class Server:
         self.uri = f"http://127.0.0.1:{port}"
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         self._command += ["--backend-store-uri", store, "--workers", str(workers)]
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the server is there
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         # A server's jobs would have processes of their own, which take longer to start than it does.
         env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the server is there
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=env
         )
@@ -63,6 +63,7 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(family, timeout=10)
+        self._log.close()
         self._process = None
 
 
