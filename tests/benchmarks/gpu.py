@@ -4,16 +4,17 @@
 
 Needs torch, torchvision and resnet_core alone. Every finding is printed, and written to the file, as soon as it is
 there, so that a run cut short loses none; no part is begun, and no round of one, after the minutes given. ResNet56v2,
-AdamW, batch 64, all of CIFAR-10; an epoch is training and validation. The parts:
+AdamW, batch 64, all of CIFAR-10; an epoch is training and validation. Where minutes are few, ``--rounds``, ``--steps``,
+``--without`` and ``--at-once`` make a part shorter. The parts:
 
 - *speed*: seconds an epoch of the plain loop (torchvision's PIL transforms, a DataLoader of eight workers, eager fp32,
   ``.item()`` at every step), of the trainer's eager loop, of its CUDA graph, and of torch.compile inside of it; in
   turn, round by round. Loops bound by kernel launches run a part of an epoch, which is scaled;
 - *threads*: several trials at once in one process, a thread and a stream each;
 - *agreement*: weights of a graph run beside those of an eager run, and of a trial alone beside those of the same trial
-  among others;
+  among others; with ``--deterministic`` cuDNN adds in a fixed order, and all should have the same bits;
 - *first_epoch*: from the call until the first record, for the first and the second trial of a process;
-- *kernels*: what a training step launches, and what the GPU then runs;
+- *kernels*: what a training step launches, what the GPU then runs, and how long each kernel of a replayed step takes;
 - *processes*: several trials at once, a process each.
 """
 
@@ -53,8 +54,12 @@ PLAIN_GOAL = 10.0
 """How many times as fast as the plain loop."""
 AT_ONCE_GOAL = 0.5
 """Seconds a trial and epoch, with eight trials at once."""
+GRAPH, PLAIN, COMPILED = "graph bf16", "plain loop fp32", "compile and graph bf16"
+"""Ways of the part *speed*."""
 EPOCHS = 10_000
 """Horizon of runs that are timed: longer than anybody waits."""
+KERNELS_NAMED = 40
+"""How many kernels are told by name, those that take longest."""
 LAUNCHES = frozenset(
     (
         *("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"),
@@ -78,7 +83,7 @@ class Sizes:
         workers: of the plain loop's DataLoader.
         threads: how many trials run at once in one process.
         processes: how many trials run at once in processes.
-        compile: whether torch.compile is measured.
+        without: ways of the part *speed* that are left out.
     """
 
     config: TrialConfig
@@ -88,7 +93,7 @@ class Sizes:
     workers: int
     threads: tuple[int, ...]
     processes: tuple[int, ...]
-    compile: bool
+    without: tuple[str, ...]
 
     def short(self, steps: int, **fields: Any) -> TrialConfig:
         """Return the run with epochs of ``steps`` steps and a fifth as many images to validate on."""
@@ -102,16 +107,16 @@ def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     config, data_dir = sizes.config, sizes.data_dir
     short = sizes.short(sizes.steps)
     ways: dict[str, tuple[TrialConfig, Callable[[TrialConfig], Plain | Ours]]] = {
-        "graph bf16": (config, lambda c: Ours(c, data_dir, device, graph=True)),
-        "plain loop fp32": (short, lambda c: Plain(c, data_dir, device, sizes.workers)),
+        GRAPH: (config, lambda c: Ours(c, data_dir, device, graph=True)),
+        PLAIN: (short, lambda c: Plain(c, data_dir, device, sizes.workers)),
         "eager fp32": (replace(short, precision="fp32"), lambda c: Ours(c, data_dir, device, graph=False)),
         "eager bf16": (short, lambda c: Ours(c, data_dir, device, graph=False)),
+        COMPILED: (replace(config, compile=True), lambda c: Ours(c, data_dir, device, graph=True)),
     }
-    if sizes.compile:
-        compiled = replace(config, compile=True)
-        ways["compile and graph bf16"] = (compiled, lambda c: Ours(c, data_dir, device, graph=True))
     epochs: dict[str, Callable[[], float]] = {}
     for name, (of, make) in ways.items():
+        if name in sizes.without:
+            continue
         started = time.perf_counter()
         try:
             loop = make(of)
@@ -131,8 +136,8 @@ def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     for name, values in seconds.items():
         if "graph" in name:
             yield f"{name}: {EPOCH_GOAL} s an epoch at most", _verdict(statistics.median(values) <= EPOCH_GOAL)
-            if "plain loop fp32" in seconds:
-                ratios = [a / b for a, b in zip(seconds["plain loop fp32"], values, strict=True)]
+            if PLAIN in seconds:
+                ratios = [a / b for a, b in zip(seconds[PLAIN], values, strict=True)]
                 yield f"{name}: times as fast as the plain loop", spread(ratios, 1)
                 yield f"{name}: {PLAIN_GOAL} times at least", _verdict(statistics.median(ratios) >= PLAIN_GOAL)
 
@@ -154,14 +159,14 @@ class ThreadTrial:
     def __init__(self, config: TrialConfig, data_dir: Path, device: torch.device) -> None:
         self._pool = ThreadPoolExecutor(1)
         self._run = Ours(config, data_dir, device)
-        self._stream = _stream(device)
+        self._stream = stream_of(device)
 
     def epoch(self) -> Future[Timing]:
         """Begin an epoch."""
         return self._pool.submit(self._epoch)
 
     def _epoch(self) -> Timing:
-        with _on(self._stream):
+        with on(self._stream):
             return self._run.epoch()
 
     def close(self) -> None:
@@ -248,7 +253,7 @@ def agreement(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
         together = threading.Barrier(most, timeout=300)
 
         def beside(seed: int) -> dict[str, Tensor]:
-            with _on(_stream(device)):
+            with on(stream_of(device)):
                 path = folder / f"among others {seed}.pt"
                 return _weights(replace(trial, seed=seed), sizes.data_dir, device, True, path, together.wait)
 
@@ -311,11 +316,25 @@ def kernels(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
             _traced(sizes.short(factor * steps, val_limit=1), sizes.data_dir, device, graph) for factor in (1, 2)
         )
         for what in ("launches by the host", "kernels", "copies and fills"):
-            yield f"{name} bf16: {what} a step", (twice[what] - once[what]) / steps
+            number = sum(twice.number[key] - once.number[key] for key in twice.number if key[0] == what)
+            yield f"{name} bf16: {what} a step", number / steps
+    longest = {key: (value - once.microseconds[key]) / steps for key, value in twice.microseconds.items()}
+    yield "graph bf16: microseconds of kernels, copies and fills a step", sum(longest.values())
+    for key in sorted(longest, key=longest.__getitem__, reverse=True)[:KERNELS_NAMED]:
+        each = (twice.number[key] - once.number[key]) / steps
+        yield f"graph bf16: a step has {each:.1f} of {key[1][:160]}, microseconds", longest[key]
 
 
-def _traced(config: TrialConfig, data_dir: Path, device: torch.device, graph: bool) -> Counter[str]:
-    """Return how often what happened in the second epoch of a run."""
+@dataclass(frozen=True)
+class Traced:
+    """What happened in an epoch, by kind and name: how often, and how long it kept the GPU."""
+
+    number: Counter[tuple[str, str]]
+    microseconds: Counter[tuple[str, str]]
+
+
+def _traced(config: TrialConfig, data_dir: Path, device: torch.device, graph: bool) -> Traced:
+    """Trace the second epoch of a run."""
     run = records(config, data_dir, device, graph)
     next(run)
     # CUDA's activity holds the host's launches too; torch's own operators would only swell the trace.
@@ -327,17 +346,23 @@ def _traced(config: TrialConfig, data_dir: Path, device: torch.device, graph: bo
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
     kinds = {"kernel": "kernels", "gpu_memcpy": "copies and fills", "gpu_memset": "copies and fills"}
-    return Counter(
-        "launches by the host" if event.get("name") in LAUNCHES else kinds.get(event.get("cat"), "other")
-        for event in events
-    )
+    traced = Traced(Counter(), Counter())
+    for event in events:
+        name = event.get("name", "")
+        if name in LAUNCHES:
+            traced.number["launches by the host", name] += 1
+        elif event.get("cat") in kinds:
+            key = (kinds[event["cat"]], name)
+            traced.number[key] += 1
+            traced.microseconds[key] += event["dur"]
+    return traced
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream | None:
+def stream_of(device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
-def _on(stream: torch.cuda.Stream | None) -> Any:
+def on(stream: torch.cuda.Stream | None) -> Any:
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
@@ -407,7 +432,7 @@ def real(data_dir: Path) -> Sizes:
         workers=8,
         threads=(1, 2, 4, 8),
         processes=(2, 4, 8),
-        compile=True,
+        without=(),
     )
 
 
@@ -425,7 +450,7 @@ def tiny(data_dir: Path) -> Sizes:
         shift=0.07,
         precision="bf16",
     )
-    return Sizes(config, data_dir, rounds=1, steps=2, workers=0, threads=(1, 2), processes=(1,), compile=False)
+    return Sizes(config, data_dir, rounds=1, steps=2, workers=0, threads=(1, 2), processes=(1,), without=(COMPILED,))
 
 
 def versions(device: torch.device) -> dict[str, Any]:
@@ -448,6 +473,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write the findings to")
     parser.add_argument("--device", default="cuda", help="torch device (default: cuda)")
     parser.add_argument("--tiny", action="store_true", help="only see that the program works, on digits")
+    parser.add_argument("--rounds", type=int, help="how often everything takes its turn")
+    parser.add_argument("--steps", type=int, help="training steps of runs that are not timed over a whole epoch")
+    parser.add_argument("--without", nargs="+", default=[], metavar="WAY", help=f"of *speed*, such as {COMPILED!r}")
+    parser.add_argument("--at-once", type=int, nargs="+", help="how many trials run at once, in threads and processes")
+    parser.add_argument("--deterministic", action="store_true", help="cuDNN adds in a fixed order")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
@@ -457,7 +487,12 @@ def main() -> None:
     report = Report(options.out)
     for name, value in versions(device).items():
         report.add("versions", name, value)
+    torch.backends.cudnn.deterministic = options.deterministic
+    at_once = tuple(options.at_once) if options.at_once else None
+    given = {"rounds": options.rounds, "steps": options.steps, "threads": at_once, "processes": at_once}
     sizes = tiny(options.data) if options.tiny else real(options.data)
+    sizes = replace(sizes, **{name: value for name, value in given.items() if value})
+    sizes = replace(sizes, without=(*sizes.without, *options.without))
     sys.exit(0 if measure(options.parts, device, sizes, report, deadline) else 1)
 
 

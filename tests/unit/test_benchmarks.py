@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from resnet_core.config import TrialConfig
-from tests.benchmarks import gpu, sampler, training
+from search_spaces.figures import published
+from tests.benchmarks import gpu, sampler, training, trainings
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -91,6 +92,45 @@ def test_a_part_that_fails_does_not_lose_the_next(tmp_path, monkeypatch):
     report = gpu.Report(None)
     assert not gpu.measure(["broken", "whole"], CPU, gpu.tiny(NOWHERE), report, deadline=time.monotonic() + 60)
     assert report.findings == {"broken": {"failed": "RuntimeError: out of memory"}, "whole": {"answer": 42}}
+
+
+def test_a_way_of_training_can_be_left_out():
+    sizes = replace(gpu.tiny(NOWHERE), without=(gpu.GRAPH, gpu.PLAIN, gpu.COMPILED, "eager bf16"))
+    found = {name for name, _ in gpu.speed(CPU, sizes)}
+    assert found == {f"eager fp32{rest}" for rest in (": ready after, s", ", s an epoch")} | {
+        "round 1, eager fp32, s an epoch"
+    }
+
+
+def test_trainings_at_once_are_written_an_epoch_a_line(tmp_path):
+    config = replace(gpu.tiny(NOWHERE).config, epochs=3, precision="fp32")
+    trained = trainings.Trainings(config, NOWHERE, CPU, tmp_path / "out.jsonl")
+    assert trained.run([5, 6, 7], at_once=2)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {(line["seed"], line["epoch"]) for line in lines} == {(s, e) for s in (5, 6, 7) for e in (1, 2, 3)}
+    assert all(line["val_acc"] == trained.accuracies[line["seed"]][line["epoch"] - 1] for line in lines)
+    assert trained.seconds_at_once([5, 6]) > 0
+
+
+def test_a_training_that_fails_does_not_lose_the_others(tmp_path, capsys, monkeypatch):
+    real = trainings.records
+
+    def records(config, *arguments):
+        if config.seed == 6:
+            raise RuntimeError("out of memory")
+        return real(config, *arguments)
+
+    monkeypatch.setattr(trainings, "records", records)
+    config = replace(gpu.tiny(NOWHERE).config, epochs=2)
+    trained = trainings.Trainings(config, NOWHERE, CPU, tmp_path / "out.jsonl")
+    assert not trained.run([5, 6], at_once=1)
+    assert "out of memory" in capsys.readouterr().err
+    assert len(trained.accuracies[5]) == 2
+
+
+def test_the_trainings_are_those_of_the_published_run():
+    (study,) = (source for source in published() if source.study == "post5")
+    assert replace(trainings.RUN_33, precision="fp32") == replace(study.configs["run33"], seed=0)
 
 
 def test_contenders_take_turns_after_a_warm_up():
