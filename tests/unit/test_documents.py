@@ -1,11 +1,16 @@
 """What the site's own build does not look at: the documents beside it, and the commands that all of them name."""
 
+import json
+import math
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from analysis.epochs_to_target import best, first_crossing, sustained_crossing
+from analysis.statistics import median_epochs, restricted_mean, share_reached
 from sweeps.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -32,3 +37,22 @@ def test_commands_and_their_options_are_there(name):
         }
         asked = {token.split("=")[0] for token in rest if re.fullmatch(r"--[a-z-]+(=.*)?", token)}
         assert asked <= known | {"--help"}, line
+
+
+def test_the_results_on_a_gpu_are_those_of_the_recorded_epochs():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    curves = defaultdict(list)
+    for line in (ROOT / "docs/data/run33_h200.jsonl").read_text(encoding="utf-8").splitlines():
+        epoch = json.loads(line)
+        curves[epoch["seed"]].append(epoch["val_acc"])
+    epochs = []
+    for seed, accs in curves.items():
+        assert len(accs) == 26
+        crossing, held, (at, most) = first_crossing(accs, 0.92), sustained_crossing(accs, 0.92), best(accs)
+        epochs.append(math.inf if crossing is None else crossing)
+        row = f"| {seed} | {crossing or 'never'} | {held or ''} | {most:.4f} | {at} | {accs[-1]:.4f} |"
+        assert row.replace("|  |", "| |") in text
+    reached = sum(map(math.isfinite, epochs))
+    assert f"{share_reached(reached, len(epochs))}" in text
+    assert f"median {median_epochs(epochs)}" in text
+    assert f"{restricted_mean(epochs, 26)}" in text
