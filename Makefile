@@ -1,4 +1,4 @@
-# `make quickstart` runs a small sweep, `make test` all checks. Each makes .venv first where it is missing.
+# `make quickstart` runs a small sweep, `make test` the checks. Each makes .venv first where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # End-to-end tests of a module share what it sets up, so one of pytest's processes runs them all.
@@ -6,18 +6,20 @@ BY_MODULE := --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes; without its bytecode, each would compile this code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-slow lint types style docs format coverage mutants versions dist clean
+.PHONY: quickstart test test-all lint types style docs format coverage mutants versions dist clean
 
 quickstart: .venv/installed
 	$(BIN)/sweeps launch quickstart --yes
 
 test: lint
-	$(BIN)/pytest -n 2 -m 'not slow' tests/unit tests/property tests/contract
-	$(BIN)/pytest -n 2 $(BY_MODULE) -m 'not slow' tests/e2e
+	$(BIN)/pytest -n 2 $(WHICH) tests/unit tests/property tests/contract
+	$(BIN)/pytest -n 2 $(BY_MODULE) $(WHICH) tests/e2e
 
-# Drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
-test-slow: .venv/installed-dev
-	$(BIN)/pytest -n 2 $(BY_MODULE) -m slow tests/unit tests/e2e
+WHICH := -m 'not slow'
+
+# With the drills that take half a minute or more each: servers, databases, drivers and nodes that go away in mid-study.
+test-all: WHICH :=
+test-all: test
 
 lint: .venv/installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync types style

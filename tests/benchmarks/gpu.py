@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import platform
 import statistics
 import sys
@@ -45,7 +44,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core.config import TrialConfig, epoch_sizes
-from tests.benchmarks.loops import InProcess, Ours, Plain, Timing, records
+from tests.benchmarks.loops import InProcess, Ours, Plain, Timing, forkserver, records
 from tests.benchmarks.rounds import spread
 
 EPOCH_GOAL = 1.0
@@ -290,7 +289,7 @@ def _same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def first_epoch(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Time the first record of the first and of the second trial in a fresh process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(1, forkserver(), torch.set_num_threads, (1,)) as pool:
         pool.submit(_nothing).result()  # imports are not the trial's time
         for which in ("first", "second"):
             seconds = pool.submit(_first_record, sizes.config, sizes.data_dir, device).result()
@@ -318,6 +317,7 @@ def kernels(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
         for what in ("launches by the host", "kernels", "copies and fills"):
             number = sum(twice.number[key] - once.number[key] for key in twice.number if key[0] == what)
             yield f"{name} bf16: {what} a step", number / steps
+    # Of the last traced, the graph's.
     longest = {key: (value - once.microseconds[key]) / steps for key, value in twice.microseconds.items()}
     yield "graph bf16: microseconds of kernels, copies and fills a step", sum(longest.values())
     for key in sorted(longest, key=longest.__getitem__, reverse=True)[:KERNELS_NAMED]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,13 @@ class InThreads:
 Loop = Plain | Ours | InThreads
 
 
+def forkserver() -> BaseContext:
+    """Return how a process is begun: forked from one that has loaded torch and never asks for a GPU."""
+    context = multiprocessing.get_context("forkserver")  # CUDA does not survive a fork of a process that uses it
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 class InProcess:
     """A loop in a process of its own, one epoch a call.
 
@@ -185,8 +193,7 @@ class InProcess:
     """
 
     def __init__(self, threads: int, loop: type[Loop], *arguments: Any) -> None:
-        spawn = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-        self._pool = ProcessPoolExecutor(1, spawn, _open, (threads, loop, arguments))
+        self._pool = ProcessPoolExecutor(1, forkserver(), _open, (threads, loop, arguments))
 
     def epoch(self) -> Future[Timing]:
         """Begin an epoch."""

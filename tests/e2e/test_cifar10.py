@@ -21,9 +21,9 @@ name = "small"
 [train]
 model = "resnet11v2"
 data = "cifar10"
-train_limit = 640
-val_limit = 320
-batch_size = 16
+train_limit = 320
+val_limit = 160
+batch_size = 8
 schedule = "[lr, 0] cos[0.1*lr, 2]"
 [space]
 lr = { low = 1e-3, high = 5e-3, log = true }
@@ -48,4 +48,4 @@ def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
     assert len({row["lr_alpha"] for row in rows}) == len({row["final_loss"] for row in rows}) == 3
     assert all(row["final_loss"] < 2.2 for row in rows)
     params = left.trials["0"].data.params
-    assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "640")
+    assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "320")

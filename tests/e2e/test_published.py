@@ -19,7 +19,7 @@ SMALLER = {
     "published/post5": [SHALLOW],
     "published/post5_open_questions": [SHALLOW],
     "published/report_optimizers": [SHALLOW],
-    "published/report_networks": ["train.image_size=32"],  # VGG-16 takes no other
+    "published/report_networks": ["train.image_size=32", "train.train_limit=16"],  # VGG-16 takes no other size
     "published/super_convergence": [SHALLOW],
 }
 FIRST = {"published/post1_batch_sizes": 1, "published/post5": 2, "published/super_convergence": 2}
