@@ -90,7 +90,7 @@ clean:
 # The stamps keep a second run from installing anything; a changed pyproject.toml installs what it adds.
 # Bytecode is compiled on all cores: pip uses one. Libraries have a few files that this Python cannot compile.
 define install
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable $(1)
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch .venv/installed $@

@@ -9,15 +9,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from analysis.uris import with_psycopg2, without_password
-from sweeps.errors import InputError, SweepError
+from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import check_database
 
 _T = TypeVar("_T")
@@ -63,7 +63,13 @@ def storage_of(uri: str) -> optuna.storages.RDBStorage:
     check_database(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext() if file.exists() else _file_lock(file):
-        storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+        try:
+            storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+        except DatabaseError as error:
+            if type(error.orig) is not sqlite3.DatabaseError:
+                raise
+            # One that is busy, say, raises another class.
+            raise SweepError(f"{file}: {error.orig}; move it away, or choose another folder with --home") from error
     # With a write-ahead log, commits wait for no disk and readers for no writer; a killed process loses
     # nothing that it committed.
     event.listen(storage.engine, "connect", _write_ahead)
@@ -168,12 +174,3 @@ def patiently(do: Callable[[], _T], uri: str, study: str) -> _T:
                 ) from error
         time.sleep(wait)
         wait = min(2 * wait, 5.0)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return in one line what a database said; no driver of one repeats a password."""
-    origin: Any = error
-    while isinstance(origin, StorageInternalError) and origin.__cause__ is not None:
-        origin = origin.__cause__
-    said = str(getattr(origin, "orig", None) or origin).strip() or type(origin).__name__
-    return " ".join(line.strip() for line in said.splitlines()[:2])

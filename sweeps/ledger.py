@@ -19,9 +19,9 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
-from sweeps.database import file_of, patiently, reason_of, storage_of, turn
+from sweeps.database import file_of, patiently, storage_of, turn
 from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
-from sweeps.errors import InputError, SweepError
+from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.fork import FORKED, Fork, fork
 from sweeps.outcomes import OPTUNA_STATE, Result
 from sweeps.proposals import SEEDS, listed, sampler

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.uris import without_password
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, reason_of
 from sweeps.note import Note
 from sweeps.stopping import modes
 from sweeps.version import code_version, versions
@@ -325,13 +325,6 @@ def _space_tag(spec: StudySpec) -> dict[str, str]:
     return {"space": text} if len(text) <= _LONGEST_TAG else {}
 
 
-def first_line(error: BaseException) -> str:
-    """Return what an error says, for a message of one line; without passwords of URIs."""
-    # SQLAlchemy puts what a database said behind advice of its own, and MLflow wraps that.
-    error = getattr(error.__cause__, "orig", None) or error
-    return without_password((str(error).strip() or type(error).__name__).splitlines()[0])
-
-
 def milliseconds() -> int:
     """Return the time as MLflow counts it: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -363,4 +356,4 @@ def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, S
             for path in paths:
                 client.log_artifact(run_id, str(path))
     except (MlflowException, OSError) as error:
-        raise SweepError(f"MLflow ({shown}) cannot be used: {first_line(error)}") from error
+        raise SweepError(f"MLflow ({shown}) cannot be used: {reason_of(error)}") from error

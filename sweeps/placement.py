@@ -19,7 +19,7 @@ from typing import Any
 from resnet_core.records import EpochRecord
 from sweeps.causes import cause_of, disk_full, is_disk_full, is_node_gone
 from sweeps.cluster import Cluster, Node, available_cores
-from sweeps.errors import SweepError
+from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.interrupts import Interrupts
 from sweeps.study_run import StudyRun
@@ -51,6 +51,7 @@ from sweeps.trainable import SharedTrainable, TrialTrainable  # noqa: E402
 
 _MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, beside its tries
 _LOOK_SECONDS = 2.0  # between two looks at which nodes are there
+_OWN = "local"  # the address by which Ray starts a cluster on this machine
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
@@ -61,6 +62,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
     Raises:
         SweepError: there is no cluster at that address.
     """
+    own = address in (None, _OWN)
     quiet: dict[str, Any] = {
         "log_to_driver": debug,
         "logging_level": logging.INFO if debug else logging.CRITICAL,
@@ -70,9 +72,9 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        if address is None:
+        if own:
             ray.init(
-                address="local",  # without it Ray would look at RAY_ADDRESS
+                address=_OWN,  # without it Ray would look at RAY_ADDRESS
                 num_cpus=available_cores(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -81,7 +83,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = "a Ray cluster on this machine" if address is None else f"the Ray cluster at {address!r}"
+        where = "a Ray cluster on this machine" if own else _named(str(address))
         raise SweepError(f"cannot reach {where}: {str(error).strip().splitlines()[0]}") from error
     try:
         yield _present()
@@ -90,7 +92,7 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
             # To leave such a cluster ends this process on the spot, before it has said and written what it must:
             # What Ray started here is ended now; at its exit the process looks for it for a minute.
             node = ray._private.worker._global_node
-            if address is None and node is not None:
+            if own and node is not None:
                 node.kill_all_processes(check_alive=False, allow_graceful=False)
         else:
             _leave()
@@ -127,16 +129,24 @@ def check_address(address: str) -> None:
     """Find a cluster that is not there at once; Ray itself would try for minutes.
 
     Raises:
+        InputError: it is no address.
         SweepError: nothing answers at that address.
     """
+    if address in ("auto", _OWN):
+        return  # Ray looks for a cluster on this machine, or starts one
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # such as "auto": Ray looks for it
+    if not host or not port.isdigit() or "/" in host:
+        raise InputError(f"{_named(address)}: expected HOST:PORT, such as head:6379, or auto")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
-        raise SweepError(f"cannot reach the Ray cluster at {address!r}{whose}: {error}") from error
+        raise SweepError(f"cannot reach {_named(address)}: {error}") from error
+
+
+def _named(address: str) -> str:
+    """Return how a message names a cluster: where the address comes from matters to who did not type it."""
+    whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
+    return f"the Ray cluster at {address!r}{whose}"
 
 
 class _Unsaved:

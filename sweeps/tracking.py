@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from resnet_core.records import EpochRecord
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, reason_of
 from sweeps.ledger import Job
-from sweeps.mlflow_runs import Entry, StudyRuns, first_line, milliseconds
+from sweeps.mlflow_runs import Entry, StudyRuns, milliseconds
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool
 
@@ -262,7 +262,7 @@ class Tracker:
                     self._fall_behind(error)
         assert self._failure is not None
         question.answer.set_exception(
-            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {first_line(self._failure)}")
+            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {reason_of(self._failure)}")
         )
 
     def _catch_up(self) -> None:
@@ -286,7 +286,7 @@ class Tracker:
             _log.warning(
                 "MLflow (%s) cannot be written: %s. What it lacks waits in %s, and is written when it can be.",
                 self._runs.shown,
-                first_line(error),
+                reason_of(error),
                 self._spool.path,
             )
         self._retry_at = time.monotonic() + _pause(self._failures)

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from analysis.uris import without_password
 from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError
 from search_spaces.study import StudyError
@@ -15,7 +16,7 @@ from search_spaces.study import StudyError
 # Each adds its commands, in the order of --help.
 from sweeps.cli import running, confirming, planning, looking, tables, reporting  # isort: skip  # noqa: F401
 from sweeps.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, reason_of
 
 __all__ = ["app", "main"]
 
@@ -52,21 +53,19 @@ class _OneLine(logging.Formatter):
     """Tells of an error in a line: SQLAlchemy logs connections that broke with their tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = f"{record.levelname} {record.getMessage()}"
-        if not record.exc_info:
-            return said
-        reason = str(record.exc_info[1]).splitlines()
-        return ": ".join([said, *reason[:1]])
+        said = record.getMessage().strip().splitlines()[:1]
+        error = record.exc_info[1] if record.exc_info else None
+        reason = [] if error is None else [reason_of(error)]
+        return f"{record.levelname} {without_password(': '.join([*said, *reason]))}"
 
 
 def _complain(error: Exception, code: int, debug: bool) -> int:
     if debug:
         stderr.print_exception()
-    text = str(error).strip() or type(error).__name__
-    # Errors that are not ours say little by their text alone.
+    # Errors that are not ours say little by their text alone, or much more than a line.
     ours = type(error).__module__.split(".")[0] in ("sweeps", "search_spaces", "resnet_core", "analysis")
     typer.echo(
-        f"sweeps: {text}" if ours else f"sweeps: {type(error).__name__}: {text} (--debug shows where)",
+        f"sweeps: {error}" if ours else f"sweeps: {type(error).__name__}: {reason_of(error)} (--debug shows where)",
         err=True,
     )
     return code

@@ -45,6 +45,8 @@ from torch.profiler import ProfilerActivity, profile
 from resnet_core import checkpoint as checkpoints
 from resnet_core.config import TrialConfig, epoch_sizes
 from tests.benchmarks.loops import InProcess, Ours, Plain, Timing, forkserver, records
+from tests.benchmarks.options import device as device_of
+from tests.benchmarks.options import new_file, positive
 from tests.benchmarks.rounds import spread
 
 EPOCH_GOAL = 1.0
@@ -53,7 +55,10 @@ PLAIN_GOAL = 10.0
 """How many times as fast as the plain loop."""
 AT_ONCE_GOAL = 0.5
 """Seconds a trial and epoch, with eight trials at once."""
-GRAPH, PLAIN, COMPILED = "graph bf16", "plain loop fp32", "compile and graph bf16"
+GRAPH, PLAIN, EAGER, EAGER_BF16, COMPILED = WAYS = (
+    *("graph bf16", "plain loop fp32", "eager fp32", "eager bf16"),
+    "compile and graph bf16",
+)
 """Ways of the part *speed*."""
 EPOCHS = 10_000
 """Horizon of runs that are timed: longer than anybody waits."""
@@ -108,8 +113,8 @@ def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     ways: dict[str, tuple[TrialConfig, Callable[[TrialConfig], Plain | Ours]]] = {
         GRAPH: (config, lambda c: Ours(c, data_dir, device, graph=True)),
         PLAIN: (short, lambda c: Plain(c, data_dir, device, sizes.workers)),
-        "eager fp32": (replace(short, precision="fp32"), lambda c: Ours(c, data_dir, device, graph=False)),
-        "eager bf16": (short, lambda c: Ours(c, data_dir, device, graph=False)),
+        EAGER: (replace(short, precision="fp32"), lambda c: Ours(c, data_dir, device, graph=False)),
+        EAGER_BF16: (short, lambda c: Ours(c, data_dir, device, graph=False)),
         COMPILED: (replace(config, compile=True), lambda c: Ours(c, data_dir, device, graph=True)),
     }
     epochs: dict[str, Callable[[], float]] = {}
@@ -470,20 +475,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds CIFAR-10 (default: ./data)")
     parser.add_argument("--minutes", type=float, default=9, help="begin nothing after so many minutes (default: 9)")
-    parser.add_argument("--out", type=Path, help="JSON file to write the findings to")
-    parser.add_argument("--device", default="cuda", help="torch device (default: cuda)")
+    parser.add_argument("--out", type=new_file, help="JSON file to write the findings to")
+    parser.add_argument("--device", type=device_of, default="cuda", help="torch device (default: cuda)")
     parser.add_argument("--tiny", action="store_true", help="only see that the program works, on digits")
-    parser.add_argument("--rounds", type=int, help="how often everything takes its turn")
-    parser.add_argument("--steps", type=int, help="training steps of runs that are not timed over a whole epoch")
-    parser.add_argument("--without", nargs="+", default=[], metavar="WAY", help=f"of *speed*, such as {COMPILED!r}")
-    parser.add_argument("--at-once", type=int, nargs="+", help="how many trials run at once, in threads and processes")
+    parser.add_argument("--rounds", type=positive, help="how often everything takes its turn")
+    parser.add_argument("--steps", type=positive, help="training steps of runs that are not timed over a whole epoch")
+    parser.add_argument("--without", nargs="+", default=[], choices=WAYS, help="ways of *speed* to leave out")
+    parser.add_argument(
+        "--at-once", type=positive, nargs="+", help="how many trials run at once, in threads and processes"
+    )
     parser.add_argument("--deterministic", action="store_true", help="cuDNN adds in a fixed order")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
-    device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA GPU here; --device cpu --tiny shows that the program works")
+    device: torch.device = options.device
     report = Report(options.out)
     for name, value in versions(device).items():
         report.add("versions", name, value)

@@ -25,6 +25,7 @@ import torch
 from resnet_core.config import TrialConfig
 from tests.benchmarks.gpu import on, stream_of
 from tests.benchmarks.loops import records
+from tests.benchmarks.options import device, new_file, positive
 
 RUN_33 = TrialConfig(
     schedule="[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20] lin[6e-6, 26]",
@@ -54,18 +55,23 @@ class Trainings:
     def __init__(self, config: TrialConfig, data_dir: Path, device: torch.device, out: Path) -> None:
         self._config, self._data_dir, self._device, self._out = config, data_dir, device, out
         self._name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        self._writing = threading.Lock()
+        self._writing, self._stopping = threading.Lock(), threading.Event()
         self._started = time.perf_counter()
         self.ends: dict[int, list[float]] = {}
         self.accuracies: dict[int, list[float]] = {}
 
     def run(self, seeds: list[int], at_once: int) -> bool:
         """Train all; return whether none failed. The first ones wait for each other after their first epoch."""
-        self._together = threading.Barrier(min(at_once, len(seeds)), timeout=300)
+        self._begun = {seed: threading.Event() for seed in seeds[:at_once]}
         with ThreadPoolExecutor(at_once) as pool:
-            return all([*pool.map(self._train, seeds, [i < at_once for i in range(len(seeds))])])
+            try:
+                return all([*pool.map(self._train, seeds)])
+            except KeyboardInterrupt:
+                self._stopping.set()
+                pool.shutdown(cancel_futures=True)
+                raise
 
-    def _train(self, seed: int, waits: bool) -> bool:
+    def _train(self, seed: int) -> bool:
         try:
             with on(stream_of(self._device)):
                 for record in records(replace(self._config, seed=seed), self._data_dir, self._device):
@@ -75,12 +81,18 @@ class Trainings:
                         self.accuracies.setdefault(seed, []).append(record.val_acc)
                         line = {"seed": seed, "at": at, "device": self._name, **asdict(record)}
                         file.write(json.dumps(line) + "\n")
-                    if waits and record.epoch == 1:
-                        self._together.wait()
+                    if record.epoch == 1 and seed in self._begun:
+                        self._begun[seed].set()
+                        for begun in self._begun.values():
+                            begun.wait()
+                    if self._stopping.is_set():
+                        return False
         except Exception:  # one that fails must not cost the others their turn
             traceback.print_exc()
-            self._together.abort()
             return False
+        finally:
+            if seed in self._begun:
+                self._begun[seed].set()
         return True
 
     def seconds_at_once(self, seeds: list[int]) -> float | None:
@@ -95,15 +107,17 @@ def main() -> None:
     """Train, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds CIFAR-10 (default: ./data)")
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines are appended to this file")
+    parser.add_argument("--out", type=new_file, required=True, help="JSON lines are appended to this file")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--at-once", type=int, default=8, help="trials at once (default: 8)")
-    parser.add_argument("--device", default="cuda", help="torch device (default: cuda)")
+    parser.add_argument("--at-once", type=positive, default=8, help="trials at once (default: 8)")
+    parser.add_argument("--device", type=device, default="cuda", help="torch device (default: cuda)")
     parser.add_argument("--tiny", action="store_true", help="only see that the program works, on digits")
     options = parser.parse_args()
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error("--seeds: each only once")
     tiny = {"model": "resnet11v2", "data": "digits", "image_size": 16, "train_limit": 80, "batch_size": 32}
     config = replace(RUN_33, **tiny) if options.tiny else RUN_33
-    trainings = Trainings(config, options.data, torch.device(options.device), options.out)
+    trainings = Trainings(config, options.data, options.device, options.out)
     whole = trainings.run(options.seeds, options.at_once)
     first = [seed for seed in options.seeds[: options.at_once] if seed in trainings.ends]
     seconds = trainings.seconds_at_once(first) if first else None

@@ -145,6 +145,19 @@ def test_cluster_that_is_not_there(refused, studies, option, env, where):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "env", "which"),
+    [
+        (("--address", "head"), {}, "'head'"),
+        (("--address", "http://head:8265"), {}, "'http://head:8265'"),
+        ((), {"RAY_ADDRESS": "garbage"}, "'garbage' (RAY_ADDRESS)"),
+    ],
+)
+def test_what_is_no_address_of_a_cluster(refused, studies, option, env, which):
+    said = refused("launch", studies.listed, *option, env=env)
+    assert said == f"sweeps: the Ray cluster at {which}: expected HOST:PORT, such as head:6379, or auto\n"
+
+
 def test_cifar10_that_cannot_be_had(refused, studies, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

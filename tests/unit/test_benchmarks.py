@@ -128,6 +128,38 @@ def test_a_training_that_fails_does_not_lose_the_others(tmp_path, capsys, monkey
     assert len(trained.accuracies[5]) == 2
 
 
+def test_one_that_fails_ahead_of_its_first_epoch_is_not_waited_for(tmp_path, monkeypatch):
+    real = trainings.records
+
+    def records(config, *arguments):
+        if config.seed == 6:
+            raise RuntimeError("out of memory")
+        return real(config, *arguments)
+
+    monkeypatch.setattr(trainings, "records", records)
+    config = replace(gpu.tiny(NOWHERE).config, epochs=2)
+    trained = trainings.Trainings(config, NOWHERE, CPU, tmp_path / "out.jsonl")
+    assert not trained.run([5, 6, 7], at_once=3)
+    assert {seed: len(accuracies) for seed, accuracies in trained.accuracies.items()} == {5: 2, 7: 2}
+
+
+@pytest.mark.parametrize("program", [gpu, trainings])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--at-once", "0"], "0 is not above 0"),
+        (["--out", "nowhere/out.json"], "there is no folder nowhere"),
+        (["--device", "toaster"], "Expected one of cpu, cuda"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused(program, arguments, says, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["program", "--device", "cpu", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_the_trainings_are_those_of_the_published_run():
     (study,) = (source for source in published() if source.study == "post5")
     assert replace(trainings.RUN_33, precision="fp32") == replace(study.configs["run33"], seed=0)

@@ -19,9 +19,9 @@ from analysis.uris import with_psycopg2, without_password
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
 from sweeps import database
-from sweeps.database import file_of, reason_of, storage_of
+from sweeps.database import file_of, storage_of
 from sweeps.drivers import lease_seconds
-from sweeps.errors import InputError, SweepError
+from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.ledger import Handout, Job, Ledger
 from sweeps.outcomes import Result
 from tests.postgres import PostgresServer
@@ -430,6 +430,16 @@ def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_pat
     with pytest.raises(StorageInternalError) as caught:
         optuna.create_study(storage=storage)
     assert reason_of(caught.value) == "no such table: studies"
+
+
+def test_a_ledger_that_is_damaged_behind_its_first_page_is_told_of(tmp_path):
+    file = tmp_path / "optuna.db"
+    storage_of(f"sqlite:///{file}").engine.dispose()
+    with file.open("r+b") as pages:
+        pages.seek(4096)
+        pages.write(b"\xff" * (file.stat().st_size - 4096))
+    with pytest.raises(SweepError, match=r"optuna\.db: database disk image is malformed; move it away"):
+        storage_of(f"sqlite:///{file}")
 
 
 def test_a_wrong_password_is_told_of_and_not_shown(postgres):

@@ -1,8 +1,10 @@
 """What libraries log, as the command shows it."""
 
 import logging
+import sqlite3
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from sweeps import cli
 
@@ -31,6 +33,28 @@ def fail() -> None:
         raise ConnectionError("the server closed the connection\nunexpectedly")
     except ConnectionError:
         logging.getLogger("sqlalchemy.pool").exception("Exception during %s", "reset")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("\nlate"), "ERROR failed: late\n"),
+        (KeyError(), "ERROR failed: KeyError\n"),
+        (None, "ERROR failed\n"),
+        (OSError("postgresql://me:secret@host/runs is away"), "ERROR failed: postgresql://me:***@host/runs is away\n"),
+    ],
+)
+def test_a_line_says_what_the_error_does(logged, monkeypatch, error, line):
+    monkeypatch.setattr(cli, "app", lambda **_: logging.getLogger("alembic").error("failed\n[SQL: …]", exc_info=error))
+    assert logged() == line
+
+
+def test_an_error_of_a_database_takes_a_line(logged, monkeypatch):
+    def app(**_: object) -> None:
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(cli, "app", app)
+    assert logged() == "sweeps: OperationalError: disk I/O error (--debug shows where)\n"
 
 
 def test_an_error_takes_a_line(logged):
