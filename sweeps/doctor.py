@@ -81,12 +81,13 @@ def _gpus() -> Check:
 
 def _bf16() -> Check:
     if torch.cuda.is_available():
-        fast, found = torch.cuda.is_bf16_supported(including_emulation=False), "the GPU has it"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        found = "the GPU has it" if fast else "the GPU does not have it"
     else:
         # Measured: processors have bf16 instructions that are twice as fast as fp32's, and ones that are slower.
         gain = _seconds("fp32") / _seconds("bf16")
-        fast, found = gain > 1.1, f"{gain:.1f} times as fast as fp32 here"
-    return Check("bf16", None, found if fast else "no faster than fp32 here; use --set train.precision=fp32")
+        fast, found = gain > 1.1, f"{gain:.2g} times as fast as fp32 here"
+    return Check("bf16", None, found if fast else f"{found}; use --set train.precision=fp32")
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import Any
 from resnet_core.records import EpochRecord
 from sweeps.causes import cause_of, disk_full, is_disk_full, is_node_gone
 from sweeps.cluster import Cluster, Node, available_cores
-from sweeps.errors import InputError, SweepError
+from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home
 from sweeps.interrupts import Interrupts
 from sweeps.study_run import StudyRun
@@ -83,8 +83,14 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = "a Ray cluster on this machine" if own else _named(str(address))
-        raise SweepError(f"cannot reach {where}: {str(error).strip().splitlines()[0]}") from error
+        why = reason_of(error)
+        if own:
+            raise SweepError(f"Ray does not start on this machine: {why}") from error
+        if address == "auto" and isinstance(error, ConnectionError):
+            why = "none runs on this machine"
+        elif "RAY_AUTH_MODE" not in os.environ:
+            why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
+        raise _unreached(str(address), why) from error
     try:
         yield _present()
     finally:
@@ -140,13 +146,18 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise SweepError(f"cannot reach {_named(address)}: {error}") from error
+        raise _unreached(address, str(error)) from error
 
 
 def _named(address: str) -> str:
     """Return how a message names a cluster: where the address comes from matters to who did not type it."""
     whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
     return f"the Ray cluster at {address!r}{whose}"
+
+
+def _unreached(address: str, why: str) -> SweepError:
+    instead = "; --address local starts one on this machine" if address == os.environ.get("RAY_ADDRESS") else ""
+    return SweepError(f"cannot reach {_named(address)}: {why}{instead}")
 
 
 class _Unsaved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from math import isnan
@@ -154,6 +155,14 @@ def ui(
         raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
     if not where.mlflow and not where.own_mlflow_db.exists():
         raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            free.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; take another with --port"
+            ) from error
     stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]

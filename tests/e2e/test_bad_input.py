@@ -1,6 +1,7 @@
 """What is wrong is said on stderr, before anything starts; and an error in one trial stays in that trial."""
 
 import shutil
+import socket
 
 import pytest
 
@@ -142,7 +143,17 @@ def test_gpus_where_there_are_none(refused, studies):
 def test_cluster_that_is_not_there(refused, studies, option, env, where):
     said = refused("launch", studies.listed, *option, code=1, env=env, timeout=120)
     assert said.startswith(f"sweeps: cannot reach the Ray cluster at {where}")
+    assert said.endswith("; --address local starts one on this machine\n") == bool(env)
     assert len(said.splitlines()) == 1
+
+
+def test_a_port_that_is_taken(sweeps, launched):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        said = sweeps("ui", "--port", port, "--home", launched.home, code=2).stderr
+    assert said == (
+        f"sweeps: port {port} of 127.0.0.1 cannot be had: Address already in use; take another with --port\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,9 @@ def test_images_that_are_there_are_a_yes(tmp_path):
 @pytest.mark.parametrize(
     ("fp32", "bf16", "found"),
     [
-        (3.0, 1.5, "2.0 times as fast as fp32 here"),
-        (3.0, 2.9, "no faster than fp32 here; use --set train.precision=fp32"),
-        (3.0, 4.0, "no faster than fp32 here; use --set train.precision=fp32"),
+        (3.0, 1.5, "2 times as fast as fp32 here"),
+        (3.0, 2.9, "1 times as fast as fp32 here; use --set train.precision=fp32"),
+        (3.0, 4.0, "0.75 times as fast as fp32 here; use --set train.precision=fp32"),
     ],
 )
 def test_advice_on_bf16_follows_what_training_steps_take(fp32, bf16, found, tmp_path, monkeypatch):
