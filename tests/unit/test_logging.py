@@ -45,7 +45,7 @@ def fail() -> None:
     ],
 )
 def test_a_line_says_what_the_error_does(logged, monkeypatch, error, line):
-    monkeypatch.setattr(cli, "app", lambda **_: logging.getLogger("alembic").error("failed\n[SQL: …]", exc_info=error))
+    monkeypatch.setattr(cli, "app", lambda **_: logging.getLogger("library").error("failed\n[SQL: …]", exc_info=error))
     assert logged() == line
 
 
