@@ -164,10 +164,12 @@ def test_ray_killed_under_the_driver(sweeps, store, listed, cluster, home):
     """The part of Ray that is on this machine is gone: the study ends by itself, and can be resumed."""
     command = sweeps.start("launch", listed.file, "--home", home)
     command.until(lambda running: running.epochs)
-    # Ray takes seconds to notice; by then the workers might have come to the end without it.
+    (raylet,) = [process for process in command.family() if process.name() == "raylet"]
+    raylet.kill()
+    command.until(lambda running: raylet not in running.family())
+    # Ray takes seconds to notice; by then the workers might have come to the end without it. They are held only now:
+    # a stopped process goes on when its parent dies, where it ignores SIGHUP (under nohup, say).
     with command.suspended():
-        (raylet,) = [process for process in command.family() if process.name() == "raylet"]
-        raylet.kill()
         done = command.wait(150)
     assert done.code == 1, (done.code, done.stderr)
     assert "`sweeps resume listed`" in done.stderr
