@@ -9,6 +9,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,13 +28,18 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file, the reason and what to do."""
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
     """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
 
     ``recorded`` reads its ``records``, which JSON must be able to hold, without the rest.
 
     The file that was at ``path`` stays beside it, with ``.previous`` behind its name, unless it is damaged: a
     damaged file takes no good one's place.
+
+    Args:
+        path: where.
+        state: what to write.
+        replacing: do nothing where no file is any more: who removed it has no more use for the run.
 
     Raises:
         OSError: it could not be written (its errno says why: a full disk, say); what was there is untouched.
@@ -50,6 +56,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
                     archive.writestr(_RECORDS, json.dumps(state["records"]))
             file.flush()
             os.fsync(file.fileno())
+        if replacing and not path.exists():
+            aside.unlink(missing_ok=True)
+            return
         if path.exists() and _is_whole(path):
             path.replace(previous(path))
         aside.replace(path)
@@ -64,6 +73,53 @@ def save(path: Path, state: dict[str, Any]) -> None:
             reason = os.strerror(number) if number != errno.EIO else str(error)
             raise OSError(number, f"checkpoint could not be written: {reason}", str(path)) from error
         raise
+
+
+class Writer:
+    """Saves the checkpoints of one run, each after its epoch.
+
+    Args:
+        path: where.
+        beside: write while the caller goes on, from a copy of the state; a kill then may cost the last epoch once more.
+            The first of a run, and the last, are waited for. For a GPU, which trains meanwhile.
+    """
+
+    def __init__(self, path: Path, *, beside: bool) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "checkpoint") if beside else None
+        self._writing: Future[None] | None = None
+
+    def save(self, state: dict[str, Any], *, last: bool) -> None:
+        """Save ``state`` as ``save`` does.
+
+        Raises:
+            OSError: it cannot be written, or the one before could not.
+        """
+        if self._writing is not None:
+            self._writing.result()
+        if self._thread is None or last or not self._path.exists():
+            save(self._path, state)
+        else:
+            self._writing = self._thread.submit(save, self._path, _on_cpu(state), replacing=True)
+
+    def close(self) -> None:
+        """Wait for what is being written; that it could not be is said in the log."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        error = None if self._writing is None else self._writing.exception()
+        if error is not None:
+            _log.warning("the last checkpoint was not written: %s", error)
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return a copy of tensors in nested dicts, on the CPU; all else as it is."""
+    import torch
+
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    return state
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ MODELS = ("resnet18", "resnet9", "vgg16", "densenet121")
 """Networks beside ResNet v2, which is named by its depth: resnet56v2."""
 
 _RESNET_V2 = re.compile(r"resnet([1-9][0-9]*)v2")
-_RESNET_V2_ONLY = ("bottleneck", "shortcut_kernel", "head", "conv_bias")
+_RESNET_V2_ONLY = ("bottleneck", "shortcut_kernel", "head", "conv_bias", "skip_conv_bias")
 
 
 class ConfigError(ValueError):
@@ -75,6 +75,8 @@ class TrialConfig:
         head: what a ResNet v2 has ahead of its dense layer: ``average`` or ``max`` pooling of the whole map, or
             ``flatten``: average pooling to 2×2, all of which the dense layer sees.
         conv_bias: whether a ResNet v2's convolutions have a bias. BN absorbs each, so its true gradient is zero.
+        skip_conv_bias: leave those biases out of the arithmetic: they stay at the zero that they begin with, but for
+            them training is the same up to rounding, and a step is shorter.
         bn_momentum: share of the old running statistics a step keeps (Keras's counting; torch's is 1 minus
             it); None is the network's own: 0.99 for ResNet v2, 0.9 for the others.
         data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
@@ -111,6 +113,8 @@ class TrialConfig:
         epochs: the run's horizon; None is the schedule's last epoch.
         seed: of weights, order, augmentation, and of the ``pooled`` split.
         precision: ``fp32``, or ``bf16`` autocast, faster on GPUs and on some CPUs: ``sweeps doctor`` measures it.
+        fused: on a GPU, do batch norm, ReLU and residual sums of a ResNet v2, and the optimizer's step, in kernels of
+            their own, which need Triton; false is torch's operations. Either is the same up to rounding.
         compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
         test: after the last epoch, evaluate the untouched test images of the ``held-out`` split, once.
 
@@ -125,6 +129,7 @@ class TrialConfig:
     shortcut_kernel: int = 1
     head: Head = "average"
     conv_bias: bool = True
+    skip_conv_bias: bool = False
     bn_momentum: float | None = None
     data: Data = "cifar10"
     split: Split = "official"
@@ -156,6 +161,7 @@ class TrialConfig:
     epochs: int | None = None
     seed: int = 0
     precision: Precision = "fp32"
+    fused: bool = True
     compile: bool = False
     test: bool = False
 
@@ -185,6 +191,7 @@ class TrialConfig:
         self._require("bottleneck", self.bottleneck in (None, 0.25, 0.5), "0.25 or 0.5")
         for name in _RESNET_V2_ONLY if not is_v2 else ():
             self._require(name, getattr(self, name) == _DEFAULTS[name], f"none: {self.model} is no ResNet v2")
+        self._require("skip_conv_bias", self.conv_bias or not self.skip_conv_bias, "false where conv_bias is false")
         only_32 = next((name for name in (self.data, self.model) if name in ("cifar10", "vgg16")), None)
         sizes = (32,) if only_32 else (16, 32)
         self._require(
@@ -305,7 +312,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "head": get_args(Head),
 }
-_SWITCHES = ("nesterov", "flip", "conv_bias", "compile", "test")
+_SWITCHES = ("nesterov", "flip", "conv_bias", "skip_conv_bias", "fused", "compile", "test")
 _WHOLE = {
     "train_limit": 1,
     "val_limit": 1,

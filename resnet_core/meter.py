@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+import functools
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
-_PERIOD = 0.1
-
 
 class GpuMeter:
-    """Samples the whole GPU ten times a second while it is open; on a CPU it does nothing.
+    """Reads the whole GPU when it is opened and when it is closed; on a CPU it does nothing.
 
     Attributes:
-        power_watts: mean power, whatever else runs there; None where it cannot be read.
-        gpu_util_percent: mean share of time in which any kernel ran; None where it cannot be read.
+        power_watts: mean power in between, whatever else runs there: by NVML's counter of energy, which GPUs have from
+            Volta on; None where it cannot be read.
+        gpu_util_percent: share of time in which any kernel ran, over NVML's last sampling period, of a second at most;
+            None where it cannot be read.
     """
 
     power_watts: float | None = None
@@ -24,30 +25,36 @@ class GpuMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._samples: list[tuple[float, float]] = []
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="gpu-meter", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._device.type == "cuda":
-            self._thread.start()
+        self._begun = self._read()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._samples:
-            power, load = (sum(column) / len(column) for column in zip(*self._samples, strict=True))
-            self.power_watts, self.gpu_util_percent = power, load
+        ended = self._read()
+        if self._begun is not None and ended is not None:
+            (began_at, joules_before, _), (ended_at, joules, self.gpu_util_percent) = self._begun, ended
+            # The counter is moved on some ten times a second.
+            self.power_watts = (joules - joules_before) / (ended_at - began_at) if joules > joules_before else None
 
-    def _sample(self) -> None:
+    def _read(self) -> tuple[float, float, float] | None:
+        """Return the time in seconds, the energy used so far in joules, and the load in percent."""
+        if self._device.type != "cuda":
+            return None
         try:
-            while not self._closing.is_set():
-                milliwatts, percent = torch.cuda.power_draw(self._device), torch.cuda.utilization(self._device)
-                self._samples.append((milliwatts / 1000, float(percent)))
-                self._closing.wait(_PERIOD)
+            nvml, gpu = _nvml(self._device)
+            millijoules = nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
+            return time.perf_counter(), millijoules / 1000, float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
         except Exception:  # nvidia-ml-py is not installed, or the GPU does not tell: figures that stay absent
-            return
+            return None
+
+
+@functools.cache
+def _nvml(device: torch.device) -> tuple[Any, Any]:
+    """Return NVIDIA's library and its handle for a device, which it numbers otherwise than CUDA does."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

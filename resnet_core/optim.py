@@ -8,9 +8,10 @@ row reads nothing from the host: a CUDA graph captures it.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
+from resnet_core.fused import optimizer as fused
+from resnet_core.fused.support import is_right
 
 # Dozat 2016's momentum schedule, with the constants of torch's NAdam.
 _NADAM_BASE, _NADAM_DECAY = 0.96, 4e-3
@@ -82,12 +85,19 @@ class Optimizer:
         self._config = config
         self._buffers = {name: torch.zeros_like(self.flat.weights) for name in _BUFFERS[config.optimizer]}
         self._steps = 0
+        self._fused = config.fused and fused.covers(self.flat) and self._fused_is_right()
         self._product = 1.0  # of all momenta so far: what is left of the zeros that the mean began with
+
+    def _fused_is_right(self) -> bool:
+        config, device = self._config, self.flat.weights.device
+        return is_right(f"step of {config.optimizer}", device, lambda: _disagreement(config, device))
 
     def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
         """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
         momentum = self._config.momentum if momentum is None else momentum
-        self.apply(self.plan(StepValues([lr], [weight_decay], [momentum]))[0])
+        row = self.plan(StepValues([lr], [weight_decay], [momentum])).to(self.flat.weights.device)
+        self.apply(row, torch.zeros(1, dtype=torch.int64, device=row.device))
+        self.flat.gradients.zero_()
 
     def plan(self, values: StepValues) -> Tensor:
         """Return the next steps' coefficients, [steps, 5] in the weights' type, on the host; counts the steps."""
@@ -112,8 +122,19 @@ class Optimizer:
         return (decay, momentum, lr / (1.0 - self._product), 0.0, root)
 
     @torch.no_grad()
-    def apply(self, row: Tensor) -> None:
-        """Change the weights by the step whose coefficients are ``row`` ([5], on the device); clear the gradients."""
+    def apply(self, coefficients: Tensor, counter: Tensor) -> None:
+        """Change the weights by the step whose coefficients are ``coefficients[counter]``.
+
+        Args:
+            coefficients: [steps, 5], rows of ``plan`` on the device.
+            counter: [1], int64, on the device.
+        """
+        if self._fused:
+            fused.step(self._config, self.flat, self._buffers, coefficients, counter)
+        else:
+            self._apply(coefficients.index_select(0, counter)[0])
+
+    def _apply(self, row: Tensor) -> None:
         config, weights, gradients = self._config, self.flat.weights, self.flat.gradients
         decay, momentum, of_mean, of_gradient, root = row.unbind()
         # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
@@ -127,7 +148,6 @@ class Optimizer:
                 weights.addcmul_(gradients, of_gradient, value=-1)
         else:
             weights.sub_(self._adaptive(momentum, of_mean, of_gradient, root))
-        gradients.zero_()
 
     def _adaptive(self, momentum: Tensor, of_mean: Tensor, of_gradient: Tensor, root: Tensor) -> Tensor:
         config, gradients, buffers = self._config, self.flat.gradients, self._buffers
@@ -155,3 +175,24 @@ class Optimizer:
         self._steps, self._product = state["steps"], state["product"]
         for name, buffer in self._buffers.items():
             buffer.copy_(state["buffers"][name])
+
+
+def _disagreement(config: TrialConfig, device: torch.device) -> float:
+    """Return by what share three fused steps on made numbers change weights and buffers otherwise than torch's do."""
+    generator = torch.Generator(device).manual_seed(0)
+    network = nn.Conv2d(16, 16, 3, device="meta").to_empty(device=device)  # its weights come below
+    by_torch, by_kernel = (Optimizer(copy.deepcopy(network), replace(config, fused=False)) for _ in range(2))
+    start = torch.randn(by_torch.flat.weights.shape, generator=generator, device=device)
+    coefficients = by_torch.plan(StepValues([1e-2] * 3, [0.1] * 3, [config.momentum] * 3)).to(device)
+    for optimizer in (by_torch, by_kernel):
+        optimizer.flat.weights.copy_(start)
+    for step in range(3):
+        gradients = torch.randn(start.shape, generator=generator, device=device)
+        counter = torch.full((1,), step, device=device)
+        for optimizer in (by_torch, by_kernel):
+            optimizer.flat.gradients.copy_(gradients)
+        by_torch.apply(coefficients, counter)
+        fused.step(config, by_kernel.flat, by_kernel._buffers, coefficients, counter)
+    pairs = [(by_kernel.flat.weights - start, by_torch.flat.weights - start)]
+    pairs += [(by_kernel._buffers[name], true) for name, true in by_torch._buffers.items()]
+    return max(float((got - true).norm() / true.norm()) for got, true in pairs)

@@ -22,7 +22,8 @@ class EpochRecord:
         seconds: wall time of the epoch, training and validation.
         images_per_second: training images over the wall time of the training part.
         power_watts: mean power of the whole GPU over the epoch, whatever else runs on it; None without one.
-        gpu_util_percent: mean share of time in which the GPU ran anything at all; None without one.
+        gpu_util_percent: share of time in which the GPU ran anything at all, of the epoch's last second at most; None
+            without one.
         test_loss: mean cross-entropy over the test images; only on the last epoch of a run with ``test``, else None.
         test_acc: accuracy on them, in [0, 1]; None likewise.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
 from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes
 from resnet_core.data import Dataset, load, normalise, take
-from resnet_core.draws import copy_over, draw
+from resnet_core.draws import Draws, copy_over, draw
+from resnet_core.fused.support import runs_on
 from resnet_core.graph import RecordedStep
 from resnet_core.meter import GpuMeter
 from resnet_core.models import build
 from resnet_core.optim import Optimizer, step_values
 from resnet_core.plateau import Plateau
 from resnet_core.records import EpochRecord, StepRecord
+from resnet_core.streams import STREAMS
+from resnet_core.working_copy import WorkingCopy
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images a step of validation: enough to fill a CPU; 1,000 took 0.6 GB more there and no less time (ResNet56v2)."""
+STEPS_AHEAD = {"cpu": 1, "cuda": 64}
+"""Steps whose images are augmented at once: on a GPU some twenty kernels fewer a step, for 50 MB at batch 64."""
 
 
 def train(
@@ -40,13 +46,13 @@ def train(
 ) -> Generator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
 
-    To stop a run is to stop iterating. With ``checkpoint`` the state is saved after each epoch,
-    before its record is yielded; where that file exists already, the records it holds are yielded
-    again first, at once, and the run continues behind them: the consumer always sees the whole
-    curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same
-    number of threads a continued run is the uninterrupted one, bit for bit. With ``config.test`` the last
-    record has the loss and accuracy on the test images too; nothing else depends on it. On a CPU the process keeps the
-    memory that it frees (see resnet_core.allocator).
+    To stop a run is to stop iterating. With ``checkpoint`` the state is saved after each epoch, before its record is
+    yielded; on a GPU, but for the first and the last, while the next epoch trains. Where that file exists already, the
+    records it holds are yielded again first, at once, and the run continues behind them: the consumer always sees the
+    whole curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same number of threads
+    a continued run is the uninterrupted one, bit for bit. With ``config.test`` the last record has the loss and
+    accuracy on the test images too; nothing else depends on it. On a CPU the process keeps the memory that it frees
+    (see resnet_core.allocator).
 
     Args:
         config: everything that determines the run.
@@ -65,20 +71,37 @@ def train(
     yield from records
     if len(records) >= config.horizon:
         return
-    run = _Run(config, load(config, data_dir), torch.device(device), graph)
-    if state is not None:
-        run.load_state_dict(state)
-    del state
-    for epoch in range(len(records) + 1, config.horizon + 1):
-        record = run.epoch(epoch)
-        if config.test and epoch == config.horizon:
-            test_loss, test_acc = run.test()
-            record = dataclasses.replace(record, test_loss=test_loss, test_acc=test_acc)
-        records.append(record)
-        if checkpoint is not None:
-            saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
-            checkpoints.save(checkpoint, {**saved, **run.state_dict()})
-        yield records[-1]
+    there = torch.device(device)
+    with STREAMS.leased(there) as stream, _saving(checkpoint, there) as save:
+        # Not across a yield: what the consumer does is not of this stream.
+        with torch.cuda.stream(stream):
+            run = _Run(config, load(config, data_dir), there, graph)
+            if state is not None:
+                run.load_state_dict(state)
+        del state
+        for epoch in range(len(records) + 1, config.horizon + 1):
+            with torch.cuda.stream(stream):
+                record = run.epoch(epoch)
+                if config.test and epoch == config.horizon:
+                    test_loss, test_acc = run.test()
+                    record = dataclasses.replace(record, test_loss=test_loss, test_acc=test_acc)
+                records.append(record)
+                saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
+                save({**saved, **run.state_dict()}, last=epoch == config.horizon)
+            yield record
+
+
+@contextmanager
+def _saving(path: Path | None, device: torch.device) -> Iterator[Callable[..., None]]:
+    """Within it, what it gives saves a state at ``path``; see checkpoints.Writer.save."""
+    if path is None:
+        yield lambda _state, **_: None
+        return
+    writer = checkpoints.Writer(path, beside=device.type == "cuda")
+    try:
+        yield writer.save
+    finally:
+        writer.close()
 
 
 def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") -> Iterator[list[StepRecord]]:
@@ -92,10 +115,14 @@ def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") ->
     Raises:
         DataError: the images cannot be had.
     """
-    run = _Run(config, load(config, data_dir), torch.device(device))
-    for epoch in range(1, config.horizon + 1):
-        run.train_epoch(epoch)
-        yield run.steps(epoch)
+    with STREAMS.leased(torch.device(device)) as stream:
+        with torch.cuda.stream(stream):
+            run = _Run(config, load(config, data_dir), torch.device(device))
+        for epoch in range(1, config.horizon + 1):
+            with torch.cuda.stream(stream):
+                run.train_epoch(epoch)
+                steps = run.steps(epoch)
+            yield steps
 
 
 def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 3) -> float:
@@ -108,13 +135,14 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
     images = torch.randint(0, 256, (batch, 3, config.image_size, config.image_size), dtype=torch.uint8)
     labels = torch.arange(batch) % CLASSES
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, config.image_size, config.image_size))
-    run = _Run(config, dataset, torch.device(device))
-    run.train_epoch(1)
-    run.steps(1)  # waits for the device
-    started = time.perf_counter()
-    for _ in range(steps):
+    with STREAMS.leased(torch.device(device)) as stream, torch.cuda.stream(stream):
+        run = _Run(config, dataset, torch.device(device))
         run.train_epoch(1)
-    run.steps(1)
+        run.steps(1)  # waits for the device
+        started = time.perf_counter()
+        for _ in range(steps):
+            run.train_epoch(1)
+        run.steps(1)
     per_image = (time.perf_counter() - started) / (steps * batch)
     return per_image * (train_size + val_size / 3)
 
@@ -156,27 +184,50 @@ class _Run:
             ExponentialMovingAverage(self._network, self._optimizer.flat.weights, config.ema) if config.ema else None
         )
         self._plateau = None if config.plateau_factor is None else Plateau(config)
-        self._forward: Callable[[Tensor], Tensor] = self._network
+        # torch.compile makes kernels of its own.
+        fused = config.fused and not config.compile and runs_on(device)
+        self._working = WorkingCopy(self._network, self._optimizer.flat, config.precision, fused=fused)
+        self._forward: Callable[[Tensor], Tensor] = self._working.network
         if config.compile:
             mode = "max-autotune-no-cudagraphs" if device.type == "cuda" else "default"
-            self._forward = torch.compile(self._network, mode=mode, dynamic=False)
+            self._forward = torch.compile(self._working.network, mode=mode, dynamic=False)
 
         images, size = len(dataset.train_labels), config.batch_size
         self._batches = [size] * (images // size) + ([images % size] if images % size else [])
-        self._draws = draw(config, 1, images).on(device)
-        coefficients = self._optimizer.coefficients
-        self._coefficients = torch.zeros(len(self._batches), coefficients, device=device)
-        self._sums = torch.zeros(len(self._batches), 2, dtype=torch.float64, device=device)
+        self._ahead = STEPS_AHEAD[device.type]
+        self._draws = self._draw(1).on(device)
+        self._drawn: dict[int, Draws] = {}  # of epochs to come
+        steps = len(self._batches)
+        self._sizes = torch.tensor(self._batches, dtype=torch.float64).to(device)
+        self._coefficients = torch.zeros(steps, self._optimizer.coefficients, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
-        self._lanes = torch.arange(size, device=device)
+        # Of each step, its rows in the tables of the epoch and in the images augmented ahead: [steps, 2, size].
+        rows = torch.arange(steps * size).view(steps, size)
+        self._rows = torch.stack((rows, rows % (self._ahead * size)), 1).to(device)
+        side = config.image_size
+        self._images = torch.zeros(self._ahead * size, 3, side, side, device=device).to(
+            memory_format=torch.channels_last
+        )
+        # What the last batch lacks in images has a label that no logit stands for.
+        self._labels = torch.full((steps * size,), -1, device=device)
+        self._labels[:images] = self._data.train_labels
+        self._outputs = torch.zeros(steps * size, CLASSES, device=device)
+        self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
         if graph and device.type == "cuda":
-            self._step = RecordedStep(self._take_step, self._state())
+            self._step = RecordedStep(self._take_step, dict.fromkeys(self._batches), self._state())
 
     def _state(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         average = () if self._average is None else self._average.tensors()
-        return [*self._optimizer.tensors(), *self._network.buffers(), *average, self._sums, self._counter]
+        return [
+            *self._optimizer.tensors(),
+            *self._network.buffers(),
+            *average,
+            self._losses,
+            self._outputs,
+            self._counter,
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"average": self._average, "plateau": self._plateau}
@@ -198,7 +249,10 @@ class _Run:
             begin = self._mark()
             lr, weight_decay = self.train_epoch(epoch)
             trained = self._mark()
-            figures = torch.cat((self._sums.sum(0), self._validate())).tolist()
+            pending = torch.cat((self._sums().sum(0), self._validate()))
+            if epoch < self._config.horizon:  # while a GPU is at work
+                self._drawn[epoch + 1] = self._draw(epoch + 1)
+            figures = pending.tolist()
         if self._plateau is not None:
             self._plateau.step(figures[2] / len(self._data.val_labels))
         images, val_images = len(self._data.train_labels), len(self._data.val_labels)
@@ -226,13 +280,19 @@ class _Run:
         """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""
         scale = 1.0 if self._plateau is None else self._plateau.scale
         values = step_values(self._config, epoch, len(self._batches), scale)
-        self._draws.copy_(draw(self._config, epoch, len(self._data.train_labels)))
+        self._draws.copy_(self._drawn.pop(epoch) if epoch in self._drawn else self._draw(epoch))
         copy_over(self._coefficients, self._optimizer.plan(values))
+        self._labels[: len(self._draws.order)] = self._data.train_labels[self._draws.order]
         self._counter.zero_()
-        self._network.train()
-        for size in self._batches:
+        for step, size in enumerate(self._batches):
+            if step % self._ahead == 0:
+                self._augment(step)
             self._step(size)
+        self._working.count(len(self._batches))
         return values.lr[-1], values.weight_decay[-1]
+
+    def _draw(self, epoch: int) -> Draws:
+        return draw(self._config, epoch, len(self._data.train_labels))
 
     def steps(self, epoch: int) -> list[StepRecord]:
         """Return the records of the steps of ``epoch``, the last that was trained."""
@@ -240,28 +300,40 @@ class _Run:
         values = step_values(self._config, epoch, count)
         return [
             StepRecord((epoch - 1) * count + i, epoch - 1 + i / count, values.lr[i], loss / size, right / size)
-            for i, (size, (loss, right)) in enumerate(zip(self._batches, self._sums.tolist(), strict=True))
+            for i, (size, (loss, right)) in enumerate(zip(self._batches, self._sums().tolist(), strict=True))
         ]
 
     def _take_step(self, size: int) -> None:
-        rows = self._counter * self._config.batch_size + self._lanes[:size]
-        chosen = self._draws.order.index_select(0, rows)
-        images = self._augmented(take(self._data.train_images, chosen), rows)
-        labels = self._data.train_labels.index_select(0, chosen)
+        rows, places = self._rows.index_select(0, self._counter)[0, :, :size].unbind()
+        labels = self._labels.index_select(0, rows)
+        self._working.refresh()
         with self._autocast():
-            logits = self._forward(images)
+            logits = self._forward(take(self._images, places)).float()
             loss = F.cross_entropy(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._sums.index_copy_(0, self._counter, _sums(loss.detach(), logits.detach(), labels)[None])
-        self._optimizer.apply(self._coefficients.index_select(0, self._counter)[0])
+        self._working.backward(loss)
+        self._losses.index_copy_(0, self._counter, loss.detach()[None])
+        self._outputs.index_copy_(0, rows, logits.detach())
+        self._optimizer.apply(self._coefficients, self._counter)
         if self._average is not None:
             self._average.update()
         self._counter.add_(1)
 
-    def _augmented(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Return normalised images of the bytes of a batch, whose draws are in ``rows``."""
+    def _sums(self) -> Tensor:
+        """Return the summed loss and the number of right answers of each step of the epoch: float64 [steps, 2]."""
+        right = (self._outputs.argmax(1) == self._labels).view(len(self._batches), -1).sum(1)
+        return torch.stack((self._losses.double() * self._sizes, right.double()), 1)
+
+    def _augment(self, step: int) -> None:
+        """Put the images of ``step`` (from 0) and of those behind it where the steps read them."""
+        first = step * self._config.batch_size
+        rows = slice(first, first + len(self._images))
+        images = take(self._data.train_images, self._draws.order[rows])
+        self._images[: len(images)] = self._augmented(images, rows)
+
+    def _augmented(self, images: Tensor, rows: slice) -> Tensor:
+        """Return normalised images of bytes, whose draws are in ``rows``."""
         offsets, mirrored, corners, centres = (
-            None if table is None else table.index_select(0, rows)
+            None if table is None else table[rows]
             for table in (self._draws.offsets, self._draws.mirrored, self._draws.corners, self._draws.centres)
         )
         if corners is not None:
@@ -288,7 +360,8 @@ class _Run:
         for start in range(0, len(labels), size):
             batch, truth = images[start : start + size], labels[start : start + size]
             logits = self._logits(network, normalise(batch, self._data.mean))
-            sums += _sums(F.cross_entropy(logits, truth), logits, truth)
+            loss, right = F.cross_entropy(logits, truth), (logits.argmax(1) == truth).sum()
+            sums += torch.stack((loss.double() * len(truth), right.double()))
         return sums
 
     def _plain_images(self) -> Iterator[Tensor]:
@@ -321,8 +394,3 @@ def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> 
     if isinstance(begin, float) and isinstance(end, float):
         return end - begin
     return float(begin.elapsed_time(end)) / 1000  # type: ignore[union-attr,arg-type]  # both are events
-
-
-def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the summed loss and the number of right answers of a batch, without asking the device."""
-    return torch.stack((loss.double() * len(labels), (logits.argmax(1) == labels).sum().double()))

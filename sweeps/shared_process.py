@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,6 +85,8 @@ class SharedProcess:
     def __init__(self, visible: str | None) -> None:
         if visible is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible  # torch is not loaded yet
+        # A queue for each trial's stream. There are 8 otherwise, and trials in one would wait for each other.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
         logging.captureWarnings(True)
         self._trials: dict[str, _Trial] = {}
         self._change = threading.Lock()
@@ -129,14 +130,11 @@ class _Trial:
     """A trial in a thread of its own: what a thread frees, the C library keeps for that thread."""
 
     def __init__(self, config: dict[str, Any], device: str) -> None:
-        import torch  # here: the driver need not load it
-
-        from resnet_core.trainer import train
+        from resnet_core.trainer import train  # here: the driver need not load torch
 
         self.number = config["number"]
         settings, data_dir, checkpoint = arguments(config)
         self._epochs = train(settings, data_dir=data_dir, device=device, checkpoint=checkpoint)
-        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1)
         thread = self._thread.submit(threading.get_ident).result()
         self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
@@ -145,22 +143,16 @@ class _Trial:
         logging.getLogger().addHandler(self._handler)
 
     def epoch(self) -> EpochRecord:
-        return self._thread.submit(self._on_stream, lambda: next(self._epochs)).result()
+        return self._thread.submit(next, self._epochs).result()
 
     def logged(self) -> list[logging.LogRecord]:
         """Return what the trial logged since the last time."""
         return [self._logged.get() for _ in range(self._logged.qsize())]
 
     def close(self) -> None:
-        self._thread.submit(self._on_stream, self._epochs.close).result()
+        self._thread.submit(self._epochs.close).result()
         self._thread.shutdown()
         logging.getLogger().removeHandler(self._handler)
-
-    def _on_stream(self, do: Callable[[], _T]) -> _T:
-        import torch
-
-        with torch.cuda.stream(self._stream):  # None is none
-            return do()
 
 
 def at_once(config: dict[str, Any]) -> int:

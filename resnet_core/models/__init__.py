@@ -49,6 +49,7 @@ def _network(config: TrialConfig) -> nn.Module:
         shortcut_kernel=config.shortcut_kernel,
         head=config.head,
         conv_bias=config.conv_bias,
+        skip_conv_bias=config.skip_conv_bias,
     )
 
 

@@ -99,7 +99,8 @@ def test_steps_from_a_table_are_steps_one_by_one(network, fields):
         loss_of(network).backward()
         one.step(*values)
         loss_of(other).backward()
-        all_at_once.apply(table[i])
+        all_at_once.apply(table, torch.tensor([i]))
+        all_at_once.flat.gradients.zero_()
     pairs = zip(network.parameters(), other.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -107,13 +108,13 @@ def test_steps_from_a_table_are_steps_one_by_one(network, fields):
 def test_every_tensor_that_a_step_changes_is_told(network, fields):
     optimizer = make(network, fields)
     loss_of(network).backward()
-    row = optimizer.plan(StepValues([0.01], [0.1], [0.9]))[0]
+    row, first = optimizer.plan(StepValues([0.01], [0.1], [0.9])), torch.tensor([0])
     kept = [(tensor, tensor.clone()) for tensor in optimizer.tensors()]
-    optimizer.apply(row)
+    optimizer.apply(row, first)
     after = copy.deepcopy(list(network.parameters()))
     for tensor, value in kept:
         tensor.copy_(value)
-    optimizer.apply(row)  # on the same gradients, weights and moments: the same step
+    optimizer.apply(row, first)  # on the same gradients, weights and moments: the same step
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), after, strict=True))
 
 

@@ -145,9 +145,10 @@ def numbers_a_channel(network: nn.Module) -> dict[str, int]:
     """B·H·W at each batch norm."""
     found, whole = {}, copy.deepcopy(network)
     for name, module in named_layers(whole):
-        module.register_forward_hook(
-            lambda _m, _i, output, name=name: found.update({name: output.numel() // output.shape[1]})
-        )
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(
+                lambda _m, _i, output, name=name: found.update({name: output[0].numel() // output[0].shape[1]})
+            )
     with torch.no_grad():
         whole(images(0))
     return found

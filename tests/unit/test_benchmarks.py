@@ -3,14 +3,16 @@
 import json
 import time
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from resnet_core.config import TrialConfig
 from search_spaces.figures import published
-from tests.benchmarks import gpu, sampler, training, trainings
+from tests.benchmarks import gpu, kernels, sampler, training, trainings
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -168,3 +170,32 @@ def test_ways_of_telling_the_sampler_are_compared(capsys):
     assert [line.split("  ")[1].strip() for line in out.splitlines()[1:]] == list(sampler.WAYS)
     # What is told changes nothing for a sampler that does not learn.
     assert out.count("0:2:0, 0:2:0, 0:2:0") == len(sampler.WAYS) - 1
+
+
+# Kernels of a step, counted on the CPU
+
+
+@lru_cache
+def kernels_of(**fields: Any) -> dict[str, kernels.Tally]:
+    return kernels.count(replace(kernels.PUBLISHED, **fields), batch=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [({}, 476), ({"skip_conv_bias": True}, 420), ({"fused": False}, 916), ({"precision": "fp32"}, 472)],
+    ids=["published", "without biases", "torch", "fp32"],
+)
+def test_a_training_step_asks_a_gpu_for_no_more_kernels_than_it_did(fields, most):
+    assert kernels_of(**fields)["step"].kernels.total() <= most
+
+
+@pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"fused": False}, 12)], ids=["fused", "torch"])
+def test_an_optimizers_step_asks_a_gpu_for_no_more_kernels_than_it_did(fields, most):
+    assert kernels_of(**fields)["optimizer"].kernels.total() <= most
+
+
+def test_kernels_are_told_by_kind():
+    kinds = kernels_of()["step"].kernels
+    # Each of 58 convolutions thrice but for the first, whose images need no gradient, and the dense layer's three.
+    assert kinds["convolutions"] == 3 * 58 - 1 + 3
+    assert kinds["BN, ReLU and sums"] == 4 * 55

@@ -10,6 +10,7 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from resnet_core.checkpoint import CheckpointError, load, previous, recorded, remove, save
+from resnet_core.checkpoint import CheckpointError, Writer, load, previous, recorded, remove, save
 from resnet_core.records import EpochRecord
 
 
@@ -377,3 +378,74 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(path):
     assert newest > 0  # the writers came to write
     remove(path)
     assert files(path) == {}
+
+
+# Beside the next epoch
+
+
+@pytest.fixture
+def beside(path: Path) -> Iterator[Writer]:
+    writer = Writer(path, beside=True)
+    yield writer
+    writer.close()
+
+
+def test_the_first_checkpoint_is_there_at_once(beside, path):
+    beside.save({"epoch": 1}, last=False)
+    assert load(path)["epoch"] == 1
+
+
+def test_the_last_is_there_at_once(beside, path):
+    for epoch in (1, 2, 3):
+        beside.save({"epoch": epoch}, last=epoch == 3)
+    assert load(path)["epoch"] == 3
+
+
+def test_what_is_written_is_the_state_at_the_time(path):
+    writer = Writer(path, beside=True)
+    weights = torch.ones(1000)
+    for _ in range(2):
+        writer.save({"network": {"weight": weights}}, last=False)
+    weights.zero_()  # the next epoch trains
+    writer.close()
+    assert load(path)["network"]["weight"].sum() == 1000
+
+
+def test_one_that_could_not_be_written_is_told_with_the_next(beside, path, monkeypatch):
+    beside.save({"epoch": 1}, last=False)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    beside.save({"epoch": 2}, last=False)
+    with pytest.raises(OSError, match="No space left"):
+        beside.save({"epoch": 3}, last=False)
+
+
+def test_one_that_could_not_be_written_at_the_end_is_in_the_log(path, monkeypatch, caplog):
+    writer = Writer(path, beside=True)
+    writer.save({"epoch": 1}, last=False)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    writer.save({"epoch": 2}, last=False)
+    writer.close()
+    assert "the last checkpoint was not written: [Errno 28] No space left" in caplog.text
+
+
+def test_a_checkpoint_that_was_removed_meanwhile_does_not_come_back(path, monkeypatch):
+    writer = Writer(path, beside=True)
+    writer.save({"epoch": 1}, last=False)
+    written, sync = threading.Event(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (written.wait(), sync(file)))
+    writer.save({"epoch": 2}, last=False)
+    remove(path)
+    written.set()
+    writer.close()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_gpu_continues_from_what_was_written_beside_its_epochs(path):
+    writer = Writer(path, beside=True)
+    for epoch in (1, 2):
+        writer.save({"epoch": epoch}, last=False)
+    writer.close()
+    again = Writer(path, beside=True)
+    again.save({"epoch": 3}, last=False)
+    again.close()
+    assert load(path)["epoch"] == 3

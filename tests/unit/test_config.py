@@ -69,7 +69,7 @@ def make(**fields: object) -> TrialConfig:
         *(("shift", value, SHIFT, {}) for value in (-0.01, 0.5, 3.2, NAN, True, "0.1", None)),
         *(
             (field, value, "true or false", {})
-            for field in ("nesterov", "flip", "conv_bias", "compile")
+            for field in ("nesterov", "flip", "conv_bias", "skip_conv_bias", "fused", "compile")
             for value in (0, 1, "yes", None)
         ),
         ("nesterov", True, "false unless the optimizer is sgd", {"optimizer": "adamw"}),
@@ -89,6 +89,8 @@ def make(**fields: object) -> TrialConfig:
             (field, value, "none: resnet18 is no ResNet v2", {"model": "resnet18"})
             for field, value in {"bottleneck": 0.25, "shortcut_kernel": 3, "head": "max", "conv_bias": False}.items()
         ),
+        ("skip_conv_bias", True, "none: resnet9 is no ResNet v2", {"model": "resnet9"}),
+        ("skip_conv_bias", True, "false where conv_bias is false", {"conv_bias": False}),
         ("momentum", 0.8, "none where momentum_schedule is given", {"momentum_schedule": "[0.9, 0]"}),
         ("momentum_schedule", "[0.9, 0] lin[1, 5]", "values below 1", {}),
         ("schedule", "[1e-3, 0]", "a last epoch of 1 or more, or epochs beside it", {}),
@@ -201,7 +203,8 @@ def test_the_schedules_are_had_parsed():
 
 FULL = {
     **{"schedule": SCHEDULE, "model": "resnet20v2", "bottleneck": 0.25, "shortcut_kernel": 3, "head": "max"},
-    **{"conv_bias": False, "bn_momentum": 0.95, "data": "digits", "split": "held-out", "image_size": 16},
+    **{"conv_bias": True, "skip_conv_bias": True, "bn_momentum": 0.95, "data": "digits", "split": "held-out"},
+    **{"image_size": 16, "fused": False},
     **{"train_limit": 100, "val_limit": 50, "batch_size": 32, "optimizer": "sgd", "weight_decay": 0.0},
     **{"weight_decay_schedule": "[0.1, 0] lin[0, 6]", "l2": 1e-4, "momentum": 0.9, "beta2": 0.99},
     **{"momentum_schedule": "[0.95, 0] lin[0.8, 6]", "eps": 1e-8, "padam_p": 0.25, "nesterov": True},
@@ -238,7 +241,7 @@ def test_the_field_names_are_those_of_the_dict():
 
 
 OTHERS = {"schedule": "[1, 0] lin[0, 2]", "data": "cifar10", "optimizer": "adamw", "weight_decay": 0.1, "momentum": 0.8}
-OTHERS["split"] = "pooled"
+OTHERS |= {"split": "pooled", "conv_bias": False}
 
 
 @pytest.mark.parametrize(("field", "value"), [*{**FULL, **OTHERS}.items()])

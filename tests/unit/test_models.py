@@ -254,7 +254,7 @@ POOLED = {
 @pytest.mark.parametrize("head", POOLED)
 def test_the_dense_layer_sees_the_map_pooled_as_the_head_says(head, size):
     network, seen = make("resnet11v2", head=head).eval(), {}
-    network.head_bn.register_forward_hook(lambda _m, _i, output: seen.update(map=output.detach().clone()))
+    network.head_bn.register_forward_hook(lambda _m, _i, output: seen.update(map=output[0].detach().clone()))
     network.dense.register_forward_pre_hook(lambda _m, inputs: seen.update(pooled=inputs[0]))
     with torch.no_grad():
         network(torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) - 0.5)

@@ -237,7 +237,8 @@ def test_bf16_trains_near_to_fp32():
 def test_training_and_validation_are_in_the_precision_of_the_config(precision, dtype):
     held = make_run(small(precision=precision))
     seen = []
-    held._network.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
+    for network in (held._working.network, held._network):  # what is trained, what is validated
+        network.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits.dtype))
     held.epoch(1)
     assert seen == [dtype] * 4  # three steps and a validation
 
@@ -289,7 +290,6 @@ def test_recording_a_step_leaves_no_trace():
     values = step_values(small(), 1, 3)
     for held in (rehearsed, plain):
         held._coefficients.copy_(held._optimizer.plan(values))
-        held._network.train()
     for size in (BATCH, REST):
         rehearse(rehearsed._take_step, size, rehearsed._state())
     pairs = list(zip(rehearsed._state(), plain._state(), strict=True))
@@ -299,13 +299,13 @@ def test_recording_a_step_leaves_no_trace():
 def test_every_tensor_that_a_step_changes_is_in_its_state():
     held = make_run(small(ema=0.9))
     held._coefficients.copy_(held._optimizer.plan(step_values(small(), 1, 3)))
-    held._network.train()
+    held._augment(0)
     known = {tensor.data_ptr() for tensor in held._state()}
     tensors = {name: value for name, value in vars(held).items() if isinstance(value, torch.Tensor)}
     before = {name: value.clone() for name, value in tensors.items()}
     held._take_step(BATCH)
     changed = {name for name, value in tensors.items() if not torch.equal(value, before[name])}
-    assert changed == {"_counter", "_sums"}
+    assert changed == {"_counter", "_losses", "_outputs"}
     assert all(tensors[name].data_ptr() in known for name in changed)
 
 
