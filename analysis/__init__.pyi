@@ -60,5 +60,6 @@ from .table import Counts as Counts
 from .table import build_table as build_table
 from .table import count as count
 from .table import footnotes as footnotes
+from .table import import_notes as import_notes
 from .transitions import build_transitions as build_transitions
 from .transitions import transition_footnotes as transition_footnotes

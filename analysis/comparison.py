@@ -141,7 +141,7 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
         settings={
             str(name): _plain(first[name]) for name in trials.columns if is_setting(str(name)) and name != "test"
         },
-        seeds=tuple(int(seed) for seed in trials.loc[found.index, "seed"]),
+        seeds=_seeds(trials.loc[found.index]),
         epochs=tuple(found["epochs_to_target"].tolist()),
         horizon=int(found["horizon"].max()),
         cut_short=int(found["cut_short"].sum()),
@@ -178,9 +178,9 @@ def contrast(a: Arm, b: Arm, *, mix: bool = False, confidence: float = 0.95) -> 
     if a.target != b.target:
         raise ValueError(f"{a.label} aims at {a.target:g} and {b.label} at {b.target:g}: name one target for both")
     budget = min(a.horizon, b.horizon)
-    by_seed = [dict(zip(arm.seeds, arm.epochs, strict=True)) for arm in (a, b)]
+    by_seed = [dict(zip(arm.seeds, arm.epochs, strict=bool(arm.seeds))) for arm in (a, b)]
     shared = tuple(sorted(by_seed[0].keys() & by_seed[1].keys()))
-    if 2 * len(shared) >= min(map(len, by_seed)):
+    if shared and 2 * len(shared) >= min(map(len, by_seed)):
         of_a, of_b = ([epochs[seed] for seed in shared] for epochs in by_seed)
         result = compare(of_a, of_b, budget, confidence)
     else:
@@ -247,6 +247,13 @@ def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
     if protocol:
         notes.append(f"Not validated alike: {', '.join(protocol)}.")
     return notes
+
+
+def _seeds(trials: pd.DataFrame) -> tuple[int, ...]:
+    """The seeds of trials; none where that of one is not known, as it may be in a study that was imported."""
+    if "seed" not in trials or trials["seed"].isna().any():
+        return ()
+    return tuple(int(seed) for seed in trials["seed"])
 
 
 def _plain(value: Any) -> Any:

@@ -41,6 +41,8 @@ _BEST = 5
 _LONGEST_TABLE = 40  # rows
 _MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
 _LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
+_NO_LEDGER = "Left out: the ledger that holds the study file is not here."
+_NOT_RUN = "Left out: the trials ran elsewhere, and what the file that was imported does not say of them is not known."
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
 
 
@@ -108,6 +110,7 @@ def build_report(
         title=study.name,
         question=study.description,
         made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {study.phase} phase, {len(study.trials)} trials.",
+        origin=" ".join(import_notes(study)),
         sections=build.sections(),
     )
 
@@ -193,7 +196,9 @@ class _Report:
             chosen = f"the best of {len(table)} trials is flattered by having been chosen for its result"
         else:
             chosen = f"{len(table)} run{'s' * (len(table) > 1)} of one configuration"
-        yield f"Exploratory: {chosen}. `sweeps confirm {study.name}` repeats a configuration with fresh seeds."
+        # What was imported is known too little of to be run again.
+        advice = "" if study.imported else f" `sweeps confirm {study.name}` repeats a configuration with fresh seeds."
+        yield f"Exploratory: {chosen}.{advice}"
 
     def _accuracies(self) -> Iterator[str]:
         """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""
@@ -214,6 +219,8 @@ class _Report:
         rows["chosen on the test set"] = (
             "yes: the validation images are the test set's, so accuracies are optimistic" if chosen else "no"
         )
+        if study.split is None:
+            rows["chosen on the test set"] = "not known"
         notes = [*split_notes(study), *protocol_notes(study)]
         return [_pairs(rows, ("setting", "value")), Block("notes", notes)]
 
@@ -291,10 +298,12 @@ class _Report:
         if not cost["epochs_run"].sum():
             return [_missing("Left out: no trial has finished an epoch.")]
         epochs, hours, energy = (cost[name].sum() for name in ("epochs_run", "hours", "energy_wh"))
+        if cost["hours"].isna().all():
+            return [_missing("Left out: the store does not say how long the epochs took.")]
         said = f"{epochs} epochs of training took {_duration(hours)} in all"
         said += f" and {energy / 1000:.3g} kWh" if cost["energy_wh"].notna().all() else ""
         span = self.study.trials["end_time"].max() - self.study.trials["start_time"].min()
-        if pd.notna(span):
+        if pd.notna(span) and not self.study.imported:
             said += f", within {_duration(span.total_seconds() / 3600)} from the first trial's start to the last's end"
         blocks = [_text(said + ".")]
         if cost["energy_wh"].isna().any():
@@ -314,7 +323,7 @@ class _Report:
 
     def _repeat(self) -> list[Block]:
         if self.repeat is None:
-            return [_missing("Left out: the ledger that holds the study file is not here.")]
+            return [_missing(_NOT_RUN if self.study.imported else _NO_LEDGER)]
         seeds = self.study.trials["seed"].dropna() if "seed" in self.study.trials else pd.Series(dtype="int64")
         blocks = [
             _text(f"Save the study file below as {self.study.name}.toml, then:"),

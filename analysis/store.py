@@ -29,6 +29,7 @@ METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_IMPORTED = "sweeps.imported"
 _TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
 _TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "gpus", "start_time", "end_time")
 _COUNTED = (*map(str, Outcome), "running")
@@ -63,6 +64,7 @@ class Study:
         confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
         space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
             listed, None where the store does not say.
+        imported: the file it was imported from; empty where it was run by this project.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Study:
     phase: str = "search"
     confirms: str = ""
     space: dict[str, Any] | None = None
+    imported: str = ""
 
 
 def studies(source: Path | str) -> pd.DataFrame:
@@ -160,6 +163,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
         phase=tags.get("phase", "search"),
         confirms=tags.get("confirms", ""),
         space=json.loads(tags["space"]) if "space" in tags else None,
+        imported=tags.get(_IMPORTED, ""),
     )
 
 
@@ -217,10 +221,10 @@ def _in_order(runs: Sequence[Run]) -> list[Run]:
 
 
 def _launches(runs: list[Run]) -> dict[str, list[Run]]:
-    """The launch runs of each study, in the order they started."""
+    """The launch runs of each study, in the order they started; none of an import that has not come to its end."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.tags.get("sweeps.kind") == "launch":
+        if run.tags.get("sweeps.kind") == "launch" and (_IMPORTED not in run.tags or run.status == "FINISHED"):
             found[run.experiment].append(run)
     return dict(found)
 

@@ -195,6 +195,13 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     return notes + protocol_notes(study)
 
 
+def import_notes(study: Study) -> list[str]:
+    """Return a sentence on where the study comes from if it was imported."""
+    if not study.imported:
+        return []
+    return [f"Imported from {study.imported}: run elsewhere, and what that does not say of the trials is not known."]
+
+
 def split_notes(study: Study) -> list[str]:
     """Return a sentence on which images validate, for each split among the trials."""
     return [_split_note(study, split) for split in (study.split or "").split(", ") if split]

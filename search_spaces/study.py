@@ -59,6 +59,7 @@ __all__ = [
     "load_study",
     "shipped_studies",
     "study_hash",
+    "study_of",
     "to_json",
 ]
 
@@ -90,11 +91,25 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
         raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
+    return study_of(values, str(path), overrides)
+
+
+def study_of(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the study of what a study file holds, as plain values.
+
+    Args:
+        values: as TOML has them; the overrides are written into them.
+        source: where they are from, for messages.
+        overrides: as ``load_study`` takes them.
+
+    Raises:
+        StudyError: something in them or in the overrides is wrong.
+    """
     notes = {_override(values, override): f" (from --set {override})" for override in overrides}
     try:
         return StudySpec.model_validate(values)
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, str(path), notes))) from None
+        raise StudyError("\n".join(_lines(error, source, notes))) from None
 
 
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:

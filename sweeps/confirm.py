@@ -36,6 +36,7 @@ def confirmation(
             confirms something else or has more seeds.
     """
     ledger = Ledger.open(home.ledger_uri, name)
+    ledger.check_ran_here()
     source = ledger.spec
     if source.phase == "confirm":
         raise InputError(

@@ -103,7 +103,9 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Asked for by name first, so that a wrong name leaves no folder behind.
-        self._check(Ledger.open(self.home.ledger_uri, name).spec)
+        found = Ledger.open(self.home.ledger_uri, name)
+        found.check_ran_here()
+        self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
             if trials is not None or more:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +24,7 @@ from sweeps.database import file_of, patiently, storage_of, turn
 from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.fork import FORKED, Fork, fork
+from sweeps.origin import Origin
 from sweeps.outcomes import OPTUNA_STATE, Result
 from sweeps.proposals import SEEDS, listed, sampler
 
@@ -31,6 +33,7 @@ optuna.logging.disable_default_handler()
 
 
 _ASKED = "study"  # the study's attribute that holds what it asks
+_IMPORTED = "imported"  # the study's attribute that says where it comes from, if it was not run here
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
 
@@ -125,6 +128,7 @@ class Ledger:
             existing = _study_in(storage, spec.name)
             if existing is None or _ASKED not in existing.user_attrs:
                 return cls._new(connection, storage, spec, [])
+            cls(existing, from_json(existing.user_attrs[_ASKED]), storage).check_ran_here()
             kept = from_json(existing.user_attrs[_ASKED])
             changed = differences(_with_more_seeds(kept, spec), spec)
             if changed:
@@ -162,15 +166,37 @@ class Ledger:
         storage: optuna.storages.RDBStorage,
         spec: StudySpec,
         known: list[FrozenTrial],
+        attrs: Mapping[str, Any] | None = None,
     ) -> Ledger:
         # A process killed before the last of these lines leaves a study that asks nothing yet.
         if _study_in(storage, spec.name) is not None:
             optuna.delete_study(study_name=spec.name, storage=storage)
         study = optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
         study.add_trials(known)
+        for name, value in (attrs or {}).items():
+            study.set_user_attr(name, value)
         study.set_user_attr(_ASKED, to_json(spec))
         forget(connection, spec.name)
         return cls(study, spec, storage)
+
+    @classmethod
+    def imported(cls, uri: str, spec: StudySpec, origin: Origin, entries: Sequence[Entry]) -> Ledger:
+        """Return the ledger of a study whose trials ended elsewhere, in the place of an earlier import of it.
+
+        Nobody sees the study before all of it is there.
+
+        Raises:
+            SweepError: the database cannot be used.
+        """
+        storage = _storage(uri)
+        with _first_turn(storage, spec.name) as connection:
+            return cls._new(connection, storage, spec, _ended(entries), {_IMPORTED: origin.to_dict()})
+
+    @classmethod
+    def remove_import(cls, uri: str, name: str) -> None:
+        """Take an imported study out of the ledger; nothing is done where there is none of this name."""
+        if name in ledgers(uri) and cls.open(uri, name).origin is not None:
+            optuna.delete_study(study_name=name, storage=_storage(uri))
 
     @classmethod
     def preview(cls, spec: StudySpec) -> Ledger:
@@ -198,6 +224,25 @@ class Ledger:
             place = file.parent if file is not None else without_password(uri)
             raise InputError(f"no study {name!r} in {place}; known: {listed}. See `sweeps ls`, --home or --ledger.")
         return cls(study, from_json(study.user_attrs[_ASKED]), storage)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the study comes from if it was imported; None of one that was run here."""
+        kept = self._study.user_attrs.get(_IMPORTED)
+        return None if kept is None else Origin(**kept)
+
+    def check_ran_here(self) -> None:
+        """Refuse to train anything of a study that was imported: what is known of it is what its file says.
+
+        Raises:
+            InputError: it was.
+        """
+        if self.origin is not None:
+            raise InputError(
+                f"study {self.spec.name!r} was imported from {self.origin.file}: its trials ran elsewhere, and can be "
+                "looked at, not continued or repeated; write a study file that trains what they trained, and launch it "
+                "under a name of its own"
+            )
 
     @contextlib.contextmanager
     def driven_by(self, driver: str, home: Path, stop: Callable[[], None]) -> Iterator[None]:
@@ -557,6 +602,41 @@ class Ledger:
             if index not in started:
                 return params, attrs | {"listed": index}
         return None
+
+
+def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
+    """Return trials that have ended as Optuna's; parameters are of the ranges in which they were seen."""
+    values: dict[str, list[Any]] = {}
+    for entry in entries:
+        for name, value in entry.job.params.items():
+            values.setdefault(name, []).append(value)
+    spans = {name: _span(seen) for name, seen in values.items()}
+    trials = []
+    for entry in entries:
+        job, result = entry.job, entry.result
+        assert result is not None
+        attrs = {"name": job.name, "listed": job.number, "config": job.config.to_dict(), "result": result.to_dict()}
+        state = OPTUNA_STATE[result.outcome]
+        step = round(100 * result.epochs_run / job.config.horizon)
+        trials.append(
+            optuna.trial.create_trial(
+                state=state,
+                value=result.objective if state is TrialState.COMPLETE else None,
+                params=job.params,
+                distributions={name: spans[name] for name in job.params},
+                user_attrs=attrs,
+                intermediate_values={step: result.objective} if result.outcome is Outcome.PRUNED else {},  # type: ignore[dict-item]  # pruned ones have one
+            )
+        )
+    return trials
+
+
+def _span(values: Sequence[Any]) -> BaseDistribution:
+    if any(isinstance(value, bool | str) for value in values):
+        return CategoricalDistribution(sorted(set(values), key=str))
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(min(values), max(values))
+    return FloatDistribution(min(values), max(values))
 
 
 def ledgers(uri: str) -> list[str]:

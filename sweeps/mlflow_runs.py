@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.uris import without_password
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec, study_hash
-from sweeps.errors import SweepError, reason_of
+from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.note import Note
+from sweeps.origin import Origin
 from sweeps.stopping import modes
 from sweeps.version import code_version, versions
 
@@ -67,6 +68,7 @@ class StudyRuns:
         artifacts: folder for artifacts, where no server keeps them.
         spec: the study.
         driver: the driver's name in the study.
+        origin: where the study comes from, if it was imported: nothing is then said of what ran it.
 
     Attributes:
         study: its name.
@@ -75,10 +77,12 @@ class StudyRuns:
         note_changed: whether the parent run's note is not what it should say.
     """
 
-    def __init__(self, uri: str, artifacts: Path, spec: StudySpec, driver: str = "") -> None:
-        self._uri, self._artifacts, self._spec, self._driver = uri, artifacts, spec, driver
+    def __init__(
+        self, uri: str, artifacts: Path, spec: StudySpec, driver: str = "", origin: Origin | None = None
+    ) -> None:
+        self._uri, self._artifacts, self._spec, self._driver, self._origin = uri, artifacts, spec, driver, origin
         self.study, self.shown = spec.name, without_password(uri)
-        self.tags = {"study_hash": study_hash(spec), "code_version": code_version()}
+        self.tags = {"study_hash": study_hash(spec)} | ({} if origin else {"code_version": code_version()})
         self.note_changed = False
         self._note = Note(spec.description, spec.objective.target)
         self._children: dict[int, _Child] = {}
@@ -96,6 +100,8 @@ class StudyRuns:
         launches = {run.data.tags.get(_DRIVER, ""): run for run in self._runs("launch")}
         launch = launches.get(self._driver, launches.get(""))
         if launch is not None:
+            if self._origin is None and Origin.of_tags(launch.data.tags):
+                raise SweepError(f"study {self.study!r} in it was imported; launch under another --name")
             self._parent = launch.info.run_id
             self._client.update_run(self._parent, status="RUNNING")
             self._client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in self._about().items()])
@@ -109,7 +115,7 @@ class StudyRuns:
                 "longest_horizon": str(longest_horizon(spec)),
                 "stopping_rules": json.dumps(modes(spec)),
                 "phase": spec.phase,
-                **_space_tag(spec),
+                **(_space_tag(spec) if self._origin is None else {}),
                 **({"confirms": spec.confirms} if spec.confirms else {}),
                 **self._about(),
                 **self.tags,
@@ -117,6 +123,32 @@ class StudyRuns:
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
             self._parent = run.info.run_id
         self.refresh()
+
+    def earlier(self) -> tuple[str, Origin | None] | None:
+        """Return what the store has under the study's name: a launch's status, and its origin; None where it has none.
+
+        Raises:
+            InputError: the name is that of an experiment that was deleted, and can still be restored.
+        """
+        found = self._client.get_experiment_by_name(self.study)
+        if found is None:
+            return None
+        if found.lifecycle_stage != "active":
+            raise InputError(
+                f"MLflow ({self.shown}) has a deleted experiment {self.study!r}; remove it for good with "
+                f"`mlflow gc`, or take another --name"
+            )
+        for run in self._runs("launch"):
+            return run.info.status, Origin.of_tags(run.data.tags)
+        return None
+
+    def clear(self) -> None:
+        """Delete what an import wrote under the study's name; until that is done, nobody sees the study."""
+        launches = self._runs("launch")
+        for run in launches:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        for run in [*self._runs("trial"), *launches]:
+            self._client.delete_run(run.info.run_id)
 
     def refresh(self) -> None:
         """Ask the store which runs of trials it has, and how far they are."""
@@ -229,7 +261,8 @@ class StudyRuns:
 
     def _about(self) -> dict[str, str]:
         driver = {_DRIVER: self._driver} if self._driver else {}
-        return {"description": self._spec.description, **driver, **versions()}
+        about = versions() if self._origin is None else self._origin.tags()
+        return {"description": self._spec.description, **driver, **about}
 
     def _begin(
         self, number: int, child: _Child | None, name: str, tags: dict[str, str], params: dict[str, str]

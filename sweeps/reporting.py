@@ -26,7 +26,7 @@ REPORT, STUDY_FILE, CURVES = "report.html", "study.toml", "curves.png"
 
 def html(home: Home, study: Study) -> str:
     """Return a study's report; how to repeat it is left out where the ledger is not there."""
-    spec = _spec(home, study.name)
+    spec = _spec(home, study)
     return analysis.build_report(study, None if spec is None else _repeat(spec, study), published_runs(study))
 
 
@@ -41,7 +41,7 @@ def attach_report(home: Home, study: Study, plots: int | None = None) -> int:
     Returns:
         How many trials got their curves.
     """
-    spec = _spec(home, study.name)
+    spec = _spec(home, study)
     table = analysis.build_table(study)
     numbers = table.index[table["epochs_run"] > 0][:plots]
     runs = study.trials.set_index("number")["run_id"]
@@ -71,9 +71,11 @@ def published_runs(study: Study) -> pd.DataFrame | None:
         return pd.read_csv(path)
 
 
-def _spec(home: Home, name: str) -> StudySpec | None:
+def _spec(home: Home, study: Study) -> StudySpec | None:
+    if study.imported:
+        return None  # the ledger has what its file says, which need not be what its trials trained
     try:
-        return Ledger.open(home.ledger_uri, name).spec
+        return Ledger.open(home.ledger_uri, study.name).spec
     except SweepError:  # the store has the study, and the ledger is elsewhere
         return None
 

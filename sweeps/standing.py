@@ -22,6 +22,7 @@ class Standing:
     Attributes:
         study: name of the study.
         phase: its phase.
+        imported: whether it was imported, and nothing can confirm it here.
         confirmed_by: names of the studies that confirm the trial, with how many runs reached the target and how many
             ended.
         second: name of the best trial of any other configuration that reached the target; None where there is none.
@@ -33,6 +34,7 @@ class Standing:
     confirmed_by: dict[str, tuple[int, int]]
     second: str | None
     lead: Lead | None
+    imported: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -50,7 +52,9 @@ class Standing:
             return said
         for name, (reached, runs) in self.confirmed_by.items():
             said.append(f"confirmation {name}: {reached} of {runs} runs reached the target")
-        if not self.confirmed_by:
+        if self.imported:
+            said.append("imported: one run, exploratory; what it trained is known as far as its file says")
+        elif not self.confirmed_by:
             said.append(
                 f"unconfirmed: one run with one seed, exploratory; `sweeps confirm {self.study}` repeats its "
                 "configuration with fresh seeds"
@@ -84,6 +88,7 @@ def standing(home: Home, ledger: Ledger) -> Standing | None:
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
         second=second.job.name if second is not None and _reached(second) else None,
         lead=_lead(spec, best, second, [entry for runs in ended.values() for entry in runs]),
+        imported=ledger.origin is not None,
     )
 
 

@@ -12,13 +12,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
+from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord
 from sweeps.errors import SweepError, reason_of
 from sweeps.ledger import Job
@@ -32,7 +33,7 @@ _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
 _EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
 _MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
-_FINAL_METRICS = (
+FINAL_METRICS = (
     "objective",
     "epochs_to_target",
     "epochs_to_target_sustained",
@@ -43,6 +44,7 @@ _FINAL_METRICS = (
     "final_loss",
     "final_val_loss",
 )
+"""What is written of a trial at its end, to sort by."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,7 @@ class Tracker:
 
     def begin(self, job: Job) -> None:
         """Open the trial's run, or take it up again."""
-        tags = {"sweeps.kind": "trial", "sweeps.trial": str(job.number), "seed": str(job.config.seed)}
-        tags |= self._runs.tags
-        params = {
-            **job.config.to_dict(),
-            "lr_alpha": job.config.lr_alpha,
-            "horizon": job.config.horizon,
-            **{f"space.{name}": value for name, value in job.params.items()},
-        }
-        texts = {name: str(value) for name, value in params.items()}
-        self._put({"do": "begin", "trial": job.number, "name": job.name, "tags": tags, "params": texts})
+        self._put(begin_entry(job, self._runs.tags))
 
     def place(self, job: Job, placement: dict[str, str]) -> None:
         """Tag the trial's run with where it runs (device, GPUs, node)."""
@@ -130,26 +123,11 @@ class Tracker:
     def epoch(self, job: Job, record: EpochRecord) -> None:
         """Write one epoch's metrics, in one batch with those of epochs that come right behind it."""
         metrics = {name: value for name, value in asdict(record).items() if value is not None}
-        epoch = {"epoch": metrics.pop("epoch"), "metrics": metrics, "now": milliseconds()}
-        self._put({"do": "epochs", "trial": job.number, "epochs": [epoch]})
+        self._put(epochs_entry(job, [metrics]))
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once that is in the store."""
-        values = {name: getattr(result, name) for name in _FINAL_METRICS}
-        tags = {"outcome": result.outcome.value}
-        tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
-        tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
-        tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
-        entry = {
-            "do": "end",
-            "trial": job.number,
-            "status": MLFLOW_STATUS[result.outcome],
-            "metrics": {name: float(value) for name, value in values.items() if value is not None},
-            "tags": tags,
-            "step": result.epochs_run,
-            "now": milliseconds(),
-        }
-        self._put(entry, then)
+        self._put(end_entry(job, result), then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Mark the runs of interrupted trials as waiting to be continued."""
@@ -299,6 +277,59 @@ class Tracker:
         self._runs.apply(entry)
         if then is not None:
             then()
+
+
+def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> Entry:
+    """Return the entry that opens a trial's run.
+
+    Args:
+        job: the trial.
+        tags: of every run of the study.
+        known: the fields of its configuration that are known; others are not written.
+    """
+    config = job.config
+    params = {
+        **{name: value for name, value in config.to_dict().items() if name in known},
+        "lr_alpha": config.lr_alpha,
+        "horizon": config.horizon,
+        **{f"space.{name}": value for name, value in job.params.items()},
+    }
+    seed = {"seed": str(config.seed)} if "seed" in known else {}
+    return {
+        "do": "begin",
+        "trial": job.number,
+        "name": job.name,
+        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **seed, **tags},
+        "params": {name: str(value) for name, value in params.items()},
+    }
+
+
+def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> Entry:
+    """Return the entry of some epochs of a trial: the metrics of each, and under ``epoch`` its number."""
+    now = milliseconds()
+    written = []
+    for values in epochs:
+        metrics = dict(values)
+        written.append({"epoch": metrics.pop("epoch"), "metrics": metrics, "now": now})
+    return {"do": "epochs", "trial": job.number, "epochs": written}
+
+
+def end_entry(job: Job, result: Result) -> Entry:
+    """Return the entry of a trial's end."""
+    values = {name: getattr(result, name) for name in FINAL_METRICS}
+    tags = {"outcome": result.outcome.value}
+    tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
+    tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
+    tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
+    return {
+        "do": "end",
+        "trial": job.number,
+        "status": MLFLOW_STATUS[result.outcome],
+        "metrics": {name: float(value) for name, value in values.items() if value is not None},
+        "tags": tags,
+        "step": result.epochs_run,
+        "now": milliseconds(),
+    }
 
 
 def _pause(failures: int) -> float:

@@ -42,6 +42,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
         "study": name,
         "description": ledger.spec.description,
         "state": state,
+        "imported_from": None if ledger.origin is None else ledger.origin.file,
         "process": process,
         "drivers": [{"driver": d.id, "host": d.host, "process": d.process, "home": d.home} for d in drivers],
         "trials": trial_count(ledger.spec),
@@ -171,6 +172,10 @@ def describe_summary(row: dict[str, Any]) -> str:
             f"{row['target']:g} at epoch {row['best_epochs_to_target']}"
             if row["best_epochs_to_target"] is not None
             else f"best val_acc {row['best_val_acc']:.4f}, below the target {row['target']:g}"
+        )
+    if row["imported_from"] is not None:
+        return (
+            f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"
         )
     return (
         f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for · ended: {ended} · "

@@ -14,7 +14,7 @@ from resnet_core.schedule import ScheduleError
 from search_spaces.study import StudyError
 
 # Each adds its commands, in the order of --help.
-from sweeps.cli import running, confirming, planning, looking, tables, reporting  # isort: skip  # noqa: F401
+from sweeps.cli import running, confirming, planning, looking, tables, reporting, importing  # isort: skip  # noqa: F401
 from sweeps.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
 

@@ -94,6 +94,7 @@ def table(
         built, notes = _published(study, for_people)
     else:
         built, notes = _view(study, view, target, levels, for_people)
+    notes = [*analysis.import_notes(study), *notes]
     if plot is not None:
         try:
             if figure == "curves":
@@ -177,7 +178,7 @@ def stopping(
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
-    notes = analysis.stopping_footnotes(study, trials, built, keep)
+    notes = [*analysis.import_notes(study), *analysis.stopping_footnotes(study, trials, built, keep)]
     typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # checked above
 
 

@@ -44,12 +44,15 @@ class Recorded:
             records = self.curves[job.name]
             return records if seconds is None else [replace(record, seconds=seconds) for record in records]
 
+        if seconds is None and math.isnan(self.seconds_per_epoch):
+            raise InputError(f"--from {self.study}: it does not say how long epochs took; give --seconds-per-epoch")
         return curve
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Median over all epochs."""
-        return median(record.seconds for records in self.curves.values() for record in records)
+        """Median over all epochs; NaN where one of them was not timed, as in curves that were imported."""
+        seconds = [record.seconds for records in self.curves.values() for record in records]
+        return math.nan if any(map(math.isnan, seconds)) else median(seconds)
 
 
 def recorded(home: Home, name: str) -> Recorded:
@@ -80,6 +83,9 @@ def recorded(home: Home, name: str) -> Recorded:
         if result.outcome is Outcome.DIVERGED and records:
             missing = range(len(records) + 1, job.config.horizon + 1)
             records += [replace(records[-1], epoch=epoch) for epoch in missing]
+        elif all(math.isnan(record.loss) for record in records):
+            # An imported curve may lack the loss: no rule is to take that for divergence.
+            records = [replace(record, loss=0.0) for record in records]
         if result.outcome in (Outcome.PRUNED, Outcome.CRASHED):
             left_out[result.outcome.value] += 1
         elif [record.epoch for record in records] != list(range(1, job.config.horizon + 1)):

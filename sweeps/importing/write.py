@@ -1,0 +1,236 @@
+"""An import, from its file to a study in MLflow's store and in the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_core.config import SCHEDULE_FIELDS
+from search_spaces.space import longest_horizon
+from search_spaces.study import Objective, StudySpec, study_of, to_json
+from sweeps.database import file_of
+from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.home import Home, check_database
+from sweeps.importing.sources import read
+from sweeps.importing.trials import Options, Trial, trials_of
+from sweeps.ledger import Entry, Job, Ledger, ledgers
+from sweeps.mlflow_runs import StudyRuns
+from sweeps.origin import Origin
+from sweeps.outcomes import Result, Stop, result_of
+from sweeps.stopping import Progress
+from sweeps.tracking import begin_entry, end_entry, epochs_entry
+
+_BATCH = 1000  # values that an MLflow server takes at once
+
+
+@dataclass(frozen=True)
+class Import:
+    """A study that was recorded elsewhere, checked, and not written yet.
+
+    Attributes:
+        spec: what it asks, as far as that is known: a listed run a trial.
+        origin: where it comes from.
+        trials: what was recorded.
+        entries: the same as the ledger keeps it, with the outcomes.
+        left_out: columns that the store cannot hold, by why.
+        from_lr: whether schedules were made of the recorded learning rates.
+    """
+
+    spec: StudySpec
+    origin: Origin
+    trials: Sequence[Trial]
+    entries: Sequence[Entry]
+    left_out: Mapping[str, str]
+    from_lr: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for --json."""
+        return {
+            "study": self.spec.name,
+            "source": self.origin.file,
+            "sha256": self.origin.sha256,
+            "target": self.spec.objective.target,
+            "schedules_from_lr": self.from_lr,
+            "left_out": dict(self.left_out),
+            "trials": [
+                {
+                    "trial": trial.name,
+                    "source_name": trial.source_name,
+                    "known": sorted(trial.given),
+                    "metrics": sorted({name for values in trial.metrics for name in values}),
+                    **{name: value for name, value in _result(entry).to_dict().items() if name in _SHOWN},
+                }
+                for trial, entry in zip(self.trials, self.entries, strict=True)
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """Return it in sentences."""
+        said = []
+        for trial, entry in zip(self.trials, self.entries, strict=True):
+            result = _result(entry)
+            called = "" if trial.name == trial.source_name else f" ({trial.source_name})"
+            reached = f", {self.spec.objective.target:g} at epoch {result.epochs_to_target}"
+            best = f", best val_acc {result.best_val_acc:.4f}" if result.best_val_acc is not None else ""
+            said.append(
+                f"trial {trial.name}{called}: {result.epochs_run} epochs, {result.outcome.value}"
+                + (reached if result.epochs_to_target else "")
+                + best
+            )
+        if self.from_lr:
+            said.append("The schedules are made of the recorded learning rates; --set train.schedule gives another.")
+        said += [f"Left out: {name} ({why})." for name, why in self.left_out.items()]
+        return said
+
+
+_SHOWN = ("outcome", "epochs_run", "epochs_to_target", "epochs_to_target_sustained", "best_val_acc", "best_epoch")
+
+
+def prepare(path: Path, base: StudySpec, options: Options, *, schedule_given: bool) -> Import:
+    """Return what a file or folder holds as a study, with all of it checked.
+
+    Args:
+        path: the file or folder.
+        base: a study with the name, the objective and what is the same for all trials in ``[train]``.
+        options: how the source is to be read.
+        schedule_given: whether the schedule in ``base`` is meant: one that fills the gap is none.
+
+    Raises:
+        InputError, StudyError: something is wrong; the message names up to ten kinds of mistakes with their places.
+    """
+    source = read(path)
+    train = {name: value for name, value in base.train.items() if name != "schedule" or schedule_given}
+    found = trials_of(source, train, options)
+    spec = study_of(
+        {
+            "name": base.name,
+            "description": base.description,
+            "train": train,
+            "objective": base.objective.model_dump(),
+            "stopping": {"diverged": False},
+            "run": [{"name": trial.name, **trial.changes} for trial in found.trials],
+        },
+        str(path),
+    )
+    params = _varying(found.trials)
+    longest = longest_horizon(spec)
+    entries = [
+        Entry(Job(number, trial.name, trial.config, params[number]), _ended(trial, base.objective, longest))
+        for number, trial in enumerate(found.trials)
+    ]
+    recorded = [[trial.source_name, trial.place, trial.metrics] for trial in found.trials]
+    digest = hashlib.sha256((to_json(spec) + json.dumps(recorded)).encode()).hexdigest()
+    origin = Origin(path.resolve().name, source.sha256, digest)
+    return Import(spec, origin, found.trials, entries, found.left_out, found.from_lr)
+
+
+def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return of each trial the parameters that the source varied: known of all, and not of one value."""
+    names = set.intersection(*(set(trial.given) for trial in trials)) - {"seed", "epochs", *SCHEDULE_FIELDS}
+    values = [{name: getattr(trial.config, name) for name in sorted(names)} for trial in trials]
+    varied = {name for name in names if len({row[name] for row in values}) > 1}
+    return [{name: value for name, value in row.items() if name in varied} for row in values]
+
+
+def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
+    """Return how a trial ended, by the rule that trials of ours end by."""
+    has_loss = any("loss" in values for values in trial.metrics)
+    # A loss that was not recorded is no loss that broke away.
+    records = trial.records if has_loss else [dataclasses.replace(record, loss=0.0) for record in trial.records]
+    cut_short = Stop("", f"its record ends at epoch {len(records)} of {trial.config.horizon}")
+    result = result_of(
+        Progress(trial.config, records),
+        target=objective.target,
+        sustained=objective.sustained,
+        longest_horizon=longest,
+        stop=cut_short if len(records) < trial.config.horizon else None,
+    )
+    return dataclasses.replace(
+        result, stopped_by=None, epochs_saved=0, final_loss=result.final_loss if has_loss else None
+    )
+
+
+def write(home: Home, made: Import, *, replace: bool = False) -> bool:
+    """Write a study into MLflow's store and the ledger; readers see it once all of it is there.
+
+    One that failed or was killed on its way is begun again by the next import under its name.
+
+    Args:
+        home: where things are.
+        made: the study.
+        replace: whether it takes the place of another import of this name.
+
+    Returns:
+        False where the same import is there already, and nothing was to be done.
+
+    Raises:
+        InputError: there is another study of this name.
+        SweepError: the store or the ledger cannot be used, or could not be to the end.
+    """
+    spec, origin = made.spec, made.origin
+    for database in (home.own_mlflow_db, file_of(home.ledger_uri)):
+        if database is not None:
+            check_database(database)
+    with home.lock(spec.name):
+        runs = StudyRuns(home.mlflow_uri, home.artifacts, spec, origin=origin)
+        try:
+            if _is_there(home, runs, made, replace):
+                return False
+            Ledger.remove_import(home.ledger_uri, spec.name)
+            if runs.earlier() is not None:
+                runs.clear()
+            runs.open()
+            for trial, entry in zip(made.trials, made.entries, strict=True):
+                _write_trial(runs, trial, entry)
+            Ledger.imported(home.ledger_uri, spec, origin, made.entries)
+            runs.close("FINISHED", ())
+        except SweepError:
+            raise
+        except Exception as error:
+            raise SweepError(
+                f"study {spec.name!r} could not be imported to its end: {reason_of(error)}. Nothing shows of it yet; "
+                "when that is mended, the same import begins again"
+            ) from error
+    return True
+
+
+def _is_there(home: Home, runs: StudyRuns, made: Import, replace: bool) -> bool:
+    """Return whether the very study is there already; what may not be replaced is refused."""
+    name, digest = made.spec.name, made.origin.digest
+    there = [Ledger.open(home.ledger_uri, name).origin] if name in ledgers(home.ledger_uri) else []
+    earlier = runs.earlier()
+    if earlier is not None:
+        status, origin = earlier
+        # An import that did not come to its end has been seen by nobody.
+        there += [origin] if origin is None or status == "FINISHED" else []
+    for other in there:
+        if other is None:
+            raise InputError(f"study {name!r} is there, and was run, not imported; import under another --name")
+        if other.digest != digest and not replace:
+            raise InputError(
+                f"study {name!r} was imported from {other.file}, and is not what this import makes; replace it with "
+                "--replace, or import under another --name"
+            )
+    return len(there) == 2 and all(other is not None and other.digest == digest for other in there)
+
+
+def _write_trial(runs: StudyRuns, trial: Trial, entry: Entry) -> None:
+    job = entry.job
+    runs.apply(begin_entry(job, runs.tags, trial.given))
+    if trial.place:
+        runs.apply({"do": "place", "trial": job.number, "tags": trial.place})
+    epochs = [{"epoch": epoch, **values} for epoch, values in enumerate(trial.metrics, start=1)]
+    at_once = max(1, _BATCH // max(map(len, epochs)))
+    for start in range(0, len(epochs), at_once):
+        runs.apply(epochs_entry(job, epochs[start : start + at_once]))
+    runs.apply(end_entry(job, _result(entry)))
+
+
+def _result(entry: Entry) -> Result:
+    assert entry.result is not None
+    return entry.result

@@ -1,0 +1,39 @@
+"""Where a study comes from that was imported, not run here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_TAG = "sweeps.imported"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an imported study comes from.
+
+    Attributes:
+        file: name of the file or folder, without its path.
+        sha256: of its content, in hexadecimal digits; of a folder, of its files' names and contents.
+        digest: of all that was made of it, options included: two imports with the same one are the same study.
+    """
+
+    file: str
+    sha256: str
+    digest: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return plain values, for the ledger."""
+        return asdict(self)
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the study's parent run in MLflow; analysis reads the first."""
+        return {_TAG: self.file, f"{_TAG}_sha256": self.sha256, f"{_TAG}_digest": self.digest}
+
+    @classmethod
+    def of_tags(cls, tags: Mapping[str, Any]) -> Origin | None:
+        """Return what ``tags`` made tags of; None for a study that was run here."""
+        if _TAG not in tags:
+            return None
+        return cls(tags[_TAG], tags.get(f"{_TAG}_sha256", ""), tags.get(f"{_TAG}_digest", ""))
