@@ -29,7 +29,7 @@ from analysis.statistics import share_reached
 from analysis.stopping_table import build_stopping, histories, stopping_footnotes
 from analysis.store import Study
 from analysis.summary import build_summary, configurations, readable, runs, summary_footnotes
-from analysis.table import build_table, count, footnotes, protocol_notes, split_notes
+from analysis.table import build_table, count, footnotes, import_notes, protocol_notes, split_notes
 
 RESULT_COLUMNS = (
     *("trial", "epochs_to_target", "epochs_to_target_sustained", "val_acc", "val_acc_best", "epoch_best"),
@@ -42,7 +42,7 @@ _LONGEST_TABLE = 40  # rows
 _MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
 _LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
 _NO_LEDGER = "Left out: the ledger that holds the study file is not here."
-_NOT_RUN = "Left out: the trials ran elsewhere, and what the file that was imported does not say of them is not known."
+_NOT_RUN = "Left out: the trials ran elsewhere, and the imported file need not say all of what they trained."
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
 
 

@@ -199,7 +199,7 @@ def import_notes(study: Study) -> list[str]:
     """Return a sentence on where the study comes from if it was imported."""
     if not study.imported:
         return []
-    return [f"Imported from {study.imported}: run elsewhere, and what that does not say of the trials is not known."]
+    return [f"Imported from {study.imported}: its trials ran elsewhere, and what the file does not say is not known."]
 
 
 def split_notes(study: Study) -> list[str]:

@@ -26,7 +26,7 @@ from sweeps.database import file_of
 from sweeps.errors import SweepError
 from sweeps.home import Home, check_database
 from sweeps.interrupts import Interrupts
-from sweeps.ledger import Ledger
+from sweeps.ledger import Ledger, ledgers
 from sweeps.live import LiveWatcher, PlainWatcher, watching
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.placement import check_address, cluster, run_trials
@@ -70,6 +70,8 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
+        if spec.name in ledgers(self.home.ledger_uri):
+            Ledger.open(self.home.ledger_uri, spec.name).check_ran_here()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):

@@ -128,7 +128,6 @@ class Ledger:
             existing = _study_in(storage, spec.name)
             if existing is None or _ASKED not in existing.user_attrs:
                 return cls._new(connection, storage, spec, [])
-            cls(existing, from_json(existing.user_attrs[_ASKED]), storage).check_ran_here()
             kept = from_json(existing.user_attrs[_ASKED])
             changed = differences(_with_more_seeds(kept, spec), spec)
             if changed:

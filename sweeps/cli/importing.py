@@ -84,9 +84,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
         if key in TRIAL_CONFIG_FIELDS:
             raise InputError(f"--set {change}: expected train.{change}")
         if key != "description" and not key.startswith(("train.", "objective.")):
-            raise InputError(
-                f"--set {change}: expected train.FIELD, objective.target, objective.sustained or description"
-            )
+            raise InputError(f"--set {change}: expected a key of [train] or [objective], or description")
     overrides = [*changes, f'name="{name}"']
     if study:
         return load_study(find_study(study), overrides)

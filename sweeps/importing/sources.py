@@ -131,7 +131,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
     rows = (Row(place, {name: cell for name, cell in cells.items() if name and cell}) for place, cells in table)
     if set(header) >= _LONG:
         return _metric_history(rows)
-    if any(" - " in name for name in header):
+    if len(header) > 1 and all(" - " in name for name in header[1:]):
         return _chart(rows, header)
     return rows
 
@@ -149,12 +149,12 @@ def _metric_history(values: Iterator[Row]) -> Iterator[Row]:
 
 def _chart(steps: Iterator[Row], header: list[str]) -> Iterator[Row]:
     """Yield the epochs of a chart exported from W&B: a line a step, columns ``RUN - METRIC`` for every run."""
-    at = next((name for name in header if " - " not in name), "")
+    at = header[0]
     for row in steps:
         trials: dict[str, dict[str, Any]] = {}
         for name, value in row.values.items():
             run, _, metric = name.rpartition(" - ")
             if run and not metric.endswith(_SPREAD) and not metric.startswith("_"):
                 trials.setdefault(run, {"trial": run, "epoch": row.values.get(at, "")})[metric] = value
-        for values in trials.values():
-            yield Row(row.place, values)
+        for run, values in trials.items():
+            yield Row(f"{row.place}, run {run}", values)

@@ -146,10 +146,14 @@ class _Checker:
     def _is_metric(self, name: str) -> bool:
         """Return whether the store can keep a column that has no meaning here; note why where it cannot."""
         why = ""
-        if name.startswith(("_", "config.")) or not _METRIC_NAME.fullmatch(name):
-            why = "no field of TrialConfig" if name.startswith("config.") else "not a name of a metric"
-        elif name in FINAL_METRICS or name in _EPOCH:
-            why = "worked out anew" if name in FINAL_METRICS else "not what epochs are counted by"
+        if name.removeprefix("config.") in (*FINAL_METRICS, "lr_alpha", "horizon"):
+            why = "worked out anew"
+        elif name.startswith("config."):
+            why = "no field of TrialConfig"
+        elif name in _EPOCH or name.startswith("_"):
+            why = "counts steps, or is its tool's own"
+        elif not _METRIC_NAME.fullmatch(name):
+            why = "no name of a metric"
         elif any(_number(row.values[name]) is None for row in self._source.rows if name in row.values):
             why = "not numbers"
         if why:
@@ -162,6 +166,7 @@ class _Checker:
             name = self._name_of(row)
             if name is not None:
                 self._take(row, drafts.setdefault(name, _Draft()))
+        self._problems.reject()
         for name, draft in drafts.items():
             self._check_epochs(name, draft)
         self._problems.reject()
@@ -190,9 +195,7 @@ class _Checker:
                 value = _parameter(name, row.values[column])
                 known, _, place = draft.params.setdefault(name, (value, column, row.place))
                 if known != value:
-                    self._problems.add(
-                        row.place, column, value, f"one value in all epochs of a trial ({place}: {known})"
-                    )
+                    self._problems.add(row.place, column, value, f"{known}, as in {place}: one value a trial")
         for name in _PLACES:
             if isinstance(row.values.get(name), str):
                 draft.place.setdefault(name, row.values[name])
@@ -252,9 +255,7 @@ class _Checker:
             following = draft.epochs[min(epoch for epoch in draft.epochs if epoch > gap)]
             value = following.values[self._epoch]
             shown = gap - 1 if self._options.from_zero else gap
-            self._problems.add(
-                following.place, self._epoch, value, f"epoch {shown} of trial {name} first: none may lack"
-            )
+            self._problems.add(following.place, self._epoch, value, f"epoch {shown} of trial {name} before it")
 
     def _finish(self, source_name: str, name: str, draft: _Draft) -> Trial | None:
         rows = [draft.epochs[epoch] for epoch in sorted(draft.epochs)]
@@ -262,7 +263,10 @@ class _Checker:
         values = {**self._train, **changes}
         try:
             if "schedule" not in values:
-                values["schedule"] = changes["schedule"] = self._schedule(rows)
+                schedule = self._schedule(rows)
+                if schedule is None:
+                    return None
+                values["schedule"] = changes["schedule"] = schedule
             # The last value of a schedule stays, for as long as the trial went on.
             if "epochs" not in values and parse(values["schedule"]).last_epoch < len(rows):
                 values["epochs"] = changes["epochs"] = len(rows)
@@ -288,8 +292,8 @@ class _Checker:
         _, column, place = draft.params.get(name, (value, f"train.{name}", row.place))
         self._problems.add(place, column, value, expected)
 
-    def _schedule(self, rows: Sequence[Row]) -> str:
-        """Return a schedule made of the learning rates that were recorded."""
+    def _schedule(self, rows: Sequence[Row]) -> str | None:
+        """Return a schedule made of the learning rates that were recorded; None where one is wrong."""
         lrs = [self._value(row, "lr") for row in rows]
         known = [lr for lr in lrs if lr is not None and 0 <= lr < math.inf]
         if len(known) == len(rows):
@@ -309,11 +313,10 @@ class _Checker:
             self._problems.missing(bad.place, column, expected)
         else:
             raise InputError(
-                f"{self._source.path}: no learning rate in it, neither a column schedule nor lr; give the schedule that "
-                "all trials had with --set train.schedule='[1e-3, 0] cos[1e-5, 26]', or the column with --metric "
-                "lr=COLUMN"
+                f"{self._source.path}: neither a column schedule nor lr; give the schedule that all trials had with "
+                "--set train.schedule='[1e-3, 0] cos[1e-5, 26]', or the learning rate's column with --metric lr=COLUMN"
             )
-        return "[0, 0]"
+        return None
 
     def _metrics_of(self, row: Row) -> dict[str, float]:
         found = {name: self._value(row, name) for name in self._metrics}
