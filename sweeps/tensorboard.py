@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import Study, build_table
 
-_HPARAMS = ("weight_decay", "shift", "lr_alpha", "batch_size", "optimizer", "schedule", "seed")
+_HPARAMS = ("weight_decay", "shift", "l2", "lr_alpha", "batch_size", "optimizer", "schedule", "epochs", "seed")
 _RESULTS = ("epochs_to_target", "val_acc_best", "final_val_loss", "epochs_run")
 
 

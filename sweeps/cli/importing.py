@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
-from resnet_core.schedule import parse_template
 from search_spaces.errors import suggestion
 from search_spaces.study import check_name, find_study, load_study, study_of
 from sweeps.cli.common import (
@@ -26,8 +25,6 @@ from sweeps.errors import InputError
 
 if TYPE_CHECKING:
     from search_spaces.study import StudySpec
-
-_NO_SCHEDULE = "[0, 0] lin[0, 1]"  # of a study that must have one, until the file's are known
 
 
 @app.command("import")
@@ -60,8 +57,7 @@ def import_(
 
     where = open_home(home, mlflow, ledger)
     base = _base(study, check_name(name), changes)
-    given = base.train["schedule"] != _NO_SCHEDULE and not parse_template(base.train["schedule"]).parameters
-    made = prepare(file, base, Options(_names(metric), percent, from_zero), schedule_given=given)
+    made = prepare(file, base, Options(_names(metric), percent, from_zero))
     new = not dry_run and write(where, made, replace=replace)
     done = "would be imported" if dry_run else "imported" if new else "there already, nothing was changed"
     if as_json:
@@ -79,6 +75,8 @@ def import_(
 
 def _base(study: str, name: str, changes: list[str]) -> StudySpec:
     """Return a study with what holds for all trials."""
+    from sweeps.importing.write import NO_SCHEDULE
+
     for change in changes:
         key = change.partition("=")[0].strip()
         if key in TRIAL_CONFIG_FIELDS:
@@ -88,7 +86,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
     overrides = [*changes, f'name="{name}"']
     if study:
         return load_study(find_study(study), overrides)
-    return study_of({"name": name, "train": {"schedule": _NO_SCHEDULE}}, "sweeps import", overrides)
+    return study_of({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", overrides)
 
 
 def _names(metric: list[str]) -> dict[str, str]:

@@ -17,9 +17,9 @@ class Problems:
         self._first: dict[tuple[str, str], str] = {}
         self._count: dict[tuple[str, str], int] = {}
 
-    def add(self, place: str, column: str, value: object, expected: str) -> None:
-        """Take in a value that is not what was expected."""
-        self._add((column, expected), f"{place}: {''.join(wrong(column, value, expected))}")
+    def add(self, place: str, column: str, value: object, expected: str, note: str = "") -> None:
+        """Take in a value that is not what was expected; a note goes with this place alone."""
+        self._add((column, expected), f"{place}: {''.join(wrong(column, value, expected))}{note}")
 
     def missing(self, place: str, column: str, expected: str) -> None:
         """Take in that a row has no value."""
@@ -36,7 +36,7 @@ class Problems:
             InputError: something is; a line for each kind of mistake, ten at the most.
         """
         lines = [
-            line + (f" (and in {self._count[kind] - 1} more places)" if self._count[kind] > 1 else "")
+            line + (f" ({self._count[kind] - 1} more like it)" if self._count[kind] > 1 else "")
             for kind, line in self._first.items()
         ]
         if lines:

@@ -195,7 +195,7 @@ class _Checker:
                 value = _parameter(name, row.values[column])
                 known, _, place = draft.params.setdefault(name, (value, column, row.place))
                 if known != value:
-                    self._problems.add(row.place, column, value, f"{known}, as in {place}: one value a trial")
+                    self._problems.add(row.place, column, value, "one value in a trial", f"; {known} in {place}")
         for name in _PLACES:
             if isinstance(row.values.get(name), str):
                 draft.place.setdefault(name, row.values[name])
@@ -208,7 +208,7 @@ class _Checker:
         if other is not row:
             told = "each epoch of a trial once"
             told += "" if self._trial else "; where there are several trials, a column trial or --metric trial=COLUMN"
-            self._problems.add(row.place, self._epoch, row.values[self._epoch], told)
+            self._problems.add(row.place, self._epoch, row.values[self._epoch], told, f"; it is in {other.place}, too")
 
     def _epoch_of(self, row: Row) -> int | None:
         value = _number(row.values.get(self._epoch))
@@ -254,8 +254,8 @@ class _Checker:
         if gap is not None:
             following = draft.epochs[min(epoch for epoch in draft.epochs if epoch > gap)]
             value = following.values[self._epoch]
-            shown = gap - 1 if self._options.from_zero else gap
-            self._problems.add(following.place, self._epoch, value, f"epoch {shown} of trial {name} before it")
+            missing = f": epoch {gap - self._options.from_zero} of trial {name} is missing"
+            self._problems.add(following.place, self._epoch, value, "no gap", missing)
 
     def _finish(self, source_name: str, name: str, draft: _Draft) -> Trial | None:
         rows = [draft.epochs[epoch] for epoch in sorted(draft.epochs)]

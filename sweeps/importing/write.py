@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_core.config import SCHEDULE_FIELDS
+from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
 from search_spaces.study import Objective, StudySpec, study_of, to_json
 from sweeps.database import file_of
@@ -24,6 +25,9 @@ from sweeps.origin import Origin
 from sweeps.outcomes import Result, Stop, result_of
 from sweeps.stopping import Progress
 from sweeps.tracking import begin_entry, end_entry, epochs_entry
+
+NO_SCHEDULE = "[0, 0] lin[0, 1]"
+"""Stands in a study, which must have a schedule, for that of the trials until they are read."""
 
 _BATCH = 1000  # values that an MLflow server takes at once
 
@@ -91,20 +95,25 @@ class Import:
 _SHOWN = ("outcome", "epochs_run", "epochs_to_target", "epochs_to_target_sustained", "best_val_acc", "best_epoch")
 
 
-def prepare(path: Path, base: StudySpec, options: Options, *, schedule_given: bool) -> Import:
+def prepare(path: Path, base: StudySpec, options: Options) -> Import:
     """Return what a file or folder holds as a study, with all of it checked.
 
     Args:
         path: the file or folder.
-        base: a study with the name, the objective and what is the same for all trials in ``[train]``.
+        base: a study with the name, the objective and, in ``[train]`` and where it lists one run in that, what is the
+            same for all trials. A schedule that is NO_SCHEDULE, or has parameters, is none.
         options: how the source is to be read.
-        schedule_given: whether the schedule in ``base`` is meant: one that fills the gap is none.
 
     Raises:
         InputError, StudyError: something is wrong; the message names up to ten kinds of mistakes with their places.
     """
     source = read(path)
-    train = {name: value for name, value in base.train.items() if name != "schedule" or schedule_given}
+    train = {**base.train, **(base.run[0].changes if len(base.run) == 1 else {})}
+    train = {
+        name: value
+        for name, value in train.items()
+        if name not in SCHEDULE_FIELDS or (value != NO_SCHEDULE and not parse_template(value).parameters)
+    }
     found = trials_of(source, train, options)
     spec = study_of(
         {
