@@ -375,7 +375,7 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
     """Return names that folders can have: other characters become ``-``; of equals, later ones are numbered."""
     found: dict[str, str] = {}
     for name in names:
-        short = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name)).lstrip("._-")[:_LONGEST_NAME] or "trial"
+        short = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._]+", "-", name)).lstrip("._-")[:_LONGEST_NAME] or "trial"
         candidate, count = short, 1
         while candidate in found.values():
             count += 1

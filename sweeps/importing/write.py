@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -201,6 +202,8 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
         except SweepError:
             raise
         except Exception as error:
+            with contextlib.suppress(Exception):  # which may be what failed
+                Ledger.remove_import(home.ledger_uri, spec.name)
             raise SweepError(
                 f"study {spec.name!r} could not be imported to its end: {reason_of(error)}. Nothing shows of it yet; "
                 "when that is mended, the same import begins again"

@@ -33,6 +33,7 @@ OPTIONS = {
     "doctor": "--json --home --data --mlflow --ledger --address",
     "report": "--out --attach --home --mlflow --ledger",
     "export": "--tensorboard --home --mlflow",
+    "import": "--name --study --set --metric --percent --from-zero --replace --dry-run --json --home --mlflow --ledger",
 }
 ARGUMENTS = {
     "launch": ["study"],
@@ -56,6 +57,7 @@ ARGUMENTS = {
     "doctor": [],
     "report": ["name"],
     "export": ["name"],
+    "import": ["file"],
 }
 
 
