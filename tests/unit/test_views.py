@@ -73,6 +73,7 @@ def test_a_complete_study_is_summed_up(home):
         "study": "done",
         "description": "About done",
         "state": "complete",
+        "imported_from": None,
         "process": None,
         "drivers": [],
         "trials": 2,
