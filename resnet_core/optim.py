@@ -90,7 +90,7 @@ class Optimizer:
 
     def _fused_is_right(self) -> bool:
         config, device = self._config, self.flat.weights.device
-        return is_right(f"step of {config.optimizer}", device, lambda: _disagreement(config, device))
+        return is_right(f"step of {config.optimizer}", device, lambda: disagreement(config, device))
 
     def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
         """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
@@ -177,7 +177,7 @@ class Optimizer:
             buffer.copy_(state["buffers"][name])
 
 
-def _disagreement(config: TrialConfig, device: torch.device) -> float:
+def disagreement(config: TrialConfig, device: torch.device) -> float:
     """Return by what share three fused steps on made numbers change weights and buffers otherwise than torch's do."""
     generator = torch.Generator(device).manual_seed(0)
     network = nn.Conv2d(16, 16, 3, device="meta").to_empty(device=device)  # its weights come below

@@ -188,8 +188,7 @@ class Resources(Table):
 
     Attributes:
         cpus_per_trial: CPU cores, and threads.
-        gpus_per_trial: GPUs: a share of one, with that share of its memory at most, or, as Ray has it, a whole number
-            above.
+        gpus_per_trial: A share of one GPU, with that share of its memory at most; 1 is all of it, 0 none.
         shared_process: Whether trials that share a GPU, or without GPUs a node, train in one process: a thread and a
             stream each, one copy of torch. The limit of memory is then the process's, not each trial's, and
             what kills the process stops all of them; they go on from their checkpoints.
@@ -201,8 +200,9 @@ class Resources(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            reject([wrong("gpus_per_trial", self.gpus_per_trial, "a share up to 1, or a whole number")])
+        if self.gpus_per_trial > 1:
+            expected = "1 at most: a trial trains on one GPU, and further ones train other trials"
+            reject([wrong("gpus_per_trial", self.gpus_per_trial, expected)])
         if self.shared_process and self.gpus_per_trial > 0.5:
             reject([wrong("shared_process", True, "false where a GPU has one trial; it is for shares up to 0.5")])
         return self

@@ -28,8 +28,7 @@ class Node:
         if not share:
             return slots
         # Fractions are taken from one GPU each: 0.4 fits twice on each, not 2.5 times.
-        on_gpus = int(self.gpus) * int(1 / share + 1e-9) if share <= 1 else int(self.gpus // share)
-        return min(slots, on_gpus)
+        return min(slots, int(self.gpus) * int(1 / share + 1e-9))
 
 
 @dataclass(frozen=True)

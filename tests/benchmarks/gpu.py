@@ -1,504 +1,327 @@
-"""How fast training is on a GPU: one trial, several at once, and whether the fast ways compute the same.
+"""The GPU benchmark, made for a machine that is there for a quarter of an hour.
 
-    python -m tests.benchmarks.gpu --data DIR [--minutes 9] [--out gpu.json] [--parts ...]
+    python -m tests.benchmarks.gpu run --out FOLDER [--data DIR] [--minutes 14] [--parts ...]
+    python -m tests.benchmarks.gpu report FOLDER ... [--docs] [--home HOME]
 
-Needs torch, torchvision and resnet_core alone. Every finding is printed, and written to the file, as soon as it is
-there, so that a run cut short loses none; no part is begun, and no round of one, after the minutes given. ResNet56v2,
-AdamW, batch 64, all of CIFAR-10; an epoch is training and validation. Where minutes are few, ``--rounds``, ``--steps``,
-``--without`` and ``--at-once`` make a part shorter. The parts:
+``run`` takes the parts of tests.benchmarks.gpu_parts in the order of their worth, each in a process of its own under a
+limit, until the minutes are over. Findings are in FOLDER/findings.jsonl as soon as they are made; the same command goes
+on with the parts that have not come to their end. It needs torch, torchvision and resnet_core alone.
 
-- *speed*: seconds an epoch of the plain loop (torchvision's PIL transforms, a DataLoader of eight workers, eager fp32,
-  ``.item()`` at every step), of the trainer's eager loop, of its CUDA graph, and of torch.compile inside of it; in
-  turn, round by round. Loops bound by kernel launches run a part of an epoch, which is scaled;
-- *threads*: several trials at once in one process, a thread and a stream each;
-- *agreement*: weights of a graph run beside those of an eager run, and of a trial alone beside those of the same trial
-  among others; with ``--deterministic`` cuDNN adds in a fixed order, and all should have the same bits;
-- *first_epoch*: from the call until the first record, for the first and the second trial of a process;
-- *kernels*: what a training step launches, what the GPU then runs, and how long each kernel of a replayed step takes;
-- *processes*: several trials at once, a process each.
+``report`` prints what was found as tables. ``--docs`` puts them into docs/performance.md and docs/results.md, and the
+recorded epochs into docs/data; ``--home`` makes a study of these, as ``sweeps import`` does.
+
+For a machine that takes files of some 60 MB at a time and reaches nothing else:
+
+    python -m tests.benchmarks.gpu prepare FOLDER --data DIR      # here: writes FOLDER/1 and FOLDER/2
+    python -m tests.benchmarks.gpu run --packed FOLDER/1 ...      # there: timing, on the images that are there
+    python -m tests.benchmarks.gpu run --packed FOLDER/2 ...      # there, once the second has been taken too: all of it
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import platform
-import statistics
+import os
+import re
+import signal
+import subprocess
 import sys
-import tempfile
-import threading
 import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
-
-from resnet_core import checkpoint as checkpoints
-from resnet_core.config import TrialConfig, epoch_sizes
-from tests.benchmarks.loops import InProcess, Ours, Plain, Timing, forkserver, records
-from tests.benchmarks.options import device as device_of
-from tests.benchmarks.options import new_file, positive
-from tests.benchmarks.rounds import spread
-
-EPOCH_GOAL = 1.0
-"""Seconds an epoch of one trial."""
-PLAIN_GOAL = 10.0
-"""How many times as fast as the plain loop."""
-AT_ONCE_GOAL = 0.5
-"""Seconds a trial and epoch, with eight trials at once."""
-GRAPH, PLAIN, EAGER, EAGER_BF16, COMPILED = WAYS = (
-    *("graph bf16", "plain loop fp32", "eager fp32", "eager bf16"),
-    "compile and graph bf16",
+from tests.benchmarks import packed_images
+from tests.benchmarks.gpu_parts import (
+    AT_ONCE_GOAL,
+    COMPILED,
+    EAGER,
+    EAGER_BF16,
+    EPOCH_GOAL,
+    FINDINGS,
+    FIRST_RECORD,
+    GRAPH,
+    PARTS,
+    PLAIN,
+    PLAIN_GOAL,
+    TORCH,
+    TRAININGS,
+    WITHOUT_BIASES,
+    Findings,
+    parser,
 )
-"""Ways of the part *speed*."""
-EPOCHS = 10_000
-"""Horizon of runs that are timed: longer than anybody waits."""
-KERNELS_NAMED = 40
-"""How many kernels are told by name, those that take longest."""
-LAUNCHES = frozenset(
-    (
-        *("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"),
-        *("cudaMemcpyAsync", "cudaMemsetAsync"),
-    )
-)
-"""The calls by which a host has a GPU do something, as the profiler names them."""
+from tests.benchmarks.trainings import TARGET
 
-Finding = tuple[str, Any]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much a part does.
-
-    Attributes:
-        config: the run that is timed, bf16.
-        data_dir: the folder that holds CIFAR-10.
-        rounds: how often everything takes its turn.
-        steps: training steps of runs that are not timed over a whole epoch.
-        workers: of the plain loop's DataLoader.
-        threads: how many trials run at once in one process.
-        processes: how many trials run at once in processes.
-        without: ways of the part *speed* that are left out.
-    """
-
-    config: TrialConfig
-    data_dir: Path
-    rounds: int
-    steps: int
-    workers: int
-    threads: tuple[int, ...]
-    processes: tuple[int, ...]
-    without: tuple[str, ...]
-
-    def short(self, steps: int, **fields: Any) -> TrialConfig:
-        """Return the run with epochs of ``steps`` steps and a fifth as many images to validate on."""
-        images = steps * self.config.batch_size
-        val_images = max(1, images // 5)
-        return replace(self.config, **{"train_limit": images, "val_limit": val_images} | fields)
-
-
-def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Time epochs of the plain loop and of the trainer's ways, in turn."""
-    config, data_dir = sizes.config, sizes.data_dir
-    short = sizes.short(sizes.steps)
-    ways: dict[str, tuple[TrialConfig, Callable[[TrialConfig], Plain | Ours]]] = {
-        GRAPH: (config, lambda c: Ours(c, data_dir, device, graph=True)),
-        PLAIN: (short, lambda c: Plain(c, data_dir, device, sizes.workers)),
-        EAGER: (replace(short, precision="fp32"), lambda c: Ours(c, data_dir, device, graph=False)),
-        EAGER_BF16: (short, lambda c: Ours(c, data_dir, device, graph=False)),
-        COMPILED: (replace(config, compile=True), lambda c: Ours(c, data_dir, device, graph=True)),
-    }
-    epochs: dict[str, Callable[[], float]] = {}
-    for name, (of, make) in ways.items():
-        if name in sizes.without:
-            continue
-        started = time.perf_counter()
-        try:
-            loop = make(of)
-            loop.epoch()
-        except Exception as error:  # one way that does not work here must not hide the others
-            yield f"{name}: failed", _brief(error)
-            continue
-        epochs[name] = _scaled(loop, of, config)
-        yield f"{name}: ready after, s", time.perf_counter() - started
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for number in range(1, sizes.rounds + 1):
-        for name, epoch in epochs.items():
-            seconds[name].append(epoch())
-            yield f"round {number}, {name}, s an epoch", seconds[name][-1]
-    for name, values in seconds.items():
-        yield f"{name}, s an epoch", spread(values)
-    for name, values in seconds.items():
-        if "graph" in name:
-            yield f"{name}: {EPOCH_GOAL} s an epoch at most", _verdict(statistics.median(values) <= EPOCH_GOAL)
-            if PLAIN in seconds:
-                ratios = [a / b for a, b in zip(seconds[PLAIN], values, strict=True)]
-                yield f"{name}: times as fast as the plain loop", spread(ratios, 1)
-                yield f"{name}: {PLAIN_GOAL} times at least", _verdict(statistics.median(ratios) >= PLAIN_GOAL)
-
-
-def _scaled(loop: Plain | Ours, of: TrialConfig, config: TrialConfig) -> Callable[[], float]:
-    """Return what times an epoch of ``loop``, which runs ``of``, and scales it to an epoch of ``config``."""
-    (train, val), (full_train, full_val) = epoch_sizes(of), epoch_sizes(config)
-
-    def seconds() -> float:
-        timing = loop.epoch()
-        return timing.train * full_train / train + timing.validate * full_val / val
-
-    return seconds
-
-
-class ThreadTrial:
-    """A run in a thread of its own, on a stream of its own, one epoch a call."""
-
-    def __init__(self, config: TrialConfig, data_dir: Path, device: torch.device) -> None:
-        self._pool = ThreadPoolExecutor(1)
-        self._run = Ours(config, data_dir, device)
-        self._stream = stream_of(device)
-
-    def epoch(self) -> Future[Timing]:
-        """Begin an epoch."""
-        return self._pool.submit(self._epoch)
-
-    def _epoch(self) -> Timing:
-        with on(self._stream):
-            return self._run.epoch()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-def threads(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Time trials at once in one process, a thread and a stream each."""
-    yield from _at_once(
-        [ThreadTrial(_seeded(sizes, seed), sizes.data_dir, device) for seed in range(max(sizes.threads))],
-        sizes.threads,
-        sizes.rounds,
-    )
-
-
-def processes(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Time trials at once in processes of their own that share the device."""
-    yield from _at_once(
-        [InProcess(1, Ours, _seeded(sizes, seed), sizes.data_dir, device) for seed in range(max(sizes.processes))],
-        sizes.processes,
-        sizes.rounds,
-    )
-
-
-def _seeded(sizes: Sizes, seed: int) -> TrialConfig:
-    return replace(sizes.config, seed=seed)
-
-
-def _at_once(
-    trials: Sequence[ThreadTrial] | Sequence[InProcess], counts: tuple[int, ...], rounds: int
-) -> Iterator[Finding]:
-    """Give every trial a first epoch, then have the first so many run one at once, each count in turn."""
-    with ExitStack() as stack:
-        for trial in trials:
-            stack.callback(trial.close)
-        yield f"{len(trials)} trials, all with their first epoch after, s", _wall(trials)
-        walls: dict[int, list[float]] = {count: [] for count in counts}
-        for number in range(1, rounds + 1):
-            for count in counts:
-                walls[count].append(_wall(trials[:count]))
-                yield f"round {number}, {count} at once, s an epoch", walls[count][-1]
-        for count, values in walls.items():
-            yield f"{count} at once, s a trial and epoch", spread([value / count for value in values])
-        most = max(counts)
-        met = statistics.median(walls[most]) / most <= AT_ONCE_GOAL
-        yield f"{most} at once: {AT_ONCE_GOAL} s a trial and epoch at most", _verdict(met)
-
-
-def _wall(trials: Sequence[ThreadTrial] | Sequence[InProcess]) -> float:
-    """Run one epoch of each at once; return the seconds until the last has ended."""
-    started = time.perf_counter()
-    for epoch in [trial.epoch() for trial in trials]:
-        epoch.result()
-    return time.perf_counter() - started
-
-
-def agreement(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Compare weights after short epochs: graph with eager, alone with among others.
-
-    An eager run repeated is the scale for the first, a graph run repeated for the second: kernels that add in no
-    fixed order make two runs of the same thing differ.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bf16 = sizes.short(sizes.steps, epochs=1)
-        fp32 = replace(bf16, precision="fp32")
-        for config in (fp32, bf16):
-            eager, again, graph = (
-                _weights(config, sizes.data_dir, device, how, folder / f"{config.precision} {i}.pt")
-                for i, how in enumerate((False, False, True))
-            )
-            what = f"{config.precision}, {sizes.steps} steps: largest difference of a weight"
-            yield f"{what}, eager and eager", _difference(eager, again)
-            yield f"{what}, graph and eager", _difference(graph, eager)
-        yield "largest weight", max(weight.abs().max().item() for weight in eager.values())
-        # Three epochs, since all wait for each other after the first: capturing takes longer than an epoch does.
-        trial = replace(bf16, epochs=3)
-        alone, repeated = (
-            _weights(trial, sizes.data_dir, device, True, folder / f"{which}.pt") for which in ("alone", "repeated")
-        )
-        yield "a trial alone and repeated: same bits", _same_bits(alone, repeated)
-        most = max(sizes.threads)
-        together = threading.Barrier(most, timeout=300)
-
-        def beside(seed: int) -> dict[str, Tensor]:
-            with on(stream_of(device)):
-                path = folder / f"among others {seed}.pt"
-                return _weights(replace(trial, seed=seed), sizes.data_dir, device, True, path, together.wait)
-
-        with ThreadPoolExecutor(most) as pool:
-            among, *_ = pool.map(beside, range(trial.seed, trial.seed + most))
-        yield f"a trial alone and among {most}: same bits", _same_bits(alone, among)
-        yield f"a trial alone and among {most}: largest difference of a weight", _difference(alone, among)
-
-
-def _weights(
-    config: TrialConfig,
-    data_dir: Path,
-    device: torch.device,
-    graph: bool,
-    path: Path,
-    after_first: Callable[[], object] = lambda: None,
-) -> dict[str, Tensor]:
-    """Train ``config`` to its end and return the network's floating-point state, on the CPU."""
-    for record in records(config, data_dir, device, graph, path):
-        if record.epoch == 1:
-            after_first()
-    state = checkpoints.load(path)
-    assert state is not None
-    return {name: value.cpu() for name, value in state["network"].items() if value.is_floating_point()}
-
-
-def _difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    return max((a[name].double() - b[name].double()).abs().max().item() for name in a)
-
-
-def _same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def first_epoch(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Time the first record of the first and of the second trial in a fresh process."""
-    with ProcessPoolExecutor(1, forkserver(), torch.set_num_threads, (1,)) as pool:
-        pool.submit(_nothing).result()  # imports are not the trial's time
-        for which in ("first", "second"):
-            seconds = pool.submit(_first_record, sizes.config, sizes.data_dir, device).result()
-            yield f"{which} trial of a process: first record after, s", seconds
-
-
-def _nothing() -> None:
-    pass
-
-
-def _first_record(config: TrialConfig, data_dir: Path, device: torch.device) -> float:
-    started = time.perf_counter()
-    next(records(config, data_dir, device))
-    return time.perf_counter() - started
-
-
-def kernels(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Count what a training step launches and runs: an epoch of twice the steps, less one of the steps."""
-    steps = max(1, sizes.steps // 30)
-    for name, graph in (("eager", False), ("graph", True)):
-        # The same validation behind both, so that the difference is training alone.
-        once, twice = (
-            _traced(sizes.short(factor * steps, val_limit=1), sizes.data_dir, device, graph) for factor in (1, 2)
-        )
-        for what in ("launches by the host", "kernels", "copies and fills"):
-            number = sum(twice.number[key] - once.number[key] for key in twice.number if key[0] == what)
-            yield f"{name} bf16: {what} a step", number / steps
-    # Of the last traced, the graph's.
-    longest = {key: (value - once.microseconds[key]) / steps for key, value in twice.microseconds.items()}
-    yield "graph bf16: microseconds of kernels, copies and fills a step", sum(longest.values())
-    for key in sorted(longest, key=longest.__getitem__, reverse=True)[:KERNELS_NAMED]:
-        each = (twice.number[key] - once.number[key]) / steps
-        yield f"graph bf16: a step has {each:.1f} of {key[1][:160]}, microseconds", longest[key]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """What happened in an epoch, by kind and name: how often, and how long it kept the GPU."""
-
-    number: Counter[tuple[str, str]]
-    microseconds: Counter[tuple[str, str]]
-
-
-def _traced(config: TrialConfig, data_dir: Path, device: torch.device, graph: bool) -> Traced:
-    """Trace the second epoch of a run."""
-    run = records(config, data_dir, device, graph)
-    next(run)
-    # CUDA's activity holds the host's launches too; torch's own operators would only swell the trace.
-    activity = ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU
-    with profile(activities=[activity]) as profiler:
-        next(run)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
-    kinds = {"kernel": "kernels", "gpu_memcpy": "copies and fills", "gpu_memset": "copies and fills"}
-    traced = Traced(Counter(), Counter())
-    for event in events:
-        name = event.get("name", "")
-        if name in LAUNCHES:
-            traced.number["launches by the host", name] += 1
-        elif event.get("cat") in kinds:
-            key = (kinds[event["cat"]], name)
-            traced.number[key] += 1
-            traced.microseconds[key] += event["dur"]
-    return traced
-
-
-def stream_of(device: torch.device) -> torch.cuda.Stream | None:
-    return torch.cuda.Stream(device) if device.type == "cuda" else None
-
-
-def on(stream: torch.cuda.Stream | None) -> Any:
-    return nullcontext() if stream is None else torch.cuda.stream(stream)
-
-
-def _verdict(met: bool) -> str:
-    return "met" if met else "missed"
-
-
-def _brief(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()[-2000:]
-
-
-PARTS: dict[str, Callable[[torch.device, Sizes], Iterator[Finding]]] = {
-    part.__name__: part for part in (speed, threads, agreement, first_epoch, kernels, processes)
+LIMITS = {
+    **{"fused": 90, "kernels": 90, "speed": 150, "trainings": 480, "agreement": 90},
+    **{"first_epoch": 60, "threads": 120, "processes": 120},
 }
+"""Seconds after which a part is ended."""
+LEAST = 15.0
+"""Seconds that must be left for a part to begin."""
+UNPACKED = Path.home() / "benchmark-images"
+DOCS = Path(__file__).parents[2] / "docs"
+WHOLE = "whole"
+"""What a part has ended as that came to its end."""
+
+Found = Mapping[str, Mapping[str, Any]]
 
 
-class Report:
-    """Findings by part, printed as they come, and written to a file as they come."""
-
-    def __init__(self, out: Path | None) -> None:
-        self._out = out
-        self.findings: dict[str, dict[str, Any]] = {}
-
-    def add(self, part: str, name: str, value: Any) -> None:
-        """Take a finding."""
-        self.findings.setdefault(part, {})[name] = value
-        print(f"{part}: {name}: {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
-        if self._out is not None:
-            written = self._out.with_name(self._out.name + ".new")
-            written.write_text(json.dumps(self.findings, indent=1) + "\n")
-            written.replace(self._out)
-
-
-def measure(parts: Sequence[str], device: torch.device, sizes: Sizes, report: Report, deadline: float) -> bool:
-    """Run the parts one after the other until ``deadline`` (of time.monotonic); return whether all went through."""
-    complete = True
-    for part in parts:
-        findings = PARTS[part](device, sizes)
-        try:
-            while time.monotonic() < deadline:
-                name, value = next(findings)
-                report.add(part, name, value)
-            complete = False
-            report.add(part, "cut short", "no time left")
-        except StopIteration:
-            pass
-        except Exception as error:  # a part that fails must not lose those behind it
-            complete = False
-            traceback.print_exc()
-            report.add(part, "failed", _brief(error))
-        finally:
-            findings.close()  # type: ignore[attr-defined]
-            del findings
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-    return complete
+def run(options: argparse.Namespace, passed: Sequence[str]) -> bool:
+    """Take the parts that have not come to their end; return whether all did."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
+    if options.packed is not None:
+        packed_images.unpack(options.packed, UNPACKED)
+        environment[packed_images.FOLDER] = str(UNPACKED)
+    findings = Findings(options.out / FINDINGS)
+    deadline = time.monotonic() + 60 * options.minutes
+    for part in options.parts:
+        if findings.read().get(part, {}).get("ended") == WHOLE:
+            continue
+        limit = min(LIMITS[part], deadline - time.monotonic())
+        if limit < LEAST:
+            findings.add(part, "ended", "not begun: no time was left")
+            continue
+        command = [sys.executable, "-m", "tests.benchmarks.gpu_parts", part, *passed]
+        findings.add(part, "ended", _ended(command, environment, limit))
+    found = findings.read()
+    return all(found[part]["ended"] == WHOLE for part in options.parts)
 
 
-def real(data_dir: Path) -> Sizes:
-    """Return the sizes that figures are taken at."""
-    config = TrialConfig(schedule="[1e-3, 0]", epochs=EPOCHS, weight_decay=0.18, shift=0.07, precision="bf16")
-    return Sizes(
-        config,
-        data_dir,
-        rounds=3,
-        steps=300,
-        workers=8,
-        threads=(1, 2, 4, 8),
-        processes=(2, 4, 8),
-        without=(),
-    )
+def _ended(command: Sequence[str], environment: Mapping[str, str], limit: float) -> str:
+    """Run a part; return how it ended."""
+    process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+    try:
+        code = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return f"cut short after {limit:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has begun itself
+        process.wait()
+    return WHOLE if code == 0 else f"failed with exit code {code}"
 
 
-def tiny(data_dir: Path) -> Sizes:
-    """Return sizes that take seconds anywhere, to see that the program works; the figures mean nothing."""
-    config = TrialConfig(
-        schedule="[1e-3, 0]",
-        epochs=EPOCHS,
-        model="resnet11v2",
-        data="digits",
-        image_size=16,
-        train_limit=64,
-        val_limit=16,
-        batch_size=32,
-        shift=0.07,
-        precision="bf16",
-    )
-    return Sizes(config, data_dir, rounds=1, steps=2, workers=0, threads=(1, 2), processes=(1,), without=(COMPILED,))
-
-
-def versions(device: torch.device) -> dict[str, Any]:
-    """Return what the figures belong to."""
-    found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
-    if device.type == "cuda":
-        found |= {
-            "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),
-            "gpu": torch.cuda.get_device_name(device),
-        }
+def merged(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the findings of several folders; of a part that several have, the latest that came to its end."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for part, findings in Findings(folder / FINDINGS).read().items():
+            if found.get(part, {}).get("ended") != WHOLE or findings.get("ended") == WHOLE:
+                found[part] = findings
     return found
 
 
+def table(found: Found) -> list[str]:
+    """Return the table of figures, in Markdown."""
+    epoch, at_once = f"{EPOCH_GOAL} s an epoch at most", f"{AT_ONCE_GOAL} s a trial and epoch at most"
+    eight = "8 at once, s a trial and epoch"
+    rows = [
+        ("speed", "s an epoch, CUDA graph, bf16", f"≤ {EPOCH_GOAL}", f"{GRAPH}, s an epoch", f"{GRAPH}: {epoch}"),
+        *(
+            ("speed", f"the same with {how}", f"≤ {EPOCH_GOAL}", f"{way}, s an epoch", f"{way}: {epoch}")
+            for how, way in (
+                ("`skip_conv_bias`", WITHOUT_BIASES),
+                ("`fused = false`", TORCH),
+                ("`compile`", COMPILED),
+            )
+        ),
+        ("speed", "s an epoch, eager, fp32", "none", f"{EAGER}, s an epoch", ""),
+        ("speed", "s an epoch, eager, bf16", "none", f"{EAGER_BF16}, s an epoch", ""),
+        ("speed", "s an epoch, plain loop, fp32", "none", f"{PLAIN}, s an epoch", ""),
+        (
+            *("speed", "plain loop over ours", f"≥ {PLAIN_GOAL:g}", f"{GRAPH}: times as fast as the plain loop"),
+            f"{GRAPH}: {PLAIN_GOAL} times at least",
+        ),
+        *(
+            (part, f"s a trial and epoch, eight at once{where}", f"≤ {AT_ONCE_GOAL}", eight, f"8 at once: {at_once}")
+            for part, where in (
+                ("trainings", " in one process"),
+                ("threads", " in one process, nothing written"),
+                ("processes", ", a process each"),
+            )
+        ),
+        ("kernels", "kernels a step", "none", "graph bf16: kernels a step", ""),
+        ("kernels", "copies and fills a step", "none", "graph bf16: copies and fills a step", ""),
+        ("kernels", "µs of them a step", "none", "graph bf16: microseconds of kernels, copies and fills a step", ""),
+        *(("fused", f"{name} float64, bf16", "≤ 0.01", name, "") for name in found.get("fused", {}) if _is_off(name)),
+        *(
+            ("first_epoch", f"s to the first record, {which} trial", "none", f"{which} {FIRST_RECORD}", "")
+            for which in ("first", "second")
+        ),
+        *(
+            ("agreement", name, "0" if "difference" in name else "yes", name, "")
+            for name in found.get("agreement", {})
+            if "difference" in name or "same bits" in name
+        ),
+    ]
+    lines = ["| part | figure | goal | measured |", "|---|---|---|---|"]
+    for part, figure, goal, name, verdict in rows:
+        findings = found.get(part, {})
+        value = _shown(findings[name]) if name in findings else "not measured"
+        met = f": {findings[verdict]}" if verdict in findings else ""
+        lines.append(f"| {part} | {figure} | {goal} | {value}{met} |")
+    return lines
+
+
+def _is_off(name: str) -> bool:
+    return name.endswith("off by")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+KINDS = (
+    ("batch norm, ReLU, sums, biases", r"^(moments|normalize|gradient_sums|gradients)$"),
+    ("optimizer", r"^(sgd|adaptive)$"),
+    ("BN, torch's", r"batch_norm"),
+    ("convolutions and the dense layer", r"nvjet|xmma|cutlass|cudnn|gemm|convolve|splitK|cask|nhwcAddPadding"),
+    ("gradients copied", r"multi_tensor_apply"),
+    ("fills", r"FillFunctor|[Mm]emset"),
+    ("casts", r"copy_kernel|Memcpy"),
+    ("ReLU, torch's", r"threshold|clamp"),
+    ("sums of a channel", r"reduce_kernel"),
+    ("sums", r"CUDAFunctor_add|CUDAFunctorOnSelf_add"),
+)
+"""Kinds of kernels, and what is in their names; the first that fits counts."""
+
+
+def kinds(found: Found) -> list[str]:
+    """Return the table of a step's kernels by kind, in Markdown; nothing where they were not measured."""
+    by_name = found.get("kernels", {}).get("graph bf16: microseconds a step and number, by name", [])
+    total: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for name, microseconds, number in by_name:
+        kind = next((kind for kind, pattern in KINDS if re.search(pattern, name)), "the others")
+        total[kind][0] += microseconds
+        total[kind][1] += number
+    if not total:
+        return []
+    lines = ["| kind | kernels, copies and fills a step | µs a step |", "|---|---|---|"]
+    for kind, (microseconds, number) in sorted(total.items(), key=lambda item: -item[1][0]):
+        lines.append(f"| {kind} | {number:.0f} | {microseconds:,.0f} |")
+    return lines
+
+
+def recorded(trainings: Path) -> list[dict[str, Any]]:
+    """Return the epochs of trainings that ran at once, one seed after the other."""
+    epochs = map(json.loads, trainings.read_text(encoding="utf-8").splitlines())
+    return sorted(epochs, key=lambda record: (record["seed"], record["epoch"]))
+
+
+def seeds(trainings: Path) -> list[str]:
+    """Return the table of recorded trainings by seed, in Markdown."""
+    from analysis.epochs_to_target import best, first_crossing, sustained_crossing
+
+    curves: dict[int, list[float]] = defaultdict(list)
+    for record in recorded(trainings):
+        curves[record["seed"]].append(record["val_acc"])
+    lines = [
+        f"| seed | epochs to {TARGET} | held from | best val_acc | at epoch | after the last epoch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for seed, accs in curves.items():
+        crossing, held, (at, most) = first_crossing(accs, TARGET), sustained_crossing(accs, TARGET), best(accs)
+        held_from = f" {held} " if held else " "
+        lines.append(f"| {seed} | {crossing or 'never'} |{held_from}| {most:.4f} | {at} | {accs[-1]:.4f} |")
+    return lines
+
+
+def put(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Replace what is between a page's marks of that name.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    begin, end = f"<!-- {name}, written by tests.benchmarks.gpu -->", f"<!-- end of {name} -->"
+    text = page.read_text(encoding="utf-8")
+    if begin not in text or end not in text:
+        raise ValueError(f"{page} has no marks of {name}: {begin} … {end}")
+    head, _, rest = text.partition(begin)
+    page.write_text(head + "\n".join([begin, "", *lines, "", end]) + rest.partition(end)[2], encoding="utf-8")
+
+
+def report(options: argparse.Namespace) -> bool:
+    """Print what was found; put it into the documents and make a study of it where that is asked for."""
+    found = merged(options.folders)
+    if not found:
+        raise SystemExit(f"no {FINDINGS} in {', '.join(map(str, options.folders))}")
+    versions = ", ".join(f"{name} {value}" for name, value in found.get("versions", {}).items())
+    pages = {"figures": table(found), "kinds": kinds(found)}
+    trainings = next((f / TRAININGS for f in reversed(options.folders) if (f / TRAININGS).exists()), None)
+    if trainings is not None:
+        pages["seeds"] = seeds(trainings)
+    print(versions)
+    for part, findings in found.items():
+        if findings.get("ended", WHOLE) != WHOLE:
+            print(f"{part}: {findings['ended']}")
+    for lines in pages.values():
+        print("", *lines, sep="\n")
+    card = re.sub(r"\W+", "_", found.get("versions", {}).get("gpu", "cpu").removeprefix("NVIDIA ")).lower()
+    if options.docs is not None:
+        put(options.docs / "performance.md", "figures", [f"{versions}.", "", *pages["figures"]])
+        if pages["kinds"]:
+            put(options.docs / "performance.md", "kinds", pages["kinds"])
+        if trainings is not None:
+            put(options.docs / "results.md", "seeds", pages["seeds"])
+            (options.docs / "data").mkdir(exist_ok=True)
+            lines = "".join(json.dumps(record) + "\n" for record in recorded(trainings))
+            (options.docs / "data" / f"run33_{card}.jsonl").write_text(lines, encoding="utf-8")
+    if options.home is not None and trainings is not None:
+        command = ["import", str(trainings), "--name", f"run33-{card}", "--study", "published/post5_run33"]
+        code = "from sweeps.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command, "--set", "train.precision=bf16", "--home", str(options.home)]
+        )
+        return done.returncode == 0
+    return True
+
+
 def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds CIFAR-10 (default: ./data)")
-    parser.add_argument("--minutes", type=float, default=9, help="begin nothing after so many minutes (default: 9)")
-    parser.add_argument("--out", type=new_file, help="JSON file to write the findings to")
-    parser.add_argument("--device", type=device_of, default="cuda", help="torch device (default: cuda)")
-    parser.add_argument("--tiny", action="store_true", help="only see that the program works, on digits")
-    parser.add_argument("--rounds", type=positive, help="how often everything takes its turn")
-    parser.add_argument("--steps", type=positive, help="training steps of runs that are not timed over a whole epoch")
-    parser.add_argument("--without", nargs="+", default=[], choices=WAYS, help="ways of *speed* to leave out")
-    parser.add_argument(
-        "--at-once", type=positive, nargs="+", help="how many trials run at once, in threads and processes"
+    """Prepare, run or report."""
+    program = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = program.add_subparsers(dest="command", required=True)
+    preparing = commands.add_parser("prepare", help="pack CIFAR-10 into two folders")
+    preparing.add_argument("folder", type=Path)
+    preparing.add_argument("--data", type=Path, default=Path("data"), help="folder that holds CIFAR-10")
+    running = commands.add_parser("run", parents=[parser()], help="measure")
+    running.add_argument("--packed", type=Path, help="a folder that `prepare` made")
+    running.add_argument("--minutes", type=float, default=14, help="end after so many minutes (default: 14)")
+    running.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)"
     )
-    parser.add_argument("--deterministic", action="store_true", help="cuDNN adds in a fixed order")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
-    options = parser.parse_args()
-    deadline = time.monotonic() + 60 * options.minutes
-    device: torch.device = options.device
-    report = Report(options.out)
-    for name, value in versions(device).items():
-        report.add("versions", name, value)
-    torch.backends.cudnn.deterministic = options.deterministic
-    at_once = tuple(options.at_once) if options.at_once else None
-    given = {"rounds": options.rounds, "steps": options.steps, "threads": at_once, "processes": at_once}
-    sizes = tiny(options.data) if options.tiny else real(options.data)
-    sizes = replace(sizes, **{name: value for name, value in given.items() if value})
-    sizes = replace(sizes, without=(*sizes.without, *options.without))
-    sys.exit(0 if measure(options.parts, device, sizes, report, deadline) else 1)
+    reporting = commands.add_parser("report", help="print tables of what was found")
+    reporting.add_argument("folders", type=Path, nargs="+")
+    reporting.add_argument("--docs", type=Path, nargs="?", const=DOCS, help="put them into the documents")
+    reporting.add_argument("--home", type=Path, help="import the trainings into this home folder")
+    options = program.parse_args()
+    if options.command == "prepare":
+        for folder in packed_images.pack(options.data, options.folder):
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            print(f"{folder}: {size / 2**20:.1f} MiB")
+    elif options.command == "report":
+        sys.exit(0 if report(options) else 1)
+    else:
+        sys.exit(0 if run(options, _passed(options)) else 1)
+
+
+def _passed(options: argparse.Namespace) -> list[str]:
+    """Return the options of a part, as they are typed."""
+    passed = []
+    for action in parser()._actions:
+        value = getattr(options, action.dest)
+        if value is True:
+            passed.append(action.option_strings[0])
+        elif value not in (None, False, []):
+            passed += [action.option_strings[0], *map(str, value if isinstance(value, list) else [value])]
+    return passed
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ from resnet_core.data import load
 from resnet_core.models import build
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
+from tests.benchmarks import packed_images
+
+packed_images.read_instead()  # in every process that trains
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 
 from resnet_core.config import TrialConfig
-from tests.benchmarks.gpu import on, stream_of
 from tests.benchmarks.loops import records
 from tests.benchmarks.options import device, new_file, positive
 
@@ -39,7 +38,7 @@ TARGET = 0.92
 
 
 class Trainings:
-    """Trainings of one config with several seeds, a thread and a stream each, written as they go.
+    """Trainings of one config with several seeds, a thread each, written as they go.
 
     Args:
         config: the run.
@@ -73,20 +72,19 @@ class Trainings:
 
     def _train(self, seed: int) -> bool:
         try:
-            with on(stream_of(self._device)):
-                for record in records(replace(self._config, seed=seed), self._data_dir, self._device):
-                    with self._writing, self._out.open("a") as file:
-                        at = time.perf_counter() - self._started
-                        self.ends.setdefault(seed, []).append(at)
-                        self.accuracies.setdefault(seed, []).append(record.val_acc)
-                        line = {"seed": seed, "at": at, "device": self._name, **asdict(record)}
-                        file.write(json.dumps(line) + "\n")
-                    if record.epoch == 1 and seed in self._begun:
-                        self._begun[seed].set()
-                        for begun in self._begun.values():
-                            begun.wait()
-                    if self._stopping.is_set():
-                        return False
+            for record in records(replace(self._config, seed=seed), self._data_dir, self._device):
+                with self._writing, self._out.open("a") as file:
+                    at = time.perf_counter() - self._started
+                    self.ends.setdefault(seed, []).append(at)
+                    self.accuracies.setdefault(seed, []).append(record.val_acc)
+                    line = {"seed": seed, "at": at, "device": self._name, **asdict(record)}
+                    file.write(json.dumps(line) + "\n")
+                if record.epoch == 1 and seed in self._begun:
+                    self._begun[seed].set()
+                    for begun in self._begun.values():
+                        begun.wait()
+                if self._stopping.is_set():
+                    return False
         except Exception:  # one that fails must not cost the others their turn
             traceback.print_exc()
             return False

@@ -79,16 +79,6 @@ def test_trials_share_gpus(sweeps, store, wide, tmp_path, share, on_one, epochs)
         assert max(at_once) == 2
 
 
-def test_a_share_that_does_not_fit(sweeps, cluster, tmp_path):
-    study = tmp_path / "study.toml"
-    study.write_text(STUDY + "[resources]\ngpus_per_trial = 3\n")
-    done = sweeps("launch", study, "--home", tmp_path / "home", on=cluster, code=2)
-    assert done.stderr == (
-        "sweeps: resources.gpus_per_trial = 3: there are 2 GPUs; "
-        "use --set resources.gpus_per_trial=0 to run on CPU cores\n"
-    )
-
-
 def test_doctor_counts_what_a_cluster_has(sweeps, cluster, tmp_path):
     checks = {check["name"]: check for check in sweeps.json("doctor", "--home", tmp_path, on=cluster)}
     found = f"{cluster.address}: nodes 1, cores 1, GPUs 2"

@@ -95,7 +95,7 @@ def test_identity_knows_nothing_of_what_determines_no_result(
     spec: StudySpec, description: str, cpus: int, gpus: int, trials: int
 ) -> None:
     values = spec.model_dump(by_alias=True)
-    values |= {"description": description, "resources": {"cpus_per_trial": cpus, "gpus_per_trial": gpus}}
+    values |= {"description": description, "resources": {"cpus_per_trial": cpus, "gpus_per_trial": gpus / 8}}
     values["search"] |= {"trials": trials, "retries": trials}
     other = StudySpec.model_validate(values)
     assert study_hash(other) == study_hash(spec)

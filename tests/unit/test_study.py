@@ -139,7 +139,7 @@ def test_reading_studies_needs_neither_optuna_nor_torch() -> None:
         ("description=a = b", lambda spec: spec.description == "a = b"),
         ("space.shift={low=0,high=0.1}", lambda spec: spec.space["shift"] == Range(low=0, high=0.1)),
         ("stopping.cap={best=2,slack=1.5}", lambda spec: spec.stopping.cap == Cap(best=2, slack=1.5)),
-        ("resources.gpus_per_trial=2", lambda spec: spec.resources.gpus_per_trial == 2),
+        ("resources.gpus_per_trial=1", lambda spec: spec.resources.gpus_per_trial == 1),
         (
             "train.schedule=[lr, 0] lin[lr, warmup] cos[0, end]",
             lambda spec: "warmup]" in spec.train["schedule"],

@@ -139,8 +139,9 @@ def with_toml(text: str, table: str, lines: str) -> str:
         ("stopping.shadow=asha", 'stopping.shadow = "asha": expected a list'),
         ("resources.cpus_per_trial=0", "resources.cpus_per_trial = 0: expected at least 1"),
         (
-            "resources.gpus_per_trial=1.5",
-            "resources.gpus_per_trial = 1.5: expected a share up to 1, or a whole number",
+            "resources.gpus_per_trial=2",
+            "resources.gpus_per_trial = 2.0: "
+            "expected 1 at most: a trial trains on one GPU, and further ones train other trials",
         ),
     ],
 )
