@@ -33,6 +33,7 @@ _TEXTS = ("trial", "schedule", "outcome", "stop_reason")
 _PROTOCOLS = {
     "ema": "validated with a moving average of the weights (ema)",
     "bn_recalibration": "validated with BN's statistics measured anew on plain training images (bn_recalibration)",
+    "skip_conv_bias": "trained with convolutions' biases left out of the arithmetic, at zero (skip_conv_bias)",
 }
 
 
@@ -208,7 +209,7 @@ def split_notes(study: Study) -> list[str]:
 
 
 def protocol_notes(study: Study) -> list[str]:
-    """Return a sentence for each way of validating that the published runs do not know, naming its trials."""
+    """Return a sentence for each way of training or validating that no published run knows, naming its trials."""
     return [
         f"Not the published protocol: {words}: {', '.join(trials)}."
         for setting, words in _PROTOCOLS.items()

@@ -357,7 +357,7 @@ def test_footnotes_count(make_study):
     ]
 
 
-@pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000)])
+@pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000), ("skip_conv_bias", True)])
 def test_footnotes_name_the_trials_of_another_protocol(make_study, setting, value):
     study = make_study(REACHED, REACHED | {setting: value}, REACHED | {setting: 0})
     last = footnotes(study, build_table(study))[-1]
