@@ -179,11 +179,8 @@ def test_a_part_is_told_what_was_typed(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_the_benchmark_runs_its_parts_as_processes(tmp_path):
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "run", "--out", str(tmp_path), "--device", "cpu", "--tiny"]
-    subprocess.run([*command, "--parts", "kernels", "trainings"], check=True)
-    found = gpu_parts.Findings(tmp_path / "findings.jsonl").read()
-    assert {part: found[part]["ended"] for part in ("kernels", "trainings")} == dict.fromkeys(
-        ("kernels", "trainings"), "whole"
-    )
+    subprocess.run([*command, "--parts", "trainings"], check=True)
+    assert gpu_parts.Findings(tmp_path / "findings.jsonl").read()["trainings"]["ended"] == "whole"
     assert len((tmp_path / "trainings.jsonl").read_text().splitlines()) == 4
 
 
@@ -277,6 +274,7 @@ def test_the_documents_take_the_tables(back, tmp_path, monkeypatch):
     assert (docs / "performance.md").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_recorded_trainings_become_a_study(back, tmp_path, monkeypatch):
     assert report(monkeypatch, back, "--home", tmp_path / "home") == 0
     study = analysis.load(tmp_path / "home/mlflow.db", "run33-h200")

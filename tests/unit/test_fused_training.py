@@ -25,6 +25,7 @@ CONFIG = TrialConfig(
 )
 
 needs_triton = pytest.mark.skipif(support.unavailable() is not None, reason="needs Triton")
+slow = pytest.mark.slow  # half a minute for all that need the interpreter
 
 
 # What the interpreter's process computes.
@@ -67,6 +68,7 @@ def found() -> dict[str, Any]:
     return interpreted("tests.unit.test_fused_training", "everything")
 
 
+@slow
 @needs_triton
 @pytest.mark.parametrize("figure", ["loss", "val_loss"])
 def test_the_curve_is_that_of_torchs_operations(found, figure):
@@ -74,16 +76,19 @@ def test_the_curve_is_that_of_torchs_operations(found, figure):
     assert fused == pytest.approx(plain, rel=1e-4)
 
 
+@slow
 @needs_triton
 def test_the_running_statistics_are_those_of_torchs_operations(found):
     assert found["fused"]["statistics"] == pytest.approx(found["torch"]["statistics"], rel=1e-4)
 
 
+@slow
 @needs_triton
 def test_the_switch_decides(found):
     assert [found[how]["fused"] for how in ("fused", "torch")] == [True, False]
 
 
+@slow
 @needs_triton
 @pytest.mark.parametrize("how", ["fused", "torch"])
 def test_biases_move_as_published_by_rounding_alone(found, how):
@@ -101,6 +106,7 @@ def test_biases_left_out_train_alike():
     assert without == pytest.approx(with_them, rel=1e-4)
 
 
+@slow
 @needs_triton
 def test_where_kernels_are_wrong_torch_trains_with_a_warning_for_each_kind_of_map(found):
     wrong = found["wrong kernels"]

@@ -330,7 +330,7 @@ def test_epochs_to_target_of_the_recorded_runs(home, run33):
         False,
     )
     assert analysis.import_notes(study)[0].startswith(f"Imported from {RUN33.name}: ")
-    assert study.trials["seed"].tolist() == [33, 0, 1, 2, 3, 4, 5, 6]
+    assert study.trials["seed"].tolist() == [0, 1, 2, 3, 4, 5, 6, 33]
     # What the file does not say is not claimed.
     assert set(study.trials["weight_decay"]) == {0.18}
     assert "batch_size" not in study.trials
