@@ -80,7 +80,7 @@ def test_what_is_wrong_is_said_and_nothing_is_made(sweeps, tmp_path):
     home = tmp_path / "home"
     said = sweeps("import", path, "--name", "x", "--home", home, code=2).stderr
     assert said == (
-        f"sweeps: {path}, line 1: val_acc = 45.9: expected a share in [0, 1]; --percent reads percent "
+        f"sweeps: {path}, line 1: val_acc = 58.8: expected a share in [0, 1]; --percent reads percent "
         "(207 more like it)\n"
     )
     for arguments, told in (
