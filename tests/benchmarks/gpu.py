@@ -43,6 +43,7 @@ from tests.benchmarks.gpu_parts import (
     FINDINGS,
     FIRST_RECORD,
     GRAPH,
+    OFF_BY,
     PARTS,
     PLAIN,
     PLAIN_GOAL,
@@ -147,7 +148,11 @@ def table(found: Found) -> list[str]:
         ("kernels", "kernels a step", "none", "graph bf16: kernels a step", ""),
         ("kernels", "copies and fills a step", "none", "graph bf16: copies and fills a step", ""),
         ("kernels", "µs of them a step", "none", "graph bf16: microseconds of kernels, copies and fills a step", ""),
-        *(("fused", f"{name} float64, bf16", "≤ 0.01", name, "") for name in found.get("fused", {}) if _is_off(name)),
+        *(
+            ("fused", f"{name.removesuffix(OFF_BY)}: relative error", "≤ 0.01", name, "")
+            for name in found.get("fused", {})
+            if name.endswith(OFF_BY)
+        ),
         *(
             ("first_epoch", f"s to the first record, {which} trial", "none", f"{which} {FIRST_RECORD}", "")
             for which in ("first", "second")
@@ -165,10 +170,6 @@ def table(found: Found) -> list[str]:
         met = f": {findings[verdict]}" if verdict in findings else ""
         lines.append(f"| {part} | {figure} | {goal} | {value}{met} |")
     return lines
-
-
-def _is_off(name: str) -> bool:
-    return name.endswith("off by")
 
 
 def _shown(value: object) -> str:

@@ -77,6 +77,7 @@ LAUNCHES = frozenset(
 )
 """The calls by which a host has a GPU do something, as the profiler names them."""
 
+OFF_BY = ": off by"
 FIRST_RECORD = "trial of a process: first record after, s"
 FINDINGS, TRAININGS = "findings.jsonl", "trainings.jsonl"
 """Files of a folder of findings."""
@@ -121,6 +122,9 @@ class Sizes:
 
 def fused(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Compare the fused kernels with float64; a figure above the trainer's tolerance has it use torch's own."""
+    if not support.runs_on(device):
+        yield "not used", support.unavailable() or f"{device} is no GPU"
+        return
     yield "off by at most, as the trainer takes it", support.TOLERANCE
     for channels, side in MAPS:
         for with_residual in (False, True):
@@ -129,8 +133,8 @@ def fused(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
                 with_residual=with_residual,
                 with_biases=True,
             )
-            yield f"batch norm, {channels}×{side}×{side}{', with a residual' * with_residual}: off by", off
-    yield "step of adamw: off by", optim.disagreement(sizes.config, device)
+            yield f"batch norm, {channels}×{side}×{side}{', with a residual' * with_residual}{OFF_BY}", off
+    yield f"step of adamw{OFF_BY}", optim.disagreement(sizes.config, device)
 
 
 def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
@@ -405,8 +409,8 @@ def _brief(error: BaseException) -> str:
 
 def trainings(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Train run 33 with every seed, all at once, and write its epochs beside the findings."""
-    if packed_images.in_halves():
-        raise RuntimeError("half of the images are not there: the results would be of other images")
+    if sizes.config.data == "cifar10" and packed_images.incomplete():
+        raise RuntimeError("not all images are there: the results would be of others")
     config = RUN_33 if sizes.config.data == "cifar10" else replace(sizes.config, epochs=2)
     out = sizes.folder / TRAININGS
     out.unlink(missing_ok=True)  # of a run of this part that was cut short
