@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,10 @@ def train(
     if len(records) >= config.horizon:
         return
     there = torch.device(device)
-    with STREAMS.leased(there) as stream, _saving(checkpoint, there) as save:
+    with STREAMS.leased(there) as stream, ExitStack() as closing:
+        writer = None if checkpoint is None else checkpoints.Writer(checkpoint, beside=there.type == "cuda")
+        if writer is not None:
+            closing.callback(writer.close)
         # Not across a yield: what the consumer does is not of this stream.
         with torch.cuda.stream(stream):
             run = _Run(config, load(config, data_dir), there, graph)
@@ -86,22 +89,10 @@ def train(
                     test_loss, test_acc = run.test()
                     record = dataclasses.replace(record, test_loss=test_loss, test_acc=test_acc)
                 records.append(record)
-                saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
-                save({**saved, **run.state_dict()}, last=epoch == config.horizon)
+                if writer is not None:
+                    saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
+                    writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
             yield record
-
-
-@contextmanager
-def _saving(path: Path | None, device: torch.device) -> Iterator[Callable[..., None]]:
-    """Within it, what it gives saves a state at ``path``; see checkpoints.Writer.save."""
-    if path is None:
-        yield lambda _state, **_: None
-        return
-    writer = checkpoints.Writer(path, beside=device.type == "cuda")
-    try:
-        yield writer.save
-    finally:
-        writer.close()
 
 
 def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") -> Iterator[list[StepRecord]]:

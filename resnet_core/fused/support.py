@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 from collections.abc import Callable, Hashable
 
@@ -28,11 +29,9 @@ def unavailable() -> str | None:
 
 def runs_on(device: torch.device) -> bool:
     """Return whether kernels can work on tensors of that device: a GPU, or a CPU where TRITON_INTERPRET is 1."""
-    if unavailable() is not None:
-        return False
-    import triton
-
-    return device.type == "cuda" or (device.type == "cpu" and bool(triton.knobs.runtime.interpret))
+    # The device first: where there is no GPU, Triton need not be loaded.
+    interprets = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    return (device.type == "cuda" or interprets) and unavailable() is None
 
 
 def is_right(what: str, device: torch.device, disagreement: Callable[[], float]) -> bool:

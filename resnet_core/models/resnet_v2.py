@@ -98,9 +98,10 @@ class BatchNormReLU(nn.BatchNorm2d):
         if self.fused and batch_norm.usable(x.y, with_residual=x.shortcut is not None, with_biases=late):
             assert self.running_mean is not None
             assert self.running_var is not None
+            assert self.momentum is not None
             return batch_norm.batch_norm_relu(
                 *(x.y, self.weight, self.bias, self.running_mean, self.running_var),
-                momentum=self.momentum or 0.0,
+                momentum=self.momentum,
                 eps=self.eps,
                 y_bias=x.bias,
                 residual=x.shortcut,

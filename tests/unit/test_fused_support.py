@@ -1,6 +1,9 @@
 """A kernel is used where it was found right, and nowhere else; a process looks once."""
 
 import logging
+import os
+import subprocess
+import sys
 from itertools import count
 
 import pytest
@@ -49,3 +52,21 @@ def test_a_process_looks_once_for_each_kind(off):
     answers = {support.is_right(what, CPU, disagreement) for what in ("sum", "sum", "product")}
     assert answers == {off == 0.0}
     assert next(looks) == 2
+
+
+def test_where_there_is_no_gpu_triton_is_not_loaded():
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from resnet_core.config import TrialConfig
+        from resnet_core.trainer import train
+
+        config = TrialConfig(
+            **{"schedule": "[0.1, 0]", "epochs": 1, "model": "resnet11v2", "data": "digits", "image_size": 16},
+            **{"train_limit": 10, "val_limit": 10, "batch_size": 10},
+        )
+        list(train(config, data_dir=Path("nowhere")))
+        sys.exit("triton" in sys.modules)
+    """
+    plain = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=plain)
