@@ -96,38 +96,83 @@ def interpolated_crossing(val_accs: Sequence[float], target: float) -> float | N
     return (epoch - 1) + (target - before) / (val_accs[epoch - 1] - before)
 
 
-def objective(val_accs: Sequence[float], target: float, longest_horizon: float) -> float:
-    """Return the one number a sampler minimises.
+def objective(val_accs: Sequence[float], target: float, longest_horizon: float, noise: float = 0.0) -> float:
+    """Return the one number a sampler minimises: what a curve says of its configuration, not of its luck.
 
-    Defined here: the interpolated crossing where the target was reached; else H·(1 + (target - b)/target), H
-    being `longest_horizon` and b the best accuracy, 0 where there is none. Any trial of at most H epochs that
-    reaches the target is so below any that does not, and those that do not are still ranked by how close they
-    came.
+    Defined here as the mean of v(c) over levels c ~ N(target, 2·noise²), where v(c) is the interpolated crossing of
+    the level c, or, where the curve does not come to it,
+
+        v(c) = H + H·(c - b)/target + a/(H·target)
+
+    H being `longest_horizon`, b the best accuracy, 0 where there is none, and a the integral of the crossings of all
+    levels from 0 to b, which is at most b·H and is small where the curve rose early. Shifting the level is
+    shifting the curve: a second run of the configuration would be off by as much, and the first one is already, hence
+    twice the variance of one run. So the number is continuous in every accuracy, also at the target; a run that
+    reaches it surely is below one that may have been lucky; and misses are told apart by how far they were from it,
+    and by how late they came that far. Without noise it is v(target): in (0, H] where reached, above H where not. The
+    mean is exact: v is piecewise linear.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
         target: accuracy to reach, in (0, 1].
         longest_horizon: epochs of the longest schedule of the study, above 0.
+        noise: standard deviation of a run's accuracy between seeds, 0 or more.
 
     Returns:
-        Epochs, lower is better: in (0, H] where reached, in (H, 2·H] where not.
+        Epochs, lower is better, at most about 2·H + 1.
 
     Raises:
-        ValueError: the target is outside (0, 1], or `longest_horizon` is not above 0.
+        ValueError: the target is outside (0, 1], `longest_horizon` is not above 0, or the noise is below 0.
 
     >>> objective([0.5, 0.75, 1.0], 0.875, longest_horizon=30)
     2.5
-    >>> objective([0.25, 0.5], 1.0, longest_horizon=30)
-    45.0
+    >>> round(objective([0.5, 0.75, 1.0], 0.875, longest_horizon=30, noise=0.1), 2)
+    8.04
     """
+    _check_target(target)
     if not longest_horizon > 0:
         raise ValueError(f"longest_horizon = {longest_horizon!r}: expected a number of epochs above 0")
-    crossing = interpolated_crossing(val_accs, target)
-    if crossing is not None:
-        return crossing
-    found = best(val_accs)
-    best_val_acc = found[1] if found else 0.0
-    return longest_horizon * (1 + (target - best_val_acc) / target)
+    if not noise >= 0:
+        raise ValueError(f"noise = {noise!r}: expected a standard deviation of 0 or more")
+    pieces = _crossings(val_accs, target, longest_horizon)
+    if noise == 0:
+        intercept, slope = next((a, b) for _, high, a, b in pieces if target <= high)
+        return intercept + slope * target
+    spread = math.sqrt(2) * noise
+    total = 0.0
+    for low, high, intercept, slope in pieces:
+        from_, to = (low - target) / spread, (high - target) / spread
+        total += (intercept + slope * target) * (_normal_cdf(to) - _normal_cdf(from_))
+        total -= slope * spread * (_normal_density(to) - _normal_density(from_))
+    return total
+
+
+def _crossings(
+    val_accs: Sequence[float], target: float, longest_horizon: float
+) -> list[tuple[float, float, float, float]]:
+    """Return, for all levels, where the curve crosses them: on (low, high] at intercept + slope·level."""
+    pieces = [(-math.inf, 0.0, 0.0, 0.0)]  # a shift may put the level below any accuracy
+    highest, area, before = 0.0, 0.0, 0.0
+    for epoch, val_acc in enumerate(val_accs, start=1):
+        if val_acc > highest:
+            slope = 1 / (val_acc - before)
+            intercept = epoch - 1 - before * slope
+            pieces.append((highest, val_acc, intercept, slope))
+            area += intercept * (val_acc - highest) + slope * (val_acc**2 - highest**2) / 2
+            highest = val_acc
+        before = 0.0 if math.isnan(val_acc) else val_acc
+    slope = longest_horizon / target
+    late = area / (longest_horizon * target)
+    pieces.append((highest, math.inf, longest_horizon - slope * highest + late, slope))
+    return pieces
+
+
+def _normal_cdf(z: float) -> float:
+    return math.erfc(-z / math.sqrt(2)) / 2
+
+
+def _normal_density(z: float) -> float:
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi) if math.isfinite(z) else 0.0
 
 
 def best(val_accs: Sequence[float]) -> tuple[int, float] | None:

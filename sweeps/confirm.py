@@ -11,7 +11,8 @@ from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, che
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger, asked
-from sweeps.views import best_entry, find_trial
+from sweeps.ranking import best_entry
+from sweeps.views import find_trial
 
 _FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
 _SEEDS = 2**32
@@ -107,7 +108,7 @@ def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec
         for entry in entries:
             if confirms(name, entry) == earlier.confirms:
                 return entry
-    best = best_entry(entries)
+    best = best_entry(ledger.spec, entries)
     if best is None:
         raise InputError(
             f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, or name one "

@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 
 from analysis.uris import without_password
 from resnet_core.config import TrialConfig
-from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
 from sweeps.database import file_of, patiently, storage_of, turn
@@ -25,7 +24,7 @@ from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, 
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.fork import FORKED, Fork, fork
 from sweeps.origin import Origin
-from sweeps.outcomes import OPTUNA_STATE, Result
+from sweeps.outcomes import Result, told
 from sweeps.proposals import SEEDS, listed, sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -108,6 +107,7 @@ class Ledger:
         # These are tried again; what crashes from now on is the next launch's.
         self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
         self._running: dict[int, optuna.Trial] = {}
+        self._longest = space.longest_horizon(spec)
 
     @classmethod
     def create(cls, uri: str, spec: StudySpec) -> Ledger:
@@ -451,9 +451,7 @@ class Ledger:
     def tell(self, number: int, result: Result) -> bool:
         """Write down how a trial ended; return False, and do nothing, where another driver has taken it over.
 
-        The sampler sees COMPLETE trials with their objective; PRUNED ones with theirs at the step, in
-        percent of their own schedule, they came to; diverged ones as PRUNED without a value, which is
-        worse than any; crashed ones not at all.
+        What Optuna is told of it is `outcomes.told`'s to say.
 
         Raises:
             SweepError: the database could not be used for a while.
@@ -516,12 +514,11 @@ class Ledger:
                 self._close(live, Result.from_dict(trial.user_attrs["result"]))
 
     def _close(self, trial: optuna.Trial, result: Result) -> None:
-        state = OPTUNA_STATE[result.outcome]
-        if result.outcome is Outcome.PRUNED:
-            assert result.objective is not None
-            horizon = TrialConfig.from_dict(trial.user_attrs["config"]).horizon
-            trial.report(result.objective, step=round(100 * result.epochs_run / horizon))
-        self._study.tell(trial, result.objective if state is TrialState.COMPLETE else None, state)
+        horizon = TrialConfig.from_dict(trial.user_attrs["config"]).horizon
+        how = told(result, horizon, self.spec.search.sampler, self._longest)
+        for step, value in how.reported.items():
+            trial.report(value, step)
+        self._study.tell(trial, how.value, how.state)
 
     def to_run(self) -> int:
         """Return how many trials the study still asks for, beside those that are running."""
@@ -615,16 +612,15 @@ def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
         job, result = entry.job, entry.result
         assert result is not None
         attrs = {"name": job.name, "listed": job.number, "config": job.config.to_dict(), "result": result.to_dict()}
-        state = OPTUNA_STATE[result.outcome]
-        step = round(100 * result.epochs_run / job.config.horizon)
+        how = told(result, job.config.horizon, "", 0)  # no sampler will learn from it
         trials.append(
             optuna.trial.create_trial(
-                state=state,
-                value=result.objective if state is TrialState.COMPLETE else None,
+                state=how.state,
+                value=how.value,
                 params=job.params,
                 distributions={name: spans[name] for name in job.params},
                 user_attrs=attrs,
-                intermediate_values={step: result.objective} if result.outcome is Outcome.PRUNED else {},  # type: ignore[dict-item]  # pruned ones have one
+                intermediate_values=dict(how.reported),
             )
         )
     return trials

@@ -30,6 +30,25 @@ MLFLOW_STATUS = {
 }
 
 
+_NEVER_PRUNED = ("gp", "cmaes")
+"""Samplers that pass over trials that are PRUNED, and so would propose again and again what is stopped or diverges."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How Optuna is told of a trial.
+
+    Attributes:
+        state: its state.
+        value: what the sampler minimises; None where the state needs none.
+        reported: by step, in percent of the trial's schedule, what it had come to where it was stopped.
+    """
+
+    state: TrialState
+    value: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Stop:
     """A rule's decision to end a trial.
@@ -98,6 +117,7 @@ def result_of(
     target: float,
     sustained: int,
     longest_horizon: int,
+    noise: float,
     stop: Stop | None,
     would_stop: Mapping[str, int] | None = None,
 ) -> Result:
@@ -108,6 +128,7 @@ def result_of(
         target: validation accuracy to reach.
         sustained: epochs in a row that count as sustained.
         longest_horizon: epochs of the study's longest schedule, for the objective of a miss.
+        noise: standard deviation of a run's accuracy between seeds, for the objective.
         stop: the rule's decision that ended it, if one did.
         would_stop: by rule, the first epoch at which it said stop.
     """
@@ -124,7 +145,7 @@ def result_of(
     return Result(
         outcome=outcome,
         epochs_run=trial.epoch,
-        objective=None if broken is not None else objective(val_accs, target, longest_horizon),
+        objective=None if broken is not None else objective(val_accs, target, longest_horizon, noise),
         epochs_to_target=crossing,
         epochs_to_target_sustained=None if crossing is None else sustained_crossing(val_accs, target, sustained),
         best_val_acc=None if top is None else top[1],
@@ -137,6 +158,28 @@ def result_of(
         would_stop=dict(would_stop or {}),
         val_accs=tuple(val_accs),
     )
+
+
+def told(result: Result, horizon: int, sampler: str, longest_horizon: int) -> Told:
+    """Return how Optuna is told of a trial, so that the study's sampler learns from every one that trained.
+
+    A trial that ended by itself is COMPLETE with its objective. One that a rule stopped is PRUNED with its objective
+    at the step it came to, and one that diverged PRUNED without a value, which is worse than any: TPE and its kind
+    rank both behind what is COMPLETE. Samplers that look at COMPLETE trials alone are told both as such, what diverged
+    with the objective of a trial that never learned anything. What crashed is FAIL, and tells nothing.
+
+    Args:
+        result: how it ended.
+        horizon: epochs of its schedule.
+        sampler: the study's.
+        longest_horizon: epochs of the study's longest schedule.
+    """
+    state, value = OPTUNA_STATE[result.outcome], result.objective
+    if state is TrialState.PRUNED and sampler in _NEVER_PRUNED:
+        return Told(TrialState.COMPLETE, 2.0 * longest_horizon if value is None else value)
+    if state is TrialState.PRUNED and value is not None:
+        return Told(state, reported={round(100 * result.epochs_run / horizon): value})
+    return Told(state, value if state is TrialState.COMPLETE else None)
 
 
 def crash_of(records: int, error: str) -> Result:

@@ -6,13 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.epochs_to_target import interpolated_crossing
 from analysis.lead import Lead, lead
 from resnet_core.config import epoch_sizes
 from search_spaces.study import StudySpec
 from sweeps.confirm import confirming
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger
-from sweeps.views import best_entry
+from sweeps.ranking import best_entry
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ class Standing:
 def standing(home: Home, ledger: Ledger) -> Standing | None:
     """Return where the best trial of a study stands; None where no trial has ended with a result."""
     spec, entries = ledger.spec, ledger.entries()
-    best = best_entry(entries)
+    best = best_entry(spec, entries)
     if best is None:
         return None
     confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
     ended = {c.name: _ended(home, c.name) for c in confirmations}
-    second = best_entry([entry for entry in entries if _configuration(entry) != _configuration(best)])
+    second = best_entry(spec, [entry for entry in entries if _configuration(entry) != _configuration(best)])
     return Standing(
         study=spec.name,
         phase=spec.phase,
@@ -96,13 +97,14 @@ def _lead(spec: StudySpec, best: Entry, second: Entry | None, confirmed: list[En
     if second is None or not _reached(best) or not _reached(second):
         return None
     assert best.result is not None
+    target = spec.objective.target
     return lead(
-        _crossing(best),
-        _crossing(second),
+        _crossing(best, target),
+        _crossing(second, target),
         best.result.val_accs,
-        spec.objective.target,
+        target,
         epoch_sizes(best.job.config)[1],
-        [_crossing(entry) for entry in confirmed if _reached(entry)],
+        [_crossing(entry, target) for entry in confirmed if _reached(entry)],
     )
 
 
@@ -119,8 +121,9 @@ def _reached(entry: Entry) -> bool:
     return entry.result is not None and entry.result.epochs_to_target is not None
 
 
-def _crossing(entry: Entry) -> float:
-    """Return the interpolated crossing of a trial that reached the target: its objective."""
+def _crossing(entry: Entry, target: float) -> float:
+    """Return the interpolated crossing of a trial that reached the target."""
     assert entry.result is not None
-    assert entry.result.objective is not None
-    return entry.result.objective
+    crossing = interpolated_crossing(entry.result.val_accs, target)
+    assert crossing is not None
+    return crossing

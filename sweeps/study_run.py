@@ -13,6 +13,7 @@ from typing import Protocol
 
 from analysis.uris import without_password
 from resnet_core import checkpoint
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudySpec
@@ -21,6 +22,7 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Handout, Job
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
+from sweeps.ranking import configuration_of, noise_of
 from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
 from sweeps.trial_log import add_failure
 
@@ -179,6 +181,7 @@ class StudyRun:
         self._rules, self._modes = rules_of(self.spec), modes(self.spec)
         self._longest = longest_horizon(self.spec)
         self._curves: dict[int, Curve] = {}  # of all trials, ended and begun, that rules may look at
+        self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all trials of the study, this launch's and earlier ones', by number."""
@@ -405,6 +408,7 @@ class StudyRun:
             target=self.spec.objective.target,
             sustained=self.spec.objective.sustained,
             longest_horizon=self._longest,
+            noise=noise_of(self.spec, self._ended.values(), epoch_sizes(trial.job.config)[1]),
             stop=trial.stop,
             would_stop=trial.would_stop,
         )
@@ -421,6 +425,7 @@ class StudyRun:
 
     def _count(self, job: Job, result: Result) -> None:
         self.results[job.number] = result
+        self._ended[job.number] = (configuration_of(job.config), result)
         if result.outcome is Outcome.CRASHED:
             self._curves.pop(job.number, None)  # it is tried again as a trial of its own, with the same curve
         else:

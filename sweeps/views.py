@@ -13,6 +13,7 @@ from sweeps.drivers import Driver
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger, ledgers
+from sweeps.ranking import best_entry
 from sweeps.trial_log import failures, read_log
 
 
@@ -33,7 +34,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
     for entry in entries:
         if entry.result is not None:
             outcomes[entry.result.outcome.value] += 1
-    top = best_entry(entries)
+    top = best_entry(ledger.spec, entries)
     process = home.holder(name)
     begun = sum(entry.result is None for entry in entries)
     drivers = alive(home, name, ledger)
@@ -86,12 +87,6 @@ def running(home: Home, name: str) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def best_entry(entries: list[Entry]) -> Entry | None:
-    """Return the trial with the smallest objective, or None where no trial has one."""
-    scored = [e for e in entries if e.result is not None and e.result.objective is not None]
-    return min(scored, key=lambda e: (e.result.objective, e.job.number), default=None)  # type: ignore[union-attr]
 
 
 def trial_view(entry: Entry) -> dict[str, Any]:

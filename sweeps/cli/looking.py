@@ -85,11 +85,12 @@ def best(
     """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
     from sweeps import views
     from sweeps.ledger import Ledger
+    from sweeps.ranking import best_entry
     from sweeps.standing import standing
 
     where = open_home(home, mlflow, ledger)
     opened = Ledger.open(where.ledger_uri, name)
-    entry, stands = views.best_entry(opened.entries()), standing(where, opened)
+    entry, stands = best_entry(opened.spec, opened.entries()), standing(where, opened)
     if entry is None or stands is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:

@@ -196,9 +196,10 @@ def run_study(
         _attach_report(where, study)
     if ledger.spec.phase == "search" and table is None:
         from sweeps import views
+        from sweeps.ranking import best_entry
         from sweeps.standing import standing
 
-        entry, stands = views.best_entry(ledger.entries()), standing(where, ledger)
+        entry, stands = best_entry(ledger.spec, ledger.entries()), standing(where, ledger)
         if entry is not None and stands is not None:
             typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
     option = "" if where.root == HOME.resolve() else f" --home {shlex.quote(str(where.root))}"

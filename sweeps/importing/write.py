@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_core.config import SCHEDULE_FIELDS
+from analysis.repeats import accuracy_noise
+from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
 from search_spaces.study import Objective, StudySpec, study_of, to_json
@@ -158,6 +159,7 @@ def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
         target=objective.target,
         sustained=objective.sustained,
         longest_horizon=longest,
+        noise=accuracy_noise((), objective.target, epoch_sizes(trial.config)[1]),
         stop=cut_short if len(records) < trial.config.horizon else None,
     )
     return dataclasses.replace(

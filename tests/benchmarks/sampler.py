@@ -27,6 +27,7 @@ from sweeps.outcomes import Result, Stop, result_of
 from sweeps.stopping import Curve, Progress, Standing, rules_of
 
 LONGEST = 32
+NOISE = 0.0027  # 10,000 images, at 0.92
 STOPPING = {"cap": {"best": 3, "slack": 1.1}, "asha": {"reduction": 3, "after": 0.3}}
 STUDY = {
     "name": "made",
@@ -138,7 +139,7 @@ def run(seed: int, trials: int, tell: Tell, sampler: str, target: float) -> list
                 stop = next((Stop(name, reason) for name, reason in reasons if reason), None)
             if stop is not None:
                 break
-        result = result_of(trial, target=target, sustained=2, longest_horizon=LONGEST, stop=stop)
+        result = result_of(trial, target=target, sustained=2, longest_horizon=LONGEST, noise=NOISE, stop=stop)
         curves.append(Curve(trial.val_accs, job.config.horizon, result.outcome))
         crossing = None if made is None else interpolated_crossing(trial.val_accs, target)
         best = min(best, best if crossing is None else crossing)

@@ -1,5 +1,6 @@
 """What every sampler keeps to, through the ledger. A new sampler gets a class here."""
 
+import functools
 import itertools
 from typing import Any, ClassVar
 
@@ -102,6 +103,40 @@ class SamplersContract:
         more = [ledger.ask() for _ in range(3)]
         assert [job.number for job in more] == [4, 5, 6]
         assert len({tuple(job.params.items()) for job in before + more}) == 7
+
+    def test_it_learns_to_keep_away_from_where_trials_diverge_or_are_stopped(self):
+        if self.sampler in ("random", "grid"):
+            pytest.skip("learns nothing")
+        assert bad(self.sampler) < bad("random")
+
+
+@functools.cache
+def bad(sampler: str) -> int:
+    """Of the last 10 of 50 trials in two studies, how many lie where half of all would diverge or be stopped."""
+    return sum(_bad(sampler, seed) for seed in range(2))
+
+
+def _bad(sampler: str, seed: int) -> int:
+    spec = StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[0.1*lr, 0] lin[lr, +2] cos[1e-6, +6]"},
+            "space": {"lr": SPACE["lr"], "shift": SPACE["shift"]},
+            "search": {"trials": 50, "sampler": sampler, "seed": seed},
+        }
+    )
+    ledger, late = Ledger.preview(spec), 0
+    for number in range(50):
+        job = ledger.ask()
+        lr, shift = job.params["lr"], job.params["shift"]
+        if lr > 2e-3:  # the higher it is, the faster are those that do not diverge
+            ledger.tell(job.number, Result(Outcome.DIVERGED, 2))
+        elif shift > 0.15:
+            ledger.tell(job.number, Result(Outcome.PRUNED, 4, 12 - shift))
+        else:
+            ledger.tell(job.number, Result(Outcome.REACHED, 8, 5 - lr * 1e3 + 10 * shift))
+        late += number >= 40 and (lr > 2e-3 or shift > 0.15)
+    return late
 
 
 class TestTpe(SamplersContract):

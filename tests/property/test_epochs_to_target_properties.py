@@ -74,11 +74,31 @@ def test_a_higher_target_is_never_reached_earlier(curve, one, other):
 
 
 @given(st.lists(curves, min_size=2, max_size=4), targets)
-def test_among_misses_a_better_best_is_never_worse(tries, target):
+def test_among_misses_a_better_best_is_worse_by_less_than_the_epoch_it_came_later(tries, target):
     misses = [curve for curve in tries if first_crossing(curve, target) is None]
     for one, other in itertools.permutations(misses, 2):
         if (best(one) or (0, 0.0))[1] >= (best(other) or (0, 0.0))[1]:
-            assert objective(one, target, HORIZON) <= objective(other, target, HORIZON)
+            assert objective(one, target, HORIZON) < objective(other, target, HORIZON) + len(one) / HORIZON + 1e-9
+
+
+@given(curves, st.data(), targets, st.sampled_from([0.0, 0.003, 0.05]))
+def test_a_rising_curve_that_is_nowhere_lower_is_never_worse(curve, data, target, noise):
+    lower = list(itertools.accumulate((it for it in curve if it >= 0), max))
+    higher = list(itertools.accumulate((data.draw(st.floats(it, 1.0)) for it in lower), max))
+    # An epoch for where the line into a crossing starts, an epoch at most for when the best came.
+    assert objective(higher, target, HORIZON, noise) <= objective(lower, target, HORIZON, noise) + 2
+
+
+@given(curves, targets.filter(lambda target: target >= 0.05), st.sampled_from([0.003, 0.05]), st.data())
+def test_with_noise_the_objective_is_continuous_in_every_accuracy(curve, target, noise, data):
+    assume(curve)
+    place = data.draw(st.integers(0, len(curve) - 1))
+    assume(curve[place] < 1 - 1e-6)
+    moved = [*curve]
+    moved[place] += 1e-7
+    steep = HORIZON / noise  # epochs an accuracy
+    before, after = (objective(it, target, HORIZON, noise) for it in (curve, moved))
+    assert abs(before - after) <= max(1e-7 * steep * 4, 1e-3)
 
 
 @given(curves)

@@ -1,7 +1,9 @@
 import doctest
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from analysis import epochs_to_target as ett
@@ -61,17 +63,49 @@ def test_interpolated_crossing(val_accs, expected):
     ("val_accs", "expected"),
     [
         pytest.param([0.25, 0.75], 1.5, id="reached: the interpolated crossing"),
-        pytest.param([0.125, 0.25, 0.125], 45.0, id="missed by half of the target"),
+        pytest.param([0.125, 0.25, 0.125], 45 + 0.25 / 15, id="missed by half of the target"),
         pytest.param([], 60.0, id="no epochs"),
         pytest.param([NAN], 60.0, id="only NaN"),
     ],
 )
 def test_objective(val_accs, expected):
-    assert ett.objective(val_accs, 0.5, longest_horizon=30) == expected
+    assert ett.objective(val_accs, 0.5, longest_horizon=30) == pytest.approx(expected)
 
 
 def test_trials_of_one_epoch_are_ranked():
-    assert ett.objective([0.25], 0.5, longest_horizon=1) == 1.5
+    assert ett.objective([0.25], 0.5, longest_horizon=1) == 1.5 + 0.25 / 2 / 0.5
+
+
+CURVE = [0.3, 0.62, 0.55, 0.71, 0.69, 0.74]
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.02, 0.05])
+def test_the_objective_is_the_mean_over_shifts_of_the_curve(noise):
+    levels = 0.7 + math.sqrt(2) * noise * np.random.default_rng(0).standard_normal(20_000)
+    values = [ett.objective(CURVE, level, 30) for level in levels if 0 < level <= 1]
+    # What v adds to H is a share of its own target; here that is the level's, so misses weigh a little otherwise.
+    assert ett.objective(CURVE, 0.7, 30, noise) == pytest.approx(np.mean(values), rel=0.05)
+
+
+def test_without_noise_a_hair_decides_and_with_it_it_does_not():
+    just, not_quite = [0.5, 0.7], [0.5, 0.7 - 1e-9]
+    assert ett.objective(not_quite, 0.7, 30) - ett.objective(just, 0.7, 30) > 27
+    assert ett.objective(not_quite, 0.7, 30, 0.003) == pytest.approx(ett.objective(just, 0.7, 30, 0.003), abs=1e-4)
+
+
+def test_a_lucky_run_is_worse_than_a_sure_one_that_is_slower():
+    lucky, sure = [0.5, 0.701, 0.69, 0.69, 0.69], [0.5, 0.6, 0.68, 0.75, 0.8]
+    assert ett.objective(lucky, 0.7, 30) < ett.objective(sure, 0.7, 30)
+    assert ett.objective(lucky, 0.7, 30, 0.005) > ett.objective(sure, 0.7, 30, 0.005)
+
+
+def test_of_two_misses_alike_the_one_that_was_there_earlier_is_better():
+    assert ett.objective([0.6, 0.5, 0.5], 0.7, 30) < ett.objective([0.5, 0.5, 0.6], 0.7, 30)
+
+
+def test_a_noise_below_zero_is_refused():
+    with pytest.raises(ValueError, match="noise"):
+        ett.objective([0.95], 0.92, 30, -0.1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from sweeps.outcomes import MLFLOW_STATUS, OPTUNA_STATE, Result, Stop, crash_of, result_of
+from sweeps.outcomes import MLFLOW_STATUS, OPTUNA_STATE, Result, Stop, Told, crash_of, result_of, told
 from sweeps.stopping import Progress
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
 def result(val_accs: list[float], stop: Stop | None = None, loss: float = 0.25, acc: float = 0.8) -> Result:
     """The result of a trial with these validation accuracies and this last training loss; target 0.92, twice."""
     records = [EpochRecord(e, loss, acc, 0.5, val, 1e-3, 1e-4, 1.0, 1e3) for e, val in enumerate(val_accs, start=1)]
-    return result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, stop=stop)
+    return result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=stop)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
 
 def test_the_final_losses_are_those_of_the_last_epoch():
     records = [EpochRecord(e, 1 / e, 0.8, 2 / e, 0.5, 1e-3, 1e-4, 1.0, 1e3) for e in (1, 2, 4)]
-    ended = result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, stop=None)
+    ended = result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=None)
     assert (ended.final_loss, ended.final_val_loss) == (0.25, 0.5)
 
 
@@ -159,3 +159,25 @@ def test_an_outcome_is_called_so_by_optuna_and_mlflow(outcome, state, status):
 @pytest.mark.parametrize("table", [OPTUNA_STATE, MLFLOW_STATUS])
 def test_every_outcome_is_mapped(table):
     assert table.keys() == set(Outcome)
+
+
+LONGEST = 30
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_samplers_that_know_pruned_trials_are_told_so(sampler):
+    pruned = told(Result(Outcome.PRUNED, 5, 12.0), 10, sampler, LONGEST)
+    assert pruned == Told(TrialState.PRUNED, None, {50: 12.0})
+    assert told(Result(Outcome.DIVERGED, 5), 10, sampler, LONGEST) == Told(TrialState.PRUNED)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+def test_samplers_that_pass_over_pruned_trials_are_told_a_value(sampler):
+    assert told(Result(Outcome.PRUNED, 5, 12.0), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 12.0)
+    assert told(Result(Outcome.DIVERGED, 5), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 60.0)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_all_are_told_alike_what_ended_by_itself_or_crashed(sampler):
+    assert told(Result(Outcome.REACHED, 5, 4.5), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 4.5)
+    assert told(Result(Outcome.CRASHED, 5), 10, sampler, LONGEST) == Told(TrialState.FAIL)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from sweeps.ledger import Ledger
 from sweeps.outcomes import Result
 from sweeps.standing import Standing, standing
 
-RISING = (0.88, 0.90, 0.92, 0.94)
 NAMES = (f"listed-{number}" for number in itertools.count())
 MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, val_accs=(0.5, 0.6, 0.7, 0.8))
 
@@ -25,7 +25,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def reached(crossing: float) -> Result:
-    return Result(Outcome.REACHED, 4, crossing, 3, None, 0.94, 4, val_accs=RISING)
+    """A run that rises by 0.02 an epoch and crosses 0.92 there."""
+    val_accs = tuple(0.92 + 0.02 * (epoch - crossing) for epoch in range(1, math.ceil(crossing) + 2))
+    return Result(Outcome.REACHED, 4, crossing, math.ceil(crossing), None, 0.94, 4, val_accs=val_accs)
 
 
 def listed(home: Home, *results: Result, seeds: tuple[int, ...] | None = None, **train: Any) -> str:

@@ -18,12 +18,14 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Entry, Job, Ledger
 from sweeps.outcomes import Result
+from sweeps.ranking import best_entry
 from sweeps.trial_log import add_failure
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
 REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4, 0.25, 0.5)
 MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4, 0.25, 0.5)
 PRUNED = Result(Outcome.PRUNED, 2, 6.5, None, None, 0.85, 2, 0.25, 0.5, "cap", "too slow")
+SPEC = StudySpec.model_validate({"name": "one", "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}})
 CRASHED = Result(Outcome.CRASHED, 0, stop_reason="disk full")
 
 
@@ -176,16 +178,16 @@ def test_people_are_told_which_process_runs_a_study(home):
 
 def test_the_best_trial_has_the_smallest_objective():
     entries = [entry(0, MISSED), entry(1, REACHED), entry(2, PRUNED), entry(3, CRASHED), entry(4, None)]
-    assert views.best_entry(entries) == entries[1]
+    assert best_entry(SPEC, entries) == entries[1]
 
 
 def test_of_equals_the_first_trial_is_the_best():
-    assert views.best_entry([entry(1, REACHED), entry(0, REACHED)]) == entry(0, REACHED)
+    assert best_entry(SPEC, [entry(1, REACHED), entry(0, REACHED)]) == entry(0, REACHED)
 
 
 @pytest.mark.parametrize("results", [[], [None], [CRASHED, Result(Outcome.DIVERGED, 2)]])
 def test_without_an_objective_there_is_no_best_trial(results):
-    assert views.best_entry([entry(number, result) for number, result in enumerate(results)]) is None
+    assert best_entry(SPEC, [entry(number, result) for number, result in enumerate(results)]) is None
 
 
 @pytest.mark.parametrize(("text", "number"), [("a-s1", 1), ("1", 1), ("b-s0", 2)])

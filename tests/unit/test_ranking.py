@@ -1,0 +1,59 @@
+"""Which configuration is best, by all its runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from resnet_core.config import TrialConfig
+from resnet_core.records import Outcome
+from search_spaces.study import StudySpec
+from sweeps.ledger import Entry, Job
+from sweeps.outcomes import Result
+from sweeps.ranking import best_entry, ranking
+
+CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 8]")
+SPEC = StudySpec.model_validate({"name": "ranked", "train": {"schedule": CONFIG.schedule}})
+SURE = (0.5, 0.7, 0.85, 0.9, 0.93, 0.95, 0.95, 0.95)
+LUCKY = (0.5, 0.7, 0.9201, 0.9, 0.91, 0.91, 0.91, 0.91)
+
+
+def run(number: int, val_accs: tuple[float, ...], decay: float = 0.1, outcome: Outcome = Outcome.REACHED) -> Entry:
+    failed = outcome in (Outcome.DIVERGED, Outcome.CRASHED)
+    config = replace(CONFIG, weight_decay=decay, seed=number)
+    return Entry(
+        Job(number, str(number), config, {}),
+        Result(outcome, len(val_accs), None if failed else 0.0, val_accs=() if outcome == "crashed" else val_accs),
+    )
+
+
+def test_a_sure_run_is_ahead_of_a_lucky_one_that_was_earlier():
+    lucky, sure = run(0, LUCKY, decay=0.1), run(1, SURE, decay=0.2)
+    assert best_entry(SPEC, [lucky, sure]) == sure
+
+
+def test_runs_that_differ_in_their_seed_are_one_configuration():
+    entries = [run(0, SURE), run(1, SURE[:4]), run(2, SURE, decay=0.2)]
+    assert [[r.job.number for r in c.runs] for c in ranking(SPEC, entries)] == [[2], [0, 1]]
+
+
+def test_a_repeat_that_diverged_counts_as_one_that_learned_nothing():
+    broken = [run(0, SURE), run(1, (0.1,), outcome=Outcome.DIVERGED)]
+    slow = [run(2, (*SURE[:4], 0.91, 0.915, 0.93, 0.94), decay=0.2)]
+    assert ranking(SPEC, [*broken, *slow])[0].runs == slow
+
+
+def test_a_repeat_that_crashed_counts_for_nothing():
+    entries = [run(0, SURE), run(1, (), outcome=Outcome.CRASHED), run(2, SURE[:4], decay=0.2)]
+    assert ranking(SPEC, entries)[0].runs == entries[:1]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CRASHED])
+def test_a_configuration_without_any_result_is_not_ranked(outcome):
+    assert ranking(SPEC, [run(0, (0.1,), outcome=outcome)]) == []
+
+
+def test_repeats_that_scatter_make_a_lead_by_a_hair_count_less():
+    # Alone, 0 is ahead; beside repeats of 2 that differ by some points, that it hardly passed the target counts.
+    hardly, well = run(0, (0.5, 0.7, 0.931, 0.931), decay=0.1), run(1, (0.5, 0.7, 0.9, 0.97), decay=0.2)
+    scattered = [run(2 + i, (0.5, 0.6, 0.7, 0.8 + 0.02 * i), decay=0.3) for i in range(6)]
+    assert [best_entry(SPEC, found) for found in ([hardly, well], [hardly, well, *scattered])] == [hardly, well]
