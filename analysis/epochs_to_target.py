@@ -68,6 +68,27 @@ def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int 
     return None
 
 
+def sustained_is_known(val_accs: Sequence[float], target: float, sustained: int = 2) -> bool:
+    """Return whether a run's epochs tell if it sustained the target: not where it ended at it too soon.
+
+    A run that was ended at its first crossing, or that crossed in the last epoch of its schedule, might have held it.
+
+    Args:
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
+        target: accuracy to reach, in (0, 1].
+        sustained: how many epochs in a row, 1 or more.
+
+    Raises:
+        ValueError: the target is outside (0, 1], or `sustained` is below 1.
+
+    >>> sustained_is_known([0.5, 0.93], 0.92), sustained_is_known([0.5, 0.93, 0.91], 0.92)
+    (False, True)
+    """
+    if sustained_crossing(val_accs, target, sustained) is not None:
+        return True
+    return not (len(val_accs) and val_accs[-1] >= target)
+
+
 def interpolated_crossing(val_accs: Sequence[float], target: float) -> float | None:
     """Return where the straight line into the first crossing meets the target.
 

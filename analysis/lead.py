@@ -1,6 +1,6 @@
 """How far a winner is ahead, and how much of that noise alone can do.
 
-Standard library only, so that it costs no import of pandas.
+Standard library only, so that it costs no import of pandas; scipy's t is imported where there are repeats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from analysis.epochs_to_target import first_crossing
 
 _AROUND = 2  # epochs to each side of the crossing, over which the curve's slope is taken
-_FEWEST = 3  # runs whose spread says something
 _95 = 1.959964
 
 
@@ -23,30 +22,39 @@ class Lead:
 
     Attributes:
         epochs: how many epochs earlier the winner crossed the target (interpolated crossings).
-        noise: by so many epochs two runs of one and the same configuration differ, in 95 of 100 cases at most;
-            math.inf where that cannot be told.
-        source: where the noise is known from: ``confirmations`` or ``validation set``.
+        noise: by so many epochs two runs of one configuration differ at most, in 95 of 100 cases; None where no
+            configuration was repeated, and that is not known.
+        degrees: degrees of freedom of the standard deviation it is made of; 0 where it is not known.
+        rough: by so many epochs two crossings would differ if nothing but independent draws of the validation images
+            moved them; math.inf where the curve does not tell. No bound: both are validated on the same images, which
+            makes it smaller, and seeds move crossings too, which makes it larger.
     """
 
     epochs: float
-    noise: float
-    source: str
+    noise: float | None
+    degrees: int
+    rough: float
 
     @property
-    def within_noise(self) -> bool:
-        """Whether chance alone may have made the lead."""
-        return self.epochs <= self.noise
+    def within_noise(self) -> bool | None:
+        """Whether chance alone may have made the lead; None where that is not known."""
+        return None if self.noise is None else self.epochs <= self.noise
 
 
 def lead(
-    best: float, second: float, val_accs: Sequence[float], target: float, images: int, confirmed: Sequence[float] = ()
+    best: float,
+    second: float,
+    val_accs: Sequence[float],
+    target: float,
+    images: int,
+    repeats: Sequence[Sequence[float]] = (),
 ) -> Lead:
     """Return how far the best trial is ahead of the second best, beside noise.
 
-    The crossing of one run has a standard error s, and the difference of two runs' of √2·s: the noise is 1.96·√2·s.
-    Where three runs or more of a confirmation reached the target, s is the standard deviation of their crossings.
-    Else it is what the validation set's size alone makes of it (`crossing_error`): less than the truth, since seeds
-    differ in more than that, so a lead within it is noise, and one outside may still be.
+    The noise is t·√2·s: s the standard deviation of the crossings of runs that differ in their seed alone, pooled over
+    configurations, √(Σ (k-1)·s²/Σ (k-1)), and t the 97.5 % quantile of Student's t of Σ (k-1) degrees of freedom. Being
+    the best of many does not raise it: without any difference the fastest two of many runs are closer to each other
+    than two runs are as a rule. It takes spreads for equal, and knows only runs that reached the target.
 
     Args:
         best: interpolated crossing of the best trial, in epochs.
@@ -54,15 +62,21 @@ def lead(
         val_accs: validation accuracies of the best trial's epochs 1, 2, 3, …; shape (epochs,).
         target: accuracy to reach, in (0, 1].
         images: how many validate.
-        confirmed: interpolated crossings of the runs of a confirmation that reached the target.
+        repeats: interpolated crossings of runs that reached the target, a sequence for each configuration.
     """
-    if len(confirmed) >= _FEWEST:
-        return Lead(second - best, _95 * math.sqrt(2) * statistics.stdev(confirmed), "confirmations")
-    return Lead(second - best, _95 * math.sqrt(2) * crossing_error(val_accs, target, images), "validation set")
+    rough = _95 * math.sqrt(2) * crossing_error(val_accs, target, images)
+    degrees = sum(len(runs) - 1 for runs in repeats if runs)
+    if not degrees:
+        return Lead(second - best, None, 0, rough)
+    from scipy.special import stdtrit
+
+    squares = sum((len(runs) - 1) * statistics.variance(runs) for runs in repeats if len(runs) > 1)
+    noise = float(stdtrit(degrees, 0.975)) * math.sqrt(2 * squares / degrees)
+    return Lead(second - best, noise, degrees, rough)
 
 
 def crossing_error(val_accs: Sequence[float], target: float, images: int) -> float:
-    """Return the standard error of a crossing, in epochs, that the finite validation set gives it.
+    """Return the standard error of a crossing, in epochs, over draws of the validation images.
 
     √(p·(1-p)/n) / slope: the binomial standard error of an accuracy p, the target, on n images, over the slope of the
     curve, which is the least-squares line's through the crossing and the two epochs to each side of it, as far as

@@ -117,6 +117,13 @@ def published_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         if most > 1
         else "inside: needs several runs; `sweeps reproduce STUDY --seeds N` repeats each with N seeds."
     )
+    judged = table[table["inside"].notna()]
+    if len(judged) > 1:
+        chance, outside = float((2 / (judged["runs"] + 1)).sum()), int((~judged["inside"].astype(bool)).sum())
+        notes.append(
+            f"Of {len(judged)} figures, {outside} are outside, and some {chance:.2g} would be by chance: a single one "
+            "says little."
+        )
     if (table["quantity"] == "transition").any():
         notes.append("held from: the first epoch at a level whose mean from there to the end is at the level too.")
     if table["differs"].ne("").any():

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from analysis.confirmation import build_confirmation
 from analysis.cost import build_cost, cost_footnotes
+from analysis.epochs_to_target import sustained_is_known
 from analysis.importance import build_importance, importance_footnotes
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
@@ -158,7 +159,14 @@ class _Report:
             return [_missing("No trial has finished an epoch yet.")]
         if pd.notna(best["epochs_to_target"]):
             held = best["epochs_to_target_sustained"]
-            told = "not sustained" if pd.isna(held) else f"sustained from epoch {held}"
+            told = f"sustained from epoch {held}"
+            if pd.isna(held):
+                of_trial = (
+                    study.epochs[study.epochs["number"] == table.index[0]].sort_values("epoch")["val_acc"].tolist()
+                )
+                told = f"not sustained in the {best['epochs_run']} epochs that it ran"
+                if not sustained_is_known(of_trial, study.target, study.sustained):
+                    told = "whether that was sustained is not known: it ended there"
             first = f"Trial {best['trial']} reached {study.target:g} at epoch {best['epochs_to_target']} ({told})."
         else:
             first = (

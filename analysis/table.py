@@ -177,7 +177,8 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     notes = split_notes(study)
     notes.append(
         f"Target: validation accuracy {target:g} or more. epochs_to_target: the first epoch there; "
-        f"epochs_to_target_sustained: the first of {study.sustained} in a row."
+        f"epochs_to_target_sustained: the first of {study.sustained} in a row, empty also where a trial ended at "
+        "the target too soon to tell."
     )
     if target != study.target:
         notes.append(f"outcome and stop_reason refer to the study's own target, {study.target:g}.")

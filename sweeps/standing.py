@@ -62,15 +62,21 @@ class Standing:
             )
         if self.lead is None:
             return said
-        known = {
-            "confirmations": "known from the confirmations",
-            "validation set": "from the size of the validation set alone, so the least it can be",
-        }[self.lead.source]
-        noise = f"two runs of one configuration differ by up to {self.lead.noise:.2g} epochs ({known})"
-        if self.lead.noise == float("inf"):
-            noise = "how much two runs of one configuration differ cannot be told from its curve"
-        within = "within noise" if self.lead.within_noise else "more than that"
-        said.append(f"second best: trial {self.second}, {self.lead.epochs:.2g} epochs behind: {within}; {noise}")
+        behind = f"second best: trial {self.second}, {self.lead.epochs:.2g} epochs behind"
+        if self.lead.noise is None:
+            rough = ""
+            if self.lead.rough < float("inf"):
+                rough = (
+                    f"; roughly, other validation images would move the gap by up to {self.lead.rough:.2g} epochs, but "
+                    "both were validated on the same ones, and what seeds add is not in it"
+                )
+            said.append(f"{behind}: whether by more than noise is not known without repeats of a configuration{rough}")
+            return said
+        within = "within noise" if self.lead.within_noise else "more than noise"
+        said.append(
+            f"{behind}: {within}; two runs of one configuration differ by up to {self.lead.noise:.2g} epochs in 95 of "
+            f"100 cases (Student's t, {self.lead.degrees} degrees of freedom, from runs that differ in seed alone)"
+        )
         return said
 
 
@@ -82,18 +88,22 @@ def standing(home: Home, ledger: Ledger) -> Standing | None:
         return None
     confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
     ended = {c.name: _ended(home, c.name) for c in confirmations}
-    second = best_entry(spec, [entry for entry in entries if _configuration(entry) != _configuration(best)])
+    repeats: dict[object, list[float]] = {}
+    for entry in [*entries, *(entry for runs in ended.values() for entry in runs)]:
+        if _reached(entry):
+            repeats.setdefault(_repeated(entry), []).append(_crossing(entry, spec.objective.target))
+    second = best_entry(spec, [e for e in entries if _configuration(e) != _configuration(best)])
     return Standing(
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
         second=second.job.name if second is not None and _reached(second) else None,
-        lead=_lead(spec, best, second, [entry for runs in ended.values() for entry in runs]),
+        lead=_lead(spec, best, second, list(repeats.values())),
         imported=ledger.origin is not None,
     )
 
 
-def _lead(spec: StudySpec, best: Entry, second: Entry | None, confirmed: list[Entry]) -> Lead | None:
+def _lead(spec: StudySpec, best: Entry, second: Entry | None, repeats: list[list[float]]) -> Lead | None:
     if second is None or not _reached(best) or not _reached(second):
         return None
     assert best.result is not None
@@ -104,7 +114,7 @@ def _lead(spec: StudySpec, best: Entry, second: Entry | None, confirmed: list[En
         best.result.val_accs,
         target,
         epoch_sizes(best.job.config)[1],
-        [_crossing(entry, target) for entry in confirmed if _reached(entry)],
+        repeats,
     )
 
 
@@ -115,6 +125,11 @@ def _ended(home: Home, name: str) -> list[Entry]:
 
 def _configuration(entry: Entry) -> object:
     return dataclasses.replace(entry.job.config, seed=0)
+
+
+def _repeated(entry: Entry) -> object:
+    """What runs share that differ in their seed alone, whether the test images are looked at besides or not."""
+    return dataclasses.replace(entry.job.config, seed=0, test=False)
 
 
 def _reached(entry: Entry) -> bool:

@@ -178,8 +178,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
         # A run that ended below the target or diverged will not reach it any more: its budget is the study's.
         until = group["epochs_to_target"].where(group["reached"], group["epochs_run"].where(group["cut_short"], budget))
         until, cut = until.clip(upper=budget).tolist(), group["cut_short"].tolist()
-        curve = kaplan_meier([*until], group["reached"].tolist(), cut, bounds=True)
-        curve = curve.reindex(np.arange(int(budget) + 1)).ffill()
+        curve = kaplan_meier(until, group["reached"].tolist(), cut, bounds=True, budget=budget)
         label = f"{name}: {int(group['reached'].sum())} of {len(group)}"
         axes.step(curve.index, 1 - curve["below_most"], where="post", label=label, **looks)
         if any(cut):

@@ -114,47 +114,57 @@ def table(
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A study of one configuration, or STUDY:TRIAL.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The other: a study, or STUDY:TRIAL.")],
+    sides: Annotated[
+        list[str],
+        typer.Argument(metavar="A B [C]...", help="Studies of one configuration, or STUDY:TRIAL; A with each other."),
+    ],
     target: Annotated[
-        float | None, typer.Option("--target", help="Another target, for both.", show_default="the studies'")
+        float | None, typer.Option("--target", help="Another target, for all.", show_default="the studies'")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw both learning-curve bands into this file (png, pdf, svg).")
+        Path | None, typer.Option("--plot", help="Draw both learning-curve bands of two sides into this file.")
     ] = None,
     mix: Annotated[bool, typer.Option("--mix", help="Compare a search with a confirmation all the same.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
 ) -> None:
-    """Compare two configurations: epochs to target seed by seed, and their learning curves as bands."""
-    from analysis.comparison import PhaseError, arm, contrast
+    """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
+    from analysis.comparison import PhaseError, arm, contrasts
 
+    if len(sides) < 2:
+        raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
+    if plot is not None and len(sides) > 2:
+        raise InputError(f"--plot {plot}: expected with two sides, not {len(sides)}")
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
     where = open_home(home, mlflow)
     arms = []
-    for text in (a, b):
+    for text in sides:
         study, _, trial = text.partition(":")
         try:
             arms.append(arm(stored(where, study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrast(arms[0], arms[1], mix=mix)
+        found = contrasts(arms, mix=mix)
     except PhaseError as error:
-        raise InputError(f"{error}; confirm both (`sweeps confirm`), or ask for it with --mix") from error
+        raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
         raise InputError(f"{error} (--target)") from error
     if plot is not None:
         from analysis.plots.bands import plot_bands
 
         try:
-            plot_bands(found, plot)
+            plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
         stderr.print(f"curves drawn into {plot}", highlight=False)
-    typer.echo(to_json(found.to_dict()) if as_json else str(found))
+    if as_json:
+        shown = [each.to_dict() for each in found]
+        typer.echo(to_json(shown[0] if len(shown) == 1 else {"comparisons": shown}))
+        return
+    typer.echo("\n\n".join(map(str, found)))
 
 
 @app.command()

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.coverage
 
 Runs are made: each reaches with a given chance, at an epoch drawn from a known distribution, else it misses. So the
-true share, median, restricted mean and expected running time are known, and the difference of two configurations: 0
-between two of a kind, and that of one that reaches less often by 0.2 (unlike). Beside ours stand the usual intervals:
-the percentile and the BCa bootstrap of the restricted mean.
+true share, median, restricted mean and expected running time are known, and the differences of two configurations, in
+pairs and as independent runs: of two of a kind, and from one that reaches less often by 0.2 and two epochs later
+(unlike). Beside ours stand the usual intervals: the percentile and the BCa bootstrap of the restricted mean.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from analysis.statistics import (
     Estimate,
     compare,
+    compare_independent,
     expected_running_time,
     median_epochs,
     restricted_mean,
@@ -31,11 +32,18 @@ Floats = NDArray[np.float64]
 
 BUDGET = 30
 CLAIMED = 0.95
-# Chances of the epochs of those that reach: around 20 as the published runs are, and with a long tail.
+# Chances of the epochs of those that reach: around 20 as the published runs are, with a long tail, and at two places,
+# half of them at each or one in five at the later one.
 EPOCHS = np.arange(1, BUDGET + 1)
 _BELL = np.exp(-(((EPOCHS - 20) / 1.5) ** 2) / 2)
 _TAIL = np.where(EPOCHS >= 16, 0.75 ** (EPOCHS - 16), 0.0)
-SHAPES = {"bell": _BELL / _BELL.sum(), "tail": _TAIL / _TAIL.sum()}
+_EARLY, _LATE = (np.exp(-((EPOCHS - at) ** 2) / 2) for at in (16, 24))
+SHAPES = {
+    "bell": _BELL / _BELL.sum(),
+    "tail": _TAIL / _TAIL.sum(),
+    "two": (_EARLY + _LATE) / (_EARLY + _LATE).sum(),
+    "uneven": (4 * _EARLY + _LATE) / (4 * _EARLY + _LATE).sum(),
+}
 
 
 @dataclass(frozen=True)
@@ -45,26 +53,33 @@ class World:
     Attributes:
         share: chance of a run to reach.
         shape: name of the distribution of the epochs of those that do.
+        later: by so many epochs later, up to the budget.
     """
 
     share: float
     shape: str = "bell"
+    later: int = 0
 
     def draw(self, runs: int, random: np.random.Generator) -> Floats:
         """Return epochs to target of some runs, math.inf for a miss."""
-        epochs = random.choice(EPOCHS, runs, p=SHAPES[self.shape]).astype(np.float64)
+        epochs = random.choice(self.epochs, runs, p=SHAPES[self.shape]).astype(np.float64)
         return np.where(random.random(runs) < self.share, epochs, math.inf)
+
+    @property
+    def epochs(self) -> NDArray[np.int64]:
+        """Epochs that those may have which reach."""
+        return np.minimum(EPOCHS + self.later, BUDGET)
 
     @property
     def mean_reached(self) -> float:
         """Mean epochs of the runs that reach."""
-        return float(EPOCHS @ SHAPES[self.shape])
+        return float(self.epochs @ SHAPES[self.shape])
 
     @property
     def median(self) -> float:
         """The first epoch by which half of all runs have reached."""
         by = self.share * np.cumsum(SHAPES[self.shape])
-        return float(EPOCHS[np.argmax(by >= 0.5 - 1e-12)]) if by[-1] >= 0.5 - 1e-12 else math.inf
+        return float(self.epochs[np.argmax(by >= 0.5 - 1e-12)]) if by[-1] >= 0.5 - 1e-12 else math.inf
 
     @property
     def restricted_mean(self) -> float:
@@ -75,6 +90,11 @@ class World:
     def running_time(self) -> float:
         """Mean epochs spent for each run that reaches."""
         return self.mean_reached + (1 - self.share) / self.share * BUDGET if self.share else math.inf
+
+    @property
+    def compared(self) -> float:
+        """Mean of epochs to target, a miss being the budget + 1."""
+        return self.restricted_mean + 1 - self.share
 
 
 def spent(epochs: Floats) -> Floats:
@@ -100,36 +120,42 @@ def bca(epochs: Floats, random: np.random.Generator) -> tuple[float, float]:
 
 
 def coverage(world: World, runs: int, repeats: int, seed: int = 0, usual: bool = True) -> dict[str, float]:
-    """Return, by interval, the share of repeats in which it holds the truth."""
+    """Return, by interval, the share of repeats in which it holds the truth; NaN where there was none to hold it."""
     random = np.random.default_rng([seed, runs, round(1000 * world.share)])
-    worse = World(world.share - 0.2, world.shape)
-    held: dict[str, int] = {}
+    worse = World(max(world.share - 0.2, 0.0), world.shape, later=2)
+    held: dict[str, list[bool]] = {}
     for _ in range(repeats):
-        a, b = world.draw(runs, random), world.draw(runs, random)
-        hit, compared = np.isfinite(a), compare(a.tolist(), b.tolist(), BUDGET)
-        c = worse.draw(runs, random)
-        found: dict[str, tuple[Estimate | tuple[float, float], float]] = {
-            "share": (share_reached(int(hit.sum()), runs), world.share),
-            "median": (median_epochs(a.tolist()), world.median),
-            "restricted mean": (restricted_mean(a.tolist(), BUDGET), world.restricted_mean),
-            "running time": (
-                expected_running_time(spent(a).tolist(), hit.tolist(), budget=BUDGET),
+        a, hit = (epochs := world.draw(runs, random)).tolist(), np.isfinite(epochs)
+        found: list[tuple[str, Estimate | None, float]] = [
+            ("share", share_reached(int(hit.sum()), runs), world.share),
+            ("median", median_epochs(a), world.median),
+            ("restricted mean", restricted_mean(a, BUDGET), world.restricted_mean),
+            (
+                "running time",
+                expected_running_time(spent(epochs).tolist(), hit.tolist(), budget=BUDGET),
                 world.running_time,
             ),
-            "difference": (compared.difference, 0.0),
-            "unlike": (
-                compare(a.tolist(), c.tolist(), BUDGET).difference,
-                world.restricted_mean - worse.restricted_mean,
-            ),
-            "faster": (compared.probability_faster, 0.5),
-        }
+        ]
+        for other, name in ((world, ""), (worse, "unlike ")):
+            b = other.draw(runs, random).tolist()
+            for made, how in ((compare(a, b, BUDGET), ""), (compare_independent(a, b, BUDGET), " (i)")):
+                found += [
+                    (f"{name}shares{how}", made.share, world.share - other.share),
+                    (f"{name}time{how}", made.time, world.mean_reached - other.mean_reached),
+                    (f"{name}difference{how}", made.difference, world.compared - other.compared),
+                ]
+                if other is world:
+                    found.append((f"faster{how}", made.probability_faster, 0.5))
         if usual:
-            found["percentile"] = (percentile(a, random), world.restricted_mean)
-            found["BCa"] = (bca(a, random), world.restricted_mean)
-        for name, (interval, truth) in found.items():
-            low, high = (interval.low, interval.high) if isinstance(interval, Estimate) else interval
-            held[name] = held.get(name, 0) + (low - 1e-9 <= truth <= high + 1e-9)
-    return {name: count / repeats for name, count in held.items()}
+            found.append(
+                ("percentile", Estimate(math.nan, *percentile(epochs, random), CLAIMED), world.restricted_mean)
+            )
+            found.append(("BCa", Estimate(math.nan, *bca(epochs, random), CLAIMED), world.restricted_mean))
+        for name, interval, truth in found:
+            cases = held.setdefault(name, [])
+            if interval is not None:
+                cases.append(interval.low - 1e-9 <= truth <= interval.high + 1e-9)
+    return {name: float(np.mean(cases)) if cases else math.nan for name, cases in held.items()}
 
 
 def errors(world: World, runs: int, repeats: int, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -200,31 +226,27 @@ def main() -> None:
     """Print coverage, errors and what pruning does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2000)
-    parser.add_argument("--runs", type=int, nargs="+", default=[5, 10, 30])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.7, 0.9, 0.95, 1.0])
+    parser.add_argument("--runs", type=int, nargs="+", default=[3, 5, 10, 30])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--no-usual", action="store_true", help="leave the usual bootstraps out, which take long")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     error = math.sqrt(CLAIMED * (1 - CLAIMED) / arguments.repeats)
     print(f"Share of {arguments.repeats} repeats whose {CLAIMED:.0%} interval holds the truth (± {error:.3f}).")
-    print("percentile, BCa: the usual bootstraps of the restricted mean, for comparison.")
-    names = (
-        "share",
-        "median",
-        "restricted mean",
-        "running time",
-        "difference",
-        "unlike",
-        "faster",
-        "percentile",
-        "BCa",
-    )
-    print(f"{'epochs':<8}{'runs':>5}{'share':>7}  " + "".join(f"{name:>16}" for name in names))
-    for shape in SHAPES:
+    print("(i): as independent runs. percentile, BCa: the usual bootstraps of the restricted mean, for comparison.")
+    for shape in arguments.shapes:
         for runs in arguments.runs:
+            lowest: dict[str, tuple[float, float]] = {}
             for share in arguments.shares:
-                found = coverage(World(share, shape), runs, arguments.repeats, arguments.seed)
-                cells = "".join(f"{found[name]:>16.3f}" for name in names)
-                print(f"{shape:<8}{runs:>5}{share:>7g}  {cells}", flush=True)
+                found = coverage(World(share, shape), runs, arguments.repeats, arguments.seed, not arguments.no_usual)
+                cells = "; ".join(f"{name} {value:.3f}" for name, value in found.items())
+                print(f"{shape} {runs} runs, {share:g} reach: {cells}", flush=True)
+                for name, value in found.items():
+                    if not math.isnan(value):
+                        lowest[name] = min(lowest.get(name, (1.0, 0.0)), (value, share))
+            cells = "; ".join(f"{name} {value:.3f} at {share:g}" for name, (value, share) in lowest.items())
+            print(f"{shape} {runs} runs, LOWEST: {cells}", flush=True)
     print("\nBias and root mean square error at a share of 0.7: they shrink with the runs.")
     for runs in (*arguments.runs, 300):
         off = errors(World(0.7), runs, arguments.repeats, arguments.seed)

@@ -50,7 +50,7 @@ ARGUMENTS = {
     "best": ["name"],
     "show": ["name", "trial"],
     "table": ["name"],
-    "compare": ["a", "b"],
+    "compare": ["sides"],
     "stopping": ["name"],
     "schedule": ["text"],
     "ui": [],

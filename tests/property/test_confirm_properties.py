@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.comparison import compare_independent
 from analysis.lead import crossing_error
+from analysis.statistics import compare_independent
 from sweeps.confirm import fresh_seeds
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,7 +8,9 @@ from analysis.epochs_to_target import first_crossing
 from analysis.statistics import (
     best_of_n,
     compare,
+    compare_independent,
     expected_running_time,
+    holm,
     kaplan_meier,
     median_epochs,
     restricted_mean,
@@ -21,7 +23,7 @@ samples = st.lists(epochs, min_size=1, max_size=12)
 pairs = st.lists(st.tuples(epochs, epochs), min_size=1, max_size=12)
 
 
-# Two thousand draws each, and scipy's import in the first.
+# scipy is imported in the first.
 slow = settings(deadline=None, max_examples=60)
 
 
@@ -77,14 +79,32 @@ def test_more_runs_to_choose_from_are_never_slower(sample):
     assert all(later <= earlier for earlier, later in itertools.pairwise(curve))
 
 
+def mirrored(there, back):
+    return (there.value, there.low, there.high) == (-back.value, -back.high, -back.low)
+
+
 @slow
-@given(pairs)
-def test_a_comparison_turned_round_changes_its_sign(sample):
+@given(pairs, st.sampled_from([compare, compare_independent]))
+def test_a_comparison_turned_round_is_its_mirror_image(sample, function):
     a, b = zip(*sample, strict=True)
-    there, back = compare(a, b, BUDGET), compare(b, a, BUDGET)
-    assert there.difference.value == -back.difference.value
-    assert math.isclose(there.probability_faster.value, 1 - back.probability_faster.value)
-    assert math.isclose(there.probability_faster.low, 1 - back.probability_faster.high, abs_tol=1e-12)
+    there, back = function(a, b, BUDGET), function(b, a, BUDGET)
+    assert mirrored(there.difference, back.difference)
+    assert mirrored(there.share, back.share)
+    assert there.time is back.time is None or mirrored(there.time, back.time)
+    assert (there.share_p, there.time_p) == (back.share_p, back.time_p)
+    chance, other = there.probability_faster, back.probability_faster
+    assert math.isclose(chance.value, 1 - other.value, abs_tol=1e-12)
+    assert math.isclose(chance.low, 1 - other.high, abs_tol=1e-12)
+    assert math.isclose(chance.high, 1 - other.low, abs_tol=1e-12)
+
+
+@slow
+@given(samples, samples)
+def test_a_comparison_of_unlike_numbers_of_runs_turned_round_is_its_mirror_image(a, b):
+    there, back = compare_independent(a, b, BUDGET), compare_independent(b, a, BUDGET)
+    assert mirrored(there.difference, back.difference)
+    assert mirrored(there.share, back.share)
+    assert there.time is back.time is None or mirrored(there.time, back.time)
 
 
 @slow
@@ -92,7 +112,41 @@ def test_a_comparison_turned_round_changes_its_sign(sample):
 def test_a_comparison_holds_its_estimates(sample):
     found = compare(*zip(*sample, strict=True), BUDGET)
     assert holds(found.difference)
+    assert holds(found.share)
+    assert found.time is None or holds(found.time)
     assert holds(found.probability_faster)
+    assert -BUDGET - 1 <= found.difference.low <= found.difference.high <= BUDGET + 1
+
+
+@slow
+@given(pairs)
+def test_a_p_value_is_low_where_the_interval_leaves_no_difference_out(sample):
+    found = compare(*zip(*sample, strict=True), BUDGET)
+    assert (found.share_p < 0.05) == (not found.share.low <= 0 <= found.share.high)
+    if found.time is not None:
+        assert (found.time_p < 0.05) == (not found.time.low <= 0 <= found.time.high)
+
+
+chances = st.lists(st.floats(0, 1), max_size=8)
+
+
+@given(chances)
+def test_holms_p_values_are_between_one_and_all_of_bonferronis(ps):
+    for p, adjusted in zip(ps, holm(ps), strict=True):
+        assert p <= adjusted <= min(1, len(ps) * p)
+
+
+@given(chances)
+def test_holms_p_values_have_the_order_of_what_they_adjust(ps):
+    pairs = sorted(zip(ps, holm(ps), strict=True))
+    assert [adjusted for _, adjusted in pairs] == sorted(adjusted for _, adjusted in pairs)
+
+
+@given(chances, st.randoms(use_true_random=False))
+def test_holms_p_values_do_not_depend_on_the_order(ps, random):
+    places = list(range(len(ps)))
+    random.shuffle(places)
+    assert holm([ps[place] for place in places]) == [holm(ps)[place] for place in places]
 
 
 @slow
@@ -103,7 +157,8 @@ def test_bounds_hold_the_curve_that_pruning_hides(sample, chosen, at):
     cut = [pick and epoch > at for pick, epoch in zip(chosen, sample, strict=False)]
     run = [at if was else min(epoch, BUDGET) for was, epoch in zip(cut, sample, strict=True)]
     seen = [h and not was for h, was in zip(hit, cut, strict=True)]
-    found = kaplan_meier([*run, BUDGET], [*seen, False], [*cut, False], bounds=True)
+    # No run that was not pruned missed: how far they could have gone is told.
+    found = kaplan_meier([*run, at], [*seen, False], [*cut, True], bounds=True, budget=BUDGET)
     assert (found["below_least"] <= truth + 1e-12).all()
     assert (truth <= found["below_most"] + 1e-12).all()
 

@@ -8,10 +8,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from analysis.comparison import PhaseError, arm, compare_independent, contrast, differences
+from analysis.comparison import PhaseError, arm, contrast, contrasts, differences
 from analysis.confirmation import build_confirmation
 from analysis.plots.bands import plot_bands
-from analysis.statistics import compare
+from analysis.statistics import compare, compare_independent, holm
 
 FAST, SLOW, MISS = [0.5, 0.93, 0.94, 0.94], [0.5, 0.6, 0.7, 0.95], [0.5, 0.6, 0.7, 0.75]
 
@@ -145,14 +145,70 @@ def test_another_way_of_validating_is_said(repeated):
 def test_plain_values_are_json(repeated):
     shown = contrast(arm(repeated(FAST, SLOW)), arm(repeated(MISS, SLOW))).to_dict()
     json.dumps(shown)
-    assert (shown["paired_seeds"], shown["difference"]["value"]) == ([0, 1], -1.0)
+    assert (shown["paired_seeds"], shown["difference"]["value"], shown["share"]["value"]) == ([0, 1], -1.5, 0.5)
 
 
 def test_the_text_names_both_and_the_difference(repeated):
     said = str(contrast(arm(repeated(FAST, SLOW)), arm(repeated(SLOW, SLOW, name="other"))))
     assert "A: made: a: reached 0.92 in 2 of 2 runs" in said
     assert "B: other: a" in said
-    assert "A minus B, restricted means up to epoch 4: -1 [" in said
+    assert "A minus B, up to epoch 4 (2 pairs of runs that share a seed):" in said
+    assert "time given that both reached: -1 [-4, 4] epochs (2 pairs)" in said
+    assert "both in one, a miss counting as 5 epochs: -1 [" in said
+
+
+# Sustained crossings
+
+
+def test_sustained_crossings_stand_beside_first_ones(repeated):
+    touched = [0.93, 0.5, 0.93, 0.94]
+    found = contrast(arm(repeated(touched, FAST)), arm(repeated(FAST, FAST)))
+    assert (found.a.epochs, found.a.sustained, found.a.unknown) == ((1, 2), (3, 2), 0)
+    assert found.sustained == compare([3, 2], [2, 2], 4)
+    assert "sustained for 2 epochs in a row: in 2, restricted mean 2.5 [" in str(found)
+    assert "A minus B, of crossings sustained for 2 epochs in a row:" in str(found)
+
+
+def test_a_run_that_ended_at_its_crossing_is_not_known_to_have_sustained_it(repeated):
+    found = contrast(arm(repeated(SLOW, [0.93, 0.5, 0.5, 0.5])), arm(repeated(FAST, FAST)))
+    assert (found.a.sustained, found.a.unknown) == ((math.inf, math.inf), 1)
+    assert "in 0; of 1 not known, they ended at it, restricted mean" in str(found)
+
+
+# Several of them
+
+
+def test_each_is_compared_with_the_first(repeated):
+    arms = [arm(repeated(FAST, FAST, name=name)) for name in "abc"]
+    found = contrasts(arms)
+    assert [(each.a.study, each.b.study, each.names) for each in found] == [
+        *(("a", "b", ("A", "B")), ("a", "c", ("A", "C")))
+    ]
+
+
+def test_verdicts_are_adjusted_for_all_that_are_made(repeated):
+    arms = [arm(repeated(*[FAST] * 9)), *(arm(repeated(*[curve] * 9)) for curve in (SLOW, MISS, FAST))]
+    found = contrasts(arms)
+    expected = holm([p for each in found for p in (each.result.share_p, each.result.time_p)])
+    assert [p for each in found for p in (each.share_p_holm, each.time_p_holm)] == expected
+    assert found[0].p_values == 6
+    assert "A is faster where both reach" in str(found[0])
+    assert "A reaches more often" in str(found[1])
+    assert "the shares are not told apart" in str(found[2])
+    assert "the times given that both reached are not told apart" in str(found[2])
+
+
+def test_a_verdict_that_is_one_of_many_needs_more(repeated):
+    a, b = (arm(repeated(*[FAST] * 5)) for _ in "ab")
+    b = dataclasses.replace(b, epochs=(3.0,) * 5)
+    alone, among = contrast(a, b), contrasts([a, *[b] * 8])[0]
+    assert "A is faster where" in str(alone)
+    assert "A is faster where" not in str(among)
+
+
+def test_one_configuration_is_no_comparison(repeated):
+    with pytest.raises(ValueError, match="1 configurations: expected two or more"):
+        contrasts([arm(repeated(FAST))])
 
 
 # Independent runs

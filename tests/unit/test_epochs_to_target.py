@@ -147,3 +147,19 @@ def test_the_examples_in_the_docstrings_hold():
 def test_importing_it_loads_no_pandas():
     code = "import sys, analysis.epochs_to_target; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("val_accs", "known"),
+    [
+        ([0.5, 0.93], False),
+        ([0.93, 0.5, 0.93], False),
+        ([0.93, 0.5], True),
+        ([0.93, 0.93], True),
+        ([0.5], True),
+        ([], True),
+        ([0.93, math.nan], True),
+    ],
+)
+def test_a_run_that_ended_at_the_target_does_not_tell_whether_it_held(val_accs, known):
+    assert ett.sustained_is_known(val_accs, 0.92) is known

@@ -202,6 +202,12 @@ def test_footnotes_tell_how_sure_inside_is(ours):
     assert any("60% for n = 4" in note for note in notes)
 
 
+def test_footnotes_tell_how_many_figures_are_outside_by_chance(ours):
+    study = ours(FAST, SLOW, SLOW, SLOW)
+    notes = published_footnotes(study, build_published(study, [figure(), figure(low=1.0, high=1.0)]))
+    assert any("Of 2 figures, 1 are outside, and some 0.8 would be by chance" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("study", "rows", "said"),
     [

@@ -132,6 +132,17 @@ def test_the_headline_names_the_best_trial(read):
 
 
 @pytest.mark.parametrize(
+    ("val_accs", "said"),
+    [
+        ([0.5, 0.93], "reached 0.92 at epoch 2 (whether that was sustained is not known: it ended there)."),
+        ([0.5, 0.93, 0.91], "reached 0.92 at epoch 2 (not sustained in the 3 epochs that it ran)."),
+    ],
+)
+def test_not_sustained_is_said_only_where_it_is_known(read, val_accs, said):
+    assert said in read(FAST | {"val_accs": val_accs, "outcome": "reached"}).text["headline"]
+
+
+@pytest.mark.parametrize(
     ("others", "said"),
     [
         ([{"shift": 0.1}], "Exploratory: the best of 2 trials is flattered by having been chosen for its result."),

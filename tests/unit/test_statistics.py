@@ -8,7 +8,9 @@ from analysis.statistics import (
     Estimate,
     best_of_n,
     compare,
+    compare_independent,
     expected_running_time,
+    holm,
     kaplan_meier,
     mean_sd,
     median_epochs,
@@ -33,9 +35,9 @@ def test_an_estimate_is_shown_with_its_interval():
 
 @pytest.mark.parametrize(("reached", "runs"), [(0, 10), (3, 10), (9, 10), (10, 10), (1, 1), (150, 200)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_the_share_has_scipys_wilson_interval(reached, runs, confidence):
+def test_the_share_has_scipys_exact_interval(reached, runs, confidence):
     found = share_reached(reached, runs, confidence)
-    expected = stats.binomtest(reached, runs).proportion_ci(confidence, method="wilson")
+    expected = stats.binomtest(reached, runs).proportion_ci(confidence, method="exact")
     assert (found.value, *ends(found)) == pytest.approx((reached / runs, expected.low, expected.high))
 
 
@@ -96,8 +98,7 @@ def test_a_run_that_reaches_in_the_last_epoch_is_no_miss():
 
 
 def test_of_one_run_the_next_may_take_anything_from_nothing_to_the_budget():
-    low = restricted_mean([20], 30).low
-    assert low == pytest.approx((20 + 0.025 * 30) / 2, rel=0.05)
+    assert ends(restricted_mean([20], 30)) == pytest.approx((0, 30), abs=0.5)
 
 
 def test_the_interval_of_two_runs_is_students():
@@ -152,22 +153,6 @@ def test_where_no_run_missed_the_lower_end_is_students():
     assert restricted_mean(epochs, budget=100).low == pytest.approx(low, abs=0.04)
 
 
-@pytest.mark.parametrize(
-    "estimate",
-    [
-        lambda **seed: restricted_mean(TEN, 30, **seed),
-        lambda **seed: expected_running_time([20, 25, 30], [True, True, False], **seed),
-        lambda **seed: compare(TEN, TEN[::-1], 30, **seed),
-    ],
-)
-def test_the_seed_is_0_unless_another_is_asked_for(estimate):
-    assert estimate() == estimate(seed=0) != estimate(seed=1)
-
-
-def test_the_same_seed_gives_the_same_interval():
-    assert restricted_mean(TEN, 30, seed=3) == restricted_mean(TEN, 30, seed=3)
-
-
 def test_the_order_of_runs_does_not_matter():
     assert restricted_mean(TEN[::-1], 30) == restricted_mean(TEN, 30)
 
@@ -215,12 +200,9 @@ def test_the_running_time_of_a_rare_success_has_both_ends():
     assert 40 < found.low < found.value < found.high
 
 
-def test_the_interval_without_success_is_that_of_the_draws():
-    """The time of a success is anything up to the budget, and before it come as many misses as its chance says."""
-    random = np.random.default_rng(1)
-    chance = random.beta(0.5, 1.5, 200_000)
-    draws = random.uniform(0, 30, 200_000) + (1 - chance) / chance * 30
-    assert expected_running_time([30], [False]).low == pytest.approx(np.quantile(draws, 0.025), rel=0.1)
+def test_without_success_the_lower_end_has_the_misses_ahead_of_the_highest_share_alone():
+    share = share_reached(0, 10).high
+    assert expected_running_time([30] * 10, [False] * 10).low == pytest.approx((1 - share) / share * 30)
 
 
 def test_the_running_time_of_one_quick_run_is_below_it_and_not_negative():
@@ -293,7 +275,7 @@ def test_the_curve_goes_from_epoch_zero_to_the_budget():
     assert (curve.index.name, curve.index.tolist()) == ("epoch", list(range(31)))
 
 
-def test_the_curves_interval_is_wilsons():
+def test_the_curves_interval_is_that_of_the_share():
     row = kaplan_meier(RUN, HIT).loc[20]
     assert (row["low"], row["high"]) == ends(share_reached(3, 6))
 
@@ -311,6 +293,24 @@ def test_pruned_runs_are_bounded_from_both_sides():
 def test_a_pruned_run_may_have_reached_an_epoch_later_at_the_soonest():
     curve = kaplan_meier([10, 30], [False, False], [True, False], bounds=True)
     assert curve["below_least"].loc[9:12].tolist() == [1, 1, 0.5, 0.5]
+
+
+def test_where_every_miss_was_pruned_the_budget_is_asked_for():
+    with pytest.raises(ValueError, match="give the budget"):
+        kaplan_meier([20, 10], [True, False], [False, True], bounds=True)
+
+
+def test_a_pruned_run_may_reach_after_all_that_were_run():
+    curve = kaplan_meier([10, 25], [True, False], [False, True], bounds=True, budget=30)
+    assert curve.index[-1] == 30
+    assert curve["below_least"].loc[24:27].tolist() == [0.5, 0.5, 0, 0]
+    assert curve["below_most"].loc[30] == 0.5
+
+
+@pytest.mark.parametrize("budget", [19, 29])
+def test_a_budget_that_runs_contradict_is_refused(budget):
+    with pytest.raises(ValueError, match="expected one budget"):
+        kaplan_meier([20, 30], [True, False], budget=budget)
 
 
 @pytest.mark.parametrize(
@@ -342,10 +342,15 @@ def test_the_difference_is_that_of_the_restricted_means():
     assert found == pytest.approx(restricted_mean(a, 30).value - restricted_mean(b, 30).value)
 
 
-@pytest.mark.parametrize(("a", "b", "gap"), [(20, 25, -5), (20, INF, -10), (INF, 20, 10), (INF, INF, 0)])
+def test_a_miss_is_an_epoch_later_than_the_budget():
+    assert compare([30, INF], [INF, INF], 30).difference.value == -0.5
+    assert compare_independent([30, INF], [INF, INF], 30).difference.value == -0.5
+
+
+@pytest.mark.parametrize(("a", "b", "gap"), [(20, 25, -5), (20, INF, -11), (INF, 20, 11), (INF, INF, 0)])
 def test_the_interval_of_many_pairs_of_one_kind_is_about_their_difference(a, b, gap):
     difference = compare([a] * 200, [b] * 200, budget=30).difference
-    assert ends(difference) == pytest.approx((gap, gap), abs=0.6)
+    assert ends(difference) == pytest.approx((gap, gap), abs=0.7)
 
 
 @pytest.mark.parametrize("one", [1, -1])
@@ -355,13 +360,13 @@ def test_the_interval_of_pairs_of_two_kinds_is_about_their_difference(one):
     assert sum(ends(found)) / 2 == pytest.approx(found.value, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "low", "high"), [(INF, INF, -0.004, 0.004), (1, INF, -0.02, 0.004), (INF, 1, -0.004, 0.02)]
-)
-def test_a_miss_is_no_sooner_than_what_reaches(a, b, low, high):
-    """With a budget of one epoch, at the end of which one or none of a pair is there."""
-    found = compare([a] * 2000, [b] * 2000, 1).difference
-    assert low < found.low <= 0 <= found.high < high
+@pytest.mark.parametrize("function", [compare, compare_independent])
+def test_what_reaches_in_the_last_epoch_is_always_faster_than_a_miss(function):
+    found = function([20] * 10, [INF] * 10, 20)
+    assert found.probability_faster.value == 1
+    assert ends(found.probability_faster) == pytest.approx((0.722, 1), abs=1e-3)
+    assert (found.difference.value, found.share.value, found.time) == (-1, 1, None)
+    assert found.share_p < 1e-3
 
 
 @pytest.mark.parametrize(("a", "b", "share"), [(20, INF, 1), (30, INF, 1), (INF, 30, 0), (INF, INF, 0.5), (INF, 20, 0)])
@@ -393,8 +398,84 @@ def test_a_configuration_beside_itself_is_no_faster():
 
 def test_pairs_that_go_together_are_worth_more():
     seeds = np.random.default_rng(0).normal(20, 3, 10).round()
-    paired, mixed = (compare(seeds, other + 1, 30).difference for other in (seeds, np.roll(seeds, 3)))
+    paired, mixed = (compare(seeds, other + 1, 30).time for other in (seeds, np.roll(seeds, 3)))
     assert paired.high - paired.low < (mixed.high - mixed.low) / 1.5
+
+
+def test_the_time_is_that_of_pairs_in_which_both_reached():
+    found = compare([19, 20, INF, 22], [21, 24, 20, INF], 30)
+    assert (found.both, found.time.value) == (2, -3)
+
+
+def test_the_time_of_pairs_is_students_but_for_what_rounding_hides():
+    gaps = np.random.default_rng(0).normal(0, 50, 10)
+    found = compare(500 + gaps, [500] * 10, 1000)
+    assert ends(found.time) == pytest.approx(stats.t.interval(0.95, 9, gaps.mean(), stats.sem(gaps)), rel=1e-3)
+    assert found.time_p == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue, rel=1e-3)
+
+
+def test_the_time_of_independent_runs_is_students_but_for_the_degrees_of_freedom():
+    a, b = np.random.default_rng(0).normal(500, 50, (2, 10))
+    found = compare_independent(a, b, 1000)
+    error = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 10)
+    assert ends(found.time) == pytest.approx(stats.t.interval(0.95, 9, a.mean() - b.mean(), error), rel=1e-3)
+
+
+def test_a_few_runs_that_agree_have_the_spread_of_the_others():
+    few, many = [20.0, 20.0, 20.0], [16.0, 24.0] * 10
+    found = compare_independent(few, many, 30).time
+    assert found.high - found.low > 10
+
+
+def test_times_that_agree_may_still_be_apart_by_what_rounding_hides():
+    found = compare([20] * 5, [20] * 5, 30).time
+    assert found.low < -0.4 < 0.4 < found.high
+
+
+@pytest.mark.parametrize("function", [compare, compare_independent])
+def test_of_one_run_that_reached_in_both_nothing_is_known_of_the_time(function):
+    found = function([20, INF], [22, INF], 30)
+    assert (found.both, found.time.value, *ends(found.time), found.time_p) == (1, -2, -30, 30, 1)
+
+
+def test_the_difference_of_shares_is_that_of_pairs_of_one_kind_alone():
+    found = compare([20, 20, 20, INF], [INF, INF, 20, 20], 30).share
+    assert found.value == 0.25
+    alike = compare([20] * 20 + [INF] * 20, [20] * 20 + [INF] * 20, 30).share
+    assert alike.high < compare_independent([20] * 20 + [INF] * 20, [20] * 20 + [INF] * 20, 30).share.high
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.02, 0.02), (0.3, 0.1), (0.5, 0.5), (0.45, 0.05), (0.6, 0.3)])
+@pytest.mark.parametrize("pairs", [5, 10, 25])
+def test_the_difference_of_shares_of_pairs_holds_the_truth_as_often_as_it_claims(p, q, pairs):
+    held = 0.0
+    for x in range(pairs + 1):
+        for y in range(pairs + 1 - x):
+            a = [20] * x + [INF] * y + [20] * (pairs - x - y)
+            b = [INF] * x + [20] * y + [20] * (pairs - x - y)
+            found = compare(a, b, 30).share
+            chance = stats.multinomial.pmf([x, y, pairs - x - y], pairs, [p, q, 1 - p - q])
+            held += chance * (found.low <= p - q <= found.high)
+    assert held >= 0.93
+
+
+def test_a_p_value_is_that_of_the_interval_that_ends_at_no_difference():
+    a, b = [20] * 9 + [INF], [20] * 2 + [INF] * 8
+    found = compare_independent(a, b, 30)
+    assert compare_independent(a, b, 30, 1 - found.share_p).share.low == pytest.approx(0, abs=1e-6)
+
+
+# Several comparisons
+
+
+def test_holms_p_values_are_those_of_his_procedure():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, NAN])
+def test_a_p_value_that_is_none_is_refused(p):
+    with pytest.raises(ValueError, match="expected numbers from 0 to 1"):
+        holm([0.5, p])
 
 
 def test_samples_of_different_sizes_are_refused():
