@@ -193,6 +193,15 @@ def test_export_refuses(sweeps, arguments, said):
     assert said in sweeps("export", "absent", *arguments, code=2).stderr
 
 
+def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    cap = ("--set", "stopping={cap={best=3,slack=1.2}}", "--trials", "30", "--home", nowhere)
+    made = sweeps.json("simulate", "recorded/digits", "--from", "recorded/digits", *cap)
+    assert made["with_rules"]["trials"]["median"] == 30
+    assert made["with_rules"]["epochs"]["median"] < made["without_rules"]["epochs"]["median"]
+    assert not nowhere.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -202,7 +211,7 @@ def test_export_refuses(sweeps, arguments, said):
         (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
         (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),
         (("--from", "absent"), "no study 'absent'"),
-        (("--from", "recorded/digit"), "--from recorded/digit: no such file; recordings that ship: "),
+        (("--from", "recorded/digit"), "--from recorded/digit: no such file; recordings that ship: recorded/digits"),
     ],
 )
 def test_simulate_refuses_wrong_arguments(sweeps, arguments, said):

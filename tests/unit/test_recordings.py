@@ -259,6 +259,17 @@ def test_what_ships_is_of_the_study_that_ships_beside_it(name):
     assert {len(group) for group in groups} == {len(groups[0])}
 
 
+def test_digits_ship(pytestconfig):
+    assert shipped() == ["recorded/digits"]
+    found = known_to_end(read(recordings.find("recorded/digits")), "it")
+    reached = sum(max(record.val_acc for record in records) >= 0.95 for records in found.curves.values())
+    groups = found.configurations
+    said = (
+        f"{len(groups)} configurations, {len(groups[0])} seeds each | 0.95, reached by {reached} of {len(found.jobs)}"
+    )
+    assert said in (pytestconfig.rootpath / "docs" / "simulation.md").read_text(encoding="utf-8")
+
+
 # The program that records
 
 
