@@ -17,6 +17,10 @@ class InputError(SweepError):
     exit_code = 2
 
 
+class UnknownStudyError(InputError):
+    """There is no study of this name."""
+
+
 def reason_of(error: BaseException) -> str:
     """Return in one line why something failed, without passwords of URIs."""
     cause: BaseException | None = error

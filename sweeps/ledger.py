@@ -21,7 +21,7 @@ from search_spaces import space
 from search_spaces.study import StudySpec, differences, from_json, to_json
 from sweeps.database import file_of, patiently, storage_of, turn
 from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
-from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
 from sweeps.fork import FORKED, Fork, fork
 from sweeps.origin import Origin
 from sweeps.outcomes import Result, told
@@ -207,7 +207,7 @@ class Ledger:
         """Return the ledger of a study.
 
         Raises:
-            InputError: there is none of this name; the message lists those there are.
+            UnknownStudyError: there is none of this name; the message lists those there are.
             SweepError: the study was here, and its ledger is gone; or the database cannot be used.
         """
         file = file_of(uri)
@@ -221,7 +221,9 @@ class Ledger:
         if study is None or _ASKED not in study.user_attrs:
             listed = ", ".join(ledgers(uri)) or "none"
             place = file.parent if file is not None else without_password(uri)
-            raise InputError(f"no study {name!r} in {place}; known: {listed}. See `sweeps ls`, --home or --ledger.")
+            raise UnknownStudyError(
+                f"no study {name!r} in {place}; known: {listed}. See `sweeps ls`, --home or --ledger."
+            )
         return cls(study, from_json(study.user_attrs[_ASKED]), storage)
 
     @property

@@ -66,7 +66,13 @@ def plan(
 def simulate(
     study: StudyArgument,
     source: Annotated[
-        str, typer.Option("--from", help="Replay the trials of this study.", show_default="the model")
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="Replay the trials of this study, or of a recording.",
+            show_default="the model",
+        ),
     ] = "",
     model: Annotated[str, typer.Option("--model", help="Draw curves from this model.", show_default="post5")] = "",
     trials: TrialsOption = None,
@@ -96,14 +102,14 @@ def simulate(
     spec = read_study(study, "", None, changes)
     from analysis.curve_model import MODELS
     from sweeps.simulation import simulate as simulation
-    from sweeps.simulation.curves import recorded
+    from sweeps.simulation.curves import recorded_in
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     where = open_home(home)
     setup = simulation.Setup(
         spec,
-        recorded(where, source) if source else MODELS[model or "post5"],
+        recorded_in(where, source) if source else MODELS[model or "post5"],
         where,
         gpus=gpus,
         per_gpu=per_gpu,

@@ -9,6 +9,7 @@ import typer
 
 from sweeps.cli.common import HOME, HomeOption, LedgerOption, MlflowOption, NameArgument, app, open_home, stderr, stored
 from sweeps.errors import InputError
+from sweeps.home import Home
 
 
 @app.command()
@@ -43,19 +44,55 @@ def report(
 @app.command()
 def export(
     name: NameArgument,
-    tensorboard: Annotated[Path, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")],
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for a recording, which `simulate --from` reads: NAME.jsonl.gz.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
     home: HomeOption = HOME,
     mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
 ) -> None:
-    """Write a study's curves for another tool: TensorBoard, with a folder a trial."""
-    study = stored(open_home(home, mlflow), name)
+    """Write a study's curves: a recording to simulate on, or for TensorBoard, with a folder a trial."""
+    if tensorboard is None and out is None:
+        raise InputError("expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both")
+    if force and out is None:
+        raise InputError("--force: expected with --out; what --tensorboard wrote is replaced without it")
+    where = open_home(home, mlflow, ledger)
+    if out is not None:
+        _write_recording(where, name, out, force)
+    if tensorboard is not None:
+        _write_events(where, name, tensorboard)
+
+
+def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
+    from sweeps.simulation import recordings
+
+    if not out.name.endswith(recordings.SUFFIX):
+        raise InputError(f"--out {out}: expected a name that ends in {recordings.SUFFIX}")
+    if out.exists() and not force:
+        raise InputError(f"--out {out}: it is there; --force replaces it")
+    recording = recordings.of_study(home, name)
+    try:
+        recordings.write(recording, out)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror or error}") from error
+    left = f"; {recording.running} that run are not in it" if recording.running else ""
+    stderr.print(f"{len(recording.trials)} trials recorded{left}; simulate on them with", highlight=False)
+    typer.echo(f"sweeps simulate STUDY --from {out}")
+
+
+def _write_events(home: Home, name: str, folder: Path) -> None:
+    study = stored(home, name)
     from sweeps.tensorboard import write_events
 
     try:
-        trials = write_events(study, tensorboard)
+        trials = write_events(study, folder)
     except ModuleNotFoundError as error:
         raise InputError(f"--tensorboard: {error.name} is not installed; pip install tensorboard") from error
     except OSError as error:
-        raise InputError(f"--tensorboard {tensorboard}: {error.strerror or error}") from error
+        raise InputError(f"--tensorboard {folder}: {error.strerror or error}") from error
     stderr.print(f"curves of {trials} trials written; look at them with", highlight=False)
-    typer.echo(f"tensorboard --logdir {tensorboard}")
+    typer.echo(f"tensorboard --logdir {folder}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,11 @@ from analysis.curve_model import CurveModel
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps.errors import InputError
+from sweeps.errors import InputError, UnknownStudyError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
+from sweeps.simulation import recordings
+from sweeps.simulation.recordings import Recording
 from sweeps.simulation.replay import Curves
 
 
@@ -49,6 +50,14 @@ class Recorded:
         return curve
 
     @property
+    def configurations(self) -> list[list[Job]]:
+        """The trials by what they trained, all of it but the seed: a list for each, in the order they first come."""
+        groups: dict[TrialConfig, list[Job]] = {}
+        for job in self.jobs:
+            groups.setdefault(replace(job.config, seed=0), []).append(job)
+        return list(groups.values())
+
+    @property
     def seconds_per_epoch(self) -> float:
         """Median over all epochs; NaN where one of them was not timed, as in curves that were imported."""
         seconds = [record.seconds for records in self.curves.values() for record in records]
@@ -58,36 +67,62 @@ class Recorded:
 def recorded(home: Home, name: str) -> Recorded:
     """Return the trials of a study of this home that ran to the end of their schedule.
 
-    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and those that were
-    ended at the target, are left out: nobody knows how they would have gone on.
-
     Raises:
         InputError: there is no such study, or none of its trials can be used.
     """
-    from analysis import StoreError, load
+    return known_to_end(recordings.of_study(home, name), name)
 
-    entries = Ledger.open(home.ledger_uri, name).entries()
+
+def recorded_in(home: Home, text: str) -> Recorded:
+    """Return the same of a study of this home, or of a recording: a file, or one that ships.
+
+    A name with ``/`` in it, or that ends like a file, is no study's; no database is opened for it.
+
+    Raises:
+        InputError: there is no such study or recording, or none of its trials can be used; the message lists what
+            ships.
+    """
+    if "/" in text or text.endswith(recordings.SUFFIX):
+        path = recordings.find(text)
+        if path is None:
+            raise InputError(f"--from {text}: no such file{_ships()}")
+        return known_to_end(recordings.read(path), text)
     try:
-        epochs = load(home.mlflow_uri, name).epochs
-    except StoreError as error:
-        raise InputError(str(error)) from error
-    by_number = {number: group.drop(columns="number") for number, group in epochs.groupby("number")}
+        return recorded(home, text)
+    except UnknownStudyError as error:
+        raise InputError(f"{error}{_ships()}") from None
+
+
+def _ships() -> str:
+    return f"; recordings that ship: {', '.join(recordings.shipped()) or 'none'}"
+
+
+def known_to_end(recording: Recording, source: str) -> Recorded:
+    """Return the trials of a recording that ran to the end of their schedule.
+
+    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and those that were
+    ended at the target, are left out: nobody knows how they would have gone on.
+
+    Args:
+        recording: the trials.
+        source: what the user calls it.
+
+    Raises:
+        InputError: none of its trials can be used.
+    """
     jobs, curves, left_out = [], {}, Counter[str]()
-    for entry in entries:
-        job, result = entry.job, entry.result
-        if result is None:
-            left_out["running"] += 1
-            continue
-        rows = by_number.get(job.number)
-        records = [] if rows is None else [_record(row) for row in rows.to_dict("records")]
-        if result.outcome is Outcome.DIVERGED and records:
+    if recording.running:
+        left_out["running"] = recording.running
+    for trial in recording.trials:
+        job, records = trial.job, list(trial.records)
+        if trial.outcome is Outcome.DIVERGED and records:
             missing = range(len(records) + 1, job.config.horizon + 1)
             records += [replace(records[-1], epoch=epoch) for epoch in missing]
         elif all(math.isnan(record.loss) for record in records):
             # An imported curve may lack the loss: no rule is to take that for divergence.
             records = [replace(record, loss=0.0) for record in records]
-        if result.outcome in (Outcome.PRUNED, Outcome.CRASHED):
-            left_out[result.outcome.value] += 1
+        if trial.outcome in (Outcome.PRUNED, Outcome.CRASHED):
+            left_out[trial.outcome.value] += 1
         elif [record.epoch for record in records] != list(range(1, job.config.horizon + 1)):
             left_out["ended early"] += 1
         else:
@@ -95,17 +130,8 @@ def recorded(home: Home, name: str) -> Recorded:
             curves[job.name] = records
     if not jobs:
         reasons = ", ".join(f"{count} {why}" for why, count in left_out.items()) or "it has no trial"
-        raise InputError(f"--from {name}: no trial of it ran to the end of its schedule ({reasons})")
-    return Recorded(name, jobs, curves, dict(left_out))
-
-
-def _record(row: Mapping[Any, Any]) -> EpochRecord:
-    values: dict[str, Any] = {str(key): value for key, value in row.items()}
-    absent = {name: None for name in _OPTIONAL if math.isnan(values[name])}
-    return EpochRecord(**values | absent)
-
-
-_OPTIONAL = [f.name for f in fields(EpochRecord) if f.default is None]
+        raise InputError(f"--from {source}: no trial of it ran to the end of its schedule ({reasons})")
+    return Recorded(recording.spec.name, jobs, curves, dict(left_out))
 
 
 def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curves:

@@ -32,7 +32,7 @@ OPTIONS = {
     "ui": "--port --home --mlflow",
     "doctor": "--json --home --data --mlflow --ledger --address",
     "report": "--out --attach --home --mlflow --ledger",
-    "export": "--tensorboard --home --mlflow",
+    "export": "--tensorboard --out --force --home --mlflow --ledger",
     "import": "--name --study --set --metric --percent --from-zero --replace --dry-run --json --home --mlflow --ledger",
 }
 ARGUMENTS = {
@@ -160,6 +160,48 @@ def test_simulate_replays_a_study_of_the_store(sweeps, listed):
     assert made["without_rules"]["epochs"]["median"] == 4 * 8
 
 
+def test_an_exported_study_is_simulated_without_its_home(sweeps, listed, tmp_path):
+    file, nowhere = tmp_path / "listed.jsonl.gz", tmp_path / "nowhere"
+    said = sweeps("export", "listed", "--out", file, "--home", listed.home)
+    assert said.stdout == f"sweeps simulate STUDY --from {file}\n"
+    assert "4 trials recorded" in said.stderr
+    simulated = ("simulate", listed.file, "--gpus", "1", "--from")
+    of_file = sweeps.json(*simulated, file, "--home", nowhere)
+    assert of_file["with_rules"] == approximately(
+        sweeps.json(*simulated, "listed", "--home", listed.home)["with_rules"]
+    )
+    assert not nowhere.exists()
+    assert "it is there; --force replaces it" in sweeps("export", "listed", "--out", file, code=2).stderr
+    sweeps("export", "listed", "--out", file, "--force", "--home", listed.home)
+
+
+def approximately(courses):
+    """Seconds are rounded in a recording."""
+    return {name: pytest.approx(course, rel=1e-4) for name, course in courses.items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both"),
+        (("--force", "--tensorboard", "events"), "--force: expected with --out"),
+        (("--out", "x.json"), "--out x.json: expected a name that ends in .jsonl.gz"),
+        (("--out", "/nonexistent/x.jsonl.gz"), "no study 'absent'"),
+    ],
+)
+def test_export_refuses(sweeps, arguments, said):
+    assert said in sweeps("export", "absent", *arguments, code=2).stderr
+
+
+def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    cap = ("--set", "stopping={cap={best=3,slack=1.2}}", "--trials", "30", "--home", nowhere)
+    made = sweeps.json("simulate", "recorded/digits", "--from", "recorded/digits", *cap)
+    assert made["with_rules"]["trials"]["median"] == 30
+    assert made["with_rules"]["epochs"]["median"] < made["without_rules"]["epochs"]["median"]
+    assert not nowhere.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -169,6 +211,7 @@ def test_simulate_replays_a_study_of_the_store(sweeps, listed):
         (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
         (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),
         (("--from", "absent"), "no study 'absent'"),
+        (("--from", "recorded/digit"), "--from recorded/digit: no such file; recordings that ship: recorded/digits"),
     ],
 )
 def test_simulate_refuses_wrong_arguments(sweeps, arguments, said):

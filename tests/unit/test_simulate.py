@@ -17,7 +17,8 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.mlflow_runs import StudyRuns
-from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded
+from sweeps.simulation import recordings
+from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded, recorded_in
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.simulation.simulate import Range, Setup, course_of, describe, histories, simulate
 from sweeps.study_run import StudyRun
@@ -351,6 +352,32 @@ def test_a_study_that_mlflow_does_not_know_is_refused(home):
     Ledger.create(home.ledger_uri, spec)
     with pytest.raises(InputError, match=f"no study '{spec.name}'"):
         recorded(home, spec.name)
+
+
+@pytest.mark.parametrize("order", ["own", "shuffled"])
+def test_an_exported_study_is_simulated_as_the_study_itself(home, tmp_path, order):
+    spec = listed(2, 4, 2, 4, stopping=CAP)
+    ran(home, spec, a=[0.5, 0.95], b=[0.5] * 4, c=[0.5, 0.6], d=[0.5, NAN])
+    file = tmp_path / "curves.jsonl.gz"
+    recordings.write(recordings.of_study(home, spec.name), file)
+    sources = recorded_in(home, spec.name), recorded_in(NOWHERE, str(file))
+    setups = [Setup(spec, source, home, shuffled=order == "shuffled", repeats=3) for source in sources]
+    first, second = (simulate(setup).to_dict() for setup in setups)
+    assert first == second
+    assert first["with_rules"]["trials"]["median"] == 3
+
+
+def test_of_a_running_study_what_has_ended_is_exported(home, tmp_path):
+    spec = listed(2, 2)
+    ran(home, spec, a=[0.5, 0.95], b=[0.5, 0.6])
+    longer = Ledger.open(home.ledger_uri, spec.name)
+    more = listed(2, 2, 2).run[2]
+    longer.spec = spec.model_copy(update={"run": [*spec.run, more]})
+    longer.ask()
+    exported = recordings.of_study(home, spec.name)
+    assert [trial.job.name for trial in exported.trials] == ["a", "b"]
+    assert exported.running == 1
+    assert recorded(home, spec.name).left_out == {"running": 1}
 
 
 def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():

@@ -218,6 +218,8 @@ def test_the_shipped_studies_are_listed() -> None:
         "published/report_optimizers",
         "published/super_convergence",
         "quickstart",
+        "recorded/cifar10",
+        "recorded/digits",
     ]
 
 

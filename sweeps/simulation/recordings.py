@@ -1,0 +1,245 @@
+"""Recordings: a study's curves in one small file, for simulations without its home.
+
+A file is gzip'd JSON lines: first the version of the format and the study, then a trial a line.
+
+    {"recording": 1, "study": {"name": …}}
+    {"name": "0", "params": {…}, "config": {…}, "outcome": "reached", "epochs": {"loss": […], …, "seconds": […]}}
+
+Figures of epochs have five significant digits; one that is not finite is null.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.records import EpochRecord, Outcome
+from resnet_core.schedule import ScheduleError
+from search_spaces.errors import shown
+from search_spaces.study import StudyError, StudySpec, from_json, to_json
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.ledger import Job, Ledger
+
+VERSION = 1
+SUFFIX = ".jsonl.gz"
+COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
+"""The figures of an epoch that are kept; what rules look at and simulations count is among them."""
+
+_KEYS = ("name", "params", "config", "outcome", "epochs")
+_SHARES = ("acc", "val_acc")
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    """A trial that has ended.
+
+    Attributes:
+        job: what it was.
+        outcome: how it ended.
+        records: its epochs, 1, 2, …; of one read from a file, figures that are not kept are NaN or None.
+    """
+
+    job: Job
+    outcome: Outcome
+    records: Sequence[EpochRecord]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The trials of a study that have ended.
+
+    Attributes:
+        spec: the study.
+        trials: in the order of their numbers.
+        running: how many more had begun.
+    """
+
+    spec: StudySpec
+    trials: Sequence[RecordedTrial]
+    running: int = 0
+
+
+def of_study(home: Home, name: str) -> Recording:
+    """Return the trials of a study of this home that have ended.
+
+    Raises:
+        InputError: there is no such study.
+    """
+    from analysis import StoreError, load
+
+    ledger = Ledger.open(home.ledger_uri, name)
+    entries = ledger.entries()
+    try:
+        epochs = load(home.mlflow_uri, name).epochs
+    except StoreError as error:
+        raise InputError(str(error)) from error
+    by_number = {number: group.drop(columns="number") for number, group in epochs.groupby("number")}
+    trials = []
+    for entry in entries:
+        if entry.result is not None:
+            rows = by_number.get(entry.job.number)
+            records = [] if rows is None else [_record_of(row) for row in rows.to_dict("records")]
+            trials.append(RecordedTrial(entry.job, entry.result.outcome, records))
+    return Recording(ledger.spec, trials, len(entries) - len(trials))
+
+
+def _record_of(row: Mapping[Any, Any]) -> EpochRecord:
+    values: dict[str, Any] = {str(key): value for key, value in row.items()}
+    absent = {name: None for name in _OPTIONAL if math.isnan(values[name])}
+    return EpochRecord(**values | absent)
+
+
+_OPTIONAL = [f.name for f in fields(EpochRecord) if f.default is None]
+
+
+def write(recording: Recording, path: Path) -> None:
+    """Write a recording into a file, whole or not at all; one that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    header = {"recording": VERSION, "study": json.loads(to_json(recording.spec))}
+    lines = [header, *map(_line_of, recording.trials)]
+    text = "".join(
+        json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
+    )
+    aside = path.with_name(f"{path.name}.partial")
+    try:
+        # Without the time of writing, the same recording is the same file.
+        aside.write_bytes(gzip.compress(text.encode(), mtime=0))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _line_of(trial: RecordedTrial) -> dict[str, Any]:
+    return {
+        "name": trial.job.name,
+        "params": trial.job.params,
+        "config": trial.job.config.to_dict(),
+        "outcome": trial.outcome.value,
+        "epochs": {name: [_short(getattr(record, name)) for record in trial.records] for name in COLUMNS},
+    }
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def shipped() -> list[str]:
+    """Return the names of the recordings that ship with the project, such as ``recorded/digits``."""
+    return sorted(f"recorded/{path.name.removesuffix(SUFFIX)}" for path in _folder().glob(f"*{SUFFIX}"))
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("search_spaces.recorded")))
+
+
+def find(text: str) -> Path | None:
+    """Return the path of a recording: the file of that path, else the shipped one of that name, else None."""
+    if Path(text).is_file():
+        return Path(text)
+    return _folder().parent / f"{text}{SUFFIX}" if text in shipped() else None
+
+
+def read(path: Path) -> Recording:
+    """Return what a file holds.
+
+    Raises:
+        InputError: it cannot be read, or something in it is wrong; the message names the line and what was expected.
+    """
+    try:
+        text = gzip.decompress(path.read_bytes()).decode()
+    except UnicodeDecodeError as error:
+        bad = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {bad}: not UTF-8; {_EXPECTS}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole gzip file ({error}); {_EXPECTS}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; {_EXPECTS}") from None
+    lines = text.removesuffix("\n").split("\n")
+    spec = _study_in(lines[0], f"{path}, line 1")
+    trials: list[RecordedTrial] = []
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        place = f"{path}, line {number}"
+        trial = _trial_in(line, place, len(trials))
+        # A crashed trial's next try has its name.
+        if trial.outcome is not Outcome.CRASHED and (first := names.setdefault(trial.job.name, number)) != number:
+            raise InputError(f"{place}: name = {shown(trial.job.name)}: expected each once; it is in line {first}, too")
+        trials.append(trial)
+    return Recording(spec, trials)
+
+
+_EXPECTS = "expected a recording, as `sweeps export NAME --out FILE` writes it"
+
+
+def _object_in(line: str, place: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line, parse_constant=_no_number)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON: {error}; expected an object a line") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{place}: {shown(values)}: expected an object")
+    return values
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _study_in(line: str, place: str) -> StudySpec:
+    values = _object_in(line, place)
+    if values.keys() != {"recording", "study"}:
+        raise InputError(f"{place}: its keys are {', '.join(values) or 'none'}; expected recording, study")
+    if values["recording"] != VERSION:
+        raise InputError(f"{place}: recording = {shown(values['recording'])}: expected version {VERSION}")
+    try:
+        return from_json(json.dumps(values["study"]))
+    except StudyError as error:
+        raise InputError("\n".join(f"{place}: {said}" for said in str(error).split("\n"))) from None
+
+
+def _trial_in(line: str, place: str, number: int) -> RecordedTrial:
+    values = _object_in(line, place)
+    if values.keys() != set(_KEYS):
+        raise InputError(f"{place}: its keys are {', '.join(values) or 'none'}; expected {', '.join(_KEYS)}")
+    name, params = values["name"], values["params"]
+    for key, kind, expected in (("name", str, "a text"), ("params", dict, "an object"), ("config", dict, "an object")):
+        if not isinstance(values[key], kind):
+            raise InputError(f"{place}: {key} = {shown(values[key])}: expected {expected}")
+    if values["outcome"] not in list(Outcome):
+        raise InputError(f"{place}: outcome = {shown(values['outcome'])}: expected one of {', '.join(Outcome)}")
+    try:
+        config = TrialConfig.from_dict(values["config"])
+    except (ConfigError, ScheduleError) as error:
+        raise InputError(f"{place}: config: {error}") from None
+    except TypeError:
+        raise InputError(f"{place}: config: expected fields of TrialConfig, schedule among them") from None
+    records = list(_records_in(values["epochs"], f"{place}: epochs", config.horizon))
+    return RecordedTrial(Job(number, name, config, params), Outcome(values["outcome"]), records)
+
+
+def _records_in(columns: Any, place: str, horizon: int) -> Iterator[EpochRecord]:
+    if not isinstance(columns, dict) or columns.keys() != set(COLUMNS):
+        raise InputError(f"{place}: expected an object with the lists {', '.join(COLUMNS)}")
+    for name, column in columns.items():
+        if not isinstance(column, list) or len(column) != len(columns["val_acc"]) or len(column) > horizon:
+            raise InputError(f"{place}.{name}: expected a list as long as val_acc, of at most {horizon} epochs")
+        for epoch, value in enumerate(column, start=1):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 <= value <= (1 if name in _SHARES else math.inf)):
+                expected = "a share in [0, 1]" if name in _SHARES else "a number of 0 or more"
+                raise InputError(f"{place}.{name}: {shown(value)} in epoch {epoch}: expected {expected}, or null")
+    for epoch, row in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
+        kept = dict(zip(COLUMNS, (math.nan if value is None else float(value) for value in row), strict=True))
+        yield EpochRecord(epoch, lr=math.nan, wd_lr=math.nan, images_per_second=math.nan, **kept)
