@@ -22,6 +22,13 @@ from analysis.store import Study
 from analysis.summary import runs
 from resnet_core.records import Outcome
 
+_LENGTHENED = {
+    "looked": "seeds were added after runs had ended: intervals assume a number of runs fixed in advance, and do not "
+    "hold if what had come out decided it",
+    "sequential": "a sequential test decided the number of runs: intervals assume one fixed in advance, its decision "
+    "does not",
+}
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -84,6 +91,7 @@ class Confirmation:
         test_first: first epoch at or above the target on the test images, of the runs that were tested after each
             epoch; None where there is none such.
         test_sustained: likewise, of epochs in a row.
+        lengthened: how the number of runs came about, as `analysis.Study` has it; empty where it was fixed in advance.
     """
 
     study: str
@@ -107,6 +115,7 @@ class Confirmation:
     sustained: Crossings
     test_first: Crossings | None
     test_sustained: Crossings | None
+    lengthened: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -133,6 +142,8 @@ class Confirmation:
         if said:
             lines.append(f"  left out: {said}")
         lines.append(f"  brackets: {self.share.confidence:.0%} confidence intervals")
+        if self.lengthened:
+            lines.append(f"  {_LENGTHENED[self.lengthened]}")
         return "\n".join(lines)
 
 
@@ -193,6 +204,7 @@ def build_confirmation(study: Study) -> Confirmation:
         sustained=crossings(validated, study.sustained),
         test_first=crossings(tested, 1) if tested else None,
         test_sustained=crossings(tested, study.sustained) if tested else None,
+        lengthened=study.lengthened if study.lengthened in _LENGTHENED else "",
     )
 
 

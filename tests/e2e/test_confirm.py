@@ -93,6 +93,60 @@ def test_anything_frozen_cannot_be_set(sweeps, confirmed):
     assert "expected resources.KEY=VALUE alone" in done.stderr
 
 
+def test_a_confirmation_that_was_made_longer_after_a_look_says_so(confirmed):
+    assert "seeds were added after runs had ended" not in confirmed.said
+    assert "seeds were added after runs had ended: intervals assume a number of runs fixed" in confirmed.longer
+
+
+@pytest.mark.parametrize("options", [
+    ("search-confirm",), ("search", "--trial", "plain"),
+], ids=["of the confirmation", "of the search"])  # fmt: skip
+def test_a_claim_is_tested_on_the_runs_that_are_there(sweeps, cluster, confirmed, options):
+    on = {"on": cluster} if len(options) > 1 else {}
+    said = sweeps("confirm", *options, "--claim", "median <= 2", "--home", confirmed.home, **on).stdout
+    assert "search-confirm confirms search trial plain" in said
+    assert re.search(r'claim "median <= 2": not supported at 95%: \d of 2 runs', said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--claim", "mean <= 2"), "--claim 'mean <= 2': expected median <= EPOCHS"),
+     (("--until", "decided"), "expected --against OTHER too"),
+     (("--until", "noon", "--against", "search:decayed"), "--until noon: expected decided"),
+     (("--against", "search:decayed"), "expected --until decided too"),
+     (("--against-as", "other"), "--against-as: expected --against OTHER too"),
+     (("--until", "decided", "--against", "search:decayed", "--claim", "median <= 2"), "--claim: its test assumes"),
+     (("--until", "decided", "--against", "search:decayed", "--seeds", "6"), "expected 7 or more"),
+     (("--until", "decided", "--against", "search:decayed", "--trial", "plain"), "a name of its own with --against-as"),
+     (("--until", "decided", "--against", "nowhere"), "no study 'nowhere'")],
+)  # fmt: skip
+def test_what_cannot_be_decided_or_claimed_is_refused(sweeps, confirmed, options, said):
+    assert said in sweeps("confirm", "search", *options, "--home", confirmed.home, code=2).stderr
+
+
+def test_two_trials_are_confirmed_in_pairs_until_it_is_decided(sweeps, cluster, tmp_path):
+    """Or until there are as many pairs as may be; a second call runs nothing more."""
+    file, at = tmp_path / "search.toml", ("--home", tmp_path / "home")
+    still = _SEARCH.replace("weight_decay = 0.1", 'schedule = "[1e-12, 0] lin[1e-12, 2]"')
+    file.write_text(still.replace("target = 0.05", "target = 0.2").replace("decayed", "still"))
+    sweeps("launch", file, *at, on=cluster)
+    asked = ("confirm", "search", "--trial", "plain", "--against", "search:still", "--against-as", "still-confirm",
+             "--until", "decided", "--seeds", "8", "--no-report", *at)  # fmt: skip
+    done = sweeps(*asked, on=cluster)
+    assert "A is search trial plain, B is search trial still: A is faster in " in done.stdout
+    assert "a sequential test decided the number of runs" in done.stdout
+    assert re.search(
+        r"A minus B, restricted means up to epoch 2: .*\([78] pairs of runs that share a seed\)", done.stdout
+    )
+    rows = [sweeps.json("table", name, *at) for name in ("search-confirm", "still-confirm")]
+    seeds = [{row["trial"].rpartition("-")[2] for row in table} for table in rows]
+    assert seeds[0] == seeds[1]
+    again = sweeps(*asked, on=cluster)
+    last = [line for line in done.stdout.splitlines() if line.startswith("A is ")][-1]
+    assert [line for line in again.stdout.splitlines() if line.startswith("A is ")] == [last]
+    assert len(sweeps.json("table", "search-confirm", *at)) == len(rows[0])
+
+
 @pytest.mark.slow
 def test_a_published_study_is_reproduced_beside_its_figures(sweeps, cluster, tmp_path):
     settings = [option for setting in _SMALL for option in ("--set", f"train.{setting}")]

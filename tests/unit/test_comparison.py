@@ -291,6 +291,17 @@ def test_a_split_without_untouched_images_has_no_test_accuracy_and_that_is_said(
     assert "no test accuracy: the official split leaves no images untouched" in str(build_confirmation(repeated(FAST)))
 
 
+@pytest.mark.parametrize(
+    ("lengthened", "said"),
+    [("looked", "seeds were added after runs had ended: intervals assume a number of runs fixed in advance"),
+     ("sequential", "a sequential test decided the number of runs"),
+     ("", None), ("of a later version", None)],
+)  # fmt: skip
+def test_a_number_of_runs_that_was_not_fixed_in_advance_is_told(repeated, lengthened, said):
+    text = str(build_confirmation(dataclasses.replace(repeated(FAST), lengthened=lengthened)))
+    assert said in text if said else text.endswith("confidence intervals")
+
+
 def test_a_search_is_no_confirmation(repeated):
     with pytest.raises(ValueError, match="is a search; `sweeps confirm made`"):
         build_confirmation(repeated(FAST, phase="search"))
