@@ -1,5 +1,9 @@
 """The names of the library, and the module that each is loaded from when it is first used."""
 
+from .claims import Claim as Claim
+from .claims import Verdict as Verdict
+from .claims import check_claim as check_claim
+from .claims import parse_claim as parse_claim
 from .comparison import Arm as Arm
 from .comparison import Contrast as Contrast
 from .comparison import PhaseError as PhaseError
@@ -29,6 +33,8 @@ from .published import published_text as published_text
 from .rendering import render as render
 from .report import Repeat as Repeat
 from .report import build_report as build_report
+from .sequential import SequentialTest as SequentialTest
+from .sequential import sequential_test as sequential_test
 from .statistics import Comparison as Comparison
 from .statistics import Estimate as Estimate
 from .statistics import best_of_n as best_of_n

@@ -17,7 +17,7 @@ PLACE_TAGS = ("code_version", "device", "gpus", "gpu_ids", "threads", "node")
 
 TAGS = (
     *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content", "description"),
-    *("target", "sustained", "stopping_rules", "phase", "confirms", "space", "sweeps.imported"),
+    *("target", "sustained", "stopping_rules", "phase", "confirms", "lengthened", "space", "sweeps.imported"),
     *("outcome", "stop_reason", "stopped_by", "would_stop"),
     *(*VERSION_TAGS, *PLACE_TAGS),
 )

@@ -216,7 +216,9 @@ class _Report:
         final, best = found.final_val_acc, found.best_val_acc
         yield f"Validation accuracy after the last epoch: {final}; the best of each run: {best}."
         if found.test_acc is not None:
-            yield f"Test accuracy, looked at once after the last epoch: {found.test_acc}."
+            yield f"Test accuracy after the last epoch: {found.test_acc}."
+        if found.test_first is not None:
+            yield f"Reached {found.target:g} on the test images: {found.test_first}."
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials

@@ -65,6 +65,8 @@ class Study:
         space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
             listed, None where the store does not say.
         imported: the file it was imported from; empty where it was run by this project.
+        lengthened: how a confirmation's number of runs came about: ``looked`` where seeds were added after runs had
+            ended, ``sequential`` where a sequential test decided it; empty where it was fixed in advance.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Study:
     confirms: str = ""
     space: dict[str, Any] | None = None
     imported: str = ""
+    lengthened: str = ""
 
 
 def studies(source: Path | str) -> pd.DataFrame:
@@ -164,6 +167,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
         confirms=tags.get("confirms", ""),
         space=json.loads(tags["space"]) if "space" in tags else None,
         imported=tags.get(_IMPORTED, ""),
+        lengthened=tags.get("lengthened", ""),
     )
 
 

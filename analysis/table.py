@@ -231,5 +231,5 @@ def _split_note(study: Study, split: str) -> str:
         return f"Split pooled: validation images are {images}, stratified, anew for each trial's seed."
     images = "5,000 of the training images" if cifar else "drawn from the training images"
     tested = "test" in trials and trials["test"].eq(True).any()
-    rest = "the test set is looked at once a run, after its last epoch" if tested else "the test set is untouched"
+    rest = "the test set is evaluated, and nothing acts upon it" if tested else "the test set is untouched"
     return f"Split {split}: validation images are {images}, stratified; {rest}."

@@ -116,7 +116,7 @@ class TrialConfig:
         fused: on a GPU, do batch norm, ReLU and residual sums of a ResNet v2, and the optimizer's step, in kernels of
             their own, which need Triton; false is torch's operations. Either is the same up to rounding.
         compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
-        test: after the last epoch, evaluate the untouched test images of the ``held-out`` split, once.
+        test: after each epoch, evaluate the test images of the ``held-out`` split, and act upon nothing of it.
 
     Raises:
         ConfigError: a field has a value it cannot have.

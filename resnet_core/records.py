@@ -19,13 +19,13 @@ class EpochRecord:
         val_acc: validation accuracy after the epoch, in [0, 1].
         lr: learning rate of the epoch's last step.
         wd_lr: λ·lr of the epoch's last step: the share of a weight that decoupled decay takes.
-        seconds: wall time of the epoch, training and validation.
+        seconds: wall time of the epoch: training, validation and, with ``test``, the test images.
         images_per_second: training images over the wall time of the training part.
         power_watts: mean power of the whole GPU over the epoch, whatever else runs on it; None without one.
         gpu_util_percent: share of time in which the GPU ran anything at all, of the epoch's last second at most; None
             without one.
-        test_loss: mean cross-entropy over the test images; only on the last epoch of a run with ``test``, else None.
-        test_acc: accuracy on them, in [0, 1]; None likewise.
+        test_loss: mean cross-entropy over the test images after the epoch; None without ``test``.
+        test_acc: accuracy on them, in [0, 1]; None likewise. It is told, and nothing acts upon it.
     """
 
     epoch: int

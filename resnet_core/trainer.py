@@ -17,7 +17,7 @@ from resnet_core import checkpoint as checkpoints
 from resnet_core.allocator import keep_freed_memory
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
-from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes
+from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes, split_sizes
 from resnet_core.data import Dataset, load, normalise, take
 from resnet_core.draws import Draws, copy_over, draw
 from resnet_core.fused.support import runs_on
@@ -50,9 +50,9 @@ def train(
     yielded; on a GPU, but for the first and the last, while the next epoch trains. Where that file exists already, the
     records it holds are yielded again first, at once, and the run continues behind them: the consumer always sees the
     whole curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same number of threads
-    a continued run is the uninterrupted one, bit for bit. With ``config.test`` the last record has the loss and
-    accuracy on the test images too; nothing else depends on it. On a CPU the process keeps the memory that it frees
-    (see resnet_core.allocator).
+    a continued run is the uninterrupted one, bit for bit. With ``config.test`` each record has the loss and accuracy on
+    the test images too; nothing else depends on it. On a CPU the process keeps the memory that it frees (see
+    resnet_core.allocator).
 
     Args:
         config: everything that determines the run.
@@ -85,9 +85,6 @@ def train(
         for epoch in range(len(records) + 1, config.horizon + 1):
             with torch.cuda.stream(stream):
                 record = run.epoch(epoch)
-                if config.test and epoch == config.horizon:
-                    test_loss, test_acc = run.test()
-                    record = dataclasses.replace(record, test_loss=test_loss, test_acc=test_acc)
                 records.append(record)
                 if writer is not None:
                     saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
@@ -119,7 +116,7 @@ def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") ->
 def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 3) -> float:
     """Time a few steps of ``config`` on made images and extrapolate to an epoch of it, in seconds.
 
-    Validation counts as a third of a training pass over its images (forward alone).
+    An evaluation counts as a third of a training pass over its images (forward alone).
     """
     train_size, val_size = epoch_sizes(config)
     batch = min(config.batch_size, train_size)
@@ -135,7 +132,8 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
             run.train_epoch(1)
         run.steps(1)
     per_image = (time.perf_counter() - started) / (steps * batch)
-    return per_image * (train_size + val_size / 3)
+    test_size = split_sizes(config.data, "official")[1] if config.test else 0
+    return per_image * (train_size + (val_size + test_size) / 3)
 
 
 def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
@@ -234,13 +232,14 @@ class _Run:
             self._plateau.load_state_dict(state["plateau"])
 
     def epoch(self, epoch: int) -> EpochRecord:
-        """Train and validate once; the host waits for the device once, when both are under way."""
+        """Train, validate and, with ``test``, test once; the host waits for the device once, when all is under way."""
         started = time.perf_counter()
         with GpuMeter(self._device) as meter:
             begin = self._mark()
             lr, weight_decay = self.train_epoch(epoch)
             trained = self._mark()
-            pending = torch.cat((self._sums().sum(0), self._validate()))
+            tested = (self._evaluate(*self._data.test),) if self._config.test else ()
+            pending = torch.cat((self._sums().sum(0), self._validate(), *tested))
             if epoch < self._config.horizon:  # while a GPU is at work
                 self._drawn[epoch + 1] = self._draw(epoch + 1)
             figures = pending.tolist()
@@ -259,13 +258,9 @@ class _Run:
             images_per_second=images / _seconds(begin, trained),
             power_watts=meter.power_watts,
             gpu_util_percent=meter.gpu_util_percent,
+            test_loss=figures[4] / len(self._data.test[1]) if tested else None,
+            test_acc=figures[5] / len(self._data.test[1]) if tested else None,
         )
-
-    def test(self) -> tuple[float, float]:
-        """Return mean loss and accuracy on the test images, got as those on the validation images are."""
-        images, labels = self._data.test
-        loss, right = self._evaluate(images, labels).tolist()
-        return loss / len(labels), right / len(labels)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""

@@ -244,7 +244,7 @@ class StudySpec(Table):
         name: its name, and so its folder's.
         description: for people; determines nothing.
         phase: ``search`` explores; ``confirm`` repeats one frozen configuration with fresh seeds, stops no trial
-            early, and may look at the test set once a trial.
+            early, and may have the test set evaluated after each epoch, which nothing acts upon.
         confirms: in a confirmation, what it confirms: ``STUDY trial NAME``. For people; determines nothing.
         train: fields of TrialConfig that are fixed; schedules among them may name parameters.
         space: parameters in the file's order. One that a schedule names goes into schedules and nowhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,18 +17,71 @@ from sweeps.views import find_trial
 
 _FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
 _SEEDS = 2**32
+_USUAL = 10  # seeds of a confirmation
 _LONGEST_NAME = 64
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of two trials that are to be confirmed in pairs.
+
+    Attributes:
+        study: the search's name.
+        trial: name or number of the trial; empty as `confirmation` takes it.
+        new_name: of the confirmation; empty for ``STUDY-confirm``.
+        option: the option that names the confirmation, for messages.
+    """
+
+    study: str
+    trial: str = ""
+    new_name: str = ""
+    option: str = "--as"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two confirmations that share seeds.
+
+    Attributes:
+        a: the confirmation of the one trial.
+        b: that of the other.
+        seeds: that make pairs, in an order that does not depend on what came out.
+    """
+
+    a: StudySpec
+    b: StudySpec
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A confirmation but for its seeds."""
+
+    spec: StudySpec
+    source: StudySpec
+    had: list[int]
+    searched: frozenset[int]
+
+    def with_seeds(self, seeds: list[int]) -> StudySpec:
+        search = Search(seeds=seeds, seed=self.source.search.seed, retries=self.source.search.retries)
+        return self.spec.model_copy(update={"search": search})
+
+
 def confirmation(
-    home: Home, name: str, seeds: int, *, trial: str = "", new_name: str = "", resources: dict[str, Any] | None = None
+    home: Home,
+    name: str,
+    seeds: int | None = None,
+    *,
+    trial: str = "",
+    new_name: str = "",
+    resources: dict[str, Any] | None = None,
 ) -> StudySpec:
     """Return the study that confirms a trial of another one; where it is there already, with its seeds and more.
 
     Args:
         home: where things are.
         name: the search's.
-        seeds: with how many seeds the configuration is to be repeated, in all.
+        seeds: with how many seeds the configuration is to be repeated, in all; None for 10, or as many as there are.
         trial: name or number of the trial; else the one that the confirmation has confirmed so far, else the best.
         new_name: of the confirmation; ``NAME-confirm`` unless given.
         resources: keys of ``[resources]`` that are to be others than the search's.
@@ -36,6 +90,60 @@ def confirmation(
         InputError: there is no such study or trial, it is a confirmation itself, or what is there under the new name
             confirms something else or has more seeds.
     """
+    planned = _planned(home, Side(name, trial, new_name), resources or {})
+    had = planned.had
+    if seeds is None:
+        seeds = len(had) or _USUAL
+    if seeds < len(had):
+        raise InputError(
+            f"--seeds {seeds}: study {planned.spec.name!r} has {len(had)} seeds already; expected {len(had)} or more"
+        )
+    more = fresh_seeds(planned.source.search.seed, seeds - len(had), {*had, *planned.searched})
+    return planned.with_seeds([*had, *more])
+
+
+def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any] | None = None) -> Pairs:
+    """Return the studies that confirm two trials on the same seeds, so many of them or all that they share already.
+
+    Seeds that either confirmation has come first, A's in their order, then B's; fresh ones follow, of A's search. None
+    was used by either search. So pairs keep their places as confirmations are made longer, whatever comes out.
+
+    Args:
+        home: where things are.
+        a: the one trial.
+        b: the other.
+        pairs: how many seeds they are to share.
+        resources: keys of ``[resources]`` that are to be others than the searches'.
+
+    Raises:
+        InputError: one of them cannot be confirmed (see `confirmation`), both are the same trial or would have the same
+            name, or their targets differ.
+    """
+    one, other = (_planned(home, side, resources or {}) for side in (a, b))
+    if one.spec.confirms == other.spec.confirms:
+        raise InputError(f"--against: both are {one.spec.confirms}; expected another trial")
+    if one.spec.name == other.spec.name:
+        raise InputError(
+            f"{one.spec.confirms} and {other.spec.confirms} would both be confirmed by study {one.spec.name!r}: "
+            f"give the second a name of its own with {b.option}"
+        )
+    targets = [planned.spec.objective.target for planned in (one, other)]
+    if targets[0] != targets[1]:
+        raise InputError(
+            f"{one.spec.confirms} aims at {targets[0]:g} and {other.spec.confirms} at {targets[1]:g}: "
+            "--against expects one target for both"
+        )
+    used = one.searched | other.searched
+    known = [seed for seed in dict.fromkeys([*one.had, *other.had]) if seed not in used]
+    pairs = max(pairs, len(set(one.had) & set(other.had) - used))
+    seeds = known[:pairs]
+    seeds += fresh_seeds(one.source.search.seed, pairs - len(seeds), used.union(one.had, other.had))
+    specs = [side.with_seeds([*side.had, *(seed for seed in seeds if seed not in side.had)]) for side in (one, other)]
+    return Pairs(specs[0], specs[1], seeds)
+
+
+def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
+    name = side.study
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.check_ran_here()
     source = ledger.spec
@@ -44,25 +152,18 @@ def confirmation(
             f"study {name!r} is a confirmation itself, of {source.confirms or 'a frozen configuration'}; "
             "name the search that it confirms, and the confirmation with --as to give it more seeds"
         )
-    new_name = check_name(new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
+    new_name = check_name(side.new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
     earlier = _there(home, new_name)
     entries = ledger.entries()
-    entry = _chosen(ledger, entries, trial, earlier)
-    spec = _frozen(source, entry, new_name, _changed(source.resources, resources or {}))
+    entry = _chosen(ledger, entries, side.trial, earlier)
+    spec = _frozen(source, entry, new_name, _changed(source.resources, resources))
     had = [] if earlier is None else earlier.search.seeds or []
     if earlier is not None and earlier.confirms != spec.confirms:
         raise InputError(
             f"study {new_name!r} {_said(earlier)}, and not {spec.confirms}: "
-            f"give the confirmation of trial {entry.job.name} a name of its own with --as"
+            f"give the confirmation of trial {entry.job.name} a name of its own with {side.option}"
         )
-    if seeds < len(had):
-        raise InputError(
-            f"--seeds {seeds}: study {new_name!r} has {len(had)} seeds already; expected {len(had)} or more"
-        )
-    used = {*had, *(entry.job.config.seed for entry in entries)}
-    more = fresh_seeds(source.search.seed, seeds - len(had), used)
-    search = Search(seeds=[*had, *more], seed=source.search.seed, retries=source.search.retries)
-    return spec.model_copy(update={"search": search})
+    return _Planned(spec, source, had, frozenset(entry.job.config.seed for entry in entries))
 
 
 def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:

@@ -63,8 +63,12 @@ class Launch:
     debug: bool = False
     trainable: type[TrialTrainable] | None = None
 
-    def start(self, spec: StudySpec) -> End:
+    def start(self, spec: StudySpec, *, sequential: bool = False) -> End:
         """Run a study that is new, or that is here and asks the same.
+
+        Args:
+            spec: the study.
+            sequential: whether a sequential test decides how many seeds it has.
 
         Raises:
             SweepError: it cannot be run; InputError where the user can mend it.
@@ -75,7 +79,7 @@ class Launch:
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
-            return self._run(Ledger.create(self.home.ledger_uri, spec))
+            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
 
     def fork(self, spec: StudySpec, source: str) -> End:
         """Run a new study whose sampler knows the ended trials of another one.
@@ -163,7 +167,7 @@ class Launch:
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.settle()
             # MLflow makes its tables in a thread of its own while Ray starts.
-            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver)
+            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.holds)
             try:
                 with watching(self.console) as watcher:

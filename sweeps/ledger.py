@@ -33,6 +33,7 @@ optuna.logging.disable_default_handler()
 
 _ASKED = "study"  # the study's attribute that holds what it asks
 _IMPORTED = "imported"  # the study's attribute that says where it comes from, if it was not run here
+_LENGTHENED = "lengthened"  # the study's attribute that says how the number of runs of a confirmation came about
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
 
@@ -110,7 +111,7 @@ class Ledger:
         self._longest = space.longest_horizon(spec)
 
     @classmethod
-    def create(cls, uri: str, spec: StudySpec) -> Ledger:
+    def create(cls, uri: str, spec: StudySpec, *, sequential: bool = False) -> Ledger:
         """Return the ledger of a new study, or of one of this name that asks the same.
 
         A confirmation asks the same when it has further seeds behind those that it had.
@@ -118,6 +119,7 @@ class Ledger:
         Args:
             uri: the database's.
             spec: the study.
+            sequential: whether a sequential test decides how many seeds it has.
 
         Raises:
             InputError: there is a study of this name that asks something else.
@@ -127,7 +129,8 @@ class Ledger:
         with _first_turn(storage, spec.name) as connection:
             existing = _study_in(storage, spec.name)
             if existing is None or _ASKED not in existing.user_attrs:
-                return cls._new(connection, storage, spec, [])
+                attrs = {_LENGTHENED: "sequential"} if sequential else {}
+                return cls._new(connection, storage, spec, [], attrs)
             kept = from_json(existing.user_attrs[_ASKED])
             changed = differences(_with_more_seeds(kept, spec), spec)
             if changed:
@@ -137,6 +140,10 @@ class Ledger:
                     + f"\nLaunch the changed file under another --name, or continue the old one with "
                     f"`sweeps resume {spec.name}`."
                 )
+            more = len(spec.search.seeds or ()) > len(kept.search.seeds or ())
+            if more and any("result" in trial.user_attrs for trial in existing.get_trials(deepcopy=False)):
+                looked = not sequential or existing.user_attrs.get(_LENGTHENED) == "looked"
+                existing.set_user_attr(_LENGTHENED, "looked" if looked else "sequential")
             existing.set_user_attr(_ASKED, to_json(spec))  # resources and the number of trials may change
             return cls(existing, spec, storage)
 
@@ -231,6 +238,11 @@ class Ledger:
         """Where the study comes from if it was imported; None of one that was run here."""
         kept = self._study.user_attrs.get(_IMPORTED)
         return None if kept is None else Origin(**kept)
+
+    @property
+    def lengthened(self) -> str:
+        """How a confirmation's number of runs came about: fixed in advance where empty; see `analysis.Study`."""
+        return str(self._study.user_attrs.get(_LENGTHENED, ""))
 
     def check_ran_here(self) -> None:
         """Refuse to train anything of a study that was imported: what is known of it is what its file says.

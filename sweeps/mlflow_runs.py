@@ -69,6 +69,7 @@ class StudyRuns:
         spec: the study.
         driver: the driver's name in the study.
         origin: where the study comes from, if it was imported: nothing is then said of what ran it.
+        lengthened: how a confirmation's number of runs came about, as the ledger says.
 
     Attributes:
         study: its name.
@@ -78,9 +79,16 @@ class StudyRuns:
     """
 
     def __init__(
-        self, uri: str, artifacts: Path, spec: StudySpec, driver: str = "", origin: Origin | None = None
+        self,
+        uri: str,
+        artifacts: Path,
+        spec: StudySpec,
+        driver: str = "",
+        origin: Origin | None = None,
+        lengthened: str = "",
     ) -> None:
         self._uri, self._artifacts, self._spec, self._driver, self._origin = uri, artifacts, spec, driver, origin
+        self._lengthened = lengthened
         self.study, self.shown = spec.name, without_password(uri)
         self.tags = {"study_hash": study_hash(spec)} | ({} if origin else {"code_version": code_version()})
         self.note_changed = False
@@ -262,7 +270,8 @@ class StudyRuns:
     def _about(self) -> dict[str, str]:
         driver = {_DRIVER: self._driver} if self._driver else {}
         about = versions() if self._origin is None else self._origin.tags()
-        return {"description": self._spec.description, **driver, **about}
+        lengthened = {"lengthened": self._lengthened} if self._lengthened else {}
+        return {"description": self._spec.description, **lengthened, **driver, **about}
 
     def _begin(
         self, number: int, child: _Child | None, name: str, tags: dict[str, str], params: dict[str, str]

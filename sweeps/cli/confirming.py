@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweeps.cli.common import (
+    CRASHES,
     DATA,
     HOME,
+    INTERRUPTED,
     AddressOption,
     DataOption,
     DebugOption,
@@ -23,20 +27,59 @@ from sweeps.cli.common import (
     open_home,
     read_study,
     stderr,
+    stored,
 )
-from sweeps.cli.running import run_study
+from sweeps.cli.running import attach_report_to, confirmation_text, run_study
 from sweeps.errors import InputError
+from sweeps.home import Home
+
+if TYPE_CHECKING:
+    from analysis import Study
+    from analysis.claims import Claim
+    from analysis.sequential import SequentialTest
+    from sweeps.confirm import Side
+    from sweeps.launch import Launch
+
+_MOST_PAIRS = 40
+_MORE_PAIRS = 4  # before each further look: a launch takes seconds, a run takes minutes
 
 
 @app.command()
 def confirm(
     name: NameArgument,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many fresh seeds, in all.")] = 10,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            help="How many fresh seeds, in all; with --until, at most.",
+            show_default=f"10, or as many as it has; with --until {_MOST_PAIRS}",
+        ),
+    ] = None,
     trial: Annotated[
         str, typer.Option("--trial", help="Which trial, by name or number.", show_default="the best")
     ] = "",
     new_name: Annotated[
         str, typer.Option("--as", metavar="NEW", help="Name of the confirmation.", show_default="NAME-confirm")
+    ] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against", metavar="OTHER", help="With --until: confirm this trial too, STUDY or STUDY:TRIAL, in pairs."
+        ),
+    ] = "",
+    against_name: Annotated[
+        str,
+        typer.Option("--against-as", metavar="NEW", help="Name of OTHER's confirmation.", show_default="OTHER-confirm"),
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--until", metavar="decided", help="Add seeds until a sequential test decides.")
+    ] = "",
+    claim: Annotated[
+        str,
+        typer.Option(
+            "--claim", help="Test a claim: 'median <= EPOCHS' or 'share(EPOCHS) >= SHARE'. NAME may be a confirmation."
+        ),
     ] = "",
     changes: Annotated[
         list[str],
@@ -51,9 +94,27 @@ def confirm(
     debug: DebugOption = False,
 ) -> None:
     """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
-    from sweeps.confirm import confirmation
+    from sweeps.confirm import Side, confirmation
 
+    claimed = _claim(claim)
     where = open_home(home, mlflow, ledger)
+    _check_sequential(against, against_name, until, claim)
+    if until:
+        from sweeps.launch import Launch
+
+        other, _, other_trial = against.partition(":")
+        sides = Side(name, trial, new_name), Side(other, other_trial, against_name, "--against-as")
+        _until_decided(
+            *(where, Launch(where, data.resolve(), address, stderr, debug), *sides, seeds or _MOST_PAIRS),
+            resources=_resources(changes),
+            report=report,
+        )
+        return
+    if claimed is not None and _is_confirmation(where, name):
+        study = stored(where, name)
+        typer.echo(confirmation_text(study))
+        typer.echo(_verdict(study, claimed))
+        return
     spec = confirmation(where, name, seeds, trial=trial, new_name=new_name, resources=_resources(changes))
     count = len(spec.search.seeds or [])
     stderr.print(
@@ -63,7 +124,12 @@ def confirm(
         highlight=False,
         soft_wrap=True,
     )
-    run_study(where, data, address, debug, spec.name, lambda launch: launch.start(spec), report=report)
+    run_study(
+        *(where, data, address, debug, spec.name),
+        lambda launch: launch.start(spec),
+        report=report,
+        also=None if claimed is None else lambda study: _verdict(study, claimed),
+    )
 
 
 @app.command()
@@ -95,6 +161,109 @@ def reproduce(
 
     where = open_home(home, mlflow, ledger)
     run_study(*(where, data, address, debug, spec.name), lambda launch: launch.start(spec), report=report, table=beside)
+
+
+def _check_sequential(against: str, against_name: str, until: str, claim: str) -> None:
+    """Refuse options that do not go together."""
+    if until not in ("", "decided"):
+        raise InputError(f"--until {until}: expected decided")
+    if until and not against:
+        raise InputError("--until decided: expected --against OTHER too, the trial that it is to be decided against")
+    if against and not until:
+        raise InputError("--against: expected --until decided too; `sweeps compare` compares what is there")
+    if against_name and not against:
+        raise InputError("--against-as: expected --against OTHER too")
+    if claim and until:
+        raise InputError(
+            "--claim: its test assumes a number of runs fixed in advance, and --until decides it by looking; test the "
+            "claim in a confirmation of its own (--as)"
+        )
+
+
+def _claim(text: str) -> Claim | None:
+    from analysis.claims import parse_claim
+
+    try:
+        return parse_claim(text) if text else None
+    except ValueError as error:
+        raise InputError(f"--claim {error}") from error
+
+
+def _verdict(study: Study, claim: Claim) -> str:
+    """Return what the runs that have ended say of a claim."""
+    from analysis import runs
+    from analysis.claims import check_claim
+
+    found = runs(study)
+    if found.empty:
+        return f'claim "{claim.text}": no run has ended yet'
+    return str(check_claim(claim, found["epochs_to_target"].tolist()))
+
+
+def _is_confirmation(where: Home, name: str) -> bool:
+    from sweeps.ledger import Ledger
+
+    return Ledger.open(where.ledger_uri, name).spec.phase == "confirm"
+
+
+def _until_decided(
+    where: Home, launch: Launch, a: Side, b: Side, most: int, *, resources: dict[str, Any], report: bool
+) -> None:
+    """Confirm two trials on more and more seeds until the sequential test decides, or there are ``most`` pairs.
+
+    All of its state is that of the two confirmations: killed and called again it goes on from there.
+    """
+    from analysis.comparison import arm, contrast
+    from analysis.sequential import fewest_pairs
+    from sweeps.confirm import paired
+    from sweeps.launch import End
+
+    wanted = fewest_pairs()
+    if most < wanted:
+        raise InputError(
+            f"--seeds {most}: the test decides after {wanted} pairs at the earliest; expected {wanted} or more"
+        )
+    while True:
+        pairs = paired(where, a, b, wanted, resources=resources)
+        for spec in (pairs.a, pairs.b):
+            stderr.print(
+                f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds", highlight=False, soft_wrap=True
+            )
+            end = launch.start(spec, sequential=True)
+            if end is not End.DONE:
+                why = "some trials crashed" if end is End.CRASHES else "interrupted"
+                typer.echo(f"{why} in {spec.name}; the same command goes on")
+                raise typer.Exit(CRASHES if end is End.CRASHES else INTERRUPTED)
+        studies = [stored(where, spec.name) for spec in (pairs.a, pairs.b)]
+        test = _look(studies[0], studies[1], pairs.seeds)
+        typer.echo(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")
+        sys.stdout.flush()
+        if test.faster is not None or len(pairs.seeds) >= most:
+            break
+        wanted = min(most, len(pairs.seeds) + _MORE_PAIRS)
+    for study in studies:
+        typer.echo(confirmation_text(study))
+    typer.echo(str(contrast(arm(studies[0]), arm(studies[1]))))
+    if test.faster is None:
+        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds goes on")
+    sys.stdout.flush()
+    if report:
+        for study in studies:
+            attach_report_to(where, study)
+
+
+def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
+    """Return what pairs decide, in the order of their seeds; up to the shorter of the two schedules, as `contrast`."""
+    from analysis.comparison import arm
+    from analysis.sequential import sequential_test
+
+    arms = arm(a), arm(b)
+    budget = min(arm.horizon for arm in arms)
+    of_a, of_b = (
+        {seed: epochs if epochs <= budget else math.inf for seed, epochs in zip(arm.seeds, arm.epochs, strict=True)}
+        for arm in arms
+    )
+    return sequential_test([of_a[seed] for seed in seeds], [of_b[seed] for seed in seeds])
 
 
 def _published(study: str) -> str:

@@ -180,8 +180,9 @@ def run_study(
     *,
     report: bool,
     table: Callable[[Study], str] | None = None,
+    also: Callable[[Study], str] | None = None,
 ) -> None:
-    """Run or continue a study, then print what came out: its table, or the one that is given."""
+    """Run or continue a study, then print what came out: its table, or the one that is given, and what else is."""
     from sweeps.launch import End, Launch
     from sweeps.ledger import Ledger
 
@@ -190,10 +191,12 @@ def run_study(
     study = stored(where, name)
     typer.echo(_results(study) if table is None else table(study))
     if ledger.spec.phase == "confirm":
-        typer.echo(_confirmation(study))
+        typer.echo(confirmation_text(study))
+    if also is not None:
+        typer.echo(also(study))
     sys.stdout.flush()
     if report and end is not End.INTERRUPTED:
-        _attach_report(where, study)
+        attach_report_to(where, study)
     if ledger.spec.phase == "search" and table is None:
         from sweeps import views
         from sweeps.ranking import best_entry
@@ -227,7 +230,7 @@ def _results(study: Study) -> str:
     return analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built))
 
 
-def _confirmation(study: Study) -> str:
+def confirmation_text(study: Study) -> str:
     """Return what a confirmation found so far, in sentences."""
     import analysis
 
@@ -237,7 +240,7 @@ def _confirmation(study: Study) -> str:
         return str(error)
 
 
-def _attach_report(where: Home, study: Study) -> None:
+def attach_report_to(where: Home, study: Study) -> None:
     """Add the report to MLflow; the study has ended, whether that succeeds or not."""
     from sweeps.reporting import attach_report
 

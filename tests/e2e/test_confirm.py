@@ -52,7 +52,7 @@ def confirmed(sweeps, cluster, tmp_path_factory) -> Confirmed:
 def test_a_confirmation_sums_up_what_it_found(confirmed):
     assert "search-confirm confirms search trial plain" in confirmed.said
     assert re.search(r"reached 0\.05: \d of 1 runs, share ", confirmed.said)
-    assert re.search(r"test accuracy, looked at once after the last epoch: 0\.\d{4} \(n = 1\)", confirmed.said)
+    assert re.search(r"test accuracy after the last epoch: 0\.\d{4} \(n = 1\)", confirmed.said)
 
 
 def test_seeds_are_added_to_a_confirmation(sweeps, confirmed):
@@ -61,9 +61,10 @@ def test_seeds_are_added_to_a_confirmation(sweeps, confirmed):
     assert "(n = 2)" in confirmed.longer
 
 
-def test_the_test_accuracy_is_in_the_last_epoch_alone(sweeps, confirmed):
+def test_the_test_accuracy_is_in_each_epoch(sweeps, confirmed):
     epochs = sweeps.json("show", "search-confirm", "0", "--home", confirmed.home)["epochs"]
-    assert [epoch["test_acc"] is None for epoch in epochs] == [True, False]
+    assert [epoch["test_acc"] is None for epoch in epochs] == [False, False]
+    assert "reached 0.05 on the test images: " in confirmed.said
 
 
 def test_the_store_tells_the_phases_apart(store, confirmed):
@@ -90,6 +91,60 @@ def test_a_search_is_compared_with_its_confirmation_only_where_asked(sweeps, con
 def test_anything_frozen_cannot_be_set(sweeps, confirmed):
     done = sweeps("confirm", "search", "--set", "train.shift=0.1", "--home", confirmed.home, code=2)
     assert "expected resources.KEY=VALUE alone" in done.stderr
+
+
+def test_a_confirmation_that_was_made_longer_after_a_look_says_so(confirmed):
+    assert "seeds were added after runs had ended" not in confirmed.said
+    assert "seeds were added after runs had ended: intervals assume a number of runs fixed" in confirmed.longer
+
+
+@pytest.mark.parametrize("options", [
+    ("search-confirm",), ("search", "--trial", "plain"),
+], ids=["of the confirmation", "of the search"])  # fmt: skip
+def test_a_claim_is_tested_on_the_runs_that_are_there(sweeps, cluster, confirmed, options):
+    on = {"on": cluster} if len(options) > 1 else {}
+    said = sweeps("confirm", *options, "--claim", "median <= 2", "--home", confirmed.home, **on).stdout
+    assert "search-confirm confirms search trial plain" in said
+    assert re.search(r'claim "median <= 2": not supported at 95%: \d of 2 runs', said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--claim", "mean <= 2"), "--claim 'mean <= 2': expected median <= EPOCHS"),
+     (("--until", "decided"), "expected --against OTHER too"),
+     (("--until", "noon", "--against", "search:decayed"), "--until noon: expected decided"),
+     (("--against", "search:decayed"), "expected --until decided too"),
+     (("--against-as", "other"), "--against-as: expected --against OTHER too"),
+     (("--until", "decided", "--against", "search:decayed", "--claim", "median <= 2"), "--claim: its test assumes"),
+     (("--until", "decided", "--against", "search:decayed", "--seeds", "6"), "expected 7 or more"),
+     (("--until", "decided", "--against", "search:decayed", "--trial", "plain"), "a name of its own with --against-as"),
+     (("--until", "decided", "--against", "nowhere"), "no study 'nowhere'")],
+)  # fmt: skip
+def test_what_cannot_be_decided_or_claimed_is_refused(sweeps, confirmed, options, said):
+    assert said in sweeps("confirm", "search", *options, "--home", confirmed.home, code=2).stderr
+
+
+def test_two_trials_are_confirmed_in_pairs_until_it_is_decided(sweeps, cluster, tmp_path):
+    """Or until there are as many pairs as may be; a second call runs nothing more."""
+    file, at = tmp_path / "search.toml", ("--home", tmp_path / "home")
+    still = _SEARCH.replace("weight_decay = 0.1", 'schedule = "[1e-12, 0] lin[1e-12, 2]"')
+    file.write_text(still.replace("target = 0.05", "target = 0.2").replace("decayed", "still"))
+    sweeps("launch", file, *at, on=cluster)
+    asked = ("confirm", "search", "--trial", "plain", "--against", "search:still", "--against-as", "still-confirm",
+             "--until", "decided", "--seeds", "8", "--no-report", *at)  # fmt: skip
+    done = sweeps(*asked, on=cluster)
+    assert "A is search trial plain, B is search trial still: A is faster in " in done.stdout
+    assert "a sequential test decided the number of runs" in done.stdout
+    assert re.search(
+        r"A minus B, restricted means up to epoch 2: .*\([78] pairs of runs that share a seed\)", done.stdout
+    )
+    rows = [sweeps.json("table", name, *at) for name in ("search-confirm", "still-confirm")]
+    seeds = [{row["trial"].rpartition("-")[2] for row in table} for table in rows]
+    assert seeds[0] == seeds[1]
+    again = sweeps(*asked, on=cluster)
+    last = [line for line in done.stdout.splitlines() if line.startswith("A is ")][-1]
+    assert [line for line in again.stdout.splitlines() if line.startswith("A is ")] == [last]
+    assert len(sweeps.json("table", "search-confirm", *at)) == len(rows[0])
 
 
 @pytest.mark.slow

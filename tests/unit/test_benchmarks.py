@@ -16,7 +16,7 @@ import torch
 import analysis
 from resnet_core.config import TrialConfig
 from search_spaces.figures import published
-from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, training, trainings
+from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, sequential, training, trainings
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -442,3 +442,21 @@ def test_kernels_are_told_by_kind():
     # Each of 58 convolutions thrice but for the first, whose images need no gradient, and the dense layer's three.
     assert kinds["convolutions"] == 3 * 58 - 1 + 3
     assert kinds["BN, ReLU and sums"] == 4 * 55
+
+
+# The sequential test
+
+
+def test_a_gap_is_decided_in_few_pairs_and_rightly():
+    found = sequential.measure(4.0, 1.5, 0.5, repeats=100, most=30)
+    assert (found.decided, found.false, found.median < 12) == (1, 0, True)
+
+
+def test_a_decision_without_a_gap_is_false():
+    found = sequential.measure(0.0, 1.5, 0.5, repeats=300, most=30)
+    assert 0 < found.false == found.decided < 0.06
+
+
+def test_the_figures_of_the_sequential_test_are_printed(capsys):
+    sequential.main(["--repeats", "20", "--most", "10"])
+    assert "prior beta(0.5, 0.5), up to 10 pairs, 20 tests a line" in capsys.readouterr().out

@@ -284,8 +284,45 @@ def test_the_test_accuracy_is_that_of_the_last_epochs(repeated):
 
 def test_the_text_of_a_confirmation_has_its_test_accuracy(repeated):
     study = repeated(FAST, split="held-out")
-    study.epochs["test_acc"] = [math.nan] * 3 + [0.9]
-    assert "test accuracy, looked at once after the last epoch: 0.9000 (n = 1)" in str(build_confirmation(study))
+    study.epochs["test_acc"] = [0.1, 0.2, 0.95, 0.9]
+    assert "test accuracy after the last epoch: 0.9000 (n = 1)" in str(build_confirmation(study))
+
+
+def test_the_test_accuracy_of_a_run_that_diverged_is_left_out(repeated):
+    study = repeated(FAST, SLOW, split="held-out")
+    study.epochs["test_acc"] = 0.9
+    study.trials.loc[1, "outcome"] = "diverged"
+    assert build_confirmation(study).test_acc.runs == 1
+
+
+def test_a_confirmation_has_the_epochs_at_which_the_target_is_held(repeated):
+    found = build_confirmation(repeated(FAST, [0.93, 0.5, 0.93, 0.93], SLOW))
+    assert (found.reached, found.median.value) == (3, 2)
+    assert (found.in_a_row, found.sustained.reached, found.sustained.median.value) == (2, 2, 3)
+    assert "held for 2 epochs in a row: 2 of 3 runs, share 0.6667" in str(found)
+
+
+def test_a_run_that_diverged_holds_no_target(repeated):
+    study = repeated(FAST, FAST)
+    study.trials.loc[1, "outcome"] = "diverged"
+    assert build_confirmation(study).sustained.reached == 1
+
+
+def test_a_confirmation_has_the_epochs_to_target_on_the_test_images(repeated):
+    study = repeated(FAST, FAST, SLOW, split="held-out")
+    study.epochs["test_acc"] = [0.1, 0.5, 0.92, 0.95, *[0.1, 0.92, 0.5, 0.93], *[0.1, 0.5, 0.5, 0.91]]
+    found = build_confirmation(study)
+    assert (found.test_first.reached, found.test_first.runs, found.test_first.median.value) == (2, 3, 3)
+    assert (found.test_sustained.reached, found.test_sustained.median.value) == (1, math.inf)
+    assert "reached 0.92 on the test images: 2 of 3 runs, share 0.6667" in str(found)
+
+
+def test_runs_that_were_tested_after_their_last_epoch_alone_have_no_epochs_to_target_on_test_images(repeated):
+    study = repeated(FAST, FAST, split="held-out")
+    study.epochs["test_acc"] = [math.nan] * 3 + [0.95] * 5
+    assert build_confirmation(study).test_first.runs == 1
+    study.epochs["test_acc"] = [*[math.nan] * 3, 0.95] * 2
+    assert (build_confirmation(study).test_first, build_confirmation(study).test_acc.runs) == (None, 2)
 
 
 def test_of_untouched_images_that_were_not_looked_at_nothing_is_said(repeated):
@@ -308,6 +345,17 @@ def test_a_run_that_crashed_is_left_out_and_counted(repeated):
 
 def test_a_split_without_untouched_images_has_no_test_accuracy_and_that_is_said(repeated):
     assert "no test accuracy: the official split leaves no images untouched" in str(build_confirmation(repeated(FAST)))
+
+
+@pytest.mark.parametrize(
+    ("lengthened", "said"),
+    [("looked", "seeds were added after runs had ended: intervals assume a number of runs fixed in advance"),
+     ("sequential", "a sequential test decided the number of runs"),
+     ("", None), ("of a later version", None)],
+)  # fmt: skip
+def test_a_number_of_runs_that_was_not_fixed_in_advance_is_told(repeated, lengthened, said):
+    text = str(build_confirmation(dataclasses.replace(repeated(FAST), lengthened=lengthened)))
+    assert said in text if said else text.endswith("confidence intervals")
 
 
 def test_a_search_is_no_confirmation(repeated):

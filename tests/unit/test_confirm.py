@@ -9,7 +9,7 @@ import pytest
 from resnet_core.records import Outcome
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import StudyError, StudySpec, identity
-from sweeps.confirm import confirmation, confirming, fresh_seeds
+from sweeps.confirm import Side, confirmation, confirming, fresh_seeds, paired
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Ledger
@@ -267,3 +267,123 @@ def test_a_bad_name_is_told_as_such(home):
 def test_a_study_that_is_not_there_is_told_as_such(tmp_path: Path):
     with pytest.raises(InputError, match="no study 'x'"):
         confirmation(Home(tmp_path), "x", 1)
+
+
+# How the number of runs came about
+
+
+def ended(home: Home, spec: StudySpec, **options: Any) -> Ledger:
+    """The ledger of a confirmation all of whose runs have ended."""
+    ledger = Ledger.create(home.ledger_uri, spec, **options)
+    while ledger.to_run():
+        ledger.tell(ledger.ask().number, result(3.0))
+    return ledger
+
+
+def test_seeds_that_are_added_after_runs_have_ended_are_known_from_then_on(home):
+    name = search(home, 3.0)
+    assert ended(home, confirmation(home, name, 2)).lengthened == ""
+    assert Ledger.create(home.ledger_uri, confirmation(home, name, 3)).lengthened == "looked"
+    assert Ledger.open(home.ledger_uri, f"{name}-confirm").lengthened == "looked"
+
+
+def test_seeds_that_are_added_before_any_run_has_ended_were_not_looked_at(home):
+    name = search(home, 3.0)
+    launched(home, name, 2)
+    assert Ledger.create(home.ledger_uri, confirmation(home, name, 3)).lengthened == ""
+
+
+def test_a_confirmation_that_is_continued_is_as_long_as_it_was(home):
+    name = search(home, 3.0)
+    ended(home, confirmation(home, name, 2))
+    assert Ledger.create(home.ledger_uri, confirmation(home, name, 2)).lengthened == ""
+
+
+def test_seeds_that_a_sequential_test_adds_are_told_apart(home):
+    name = search(home, 3.0)
+    assert ended(home, confirmation(home, name, 2), sequential=True).lengthened == "sequential"
+    assert ended(home, confirmation(home, name, 3), sequential=True).lengthened == "sequential"
+    assert ended(home, confirmation(home, name, 4)).lengthened == "looked"
+    assert ended(home, confirmation(home, name, 5), sequential=True).lengthened == "looked"
+
+
+def test_without_a_number_a_confirmation_has_ten_seeds_or_as_many_as_it_had(home):
+    name = search(home, 3.0)
+    assert len(confirmation(home, name).search.seeds or []) == 10
+    launched(home, name, 3)
+    assert len(confirmation(home, name).search.seeds or []) == 3
+
+
+# In pairs
+
+
+def launch_pairs(home: Home, a: Side, b: Side, pairs: int) -> list[int]:
+    found = paired(home, a, b, pairs)
+    for spec in (found.a, found.b):
+        ended(home, spec, sequential=True)
+    return found.seeds
+
+
+def test_both_sides_of_a_pair_have_the_same_fresh_seeds(home):
+    a, b = Side(search(home, 3.0, seed=1)), Side(search(home, 2.0, seed=2))
+    found = paired(home, a, b, 3)
+    assert found.seeds == found.a.search.seeds == found.b.search.seeds == [1_000_001, 1_000_002, 1_000_003]
+    assert (found.a.name, found.b.name) == (f"{a.study}-confirm", f"{b.study}-confirm")
+
+
+def test_a_seed_that_either_search_used_makes_no_pair(home):
+    a, b = Side(search(home, 3.0, seed=0)), Side(search(home, 2.0, seed=1_000_000))
+    assert paired(home, a, b, 2).seeds == [1_000_001, 1_000_002]
+
+
+def test_pairs_keep_their_places_as_there_are_more(home):
+    a, b = Side(search(home, 3.0)), Side(search(home, 2.0, seed=5))
+    first = launch_pairs(home, a, b, 2)
+    assert launch_pairs(home, a, b, 4)[:2] == first
+
+
+def test_seeds_that_one_side_has_make_the_first_pairs(home):
+    a, b = Side(search(home, 3.0)), Side(search(home, 2.0, seed=5))
+    ended(home, confirmation(home, b.study, 3))
+    found = paired(home, a, b, 2)
+    assert found.seeds == found.a.search.seeds == [1_000_005, 1_000_006]
+    assert found.b.search.seeds == [1_000_005, 1_000_006, 1_000_007]
+
+
+def test_pairs_that_are_there_are_all_counted(home):
+    a, b = Side(search(home, 3.0)), Side(search(home, 2.0, seed=5))
+    launch_pairs(home, a, b, 4)
+    assert len(paired(home, a, b, 2).seeds) == 4
+
+
+def test_a_kill_between_the_two_sides_changes_no_pair(home):
+    a, b = Side(search(home, 3.0)), Side(search(home, 2.0, seed=5))
+    launch_pairs(home, a, b, 2)
+    interrupted = paired(home, a, b, 4)
+    ended(home, interrupted.a, sequential=True)
+    assert paired(home, a, b, 4).seeds == interrupted.seeds
+
+
+def test_two_trials_of_a_search_are_paired_under_two_names(home):
+    name = search(home, 3.0, 2.0)
+    with pytest.raises(InputError, match="give the second a name of its own with --against-as"):
+        paired(home, Side(name, "0"), Side(name, "1", option="--against-as"), 2)
+    found = paired(home, Side(name, "0"), Side(name, "1", "other-" + name), 2)
+    assert (found.a.confirms, found.b.confirms) == (f"{name} trial 0", f"{name} trial 1")
+
+
+def test_a_trial_is_not_paired_with_itself(home):
+    name = search(home, 3.0)
+    with pytest.raises(InputError, match="expected another trial"):
+        paired(home, Side(name), Side(name, "0", "twice-" + name), 2)
+
+
+def test_targets_that_differ_are_refused(home):
+    a, b = search(home, 3.0), search(home, 3.0)
+    low = confirmation(home, b, 1)
+    objective = low.objective.model_copy(update={"target": 0.8})
+    spec = Ledger.open(home.ledger_uri, b).spec.model_copy(update={"name": "low-" + b, "objective": objective})
+    ledger = Ledger.create(home.ledger_uri, spec)
+    ledger.tell(ledger.ask().number, result(3.0))
+    with pytest.raises(InputError, match=r"aims at 0\.9 and low-.* at 0\.8: --against expects one target"):
+        paired(home, Side(a), Side("low-" + b), 2)

@@ -174,7 +174,7 @@ def test_the_headline_of_a_confirmation_has_the_test_accuracy_where_there_is_one
     study = replace(make_study(FAST, SLOW), phase="confirm", split="held-out")
     study.epochs["test_acc"] = [float("nan"), float("nan"), 0.90, float("nan"), float("nan"), 0.92]
     said = Read(build_report(study)).text["headline"]
-    assert "Test accuracy, looked at once after the last epoch: 0.9100 ± 0.0141 (n = 2)." in said
+    assert "Test accuracy after the last epoch: 0.9100 ± 0.0141 (n = 2)." in said
 
 
 def test_the_headline_of_single_runs_gives_the_share_with_its_interval(read):

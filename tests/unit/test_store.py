@@ -113,6 +113,13 @@ def test_the_launch_tells_the_phase_and_what_is_sampled(store):
     assert (study.phase, study.confirms, study.space) == ("confirm", "s trial 3", space)
 
 
+def test_the_launch_tells_how_its_number_of_runs_came_about(store):
+    store.launch("looked-at", phase="confirm", lengthened="looked")
+    assert load(store.path, "looked-at").lengthened == "looked"
+    store.launch("fixed", phase="confirm")
+    assert load(store.path, "fixed").lengthened == ""
+
+
 def test_a_study_from_before_there_were_phases_is_a_search(store, small):
     study = load(store.path, "small")
     assert (study.phase, study.confirms, study.space) == ("search", "", None)

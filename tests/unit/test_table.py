@@ -324,12 +324,10 @@ def test_footnotes_count_the_images_of_cifar10(make_study, split, data, images):
     assert f"validation images are {images}" in footnotes(study, build_table(study))[0]
 
 
-@pytest.mark.parametrize(
-    ("tested", "rest"), [(None, "untouched"), (True, "looked at once a run, after its last epoch")]
-)
+@pytest.mark.parametrize(("tested", "rest"), [(None, "is untouched"), (True, "is evaluated, and nothing acts upon it")])
 def test_footnotes_say_whether_a_held_out_study_looked_at_the_test_set(make_study, tested, rest):
     study = make_study(REACHED | {"test": tested}, REACHED | {"test": None}, split="held-out")
-    assert footnotes(study, build_table(study))[0].endswith(f"the test set is {rest}.")
+    assert footnotes(study, build_table(study))[0].endswith(f"the test set {rest}.")
 
 
 def test_footnotes_claim_no_10000_images_where_there_are_fewer(make_study):

@@ -484,13 +484,17 @@ def of_a_test_run(**fields: object) -> TrialConfig:
     return small(**{"split": "held-out", "epochs": 2, "test": True, **fields})
 
 
-def test_the_last_epoch_alone_has_the_test_set():
+def test_each_epoch_has_the_test_set():
     records = run(of_a_test_run())
-    assert [record.test_acc is None for record in records] == [True, False]
-    assert [record.test_loss is None for record in records] == [True, False]
+    assert [record.test_acc is None for record in records] == [False, False]
+    assert [record.test_loss is None for record in records] == [False, False]
 
 
-def test_the_test_set_is_evaluated_with_the_final_weights(tmp_path):
+def test_a_run_that_does_not_test_has_nothing_of_the_test_set():
+    assert [(r.test_loss, r.test_acc) for r in run(of_a_test_run(test=False))] == [(None, None)] * 2
+
+
+def test_the_test_set_is_evaluated_with_the_weights_of_the_epoch(tmp_path):
     path = tmp_path / "run.ckpt"
     config = of_a_test_run()
     last = run(config, path)[-1]
@@ -507,6 +511,14 @@ def test_the_test_set_is_evaluated_with_the_final_weights(tmp_path):
 def test_the_curve_is_the_same_with_and_without_the_test_set(protocol):
     without = [dataclasses.replace(r, test_loss=None, test_acc=None) for r in curve(run(of_a_test_run(**protocol)))]
     assert without == curve(run(of_a_test_run(test=False, **protocol)))
+
+
+@pytest.mark.parametrize("protocol", [{}, {"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
+def test_the_final_weights_are_the_same_with_and_without_the_test_set(protocol, tmp_path):
+    for test in (True, False):
+        run(of_a_test_run(test=test, **protocol), tmp_path / f"{test}.ckpt")
+    tested, untested = (checkpoints.load(tmp_path / f"{test}.ckpt")["network"] for test in (True, False))
+    assert all(torch.equal(tested[name], untested[name]) for name in tested)
 
 
 @pytest.mark.parametrize("protocol", [{"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
@@ -529,7 +541,7 @@ def test_a_run_that_has_ended_does_not_evaluate_the_test_set_again(tmp_path, mon
     assert run(of_a_test_run(), path) == first
 
 
-def test_a_run_continued_ahead_of_its_last_epoch_evaluates_the_test_set(tmp_path):
+def test_a_continued_run_has_the_test_set_of_the_epochs_before_it_too(tmp_path):
     path = tmp_path / "run.ckpt"
     interrupt(of_a_test_run(), path, 1)
     assert curve(run(of_a_test_run(), path)) == curve(run(of_a_test_run()))
@@ -577,3 +589,10 @@ def test_the_seconds_of_an_epoch_are_extrapolated_from_a_few_steps(monkeypatch):
     monkeypatch.setattr(trainer, "load", refuse)
     seconds = trainer.seconds_per_epoch(small(train_limit=640, val_limit=300), steps=3)
     assert seconds == pytest.approx(12 / (3 * BATCH) * (640 + 300 / 3))
+
+
+def test_the_seconds_of_an_epoch_count_the_test_images(monkeypatch):
+    ticks = iter([100.0, 112.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    config = small(split="held-out", test=True, train_limit=640, val_limit=100)
+    assert trainer.seconds_per_epoch(config, steps=3) == pytest.approx(12 / (3 * BATCH) * (640 + (100 + 359) / 3))
