@@ -88,11 +88,23 @@ def simulate(
         float | None,
         typer.Option("--seconds-per-epoch", help="Of one trial.", show_default="as recorded; 22 on the model"),
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Epochs to spend, however many trials that makes.", show_default="all"),
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="Other ways to search, given as many epochs: random, optuna-median, optuna-asha, optuna-hyperband.",
+            show_default="none",
+        ),
+    ] = "",
     changes: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
     home: HomeOption = HOME,
 ) -> None:
-    """Show what a study's stopping rules would save and cost, on known curves; trains nothing."""
+    """Show what a study's stopping rules would save and cost, and what it would pick; trains nothing."""
     if source and model:
         raise InputError("--from and --model: expected one of them")
     if order not in ("", "sampler", "shuffled"):
@@ -118,6 +130,8 @@ def simulate(
         seed=seed,
         repeats=repeats,
         seconds_per_epoch=seconds,
+        epochs=epochs,
+        against=[method.strip() for method in against.split(",") if method.strip()],
     )
     result = simulation.simulate(setup)
     typer.echo(to_json(result.to_dict()) if as_json else simulation.describe(result))

@@ -143,7 +143,7 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
     def curve(job: Job) -> list[EpochRecord]:
         config = job.config
         noise = np.random.default_rng([seed, job.number])
-        accs = model.draw(config.schedule, _mean_decay(config), noise, config.horizon).tolist()
+        accs = model.draw(config.schedule, mean_decay(config), noise, config.horizon).tolist()
         return [
             EpochRecord(epoch, 1 - acc, max(acc, 0.5), 1 - acc, acc, 0.0, 0.0, seconds_per_epoch, 0.0)
             for epoch, acc in enumerate(accs, start=1)
@@ -152,7 +152,8 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
     return curve
 
 
-def _mean_decay(config: TrialConfig) -> float:
+def mean_decay(config: TrialConfig) -> float:
+    """Return a trial's weight decay, its mean over the epochs where it is scheduled."""
     schedule = config.wd_schedule
     if schedule is None:
         return config.weight_decay

@@ -8,6 +8,7 @@ judged.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -46,7 +47,7 @@ class Replayed:
         return self.epoch_ends[-1]
 
 
-def replay(run: StudyRun, curves: Curves, slots: int) -> list[Replayed]:
+def replay(run: StudyRun, curves: Curves, slots: int, epochs: float = math.inf) -> list[Replayed]:
     """Run a study in virtual time and return its trials in the order they were placed.
 
     A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
@@ -56,15 +57,19 @@ def replay(run: StudyRun, curves: Curves, slots: int) -> list[Replayed]:
         run: the study, none of it begun.
         curves: what each trial will show.
         slots: trials at once, 1 or more.
+        epochs: no further trial is placed once these are trained, or will be when all running trials end by themselves.
 
     Raises:
         ValueError: a curve is shorter than its trial's horizon.
     """
-    clock, scheduled, free = 0.0, 0, slots
+    clock, scheduled, free, trained = 0.0, 0, slots, 0
     events: list[tuple[float, int, int]] = []  # when, how many were scheduled before, whose epoch
     placed: dict[int, tuple[Job, float, list[float], Sequence[EpochRecord]]] = {}
     while True:
-        while free and (trial := run.next_trial()) is not None:
+        while free:
+            ahead = sum(trial.job.config.horizon - len(trial.records) for trial in run.active.values())
+            if trained + ahead >= epochs or (trial := run.next_trial()) is None:
+                break
             job, number = trial.job, trial.job.number
             records = curves(job)
             if len(records) < job.config.horizon:
@@ -77,6 +82,7 @@ def replay(run: StudyRun, curves: Curves, slots: int) -> list[Replayed]:
         clock, _, number = heapq.heappop(events)
         _, _, ends, records = placed[number]
         ends.append(clock)
+        trained += 1
         if run.epoch(number, records[len(ends) - 1]):
             free += 1
         else:

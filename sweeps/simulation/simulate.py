@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis.curve_model import CurveModel
@@ -17,7 +17,8 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves
-from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
+from sweeps.simulation.picks import METHODS, Pick, one_of_each, pick_of_optuna, pick_of_random, pick_of_study
+from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.stopping import modes
 from sweeps.study_run import Trials
 
@@ -48,6 +49,8 @@ class Setup:
         seconds_per_epoch: of one trial beside the others on its GPU; None takes what was recorded, and on a model
             PUBLISHED_SECONDS.
         home: where things are; nothing is written there.
+        epochs: no trial begins that these would not be enough for, whatever ``trials`` says; None is no bound.
+        against: other ways to search, out of picks.METHODS, that are given as many epochs.
     """
 
     spec: StudySpec
@@ -60,6 +63,8 @@ class Setup:
     seed: int = 0
     repeats: int = 1
     seconds_per_epoch: float | None = None
+    epochs: int | None = None
+    against: Sequence[str] = ()
 
     @property
     def model_seconds(self) -> float:
@@ -75,28 +80,74 @@ class Setup:
         ledger = Ledger.preview(spec)
         return [ledger.ask() for _ in range(trial_count(spec))]
 
-    def replay(self, seed: int, rules: bool) -> list[Replayed]:
-        """Return the trials of one repeat, with the study's rules or with none."""
+    def replay(
+        self, seed: int, rules: bool, *, sampler: str | None = None, epochs: int | None = None
+    ) -> list[Replayed]:
+        """Return the trials of one repeat.
+
+        Args:
+            seed: of order, sampler and noise.
+            rules: stop trials by the study's rules, or by none.
+            sampler: in the place of the study's.
+            epochs: in the place of ``epochs``.
+        """
+        epochs = self.epochs if epochs is None else epochs
         search: dict[str, Any] = {"seed": seed}
-        if self.trials is not None and self.spec.space:
-            search["trials"] = self.trials
+        if self.spec.space:
+            if self.trials is not None:
+                search["trials"] = self.trials
+            if epochs is not None and self.spec.search.sampler != "grid":
+                search["trials"] = epochs  # more than there can be
+            if sampler is not None:
+                search["sampler"] = sampler
         spec = self.spec.model_copy(
             update={
                 "search": self.spec.search.model_copy(update=search),
                 "stopping": self.spec.stopping if rules else Stopping(diverged=False),
             }
         )
-        trials: Trials
-        if (jobs := self.jobs(spec)) is None:
-            trials = Ledger.preview(spec)
-        else:
-            ordered = random.Random(f"order {seed}").sample(jobs, len(jobs)) if self.shuffled else jobs
-            trials = FixedTrials(spec, ordered[: self.trials])
+        jobs = self.ordered(spec, seed)
+        trials: Trials = Ledger.preview(spec) if jobs is None else FixedTrials(spec, jobs)
+        run = study_in_memory(self.home, trials)
+        return replay(run, self.curves(seed), self.gpus * self.per_gpu, math.inf if epochs is None else epochs)
+
+    def ordered(self, spec: StudySpec, seed: int) -> Sequence[Job] | None:
+        """Return the trials there are in the order of one repeat; None where a sampler makes them up.
+
+        Where several recorded runs are of one configuration, a shuffled repeat of a study that samples a space sees one
+        of each: a search does not repeat itself.
+        """
+        jobs = self.jobs(spec)
+        if jobs is None or not self.shuffled:
+            return None if jobs is None else jobs[: self.trials]
+        if isinstance(self.source, Recorded) and self.spec.space:
+            return one_of_each(self.source, seed)[: self.trials]
+        return random.Random(f"order {seed}").sample(jobs, len(jobs))[: self.trials]
+
+    def curves(self, seed: int) -> Curves:
+        """Return what the trials of one repeat show."""
         if isinstance(self.source, Recorded):
-            curves = self.source.curve(self.seconds_per_epoch)
-        else:
-            curves = model_curves(self.source, self.model_seconds, seed)
-        return replay(study_in_memory(self.home, trials), curves, self.gpus * self.per_gpu)
+            return self.source.curve(self.seconds_per_epoch)
+        return model_curves(self.source, self.model_seconds, seed)
+
+    def picks(self, seed: int, trials: Sequence[Replayed]) -> dict[str, Pick | None]:
+        """Return by method what it picks in one repeat: the study, and each that it is set against.
+
+        Args:
+            seed: of the repeat.
+            trials: the study's in it, whose epochs the others get, unless ``epochs`` says how many all get.
+        """
+        spec, source = self.spec, self.source
+        spent = sum(trial.result.epochs_run for trial in trials) if self.epochs is None else self.epochs
+        found = {"study": pick_of_study(trials, source, spec)}
+        for method in self.against:
+            if method == "random":
+                others = self.replay(seed, rules=False, sampler="random", epochs=spent)
+                found[method] = pick_of_random(others, source, spec)
+            else:
+                jobs, slots = self.ordered(spec, seed), self.gpus * self.per_gpu
+                found[method] = pick_of_optuna(method, spec, jobs, self.curves(seed), source, slots, spent, seed)
+        return found
 
 
 @dataclass(frozen=True)
@@ -186,6 +237,74 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value == round(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What the picks of one method are truly worth, over the repeats.
+
+    Attributes:
+        picks: repeats in which it had a configuration to name.
+        observed: mean epochs to target of the runs that they were named for, those that missed left out.
+        true_rmst: mean restricted mean epochs to target of the picks.
+        true_share: mean share of the picks' runs that reach the target.
+        true_ert: median of the epochs that the picks spend for a run that reaches it; infinite where half never do.
+        better_than_random: share of the repeats in which its restricted mean is lower than that of random's pick, ties
+            counting half; None of random itself, and where that was not simulated.
+    """
+
+    picks: int
+    observed: Estimate | None
+    true_rmst: Estimate | None
+    true_share: Estimate | None
+    true_ert: float | None
+    better_than_random: float | None
+
+    @classmethod
+    def of(cls, found: Sequence[Pick | None], repeats: Sequence[Mapping[str, Pick | None]], method: str) -> Worth:
+        """Return the worth of a method's picks, one for each repeat."""
+        known = [pick for pick in found if pick is not None]
+        seen = [float(pick.observed) for pick in known if pick.observed is not None]
+        against = [other for repeat in repeats if method != "random" and (other := repeat.get("random")) is not None]
+        pairs = list(zip(known, against, strict=True)) if len(known) == len(against) == len(repeats) else []
+        wins = [(mine.truth.rmst < it.truth.rmst) + (mine.truth.rmst == it.truth.rmst) / 2 for mine, it in pairs]
+        return cls(
+            picks=len(known),
+            observed=_mean(seen),
+            true_rmst=_mean([pick.truth.rmst for pick in known]),
+            true_share=_mean([pick.truth.share for pick in known], highest=1.0),
+            true_ert=median(pick.truth.ert for pick in known) if known else None,
+            better_than_random=sum(wins) / len(wins) if wins else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; of an Estimate, ``value``, ``low`` and ``high``."""
+        ert = self.true_ert
+        return {**asdict(self), "true_ert": None if ert is None or math.isinf(ert) else ert}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over the repeats with its 95 % interval by Student's t, which a single repeat does not have."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def _mean(values: Sequence[float], highest: float = math.inf) -> Estimate | None:
+    from scipy.special import stdtrit
+
+    if not values:
+        return None
+    mean, count = fmean(values), len(values)
+    if count == 1:
+        return Estimate(mean, None, None)
+    half = float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count)
+    return Estimate(mean, max(0.0, mean - half), min(highest, mean + half))
+
+
 _FIGURES = ("stopped", "epochs_saved", "hours_saved", "judged", "false_stops", "best_lost")
 _COURSE = ("trials", "reached", "epochs", "gpu_hours", "hours", "hours_to_best", "best_epochs_to_target")
 
@@ -199,6 +318,7 @@ class Simulation:
         rules: what each rule did: mode, then a Range for each figure of build_stopping, by rule.
         with_rules: what the study came to, a Range for each figure of Course.
         without_rules: the same with no rule at all, on the same curves where no sampler learns.
+        picks: by method, what it picked: a Worth.
         notes: what a reader must know.
     """
 
@@ -206,15 +326,17 @@ class Simulation:
     rules: Mapping[str, tuple[str, Mapping[str, Range]]]
     with_rules: Mapping[str, Range]
     without_rules: Mapping[str, Range]
+    picks: Mapping[str, Worth] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
     def share_saved(self) -> float:
-        """Share of all epochs that the rules saved, from the medians."""
-        whole, left = self.without_rules["epochs"].median, self.with_rules["epochs"].median
-        assert whole is not None
-        assert left is not None
-        return 1 - left / whole
+        """Share of the epochs of its own trials' schedules that the rules saved, from the medians."""
+        _, row = self.rules.get("all rules", ("", {}))
+        saved = (row["epochs_saved"].median if row else None) or 0.0
+        spent = self.with_rules["epochs"].median
+        assert spent is not None
+        return saved / (saved + spent)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``simulate --json`` prints."""
@@ -233,6 +355,7 @@ class Simulation:
             "rules": [{"rule": rule, "mode": mode, **plain(row)} for rule, (mode, row) in self.rules.items()],
             "with_rules": plain(self.with_rules),
             "without_rules": plain(self.without_rules),
+            "picks": {method: worth.to_dict() for method, worth in self.picks.items()},
             "notes": self.notes,
         }
 
@@ -246,24 +369,37 @@ def simulate(setup: Setup) -> Simulation:
     _check(setup)
     from analysis.stopping_table import build_stopping
 
-    tables, ruled, free = [], [], []
+    tables, ruled, free, picked = [], [], [], []
     for seed in range(setup.seed, setup.seed + setup.repeats):
         trials = setup.replay(seed, rules=True)
         tables.append(build_stopping(histories(trials), setup.spec.objective.target, _KEEP, modes(setup.spec)))
         ruled.append(course_of(trials, setup.per_gpu))
         free.append(course_of(setup.replay(seed, rules=False), setup.per_gpu))
-    return Simulation(setup, _merged(tables), _spread(ruled), _spread(free), _notes(setup))
+        picked.append(setup.picks(seed, trials))
+    return Simulation(setup, _merged(tables), _spread(ruled), _spread(free), worths(picked), _notes(setup))
 
 
 def _check(setup: Setup) -> None:
-    jobs = setup.jobs(setup.spec)
-    if jobs is None and setup.shuffled:
+    unknown = [method for method in setup.against if method not in METHODS]
+    if unknown:
+        raise InputError(f"--against {unknown[0]}: expected some of {', '.join(METHODS)}, with commas between them")
+    if setup.jobs(setup.spec) is None and setup.shuffled:
         raise InputError(
             "--order shuffled: a space has no list of trials to shuffle; "
             "use --order sampler with --set search.sampler=random, or --from NAME"
         )
+    jobs = replace(setup, trials=None).ordered(setup.spec, setup.seed)
     if jobs is not None and setup.trials is not None and setup.trials > len(jobs):
         raise InputError(f"--trials {setup.trials}: expected at most {len(jobs)}, since there are no more")
+
+
+def worths(picked: Sequence[Mapping[str, Pick | None]]) -> dict[str, Worth]:
+    """Return by method what its picks of all repeats are worth.
+
+    Args:
+        picked: of each repeat, a pick by method; None where it had none to name.
+    """
+    return {method: Worth.of([found[method] for found in picked], picked, method) for method in picked[0]}
 
 
 def _merged(tables: Sequence[pd.DataFrame]) -> dict[str, tuple[str, dict[str, Range]]]:
@@ -298,6 +434,10 @@ def _notes(setup: Setup) -> list[str]:
         f"{setup.per_gpu} trial(s) on each. Median (lowest..highest).",
         f"false_stops: the trial reached the target later. best_lost: of the {_KEEP} trials with the fewest epochs "
         "to target, those stopped before they got there.",
+        "pick: the configuration named in the end. observed: epochs to target of the run it is named for. true_rmst, "
+        "true_share: its restricted mean epochs to target and the share of its runs that reach it"
+        + (", over 400 runs of the model" if isinstance(setup.source, CurveModel) else ", over its other recorded runs")
+        + "; true_ert: epochs spent for each that does. Mean [95 % interval].",
     ]
     if isinstance(setup.source, Recorded):
         left = ", ".join(f"{count} {why}" for why, count in setup.source.left_out.items()) or "none"
@@ -314,6 +454,10 @@ def _notes(setup: Setup) -> list[str]:
     return notes
 
 
+def _shown(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else str(estimate)
+
+
 def describe(simulation: Simulation) -> str:
     """Return a simulation as text: what each rule did, what the study came to, what to know."""
     import pandas as pd
@@ -328,5 +472,17 @@ def describe(simulation: Simulation) -> str:
     columns = ("trials", "reached", "epochs", "gpu_hours", "hours", "hours_to_best", "best_epochs_to_target")
     studies = [{"study": name, **{c: str(course[c]) for c in columns}} for name, course in courses.items()]
     parts = [render(pd.DataFrame(rules), "text")] if rules else ["no rule stopped any trial\n"]
-    parts.append(render(pd.DataFrame(studies), "text", notes=simulation.notes))
+    parts.append(render(pd.DataFrame(studies), "text"))
+    picks = [
+        {
+            "pick of": method,
+            "observed": _shown(worth.observed),
+            "true_rmst": _shown(worth.true_rmst),
+            "true_share": _shown(worth.true_share),
+            "true_ert": "-" if worth.true_ert is None else f"{worth.true_ert:.1f}",
+            "better_than_random": "-" if worth.better_than_random is None else f"{worth.better_than_random:.0%}",
+        }
+        for method, worth in simulation.picks.items()
+    ]
+    parts.append(render(pd.DataFrame(picks), "text", notes=simulation.notes))
     return "\n".join(parts).rstrip("\n")

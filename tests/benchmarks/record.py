@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from resnet_core.config import TrialConfig
+from analysis.repeats import accuracy_noise
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.space import longest_horizon
@@ -101,6 +102,7 @@ def recording_of(spec: StudySpec, jobs: list[Job], work: Path) -> Recording:
             target=objective.target,
             sustained=objective.sustained,
             longest_horizon=longest_horizon(spec),
+            noise=accuracy_noise((), objective.target, epoch_sizes(job.config)[1]),
             stop=None,
         )
         trials.append(RecordedTrial(job, result.outcome, records))

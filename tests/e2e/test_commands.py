@@ -142,6 +142,20 @@ def test_plan_measures_or_takes_what_was_measured(sweeps, studies):
 RANDOM = ("--set", "search.sampler=random")
 
 
+def test_simulate_tells_what_the_picks_of_a_study_and_of_others_are_worth(sweeps):
+    against = ("--against", "random,optuna-asha", "--epochs", "400", "--repeats", "2")
+    picks = sweeps.json("simulate", "adamw_cosine", *RANDOM, *against)["picks"]
+    assert list(picks) == ["study", "random", "optuna-asha"]
+    for worth in picks.values():
+        assert worth["true_rmst"].keys() == worth["true_share"].keys() == {"value", "low", "high"}
+        assert 15 < worth["true_rmst"]["value"] <= 38
+    assert 0 <= picks["study"]["better_than_random"] <= 1
+    assert picks["random"]["better_than_random"] is None
+    text = sweeps("simulate", "recorded/digits", "--from", "recorded/digits", *against).stdout
+    assert "pick of" in text
+    assert "over its other recorded runs" in text
+
+
 def test_simulate(sweeps):
     arguments = ("simulate", "adamw_cosine", *RANDOM, "--trials", "20", "--gpus", "2", "--repeats", "2")
     made = sweeps.json(*arguments, "--seconds-per-epoch", "10")
@@ -207,6 +221,7 @@ def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
     [
         (("--from", "x", "--model", "post5"), "--from and --model: expected one of them"),
         (("--model", "post6"), "--model post6: expected one of post5"),
+        (("--against", "random,asha"), "--against asha: expected some of random, optuna-median, optuna-asha, optuna-"),
         (("--order", "sorted"), "--order sorted: expected sampler or shuffled"),
         (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
         (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),

@@ -201,8 +201,8 @@ def test_a_line_that_is_no_object(path, line, said):
     [
         (b"", "line 1: not JSON"),
         (b"text", "not a whole gzip file"),
-        (gzip.compress(b"{}" * 100)[:-9], "not a whole gzip file"),
-        (gzip.compress(b"{}\n\xff"), "line 2: not UTF-8; expected a recording"),
+        (gzip.compress(b"{}" * 100, mtime=0)[:-9], "not a whole gzip file"),
+        (gzip.compress(b"{}\n\xff", mtime=0), "line 2: not UTF-8; expected a recording"),
     ],
 )
 def test_a_file_that_is_no_recording(path, data, said):
@@ -224,7 +224,7 @@ def test_a_file_is_simulated_on_and_no_home_is_made(path, tmp_path):
     home = Home(tmp_path / "home")
     source = recorded_in(home, str(path))
     made = simulate(Setup(source_spec(path), source, home, shuffled=True))
-    assert made.with_rules["trials"].median == 4
+    assert made.with_rules["trials"].median == 2  # one of each configuration's runs
     assert not home.root.exists()
 
 

@@ -1,0 +1,135 @@
+"""What the picks of a simulated study, and of others, are truly worth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.curve_model import POST5
+from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord
+from search_spaces.study import StudySpec, find_study, load_study
+from sweeps.home import Home
+from sweeps.ledger import Job
+from sweeps.simulation.curves import Recorded
+from sweeps.simulation.picks import METHODS, PRUNERS, Truth, one_of_each, truth_of, truth_on
+from sweeps.simulation.simulate import Setup, simulate
+
+NOWHERE = Home(Path("/nonexistent"))
+LUCKY = (0.5, 0.9201, 0.90, 0.905)
+UNLUCKY = (0.5, 0.8, 0.90, 0.905)
+SURE = (0.5, 0.8, 0.93, 0.94)
+SPEC = StudySpec.model_validate(
+    {
+        "name": "made",
+        "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"},
+        "space": {"weight_decay": {"low": 0.1, "high": 1.0}},
+        "search": {"trials": 8},
+    }
+)
+
+
+def recording(configurations: Mapping[float, Sequence[Sequence[float]]]) -> Recorded:
+    """Runs by weight decay; each has another seed."""
+    jobs, curves = [], {}
+    for decay, runs in configurations.items():
+        for seed, val_accs in enumerate(runs):
+            config = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]", weight_decay=decay, seed=seed)
+            jobs.append(Job(len(jobs), str(len(jobs)), config, {"weight_decay": decay}))
+            curves[jobs[-1].name] = [
+                EpochRecord(e, 0.2, 0.8, 0.5, acc, 1e-3, 1e-4, 1.0, 1e3) for e, acc in enumerate(val_accs, start=1)
+            ]
+    return Recorded("made", jobs, curves, {})
+
+
+def setup(source: Recorded, **options: Any) -> Setup:
+    return Setup(SPEC, source, NOWHERE, gpus=2, shuffled=True, **options)
+
+
+def test_the_truth_of_runs_by_hand():
+    assert truth_of([LUCKY, SURE, UNLUCKY, SURE], 0.92, 10) == Truth(0.75, (2 + 3 + 10 + 3) / 4, (2 + 3 + 4 + 3) / 3)
+
+
+def test_what_never_reaches_costs_without_end():
+    assert truth_of([UNLUCKY], 0.92, 10) == Truth(0.0, 10, math.inf)
+
+
+def test_the_run_that_was_seen_is_no_part_of_the_truth():
+    source = recording({0.1: [LUCKY, UNLUCKY, UNLUCKY]})
+    assert truth_on(source, source.jobs[0], SPEC).share == 0
+    assert truth_on(source, source.jobs[1], SPEC).share == 0.5
+
+
+def test_a_run_without_another_of_its_kind_has_to_do():
+    source = recording({0.1: [SURE]})
+    assert truth_on(source, source.jobs[0], SPEC).share == 1
+
+
+def test_on_a_model_the_truth_is_that_of_many_runs_whatever_the_trial():
+    spec = load_study(find_study("adamw_cosine"))
+    config = TrialConfig(schedule="[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20] lin[6e-6, 26]", weight_decay=0.18)
+    truths = [truth_on(POST5, Job(number, "x", config, {}), spec) for number in (0, 7)]
+    assert truths[0] == truths[1]
+    assert truths[0].rmst == pytest.approx(26.6, abs=0.6)
+    assert truths[0].share == pytest.approx(0.65, abs=0.06)
+
+
+def test_a_repeat_sees_one_run_of_each_configuration_and_another_repeat_others():
+    source = recording({0.1: [LUCKY] * 5, 0.2: [SURE] * 5, 0.3: [SURE] * 5})
+    seen = [one_of_each(source, seed) for seed in range(12)]
+    assert all(sorted(job.config.weight_decay for job in jobs) == [0.1, 0.2, 0.3] for jobs in seen)
+    assert len({tuple(job.name for job in jobs) for jobs in seen}) > 6
+
+
+def test_the_study_picks_what_is_sure_and_a_search_at_random_what_was_lucky():
+    source = recording({0.1: [LUCKY, UNLUCKY, UNLUCKY], 0.2: [SURE, SURE, SURE]})
+    seeds = [s for s in range(20) if LUCKY == tuple(_first_seen(source, s, 0.1))][:4]
+    for seed in seeds:
+        picks = simulate(setup(source, seed=seed, against=["random"])).picks
+        assert picks["study"].true_share.value == 1
+        assert picks["random"].true_share.value == 0
+        assert picks["study"].better_than_random == 1
+        assert picks["random"].observed.value == 2
+
+
+def _first_seen(source: Recorded, seed: int, decay: float) -> list[float]:
+    job = next(job for job in one_of_each(source, seed) if job.config.weight_decay == decay)
+    return [record.val_acc for record in source.curves[job.name]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_picks_among_the_trials_that_there_are(method):
+    source = recording({0.1 * i: [SURE if i == 3 else UNLUCKY] * 2 for i in range(1, 9)})
+    worth = simulate(setup(source, against=[method])).picks[method]
+    assert (worth.picks, worth.true_share.value) == (1, 1)
+
+
+@pytest.mark.parametrize("method", PRUNERS)
+def test_optunas_own_are_given_so_many_epochs_and_no_more(method):
+    asked = []
+    source = recording({0.1 * i: [UNLUCKY] for i in range(1, 9)})
+    made = setup(source, against=[method], epochs=12)
+    curves = made.curves(0)
+    from sweeps.simulation.picks import pick_of_optuna
+
+    def counted(job: Job) -> Sequence[EpochRecord]:
+        asked.append(job.name)
+        return curves(job)
+
+    pick_of_optuna(method, SPEC, source.jobs, counted, source, 2, 12, 0)
+    assert len(set(asked)) <= 4 if method == "optuna-median" else len(set(asked)) <= 8
+
+
+def test_no_trial_begins_that_the_epochs_would_not_be_enough_for():
+    source = recording({0.1 * i: [UNLUCKY] for i in range(1, 9)})
+    assert simulate(setup(source, epochs=12)).with_rules["epochs"].median == 12
+    assert simulate(setup(source, epochs=13)).with_rules["epochs"].median == 16
+
+
+def test_intervals_are_told_from_two_repeats_on():
+    source = recording({0.1: [SURE, SURE], 0.2: [UNLUCKY, SURE]})
+    single, several = (simulate(setup(source, repeats=repeats)).picks["study"].true_rmst for repeats in (1, 3))
+    assert (single.low, single.high) == (None, None)
+    assert several.low <= several.value <= several.high
