@@ -48,7 +48,7 @@ def test_statistics_are_at_the_target_that_is_asked_for(table):
 
 def test_people_read_an_estimate_with_its_interval(table):
     text = table("--view", "statistics")
-    assert "0.6667 [0.2077, 0.9385]" in text
+    assert "0.6667 [0.0943, 0.9916]" in text
     assert "Phase search" in text
 
 

@@ -205,15 +205,15 @@ def test_validation_changes_nothing_in_the_network():
     assert all(torch.equal(value, before[name]) for name, value in held._network.state_dict().items())
 
 
-@pytest.mark.parametrize("evaluation", ["_validate", "test"])
+@pytest.mark.parametrize("tested", [False, True], ids=["validation", "test"])
 @pytest.mark.parametrize("fields", [{}, {"ema": 0.9}, {"bn_recalibration": 40}], ids=lambda fields: str(*fields))
-def test_evaluation_keeps_nothing_for_a_backward_pass(evaluation, fields):
+def test_evaluation_keeps_nothing_for_a_backward_pass(tested, fields):
     """What it kept would be the activations of all images at once: more than any machine has."""
     held = make_run(of_a_test_run(**fields))
     network = held._network if held._average is None else held._average.network
     kept = []
     network.register_forward_hook(lambda _module, _inputs, logits: kept.append(logits.requires_grad))
-    getattr(held, evaluation)()
+    held._evaluate(*held._data.test) if tested else held._validate()
     assert kept
     assert not any(kept)
 
