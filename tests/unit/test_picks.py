@@ -85,7 +85,7 @@ def test_a_repeat_sees_one_run_of_each_configuration_and_another_repeat_others()
 
 def test_the_study_picks_what_is_sure_and_a_search_at_random_what_was_lucky():
     source = recording({0.1: [LUCKY, UNLUCKY, UNLUCKY], 0.2: [SURE, SURE, SURE]})
-    seeds = [s for s in range(20) if LUCKY == tuple(_first_seen(source, s, 0.1))][:4]
+    seeds = [s for s in range(20) if tuple(_first_seen(source, s, 0.1)) == LUCKY][:4]
     for seed in seeds:
         picks = simulate(setup(source, seed=seed, against=["random"])).picks
         assert picks["study"].true_share.value == 1
