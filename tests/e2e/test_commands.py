@@ -14,11 +14,12 @@ OPTIONS = {
     "--debug",
     "resume": "--trials --address --home --mlflow --ledger --data --report --no-report --debug",
     "stop": "--wait --no-wait --all --home --ledger",
-    "confirm": "--seeds --trial --as --set --address --home --mlflow --ledger --data --report --no-report --debug",
+    "confirm": "--seeds --trial --as --against --against-as --until --claim --set --address --home --mlflow --ledger --data "
+    "--report --no-report --debug",
     "reproduce": "--seeds --name --set --address --home --mlflow --ledger --data --report --no-report --debug",
     "plan": "--name --trials --set --measure --like --json --home",
-    "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --set --json "
-    "--home",
+    "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
+    "--against --set --json --home",
     "train": "--run --set --checkpoint --threads --device --data --json",
     "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
     "status": "--watch --json --home --ledger",
@@ -209,9 +210,9 @@ def test_export_refuses(sweeps, arguments, said):
 
 def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
     nowhere = tmp_path / "nowhere"
-    cap = ("--set", "stopping={cap={best=3,slack=1.2}}", "--trials", "30", "--home", nowhere)
+    cap = ("--set", "stopping={cap={best=3,slack=1.2}}", "--trials", "20", "--home", nowhere)
     made = sweeps.json("simulate", "recorded/digits", "--from", "recorded/digits", *cap)
-    assert made["with_rules"]["trials"]["median"] == 30
+    assert made["with_rules"]["trials"]["median"] == 20
     assert made["with_rules"]["epochs"]["median"] < made["without_rules"]["epochs"]["median"]
     assert not nowhere.exists()
 
