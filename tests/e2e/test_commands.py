@@ -14,8 +14,8 @@ OPTIONS = {
     "--debug",
     "resume": "--trials --address --home --mlflow --ledger --data --report --no-report --debug",
     "stop": "--wait --no-wait --all --home --ledger",
-    "confirm": "--seeds --trial --as --against --against-as --until --claim --set --address --home --mlflow --ledger --data "
-    "--report --no-report --debug",
+    "confirm": "--seeds --trial --as --against --against-as --until --claim --set --address --home --mlflow --ledger "
+    "--data --report --no-report --debug",
     "reproduce": "--seeds --name --set --address --home --mlflow --ledger --data --report --no-report --debug",
     "plan": "--name --trials --set --measure --like --json --home",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
