@@ -21,7 +21,7 @@ class Lead:
     """A winner's lead over the second best.
 
     Attributes:
-        epochs: how many epochs earlier the winner crossed the target (interpolated crossings).
+        epochs: how many epochs the winner is ahead, by the objective.
         noise: by so many epochs two runs of one configuration differ at most, in 95 of 100 cases; None where no
             configuration was repeated, and that is not known.
         degrees: degrees of freedom of the standard deviation it is made of; 0 where it is not known.
@@ -57,8 +57,8 @@ def lead(
     than two runs are as a rule. It takes spreads for equal, and knows only runs that reached the target.
 
     Args:
-        best: interpolated crossing of the best trial, in epochs.
-        second: that of the best trial of any other configuration.
+        best: objective of the best configuration, in epochs.
+        second: that of the next.
         val_accs: validation accuracies of the best trial's epochs 1, 2, 3, …; shape (epochs,).
         target: accuracy to reach, in (0, 1].
         images: how many validate.

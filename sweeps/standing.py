@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from search_spaces.study import StudySpec
 from sweeps.confirm import confirming
 from sweeps.home import Home
 from sweeps.ledger import Entry, Ledger
-from sweeps.ranking import best_entry
+from sweeps.ranking import Configuration, ranking
 
 
 @dataclass(frozen=True)
@@ -83,36 +84,37 @@ class Standing:
 def standing(home: Home, ledger: Ledger) -> Standing | None:
     """Return where the best trial of a study stands; None where no trial has ended with a result."""
     spec, entries = ledger.spec, ledger.entries()
-    best = best_entry(spec, entries)
-    if best is None:
+    ranked = ranking(spec, entries)
+    if not ranked:
         return None
+    best = ranked[0].runs[0]
     confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
     ended = {c.name: _ended(home, c.name) for c in confirmations}
     repeats: dict[object, list[float]] = {}
     for entry in [*entries, *(entry for runs in ended.values() for entry in runs)]:
         if _reached(entry):
             repeats.setdefault(_repeated(entry), []).append(_crossing(entry, spec.objective.target))
-    second = best_entry(spec, [e for e in entries if _configuration(e) != _configuration(best)])
+    second = ranked[1].runs[0] if len(ranked) > 1 else None
     return Standing(
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
         second=second.job.name if second is not None and _reached(second) else None,
-        lead=_lead(spec, best, second, list(repeats.values())),
+        lead=_lead(spec, ranked, list(repeats.values())),
         imported=ledger.origin is not None,
     )
 
 
-def _lead(spec: StudySpec, best: Entry, second: Entry | None, repeats: list[list[float]]) -> Lead | None:
-    if second is None or not _reached(best) or not _reached(second):
+def _lead(spec: StudySpec, ranked: Sequence[Configuration], repeats: list[list[float]]) -> Lead | None:
+    best = ranked[0].runs[0]
+    if len(ranked) < 2 or not _reached(best) or not _reached(ranked[1].runs[0]):
         return None
     assert best.result is not None
-    target = spec.objective.target
     return lead(
-        _crossing(best, target),
-        _crossing(second, target),
+        ranked[0].objective,
+        ranked[1].objective,
         best.result.val_accs,
-        target,
+        spec.objective.target,
         epoch_sizes(best.job.config)[1],
         repeats,
     )
@@ -121,10 +123,6 @@ def _lead(spec: StudySpec, best: Entry, second: Entry | None, repeats: list[list
 def _ended(home: Home, name: str) -> list[Entry]:
     entries = Ledger.open(home.ledger_uri, name).entries()
     return [entry for entry in entries if entry.result is not None and entry.result.outcome != "crashed"]
-
-
-def _configuration(entry: Entry) -> object:
-    return dataclasses.replace(entry.job.config, seed=0)
 
 
 def _repeated(entry: Entry) -> object:
