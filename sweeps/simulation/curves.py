@@ -17,6 +17,7 @@ from search_spaces.study import StudySpec
 from sweeps.errors import InputError, UnknownStudyError
 from sweeps.home import Home
 from sweeps.ledger import Job, Ledger
+from sweeps.ranking import configuration_of
 from sweeps.simulation import recordings
 from sweeps.simulation.recordings import Recording
 from sweeps.simulation.replay import Curves
@@ -54,7 +55,7 @@ class Recorded:
         """The trials by what they trained, all of it but the seed: a list for each, in the order they first come."""
         groups: dict[TrialConfig, list[Job]] = {}
         for job in self.jobs:
-            groups.setdefault(replace(job.config, seed=0), []).append(job)
+            groups.setdefault(configuration_of(job.config), []).append(job)
         return list(groups.values())
 
     @property
