@@ -84,6 +84,10 @@ def _search_problems(spec: StudySpec) -> Iterator[Problem]:
     search = spec.search
     if search.seeds and len(set(search.seeds)) < len(search.seeds):
         yield wrong("search.seeds", search.seeds, "every seed once")
+    if search.finalists is not None and "seed" in spec.space:
+        yield Problem(
+            "search.finalists", ": expected none where the space has the seed: finalists have seeds of their own"
+        )
     if not spec.space:
         if search.trials is not None:
             runs, seeds = len(spec.listed), len(search.seeds or [0])

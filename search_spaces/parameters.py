@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
@@ -109,6 +110,12 @@ class Range(Table):
         steps = self._steps_to(value)
         return abs(steps - round(steps)) < 1e-8  # as Optuna has it, whose own values are sums in binary
 
+    def coordinates(self, value: float) -> list[float]:
+        """Return where a value lies: from 0 at the low end to 1 at the high one; in the logarithm with ``log``."""
+        scale: Callable[[float], float] = math.log if self.log else float
+        low = scale(self.low)
+        return [(scale(value) - low) / (scale(self.high) - low)]
+
     def __str__(self) -> str:
         low, high = map(plain, self.ends)
         steps = "" if self.step is None else f" in steps of {self.step:g}"
@@ -156,7 +163,17 @@ class Choices(Table):
 
     def contains(self, value: object) -> bool:
         """Return whether a value is one of the parameter's."""
-        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
+        return any(self._is(value, choice) for choice in self.choices)
+
+    @staticmethod
+    def _is(value: object, choice: object) -> bool:
+        return value == choice and isinstance(value, bool) == isinstance(choice, bool)  # 1 is not true
+
+    def coordinates(self, value: Value) -> list[float]:
+        """Return an axis for each choice, so that any two of them are 1 apart; none where there is one choice alone."""
+        if len(self.choices) == 1:
+            return []
+        return [math.sqrt(0.5) if self._is(value, choice) else 0.0 for choice in self.choices]
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(shown, self.choices))

@@ -64,6 +64,11 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
     return trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
+def coordinates(spec: StudySpec, params: Mapping[str, Any]) -> list[float]:
+    """Return where parameters lie in the study's space: ranges are 1 wide, two choices 1 apart; a seed is left out."""
+    return [x for name, parameter in spec.space.items() if name != "seed" for x in parameter.coordinates(params[name])]
+
+
 def trial_config(
     spec: StudySpec, params: Mapping[str, Value], seed: int | None = None, run: str | None = None
 ) -> TrialConfig:

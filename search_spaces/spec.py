@@ -57,6 +57,18 @@ class Objective(Table):
     sustained: int = Field(default=2, ge=1)
 
 
+class Finalists(Table):
+    """After the search its best configurations are run again with fresh seeds, until it is clear which is the best.
+
+    Attributes:
+        top: so many configurations at most.
+        seeds: so many fresh seeds each at most; whoever has little chance to be the best gets fewer.
+    """
+
+    top: int = Field(default=8, ge=2)
+    seeds: int = Field(default=4, ge=1)
+
+
 class Search(Table):
     """How trials are chosen.
 
@@ -67,6 +79,7 @@ class Search(Table):
         seed: the sampler's, and the first trial's.
         seeds: every listed run is repeated with each of these.
         first: parameters of the first trials; those left out are sampled.
+        finalists: how the best configurations are run again once the search has ended; None runs none again.
         retries: times a crashed trial is tried again.
     """
 
@@ -75,6 +88,7 @@ class Search(Table):
     seed: _Seed = 0
     seeds: list[_Seed] | None = Field(default=None, min_length=1)
     first: list[dict[str, Any]] = Field(default_factory=list)
+    finalists: Finalists | None = None
     retries: int = Field(default=1, ge=0)
 
 

@@ -24,6 +24,7 @@ from search_spaces.spec import (
     Asha,
     CannotReach,
     Cap,
+    Finalists,
     Median,
     Objective,
     Patience,
@@ -40,6 +41,7 @@ __all__ = [
     "CannotReach",
     "Cap",
     "Choices",
+    "Finalists",
     "Median",
     "Objective",
     "Parameter",
@@ -137,6 +139,8 @@ def _known_keys(place: Place) -> list[str]:
             model = Objective
         case ("search",):
             model = Search
+        case ("search", "finalists"):
+            model = Finalists
         case ("stopping",):
             model = Stopping
         case ("stopping", str() as rule):
@@ -231,14 +235,14 @@ def from_json(text: str) -> StudySpec:
 def identity(spec: StudySpec) -> dict[str, object]:
     """Return all that determines a study's results, under dotted keys: where it agrees, so do they.
 
-    Left out are description, confirms, search.trials, search.retries and resources; so is whatever has no value, and
-    the phase of a search: a study from before there were phases is still the same.
+    Left out are description, confirms, search.trials, search.finalists, search.retries and resources; so is whatever
+    has no value, and the phase of a search: a study from before there were phases is still the same.
     """
     values = spec.model_dump(
         by_alias=True,
         exclude={
             **dict.fromkeys(("description", "confirms", "resources"), True),
-            "search": {"trials", "retries"},
+            "search": {"trials", "retries", "finalists"},
             "phase": spec.phase == "search",
         },
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,12 @@ from pydantic import ValidationError
 from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Ledger, asked
+from sweeps.job import Entry
+from sweeps.ledger import Ledger, asked
+from sweeps.proposals import fresh_seeds
 from sweeps.ranking import best_entry
 from sweeps.views import find_trial
 
-_FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
-_SEEDS = 2**32
 _USUAL = 10  # seeds of a confirmation
 _LONGEST_NAME = 64
 
@@ -164,21 +163,6 @@ def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
             f"give the confirmation of trial {entry.job.name} a name of its own with {side.option}"
         )
     return _Planned(spec, source, had, frozenset(entry.job.config.seed for entry in entries))
-
-
-def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
-    """Return seeds that were not used, the first of ``seed`` + 1,000,000, + 1,000,001, …
-
-    They depend on the search's seed alone, so that confirmations of two trials of a search share their seeds, and can
-    be compared in pairs.
-    """
-    found: list[int] = []
-    candidate = (seed + _FAR) % _SEEDS
-    while len(found) < count:
-        if candidate not in used:
-            found.append(candidate)
-        candidate = (candidate + 1) % _SEEDS
-    return found
 
 
 def confirms(study: str, entry: Entry) -> str:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from analysis.uris import without_password
 from resnet_core.config import TrialConfig
 from search_spaces import space
-from search_spaces.study import StudySpec, differences, from_json, to_json
+from search_spaces.study import Finalists, StudySpec, differences, from_json, to_json
 from sweeps.database import file_of, patiently, storage_of, turn
 from sweeps.drivers import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
+from sweeps.finalists import most_left, next_finalist
 from sweeps.fork import FORKED, Fork, fork
+from sweeps.job import Entry, Job
 from sweeps.origin import Origin
 from sweeps.outcomes import Result, told
 from sweeps.proposals import SEEDS, listed, sampler
@@ -34,33 +37,9 @@ optuna.logging.disable_default_handler()
 _ASKED = "study"  # the study's attribute that holds what it asks
 _IMPORTED = "imported"  # the study's attribute that says where it comes from, if it was not run here
 _LENGTHENED = "lengthened"  # the study's attribute that says how the number of runs of a confirmation came about
+_FINALIST = "finalist"  # a trial's attribute: it runs a configuration again with a fresh seed
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One trial to run.
-
-    Attributes:
-        number: its number in the study, from 0; Optuna's, but for the trials that a fork knows.
-        name: the listed run's name, or the number.
-        config: what it trains.
-        params: what was sampled, by parameter name; empty for a listed run.
-    """
-
-    number: int
-    name: str
-    config: TrialConfig
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the ledger knows of one trial: its job, and its result once it has ended."""
-
-    job: Job
-    result: Result | None
 
 
 @dataclass(frozen=True)
@@ -337,9 +316,48 @@ class Ledger:
         self.spec = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": trials})})
         self._study.set_user_attr(_ASKED, to_json(self.spec))
 
+    def race(self, finalists: Finalists) -> None:
+        """Have the best configurations run again, and the search end with the trials that have begun.
+
+        Raises:
+            InputError: trials that the study names itself have not begun, it has the seed in its space, or it is a
+                confirmation.
+        """
+        name, spec = self.spec.name, self.spec
+        if spec.phase == "confirm":
+            raise InputError(f"study {name!r} is a confirmation: it runs one configuration again as it is")
+        self.end_search()
+        search = self.spec.search.model_copy(update={"finalists": finalists})
+        try:
+            self.spec = StudySpec.model_validate(
+                self.spec.model_copy(update={"search": search}).model_dump(by_alias=True)
+            )
+        except ValidationError as error:
+            raise InputError(f"study {name!r} can have no finalists: {error.errors()[0]['msg']}") from None
+        self._study.set_user_attr(_ASKED, to_json(self.spec))
+
+    def end_search(self) -> None:
+        """Ask for no more trials of the search than have begun.
+
+        Raises:
+            InputError: the study names its trials itself, and some have not begun.
+        """
+        trials = self._trials()
+        left = self._search_left(trials)
+        if left and (not self.spec.space or self.spec.search.sampler == "grid"):
+            raise InputError(
+                f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
+                f"`sweeps resume {self.spec.name}`"
+            )
+        if left:
+            self.extend(self._begun(trials))
+
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
-        return [self._entry(trial) for trial in self._trials() if "config" in trial.user_attrs]
+        return self._entries(self._trials())
+
+    def _entries(self, trials: list[FrozenTrial]) -> list[Entry]:
+        return [self._entry(trial) for trial in trials if "config" in trial.user_attrs]
 
     def unfinished(self) -> list[Job]:
         """Return the driver's trials that were running when its last process ended, by number, to be continued.
@@ -381,13 +399,13 @@ class Ledger:
         to_run = self._left(trials)
         elsewhere = sum(not turn.is_mine(n) for n in running)
         if lost:
-            job = self._describe(self._continue(running[lost[0]]))
-            handout = Handout(job, to_run, elsewhere, ended)
-        elif to_run:
-            handout = Handout(self._ask(trials), to_run - 1, elsewhere, ended)
+            handout = Handout(self._describe(self._continue(running[lost[0]])), to_run, elsewhere, ended)
+        elif to_run and (job := self._ask(trials)) is not None:
+            # What a finalist shows may ask for another one.
+            handout = Handout(job, max(int(job.finalist), to_run - 1), elsewhere, ended)
         elif gone:
-            job = self._describe(self._continue(running[gone[0]]))
-            handout = Handout(job, to_run, elsewhere - 1, ended, adopted=True, home=turn.home_of(gone[0]))
+            left_behind = self._describe(self._continue(running[gone[0]]))
+            handout = Handout(left_behind, to_run, elsewhere - 1, ended, adopted=True, home=turn.home_of(gone[0]))
         else:
             for number in running:
                 if turn.is_orphan(number):  # it had ended, but for its last line
@@ -407,10 +425,17 @@ class Ledger:
     def ask(self) -> Job:
         """Return a new trial: one that crashed in an earlier launch, one the study lists, or a sampled one."""
         self._check_there()
-        return self._ask(self._trials())
+        job = self._ask(self._trials())
+        assert job is not None
+        return job
 
-    def _ask(self, trials: list[FrozenTrial]) -> Job:
+    def _ask(self, trials: list[FrozenTrial]) -> Job | None:
+        """Return a new trial; None where what is to be run next depends on what runs."""
         wanted = self._next_listed(trials)
+        if wanted is None and self.spec.search.finalists is not None and not self._search_left(trials):
+            wanted = self._next_finalist(trials)
+            if wanted is None:
+                return None
         if wanted is not None:
             params, attrs = wanted
             self._study.enqueue_trial(params, user_attrs=attrs)
@@ -535,7 +560,7 @@ class Ledger:
         self._study.tell(trial, how.value, how.state)
 
     def to_run(self) -> int:
-        """Return how many trials the study still asks for, beside those that are running."""
+        """Return how many trials the study still asks for, beside those that are running; with finalists at most."""
         return self._left(self._trials())
 
     def elsewhere(self) -> int:
@@ -551,6 +576,12 @@ class Ledger:
         return not self._trials(TrialState.RUNNING) and self.to_run() == 0
 
     def _left(self, trials: list[FrozenTrial]) -> int:
+        search, race = self._search_left(trials), self.spec.search.finalists
+        if search and race is not None:
+            return search + race.top * race.seeds
+        return search or most_left(self.spec, self._entries(trials))
+
+    def _search_left(self, trials: list[FrozenTrial]) -> int:
         return max(0, space.trial_count(self.spec) - self._begun(trials))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
@@ -559,7 +590,7 @@ class Ledger:
         return [trial for trial in trials if FORKED not in trial.user_attrs]
 
     def _begun(self, trials: list[FrozenTrial]) -> int:
-        """Return how many trials run or have ended; one that crashed is tried again, and counts once.
+        """Return how many trials of the search run or have ended; one that crashed is tried again, and counts once.
 
         That is a later launch's to do where it crashed in this one, which counts it meanwhile.
         """
@@ -568,23 +599,24 @@ class Ledger:
         return sum(
             trial.state in states or (trial.state is TrialState.FAIL and trial.number not in self._crashed | retried)
             for trial in trials
+            if _FINALIST not in trial.user_attrs
         )
 
     def _follow_extensions(self) -> None:
-        """Take over how many trials the study asks for, which another driver may have changed."""
+        """Take over how many trials and finalists the study asks for, which another driver may have changed."""
         if self._storage is None:
             return
-        search = from_json(self._study.user_attrs[_ASKED]).search
-        if search.trials != self.spec.search.trials:
-            changed = self.spec.search.model_copy(update={"trials": search.trials})
-            self.spec = self.spec.model_copy(update={"search": changed})
+        asked = from_json(self._study.user_attrs[_ASKED]).search
+        changed = {"trials": asked.trials, "finalists": asked.finalists}
+        self.spec = self.spec.model_copy(update={"search": self.spec.search.model_copy(update=changed)})
 
     def _number(self, trial: FrozenTrial | optuna.Trial) -> int:
         return trial.number - self._known
 
     def _job(self, trial: FrozenTrial) -> Job:
         attrs = trial.user_attrs
-        return Job(self._number(trial), attrs["name"], TrialConfig.from_dict(attrs["config"]), dict(trial.params))
+        config = TrialConfig.from_dict(attrs["config"])
+        return Job(self._number(trial), attrs["name"], config, dict(trial.params), _FINALIST in attrs)
 
     def _describe(self, trial: optuna.Trial) -> Job:
         """Return the trial's job, sampling what it lacks: a process may have been killed in between."""
@@ -593,6 +625,8 @@ class Ledger:
             params = space.suggest(trial, spec)
             seed = attrs.get("seed", (spec.search.seed + self._number(trial)) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get("run"))
+            if _FINALIST in attrs:
+                config = replace(config, seed=seed)  # whatever the study file says
             trial.set_user_attr("name", attrs.get("name", str(self._number(trial))))
             trial.set_user_attr("config", config.to_dict())
         return self._job(trial._get_latest_trial())
@@ -612,6 +646,17 @@ class Ledger:
             if index not in started:
                 return params, attrs | {"listed": index}
         return None
+
+    def _next_finalist(self, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the same of the best configuration that is to be run again."""
+        entries = self._entries(trials)
+        found = next_finalist(self.spec, entries)
+        if found is None:
+            return None
+        entry, seed = found
+        source = next(trial for trial in trials if self._number(trial) == entry.job.number)
+        attrs = {"run": source.user_attrs["run"]} if "run" in source.user_attrs else {}
+        return source.params, attrs | {"name": f"{entry.job.name}-s{seed}", "seed": seed, _FINALIST: True}
 
 
 def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
@@ -681,7 +726,7 @@ def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:
 
 def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a new try of a crashed trial takes over: it repeats the run, seed and all."""
-    kept = {key: attrs[key] for key in ("run", "name", "listed") if key in attrs}
+    kept = {key: attrs[key] for key in ("run", "name", "listed", _FINALIST) if key in attrs}
     return kept | {"seed": attrs["config"]["seed"]} if "config" in attrs else kept
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_core.records import Outcome
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.outcomes import Result
 from sweeps.study_run import ActiveTrial, StudyRun
 

@@ -17,7 +17,8 @@ from search_spaces.study import StudySpec
 from sweeps.cluster import Node, available_cores, visible_gpus
 from sweeps.drawing import draw_rates
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.simulation.curves import Recorded
 from sweeps.simulation.simulate import Setup, simulate
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
+
+import numpy as np
 
 from analysis.epochs_to_target import objective
 from analysis.repeats import accuracy_noise
+from analysis.surrogate import Posterior, posterior
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import Outcome
-from search_spaces.space import longest_horizon
+from search_spaces.space import coordinates, longest_horizon
 from search_spaces.study import StudySpec
-from sweeps.ledger import Entry
+from sweeps.job import Entry
 from sweeps.outcomes import Result
+
+_NEIGHBOURS_FROM = 10  # configurations; fewer do not tell over what distance they do alike
+_MOST = 500  # configurations that are looked at together: it takes their cube of time
 
 
 @dataclass(frozen=True)
@@ -22,13 +29,45 @@ class Configuration:
     """A configuration and its ended runs.
 
     Attributes:
+        config: what its runs have in common; its seed is 0.
+        runs: those that ended and did not crash, of the search before finalists, and the best first; at least one did
+            not diverge.
         objective: mean over the runs of the number that the sampler minimises; one that diverged counts as one that
             never learned anything.
-        runs: those that ended and did not crash, the best first; at least one did not diverge.
+        expected: that number over all runs it could have, a miss as the study's longest schedule: by its own runs and
+            by those of its neighbours, in epochs.
+        sd: standard deviation of what is known of it.
     """
 
-    objective: float
+    config: TrialConfig
     runs: Sequence[Entry]
+    objective: float
+    expected: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A study's configurations that have a result.
+
+    Attributes:
+        configurations: the best first.
+        known: what is known of them, in the same order; None where there are none.
+    """
+
+    configurations: Sequence[Configuration]
+    known: Posterior | None = None
+
+    def chance(self, one: Configuration, other: Configuration) -> float:
+        """Return the probability that one configuration is better than another one."""
+        assert self.known is not None
+        return self.known.chance_lower(self.configurations.index(one), self.configurations.index(other))
+
+    @property
+    def best(self) -> Configuration | None:
+        """The best: of those that finalists ran again, if there are any, else of all; None where there is none."""
+        raced = (one for one in self.configurations if any(run.job.finalist for run in one.runs))
+        return next(raced, self.configurations[0] if self.configurations else None)
 
 
 def configuration_of(config: TrialConfig) -> TrialConfig:
@@ -52,26 +91,52 @@ def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], imag
     return accuracy_noise(curves.values(), spec.objective.target, images)
 
 
-def ranking(spec: StudySpec, entries: Iterable[Entry]) -> list[Configuration]:
-    """Return a study's configurations, the best first; of those that ended with a result."""
+def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
+    """Return a study's configurations, ranked by what is expected of them.
+
+    Configurations close to each other in the study's space tell of each other. Without a space, or while there are
+    few, each tells of itself alone, and all of them of how much runs differ.
+    """
     ended = [
         (configuration_of(entry.job.config), entry, entry.result)
         for entry in entries
         if entry.result is not None and entry.result.outcome is not Outcome.CRASHED
     ]
     if not ended:
-        return []
-    images = epoch_sizes(ended[0][0])[1]
-    noise = noise_of(spec, ((configuration, result) for configuration, _, result in ended), images)
-    groups: dict[TrialConfig, list[tuple[float, Entry]]] = {}
-    for configuration, entry, result in ended:
-        groups.setdefault(configuration, []).append((_value(spec, result, noise), entry))
-    found = []
-    for runs in groups.values():
-        if any(entry.result is not None and entry.result.objective is not None for _, entry in runs):
-            runs.sort(key=lambda run: (run[0], run[1].job.number))
-            found.append(Configuration(fmean(value for value, _ in runs), [entry for _, entry in runs]))
-    return sorted(found, key=lambda configuration: (configuration.objective, configuration.runs[0].job.number))
+        return Ranking([])
+    noise = noise_of(spec, ((config, result) for config, _, result in ended), epoch_sizes(ended[0][0])[1])
+    values: dict[TrialConfig, dict[int, float]] = {}
+    runs: dict[TrialConfig, list[Entry]] = {}
+    for config, entry, result in ended:
+        values.setdefault(config, {})[entry.job.number] = _value(spec, result, noise)
+        runs.setdefault(config, []).append(entry)
+    observed = {config: fmean(of_runs.values()) for config, of_runs in values.items()}
+    configs = sorted(observed, key=lambda config: (observed[config], runs[config][0].job.number))[:_MOST]
+    known = _known(spec, [runs[config][0].job.params for config in configs], [values[config] for config in configs])
+    found = {
+        i: Configuration(
+            config=config,
+            runs=sorted(runs[config], key=lambda e: (e.job.finalist, values[config][e.job.number], e.job.number)),
+            objective=observed[config],
+            expected=float(known.mean[i]),
+            sd=float(known.sd[i]),
+        )
+        for i, config in enumerate(configs)
+        if any(entry.result is not None and entry.result.objective is not None for entry in runs[config])
+    }
+    order = sorted(found, key=lambda i: (round(found[i].expected, 9), i))
+    return Ranking([found[i] for i in order], known.ordered(order))
+
+
+def _known(spec: StudySpec, params: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]]) -> Posterior:
+    """Return what is known of configurations by their parameters and the values of their runs."""
+    longest = longest_horizon(spec)
+    if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
+        places = np.array([coordinates(spec, each) for each in params])
+    else:
+        places = np.eye(len(params)) * np.sqrt(0.5)  # all are 1 apart
+    index = [i for i, of_runs in enumerate(values) for _ in of_runs]
+    return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs.values()])
 
 
 def _value(spec: StudySpec, result: Result, noise: float) -> float:
@@ -84,5 +149,5 @@ def _value(spec: StudySpec, result: Result, noise: float) -> float:
 
 def best_entry(spec: StudySpec, entries: Iterable[Entry]) -> Entry | None:
     """Return the best run of the best configuration, or None where no trial has ended with a result."""
-    ranked = ranking(spec, entries)
-    return ranked[0].runs[0] if ranked else None
+    found = ranking(spec, entries).best
+    return None if found is None else found.runs[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ from resnet_core.config import epoch_sizes
 from search_spaces.study import StudySpec
 from sweeps.confirm import confirming
 from sweeps.home import Home
-from sweeps.ledger import Entry, Ledger
+from sweeps.job import Entry
+from sweeps.ledger import Ledger
 from sweeps.ranking import Configuration, ranking
 
 
@@ -27,14 +27,23 @@ class Standing:
         imported: whether it was imported, and nothing can confirm it here.
         confirmed_by: names of the studies that confirm the trial, with how many runs reached the target and how many
             ended.
+        expected: epochs to target expected of the trial's configuration, a miss as the study's longest schedule.
+        sd: standard deviation of what is known of that.
+        again: how many runs with fresh seeds its configuration has in the race of finalists, and how many reached the
+            target.
         second: name of the best trial of any other configuration that reached the target; None where there is none.
+        second_chance: probability that that configuration is better; None likewise.
         lead: over that one; None where there is none, or the best did not reach the target.
     """
 
     study: str
     phase: str
     confirmed_by: dict[str, tuple[int, int]]
+    expected: float
+    sd: float
+    again: tuple[int, int]
     second: str | None
+    second_chance: float | None
     lead: Lead | None
     imported: bool = False
 
@@ -43,8 +52,17 @@ class Standing:
         found = None
         if self.lead is not None:
             found = dataclasses.asdict(self.lead) | {"over": self.second, "within_noise": self.lead.within_noise}
+            found["chance_of_the_other"] = self.second_chance
         confirmed = {name: {"reached": k, "runs": n} for name, (k, n) in self.confirmed_by.items()}
-        return {"confirmed_by": confirmed, "lead": found}
+        runs, reached = self.again
+        return {
+            "expected_epochs": self.expected,
+            "expected_sd": self.sd,
+            "winner": bool(runs),
+            "run_again": {"reached": reached, "runs": runs},
+            "confirmed_by": confirmed,
+            "lead": found,
+        }
 
     def lines(self) -> list[str]:
         """Return it in sentences."""
@@ -56,14 +74,15 @@ class Standing:
             said.append(f"confirmation {name}: {reached} of {runs} runs reached the target")
         if self.imported:
             said.append("imported: one run, exploratory; what it trained is known as far as its file says")
-        elif not self.confirmed_by:
-            said.append(
-                f"unconfirmed: one run with one seed, exploratory; `sweeps confirm {self.study}` repeats its "
-                "configuration with fresh seeds"
-            )
+        else:
+            said += self._worth()
         if self.lead is None:
             return said
-        behind = f"second best: trial {self.second}, {self.lead.epochs:.2g} epochs behind"
+        place = "behind" if self.lead.epochs >= 0 else "ahead by its own runs, but not by those around it"
+        behind = (
+            f"second best: trial {self.second}, {abs(self.lead.epochs):.2g} epochs {place}, with a chance of "
+            f"{self.second_chance:.0%} to be better"
+        )
         if self.lead.noise is None:
             rough = ""
             if self.lead.rough < float("inf"):
@@ -80,39 +99,65 @@ class Standing:
         )
         return said
 
+    def _worth(self) -> list[str]:
+        """Say what is known of the configuration, and what would tell more."""
+        runs, reached = self.again
+        expected = f"expected of its configuration: {self.expected:.1f} epochs, with a standard error of {self.sd:.1f}"
+        if runs:
+            said = f"winner of the finalists: run again {runs} times with fresh seeds, {reached} reached the target"
+            if not self.confirmed_by:
+                said += f"; `sweeps confirm {self.study}` tells how surely, on seeds that chose nothing"
+            return [said, expected]
+        if self.confirmed_by:
+            return [expected]
+        return [
+            f"no winner yet: what one run showed may be luck; `sweeps race {self.study}` runs the best configurations "
+            f"again with fresh seeds, `sweeps confirm {self.study}` this one",
+            expected,
+        ]
+
 
 def standing(home: Home, ledger: Ledger) -> Standing | None:
     """Return where the best trial of a study stands; None where no trial has ended with a result."""
     spec, entries = ledger.spec, ledger.entries()
     ranked = ranking(spec, entries)
-    if not ranked:
+    first = ranked.best
+    if first is None:
         return None
-    best = ranked[0].runs[0]
+    best = first.runs[0]
     confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
     ended = {c.name: _ended(home, c.name) for c in confirmations}
     repeats: dict[object, list[float]] = {}
     for entry in [*entries, *(entry for runs in ended.values() for entry in runs)]:
         if _reached(entry):
             repeats.setdefault(_repeated(entry), []).append(_crossing(entry, spec.objective.target))
-    second = ranked[1].runs[0] if len(ranked) > 1 else None
+    other = next((one for one in ranked.configurations if one is not first), None)
+    second = None if other is None else other.runs[0]
+    again = [run for run in first.runs if run.job.finalist]
     return Standing(
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
+        expected=first.expected,
+        sd=first.sd,
+        again=(len(again), sum(map(_reached, again))),
+        second_chance=None if other is None else ranked.chance(other, first),
         second=second.job.name if second is not None and _reached(second) else None,
-        lead=_lead(spec, ranked, list(repeats.values())),
+        lead=_lead(spec, first, other, list(repeats.values())),
         imported=ledger.origin is not None,
     )
 
 
-def _lead(spec: StudySpec, ranked: Sequence[Configuration], repeats: list[list[float]]) -> Lead | None:
-    best = ranked[0].runs[0]
-    if len(ranked) < 2 or not _reached(best) or not _reached(ranked[1].runs[0]):
+def _lead(
+    spec: StudySpec, first: Configuration, other: Configuration | None, repeats: list[list[float]]
+) -> Lead | None:
+    best = first.runs[0]
+    if other is None or not _reached(best) or not _reached(other.runs[0]):
         return None
     assert best.result is not None
     return lead(
-        ranked[0].objective,
-        ranked[1].objective,
+        first.objective,
+        other.objective,
         best.result.val_accs,
         spec.objective.target,
         epoch_sizes(best.job.config)[1],

@@ -20,7 +20,8 @@ from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Handout, Job
+from sweeps.job import Entry, Job
+from sweeps.ledger import Handout
 from sweeps.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.ranking import configuration_of, noise_of
 from sweeps.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
@@ -36,7 +37,7 @@ class ActiveTrial:
 
     Attributes:
         job: what it is.
-        control: no rule may stop it.
+        control: no rule may stop it; so it is with every finalist.
         group: its value of what the study caps by.
         judged: epochs that rules have looked at already, in this launch or an earlier one.
         records: its epochs so far.
@@ -80,7 +81,7 @@ class Trials(Protocol):
         """Return the trials to be continued."""
 
     def to_run(self) -> int:
-        """Return how many more trials the study asks for."""
+        """Return how many more trials the study asks for; with finalists at most."""
 
     def elsewhere(self) -> int:
         """Return how many trials other drivers run."""
@@ -224,7 +225,7 @@ class StudyRun:
 
     @property
     def left(self) -> int:
-        """Trials that have not been handed out yet."""
+        """Trials that have not been handed out yet; finalists may be fewer."""
         return len(self._continued) + self._to_run
 
     def next_trial(self) -> ActiveTrial | None:
@@ -235,7 +236,7 @@ class StudyRun:
         job = self._continued.pop(0) if self._continued else self._take()
         if job is None:
             return None
-        control = is_control(self.spec, job.number)
+        control = job.finalist or is_control(self.spec, job.number)
         trial = ActiveTrial(
             job,
             control,
@@ -417,6 +418,7 @@ class StudyRun:
         """Close a trial whose end the ledger knows."""
         job = trial.job
         del self.active[job.number]
+        self._ask_again = 0.0  # what comes next may depend on it
         self._count(job, result)
         # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, TypeGuard
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord
 from sweeps.errors import SweepError, reason_of
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.mlflow_runs import Entry, StudyRuns, milliseconds
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool

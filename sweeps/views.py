@@ -12,7 +12,8 @@ from sweeps.drawing import draw_rates
 from sweeps.drivers import Driver
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Ledger, ledgers
+from sweeps.job import Entry
+from sweeps.ledger import Ledger, ledgers
 from sweeps.ranking import best_entry
 from sweeps.trial_log import failures, read_log
 

@@ -21,7 +21,8 @@ from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, Trial, trials_of
-from sweeps.ledger import Entry, Job, Ledger, ledgers
+from sweeps.job import Entry, Job
+from sweeps.ledger import Ledger, ledgers
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.origin import Origin
 from sweeps.outcomes import Result, Stop, result_of

@@ -16,7 +16,8 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError, UnknownStudyError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.ranking import configuration_of
 from sweeps.simulation import recordings
 from sweeps.simulation.recordings import Recording

@@ -22,7 +22,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces import space
 from search_spaces.study import StudySpec
-from sweeps.ledger import Entry, Job
+from sweeps.job import Entry, Job
 from sweeps.ranking import best_entry, configuration_of
 from sweeps.simulation.curves import Recorded, mean_decay
 from sweeps.simulation.replay import Curves, Replayed

@@ -27,7 +27,8 @@ from search_spaces.errors import shown
 from search_spaces.study import StudyError, StudySpec, from_json, to_json
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 
 VERSION = 1
 SUFFIX = ".jsonl.gz"

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
 from sweeps.home import Home
-from sweeps.ledger import Entry, Handout, Job
+from sweeps.job import Entry, Job
+from sweeps.ledger import Handout
 from sweeps.outcomes import Result
 from sweeps.study_run import ActiveTrial, StudyRun, Trials
 

@@ -15,7 +15,8 @@ from search_spaces.spec import Stopping
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves
 from sweeps.simulation.picks import METHODS, Pick, one_of_each, pick_of_optuna, pick_of_random, pick_of_study
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory

@@ -31,7 +31,7 @@ from resnet_core.records import EpochRecord
 from sweeps import launch as launching
 from sweeps.cluster import available_cores
 from sweeps.home import Home
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.outcomes import Result
 from sweeps.tracking import Tracker
 from sweeps.trainable import TrialTrainable

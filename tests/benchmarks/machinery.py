@@ -37,7 +37,7 @@ from search_spaces.study import StudySpec, load_study
 from sweeps import launch as launching
 from sweeps.cluster import available_cores
 from sweeps.home import Home
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.outcomes import Result
 from sweeps.placement import cluster
 from sweeps.tracking import Tracker

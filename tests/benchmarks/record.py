@@ -29,7 +29,8 @@ from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudyError, StudySpec, find_study, load_study
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.outcomes import result_of
 from sweeps.simulation.recordings import SUFFIX, RecordedTrial, Recording, write
 from sweeps.stopping import Progress

@@ -22,7 +22,8 @@ from analysis.epochs_to_target import interpolated_crossing
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.outcomes import Result, Stop, result_of
 from sweeps.stopping import Curve, Progress, Standing, rules_of
 

@@ -9,7 +9,8 @@ import pytest
 from resnet_core.records import Outcome
 from search_spaces.space import distributions
 from search_spaces.study import StudySpec
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.outcomes import Result
 
 SPACE = {

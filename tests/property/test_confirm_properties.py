@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from analysis.lead import crossing_error
 from analysis.statistics import compare_independent
-from sweeps.confirm import fresh_seeds
+from sweeps.proposals import fresh_seeds
 
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.lists(st.integers(1, 30).map(float) | st.just(math.inf), min_size=1, max_size=8)

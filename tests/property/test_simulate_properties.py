@@ -10,7 +10,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
 from sweeps.home import Home
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
 
 LONGEST = 6

@@ -16,7 +16,7 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps import tracking
 from sweeps.errors import SweepError
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.tracking import Tracker

@@ -22,7 +22,8 @@ from sweeps import database
 from sweeps.database import file_of, storage_of
 from sweeps.drivers import lease_seconds
 from sweeps.errors import InputError, SweepError, reason_of
-from sweeps.ledger import Handout, Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Handout, Ledger
 from sweeps.outcomes import Result
 from tests.postgres import PostgresServer
 

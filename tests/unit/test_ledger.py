@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec, differences
 from sweeps.errors import InputError, SweepError
-from sweeps.ledger import Job, Ledger, ledgers
+from sweeps.job import Job
+from sweeps.ledger import Ledger, ledgers
 from sweeps.outcomes import Result
 
 LR = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)

@@ -13,7 +13,8 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps import live
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.live import LiveWatcher, PlainWatcher, watching
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result

@@ -12,7 +12,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec, find_study, load_study
 from sweeps.home import Home
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.simulation.curves import Recorded
 from sweeps.simulation.picks import METHODS, Truth, one_of_each, pick_of_optuna, truth_of, truth_on
 from sweeps.simulation.simulate import Setup, simulate

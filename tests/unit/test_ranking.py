@@ -7,7 +7,7 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
-from sweeps.ledger import Entry, Job
+from sweeps.job import Entry, Job
 from sweeps.outcomes import Result
 from sweeps.ranking import best_entry, ranking
 
@@ -33,23 +33,23 @@ def test_a_sure_run_is_ahead_of_a_lucky_one_that_was_earlier():
 
 def test_runs_that_differ_in_their_seed_are_one_configuration():
     entries = [run(0, SURE), run(1, SURE[:4]), run(2, SURE, decay=0.2)]
-    assert [[r.job.number for r in c.runs] for c in ranking(SPEC, entries)] == [[2], [0, 1]]
+    assert [[r.job.number for r in c.runs] for c in ranking(SPEC, entries).configurations] == [[2], [0, 1]]
 
 
 def test_a_repeat_that_diverged_counts_as_one_that_learned_nothing():
     broken = [run(0, SURE), run(1, (0.1,), outcome=Outcome.DIVERGED)]
     slow = [run(2, (*SURE[:4], 0.91, 0.915, 0.93, 0.94), decay=0.2)]
-    assert ranking(SPEC, [*broken, *slow])[0].runs == slow
+    assert ranking(SPEC, [*broken, *slow]).configurations[0].runs == slow
 
 
 def test_a_repeat_that_crashed_counts_for_nothing():
     entries = [run(0, SURE), run(1, (), outcome=Outcome.CRASHED), run(2, SURE[:4], decay=0.2)]
-    assert ranking(SPEC, entries)[0].runs == entries[:1]
+    assert ranking(SPEC, entries).configurations[0].runs == entries[:1]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CRASHED])
 def test_a_configuration_without_any_result_is_not_ranked(outcome):
-    assert ranking(SPEC, [run(0, (0.1,), outcome=outcome)]) == []
+    assert ranking(SPEC, [run(0, (0.1,), outcome=outcome)]).configurations == []
 
 
 def test_repeats_that_scatter_make_a_lead_by_a_hair_count_less():

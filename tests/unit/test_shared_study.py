@@ -14,7 +14,8 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps import study_run
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.study_run import StudyRun

@@ -15,7 +15,8 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.simulation import recordings
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded, recorded_in

@@ -19,7 +19,8 @@ from search_spaces.study import StudySpec
 from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger import Job, Ledger
+from sweeps.job import Job
+from sweeps.ledger import Ledger
 from sweeps.mlflow_runs import StudyRuns
 from sweeps.outcomes import Result
 from sweeps.stopping import is_control

@@ -26,7 +26,7 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec, study_hash
 from sweeps import tracking
 from sweeps.errors import SweepError
-from sweeps.ledger import Job
+from sweeps.job import Job
 from sweeps.mlflow_runs import StudyRuns, _space_tag, attach, quiet
 from sweeps.outcomes import Result
 from sweeps.spool import Spool

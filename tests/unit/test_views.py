@@ -16,7 +16,8 @@ from sweeps import views
 from sweeps.drawing import draw_rates
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Entry, Job, Ledger
+from sweeps.job import Entry, Job
+from sweeps.ledger import Ledger
 from sweeps.outcomes import Result
 from sweeps.ranking import best_entry
 from sweeps.trial_log import add_failure
