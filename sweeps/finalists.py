@@ -36,8 +36,8 @@ class Racer:
 def racers(spec: StudySpec, entries: Sequence[Entry], ranked: Ranking | None = None) -> list[Racer]:
     """Return the configurations that are still in the race, the best first; none of a study without finalists.
 
-    The race is among ``top``: those that were run again already, then the first of the ranking. Who has little chance
-    to be better than the first is out, and is in again should later runs raise it.
+    The race is among ``top``: those that were run again already, then the first of the ranking. Who was run again and
+    has little chance to be better than the first is out, and is in again should later runs raise it.
 
     Args:
         spec: the study.
@@ -55,7 +55,7 @@ def racers(spec: StudySpec, entries: Sequence[Entry], ranked: Ranking | None = N
     others = [one for one in ranked.configurations if one.config not in seeds][: max(0, race.top - len(seeds))]
     chosen = [one for one in ranked.configurations if one.config in seeds or one in others]
     found = [Racer(one, frozenset(seeds.get(one.config, ())), ranked.chance(one, chosen[0])) for one in chosen]
-    return [racer for racer in found if racer.chance >= _OUT]
+    return [racer for racer in found if racer.chance >= _OUT or not racer.seeds]
 
 
 def next_finalist(spec: StudySpec, entries: Sequence[Entry]) -> tuple[Entry, int] | None:

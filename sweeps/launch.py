@@ -19,7 +19,7 @@ import analysis
 from resnet_core import cifar10
 from resnet_core.config import Data, TrialConfig
 from search_spaces.space import distributions, trial_count
-from search_spaces.study import StudySpec
+from search_spaces.study import Finalists, StudySpec
 from sweeps.causes import disk_full, is_disk_full
 from sweeps.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.database import file_of
@@ -116,6 +116,21 @@ class Launch:
             ledger = Ledger.open(self.home.ledger_uri, name)
             if trials is not None or more:
                 ledger.extend((trials or trial_count(ledger.spec)) + more)
+            return self._run(ledger)
+
+    def race(self, name: str, finalists: Finalists) -> End:
+        """Run a study's best configurations again, after the trials that have begun.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        found = Ledger.open(self.home.ledger_uri, name)
+        found.check_ran_here()
+        self._check(found.spec)
+        with self._disk(name), self.home.lock(name):
+            ledger = Ledger.open(self.home.ledger_uri, name)
+            ledger.race(finalists)
             return self._run(ledger)
 
     def _check(self, spec: StudySpec) -> None:

@@ -33,7 +33,7 @@ class Plan:
 
     Attributes:
         spec: the study.
-        trials: how many trials it has.
+        trials: how many trials its search has.
         parameters: trainable parameters of the first sampled trial's network.
         samples: the trials it would start with.
         seconds_per_epoch: of the first of them, timed on this machine over a few steps; or of an earlier study.
@@ -54,12 +54,20 @@ class Plan:
     share_saved: float | None = None
 
     @property
+    def finalists(self) -> int:
+        """Runs of finalists there will be at most, after the search."""
+        race = self.spec.search.finalists
+        return 0 if race is None else race.top * race.seeds
+
+    @property
     def epochs(self) -> int:
-        """Epochs of all trials when no rule stops any; of a space, estimated from the sampled ones."""
-        if not self.spec.space:
-            return sum(trial_config(self.spec, {}, run=run.name).horizon for run in listed_runs(self.spec))
-        horizons = [job.config.horizon for job in self.samples]
-        return round(self.trials * sum(horizons) / len(horizons))
+        """Epochs of all trials when no rule stops any, and of finalists at most; of a space by the sampled ones."""
+        if self.spec.space:
+            horizons, trials = [job.config.horizon for job in self.samples], self.trials
+        else:
+            horizons = [trial_config(self.spec, {}, run=run.name).horizon for run in listed_runs(self.spec)]
+            trials = len(horizons)
+        return round((trials + self.finalists) * sum(horizons) / len(horizons))
 
     @property
     def hours(self) -> float:
@@ -94,6 +102,7 @@ class Plan:
                 {"trial": job.name, "parameters": job.params, "config": job.config.to_dict()} for job in self.samples
             ],
             "trials_in_all": self.trials,
+            "finalists_at_most": self.finalists,
             "epochs": self.epochs,
             "seconds_per_epoch": self.seconds_per_epoch,
             "trials_at_once": self.slots,
@@ -176,8 +185,9 @@ def describe(planned: Plan) -> str:
         lines.append(f"  {job.config.schedule}")
         lines.append("  " + draw_rates(job.config))
     lines.append("")
+    finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
     lines.append(
-        f"{planned.trials} trials, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
+        f"{planned.trials} trials{finalists}, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
         f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
         f"about {_duration(planned.hours)}{_energy(planned.kilowatt_hours)}"
     )

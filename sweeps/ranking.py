@@ -64,6 +64,12 @@ class Ranking:
         return self.known.chance_lower(self.configurations.index(one), self.configurations.index(other))
 
     @property
+    def tells(self) -> bool:
+        """Whether what is expected is more than what one run showed: runs were repeated, or there are neighbours."""
+        repeated = any(len(one.runs) > 1 for one in self.configurations)
+        return repeated or len(self.configurations) >= _NEIGHBOURS_FROM
+
+    @property
     def best(self) -> Configuration | None:
         """The best: of those that finalists ran again, if there are any, else of all; None where there is none."""
         raced = (one for one in self.configurations if any(run.job.finalist for run in one.runs))

@@ -27,8 +27,8 @@ class Standing:
         imported: whether it was imported, and nothing can confirm it here.
         confirmed_by: names of the studies that confirm the trial, with how many runs reached the target and how many
             ended.
-        expected: epochs to target expected of the trial's configuration, a miss as the study's longest schedule.
-        sd: standard deviation of what is known of that.
+        expected: epochs to target expected of the trial's configuration, a miss as the study's longest schedule, and
+            the standard deviation of what is known of that; None while no run was repeated and there are few.
         again: how many runs with fresh seeds its configuration has in the race of finalists, and how many reached the
             target.
         second: name of the best trial of any other configuration that reached the target; None where there is none.
@@ -39,8 +39,7 @@ class Standing:
     study: str
     phase: str
     confirmed_by: dict[str, tuple[int, int]]
-    expected: float
-    sd: float
+    expected: tuple[float, float] | None
     again: tuple[int, int]
     second: str | None
     second_chance: float | None
@@ -56,8 +55,7 @@ class Standing:
         confirmed = {name: {"reached": k, "runs": n} for name, (k, n) in self.confirmed_by.items()}
         runs, reached = self.again
         return {
-            "expected_epochs": self.expected,
-            "expected_sd": self.sd,
+            "expected": None if self.expected is None else dict(zip(("epochs", "sd"), self.expected, strict=True)),
             "winner": bool(runs),
             "run_again": {"reached": reached, "runs": runs},
             "confirmed_by": confirmed,
@@ -102,19 +100,20 @@ class Standing:
     def _worth(self) -> list[str]:
         """Say what is known of the configuration, and what would tell more."""
         runs, reached = self.again
-        expected = f"expected of its configuration: {self.expected:.1f} epochs, with a standard error of {self.sd:.1f}"
+        said = []
         if runs:
-            said = f"winner of the finalists: run again {runs} times with fresh seeds, {reached} reached the target"
+            said.append(f"winner of the finalists: of {runs} runs with fresh seeds {reached} reached the target")
             if not self.confirmed_by:
-                said += f"; `sweeps confirm {self.study}` tells how surely, on seeds that chose nothing"
-            return [said, expected]
-        if self.confirmed_by:
-            return [expected]
-        return [
-            f"no winner yet: what one run showed may be luck; `sweeps race {self.study}` runs the best configurations "
-            f"again with fresh seeds, `sweeps confirm {self.study}` this one",
-            expected,
-        ]
+                said[0] += f"; `sweeps confirm {self.study}` tells how surely, with seeds that chose nothing"
+        elif not self.confirmed_by:
+            said.append(
+                f"no winner yet: one run may be luck; `sweeps race {self.study}` runs the best configurations "
+                f"again with fresh seeds, `sweeps confirm {self.study}` this one"
+            )
+        if self.expected is not None:
+            epochs, sd = self.expected
+            said.append(f"expected of its configuration: {epochs:.1f} epochs, with a standard error of {sd:.1f}")
+        return said
 
 
 def standing(home: Home, ledger: Ledger) -> Standing | None:
@@ -138,8 +137,7 @@ def standing(home: Home, ledger: Ledger) -> Standing | None:
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
-        expected=first.expected,
-        sd=first.sd,
+        expected=(first.expected, first.sd) if ranked.tells else None,
         again=(len(again), sum(map(_reached, again))),
         second_chance=None if other is None else ranked.chance(other, first),
         second=second.job.name if second is not None and _reached(second) else None,

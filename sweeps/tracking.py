@@ -294,12 +294,12 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
         "horizon": config.horizon,
         **{f"space.{name}": value for name, value in job.params.items()},
     }
-    seed = {"seed": str(config.seed)} if "seed" in known else {}
+    about = ({"seed": str(config.seed)} if "seed" in known else {}) | ({"finalist": "true"} if job.finalist else {})
     return {
         "do": "begin",
         "trial": job.number,
         "name": job.name,
-        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **seed, **tags},
+        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **about, **tags},
         "params": {name: str(value) for name, value in params.items()},
     }
 

@@ -48,6 +48,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
         "process": process,
         "drivers": [{"driver": d.id, "host": d.host, "process": d.process, "home": d.home} for d in drivers],
         "trials": trial_count(ledger.spec),
+        "finalists": sum(entry.job.finalist for entry in entries),
         "begun": begun,
         **outcomes,
         "target": ledger.spec.objective.target,
@@ -173,7 +174,8 @@ def describe_summary(row: dict[str, Any]) -> str:
         return (
             f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"
         )
+    finalists = f" and {row['finalists']} runs of finalists" if row["finalists"] else ""
     return (
-        f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for · ended: {ended} · "
+        f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for{finalists} · ended: {ended} · "
         f"begun: {row['begun']}\n  {best}"
     )

@@ -77,7 +77,8 @@ def launch(
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
 
-        question = f"Start {spec.name}: {trial_count(spec)} trials? `sweeps plan {study}` shows them. [Y/n] "
+        more = " and their finalists" if spec.search.finalists else ""
+        question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
     run_study(
@@ -109,6 +110,37 @@ def resume(
     change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
     where = open_home(home, mlflow, ledger)
     run_study(where, data, address, debug, name, lambda launch: launch.resume(name, **change), report=report)
+
+
+@app.command()
+def race(
+    name: NameArgument,
+    top: Annotated[
+        int | None, typer.Option("--top", min=2, help="So many configurations; as the study says, or 8.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="So many fresh seeds each at most; as the study says, or 4.")
+    ] = None,
+    address: AddressOption = None,
+    home: HomeOption = HOME,
+    mlflow: MlflowOption = "",
+    ledger: LedgerOption = "",
+    data: DataOption = DATA,
+    report: ReportOption = True,
+    debug: DebugOption = False,
+) -> None:
+    """Run a study's best configurations again with fresh seeds, until it is clear which is the best.
+
+    The search ends with the trials that have begun. Whoever has little chance to be the best is dropped.
+    """
+    from search_spaces.study import Finalists
+    from sweeps.ledger import Ledger
+
+    where = open_home(home, mlflow, ledger)
+    asked = Ledger.open(where.ledger_uri, name).spec.search.finalists or Finalists()
+    changes = {key: value for key, value in (("top", top), ("seeds", seeds)) if value is not None}
+    finalists = asked.model_copy(update=changes)
+    run_study(where, data, address, debug, name, lambda launch: launch.race(name, finalists), report=report)
 
 
 @app.command()

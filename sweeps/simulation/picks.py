@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +86,20 @@ def truth_of(val_accs: Sequence[Sequence[float]], target: float, budget: int) ->
     )
 
 
-def truth_on(source: Recorded | CurveModel, job: Job, spec: StudySpec) -> Truth:
+def truth_on(source: Recorded | CurveModel, job: Job, spec: StudySpec, seen: Collection[str]) -> Truth:
     """Return what the configuration of a trial does: over many runs of a model, or over its other recorded ones.
 
-    Where a recording has no other run of it, its only one has to do.
+    Args:
+        source: the model or the recording. Where that has no other run of it, those that were seen have to do.
+        job: the trial.
+        spec: the study.
+        seen: names of the trials that were chosen by.
     """
     target, budget = spec.objective.target, space.longest_horizon(spec)
     if isinstance(source, Recorded):
         wanted = configuration_of(job.config)
         runs = [other for other in source.jobs if configuration_of(other.config) == wanted]
-        others = [run for run in runs if run.name != job.name] or runs
+        others = [run for run in runs if run.name not in seen] or runs
         return truth_of([[r.val_acc for r in source.curves[run.name]] for run in others], target, budget)
     return truth_of(_runs(source, job.config), target, budget)
 
@@ -111,7 +115,8 @@ def pick_of_study(trials: Sequence[Replayed], source: Recorded | CurveModel, spe
     entry = best_entry(spec, [Entry(trial.job, trial.result) for trial in trials])
     if entry is None or entry.result is None:
         return None
-    return Pick(entry.result.epochs_to_target, truth_on(source, entry.job, spec))
+    seen = {trial.job.name for trial in trials}
+    return Pick(entry.result.epochs_to_target, truth_on(source, entry.job, spec, seen))
 
 
 def pick_of_random(trials: Sequence[Replayed], source: Recorded | CurveModel, spec: StudySpec) -> Pick | None:
@@ -122,7 +127,9 @@ def pick_of_random(trials: Sequence[Replayed], source: Recorded | CurveModel, sp
         return objective([record.val_acc for record in trial.records], target, longest)
 
     fastest = min(trials, key=plain, default=None)
-    return None if fastest is None else Pick(fastest.result.epochs_to_target, truth_on(source, fastest.job, spec))
+    if fastest is None:
+        return None
+    return Pick(fastest.result.epochs_to_target, truth_on(source, fastest.job, spec, {fastest.job.name}))
 
 
 def pick_of_optuna(
@@ -185,7 +192,7 @@ def pick_of_optuna(
         return None
     best = taken[min(ended, key=lambda trial: (trial.value or 0.0, trial.number)).number]
     shown = [record.val_acc for record in curves(best)]
-    return Pick(first_crossing(shown, target), truth_on(source, best, spec))
+    return Pick(first_crossing(shown, target), truth_on(source, best, spec, {best.name}))
 
 
 def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
+from sweeps.finalists import most_left, next_finalist
 from sweeps.home import Home
 from sweeps.job import Entry, Job
 from sweeps.ledger import Handout
 from sweeps.outcomes import Result
+from sweeps.ranking import configuration_of
 from sweeps.study_run import ActiveTrial, StudyRun, Trials
 
 Curves = Callable[[Job], Sequence[EpochRecord]]
@@ -48,7 +51,14 @@ class Replayed:
         return self.epoch_ends[-1]
 
 
-def replay(run: StudyRun, curves: Curves, slots: int, epochs: float = math.inf) -> list[Replayed]:
+def replay(
+    run: StudyRun,
+    curves: Curves,
+    slots: int,
+    epochs: float = math.inf,
+    kept: float = 0,
+    end_search: Callable[[], None] = lambda: None,
+) -> list[Replayed]:
     """Run a study in virtual time and return its trials in the order they were placed.
 
     A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
@@ -59,6 +69,8 @@ def replay(run: StudyRun, curves: Curves, slots: int, epochs: float = math.inf) 
         curves: what each trial will show.
         slots: trials at once, 1 or more.
         epochs: no further trial is placed once these are trained, or will be when all running trials end by themselves.
+        kept: so many of them are kept for finalists.
+        end_search: called once all but those are used up; from then on there are finalists alone.
 
     Raises:
         ValueError: a curve is shorter than its trial's horizon.
@@ -69,6 +81,9 @@ def replay(run: StudyRun, curves: Curves, slots: int, epochs: float = math.inf) 
     while True:
         while free:
             ahead = sum(trial.job.config.horizon - len(trial.records) for trial in run.active.values())
+            if kept and trained + ahead >= epochs - kept:
+                end_search()
+                kept = 0
             if trained + ahead >= epochs or (trial := run.next_trial()) is None:
                 break
             job, number = trial.job, trial.job.number
@@ -93,15 +108,28 @@ def replay(run: StudyRun, curves: Curves, slots: int, epochs: float = math.inf) 
 
 @dataclass
 class FixedTrials:
-    """A list of trials instead of a ledger: handed out in its order, numbered from 0, remembered nowhere."""
+    """A list of trials instead of a ledger: handed out in its order, numbered from 0, remembered nowhere.
+
+    Attributes:
+        spec: the study.
+        jobs: its trials.
+        others: by configuration, its runs that finalists take; one that has none here gets runs with fresh seeds.
+    """
 
     spec: StudySpec
     jobs: Sequence[Job]
+    others: Mapping[TrialConfig, Sequence[Job]] = field(default_factory=dict)
     _asked: int = 0
+    _finalists: int = 0
+    _entries: dict[int, Entry] = field(default_factory=dict)
 
     def entries(self) -> list[Entry]:
-        """Return none: nothing ran before."""
-        return []
+        """Return what was handed out so far; nothing ran before."""
+        return list(self._entries.values())
+
+    def end_search(self) -> None:
+        """Hand out none of the trials that have not been."""
+        self.jobs = self.jobs[: self._asked]
 
     def unfinished(self) -> list[Job]:
         """Return none, likewise."""
@@ -109,7 +137,7 @@ class FixedTrials:
 
     def to_run(self) -> int:
         """Return how many trials are left."""
-        return len(self.jobs) - self._asked
+        return len(self.jobs) - self._asked or most_left(self.spec, self.entries())
 
     def elsewhere(self) -> int:
         """Return none: there are no other drivers."""
@@ -117,11 +145,28 @@ class FixedTrials:
 
     def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
-        if not self.to_run():
-            return Handout(None, 0, 0)
-        job = replace(self.jobs[self._asked], number=self._asked)
-        self._asked += 1
-        return Handout(job, self.to_run(), 0)
+        job = self._next()
+        if job is None:
+            return Handout(None, self.to_run(), 0)
+        self._entries[job.number] = Entry(job, None)
+        return Handout(job, max(int(job.finalist), self.to_run()), 0)
+
+    def _next(self) -> Job | None:
+        if self._asked < len(self.jobs):
+            self._asked += 1
+            return replace(self.jobs[self._asked - 1], number=self._asked - 1)
+        chosen = next_finalist(self.spec, self.entries())
+        if chosen is None:
+            return None
+        job, seed = chosen[0].job, chosen[1]
+        config = configuration_of(job.config)
+        if config in self.others:
+            had = {entry.job.name for entry in self.entries()}
+            again = next(run for run in self.others[config] if run.name not in had)
+        else:
+            again = replace(job, name=f"{job.name}-s{seed}", config=replace(job.config, seed=seed))
+        self._finalists += 1
+        return replace(again, number=self._asked + self._finalists - 1, finalist=True)
 
     def holds(self, number: int) -> bool:  # noqa: ARG002
         """Return that a trial is this driver's."""
@@ -145,8 +190,9 @@ class FixedTrials:
         """Return none, likewise."""
         return {}
 
-    def tell(self, number: int, result: Result) -> bool:  # noqa: ARG002
-        """Do nothing: no sampler learns."""
+    def tell(self, number: int, result: Result) -> bool:
+        """Remember how a trial ended."""
+        self._entries[number] = replace(self._entries[number], result=result)
         return True
 
 

@@ -10,6 +10,7 @@ from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from analysis.curve_model import CurveModel
+from resnet_core.config import TrialConfig
 from search_spaces.space import trial_count
 from search_spaces.spec import Stopping
 from search_spaces.study import StudySpec
@@ -17,11 +18,11 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.job import Job
 from sweeps.ledger import Ledger
+from sweeps.ranking import configuration_of
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves
 from sweeps.simulation.picks import METHODS, Pick, one_of_each, pick_of_optuna, pick_of_random, pick_of_study
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.stopping import modes
-from sweeps.study_run import Trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ PUBLISHED_SECONDS = 22.0
 """An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
 
 _KEEP = 5
+_FOR_FINALISTS = 0.25  # of the epochs there are, where a number of epochs bounds a study that races finalists
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Setup:
         Args:
             seed: of order, sampler and noise.
             rules: stop trials by the study's rules, or by none.
-            sampler: in the place of the study's.
+            sampler: in the place of the study's, and without its finalists.
             epochs: in the place of ``epochs``.
         """
         epochs = self.epochs if epochs is None else epochs
@@ -100,7 +102,7 @@ class Setup:
             if epochs is not None and self.spec.search.sampler != "grid":
                 search["trials"] = epochs  # more than there can be
             if sampler is not None:
-                search["sampler"] = sampler
+                search |= {"sampler": sampler, "finalists": None}
         spec = self.spec.model_copy(
             update={
                 "search": self.spec.search.model_copy(update=search),
@@ -108,9 +110,30 @@ class Setup:
             }
         )
         jobs = self.ordered(spec, seed)
-        trials: Trials = Ledger.preview(spec) if jobs is None else FixedTrials(spec, jobs)
+        trials: Ledger | FixedTrials
+        trials = Ledger.preview(spec) if jobs is None else FixedTrials(*self._with_others(spec, jobs))
         run = study_in_memory(self.home, trials)
-        return replay(run, self.curves(seed), self.gpus * self.per_gpu, math.inf if epochs is None else epochs)
+        bound = math.inf if epochs is None else epochs
+        kept = _FOR_FINALISTS * bound if trials.spec.search.finalists and epochs is not None else 0.0
+        return replay(run, self.curves(seed), self.gpus * self.per_gpu, bound, kept, trials.end_search)
+
+    def _with_others(
+        self, spec: StudySpec, jobs: Sequence[Job]
+    ) -> tuple[StudySpec, Sequence[Job], Mapping[TrialConfig, Sequence[Job]]]:
+        """Return a study, its trials, and the recorded runs that its finalists can take.
+
+        Of a configuration's runs that the search does not see, they get half: the others tell what it is truly worth.
+        """
+        if spec.search.finalists is None or not isinstance(self.source, Recorded):
+            return spec, jobs, {}
+        searched = {job.name for job in jobs}
+        others = {
+            configuration_of(runs[0].config): [job for job in runs if job.name not in searched][: (len(runs) - 1) // 2]
+            for runs in self.source.configurations
+        }
+        seeds = min(spec.search.finalists.seeds, *map(len, others.values()))
+        race = spec.search.finalists.model_copy(update={"seeds": seeds}) if seeds else None
+        return spec.model_copy(update={"search": spec.search.model_copy(update={"finalists": race})}), jobs, others
 
     def ordered(self, spec: StudySpec, seed: int) -> Sequence[Job] | None:
         """Return the trials there are in the order of one repeat; None where a sampler makes them up.

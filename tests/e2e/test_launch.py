@@ -242,7 +242,7 @@ def test_what_people_read_of_a_study(sweeps, launched):
     assert sweeps("status", *at).stdout == sweeps("status", "space", *at).stdout
     best = sweeps("best", "space", *at)
     assert best.stdout in launched.done.stdout
-    assert "unconfirmed: one run with one seed" in best.stdout
+    assert "no winner yet: one run may be luck" in best.stdout
 
 
 def test_nothing_is_left_that_nobody_needs(launched):

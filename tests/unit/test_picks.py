@@ -58,19 +58,19 @@ def test_what_never_reaches_costs_without_end():
 
 def test_the_run_that_was_seen_is_no_part_of_the_truth():
     source = recording({0.1: [LUCKY, UNLUCKY, UNLUCKY]})
-    assert truth_on(source, source.jobs[0], SPEC).share == 0
-    assert truth_on(source, source.jobs[1], SPEC).share == 0.5
+    assert truth_on(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 0
+    assert truth_on(source, source.jobs[1], SPEC, {source.jobs[1].name}).share == 0.5
 
 
 def test_a_run_without_another_of_its_kind_has_to_do():
     source = recording({0.1: [SURE]})
-    assert truth_on(source, source.jobs[0], SPEC).share == 1
+    assert truth_on(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 1
 
 
 def test_on_a_model_the_truth_is_that_of_many_runs_whatever_the_trial():
     spec = load_study(find_study("adamw_cosine"))
     config = TrialConfig(schedule="[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20] lin[6e-6, 26]", weight_decay=0.18)
-    truths = [truth_on(POST5, Job(number, "x", config, {}), spec) for number in (0, 7)]
+    truths = [truth_on(POST5, Job(number, "x", config, {}), spec, ()) for number in (0, 7)]
     assert truths[0] == truths[1]
     assert truths[0].rmst == pytest.approx(26.6, abs=0.6)
     assert truths[0].share == pytest.approx(0.65, abs=0.06)

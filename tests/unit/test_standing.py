@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.study import Finalists, StudySpec
 from sweeps.confirm import confirmation
 from sweeps.home import Home
 from sweeps.ledger import Ledger
 from sweeps.outcomes import Result
+from sweeps.ranking import best_entry
 from sweeps.standing import Standing, standing
 
 NAMES = (f"listed-{number}" for number in itertools.count())
@@ -57,11 +58,44 @@ def stands(home: Home, name: str) -> Standing:
     return found
 
 
-def test_a_trial_nobody_confirmed_is_said_to_be_unconfirmed(home):
+def test_one_run_of_a_trial_makes_no_winner(home):
     name = listed(home, reached(3.0))
     (said,) = stands(home, name).lines()
-    assert said.startswith("unconfirmed: one run with one seed")
+    assert said.startswith("no winner yet: one run may be luck")
+    assert f"`sweeps race {name}`" in said
     assert f"`sweeps confirm {name}`" in said
+
+
+def raced(home: Home) -> str:
+    """A study of two runs, of which the faster one missed when it was run again."""
+    name = listed(home, reached(2.0), reached(3.0))
+    ledger = Ledger.open(home.ledger_uri, name)
+    ledger.race(Finalists(top=2, seeds=2))
+    while (job := ledger.take().job) is not None:
+        ledger.tell(job.number, MISS if job.name.startswith("r0") else reached(3.0))
+    return name
+
+
+def test_a_winner_is_named_of_those_that_were_run_again(home):
+    name = raced(home)
+    winner, expected, *_ = stands(home, name).lines()
+    assert winner.startswith("winner of the finalists: of 2 runs with fresh seeds 2 reached the target")
+    assert f"`sweeps confirm {name}`" in winner
+    assert expected.startswith("expected of its configuration: 2.9 epochs")
+    best = best_entry(*(lambda ledger: (ledger.spec, ledger.entries()))(Ledger.open(home.ledger_uri, name)))
+    assert best is not None
+    assert best.job.name == "r1"
+
+
+def test_plain_values_tell_a_winner(home):
+    shown = stands(home, raced(home)).to_dict()
+    assert (shown["winner"], shown["run_again"]) == (True, {"reached": 2, "runs": 2})
+    assert shown["lead"]["chance_of_the_other"] < 0.5
+
+
+def test_a_winner_that_was_not_the_fastest_is_said_to_be_behind_by_its_own_runs(home):
+    lucky = [reached(1.0 + 0.01 * i) for i in range(2)]
+    assert "epochs behind, with a chance of" in stands(home, listed(home, *lucky)).lines()[-1]
 
 
 def test_a_confirmation_is_named_with_how_many_runs_reached_the_target(home):

@@ -79,6 +79,7 @@ def test_a_complete_study_is_summed_up(home):
         "imported_from": None,
         "process": None,
         "drivers": [],
+        "finalists": 0,
         "trials": 2,
         "begun": 0,
         "reached": 1,
