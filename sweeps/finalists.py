@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resnet_core.config import TrialConfig
-from search_spaces.study import StudySpec
+from search_spaces.study import Finalists, StudySpec
 from sweeps.job import Entry
 from sweeps.proposals import fresh_seeds
 from sweeps.ranking import Configuration, Ranking, configuration_of, ranking
@@ -65,12 +65,7 @@ def next_finalist(spec: StudySpec, entries: Sequence[Entry]) -> tuple[Entry, int
     none of which the search had. The race is decided once one alone is left, and has been run again twice.
     """
     race, left = spec.search.finalists, racers(spec, entries)
-    if race is None or not left or (len(left) == 1 and len(left[0].seeds) >= _REPEATED):
-        return None
-    racer = min(left, key=lambda racer: len(racer.seeds))
-    used = {entry.job.config.seed for entry in entries if not entry.job.finalist}
-    unused = [seed for seed in fresh_seeds(spec.search.seed, race.seeds, used) if seed not in racer.seeds]
-    return (racer.configuration.runs[0], unused[0]) if unused else None
+    return None if race is None else _next(spec, race, entries, left)
 
 
 def most_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
@@ -81,7 +76,20 @@ def most_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
     race = spec.search.finalists
     if race is None:
         return 0
-    running = any(entry.result is None for entry in entries)
-    if next_finalist(spec, entries) is None:
+    running, left = any(entry.result is None for entry in entries), racers(spec, entries)
+    if _next(spec, race, entries, left) is None:
         return int(running)
-    return sum(race.seeds - len(racer.seeds) for racer in racers(spec, entries))
+    return sum(race.seeds - len(racer.seeds) for racer in left)
+
+
+def _next(
+    spec: StudySpec, race: Finalists, entries: Sequence[Entry], left: Sequence[Racer]
+) -> tuple[Entry, int] | None:
+    if not left or (len(left) == 1 and len(left[0].seeds) >= _REPEATED):
+        return None
+    racer = min(left, key=lambda racer: len(racer.seeds))
+    if len(racer.seeds) >= race.seeds:
+        return None
+    used = {entry.job.config.seed for entry in entries if not entry.job.finalist}
+    seeds = fresh_seeds(spec.search.seed, race.seeds, used)
+    return racer.configuration.runs[0], next(seed for seed in seeds if seed not in racer.seeds)

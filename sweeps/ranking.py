@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -76,6 +77,7 @@ class Ranking:
         return next(raced, self.configurations[0] if self.configurations else None)
 
 
+@functools.lru_cache(maxsize=4096)  # the schedule is read anew each time
 def configuration_of(config: TrialConfig) -> TrialConfig:
     """Return what all runs of a configuration have in common: everything but the seed."""
     return dataclasses.replace(config, seed=0)
@@ -110,15 +112,18 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     ]
     if not ended:
         return Ranking([])
+    longest = longest_horizon(spec)
     noise = noise_of(spec, ((config, result) for config, _, result in ended), epoch_sizes(ended[0][0])[1])
     values: dict[TrialConfig, dict[int, float]] = {}
     runs: dict[TrialConfig, list[Entry]] = {}
     for config, entry, result in ended:
-        values.setdefault(config, {})[entry.job.number] = _value(spec, result, noise)
+        values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective.target, longest, noise)
         runs.setdefault(config, []).append(entry)
     observed = {config: fmean(of_runs.values()) for config, of_runs in values.items()}
     configs = sorted(observed, key=lambda config: (observed[config], runs[config][0].job.number))[:_MOST]
-    known = _known(spec, [runs[config][0].job.params for config in configs], [values[config] for config in configs])
+    known = _known(
+        spec, longest, [runs[config][0].job.params for config in configs], [values[config] for config in configs]
+    )
     found = {
         i: Configuration(
             config=config,
@@ -134,9 +139,10 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     return Ranking([found[i] for i in order], known.ordered(order))
 
 
-def _known(spec: StudySpec, params: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]]) -> Posterior:
+def _known(
+    spec: StudySpec, longest: int, params: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]]
+) -> Posterior:
     """Return what is known of configurations by their parameters and the values of their runs."""
-    longest = longest_horizon(spec)
     if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
         places = np.array([coordinates(spec, each) for each in params])
     else:
@@ -145,12 +151,11 @@ def _known(spec: StudySpec, params: Sequence[Mapping[str, Any]], values: Sequenc
     return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs.values()])
 
 
-def _value(spec: StudySpec, result: Result, noise: float) -> float:
+def _value(result: Result, target: float, longest: int, noise: float) -> float:
     """Return a run's objective beside the noise that is known by now, which may be more than when it was told."""
     if result.objective is not None and not result.val_accs:
         return result.objective  # of before curves were kept
-    curve = () if result.objective is None else result.val_accs
-    return objective(curve, spec.objective.target, longest_horizon(spec), noise)
+    return objective(() if result.objective is None else result.val_accs, target, longest, noise)
 
 
 def best_entry(spec: StudySpec, entries: Iterable[Entry]) -> Entry | None:
