@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -320,20 +319,21 @@ class Ledger:
         """Have the best configurations run again, and the search end with the trials that have begun.
 
         Raises:
-            InputError: trials that the study names itself have not begun, it has the seed in its space, or it is a
-                confirmation.
+            InputError: no trial has ended, trials that the study names itself have not begun, it has the seed in its
+                space, or it is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":
             raise InputError(f"study {name!r} is a confirmation: it runs one configuration again as it is")
+        if "seed" in spec.space:
+            raise InputError(
+                f"study {name!r} samples the seed, and finalists have seeds of their own: it cannot be raced"
+            )
+        if not any(entry.result is not None for entry in self.entries()):
+            raise InputError(f"study {name!r} has no trial that ended yet; see `sweeps status {name}`")
         self.end_search()
         search = self.spec.search.model_copy(update={"finalists": finalists})
-        try:
-            self.spec = StudySpec.model_validate(
-                self.spec.model_copy(update={"search": search}).model_dump(by_alias=True)
-            )
-        except ValidationError as error:
-            raise InputError(f"study {name!r} can have no finalists: {error.errors()[0]['msg']}") from None
+        self.spec = self.spec.model_copy(update={"search": search})
         self._study.set_user_attr(_ASKED, to_json(self.spec))
 
     def end_search(self) -> None:

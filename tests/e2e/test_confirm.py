@@ -49,6 +49,32 @@ def confirmed(sweeps, cluster, tmp_path_factory) -> Confirmed:
     return Confirmed(home, first.stdout, longer.stdout)
 
 
+def test_the_best_are_run_again_until_there_is_a_winner(sweeps, cluster, tmp_path):
+    file, at = tmp_path / "search.toml", ("--home", tmp_path / "home")
+    file.write_text(_SEARCH.replace('split = "held-out"', ""))
+    searched = sweeps("launch", file, *at, on=cluster)
+    assert "no winner yet: one run may be luck; `sweeps race search`" in searched.stdout
+    raced = sweeps("race", "search", "--top", "2", "--seeds", "2", *at, on=cluster)
+    assert "\nwinner of the finalists: of 2 runs with fresh seeds " in raced.stdout
+    best = sweeps.json("best", "search", *at)
+    assert (best["winner"], best["run_again"]["runs"]) == (True, 2)
+    status = sweeps.json("status", "search", *at)
+    assert (status["state"], status["trials"]) == ("complete", 2)
+    assert 3 <= status["finalists"] <= 4
+    rows = sweeps.json("table", "search", *at)
+    assert {row["trial"] for row in rows} >= {"plain", "decayed", "plain-s1000000", "decayed-s1000000"}
+    assert sweeps("race", "search", "--top", "2", "--seeds", "2", *at, on=cluster).stdout == raced.stdout
+
+
+def test_a_study_file_asks_for_finalists(sweeps, cluster, tmp_path):
+    file, at = tmp_path / "search.toml", ("--home", tmp_path / "home")
+    file.write_text(_SEARCH.replace('split = "held-out"', ""))
+    asked = ("--set", "search.finalists={top=2,seeds=1}")
+    assert sweeps.json("plan", file, *asked)["finalists_at_most"] == 2
+    done = sweeps("launch", file, *asked, *at, on=cluster)
+    assert "\nwinner of the finalists: of 1 runs with fresh seeds " in done.stdout
+
+
 def test_a_confirmation_sums_up_what_it_found(confirmed):
     assert "search-confirm confirms search trial plain" in confirmed.said
     assert re.search(r"reached 0\.05: \d of 1 runs, share ", confirmed.said)

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec, differences
+from search_spaces.study import Finalists, StudySpec, differences
 from sweeps.errors import InputError, SweepError
 from sweeps.job import Job
 from sweeps.ledger import Ledger, ledgers
@@ -633,3 +633,143 @@ def test_a_study_that_names_its_trials_cannot_be_extended(db, make, reason):
     ledger = Ledger.create(db, make())
     with pytest.raises(InputError, match=reason):
         ledger.extend(100)
+
+
+def raced(**search: Any) -> StudySpec:
+    """A study of two runs and its finalists."""
+    return listed([{"name": "a"}, {"name": "b", "weight_decay": 0.1}], finalists={"top": 2, "seeds": 2}, **search)
+
+
+def end(ledger: Ledger, job: Job, crossing: float) -> None:
+    val_accs = tuple(0.92 + 0.02 * (epoch - crossing) for epoch in range(1, 11))
+    ledger.tell(job.number, Result(Outcome.REACHED, 10, crossing, val_accs=val_accs))
+
+
+def searched(ledger: Ledger) -> None:
+    for crossing in (3.0, 3.2):
+        end(ledger, ledger.ask(), crossing)
+
+
+def test_finalists_come_behind_the_search_with_seeds_of_their_own(db):
+    ledger = Ledger.create(db, raced())
+    searched(ledger)
+    jobs = [ledger.take().job for _ in range(2)]
+    assert [(j.name, j.config.seed, j.finalist) for j in jobs if j] == [
+        ("a-s1000000", 1_000_000, True),
+        ("b-s1000000", 1_000_000, True),
+    ]
+    assert jobs[1] is not None
+    assert jobs[1].config.weight_decay == 0.1
+
+
+def test_a_finalist_has_a_fresh_seed_whatever_the_study_fixes(db):
+    spec = sampled(train={"seed": 7}, trials=2, finalists={"top": 2, "seeds": 1})
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    job = ledger.take().job
+    assert job is not None
+    assert (job.config.seed, job.params) == (1_000_000, ledger.entries()[0].job.params)
+
+
+def test_no_finalist_is_handed_out_before_the_search_has(db):
+    ledger = Ledger.create(db, raced())
+    first = ledger.take()
+    assert (first.job is not None and first.job.finalist, first.to_run) == (False, 1 + 4)
+
+
+def test_a_finalist_waits_for_what_runs_where_that_decides(db):
+    ledger = Ledger.create(db, raced())
+    first, second = ledger.ask(), ledger.ask()
+    waiting = ledger.take()
+    assert (waiting.job, waiting.to_run) == (None, 1)
+    end(ledger, first, 3.0)
+    assert ledger.take().job is not None
+    assert second.number == 1
+
+
+def test_a_race_goes_on_in_another_process_as_it_would_have(db):
+    spec = raced()
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    end(ledger, ledger.take().job, 3.1)  # type: ignore[arg-type]
+    kept, anew = Ledger.open(db, spec.name)._next_finalist, ledger._next_finalist
+    assert kept(ledger._trials()) == anew(ledger._trials())
+    while (job := Ledger.open(db, spec.name).take().job) is not None:
+        end(ledger_of := Ledger.open(db, spec.name), ledger_of.unfinished()[0], 3.0 + 0.1 * job.number)
+    assert Ledger.open(db, spec.name).complete()
+
+
+def test_finalists_are_none_of_the_trials_a_study_asks_for(db):
+    spec = sampled(trials=2, finalists={"top": 2, "seeds": 1})
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    while (job := ledger.take().job) is not None:
+        end(ledger, job, 3.0)
+    assert ledger.complete()
+    assert len(ledger.entries()) > 2
+    ledger.extend(3)
+    assert ledger.to_run() == 1 + 2
+
+
+def test_a_crashed_finalist_is_tried_again_by_the_next_launch_with_its_seed(db):
+    spec = raced()
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    job = ledger.take().job
+    assert job is not None
+    ledger.tell(job.number, result(Outcome.CRASHED))
+    again = Ledger.open(db, spec.name).take().job
+    assert again is not None
+    assert (again.name, again.config, again.finalist) == (job.name, job.config, True)
+
+
+def test_a_race_ends_the_search_with_what_has_begun(db):
+    spec = sampled(trials=9)
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    ledger.race(Finalists(top=2, seeds=1))
+    job = ledger.take().job
+    assert job is not None
+    assert job.finalist
+    assert from_kept(db, spec.name).search.trials == 2
+
+
+def from_kept(db: str, name: str) -> StudySpec:
+    return Ledger.open(db, name).spec
+
+
+def test_a_study_that_was_raced_is_the_same_study(db):
+    spec = sampled(trials=2)
+    ledger = Ledger.create(db, spec)
+    searched(ledger)
+    ledger.race(Finalists())
+    assert differences(from_kept(db, spec.name), spec) == []
+
+
+def test_runs_that_a_file_lists_are_run_before_a_race(db):
+    ledger = Ledger.create(db, listed([{"name": name} for name in "abc"]))
+    ledger.tell(ledger.ask().number, result())
+    with pytest.raises(InputError, match=r"names its trials itself, and 2 of them have not begun"):
+        ledger.race(Finalists())
+
+
+def test_a_study_without_an_ended_trial_cannot_be_raced(db):
+    ledger = Ledger.create(db, sampled())
+    ledger.ask()
+    with pytest.raises(InputError, match="has no trial that ended yet"):
+        ledger.race(Finalists())
+
+
+def test_a_confirmation_has_no_finalists(db):
+    fixed = {"name": next(NAMES), "phase": "confirm", "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"}}
+    spec = StudySpec.model_validate(fixed | {"search": {"seeds": [1]}, "stopping": {"diverged": False}})
+    with pytest.raises(InputError, match="is a confirmation"):
+        Ledger.create(db, spec).race(Finalists())
+
+
+def test_a_space_that_has_the_seed_has_no_finalists(db):
+    space = {"seed": {"low": 0, "high": 9, "int": True}}
+    spec = sampled().model_copy(update={"name": next(NAMES)})
+    spec = StudySpec.model_validate(spec.model_dump(by_alias=True) | {"space": SPACE | space})
+    with pytest.raises(InputError, match="samples the seed, and finalists have seeds of their own"):
+        Ledger.create(db, spec).race(Finalists())

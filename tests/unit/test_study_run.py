@@ -767,3 +767,40 @@ def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, tria
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()
     pd.testing.assert_series_equal(trials(study).loc[job.number], before)
+
+
+def test_finalists_are_asked_for_as_soon_as_what_they_wait_for_has_ended(open_):
+    launch = open_(spec(1, search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 2}}))
+    number = launch.begin()
+    assert launch.run.next_trial() is None
+    assert not launch.run.exhausted
+    launch.train(number, [0.5, 0.6, 0.8, 0.93, 0.94, 0.95])
+    for _ in range(2):
+        launch.train(launch.begin(), [0.5, 0.6, 0.8, 0.93, 0.94, 0.95])
+    assert launch.run.next_trial() is None
+    assert launch.run.complete
+    launch.close()
+
+
+def test_no_rule_stops_a_finalist(open_):
+    search = {"trials": 2, "sampler": "random", "finalists": {"top": 2, "seeds": 1}}
+    launch = open_(spec(2, search=search, stopping={"cap": {"best": 1, "slack": 1.0}}))
+    for _ in range(2):
+        launch.train(launch.begin(), [0.5, 0.93, 0.94, 0.95, 0.95, 0.95])
+    number = launch.begin()
+    assert launch.run.active[number].job.finalist
+    found = launch.train(number, NEVER)
+    assert found is not None
+    assert (found.outcome, found.epochs_run, dict(found.would_stop)) == (Outcome.EXHAUSTED, HORIZON, {"cap": 2})
+    launch.close()
+
+
+def test_a_finalist_is_tagged_in_mlflow(open_, store):
+    study = spec(1, search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 1}})
+    launch = open_(study)
+    for _ in range(2):
+        launch.train(launch.begin(), [0.5, 0.6, 0.8, 0.93, 0.94, 0.95])
+    launch.close()
+    experiment = store.client.get_experiment_by_name(study.name).experiment_id
+    runs = store.client.search_runs([experiment], "tags.`sweeps.kind` = 'trial'")
+    assert {run.data.tags["sweeps.trial"]: run.data.tags.get("finalist") for run in runs} == {"0": None, "1": "true"}
