@@ -23,16 +23,16 @@ def test_the_evidence_of_very_many_wins_is_infinite():
     assert e_value(5000, 0) == math.inf
 
 
-def test_seven_wins_in_a_row_decide_and_six_do_not():
-    assert fewest_pairs() == 7
-    assert sequential_test([1.0] * 6, [2.0] * 6).faster is None
-    assert sequential_test([1.0] * 7, [2.0] * 7).faster == "A"
-    assert sequential_test([2.0] * 7, [1.0] * 7).faster == "B"
+def test_nine_wins_in_a_row_decide_and_eight_do_not():
+    assert fewest_pairs() == 9
+    assert sequential_test([1.0] * 8, [2.0] * 8).faster is None
+    assert sequential_test([1.0] * 9, [2.0] * 9).faster == "A"
+    assert sequential_test([2.0] * 9, [1.0] * 9).faster == "B"
 
 
 def test_a_decision_stays_made():
-    found = sequential_test([1.0] * 7 + [2.0] * 7, [2.0] * 7 + [1.0] * 7)
-    assert (found.faster, found.decided_after, found.wins, found.losses) == ("A", 7, 7, 7)
+    found = sequential_test([1.0] * 9 + [2.0] * 9, [2.0] * 9 + [1.0] * 9)
+    assert (found.faster, found.decided_after, found.wins, found.losses) == ("A", 9, 9, 9)
     assert found.e_value < 1
 
 
@@ -47,8 +47,8 @@ def test_a_smaller_alpha_takes_more_pairs():
 
 
 def test_the_text_tells_what_was_counted_and_what_decides():
-    assert str(sequential_test([1.0] * 7, [2.0] * 7)) == (
-        "A is faster in 7 of 7 pairs, B in 0, ties 0: A is faster, decided after 7 pairs (e-value 26.8; 20 decides)"
+    assert str(sequential_test([1.0] * 9, [2.0] * 9)) == (
+        "A is faster in 9 of 9 pairs, B in 0, ties 0: A is faster, decided after 9 pairs (e-value 23.3; 20 decides)"
     )
     assert str(sequential_test([1.0], [2.0])) == (
         "A is faster in 1 of 1 pairs, B in 0, ties 0: not decided (e-value 1; 20 decides)"
