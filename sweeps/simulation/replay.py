@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
@@ -56,7 +57,7 @@ def replay(
     curves: Curves,
     slots: int,
     epochs: float = math.inf,
-    kept: float = 0,
+    finalists: int = 0,
     end_search: Callable[[], None] = lambda: None,
 ) -> list[Replayed]:
     """Run a study in virtual time and return its trials in the order they were placed.
@@ -69,7 +70,7 @@ def replay(
         curves: what each trial will show.
         slots: trials at once, 1 or more.
         epochs: no further trial is placed once these are trained, or will be when all running trials end by themselves.
-        kept: so many of them are kept for finalists.
+        finalists: for so many runs of finalists epochs are kept, a quarter of them at most.
         end_search: called once all but those are used up; from then on there are finalists alone.
 
     Raises:
@@ -81,9 +82,11 @@ def replay(
     while True:
         while free:
             ahead = sum(trial.job.config.horizon - len(trial.records) for trial in run.active.values())
+            horizons = [job.config.horizon for job, *_ in placed.values()]
+            kept = min(epochs / 4, finalists * fmean(horizons)) if finalists and horizons else 0
             if kept and trained + ahead >= epochs - kept:
                 end_search()
-                kept = 0
+                finalists = 0
             if trained + ahead >= epochs or (trial := run.next_trial()) is None:
                 break
             job, number = trial.job, trial.job.number

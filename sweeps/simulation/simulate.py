@@ -33,7 +33,6 @@ PUBLISHED_SECONDS = 22.0
 """An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
 
 _KEEP = 5
-_FOR_FINALISTS = 0.25  # of the epochs there are, where a number of epochs bounds a study that races finalists
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,9 @@ class Setup:
         trials = Ledger.preview(spec) if jobs is None else FixedTrials(*self._with_others(spec, jobs))
         run = study_in_memory(self.home, trials)
         bound = math.inf if epochs is None else epochs
-        kept = _FOR_FINALISTS * bound if trials.spec.search.finalists and epochs is not None else 0.0
-        return replay(run, self.curves(seed), self.gpus * self.per_gpu, bound, kept, trials.end_search)
+        race = trials.spec.search.finalists if epochs is not None else None
+        finalists = race.top * race.seeds if race is not None else 0
+        return replay(run, self.curves(seed), self.gpus * self.per_gpu, bound, finalists, trials.end_search)
 
     def _with_others(
         self, spec: StudySpec, jobs: Sequence[Job]

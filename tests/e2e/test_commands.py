@@ -158,7 +158,19 @@ def test_simulate_tells_what_the_picks_of_a_study_and_of_others_are_worth(sweeps
 
 
 def test_simulate(sweeps):
-    arguments = ("simulate", "adamw_cosine", *RANDOM, "--set", "search.finalists=", "--trials", "20", "--gpus", "2", "--repeats", "2")
+    arguments = (
+        "simulate",
+        "adamw_cosine",
+        *RANDOM,
+        "--set",
+        "search.finalists=",
+        "--trials",
+        "20",
+        "--gpus",
+        "2",
+        "--repeats",
+        "2",
+    )
     made = sweeps.json(*arguments, "--seconds-per-epoch", "10")
     assert (made["study"], made["gpus"], made["repeats"], made["order"]) == ("adamw-cosine", 2, 2, "sampler")
     assert made["with_rules"]["trials"] == {"median": 20, "low": 20, "high": 20}
