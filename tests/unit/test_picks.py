@@ -10,11 +10,11 @@ import pytest
 from analysis.curve_model import POST5
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec, find_study, load_study
+from search_spaces.study import Finalists, StudySpec, find_study, load_study
 from sweeps.home import Home
 from sweeps.job import Job
 from sweeps.simulation.curves import Recorded
-from sweeps.simulation.picks import METHODS, Truth, one_of_each, pick_of_optuna, truth_of, truth_on
+from sweeps.simulation.picks import METHODS, Truth, one_of_each, pick_of_optuna, pick_of_study, truth_of, truth_on
 from sweeps.simulation.simulate import Setup, simulate
 
 NOWHERE = Home(Path("/nonexistent"))
@@ -131,3 +131,43 @@ def test_intervals_are_told_from_two_repeats_on():
     single, several = (simulate(setup(source, repeats=repeats)).picks["study"].true_rmst for repeats in (1, 3))
     assert (single.low, single.high) == (None, None)
     assert several.low <= several.value <= several.high
+
+
+RACED = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"finalists": Finalists(top=2, seeds=4)})})
+
+
+def test_finalists_take_half_of_the_recorded_runs_that_the_search_did_not_see():
+    """Of five runs one is seen by the search, two can be taken, and two are left for the truth."""
+    source = recording({0.1: [SURE] * 5, 0.2: [LUCKY] * 5})
+    trials = Setup(RACED, source, NOWHERE, gpus=2, shuffled=True).replay(0, rules=True)
+    runs = [trial.job.name for trial in trials]
+    assert len(set(runs)) == len(runs)
+    assert [trial.job.finalist for trial in trials[:2]] == [False, False]
+    finalists = [trial for trial in trials if trial.job.finalist]
+    assert 2 <= len(finalists) <= 4
+    assert max(sum(t.job.config.weight_decay == decay for t in finalists) for decay in (0.1, 0.2)) == 2
+
+
+def test_without_a_second_run_to_spare_nothing_is_raced():
+    source = recording({0.1: [SURE] * 2, 0.2: [LUCKY] * 2})
+    trials = Setup(RACED, source, NOWHERE, gpus=2, shuffled=True).replay(0, rules=True)
+    assert not any(trial.job.finalist for trial in trials)
+
+
+def test_the_truth_of_a_raced_pick_is_that_of_runs_it_did_not_see():
+    source = recording({0.1: [SURE, SURE, SURE, UNLUCKY, UNLUCKY]})
+    trials = Setup(RACED, source, NOWHERE, gpus=2, shuffled=True).replay(0, rules=True)
+    seen = {trial.job.name for trial in trials}
+    pick = pick_of_study(trials, source, RACED)
+    assert pick is not None
+    left = [job.name for job in source.jobs if job.name not in seen]
+    assert pick.truth.share == sum(int(name) < 3 for name in left) / len(left)
+
+
+def test_epochs_that_bound_a_study_are_enough_for_its_finalists_too():
+    spec = load_study(find_study("adamw_cosine"), ["search.sampler=random", "search.finalists={top=3, seeds=2}"])
+    trials = Setup(spec, POST5, NOWHERE, epochs=400).replay(0, rules=True)
+    again = [trial.result.epochs_run for trial in trials if trial.job.finalist]
+    assert 2 <= len(again) <= 6
+    assert sum(again) < 200
+    assert sum(trial.result.epochs_run for trial in trials) < 400 + 4 * 38
