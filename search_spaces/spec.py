@@ -157,6 +157,20 @@ class Patience(Table):
     min_delta: float = Field(default=0.0, ge=0, lt=1)
 
 
+class Forecast(Table):
+    """Stops a trial whose configuration has little chance to be among the best, by what all others came to.
+
+    Attributes:
+        chance: probability below which a trial is ended.
+        best: of so many configurations it would have to be one.
+        trials: so many configurations must have run to their end or to the target.
+    """
+
+    chance: float = Field(default=0.05, gt=0, lt=1)
+    best: int = Field(default=5, ge=1)
+    trials: int = Field(default=10, ge=3)
+
+
 class Stopping(Table):
     """Which rules end a trial early. A rule that is a table is off where it is None.
 
@@ -168,6 +182,7 @@ class Stopping(Table):
         asha: asynchronous successive halving on shares of each trial's own schedule.
         median: the median stopping rule on shares of each trial's own schedule.
         patience: the accuracy no longer rises.
+        forecast: the configuration has little chance to be among the best, by what all others came to.
         control: share of trials that are never stopped, to measure what stopping costs.
         shadow: rules, out of those above, that are recorded and never stop a trial.
     """
@@ -179,6 +194,7 @@ class Stopping(Table):
     asha: Asha | None = None
     median: Median | None = None
     patience: Patience | None = None
+    forecast: Forecast | None = None
     control: float = Field(default=0.0, ge=0, lt=1)
     shadow: list[str] = Field(default_factory=list)
 

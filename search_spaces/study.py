@@ -25,6 +25,7 @@ from search_spaces.spec import (
     CannotReach,
     Cap,
     Finalists,
+    Forecast,
     Median,
     Objective,
     Patience,
@@ -42,6 +43,7 @@ __all__ = [
     "Cap",
     "Choices",
     "Finalists",
+    "Forecast",
     "Median",
     "Objective",
     "Parameter",
@@ -128,6 +130,7 @@ _RULES: dict[str, type[BaseModel]] = {
     "asha": Asha,
     "median": Median,
     "patience": Patience,
+    "forecast": Forecast,
 }
 
 

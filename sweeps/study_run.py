@@ -15,7 +15,7 @@ from analysis.uris import without_password
 from resnet_core import checkpoint
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.space import longest_horizon
+from search_spaces.space import coordinates, longest_horizon
 from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
@@ -39,6 +39,7 @@ class ActiveTrial:
         job: what it is.
         control: no rule may stop it; so it is with every finalist.
         group: its value of what the study caps by.
+        place: where its parameters lie in the study's space.
         judged: epochs that rules have looked at already, in this launch or an earlier one.
         records: its epochs so far.
         would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
@@ -49,6 +50,7 @@ class ActiveTrial:
     job: Job
     control: bool
     group: Hashable = None
+    place: Sequence[float] = ()
     judged: int = 0
     records: list[EpochRecord] = field(default_factory=list)
     would_stop: dict[str, int] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class ActiveTrial:
     @property
     def progress(self) -> Progress:
         """What rules see of it; needs one epoch at least."""
-        return Progress(self.job.config, self.records, self.group)
+        return Progress(self.job.config, self.records, self.group, self.place)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class StudyRun:
         self._longest = longest_horizon(self.spec)
         self._curves: dict[int, Curve] = {}  # of all trials, ended and begun, that rules may look at
         self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
+        self._noises: dict[int, float] = {}  # by how many images validate; as long as no further trial ends
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all trials of the study, this launch's and earlier ones', by number."""
@@ -241,6 +244,7 @@ class StudyRun:
             job,
             control,
             group_of(self.spec, job.config, job.params),
+            self._place(job),
             judged=self._judged.get(job.number, 0),
             would_stop=self._ledger.noted_stops(job.number),
         )
@@ -394,14 +398,28 @@ class StudyRun:
         curves = [curve for number, curve in self._curves.items() if number != trial.job.number]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
-        return Standing(objective.target, objective.sustained, reached, curves)
+        noise = self._noise(trial.job.config)
+        return Standing(objective.target, objective.sustained, reached, curves, self._longest, noise)
+
+    def _noise(self, config: TrialConfig) -> float:
+        """Return how much a run's accuracy differs between seeds, by the trials that have ended."""
+        images = epoch_sizes(config)[1]
+        if images not in self._noises:
+            self._noises[images] = noise_of(self.spec, self._ended.values(), images)
+        return self._noises[images]
+
+    def _place(self, job: Job) -> Sequence[float]:
+        """Return where a trial lies in the study's space; nowhere, where it lacks a parameter of it."""
+        spec = self.spec
+        return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
 
     def _see(self, job: Job, val_accs: Sequence[float], outcome: Outcome | None = None) -> None:
         """Keep a trial's curve for rules; one that continues shows epochs again that are known already."""
         known = self._curves.get(job.number)
         if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
             group = group_of(self.spec, job.config, job.params)
-            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group)
+            place = self._place(job) if known is None else known.place
+            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, place)
 
     def _result(self, trial: ActiveTrial) -> Result:
         return result_of(
@@ -409,7 +427,7 @@ class StudyRun:
             target=self.spec.objective.target,
             sustained=self.spec.objective.sustained,
             longest_horizon=self._longest,
-            noise=noise_of(self.spec, self._ended.values(), epoch_sizes(trial.job.config)[1]),
+            noise=self._noise(trial.job.config),
             stop=trial.stop,
             would_stop=trial.would_stop,
         )
@@ -428,6 +446,7 @@ class StudyRun:
     def _count(self, job: Job, result: Result) -> None:
         self.results[job.number] = result
         self._ended[job.number] = (configuration_of(job.config), result)
+        self._noises.clear()
         if result.outcome is Outcome.CRASHED:
             self._curves.pop(job.number, None)  # it is tried again as a trial of its own, with the same curve
         else:

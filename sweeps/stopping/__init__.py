@@ -8,6 +8,7 @@ from sweeps.stopping.base import Curve, Progress, Standing, StoppingRule
 from sweeps.stopping.cannot_reach import CannotReach
 from sweeps.stopping.cap import Cap
 from sweeps.stopping.diverged import Diverged
+from sweeps.stopping.forecast import Forecast
 from sweeps.stopping.median import Median
 from sweeps.stopping.patience import Patience
 from sweeps.stopping.rules import group_of, is_control, modes, rules_of
@@ -19,6 +20,7 @@ __all__ = [
     "Cap",
     "Curve",
     "Diverged",
+    "Forecast",
     "Median",
     "Patience",
     "Progress",

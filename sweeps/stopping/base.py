@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import ClassVar
 
-from analysis.epochs_to_target import first_crossing
+from analysis.epochs_to_target import first_crossing, objective
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 
@@ -31,18 +31,31 @@ class Curve:
         horizon: epochs the trial lasts when nothing stops it.
         outcome: how it ended; None while it runs.
         group: its value of what the study caps by; None where it caps all trials together.
+        place: where its parameters lie in the study's space, see `search_spaces.space.coordinates`; empty without one.
     """
 
     val_accs: Sequence[float]
     horizon: int
     outcome: Outcome | None = None
     group: Hashable = None
+    place: Sequence[float] = ()
 
     def epochs_to_target(self, target: float) -> int | None:
         """Return the first epoch at or above the target; None if never, or where the trial diverged."""
         if self._highest < target or self.outcome is Outcome.DIVERGED:
             return None
         return first_crossing(self.val_accs, target)
+
+    def objective(self, target: float, longest: float, noise: float) -> float:
+        """Return the number that the sampler minimises, as far as the curve goes; see `analysis.epochs_to_target`."""
+        asked = (target, longest, noise)
+        if asked not in self._objectives:
+            self._objectives[asked] = objective(self.val_accs, target, longest, noise)
+        return self._objectives[asked]
+
+    def objective_at_least(self, target: float, longest: float, noise: float) -> float:
+        """Return what that number would be if every epoch from now on were without an error: it cannot be lower."""
+        return objective([*self.val_accs, 1.0], target, longest, noise)
 
     @cached_property
     def smoothed(self) -> list[float]:
@@ -61,6 +74,10 @@ class Curve:
         return [_mean(self.val_accs[:end]) for end in range(1, len(self.val_accs) + 1)]
 
     @cached_property
+    def _objectives(self) -> dict[tuple[float, float, float], float]:
+        return {}
+
+    @cached_property
     def _highest(self) -> float:
         return max((val_acc for val_acc in self.val_accs if not math.isnan(val_acc)), default=-math.inf)
 
@@ -73,11 +90,13 @@ class Progress:
         config: what it trains.
         records: its epochs so far, 1, 2, …; at least one.
         group: its value of what the study caps by; None where it caps all trials together.
+        place: where its parameters lie in the study's space; empty without one.
     """
 
     config: TrialConfig
     records: Sequence[EpochRecord]
     group: Hashable = None
+    place: Sequence[float] = ()
 
     @property
     def epoch(self) -> int:
@@ -97,7 +116,7 @@ class Progress:
     @property
     def curve(self) -> Curve:
         """The trial as others are seen."""
-        return Curve(self.val_accs, self.config.horizon, None, self.group)
+        return Curve(self.val_accs, self.config.horizon, None, self.group, self.place)
 
 
 @dataclass(frozen=True)
@@ -109,12 +128,16 @@ class Standing:
         sustained: so many epochs in a row count as sustained.
         epochs_to_target: of every other trial that reached the target so far, running ones too; rising.
         curves: of every other trial, ended or running, in no order; none of those that crashed.
+        longest: epochs of the study's longest schedule; 0 where that is not known.
+        noise: standard deviation of a run's validation accuracy between seeds, as far as the study tells.
     """
 
     target: float
     sustained: int
     epochs_to_target: Sequence[int]
     curves: Sequence[Curve] = ()
+    longest: int = 0
+    noise: float = 0.0
 
 
 class StoppingRule(abc.ABC):

@@ -14,12 +14,13 @@ from sweeps.stopping.base import StoppingRule
 from sweeps.stopping.cannot_reach import CannotReach
 from sweeps.stopping.cap import Cap
 from sweeps.stopping.diverged import Diverged
+from sweeps.stopping.forecast import Forecast
 from sweeps.stopping.median import Median
 from sweeps.stopping.patience import Patience
 
 # In the order they are asked: what is certain comes first, so that its reason is the one that is told.
 _RULES: dict[str, Callable[..., StoppingRule]] = {
-    rule.name: rule for rule in (Diverged, AtTarget, Cap, CannotReach, Asha, Median, Patience)
+    rule.name: rule for rule in (Diverged, AtTarget, Cap, CannotReach, Forecast, Asha, Median, Patience)
 }
 
 

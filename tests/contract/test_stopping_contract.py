@@ -18,6 +18,7 @@ from sweeps.stopping import (
     Cap,
     Curve,
     Diverged,
+    Forecast,
     Median,
     Patience,
     Progress,
@@ -45,7 +46,7 @@ def curve(val_accs: list[float], outcome: Outcome | None = Outcome.REACHED, hori
 
 def standing(*curves: Curve) -> Standing:
     reached = (shown.epochs_to_target(0.92) for shown in curves)
-    return Standing(0.92, 2, sorted(epoch for epoch in reached if epoch is not None), curves)
+    return Standing(0.92, 2, sorted(epoch for epoch in reached if epoch is not None), curves, 30, 0.003)
 
 
 GOOD = [curve([0.8] * 20 + [0.93 + 0.001 * i] * 10) for i in range(12)]
@@ -186,6 +187,16 @@ class TestPatience(StoppingContract):
     setting: ClassVar[object] = {"epochs": 4, "min_delta": 0.01}
     ended = trial([0.5, 0.6, 0.7, 0.705, 0.7, 0.709, 0.2]), EMPTY
     absolute = True
+
+
+class TestForecast(StoppingContract):
+    rule = Forecast(chance=0.1, best=2, trials=10)
+    setting: ClassVar[object] = {"chance": 0.1, "best": 2, "trials": 10}
+    # Trials are the slower the further to the right they lie; it looks at no epoch but whether there is one.
+    ended = (
+        Progress(CONFIG, trial([0.5]).records, None, (1.0,)),
+        standing(*(Curve([0.8] * (9 + i) + [0.95], 30, Outcome.REACHED, None, (i / 19,)) for i in range(20))),
+    )
 
 
 class TestDiverged(StoppingContract):

@@ -16,6 +16,7 @@ from sweeps.stopping import (
     Cap,
     Curve,
     Diverged,
+    Forecast,
     Median,
     Patience,
     Progress,
@@ -521,3 +522,101 @@ def test_the_share_is_about_what_was_asked_for(share):
 
 def test_a_share_of_zero_is_no_trial():
     assert not any(controls(0.0))
+
+
+# Forecast
+
+
+def at(place: float, epochs: int = 20, outcome: Outcome = Outcome.REACHED) -> Curve:
+    """A trial at a place that reached the target at an epoch of 40, or was ended there."""
+    last = [0.5] if outcome is Outcome.PRUNED else [0.95]
+    return Curve([0.5] * (epochs - 1) + last, 40, outcome, None, (place,))
+
+
+def study_of(curves: Sequence[Curve]) -> Standing:
+    return Standing(0.92, 2, (), curves, longest=40, noise=0.003)
+
+
+SLOPE = [at(i / 19, 11 + i) for i in range(20)]
+"""Trials that are the slower the further to the right they lie."""
+
+
+def placed(place: float | None, val_accs: Sequence[float] = (0.5,)) -> Progress:
+    trial = curve(val_accs)
+    return Progress(trial.config, trial.records, None, () if place is None else (place,))
+
+
+def test_forecast_says_the_chance_and_what_it_is_set_against():
+    reason = Forecast(0.1, 5, 10).reason_to_stop(placed(0.97), study_of(SLOPE))
+    assert re.fullmatch(
+        r"stopped at epoch 1: 0% chance to be among the best 5 \(expected 29\.\d epochs, number 5 14\.\d\)", reason
+    )
+
+
+def test_forecast_lets_a_trial_go_on_among_the_best():
+    assert Forecast(0.1, 5, 10).reason_to_stop(placed(0.0), study_of(SLOPE)) is None
+
+
+def test_forecast_stops_more_with_a_higher_chance():
+    study = study_of([at(i / 19, 11 + i + 6 * (i % 2)) for i in range(20)])
+    stopped = [
+        sum(Forecast(chance, 5, 10).reason_to_stop(placed(i / 50), study) is not None for i in range(50))
+        for chance in (0.001, 0.5, 0.999)
+    ]
+    assert stopped[0] < stopped[1] < stopped[2]
+
+
+def test_forecast_lets_a_trial_go_on_that_reached_the_target():
+    assert Forecast(0.1, 5, 10).reason_to_stop(placed(0.97, [0.92, 0.5]), study_of(SLOPE)) is None
+
+
+def test_forecast_says_nothing_of_a_trial_without_a_place():
+    assert Forecast(0.1, 5, 10).reason_to_stop(placed(None), study_of(SLOPE)) is None
+
+
+def test_forecast_waits_for_as_many_configurations_as_it_is_told():
+    rule = Forecast(0.1, 3, 10)
+    assert rule.reason_to_stop(placed(0.97), study_of(SLOPE[:9])) is None
+    assert rule.reason_to_stop(placed(0.97), study_of(SLOPE[:10])) is not None
+
+
+def test_forecast_counts_a_configuration_once_however_often_it_ran():
+    assert Forecast(0.1, 3, 10).reason_to_stop(placed(0.97), study_of([*SLOPE[:9], *SLOPE[:9]])) is None
+
+
+def test_forecast_learns_nothing_from_a_trial_that_was_ended_before_it_showed_anything():
+    early = [at(0.0, 2, Outcome.PRUNED)] * 30
+    rule, trial = Forecast(0.1, 5, 10), placed(0.97)
+    assert rule.reason_to_stop(trial, study_of([*SLOPE, *early])) == rule.reason_to_stop(trial, study_of(SLOPE))
+
+
+def test_forecast_learns_from_a_trial_that_was_ended_behind_the_best():
+    flat = [at(i / 19, 20 - i % 2) for i in range(10)]
+    late = [at(i / 19, 36, Outcome.PRUNED) for i in range(10, 20)]
+    assert Forecast(0.1, 5, 10).reason_to_stop(placed(0.8), study_of(flat)) is None
+    assert Forecast(0.1, 5, 10).reason_to_stop(placed(0.8), study_of([*flat, *late])) is not None
+
+
+def test_forecast_takes_a_trial_that_diverged_for_a_miss():
+    near, far = [at(i / 19, 20 - i % 2) for i in range(10)], [i / 19 for i in range(10, 20)]
+    diverged = [at(place, 3, Outcome.DIVERGED) for place in far]
+    missed = [Curve([0.5] * 40, 40, Outcome.EXHAUSTED, None, (place,)) for place in far]
+    reasons = {
+        Forecast(0.1, 5, 10).reason_to_stop(placed(0.8), study_of([*near, *some])) for some in (diverged, missed)
+    }
+    assert len(reasons) == 1
+    assert None not in reasons
+
+
+def test_forecast_sets_a_trial_against_the_best_of_many_wherever_they_lie():
+    many = [at(i / 999, 11 + i // 50) for i in range(1000)]
+    reason = Forecast(0.1, 5, 10).reason_to_stop(placed(0.8), study_of(many))
+    assert re.search(r"expected 2[67]\.\d epochs, number 5 1[01]\.\d", reason)
+
+
+@pytest.mark.parametrize(
+    ("chance", "best", "trials"), [(0, 5, 10), (1, 5, 10), (NAN, 5, 10), (0.1, 0, 10), (0.1, 5, 2)]
+)
+def test_forecast_refuses_settings_out_of_bounds(chance, best, trials):
+    with pytest.raises(ValueError, match=r"^(chance|best|trials) = .*: expected "):
+        Forecast(chance, best, trials)

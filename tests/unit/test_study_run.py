@@ -545,6 +545,7 @@ EVERY_RULE = {
     "asha": {"reduction": 2, "after": 0.3},
     "median": {"after": 0.5, "trials": 3},
     "patience": {"epochs": 3},
+    "forecast": {"chance": 0.3, "best": 2, "trials": 3},
     "control": 0.3,
     "shadow": ["asha", "cap"],
 }
@@ -575,10 +576,12 @@ def drive(open_: Open, study: StudySpec, curves: Sequence[Sequence[float]], kill
 def test_a_killed_and_resumed_study_decides_as_an_undisturbed_one(open_):
     draw = Random(0)
     curves = [[draw.uniform(0.3, 0.97) for _ in range(HORIZON)] for _ in range(14)]
-    undisturbed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, ())
-    assert {rule for result in undisturbed.values() for rule in result.would_stop} >= {"asha", "cap"}
+    # The same parameters in both: a sampler that goes on draws others.
+    search = {"trials": 14, "sampler": "random", "first": [{"lr": draw.uniform(1e-4, 1e-2)} for _ in range(14)]}
+    undisturbed = drive(open_, spec(search=search, stopping=EVERY_RULE), curves, ())
+    assert {rule for result in undisturbed.values() for rule in result.would_stop} >= {"asha", "cap", "forecast"}
     assert len({result.outcome for result in undisturbed.values()}) == 3
-    resumed = drive(open_, spec(trials=14, stopping=EVERY_RULE), curves, range(2, 90, 13))
+    resumed = drive(open_, spec(search=search, stopping=EVERY_RULE), curves, range(2, 90, 13))
     assert resumed == undisturbed
 
 
