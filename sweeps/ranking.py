@@ -20,6 +20,7 @@ from search_spaces.space import coordinates, longest_horizon
 from search_spaces.study import StudySpec
 from sweeps.job import Entry
 from sweeps.outcomes import Result
+from sweeps.stopping import Forecast
 
 _NEIGHBOURS_FROM = 10  # configurations; fewer do not tell over what distance they do alike
 _MOST = 500  # configurations that are looked at together: it takes their cube of time
@@ -72,9 +73,10 @@ class Ranking:
 
     @property
     def best(self) -> Configuration | None:
-        """The best: of those that finalists ran again, if there are any, else of all; None where there is none."""
+        """The best: of those that finalists ran again, if there are any, else of all that ran; None without any."""
         raced = (one for one in self.configurations if any(run.job.finalist for run in one.runs))
-        return next(raced, self.configurations[0] if self.configurations else None)
+        ran = (one for one in self.configurations if any(map(_tells, one.runs)))
+        return next(raced, next(ran, None))
 
 
 @functools.lru_cache(maxsize=4096)  # the schedule is read anew each time
@@ -103,14 +105,15 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     """Return a study's configurations, ranked by what is expected of them.
 
     Configurations close to each other in the study's space tell of each other. Without a space, or while there are
-    few, each tells of itself alone, and all of them of how much runs differ.
+    few, each tells of itself alone, and all of them of how much runs differ. A trial that was ended because little was
+    expected of it tells nothing: its configuration is known by the others, and may yet come to be a finalist.
     """
     ended = [
         (configuration_of(entry.job.config), entry, entry.result)
         for entry in entries
         if entry.result is not None and entry.result.outcome is not Outcome.CRASHED
     ]
-    if not ended:
+    if not any(_tells(entry) for _, entry, _ in ended):
         return Ranking([])
     longest = longest_horizon(spec)
     noise = noise_of(spec, ((config, result) for config, _, result in ended), epoch_sizes(ended[0][0])[1])
@@ -119,10 +122,11 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     for config, entry, result in ended:
         values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective.target, longest, noise)
         runs.setdefault(config, []).append(entry)
+    told = {config: [values[config][entry.job.number] for entry in runs[config] if _tells(entry)] for config in runs}
     observed = {config: fmean(of_runs.values()) for config, of_runs in values.items()}
     configs = sorted(observed, key=lambda config: (observed[config], runs[config][0].job.number))[:_MOST]
     known = _known(
-        spec, longest, [runs[config][0].job.params for config in configs], [values[config] for config in configs]
+        spec, longest, [runs[config][0].job.params for config in configs], [told[config] for config in configs]
     )
     found = {
         i: Configuration(
@@ -140,7 +144,7 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
 
 
 def _known(
-    spec: StudySpec, longest: int, params: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int, float]]
+    spec: StudySpec, longest: int, params: Sequence[Mapping[str, Any]], values: Sequence[Sequence[float]]
 ) -> Posterior:
     """Return what is known of configurations by their parameters and the values of their runs."""
     if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
@@ -148,7 +152,12 @@ def _known(
     else:
         places = np.eye(len(params)) * np.sqrt(0.5)  # all are 1 apart
     index = [i for i, of_runs in enumerate(values) for _ in of_runs]
-    return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs.values()])
+    return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs])
+
+
+def _tells(entry: Entry) -> bool:
+    """Return whether a run tells of its configuration: not what was ended because little was expected of that."""
+    return entry.result is not None and entry.result.stopped_by != Forecast.name
 
 
 def _value(result: Result, target: float, longest: int, noise: float) -> float:

@@ -69,7 +69,7 @@ class Truths:
         """Return the restricted mean epochs to target of a trial's configuration."""
         key = repr(job.config)
         if key not in self._known:
-            self._known[key] = truth_on(self._setup.source, job, self._setup.spec)
+            self._known[key] = truth_on(self._setup.source, job, self._setup.spec, ())
         return self._known[key].rmst
 
 

@@ -57,3 +57,55 @@ def test_repeats_that_scatter_make_a_lead_by_a_hair_count_less():
     hardly, well = run(0, (0.5, 0.7, 0.931, 0.931), decay=0.1), run(1, (0.5, 0.7, 0.9, 0.97), decay=0.2)
     scattered = [run(2 + i, (0.5, 0.6, 0.7, 0.8 + 0.02 * i), decay=0.3) for i in range(6)]
     assert [best_entry(SPEC, found) for found in ([hardly, well], [hardly, well, *scattered])] == [hardly, well]
+
+
+SPACE = StudySpec.model_validate(
+    {
+        "name": "near",
+        "train": {"schedule": CONFIG.schedule},
+        "space": {"weight_decay": {"low": 0.0, "high": 1.0}},
+        "search": {"trials": 20},
+    }
+)
+
+
+def sampled(decay: float, val_accs: tuple[float, ...], number: int, stopped_by: str | None = None) -> Entry:
+    found = run(number, val_accs, decay)
+    assert found.result is not None
+    outcome = found.result.outcome if stopped_by is None else Outcome.PRUNED
+    return Entry(
+        replace(found.job, params={"weight_decay": decay}),
+        replace(found.result, outcome=outcome, stopped_by=stopped_by),
+    )
+
+
+def line(slow_from: float) -> list[Entry]:
+    """Twelve configurations side by side, which miss from some weight decay on, but for a lucky one among them."""
+    entries = [sampled(i / 11, SURE if i / 11 < slow_from else (0.5, 0.7, 0.8) * 2, i) for i in range(12)]
+    return [*entries[:9], sampled(9 / 11, (0.5, 0.93, 0.95, 0.95), 9), *entries[10:]]
+
+
+def test_one_that_is_fast_among_slow_ones_is_behind_its_like():
+    alone = ranking(SPEC, line(0.5)).configurations[0]
+    assert alone.runs[0].job.number == 9
+    among = ranking(SPACE, line(0.5)).configurations[0]
+    assert among.config.weight_decay < 0.5
+
+
+def test_what_was_ended_for_lack_of_hope_is_known_by_its_neighbours():
+    entries = line(0.5)
+    entries[2] = sampled(2 / 11, (0.3,), 2, stopped_by="forecast")
+    known = {one.runs[0].job.number: one for one in ranking(SPACE, entries).configurations}
+    assert known[2].expected == pytest.approx(known[1].expected, abs=0.5)
+    capped = [*entries[:2], sampled(2 / 11, (0.3,), 2, stopped_by="cap"), *entries[3:]]
+    assert {one.runs[0].job.number: one for one in ranking(SPACE, capped).configurations}[2].expected > known[
+        2
+    ].expected
+
+
+def test_the_best_is_one_that_ran():
+    entries = [sampled(0.0, (0.3,), 0, stopped_by="forecast"), *line(0.5)[1:]]
+    ranked = ranking(SPACE, entries)
+    assert ranked.best is not None
+    assert ranked.best.runs[0].job.number != 0
+    assert ranking(SPACE, entries[:1]).best is None
