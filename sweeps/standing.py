@@ -31,6 +31,7 @@ class Standing:
             the standard deviation of what is known of that; None while no run was repeated and there are few.
         again: how many runs with fresh seeds its configuration has in the race of finalists, and how many reached the
             target.
+        raced: whether the race of the finalists is over.
         second: name of the best trial of any other configuration that reached the target; None where there is none.
         second_chance: probability that that configuration is better; None likewise.
         lead: over that one; None where there is none, or the best did not reach the target.
@@ -41,6 +42,7 @@ class Standing:
     confirmed_by: dict[str, tuple[int, int]]
     expected: tuple[float, float] | None
     again: tuple[int, int]
+    raced: bool
     second: str | None
     second_chance: float | None
     lead: Lead | None
@@ -56,7 +58,7 @@ class Standing:
         runs, reached = self.again
         return {
             "expected": None if self.expected is None else dict(zip(("epochs", "sd"), self.expected, strict=True)),
-            "winner": bool(runs),
+            "winner": self.raced,
             "run_again": {"reached": reached, "runs": runs},
             "confirmed_by": confirmed,
             "lead": found,
@@ -102,8 +104,9 @@ class Standing:
         runs, reached = self.again
         said = []
         if runs:
-            said.append(f"winner of the finalists: of {runs} runs with fresh seeds {reached} reached the target")
-            if not self.confirmed_by:
+            place = "winner of the finalists" if self.raced else "ahead of the finalists so far, whose race goes on"
+            said.append(f"{place}: of {runs} runs with fresh seeds {reached} reached the target")
+            if self.raced and not self.confirmed_by:
                 said[0] += f"; `sweeps confirm {self.study}` tells how surely, with seeds that chose nothing"
         elif not self.confirmed_by:
             said.append(
@@ -139,6 +142,7 @@ def standing(home: Home, ledger: Ledger) -> Standing | None:
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
         expected=(first.expected, first.sd) if ranked.tells else None,
         again=(len(again), sum(map(_reached, again))),
+        raced=bool(again) and ledger.complete(),
         second_chance=None if other is None else ranked.chance(other, first),
         second=second.job.name if second is not None and _reached(second) else None,
         lead=_lead(spec, first, other, list(repeats.values())),

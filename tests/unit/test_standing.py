@@ -87,6 +87,20 @@ def test_a_winner_is_named_of_those_that_were_run_again(home):
     assert best.job.name == "r1"
 
 
+def test_while_the_race_goes_on_there_is_no_winner(home):
+    name = listed(home, reached(2.0), reached(3.0))
+    ledger = Ledger.open(home.ledger_uri, name)
+    ledger.race(Finalists(top=2, seeds=2))
+    job = ledger.take().job
+    assert job is not None
+    ledger.tell(job.number, reached(2.0))
+    found = stands(home, name)
+    assert found.lines()[0].startswith(
+        "ahead of the finalists so far, whose race goes on: of 1 runs with fresh seeds 1 "
+    )
+    assert not found.to_dict()["winner"]
+
+
 def test_plain_values_tell_a_winner(home):
     shown = stands(home, raced(home)).to_dict()
     assert (shown["winner"], shown["run_again"]) == (True, {"reached": 2, "runs": 2})
