@@ -23,12 +23,14 @@ from scipy.special import stdtrit
 
 from analysis.curve_model import POST5
 from analysis.epochs_to_target import objective
+from resnet_core.config import TrialConfig
 from search_spaces.space import longest_horizon
 from search_spaces.study import find_study, load_study
 from sweeps.home import Home
 from sweeps.job import Job
-from sweeps.simulation.curves import recorded_in
-from sweeps.simulation.picks import Truth, pick_of_study, truth_on
+from sweeps.ranking import configuration_of
+from sweeps.simulation.curves import Recorded, recorded_in
+from sweeps.simulation.picks import pick_of_study, truth_of, truth_on
 from sweeps.simulation.replay import Replayed
 from sweeps.simulation.simulate import Setup
 
@@ -59,18 +61,24 @@ class Study:
 
 
 class Truths:
-    """What configurations do, computed once."""
+    """What configurations do, computed once: on a recording over all their runs."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._known: dict[str, Truth] = {}
+        self._known: dict[TrialConfig, float] = {}
 
     def __call__(self, job: Job) -> float:
         """Return the restricted mean epochs to target of a trial's configuration."""
-        key = repr(job.config)
+        key, spec, source = configuration_of(job.config), self._setup.spec, self._setup.source
         if key not in self._known:
-            self._known[key] = truth_on(self._setup.source, job, self._setup.spec, ())
-        return self._known[key].rmst
+            if isinstance(source, Recorded):
+                names = [other.name for other in source.jobs if configuration_of(other.config) == key]
+                runs = [[record.val_acc for record in source.curves[name]] for name in names]
+                truth = truth_of(runs, spec.objective.target, longest_horizon(spec))
+            else:
+                truth = truth_on(source, job, spec, ())
+            self._known[key] = truth.rmst
+        return self._known[key]
 
 
 def run(setup: Setup, seed: int, truths: Truths) -> Study:
