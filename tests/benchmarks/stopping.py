@@ -1,6 +1,6 @@
-"""What the rule `forecast` saves, and what it costs: simulated studies with and without it, on the same seeds.
+"""What stopping rules save, and what they cost: simulated studies with each and without any, on the same seeds.
 
-    python -m tests.benchmarks.forecast [--from recorded/digits] [--sampler random] [--repeats 8] [--chances 0.05,0.1]
+    python -m tests.benchmarks.stopping [--from recorded/digits] [--sampler random] [--repeats 8] [--chances 0.05,0.1]
 
 Without --from the curves are the model's, and the study is adamw_cosine. A row tells how much of its trials' schedules
 a study saved; by how much the configuration it picks is truly slower than the same study's pick without a rule
@@ -39,6 +39,10 @@ OTHER_WAYS = {
     "no rule": "{diverged=false}",
     "cap 1.2": "{diverged=false, cap={best=5, slack=1.2}}",
     "cap 1.0": "{diverged=false, cap={best=5, slack=1.0}}",
+    "cannot_reach": "{diverged=false, cannot_reach={}}",
+    "asha": "{diverged=false, asha={}}",
+    "median": "{diverged=false, median={}}",
+    "patience": "{diverged=false, patience={epochs=4}}",
     "at_target": "{diverged=false, at_target=true}",
 }
 
@@ -122,7 +126,7 @@ def main() -> None:
     parser.add_argument("--from", dest="source", help="recorded curves, for the study recorded/digits")
     parser.add_argument("--sampler", default="random", help="where the curves are the model's")
     parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--chances", default="0.05,0.1,0.2", help="thresholds of the rule")
+    parser.add_argument("--chances", default="0.05,0.1,0.2", help="thresholds of `forecast`; none where empty")
     parser.add_argument("--trials", type=int, default=10, help="configurations that must have ended")
     parser.add_argument("--ways", default=",".join(OTHER_WAYS), help="other rules to set it against")
     args = parser.parse_args()
@@ -146,7 +150,7 @@ def main() -> None:
 def _setup(source: str | None, sampler: str, stopping: str) -> Setup:
     home = Home(Path())  # nothing is written there
     if source is None:
-        overrides = [f"search.sampler={sampler}", f"stopping={stopping}"]
+        overrides = [f"search.sampler={sampler}", "search.finalists=", f"stopping={stopping}"]
         return Setup(load_study(find_study("adamw_cosine"), overrides), POST5, home)
     study = load_study(find_study("recorded/digits"), [f"stopping={stopping}"])
     return Setup(study, recorded_in(home, source), home, shuffled=True)
