@@ -13,6 +13,7 @@ OPTIONS = {
     "launch": "--name --trials --set --fork --address --yes --home --mlflow --ledger --data --report --no-report "
     "--debug",
     "resume": "--trials --address --home --mlflow --ledger --data --report --no-report --debug",
+    "race": "--top --seeds --address --home --mlflow --ledger --data --report --no-report --debug",
     "stop": "--wait --no-wait --all --home --ledger",
     "confirm": "--seeds --trial --as --against --against-as --until --claim --set --address --home --mlflow --ledger "
     "--data --report --no-report --debug",

@@ -142,7 +142,7 @@ def test_a_claim_is_tested_on_the_runs_that_are_there(sweeps, cluster, confirmed
      (("--against", "search:decayed"), "expected --until decided too"),
      (("--against-as", "other"), "--against-as: expected --against OTHER too"),
      (("--until", "decided", "--against", "search:decayed", "--claim", "median <= 2"), "--claim: its test assumes"),
-     (("--until", "decided", "--against", "search:decayed", "--seeds", "6"), "expected 7 or more"),
+     (("--until", "decided", "--against", "search:decayed", "--seeds", "6"), "expected 9 or more"),
      (("--until", "decided", "--against", "search:decayed", "--trial", "plain"), "a name of its own with --against-as"),
      (("--until", "decided", "--against", "nowhere"), "no study 'nowhere'")],
 )  # fmt: skip
