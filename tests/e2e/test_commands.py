@@ -40,6 +40,7 @@ OPTIONS = {
 ARGUMENTS = {
     "launch": ["study"],
     "resume": ["name"],
+    "race": ["name"],
     "stop": ["name"],
     "confirm": ["name"],
     "reproduce": ["study"],
