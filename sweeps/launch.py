@@ -7,7 +7,7 @@ import enum
 import functools
 import multiprocessing
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,15 +108,12 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
-        # Asked for by name first, so that a wrong name leaves no folder behind.
-        found = Ledger.open(self.home.ledger_uri, name)
-        found.check_ran_here()
-        self._check(found.spec)
-        with self._disk(name), self.home.lock(name):
-            ledger = Ledger.open(self.home.ledger_uri, name)
+
+        def longer(ledger: Ledger) -> None:
             if trials is not None or more:
                 ledger.extend((trials or trial_count(ledger.spec)) + more)
-            return self._run(ledger)
+
+        return self._continue(name, longer)
 
     def race(self, name: str, finalists: Finalists) -> End:
         """Run a study's best configurations again, after the trials that have begun.
@@ -125,12 +122,17 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
+        return self._continue(name, lambda ledger: ledger.race(finalists))
+
+    def _continue(self, name: str, change: Callable[[Ledger], None]) -> End:
+        """Change what a study of the ledger asks, and run what is left of it."""
+        # Asked for by name first, so that a wrong name leaves no folder behind.
         found = Ledger.open(self.home.ledger_uri, name)
         found.check_ran_here()
         self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
-            ledger.race(finalists)
+            change(ledger)
             return self._run(ledger)
 
     def _check(self, spec: StudySpec) -> None:

@@ -577,9 +577,9 @@ class Ledger:
 
     def _left(self, trials: list[FrozenTrial]) -> int:
         search, race = self._search_left(trials), self.spec.search.finalists
-        if search and race is not None:
-            return search + race.top * race.seeds
-        return search or most_left(self.spec, self._entries(trials))
+        if race is None:
+            return search
+        return search + race.top * race.seeds if search else most_left(self.spec, self._entries(trials))
 
     def _search_left(self, trials: list[FrozenTrial]) -> int:
         return max(0, space.trial_count(self.spec) - self._begun(trials))

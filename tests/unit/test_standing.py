@@ -107,9 +107,12 @@ def test_plain_values_tell_a_winner(home):
     assert shown["lead"]["chance_of_the_other"] < 0.5
 
 
-def test_a_winner_that_was_not_the_fastest_is_said_to_be_behind_by_its_own_runs(home):
-    lucky = [reached(1.0 + 0.01 * i) for i in range(2)]
-    assert "epochs behind, with a chance of" in stands(home, listed(home, *lucky)).lines()[-1]
+def test_a_best_whose_own_runs_are_slower_is_said_to_be(home):
+    found = stands(home, listed(home, reached(3.0), reached(3.25)))
+    assert found.lead is not None
+    assert "0.25 epochs behind, with a chance of" in found.lines()[-1]
+    slower = dataclasses.replace(found, lead=dataclasses.replace(found.lead, epochs=-0.25))
+    assert "0.25 epochs ahead by its own runs, but not by those around it" in slower.lines()[-1]
 
 
 def test_a_confirmation_is_named_with_how_many_runs_reached_the_target(home):
