@@ -66,7 +66,7 @@ def test_several_errors_are_all_said(refused, studies):
         ("search.retries=none", 'search.retries = "none": expected a whole number'),
         ("run[7].name=x", "--set run[7].name=x: the file has no run[7].name to set"),
         ("train.model=resnet12v2", "resnet56v2"),
-        ("train.image_size=64", "train.image_size = 64: expected 16 or 32 for digits"),
+        ("train.image_size=64", "train.image_size = 64: expected 16 or 32 for resnet11v2"),
         ("train.batch_size=0", "train.batch_size = 0: expected a whole number of 1 or more"),
     ],
 )

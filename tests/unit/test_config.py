@@ -38,10 +38,9 @@ def make(**fields: object) -> TrialConfig:
         ("split", "kfold", "one of official, pooled, held-out", {}),
         ("optimizer", "lion", "one of adam, adamw, amsgrad, nadam, padam, sgd", {}),
         ("precision", "fp16", "one of fp32, bf16", {}),
-        ("image_size", 16, "32 for cifar10", {}),
-        ("image_size", 64, "32 for cifar10", {}),
-        ("image_size", 8, "16 or 32 for digits", {"data": "digits"}),
-        ("image_size", 16.0, "16 or 32 for digits", {"data": "digits"}),
+        ("image_size", 64, "16 or 32 for resnet56v2", {}),
+        ("image_size", 8, "16 or 32 for resnet56v2", {"data": "digits"}),
+        ("image_size", 16.0, "16 or 32 for resnet56v2", {"data": "digits"}),
         *(
             (field, value, COUNT, {})
             for field in ("train_limit", "val_limit", "batch_size", "epochs")

@@ -3,6 +3,7 @@
 import os
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -338,3 +339,15 @@ def test_cifar10_pooled_is_all_images_each_once(cifar10_folder, cifar10_config):
     pooled = load(TrialConfig("[1, 0] lin[0, 1]", split="pooled", seed=1), cifar10_folder)
     official = load(cifar10_config, cifar10_folder)
     assert trains(pooled) + validates(pooled) == trains(official) + validates(official)
+
+
+@pytest.mark.cifar10
+def test_cifar10_at_half_its_size_has_the_mean_of_four_pixels(cifar10_folder, cifar10_config):
+    whole = load(replace(cifar10_config, train_limit=50, val_limit=20), cifar10_folder)
+    half = load(replace(cifar10_config, train_limit=50, val_limit=20, image_size=16), cifar10_folder)
+    assert torch.equal(half.train_labels, whole.train_labels)
+    for small, large in ((half.train_images, whole.train_images), (half.val_images, whole.val_images)):
+        exact = torch.nn.functional.avg_pool2d(large.double(), 2)
+        assert small.shape == exact.shape
+        assert small.dtype == torch.uint8
+        assert ((small.double() - exact).abs() <= 0.5).all()
