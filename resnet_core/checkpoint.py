@@ -215,6 +215,12 @@ def previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
+def remove_previous(path: Path) -> None:
+    """Delete the checkpoint before the one at ``path``, of a run that does not go on for now."""
+    if path.exists() and _is_whole(path):
+        previous(path).unlink(missing_ok=True)
+
+
 def remove(path: Path) -> None:
     """Delete the checkpoint at ``path``, the one before it, and what a killed writer left aside."""
     for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):

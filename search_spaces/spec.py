@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +22,7 @@ _NAME_EXPECTS = (
     "it becomes a folder's name"
 )
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_NO_TWICE = 0.5  # a chance from which on none is twice as high
 
 
 def check_name(name: str) -> str:
@@ -183,6 +184,8 @@ class Stopping(Table):
         median: the median stopping rule on shares of each trial's own schedule.
         patience: the accuracy no longer rises.
         forecast: the configuration has little chance to be among the best, by what all others came to.
+        freeze: keep the checkpoints of what forecast ends, and go on with a trial whose chance has come to twice the
+            limit.
         control: share of trials that are never stopped, to measure what stopping costs.
         shadow: rules, out of those above, that are recorded and never stop a trial.
     """
@@ -195,12 +198,13 @@ class Stopping(Table):
     median: Median | None = None
     patience: Patience | None = None
     forecast: Forecast | None = None
+    freeze: bool = False
     control: float = Field(default=0.0, ge=0, lt=1)
     shadow: list[str] = Field(default_factory=list)
 
     def switched_on(self) -> dict[str, dict[str, Any]]:
         """Return the settings of every rule that is switched on, those in shadow too, by its key."""
-        tables = {key: getattr(self, key) for key in type(self).model_fields.keys() - {"control", "shadow"}}
+        tables = {key: getattr(self, key) for key in self._rules()}
         return {
             key: table.model_dump() if isinstance(table, Table) else {}
             for key, table in tables.items()
@@ -209,8 +213,17 @@ class Stopping(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reject(shadow_problems(self.shadow, type(self).model_fields.keys() - {"control", "shadow"}, self.switched_on()))
+        problems = shadow_problems(self.shadow, self._rules(), self.switched_on())
+        if self.freeze and (self.forecast is None or "forecast" in self.shadow):
+            problems.append(wrong("freeze", True, "false, or forecast beside it: other rules tell no chance"))
+        elif self.freeze and self.forecast is not None and self.forecast.chance >= _NO_TWICE:
+            problems.append(wrong("freeze", True, "false where forecast.chance is 0.5 or more: none is twice that"))
+        reject(problems)
         return self
+
+    @classmethod
+    def _rules(cls) -> Set[str]:
+        return cls.model_fields.keys() - {"freeze", "control", "shadow"}
 
 
 class Resources(Table):

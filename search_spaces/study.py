@@ -239,7 +239,8 @@ def identity(spec: StudySpec) -> dict[str, object]:
     """Return all that determines a study's results, under dotted keys: where it agrees, so do they.
 
     Left out are description, confirms, search.trials, search.finalists, search.retries and resources; so is whatever
-    has no value, and the phase of a search: a study from before there were phases is still the same.
+    has no value, the phase of a search and stopping.freeze where it is false: a study from before there were these is
+    still the same.
     """
     values = spec.model_dump(
         by_alias=True,
@@ -247,6 +248,7 @@ def identity(spec: StudySpec) -> dict[str, object]:
             **dict.fromkeys(("description", "confirms", "resources"), True),
             "search": {"trials", "retries", "finalists"},
             "phase": spec.phase == "search",
+            "stopping": set() if spec.stopping.freeze else {"freeze"},
         },
     )
     return dict(_flat("", values))

@@ -19,6 +19,7 @@ class Job:
         config: what it trains.
         params: what was sampled, by parameter name; empty for a listed run.
         finalist: whether it runs one of the study's best configurations again, with a fresh seed.
+        thawed: the epochs after which it was ended, and later went on.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Job:
     config: TrialConfig
     params: dict[str, Any]
     finalist: bool = False
+    thawed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

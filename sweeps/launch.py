@@ -201,8 +201,10 @@ class Launch:
         self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
     ) -> End:
         if ledger.complete():
-            StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
-            return End.DONE
+            run = StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
+            if run.exhausted:
+                run.remove_frozen()
+                return End.DONE
         with cluster(self.address, debug=self.debug) as ray_cluster:
             ray_cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
             run = StudyRun(self.home, ledger, tracker, watcher)
@@ -213,6 +215,7 @@ class Launch:
                 return End.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED
+            run.remove_frozen()
             if ledger.gone():
                 run.close_for_others()
         return End.CRASHES if run.crashed else End.DONE

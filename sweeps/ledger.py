@@ -37,6 +37,8 @@ _ASKED = "study"  # the study's attribute that holds what it asks
 _IMPORTED = "imported"  # the study's attribute that says where it comes from, if it was not run here
 _LENGTHENED = "lengthened"  # the study's attribute that says how the number of runs of a confirmation came about
 _FINALIST = "finalist"  # a trial's attribute: it runs a configuration again with a fresh seed
+_CONTINUES = "continues"  # a trial's attribute: the number of the trial that ended, and goes on in this one
+_THAWED = "thawed"  # its other attribute: the epochs after which it had ended
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
 
@@ -67,6 +69,9 @@ class Ledger:
 
     A forked study begins in Optuna with the trials that it knows of another one. They are the sampler's alone:
     no method counts or returns them, and the study's own are numbered from 0 behind them.
+
+    A trial that ended and was thawed goes on in another one of Optuna's, under its own number. The sampler knows of
+    both; no method counts or returns the one that ended.
 
     Args:
         study: Optuna's study.
@@ -286,7 +291,7 @@ class Ledger:
         Raises:
             InputError: the sampler can learn nothing from it; the message says why.
         """
-        return fork(spec, self.spec, self._study.get_trials(deepcopy=False))
+        return fork(spec, self.spec, self._last_of_each(self._study.get_trials(deepcopy=False)))
 
     def extend(self, trials: int) -> None:
         """Set how many trials the study has in all.
@@ -390,7 +395,9 @@ class Ledger:
         ended = [
             self._entry(trial)
             for trial in trials
-            if trial.state.is_finished() and self._number(trial) not in known and "result" in trial.user_attrs
+            if trial.state.is_finished()
+            and (self._number(trial) not in known or _CONTINUES in trial.user_attrs)
+            and "result" in trial.user_attrs
         ]
         running = {self._number(trial): trial for trial in trials if trial.state is TrialState.RUNNING}
         # Asked for in a turn that broke off, and known to nobody.
@@ -442,6 +449,36 @@ class Ledger:
         trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
+        return job
+
+    def thaw(self, number: int) -> Job | None:
+        """Have a trial of this driver's that ended go on; None where there is no such trial.
+
+        Where an earlier one is still to be handed out, since a process was killed, that one is returned.
+
+        Raises:
+            SweepError: the database could not be used for a while.
+        """
+        return self._in_turn(lambda turn: self._thaw(turn, number))
+
+    def _thaw(self, turn: Turn, number: int) -> Job | None:
+        known = self._study.get_trials(deepcopy=False)
+        ended = next((trial for trial in self._last_of_each(known) if self._number(trial) == number), None)
+        if ended is None or not turn.is_mine(number) or "result" not in ended.user_attrs:
+            return None
+        waits = TrialState.WAITING  # asked for in a turn that broke off
+        if not any(trial.state is waits and trial.user_attrs.get(_CONTINUES) == number for trial in known):
+            result = Result.from_dict(ended.user_attrs["result"])
+            attrs = _kept(ended.user_attrs) | {
+                _CONTINUES: number,
+                _THAWED: [*ended.user_attrs.get(_THAWED, []), result.epochs_run],
+                _STOPS: {rule: epoch for rule, epoch in result.would_stop.items() if rule != result.stopped_by},
+            }
+            self._study.enqueue_trial(ended.params, user_attrs=attrs)
+        trial = self._study.ask()
+        job = self._describe(trial)
+        self._running[job.number] = trial
+        turn.claim([job.number])
         return job
 
     def holds(self, number: int) -> bool:
@@ -586,8 +623,15 @@ class Ledger:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the study's own trials by number, of some states alone if any are given."""
-        trials = self._study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in trials if FORKED not in trial.user_attrs]
+        trials = self._last_of_each(self._study.get_trials(deepcopy=False))
+        return [t for t in trials if FORKED not in t.user_attrs and (not states or t.state in states)]
+
+    def _last_of_each(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return trials by number, without those that go on in a later one."""
+        begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        last = {self._number(trial): trial for trial in begun}
+        waiting = [t for t in trials if t.state is TrialState.WAITING and _CONTINUES not in t.user_attrs]
+        return [*(last[number] for number in sorted(last)), *waiting]
 
     def _begun(self, trials: list[FrozenTrial]) -> int:
         """Return how many trials of the search run or have ended; one that crashed is tried again, and counts once.
@@ -611,12 +655,13 @@ class Ledger:
         self.spec = self.spec.model_copy(update={"search": self.spec.search.model_copy(update=changed)})
 
     def _number(self, trial: FrozenTrial | optuna.Trial) -> int:
-        return trial.number - self._known
+        return int(trial.user_attrs.get(_CONTINUES, trial.number - self._known))
 
     def _job(self, trial: FrozenTrial) -> Job:
         attrs = trial.user_attrs
         config = TrialConfig.from_dict(attrs["config"])
-        return Job(self._number(trial), attrs["name"], config, dict(trial.params), _FINALIST in attrs)
+        thawed = tuple(attrs.get(_THAWED, ()))
+        return Job(self._number(trial), attrs["name"], config, dict(trial.params), _FINALIST in attrs, thawed)
 
     def _describe(self, trial: optuna.Trial) -> Job:
         """Return the trial's job, sampling what it lacks: a process may have been killed in between."""
@@ -726,7 +771,7 @@ def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:
 
 def _kept(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a new try of a crashed trial takes over: it repeats the run, seed and all."""
-    kept = {key: attrs[key] for key in ("run", "name", "listed", _FINALIST) if key in attrs}
+    kept = {key: attrs[key] for key in ("run", "name", "listed", "retry_of", _FINALIST) if key in attrs}
     return kept | {"seed": attrs["config"]["seed"]} if "config" in attrs else kept
 
 

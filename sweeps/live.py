@@ -39,7 +39,8 @@ class PlainWatcher:
     def started(self, trial: ActiveTrial) -> None:
         """Print what the trial trains."""
         control = " (control: no rule may stop it)" if trial.control else ""
-        self._say(f"trial {trial.job.name}: started{control}: {_asked(trial.job)}")
+        begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"
+        self._say(f"trial {trial.job.name}: {begins}{control}: {_asked(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
         """Print the epoch's figures."""

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 _DRIVER = "sweeps.driver"
+THAWED = "thawed"
+"""A run's tag: the epochs after which its trial was ended, and later went on."""
 
 # The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
 _VIEW = "epochs-to-target"
@@ -49,11 +51,12 @@ Entry = dict[str, Any]
 
 @dataclass
 class _Child:
-    """A trial's run: its id, and, while it has not ended, the epochs it holds already."""
+    """A trial's run: its id, its tag THAWED, and, while it has not ended, the epochs it holds already."""
 
     run_id: str
     status: str
     epochs: set[int]
+    thawed: str = ""
 
 
 class StudyRuns:
@@ -180,7 +183,8 @@ class StudyRuns:
         """Write an entry; one that the store has already, whole or in part, changes nothing more."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
-        if child is not None and child.status in _ENDED:
+        goes_on = do == "begin" and child is not None and rest["tags"].get(THAWED, "") != child.thawed
+        if child is not None and child.status in _ENDED and not goes_on:
             return  # what has ended is whole
         if do == "begin":
             self._begin(number, child, **rest)
@@ -264,8 +268,11 @@ class StudyRuns:
     def _child(self, run: Run) -> _Child:
         # Asked for run by run, which is slow: what has ended is not written to again.
         unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
-        history = self._client.get_metric_history(run.info.run_id, "val_acc") if unfinished else []
-        return _Child(run.info.run_id, run.info.status, {point.step for point in history})
+        epochs = self._written_epochs(run.info.run_id) if unfinished else set()
+        return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(THAWED, ""))
+
+    def _written_epochs(self, run_id: str) -> set[int]:
+        return {point.step for point in self._client.get_metric_history(run_id, "val_acc")}
 
     def _about(self) -> dict[str, str]:
         driver = {_DRIVER: self._driver} if self._driver else {}
@@ -278,16 +285,29 @@ class StudyRuns:
     ) -> None:
         from mlflow.entities import Param
 
+        thawed = tags.get(THAWED, "")
         if child is None:
             tags = {"mlflow.parentRunId": self._parent, **tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=name)
-            child = self._children[number] = _Child(run.info.run_id, "RUNNING", set())
+            child = self._children[number] = _Child(run.info.run_id, "RUNNING", set(), thawed)
         else:
             self._set_status(child, "RUNNING")
+            if child.thawed != thawed:
+                self._reopen(child, thawed)
         self._note.begun(number, name, params)
         # Written again for a run that is taken up: a process may have been killed before they were; MLflow
         # accepts the same value twice.
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
+
+    def _reopen(self, child: _Child, thawed: str) -> None:
+        """Take back how a run ended; its last tag says that this is done."""
+        child.epochs = self._written_epochs(child.run_id)
+        there = self._client.get_run(child.run_id).data.tags
+        for name in ("outcome", "stopped_by", "stop_reason"):
+            if name in there:
+                self._client.delete_tag(child.run_id, name)
+        self._client.set_tag(child.run_id, THAWED, thawed)
+        child.thawed = thawed
 
     def _place(self, child: _Child, tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag

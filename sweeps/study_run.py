@@ -91,6 +91,9 @@ class Trials(Protocol):
     def take(self, known: Container[int] = ()) -> Handout:
         """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
 
+    def thaw(self, number: int) -> Job | None:
+        """Have a trial that ended go on; return it, or None where it is no longer this driver's."""
+
     def holds(self, number: int) -> bool:
         """Return whether a trial is still this driver's."""
 
@@ -186,6 +189,11 @@ class StudyRun:
         self._curves: dict[int, Curve] = {}  # of all trials, ended and begun, that rules may look at
         self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
         self._noises: dict[int, float] = {}  # by how many images validate; as long as no further trial ends
+        self._reviving = {rule.name for rule in self._rules if rule.revives and self.spec.stopping.freeze}
+        # Trials that a rule ended that may have them go on, with their checkpoints; and which of them it would by now,
+        # None where that is to be asked.
+        self._frozen: dict[int, Job] = {}
+        self._revived: list[int] | None = None
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all trials of the study, this launch's and earlier ones', by number."""
@@ -195,6 +203,7 @@ class StudyRun:
         """Why the study cannot go on, once it cannot; its trials wait for the next launch."""
         self._ask_again, self._waits = 0.0, False
         self._without_cuda: set[str] = set()  # nodes that have been warned of
+        continued = ledger.unfinished()  # first: of some of them a killed process had not said yet what they are
         written, entries = tracker.written(), ledger.entries()
         strangers = written.keys() - {entry.job.number for entry in entries}
         if strangers:
@@ -206,12 +215,14 @@ class StudyRun:
         for entry in entries:
             if entry.result is not None:
                 self._count(entry.job, entry.result)
+                if self._may_go_on(entry.result) and self._recorded(entry.job):
+                    self._frozen[entry.job.number] = entry.job
         self._catch_up(entries, written)
-        self._continued = list(ledger.unfinished())
+        self._continued = list(continued)
         for job in self._continued:
             # Rules must see them as they were, before they are placed again and have shown their epochs.
             self._see(job, [record.val_acc for record in self._recorded(job)])
-        self._judged = {job.number: len(written[job.number][1]) for job in self._continued if job.number in written}
+        self._judged = {job.number: _judged(job, written.get(job.number, ("", ()))[1]) for job in self._continued}
         self._to_run, self._elsewhere = ledger.to_run(), ledger.elsewhere()
         self.crashed = 0
         """Trials of this launch that ended crashed."""
@@ -224,7 +235,7 @@ class StudyRun:
     @property
     def exhausted(self) -> bool:
         """Whether no further trial will be handed out."""
-        return not (self._continued or self._to_run or self._elsewhere)
+        return not (self._continued or self._to_run or self._elsewhere or self._to_thaw())
 
     @property
     def left(self) -> int:
@@ -232,11 +243,12 @@ class StudyRun:
         return len(self._continued) + self._to_run
 
     def next_trial(self) -> ActiveTrial | None:
-        """Return the next trial to place: one to be continued first, else a new one; None when there is none now.
+        """Return the next trial to place; None when there is none now.
 
+        One that is to be continued comes first, then one that a rule ended and would have go on by now, then a new one.
         With none left but those of other drivers, these are waited for: should a driver be gone, they come here.
         """
-        job = self._continued.pop(0) if self._continued else self._take()
+        job = self._continued.pop(0) if self._continued else self._thaw() or self._take()
         if job is None:
             return None
         control = job.finalist or is_control(self.spec, job.number)
@@ -331,10 +343,58 @@ class StudyRun:
         """Leave the running trials to be continued by the next launch."""
         self._tracker.pause([trial.job for trial in self.active.values()])
 
+    def remove_frozen(self) -> None:
+        """Remove the checkpoints of trials that ended and might have gone on; to be called at the study's end."""
+        if not self._frozen:
+            return
+        with contextlib.suppress(SweepError):  # what the store lacks stays until it can be written
+            self._tracker.written()
+            for number in self._frozen:
+                checkpoint.remove(self._home.checkpoint(self.spec.name, number))
+            self._frozen.clear()
+
     def close_for_others(self) -> None:
         """Write to MLflow what drivers that are gone had told the ledger alone; to be called at the study's end."""
         written = self._tracker.refresh()
         self._catch_up(self._ledger.entries(), written)
+
+    def _may_go_on(self, result: Result) -> bool:
+        """Return whether a trial that ended may be thawed later."""
+        return result.outcome is Outcome.PRUNED and result.stopped_by in self._reviving
+
+    def _to_thaw(self) -> list[int]:
+        """Return the trials that a rule ended and would have go on by now. It may change with every trial that ends."""
+        if self._revived is None:
+            self._revived = []
+            for rule in self._rules:
+                ended = [number for number in sorted(self._frozen) if self.results[number].stopped_by == rule.name]
+                if ended:
+                    standing = self._standing(self._frozen[ended[0]].config)
+                    chosen = rule.revived([self._curves[number] for number in ended], standing)
+                    self._revived += [ended[i] for i in chosen]
+        return self._revived
+
+    def _thaw(self) -> Job | None:
+        """Have a trial go on that had ended; None where there is none that should."""
+        while numbers := self._to_thaw():
+            job = self._ledger.thaw(numbers[0])
+            if job is not None:
+                self._go_on(job)
+                return job
+            self._frozen.pop(numbers.pop(0))  # another driver has taken it over
+        return None
+
+    def _go_on(self, job: Job) -> None:
+        """Have a trial that ended be one that runs, as it was before; do nothing of one that did not end."""
+        ended = self.results.pop(job.number, None)
+        if ended is None:
+            return
+        self._frozen.pop(job.number, None)
+        del self._ended[job.number], self._curves[job.number]
+        self._noises.clear()
+        self._revived = None
+        self._judged[job.number] = _judged(job)
+        self._see(job, ended.val_accs)
 
     def _take(self) -> Job | None:
         """Ask for a trial, and take in what other drivers did meanwhile."""
@@ -343,8 +403,9 @@ class StudyRun:
         handout = self._ledger.take(self.results)
         self._to_run, self._elsewhere = handout.to_run, handout.elsewhere
         for entry in handout.ended:
-            if entry.result is not None and entry.job.number not in self.active:
-                self._count(entry.job, entry.result)
+            number, result = entry.job.number, entry.result
+            if result is not None and number not in self.active and self.results.get(number) != result:
+                self._count(entry.job, result)
         if handout.job is None:
             self._ask_again = time.monotonic() + _ASK_SECONDS
             if self._elsewhere and not (self.active or self._waits):
@@ -352,9 +413,10 @@ class StudyRun:
                 self._watcher.waiting(self._elsewhere)
             return None
         self._waits = False
+        self._go_on(handout.job)
         if handout.adopted:
             self._fetch(handout.job, handout.home)
-            self._judged[handout.job.number] = len(self._tracker.adopt(handout.job))
+            self._judged[handout.job.number] = _judged(handout.job, self._tracker.adopt(handout.job))
             self._see(handout.job, [record.val_acc for record in self._recorded(handout.job)])
         return handout.job
 
@@ -379,7 +441,8 @@ class StudyRun:
 
         A rule is asked until it has said stop once; one that could end the trial is not asked once another has.
         """
-        standing, stop, noted = self._standing(trial), None, len(trial.would_stop)
+        standing, stop = self._standing(trial.job.config, trial.job.number), None
+        noted = len(trial.would_stop)
         for rule in self._rules:
             active = self._modes[rule.name] == "active" and not trial.control
             if rule.name in trial.would_stop or (active and stop is not None):
@@ -392,13 +455,13 @@ class StudyRun:
             self._ledger.note_stops(trial.job.number, trial.would_stop)
         return stop
 
-    def _standing(self, trial: ActiveTrial) -> Standing:
-        """Return what rules see of the study beside a trial."""
+    def _standing(self, config: TrialConfig, beside: int | None = None) -> Standing:
+        """Return what rules see of the study, beside one of its trials or of all of it."""
         objective = self.spec.objective
-        curves = [curve for number, curve in self._curves.items() if number != trial.job.number]
+        curves = [curve for number, curve in self._curves.items() if number != beside]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
-        noise = self._noise(trial.job.config)
+        noise = self._noise(config)
         return Standing(objective.target, objective.sustained, reached, curves, self._longest, noise)
 
     def _noise(self, config: TrialConfig) -> float:
@@ -438,15 +501,21 @@ class StudyRun:
         del self.active[job.number]
         self._ask_again = 0.0  # what comes next may depend on it
         self._count(job, result)
-        # The weights are needed until the whole curve is in the store, and no longer.
         path = self._home.checkpoint(self.spec.name, job.number)
-        self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
+        if self._may_go_on(result):
+            self._frozen[job.number] = job
+            self._tracker.end(job, result)
+            checkpoint.remove_previous(path)
+        else:
+            # The weights are needed until the whole curve is in the store, and no longer.
+            self._tracker.end(job, result, then=lambda: checkpoint.remove(path))
         self._watcher.ended(job, result)
 
     def _count(self, job: Job, result: Result) -> None:
         self.results[job.number] = result
         self._ended[job.number] = (configuration_of(job.config), result)
         self._noises.clear()
+        self._revived = None
         if result.outcome is Outcome.CRASHED:
             self._curves.pop(job.number, None)  # it is tried again as a trial of its own, with the same curve
         else:
@@ -463,7 +532,8 @@ class StudyRun:
             if result is None:
                 continue
             if written.get(job.number, ("", None))[0] == MLFLOW_STATUS[result.outcome]:
-                checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
+                if job.number not in self._frozen:
+                    checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
             else:
                 ended[job.number] = (job, result)
         for number, home in (self._ledger.heirless(list(ended)) if ended else {}).items():
@@ -486,10 +556,16 @@ class StudyRun:
                 if record.epoch not in epochs:
                     self._tracker.epoch(job, record)
             path = self._home.checkpoint(self.spec.name, number)
-            self._tracker.end(job, result, then=partial(checkpoint.remove, path))
+            then = None if number in self._frozen else partial(checkpoint.remove, path)
+            self._tracker.end(job, result, then=then)
 
     def _recorded(self, job: Job) -> Sequence[EpochRecord]:
         return self._home.recorded(self.spec.name, job.number)
+
+
+def _judged(job: Job, written: Collection[int] = ()) -> int:
+    """Return how many epochs of a trial were judged: those that MLflow has, and those after which it had ended."""
+    return max(len(written), *job.thawed, 0)
 
 
 def _copy(source: Path, target: Path, job: Job) -> None:

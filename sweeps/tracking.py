@@ -23,7 +23,7 @@ from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord
 from sweeps.errors import SweepError, reason_of
 from sweeps.job import Job
-from sweeps.mlflow_runs import Entry, StudyRuns, milliseconds
+from sweeps.mlflow_runs import THAWED, Entry, StudyRuns, milliseconds
 from sweeps.outcomes import MLFLOW_STATUS, Result
 from sweeps.spool import Spool
 
@@ -295,6 +295,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
         **{f"space.{name}": value for name, value in job.params.items()},
     }
     about = ({"seed": str(config.seed)} if "seed" in known else {}) | ({"finalist": "true"} if job.finalist else {})
+    about |= {THAWED: ",".join(map(str, job.thawed))} if job.thawed else {}
     return {
         "do": "begin",
         "trial": job.number,

@@ -97,6 +97,7 @@ def trial_view(entry: Entry) -> dict[str, Any]:
         "trial": entry.job.name,
         "number": entry.job.number,
         "parameters": entry.job.params,
+        "thawed": list(entry.job.thawed),
         "config": entry.job.config.to_dict(),
         "result": None if entry.result is None else entry.result.to_dict(),
     }
@@ -142,6 +143,7 @@ def describe_trial(entry: Entry) -> str:
     lines = [f"trial {job.name} (number {job.number})"]
     lines += [f"  {name} = {value!r}" for name, value in job.params.items()]
     lines += [f"  schedule: {job.config.schedule}", f"  {draw_rates(job.config)}"]
+    lines += [f"  ended after epoch {epoch}, and went on later" for epoch in job.thawed]
     if result is None:
         lines.append("  has not ended")
         return "\n".join(lines)

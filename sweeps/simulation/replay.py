@@ -35,7 +35,7 @@ class Replayed:
     Attributes:
         job: what it was.
         started: when it took its slot, in seconds of virtual time.
-        epoch_ends: when each of the epochs it was trained ended, likewise.
+        epoch_ends: when each of the epochs it was trained ended, likewise; there is a gap where it ended and went on.
         records: its whole curve, also behind the epoch at which it was stopped.
         result: how it ended.
     """
@@ -48,8 +48,13 @@ class Replayed:
 
     @property
     def ended(self) -> float:
-        """When it gave its slot back."""
+        """When it gave its slot back for the last time."""
         return self.epoch_ends[-1]
+
+    @property
+    def seconds(self) -> float:
+        """How long it held a slot."""
+        return math.fsum(record.seconds for record in self.records[: len(self.epoch_ends)])
 
 
 def replay(
@@ -63,7 +68,7 @@ def replay(
     """Run a study in virtual time and return its trials in the order they were placed.
 
     A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
-    Events at the same time come in the order they were scheduled.
+    Events at the same time come in the order they were scheduled. A trial that ended and goes on has its epochs so far.
 
     Args:
         run: the study, none of it begun.
@@ -90,11 +95,15 @@ def replay(
             if trained + ahead >= epochs or (trial := run.next_trial()) is None:
                 break
             job, number = trial.job, trial.job.number
-            records = curves(job)
-            if len(records) < job.config.horizon:
-                raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
-            placed[number] = (job, clock, [], records)
-            heapq.heappush(events, (clock + records[0].seconds, scheduled, number))
+            if number not in placed:
+                records = curves(job)
+                if len(records) < job.config.horizon:
+                    raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
+                placed[number] = (job, clock, [], records)
+            _, _, ends, records = placed[number]
+            for record in records[: len(ends)]:  # of one that had ended and goes on
+                run.epoch(number, record)
+            heapq.heappush(events, (clock + records[len(ends)].seconds, scheduled, number))
             free, scheduled = free - 1, scheduled + 1
         if not events:
             return [Replayed(*parts, run.results[number]) for number, parts in placed.items()]
@@ -170,6 +179,14 @@ class FixedTrials:
             again = replace(job, name=f"{job.name}-s{seed}", config=replace(job.config, seed=seed))
         self._finalists += 1
         return replace(again, number=self._asked + self._finalists - 1, finalist=True)
+
+    def thaw(self, number: int) -> Job:
+        """Have a trial that ended go on."""
+        ended = self._entries[number]
+        assert ended.result is not None
+        job = replace(ended.job, thawed=(*ended.job.thawed, ended.result.epochs_run))
+        self._entries[number] = Entry(job, None)
+        return job
 
     def holds(self, number: int) -> bool:  # noqa: ARG002
         """Return that a trial is this driver's."""

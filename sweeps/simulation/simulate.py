@@ -210,7 +210,7 @@ def course_of(trials: Sequence[Replayed], per_gpu: int) -> Course:
         trials=len(trials),
         reached=len(crossings),
         epochs=sum(trial.result.epochs_run for trial in trials),
-        gpu_hours=sum(trial.ended - trial.started for trial in trials) / per_gpu / 3600,
+        gpu_hours=math.fsum(trial.seconds for trial in trials) / per_gpu / 3600,
         hours=max(trial.ended for trial in trials) / 3600,
         hours_to_best=None if first is None else first / 3600,
         best_epochs_to_target=fewest,

@@ -148,10 +148,21 @@ class StoppingRule(abc.ABC):
 
     name: ClassVar[str]
     """The rule's key in the study file's ``[stopping]``."""
+    revives: ClassVar[bool] = False
+    """Whether it may have a trial go on that it ended."""
 
     @abc.abstractmethod
     def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
         """Return why the trial should end now, in words for people, or None to let it go on."""
+
+    def revived(self, ended: Sequence[Curve], study: Standing) -> list[int]:  # noqa: ARG002
+        """Return which of the trials that this rule ended should go on after all, by index; none unless it revives.
+
+        Args:
+            ended: their curves.
+            study: where the study stands, with all its curves: theirs are among them.
+        """
+        return []
 
 
 def first_epoch_at(share: float, horizon: int) -> int:

@@ -114,7 +114,7 @@ def row(name: str, studies: Sequence[Study], without: Sequence[Study]) -> str:
     count = len(slower)
     half = float(stdtrit(count - 1, 0.975)) * stdev(slower) / math.sqrt(count) if count > 1 else math.nan
     return (
-        f"{name:<18} {fmean(s.saved for s in studies):>6.1%} {fmean(slower):>+7.2f} "
+        f"{name:<20} {fmean(s.saved for s in studies):>6.1%} {fmean(slower):>+7.2f} "
         f"[{fmean(slower) - half:+.2f}, {fmean(slower) + half:+.2f}] "
         f"{fmean(s.lost for s in studies):>6.0%} {fmean(s.lost_observed for s in studies):>6.0%}"
     )
@@ -123,10 +123,12 @@ def row(name: str, studies: Sequence[Study], without: Sequence[Study]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", help="recorded curves, for the study recorded/digits")
+    parser.add_argument("--from", dest="source", help="a recording that ships, beside its study")
     parser.add_argument("--sampler", default="random", help="where the curves are the model's")
     parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--chances", default="0.05,0.1,0.2", help="thresholds of `forecast`; none where empty")
+    parser.add_argument(
+        "--chances", default="0.05,0.1,0.2", help="thresholds of `forecast`, each without `freeze` and with it"
+    )
     parser.add_argument("--trials", type=int, default=10, help="configurations that must have ended")
     parser.add_argument("--ways", default=",".join(OTHER_WAYS), help="other rules to set it against")
     args = parser.parse_args()
@@ -136,7 +138,8 @@ def main() -> None:
     for chance in filter(None, args.chances.split(",")):
         rule = f"forecast={{chance={chance}, best={BEST}, trials={args.trials}}}"
         ways[f"forecast {chance}"] = f"{{diverged=false, {rule}}}"
-    print(f"{'':<18} {'saved':>6} {'pick is slower by':^22} {'best five lost':>14}, observed ones")
+        ways[f"forecast {chance} freeze"] = f"{{diverged=false, {rule}, freeze=true}}"
+    print(f"{'':<20} {'saved':>6} {'pick is slower by':^22} {'best five lost':>14}, observed ones")
     without: list[Study] = []
     truths: Truths | None = None
     for name, stopping in ways.items():
@@ -152,7 +155,7 @@ def _setup(source: str | None, sampler: str, stopping: str) -> Setup:
     if source is None:
         overrides = [f"search.sampler={sampler}", "search.finalists=", f"stopping={stopping}"]
         return Setup(load_study(find_study("adamw_cosine"), overrides), POST5, home)
-    study = load_study(find_study("recorded/digits"), [f"stopping={stopping}"])
+    study = load_study(find_study(source), [f"stopping={stopping}"])
     return Setup(study, recorded_in(home, source), home, shuffled=True)
 
 

@@ -1,8 +1,13 @@
 """A study with rules in shadow, and the table of what its rules saved and cost."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+from tests.e2e.conftest import environment
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +75,74 @@ def test_rules_in_shadow_are_kept_in_the_store_and_ended_nothing(sweeps, home, s
     for run in runs.values():
         left = 6 - run.data.metrics["epochs_run"]
         assert run.data.metrics["epochs_saved"] == left
+
+
+# Frozen trials
+
+# By what the trials show, trial 3 is ended after an epoch, and goes on once trial 4 has missed the target.
+_FROZEN = """
+name = "frozen"
+[train]
+model = "resnet11v2"
+data = "digits"
+image_size = 16
+train_limit = 32
+val_limit = 20
+batch_size = 16
+schedule = "[lr, 0] lin[1e-5, 6]"
+[space]
+lr = { low = 1e-4, high = 1e-2, log = true }
+[search]
+trials = 6
+sampler = "random"
+first = [{ lr = 4.8e-3 }, { lr = 3.3e-4 }, { lr = 9.1e-3 }, { lr = 2.8e-3 }, { lr = 8.3e-3 }, { lr = 4.8e-4 }]
+[stopping]
+forecast = { chance = 0.2, best = 1, trials = 3 }
+freeze = true
+"""
+_SHOWN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from rich.console import Console
+from resnet_core.trainer import train
+from search_spaces.study import load_study
+from sweeps.home import Home
+from sweeps.launch import Launch
+from sweeps.trainable import TrialTrainable
+
+REACHED_AT = {4.8e-3: 3, 3.3e-4: 9, 9.1e-3: 2, 2.8e-3: 6, 8.3e-3: 9, 4.8e-4: 4}
+
+class Shown(TrialTrainable):
+    def epochs(self, config, data_dir, checkpoint):
+        # What it trains is real; which trials are fast is set by hand.
+        lr = float(config.schedule.split(",")[0].strip("["))
+        for record in train(config, data_dir=data_dir, checkpoint=checkpoint):
+            yield replace(record, val_acc=0.93 if record.epoch >= REACHED_AT[lr] else 0.5)
+
+home, study, address = sys.argv[1:]
+launch = Launch(Home(Path(home)), Path(home), address, Console(stderr=True), trainable=Shown)
+print(launch.start(load_study(Path(study))).value)
+"""
+
+
+def test_a_frozen_trial_goes_on_when_it_is_likely_again(sweeps, cluster, store, tmp_path):
+    home, study, script = tmp_path / "home", tmp_path / "frozen.toml", tmp_path / "shown.py"
+    study.write_text(_FROZEN)
+    script.write_text(_SHOWN)
+    done = subprocess.run(
+        [sys.executable, script, home, study, cluster.address],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+    )
+    assert done.stdout.strip() == "done", done.stderr
+    assert "trial 3: stopped by forecast" in done.stderr
+    assert "trial 3: goes on after epoch 1: lr 0.0028" in done.stderr
+    run = store(home, "frozen").trials["3"]
+    assert (run.info.status, run.data.tags["outcome"], run.data.tags["thawed"]) == ("FINISHED", "reached", "1")
+    assert run.data.metrics["epochs_run"] == 6
+    assert "ended after epoch 1, and went on later" in sweeps("show", "frozen", "3", "--home", home).stdout
+    assert list((home / "studies" / "frozen" / "checkpoints").iterdir()) == []

@@ -1,6 +1,7 @@
 """The ledger of trials in Optuna's storage: what it proposes, what it is told, what it remembers."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -773,3 +774,140 @@ def test_a_space_that_has_the_seed_has_no_finalists(db):
     spec = StudySpec.model_validate(spec.model_dump(by_alias=True) | {"space": SPACE | space})
     with pytest.raises(InputError, match="samples the seed, and finalists have seeds of their own"):
         Ledger.create(db, spec).race(Finalists())
+
+
+# Thawed: a trial that ended goes on
+
+
+PRUNED = Result(Outcome.PRUNED, 3, 7.0, stopped_by="forecast", would_stop={"cap": 2, "forecast": 3})
+
+
+def frozen(db: str, spec: StudySpec) -> Ledger:
+    """A study whose trial 1 of two was pruned."""
+    ledger = Ledger.create(db, spec)
+    for outcome in (result(), PRUNED):
+        ledger.tell(ledger.ask().number, outcome)
+    return ledger
+
+
+def test_a_thawed_trial_is_the_one_that_ended(db):
+    ledger = frozen(db, sampled(first=FIRST))
+    before = ledger.entries()[1].job
+    job = ledger.thaw(1)
+    assert job is not None
+    assert job.thawed == (3,)
+    assert replace(job, thawed=()) == before
+    assert [(entry.job.number, entry.result is None) for entry in ledger.entries()] == [(0, False), (1, True)]
+    assert ledger.noted_stops(1) == {"cap": 2}
+
+
+def test_a_thawed_trial_is_no_further_one(db):
+    spec = sampled()
+    ledger = frozen(db, spec)
+    assert ledger.thaw(1) is not None
+    assert ledger.to_run() == 2
+    ledger.tell(1, result(epochs=9))
+    assert [job.number for job in ask_all(ledger)] == [3, 4]  # it took a number of Optuna's
+    assert ledger.complete()
+    again = Ledger.open(db, spec.name)
+    assert [entry.result.epochs_run for entry in again.entries() if entry.result is not None] == [4, 9, 4, 4]
+
+
+def test_the_sampler_knows_both_ends_of_a_thawed_trial(db):
+    spec = sampled()
+    ledger = frozen(db, spec)
+    ledger.thaw(1)
+    ledger.tell(1, result())
+    states = [trial.state for trial in optuna_study(db, spec.name).get_trials()]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+
+
+def test_a_trial_may_be_thawed_again(db):
+    ledger = frozen(db, sampled())
+    ledger.thaw(1)
+    ledger.tell(1, replace(PRUNED, epochs_run=5))
+    job = ledger.thaw(1)
+    assert job is not None
+    assert job.thawed == (3, 5)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_runs_is_not_thawed_and_what_is_unknown_neither(db, number):
+    ledger = frozen(db, sampled())
+    ledger.thaw(0)
+    assert ledger.thaw(number) is None
+
+
+def test_a_thawed_trial_is_continued_after_a_kill(db):
+    spec = sampled()
+    job = frozen(db, spec).thaw(1)
+    assert Ledger.open(db, spec.name).unfinished() == [job]
+
+
+@pytest.mark.parametrize("killed", ["ask", "set_user_attr"])
+def test_a_kill_while_a_trial_is_thawed_leaves_it_frozen_or_running(db, killed, monkeypatch):
+    spec = sampled(first=FIRST)
+    ledger = frozen(db, spec)
+    wanted = ledger.entries()
+
+    def kill(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    target = optuna.Study if killed == "ask" else optuna.Trial
+    with monkeypatch.context() as patched:
+        patched.setattr(target, killed, kill)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.thaw(1)
+    again = Ledger.open(db, spec.name)
+    continued = again.unfinished()
+    assert [entry.job.name for entry in again.entries()] == [entry.job.name for entry in wanted]
+    job = again.thaw(1) if killed == "ask" else continued[0]
+    assert job is not None
+    assert (job.number, job.config, job.thawed) == (1, wanted[1].job.config, (3,))
+    assert again.to_run() == 2
+
+
+def test_a_thawed_trial_that_crashes_is_tried_again_from_its_start(db):
+    spec = sampled()
+    ledger = frozen(db, spec)
+    thawed = ledger.thaw(1)
+    ledger.tell(1, result(Outcome.CRASHED))
+    again = Ledger.open(db, spec.name)
+    job = again.ask()
+    assert thawed is not None
+    assert (job.name, job.config, job.thawed) == (thawed.name, thawed.config, ())
+    assert again.to_run() == 2
+
+
+def test_a_crashed_trial_whose_second_try_was_thawed_is_not_tried_a_third_time(db):
+    spec = sampled()
+    ledger = Ledger.create(db, spec)
+    ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
+    ledger = Ledger.open(db, spec.name)
+    ledger.tell(ledger.ask().number, PRUNED)
+    ledger.thaw(1)
+    ledger.tell(1, result())
+    again = Ledger.open(db, spec.name)
+    assert again.to_run() == 3
+    assert again.ask().number == 3
+
+
+def test_a_fork_knows_a_thawed_trial_once(db):
+    spec, other = sampled(), sampled()
+    ledger = frozen(db, spec)
+    ledger.thaw(1)
+    ledger.tell(1, result())
+    assert len(ledger.known_to(other).trials) == 2
+    forked = Ledger.fork(db, other, ledger.known_to(other))
+    forked.tell(forked.ask().number, PRUNED)
+    job = forked.thaw(0)
+    assert job is not None
+    assert (job.number, job.thawed) == (0, (3,))
+
+
+def test_a_driver_hears_of_the_new_end_of_a_thawed_trial(db):
+    ledger = frozen(db, sampled())
+    ledger.thaw(1)
+    ledger.tell(1, result(epochs=9))
+    ended = {entry.job.number: entry.result for entry in ledger.take({0, 1}).ended}
+    assert ended == {1: result(epochs=9)}

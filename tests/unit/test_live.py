@@ -3,6 +3,7 @@
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,11 @@ def plain(file) -> PlainWatcher:
     [
         (SAMPLED, False, "trial 3: started: lr 0.001235, warmup 2, optimizer adam\n"),
         (SAMPLED, True, "trial 3: started (control: no rule may stop it): lr 0.001235, warmup 2, optimizer adam\n"),
+        (
+            replace(SAMPLED, thawed=(2, 3)),
+            False,
+            "trial 3: goes on after epoch 3: lr 0.001235, warmup 2, optimizer adam\n",
+        ),
         (LISTED, False, f"trial baseline-s1: started: {CONFIG.schedule}\n"),
     ],
 )

@@ -394,3 +394,47 @@ def test_every_outcome_but_crashes_can_be_simulated():
     spec = listed(2, 4, 1, 4, stopping=CAP)
     outcomes = [t.result.outcome for t in run(spec, lambda job: known[job.name], slots=1)]
     assert outcomes == [Outcome.REACHED, Outcome.PRUNED, Outcome.EXHAUSTED, Outcome.DIVERGED]
+
+
+PLACES = [0.84, 0.26, 0.98, 0.72, 0.96, 0.34]
+REACHED_AT = [3, None, 2, 6, None, 4]
+"""Trial 3 is ended after an epoch, and goes on once trial 4 has shown that its neighbours are no faster."""
+
+
+def freezing() -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": next(NAMES),
+            "train": {"schedule": "[lr, 0] lin[1e-5, 6]"},
+            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "search": {"trials": 6, "sampler": "random", "first": [{"lr": 10 ** (2 * place - 4)} for place in PLACES]},
+            "stopping": {"forecast": {"chance": 0.2, "best": 1, "trials": 3}, "freeze": True},
+        }
+    )
+
+
+def shown(job: Job) -> list[EpochRecord]:
+    reached = dict(zip((10 ** (2 * place - 4) for place in PLACES), REACHED_AT, strict=True))[job.params["lr"]]
+    return records([0.93 if reached is not None and epoch >= reached else 0.5 for epoch in range(1, 7)])
+
+
+def in_order(spec: StudySpec) -> FixedTrials:
+    ledger = Ledger.preview(spec)
+    return FixedTrials(spec, [ledger.ask() for _ in range(6)])
+
+
+@pytest.mark.parametrize("make", [Ledger.preview, in_order], ids=["ledger", "fixed trials"])
+def test_a_frozen_trial_goes_on_where_it_ended(make):
+    spec = freezing()
+    trials = replay(study_in_memory(NOWHERE, make(spec)), shown, 1)
+    assert len(trials) == 6
+    assert all(trial.result.epochs_run == 6 for trial in trials)
+    went_on = trials[3]
+    assert went_on.epoch_ends[0] == trials[2].ended + 10
+    assert went_on.epoch_ends[1:] == [trials[4].ended + 10 * epoch for epoch in range(1, 6)]
+
+
+def test_while_it_is_frozen_a_trial_takes_no_gpu():
+    trials = replay(study_in_memory(NOWHERE, Ledger.preview(freezing())), shown, 1)
+    assert course_of(trials, per_gpu=1).gpu_hours == pytest.approx(6 * 6 * 10 / 3600)
+    assert course_of(trials, per_gpu=1).hours == pytest.approx(6 * 6 * 10 / 3600)

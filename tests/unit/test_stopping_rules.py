@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
@@ -612,6 +613,42 @@ def test_forecast_sets_a_trial_against_the_best_of_many_wherever_they_lie():
     many = [at(i / 999, 11 + i // 50) for i in range(1000)]
     reason = Forecast(0.1, 5, 10).reason_to_stop(placed(0.8), study_of(many))
     assert re.search(r"expected 2[67]\.\d epochs, number 5 1[01]\.\d", reason)
+
+
+def test_forecast_revives_a_trial_whose_neighbours_turned_out_fast():
+    ended = [at(0.97, 2, Outcome.PRUNED), at(0.6, 2, Outcome.PRUNED)]
+    rule, fast = Forecast(0.1, 5, 10), [at(0.9 + i / 100, 8) for i in range(8)]
+    assert rule.revived(ended, study_of([*SLOPE, *ended])) == []
+    assert rule.revived(ended, study_of([*SLOPE, *fast, *ended])) == [0]
+
+
+def test_forecast_revives_at_twice_the_chance_that_it_stops_below():
+    draw = Random(1)
+    study = study_of([at(i / 19, 11 + i // 2 + draw.randrange(12)) for i in range(20)])
+    ended = [at(i / 20, 2, Outcome.PRUNED) for i in range(20)]
+    let, let_at_twice = (
+        {i for i in range(20) if Forecast(chance, 5, 10).reason_to_stop(placed(i / 20), study) is None}
+        for chance in (0.05, 0.1)
+    )
+    assert set(Forecast(0.05, 5, 10).revived(ended, study)) == let_at_twice < let
+
+
+def test_forecast_revives_no_trial_that_could_not_be_among_the_best_any_more():
+    ended = [at(0.0, epochs, Outcome.PRUNED) for epochs in (10, 30)]
+    assert Forecast(0.1, 5, 10).revived(ended, study_of([*SLOPE, *ended])) == [0]
+
+
+@pytest.mark.parametrize("curves", [SLOPE[:9], []])
+def test_forecast_revives_nothing_while_it_knows_little(curves):
+    assert Forecast(0.1, 5, 10).revived([at(0.0, 2, Outcome.PRUNED)], study_of(curves)) == []
+
+
+def test_forecast_revives_by_the_trials_that_are_nearest_to_any_of_many():
+    many, ended = (
+        [at(i / 999, 11 + i // 50) for i in range(1000)],
+        [at(place, 2, Outcome.PRUNED) for place in (0.8, 0.0)],
+    )
+    assert Forecast(0.1, 5, 10).revived(ended, study_of([*many, *ended])) == [1]
 
 
 @pytest.mark.parametrize(

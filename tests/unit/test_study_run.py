@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from analysis.store import load
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
+from resnet_core.trainer import train
 from search_spaces.study import StudySpec
 from sweeps import tracking
 from sweeps.errors import SweepError
@@ -585,6 +586,19 @@ def test_a_killed_and_resumed_study_decides_as_an_undisturbed_one(open_):
     assert resumed == undisturbed
 
 
+@pytest.mark.parametrize("every", [3, 5, 13])
+def test_a_killed_and_resumed_study_has_the_same_trials_go_on(open_, trials, every):
+    draw = Random(9)
+    # More curves than trials: one that goes on takes a number in Optuna, and later ones have higher numbers.
+    curves = [[draw.uniform(0.3, 0.97) for _ in range(HORIZON)] for _ in range(20)]
+    search = {"trials": 14, "sampler": "random", "first": [{"lr": draw.uniform(1e-4, 1e-2)} for _ in range(14)]}
+    stopping = {"forecast": {"chance": 0.1, "best": 1, "trials": 3}, "cap": {"best": 1, "slack": 1.2}, "freeze": True}
+    study = spec(search=search, stopping=stopping)
+    undisturbed = drive(open_, study, curves, ())
+    assert trials(study)["outcome"].notna().sum() == 14 == max(undisturbed) - 1
+    assert drive(open_, spec(search=search, stopping=stopping), curves, range(2, 90, every)) == undisturbed
+
+
 # Shadow, control, and what rules would have done
 
 
@@ -807,3 +821,163 @@ def test_a_finalist_is_tagged_in_mlflow(open_, store):
     experiment = store.client.get_experiment_by_name(study.name).experiment_id
     runs = store.client.search_runs([experiment], "tags.`sweeps.kind` = 'trial'")
     assert {run.data.tags["sweeps.trial"]: run.data.tags.get("finalist") for run in runs} == {"0": None, "1": "true"}
+
+
+# Frozen: a trial that was ended goes on
+
+
+FORECAST = {"forecast": {"chance": 0.2, "best": 1, "trials": 3}, "freeze": True}
+PLACES = [0.84, 0.26, 0.98, 0.72, 0.96, 0.34]
+REACHES = {epochs: [0.5] * (epochs - 1) + [0.93] * (HORIZON + 1 - epochs) for epochs in range(2, HORIZON + 1)}
+SHOWN = [REACHES[3], NEVER, REACHES[2], REACHES[6], NEVER, REACHES[4]]
+"""By these trial 3 is ended after an epoch, and goes on once trial 4 has shown that its neighbours are no faster."""
+
+
+def frozen_spec(**stopping: Any) -> StudySpec:
+    first = [{"lr": 10 ** (2 * place - 4)} for place in PLACES]
+    space = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    return spec(
+        space=space, search={"trials": 6, "sampler": "random", "first": first}, stopping={**FORECAST, **stopping}
+    )
+
+
+def up_to(launch: Launch, trials: int) -> Launch:
+    """Train the first trials to their ends."""
+    for number in range(trials):
+        assert launch.begin() == number
+        launch.train(number, SHOWN[number])
+    return launch
+
+
+def test_what_forecast_ended_keeps_its_checkpoint_and_no_other(open_):
+    launch = up_to(open_(frozen_spec()), 4)
+    assert (launch.run.results[3].stopped_by, launch.run.results[3].epochs_run) == ("forecast", 1)
+    launch.tracker.written()
+    assert [path.name for path in launch.path(0).parent.iterdir()] == [launch.path(3).name]
+    launch.close()
+
+
+def test_without_freeze_nothing_is_kept_and_nothing_goes_on(open_):
+    launch = up_to(open_(frozen_spec(freeze=False)), 5)
+    launch.tracker.written()
+    assert list(launch.path(0).parent.iterdir()) == []
+    assert launch.begin() == 5
+    launch.close()
+
+
+def test_a_trial_goes_on_where_it_was_once_it_is_likely_again(open_, epochs, trials):
+    study = frozen_spec()
+    launch = up_to(open_(study), 5)
+    assert launch.begin() == 3
+    assert launch.run.active[3].job.thawed == (1,)
+    assert 3 not in launch.run.results
+    launch.tracker.written()
+    assert trials(study)["outcome"].isna()[3]
+    result = launch.train(3, SHOWN[3])
+    launch.close()
+    assert result is not None
+    assert (result.outcome, result.epochs_run, result.epochs_to_target, result.epochs_saved) == ("reached", 6, 6, 0)
+    assert epochs(study, 3) == [1, 2, 3, 4, 5, 6]
+    of_trial = trials(study).loc[3]
+    assert (of_trial["status"], of_trial["outcome"]) == ("FINISHED", "reached")
+    assert not isinstance(of_trial["stopped_by"], str)
+    assert not launch.path(3).exists()
+
+
+def test_the_run_of_a_trial_that_went_on_says_so(open_, store):
+    study = frozen_spec()
+    launch = up_to(open_(study), 5)
+    launch.train(launch.begin(), SHOWN[3])
+    launch.close()
+    (run,) = runs_of(store, study, 3)
+    assert run.data.tags["thawed"] == "1"
+    assert (run.data.metrics["epochs_run"], run.data.metrics["epochs_saved"]) == (6, 0)
+    assert "stop_reason" not in run.data.tags
+
+
+def test_a_trial_that_goes_on_is_not_judged_by_its_first_epochs_again(open_):
+    launch = up_to(open_(frozen_spec()), 5)
+    number = launch.begin()
+    assert launch.run.active[number].judged == 1
+    launch.close()
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["before MLflow was told", "after it"])
+def test_a_trial_that_went_on_when_the_process_was_killed_goes_on(open_, told, epochs, trials):
+    study = frozen_spec()
+    before = up_to(open_(study), 5)
+    before.tracker.written()
+    assert before.ledger.thaw(3) is not None if not told else before.begin() == 3
+    before.tracker.written()
+    del before
+
+    launch = open_(study)
+    assert launch.begin() == 3
+    assert launch.run.active[3].judged == 1
+    launch.train(3, SHOWN[3])
+    launch.train(launch.begin(), SHOWN[5])
+    assert launch.run.complete
+    launch.close()
+    assert epochs(study, 3) == [1, 2, 3, 4, 5, 6]
+    assert trials(study)["outcome"][3] == "reached"
+
+
+def test_a_killed_process_leaves_frozen_trials_frozen(open_):
+    study = frozen_spec()
+    before = up_to(open_(study), 4)
+    before.tracker.written()
+    launch = open_(study)
+    assert launch.begin() == 4
+    launch.train(4, SHOWN[4])
+    assert launch.begin() == 3
+    launch.close()
+
+
+def test_a_study_is_not_complete_while_a_trial_should_go_on(open_):
+    study = frozen_spec()
+    launch = up_to(open_(study), 4)
+    launch.ledger.extend(5)
+    launch.train(launch.begin(), SHOWN[4])
+    assert launch.ledger.complete()
+    assert not launch.run.exhausted
+    launch.train(launch.begin(), SHOWN[3])
+    assert launch.run.complete
+    launch.close()
+
+
+def test_at_the_end_nothing_is_kept_of_frozen_trials(open_):
+    launch = up_to(open_(frozen_spec()), 4)
+    launch.tracker.written()
+    launch.run.remove_frozen()
+    assert list(launch.path(0).parent.iterdir()) == []
+    launch.train(launch.begin(), SHOWN[4])
+    assert launch.begin() == 5  # nothing goes on any more
+    launch.close()
+
+
+def test_a_trial_that_another_driver_has_taken_over_stays_ended(open_, monkeypatch):
+    launch = up_to(open_(frozen_spec()), 5)
+    monkeypatch.setattr(launch.ledger, "thaw", lambda number: None)
+    assert launch.begin() == 5
+    launch.close()
+
+
+def test_a_trial_that_goes_on_trains_what_it_would_have_trained_bit_for_bit(open_):
+    digits = {"model": "resnet11v2", "data": "digits", "image_size": 16, "train_limit": 32, "val_limit": 20}
+    train_table = {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]", "batch_size": 16, "shift": 0.1, **digits}
+    launch = open_(frozen_spec().model_copy(update={"name": next(NAMES), "train": train_table}))
+    seen: list[EpochRecord] = []
+    nowhere = Path("nowhere")  # the digits come with scikit-learn
+    for number in (0, 1, 2, 3, 4, 3):
+        assert launch.begin() == number
+        config = launch.run.active[number].job.config
+        for shown in train(config, data_dir=nowhere, device="cpu", checkpoint=launch.path(number)):
+            seen += [shown] if number == 3 and shown.epoch > len(seen) else []
+            # What it trains is real; which trials are fast is set by hand.
+            if launch.run.epoch(number, replace(shown, val_acc=SHOWN[number][shown.epoch - 1])):
+                break
+    launch.close()
+    whole = list(train(launch.ledger.entries()[3].job.config, data_dir=nowhere, device="cpu"))
+    assert [replace(one, seconds=0, images_per_second=0) for one in seen] == [
+        replace(one, seconds=0, images_per_second=0) for one in whole
+    ]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,7 @@ def test_a_trial_is_plain_values():
         "trial": "b-s0",
         "number": 2,
         "parameters": {"lr": 1e-3},
+        "thawed": [],
         "config": CONFIG.to_dict(),
         "result": PRUNED.to_dict(),
     }
@@ -247,6 +248,12 @@ def test_people_are_told_what_a_trial_trained_and_how_it_ended():
         "  stopped_by: cap",
         "  stop_reason: too slow",
     ]
+
+
+def test_people_are_told_that_a_trial_ended_and_went_on():
+    ended = entry(2, REACHED)
+    text = views.describe_trial(replace(ended, job=replace(ended.job, thawed=(3, 5))))
+    assert "\n  ended after epoch 3, and went on later\n  ended after epoch 5, and went on later\n" in text
 
 
 def test_people_are_told_that_a_trial_runs():
