@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import random
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -141,6 +142,16 @@ class StoppingContract:
     def test_before_its_share_of_the_schedule_nothing_is_ended(self):
         for epochs in range(1, math.ceil(self.after * CONFIG.horizon)):
             assert self.rule.reason_to_stop(trial([0.1] * epochs, [0.5] * epochs), standing(*GOOD)) is None
+
+    @pytest.mark.parametrize("others", [[], GOOD, [*GOOD, *UNCOMMON]], ids=["alone", "good", "uncommon"])
+    def test_what_it_would_have_go_on_is_what_it_would_not_end(self, others):
+        progress, study = self.ended
+        ended = [replace(progress.curve, outcome=Outcome.PRUNED), *UNCOMMON]
+        revived = self.rule.revived(ended, standing(*study.curves, *others, *ended))
+        assert revived == [] or self.rule.revives
+        for i in revived:
+            shown = replace(trial(list(ended[i].val_accs)), place=ended[i].place)
+            assert self.rule.reason_to_stop(shown, standing(*study.curves, *others, *ended)) is None
 
     def test_its_name_switches_it_on_in_a_study(self):
         off = dict.fromkeys(Stopping.model_fields.keys() & {"diverged", "at_target"}, False)
