@@ -57,7 +57,7 @@ def trained(work: Path) -> dict[TrialConfig, list[EpochRecord]]:
     return found
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Train on one thread, and not for longer than the process that asks for it."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
@@ -82,7 +82,7 @@ def train_missing(jobs: list[Job], work: Path, processes: int, data_dir: Path) -
         whole = work.read_bytes()
         work.write_bytes(whole[: whole.rfind(b"\n") + 1])
     started = time.perf_counter()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _prepare) as pool, work.open("a") as file:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), prepare) as pool, work.open("a") as file:
         running = {pool.submit(_train, job.config, data_dir): job for job in missing}
         for count, future in enumerate(as_completed(running), start=1):
             job, records = running[future], future.result()

@@ -16,7 +16,8 @@ import torch
 import analysis
 from resnet_core.config import TrialConfig
 from search_spaces.figures import published
-from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, sequential, training, trainings
+from search_spaces.study import find_study, load_study
+from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, sequential, training, trainings, winners
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -460,3 +461,13 @@ def test_a_decision_without_a_gap_is_false():
 def test_the_figures_of_the_sequential_test_are_printed(capsys):
     sequential.main(["--repeats", "20", "--most", "10"])
     assert "prior beta(0.5, 0.5), up to 10 pairs, 20 tests a line" in capsys.readouterr().out
+
+
+def test_what_a_study_picks_is_trained_again(tmp_path):
+    small = ["search.trials=2", "train.train_limit=16", "train.val_limit=10", "train.epochs=1", "objective.target=0.01"]
+    spec = load_study(find_study("quickstart"), small)
+    pick = winners.searched(spec, tmp_path)
+    assert pick is not None
+    assert pick.result is not None
+    assert winners.restricted(pick.job.config, tmp_path, 0.01, 20) == pick.result.epochs_to_target == 1
+    assert winners.restricted(pick.job.config, tmp_path, 1.0, 20) == 20
