@@ -96,7 +96,8 @@ def simulate(
         str,
         typer.Option(
             "--against",
-            help="Other ways to search, given as many epochs: random, optuna-median, optuna-asha, optuna-hyperband.",
+            help="Other ways to search, given as many epochs: random, optuna-median, optuna-asha, optuna-hyperband; "
+            "and first, the settings that the study begins with.",
             show_default="none",
         ),
     ] = "",

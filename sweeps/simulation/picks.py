@@ -36,7 +36,7 @@ PRUNERS: dict[str, Callable[[int], optuna.pruners.BasePruner]] = {
 }
 """Optuna's own pruners as they come, for studies of so many epochs at most."""
 
-METHODS = ("random", *PRUNERS)
+METHODS = ("first", "random", *PRUNERS)
 """What a study can be set against."""
 
 
@@ -117,6 +117,13 @@ def pick_of_study(trials: Sequence[Replayed], source: Recorded | CurveModel, spe
         return None
     seen = {trial.job.name for trial in trials}
     return Pick(entry.result.epochs_to_target, truth_on(source, entry.job, spec, seen))
+
+
+def pick_of_first(trials: Sequence[Replayed], source: CurveModel, spec: StudySpec) -> Pick | None:
+    """Return the settings that a study itself begins with, the first of them; None where it did not run them."""
+    wanted = configuration_of(space.trial_config(spec, spec.search.first[0], seed=0))
+    trial = next((trial for trial in trials if configuration_of(trial.job.config) == wanted), None)
+    return None if trial is None else Pick(trial.result.epochs_to_target, truth_on(source, trial.job, spec, ()))
 
 
 def pick_of_random(trials: Sequence[Replayed], source: Recorded | CurveModel, spec: StudySpec) -> Pick | None:

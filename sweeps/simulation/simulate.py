@@ -20,7 +20,15 @@ from sweeps.job import Job
 from sweeps.ledger import Ledger
 from sweeps.ranking import configuration_of
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves
-from sweeps.simulation.picks import METHODS, Pick, one_of_each, pick_of_optuna, pick_of_random, pick_of_study
+from sweeps.simulation.picks import (
+    METHODS,
+    Pick,
+    one_of_each,
+    pick_of_first,
+    pick_of_optuna,
+    pick_of_random,
+    pick_of_study,
+)
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.stopping import modes
 
@@ -165,7 +173,10 @@ class Setup:
         spent = sum(trial.result.epochs_run for trial in trials) if self.epochs is None else self.epochs
         found = {"study": pick_of_study(trials, source, spec)}
         for method in self.against:
-            if method == "random":
+            if method == "first":
+                assert isinstance(source, CurveModel)
+                found[method] = pick_of_first(trials, source, spec)
+            elif method == "random":
                 others = self.replay(seed, rules=False, sampler="random", epochs=spent)
                 found[method] = pick_of_random(others, source, spec)
             else:
@@ -273,6 +284,7 @@ class Worth:
         true_ert: median of the epochs that the picks spend for a run that reaches it; infinite where half never do.
         better_than_random: share of the repeats in which its restricted mean is lower than that of random's pick, ties
             counting half; None of random itself, and where that was not simulated.
+        better_than_first: the same beside the settings that the study begins with.
     """
 
     picks: int
@@ -281,22 +293,29 @@ class Worth:
     true_share: Estimate | None
     true_ert: float | None
     better_than_random: float | None
+    better_than_first: float | None
 
     @classmethod
     def of(cls, found: Sequence[Pick | None], repeats: Sequence[Mapping[str, Pick | None]], method: str) -> Worth:
         """Return the worth of a method's picks, one for each repeat."""
         known = [pick for pick in found if pick is not None]
         seen = [float(pick.observed) for pick in known if pick.observed is not None]
-        against = [other for repeat in repeats if method != "random" and (other := repeat.get("random")) is not None]
-        pairs = list(zip(known, against, strict=True)) if len(known) == len(against) == len(repeats) else []
-        wins = [(mine.truth.rmst < it.truth.rmst) + (mine.truth.rmst == it.truth.rmst) / 2 for mine, it in pairs]
+
+        def better_than(other: str) -> float | None:
+            against = [pick for repeat in repeats if (pick := repeat.get(other)) is not None]
+            if method == other or not len(known) == len(against) == len(repeats):
+                return None
+            pairs = [(mine.truth.rmst, it.truth.rmst) for mine, it in zip(known, against, strict=True)]
+            return fmean((mine < it) + (mine == it) / 2 for mine, it in pairs)
+
         return cls(
             picks=len(known),
             observed=_mean(seen),
             true_rmst=_mean([pick.truth.rmst for pick in known]),
             true_share=_mean([pick.truth.share for pick in known], highest=1.0),
             true_ert=median(pick.truth.ert for pick in known) if known else None,
-            better_than_random=sum(wins) / len(wins) if wins else None,
+            better_than_random=better_than("random"),
+            better_than_first=better_than("first"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -407,6 +426,8 @@ def _check(setup: Setup) -> None:
     unknown = [method for method in setup.against if method not in METHODS]
     if unknown:
         raise InputError(f"--against {unknown[0]}: expected some of {', '.join(METHODS)}, with commas between them")
+    if "first" in setup.against and (isinstance(setup.source, Recorded) or not setup.spec.search.first):
+        raise InputError("--against first: expected a study with search.first, on the model's curves")
     if setup.jobs(setup.spec) is None and setup.shuffled:
         raise InputError(
             "--order shuffled: a space has no list of trials to shuffle; "
@@ -482,6 +503,10 @@ def _shown(estimate: Estimate | None) -> str:
     return "-" if estimate is None else str(estimate)
 
 
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
 def describe(simulation: Simulation) -> str:
     """Return a simulation as text: what each rule did, what the study came to, what to know."""
     import pandas as pd
@@ -504,7 +529,7 @@ def describe(simulation: Simulation) -> str:
             "true_rmst": _shown(worth.true_rmst),
             "true_share": _shown(worth.true_share),
             "true_ert": "-" if worth.true_ert is None else f"{worth.true_ert:.1f}",
-            "better_than_random": "-" if worth.better_than_random is None else f"{worth.better_than_random:.0%}",
+            **{name: _percent(getattr(worth, name)) for name in ("better_than_random", "better_than_first")},
         }
         for method, worth in simulation.picks.items()
     ]

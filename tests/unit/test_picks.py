@@ -11,10 +11,11 @@ from analysis.curve_model import POST5
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import Finalists, StudySpec, find_study, load_study
+from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.job import Job
 from sweeps.simulation.curves import Recorded
-from sweeps.simulation.picks import METHODS, Truth, one_of_each, pick_of_optuna, pick_of_study, truth_of, truth_on
+from sweeps.simulation.picks import PRUNERS, Truth, one_of_each, pick_of_optuna, pick_of_study, truth_of, truth_on
 from sweeps.simulation.simulate import Setup, simulate
 
 NOWHERE = Home(Path("/nonexistent"))
@@ -99,11 +100,29 @@ def _first_seen(source: Recorded, seed: int, decay: float) -> list[float]:
     return [record.val_acc for record in source.curves[job.name]]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["random", *PRUNERS])
 def test_every_method_picks_among_the_trials_that_there_are(method):
     source = recording({0.1 * i: [SURE if i == 3 else UNLUCKY] * 2 for i in range(1, 9)})
     worth = simulate(setup(source, against=[method])).picks[method]
     assert (worth.picks, worth.true_share.value) == (1, 1)
+
+
+def test_the_settings_that_a_study_begins_with_are_what_they_are_whatever_it_sees():
+    spec = load_study(find_study("adamw_cosine"), ["search.sampler=random", "search.finalists=", "search.trials=12"])
+    made = [simulate(Setup(spec, POST5, NOWHERE, against=["first"], seed=seed)).picks for seed in (0, 1)]
+    assert made[0]["first"].true_rmst == made[1]["first"].true_rmst
+    assert made[0]["first"].observed != made[1]["first"].observed
+    for picks in made:
+        ahead = picks["first"].true_rmst.value - picks["study"].true_rmst.value
+        assert picks["study"].better_than_first == (ahead > 0) + (ahead == 0) / 2
+        assert picks["first"].better_than_first is picks["study"].better_than_random is None
+
+
+@pytest.mark.parametrize("source", ["model", "recording"])
+def test_a_study_without_first_settings_and_a_recording_cannot_be_set_against_them(source):
+    made = Setup(SPEC, POST5 if source == "model" else recording({0.1: [SURE]}), NOWHERE, against=["first"])
+    with pytest.raises(InputError, match=r"^--against first: expected a study with search.first, on the model's"):
+        simulate(made)
 
 
 def test_optunas_own_are_given_so_many_epochs_and_no_more():
