@@ -241,7 +241,10 @@ def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
         (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
         (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),
         (("--from", "absent"), "no study 'absent'"),
-        (("--from", "recorded/digit"), "--from recorded/digit: no such file; recordings that ship: recorded/digits"),
+        (
+            ("--from", "recorded/digit"),
+            "--from recorded/digit: no such file; recordings that ship: recorded/cifar10, recorded/digits",
+        ),
     ],
 )
 def test_simulate_refuses_wrong_arguments(sweeps, arguments, said):

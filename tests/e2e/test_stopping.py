@@ -1,6 +1,7 @@
 """A study with rules in shadow, and the table of what its rules saved and cost."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,7 @@ trials = 6
 sampler = "random"
 first = [{ lr = 4.8e-3 }, { lr = 3.3e-4 }, { lr = 9.1e-3 }, { lr = 2.8e-3 }, { lr = 8.3e-3 }, { lr = 4.8e-4 }]
 [stopping]
+diverged = false
 forecast = { chance = 0.2, best = 1, trials = 3 }
 freeze = true
 """
@@ -139,7 +141,7 @@ def test_a_frozen_trial_goes_on_when_it_is_likely_again(sweeps, cluster, store, 
         env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
     )
     assert done.stdout.strip() == "done", done.stderr
-    assert "trial 3: stopped by forecast" in done.stderr
+    assert re.search(r"trial 3: pruned: stopped at epoch 1: \d+% chance to be among the best", done.stderr)
     assert "trial 3: goes on after epoch 1: lr 0.0028" in done.stderr
     run = store(home, "frozen").trials["3"]
     assert (run.info.status, run.data.tags["outcome"], run.data.tags["thawed"]) == ("FINISHED", "reached", "1")
