@@ -165,9 +165,12 @@ def mean_decay(config: TrialConfig) -> float:
 def beyond_model(spec: StudySpec) -> list[str]:
     """Return what the study asks that the model, fitted to post V's runs, knows nothing about."""
     config = Ledger.preview(spec).ask().config
-    known = {"model": "resnet56v2", "data": "cifar10", "optimizer": "adamw", "batch_size": 64, "shift": 0.07}
+    known = {
+        **{"model": "resnet56v2", "data": "cifar10", "image_size": 32, "optimizer": "adamw", "batch_size": 64},
+        "shift": 0.07,
+    }
     found = [f"{name} = {getattr(config, name)}" for name, value in known.items() if getattr(config, name) != value]
-    varied = {"model", "data", "optimizer", "batch_size", "shift"} & spec.space.keys()
+    varied = known.keys() & spec.space.keys()
     return [text for text in found if text.split(" ")[0] not in varied] + [
         f"{name} (varied)" for name in sorted(varied)
     ]

@@ -248,6 +248,8 @@ def test_what_the_model_knows_nothing_of_is_told():
         train={"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "sgd", "shift": 0.07}
     )
     assert beyond_model(other) == ["optimizer = sgd"]
+    smaller = other.model_copy(update={"train": {**other.train, "optimizer": "adamw", "image_size": 16}})
+    assert beyond_model(smaller) == ["image_size = 16"]
 
 
 def test_a_scheduled_weight_decay_counts_by_its_mean():
