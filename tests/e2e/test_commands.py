@@ -236,7 +236,10 @@ def test_a_recording_that_ships_is_simulated_without_a_home(sweeps, tmp_path):
     [
         (("--from", "x", "--model", "post5"), "--from and --model: expected one of them"),
         (("--model", "post6"), "--model post6: expected one of post5"),
-        (("--against", "random,asha"), "--against asha: expected some of first, random, optuna-median, optuna-asha, optuna-"),
+        (
+            ("--against", "random,asha"),
+            "--against asha: expected some of first, random, optuna-median, optuna-asha, optuna-",
+        ),
         (("--order", "sorted"), "--order sorted: expected sampler or shuffled"),
         (("--order", "shuffled"), "--order shuffled: a space has no list of trials to shuffle"),
         (("--seconds-per-epoch", "0"), "--seconds-per-epoch 0: expected seconds above 0"),
