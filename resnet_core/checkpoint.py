@@ -216,8 +216,8 @@ def previous(path: Path) -> Path:
 
 
 def remove_previous(path: Path) -> None:
-    """Delete the checkpoint before the one at ``path``, of a run that does not go on for now."""
-    if path.exists() and _is_whole(path):
+    """Delete the checkpoint before the one at ``path``, where there is one at ``path``."""
+    if path.exists():
         previous(path).unlink(missing_ok=True)
 
 

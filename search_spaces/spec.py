@@ -22,7 +22,7 @@ _NAME_EXPECTS = (
     "it becomes a folder's name"
 )
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_NO_TWICE = 0.5  # a chance from which on none is twice as high
+_HALF = 0.5  # of a chance this high, or higher, there is no double
 
 
 def check_name(name: str) -> str:
@@ -216,7 +216,7 @@ class Stopping(Table):
         problems = shadow_problems(self.shadow, self._rules(), self.switched_on())
         if self.freeze and (self.forecast is None or "forecast" in self.shadow):
             problems.append(wrong("freeze", True, "false, or forecast beside it: other rules tell no chance"))
-        elif self.freeze and self.forecast is not None and self.forecast.chance >= _NO_TWICE:
+        elif self.freeze and self.forecast is not None and self.forecast.chance >= _HALF:
             problems.append(wrong("freeze", True, "false where forecast.chance is 0.5 or more: none is twice that"))
         reject(problems)
         return self

@@ -334,6 +334,19 @@ def environment(changes: dict[str, str] | None) -> dict[str, str]:
     return kept | {"SWEEPS_REPORT": "0"} | (changes or {})
 
 
+def run_script(script: Path, *arguments: object) -> Done:
+    """Run a Python program that uses the project as a library, to its end."""
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 class Store:
     """Reads what a study left, through MLflow's client and through Optuna."""
 

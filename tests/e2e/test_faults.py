@@ -6,14 +6,12 @@ What the studies must come out as is the listed study of conftest, launched undi
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import run_script
 from tests.mlflow_server import Server
 
 TRIALS, EPOCHS = 4, 8
@@ -210,14 +208,7 @@ def test_memory_that_runs_out_in_one_trial(store, listed, cluster, home, tmp_pat
     """Trial 1 is short of the GPU's memory once, trial 2 of the CPU's every time; the others do not notice."""
     script = tmp_path / "short_of_memory.py"
     script.write_text(_SHORT_OF_MEMORY)
-    done = subprocess.run(
-        [sys.executable, script, home, listed.file, cluster.address],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
-    )
+    done = run_script(script, home, listed.file, cluster.address)
     assert done.stdout.strip() == "crashes", done.stderr
     assert "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB.; started again" in done.stderr
     assert done.stderr.count("out of memory: DefaultCPUAllocator: ") == 3  # started again, given up, crashed

@@ -2,13 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import run_script
 
 pytestmark = pytest.mark.slow
 
@@ -132,14 +129,7 @@ def test_a_frozen_trial_goes_on_when_it_is_likely_again(sweeps, cluster, store, 
     home, study, script = tmp_path / "home", tmp_path / "frozen.toml", tmp_path / "shown.py"
     study.write_text(_FROZEN)
     script.write_text(_SHOWN)
-    done = subprocess.run(
-        [sys.executable, script, home, study, cluster.address],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
-    )
+    done = run_script(script, home, study, cluster.address)
     assert done.stdout.strip() == "done", done.stderr
     assert re.search(r"trial 3: pruned: stopped at epoch 1: \d+% chance to be among the best", done.stderr)
     assert "trial 3: goes on after epoch 1: lr 0.0028" in done.stderr

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from resnet_core.checkpoint import CheckpointError, Writer, load, previous, recorded, remove, save
+from resnet_core.checkpoint import CheckpointError, Writer, load, previous, recorded, remove, remove_previous, save
 from resnet_core.records import EpochRecord
 
 
@@ -337,6 +337,16 @@ def test_remove_deletes_everything_of_this_checkpoint_and_nothing_else(path):
     save(path.with_name("8.ckpt"), state(0))
     remove(path)
     assert files(path).keys() == {"8.ckpt"}
+
+
+def test_the_one_before_is_removed_where_there_is_one_behind_it(path):
+    for n in range(2):
+        save(path, state(n))
+    remove_previous(path)
+    assert files(path).keys() == {path.name}
+    path.rename(previous(path))
+    remove_previous(path)
+    assert files(path).keys() == {previous(path).name}
 
 
 def test_remove_of_nothing_is_nothing(path):

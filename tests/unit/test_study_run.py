@@ -850,7 +850,10 @@ def up_to(launch: Launch, trials: int) -> Launch:
 
 
 def test_what_forecast_ended_keeps_its_checkpoint_and_no_other(open_):
-    launch = up_to(open_(frozen_spec()), 4)
+    launch = up_to(open_(frozen_spec()), 3)
+    assert launch.begin() == 3
+    checkpoint.previous(launch.path(3)).write_bytes(b"of the epoch before")
+    launch.train(3, SHOWN[3])
     assert (launch.run.results[3].stopped_by, launch.run.results[3].epochs_run) == ("forecast", 1)
     launch.tracker.written()
     assert [path.name for path in launch.path(0).parent.iterdir()] == [launch.path(3).name]
@@ -952,6 +955,21 @@ def test_at_the_end_nothing_is_kept_of_frozen_trials(open_):
     assert list(launch.path(0).parent.iterdir()) == []
     launch.train(launch.begin(), SHOWN[4])
     assert launch.begin() == 5  # nothing goes on any more
+    launch.close()
+
+
+def test_what_the_store_may_lack_is_kept(open_, monkeypatch):
+    launch = up_to(open_(frozen_spec()), 4)
+
+    def away() -> None:
+        raise SweepError("MLflow cannot be used")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launch.tracker, "written", away)
+        launch.run.remove_frozen()
+    assert launch.path(3).exists()
+    launch.run.remove_frozen()
+    assert not launch.path(3).exists()
     launch.close()
 
 
