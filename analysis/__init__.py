@@ -3,7 +3,7 @@
 >>> import analysis
 >>> study = analysis.load("runs/mlflow.db", "adamw-cosine")  # doctest: +SKIP
 
-The names are in ``__init__.pyi``. Each loads its module when it is first used: ``analysis.epochs_to_target`` must not
+The names are in ``__init__.pyi``. Each loads its module when it is first used: ``resnet_core.objective`` must not
 cost pandas' import.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.uris import without_password
+from resnet_core.uris import without_password
 
 
 class SweepError(Exception):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from analysis.uris import with_psycopg2
 from resnet_core import checkpoint as checkpoints
 from resnet_core.records import EpochRecord
+from resnet_core.uris import with_psycopg2
 from search_spaces.study import StudyError, check_name
 from sweeps.errors import InputError, SweepError
 

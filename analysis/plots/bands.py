@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparison import Arm, Contrast
 from analysis.plots.canvas import (
     check_suffix,
     new_figure,
@@ -17,6 +16,7 @@ from analysis.plots.canvas import (
     style,
     whole_epochs,
 )
+from analysis.tables.comparison import Arm, Contrast
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
 _HATCHES = ("", "////")
@@ -31,7 +31,7 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     still there.
 
     Args:
-        contrast: what `analysis.comparison.contrast` returned.
+        contrast: what `analysis.tables.comparison.contrast` returned.
         path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
 
     Returns:

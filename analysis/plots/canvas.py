@@ -16,9 +16,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.lr_range import Floats
-from analysis.store import Study
-from analysis.summary import runs
+from analysis.statistics.lr_range import Floats
+from analysis.store.loader import Study
+from analysis.tables.summary import runs
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
 
@@ -93,7 +93,7 @@ def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
 
 
 def ended(study: Study) -> pd.DataFrame:
-    """Return what statistics are made of; see `analysis.summary.runs`.
+    """Return what statistics are made of; see `analysis.tables.summary.runs`.
 
     Raises:
         ValueError: no trial has ended.

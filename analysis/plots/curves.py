@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.lr_range import Floats
 from analysis.plots.canvas import (
     COLOURS,
     HIGHEST_LOSS,
@@ -31,8 +30,9 @@ from analysis.plots.canvas import (
     trials_to_draw,
     whole_epochs,
 )
-from analysis.store import Study
-from analysis.table import build_table
+from analysis.statistics.lr_range import Floats
+from analysis.store.loader import Study
+from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # what is of interest lies at most so far below the target
 _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}

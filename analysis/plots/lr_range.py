@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.lr_range import Bounds, Floats, smoothed
 from analysis.plots.canvas import (
     STRONG,
     THIN,
@@ -17,6 +16,7 @@ from analysis.plots.canvas import (
     new_figure,
     saved,
 )
+from analysis.statistics.lr_range import Bounds, Floats, smoothed
 
 _BOUNDS: dict[str, dict[str, Any]] = {
     "lower": {"color": "green", "linestyle": "--"},
@@ -47,8 +47,8 @@ def plot_lr_range(
         lrs: [steps], learning rates, rising.
         losses: [steps], training losses; only the last may be not finite.
         accs: [steps], training accuracies, in [0, 1].
-        bounds: what `analysis.lr_range.suggest` returned; None marks nothing.
-        beta: of the smoothing; see `analysis.lr_range.smoothed`.
+        bounds: what `analysis.statistics.lr_range.suggest` returned; None marks nothing.
+        beta: of the smoothing; see `analysis.statistics.lr_range.smoothed`.
         log: whether the learning rate is on a logarithmic axis.
         title: of the figure.
         path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.

@@ -21,7 +21,7 @@ from analysis.plots.canvas import (
     saved,
     scale_rates,
 )
-from analysis.store import Study
+from analysis.store.loader import Study
 from resnet_core.schedule import Schedule, parse
 
 _MANY_KNOTS = 60  # more than this many marks would run into each other

@@ -18,9 +18,9 @@ from analysis.plots.canvas import (
     saved,
     whole_epochs,
 )
-from analysis.statistics import kaplan_meier
-from analysis.store import Study
-from analysis.summary import build_best_of_n, build_best_so_far, build_summary
+from analysis.statistics.samples import kaplan_meier
+from analysis.store.loader import Study
+from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
 from resnet_core.schedule import parse
 
 PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}

@@ -8,9 +8,9 @@ import sys
 
 import typer
 
-from analysis.uris import without_password
 from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError
+from resnet_core.uris import without_password
 from search_spaces.study import StudyError
 
 # Each adds its commands, in the order of --help.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from analysis.uris import without_password
 from resnet_core.config import TrialConfig
+from resnet_core.uris import without_password
 from search_spaces.study import StudySpec, check_name, find_study, load_study
 from sweeps.errors import InputError
 from sweeps.home import Home
@@ -92,7 +92,7 @@ def one_trial(spec: StudySpec, run: str) -> TrialConfig:
         from search_spaces.space import trial_config
 
         return trial_config(spec, {}, run=run)
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
 
     return Ledger.preview(spec).ask().config
 
@@ -101,7 +101,7 @@ def use_device(spec: StudySpec, threads: int | None, device: str) -> str:
     """Set the number of CPU threads, the study's unless given; return the device, a GPU if there is one."""
     import torch
 
-    from sweeps.cluster import available_cores
+    from sweeps.execution.cluster import available_cores
 
     wanted = threads or spec.resources.cpus_per_trial
     if wanted > available_cores():
@@ -118,7 +118,7 @@ def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
         raise InputError(f"--mlflow {without_password(uri)}: expected {expected}")
     ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
     if ledger:
-        from sweeps.database import file_of
+        from sweeps.ledger.database import file_of
 
         file_of(ledger)
     return Home(home.resolve(), uri, ledger)
@@ -126,11 +126,11 @@ def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
 
 def stored(home: Home, name: str, metrics: Sequence[str] | None = None) -> Study:
     """Return a study out of MLflow's store; of its epochs these metrics, or all."""
-    from analysis import store
+    from analysis.store import loader
 
     try:
-        return store.load(home.mlflow_uri, name, store.METRICS if metrics is None else metrics)
-    except store.StoreError as error:
+        return loader.load(home.mlflow_uri, name, loader.METRICS if metrics is None else metrics)
+    except loader.StoreError as error:
         raise InputError(str(error)) from error
 
 

@@ -35,10 +35,10 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from analysis.claims import Claim
-    from analysis.sequential import SequentialTest
-    from sweeps.confirm import Side
-    from sweeps.launch import Launch
+    from analysis.statistics.claims import Claim
+    from analysis.statistics.sequential import SequentialTest
+    from sweeps.execution.launch import Launch
+    from sweeps.ledger.confirmations import Side
 
 _MOST_PAIRS = 40
 _MORE_PAIRS = 4  # before each further look: a launch takes seconds, a run takes minutes
@@ -94,13 +94,13 @@ def confirm(
     debug: DebugOption = False,
 ) -> None:
     """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
-    from sweeps.confirm import Side, confirmation
+    from sweeps.ledger.confirmations import Side, confirmation
 
     claimed = _claim(claim)
     where = open_home(home, mlflow, ledger)
     _check_sequential(against, against_name, until, claim)
     if until:
-        from sweeps.launch import Launch
+        from sweeps.execution.launch import Launch
 
         other, _, other_trial = against.partition(":")
         sides = Side(name, trial, new_name), Side(other, other_trial, against_name, "--against-as")
@@ -150,7 +150,7 @@ def reproduce(
 ) -> None:
     """Run, or continue, a published study, and print the published figures beside ours."""
     import analysis
-    from sweeps.published import published_rows
+    from sweeps.inspection.published import published_rows
 
     repeated = [f"search.seeds={list(range(seeds))}"] if seeds else []
     spec = read_study(_published(study), name, None, [*repeated, *changes])
@@ -181,7 +181,7 @@ def _check_sequential(against: str, against_name: str, until: str, claim: str) -
 
 
 def _claim(text: str) -> Claim | None:
-    from analysis.claims import parse_claim
+    from analysis.statistics.claims import parse_claim
 
     try:
         return parse_claim(text) if text else None
@@ -192,7 +192,7 @@ def _claim(text: str) -> Claim | None:
 def _verdict(study: Study, claim: Claim) -> str:
     """Return what the runs that have ended say of a claim."""
     from analysis import runs
-    from analysis.claims import check_claim
+    from analysis.statistics.claims import check_claim
 
     found = runs(study)
     if found.empty:
@@ -201,7 +201,7 @@ def _verdict(study: Study, claim: Claim) -> str:
 
 
 def _is_confirmation(where: Home, name: str) -> bool:
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
 
     return Ledger.open(where.ledger_uri, name).spec.phase == "confirm"
 
@@ -213,10 +213,10 @@ def _until_decided(
 
     All of its state is that of the two confirmations: killed and called again it goes on from there.
     """
-    from analysis.comparison import arm, contrast
-    from analysis.sequential import fewest_pairs
-    from sweeps.confirm import paired
-    from sweeps.launch import End
+    from analysis.statistics.sequential import fewest_pairs
+    from analysis.tables.comparison import arm, contrast
+    from sweeps.execution.launch import End
+    from sweeps.ledger.confirmations import paired
 
     wanted = fewest_pairs()
     if most < wanted:
@@ -254,8 +254,8 @@ def _until_decided(
 
 def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
     """Return what pairs decide, in the order of their seeds; up to the shorter of the two schedules, as `contrast`."""
-    from analysis.comparison import arm
-    from analysis.sequential import sequential_test
+    from analysis.statistics.sequential import sequential_test
+    from analysis.tables.comparison import arm
 
     arms = arm(a), arm(b)
     budget = min(arm.horizon for arm in arms)

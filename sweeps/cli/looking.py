@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.uris import without_password
+from resnet_core.uris import without_password
 from sweeps.cli.common import (
     DATA,
     FAILED,
@@ -42,7 +42,7 @@ def status(
     ledger: LedgerOption = "",
 ) -> None:
     """Show where a study stands, also from another terminal."""
-    from sweeps import views
+    from sweeps.inspection import views
 
     where = open_home(home, ledger=ledger)
     while True:
@@ -61,7 +61,7 @@ def status(
 @app.command()
 def ls(as_json: JsonOption = False, home: HomeOption = HOME, ledger: LedgerOption = "") -> None:
     """List the studies."""
-    from sweeps import views
+    from sweeps.inspection import views
 
     where = open_home(home, ledger=ledger)
     rows = views.list_studies(where)
@@ -83,10 +83,10 @@ def best(
     ledger: LedgerOption = "",
 ) -> None:
     """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
-    from sweeps import views
-    from sweeps.ledger import Ledger
-    from sweeps.ranking import best_entry
-    from sweeps.standing import standing
+    from sweeps.inspection import views
+    from sweeps.inspection.standing import standing
+    from sweeps.ledger.ledger import Ledger
+    from sweeps.study.ranking import best_entry
 
     where = open_home(home, mlflow, ledger)
     opened = Ledger.open(where.ledger_uri, name)
@@ -110,8 +110,8 @@ def show(
     ledger: LedgerOption = "",
 ) -> None:
     """Show one trial: what it trained, its epochs, how it ended, its errors."""
-    from sweeps import views
-    from sweeps.ledger import Ledger
+    from sweeps.inspection import views
+    from sweeps.ledger.ledger import Ledger
 
     where = open_home(home, mlflow, ledger)
     opened = Ledger.open(where.ledger_uri, name)
@@ -185,7 +185,7 @@ def doctor(
     """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
     import dataclasses
 
-    from sweeps.doctor import examine
+    from sweeps.inspection.doctor import examine
 
     checks = examine(open_home(home, mlflow, ledger), data.resolve(), address)
     if as_json:
@@ -215,7 +215,7 @@ def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
-    from sweeps import views
+    from sweeps.inspection import views
 
     lines = []
     for row in rows:

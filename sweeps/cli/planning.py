@@ -51,7 +51,7 @@ def plan(
     if measure and like:
         raise InputError("--measure and --like: expected one of them")
     spec = read_study(study, name, trials, changes)
-    from sweeps import plan as plans
+    from sweeps.inspection import plan as plans
 
     if like:
         from sweeps.simulation.curves import recorded
@@ -113,8 +113,8 @@ def simulate(
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds-per-epoch {seconds:g}: expected seconds above 0")
     spec = read_study(study, "", None, changes)
-    from analysis.curve_model import MODELS
     from sweeps.simulation import simulate as simulation
+    from sweeps.simulation.curve_model import MODELS
     from sweeps.simulation.curves import recorded_in
 
     if (model or "post5") not in MODELS:
@@ -186,9 +186,9 @@ def train(
     spec = read_study(study, "", None, changes)
     import dataclasses
 
-    from analysis.epochs_to_target import best, first_crossing
     from resnet_core import trainer
-    from sweeps.drawing import draw_rates
+    from resnet_core.objective import best, first_crossing
+    from sweeps.inspection.drawing import draw_rates
 
     config = one_trial(spec, run)
     device = use_device(spec, threads, device)
@@ -239,10 +239,10 @@ def lr_range(
     spec = read_study(study, "", None, changes)
     import dataclasses
 
-    from analysis.lr_range import RULES, suggest
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
-    from sweeps.lr_range import range_test, rising
+    from analysis.statistics.lr_range import RULES, suggest
+    from sweeps.inspection.ranges import range_test, rising
 
     if plot is not None:
         try:

@@ -26,7 +26,7 @@ def report(
     """Write a study's report: one HTML file with its question, result, curves, costs, and how to repeat it."""
     where = open_home(home, mlflow, ledger)
     study = stored(where, name)
-    from sweeps import reporting
+    from sweeps.inspection import reporting
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
@@ -86,7 +86,7 @@ def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
 
 def _write_events(home: Home, name: str, folder: Path) -> None:
     study = stored(home, name)
-    from sweeps.tensorboard import write_events
+    from sweeps.tracking.tensorboard import write_events
 
     try:
         trials = write_events(study, folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from analysis.uris import without_password
+from resnet_core.uris import without_password
 from sweeps.cli.common import (
     CRASHES,
     DATA,
@@ -43,7 +43,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.launch import End, Launch
+    from sweeps.execution.launch import End, Launch
 
 _PLOTS = 10  # of the best trials; each takes a third of a second
 
@@ -134,7 +134,7 @@ def race(
     The search ends with the trials that have begun. Whoever has little chance to be the best is dropped.
     """
     from search_spaces.study import Finalists
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
 
     where = open_home(home, mlflow, ledger)
     asked = Ledger.open(where.ledger_uri, name).spec.search.finalists or Finalists()
@@ -154,8 +154,8 @@ def stop(
     """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
     where = open_home(home, ledger=ledger)
     process = where.holder(name)
-    from sweeps import views
-    from sweeps.ledger import Ledger
+    from sweeps.inspection import views
+    from sweeps.ledger.ledger import Ledger
 
     if every:
         _stop_all(where, name, wait)
@@ -179,8 +179,8 @@ def stop(
 
 def _stop_all(where: Home, name: str, wait: bool) -> None:
     """Ask every driver of a study to finish, and wait until they have."""
-    from sweeps import views
-    from sweeps.ledger import Ledger
+    from sweeps.inspection import views
+    from sweeps.ledger.ledger import Ledger
 
     opened = Ledger.open(where.ledger_uri, name)
     alive = views.alive(where, name, opened)
@@ -215,8 +215,8 @@ def run_study(
     also: Callable[[Study], str] | None = None,
 ) -> None:
     """Run or continue a study, then print what came out: its table, or the one that is given, and what else is."""
-    from sweeps.launch import End, Launch
-    from sweeps.ledger import Ledger
+    from sweeps.execution.launch import End, Launch
+    from sweeps.ledger.ledger import Ledger
 
     end = started(Launch(where, data.resolve(), address, stderr, debug))
     ledger = Ledger.open(where.ledger_uri, name)
@@ -230,9 +230,9 @@ def run_study(
     if report and end is not End.INTERRUPTED:
         attach_report_to(where, study)
     if ledger.spec.phase == "search" and table is None:
-        from sweeps import views
-        from sweeps.ranking import best_entry
-        from sweeps.standing import standing
+        from sweeps.inspection import views
+        from sweeps.inspection.standing import standing
+        from sweeps.study.ranking import best_entry
 
         entry, stands = best_entry(ledger.spec, ledger.entries()), standing(where, ledger)
         if entry is not None and stands is not None:
@@ -274,7 +274,7 @@ def confirmation_text(study: Study) -> str:
 
 def attach_report_to(where: Home, study: Study) -> None:
     """Add the report to MLflow; the study has ended, whether that succeeds or not."""
-    from sweeps.reporting import attach_report
+    from sweeps.inspection.reporting import attach_report
 
     try:
         attach_report(where, study, _PLOTS)

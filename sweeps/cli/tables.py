@@ -84,7 +84,7 @@ def table(
     if published and (view != "results" or target is not None):
         raise InputError("--published: expected without --view and --target: it has rows and targets of its own")
     import analysis
-    from analysis.table import METRICS
+    from analysis.tables.trials import METRICS
 
     # Most of the time goes into reading; curves and other views need all there is.
     little = view == "results" and plot is None and not published
@@ -130,7 +130,7 @@ def compare(
     mlflow: MlflowOption = "",
 ) -> None:
     """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
-    from analysis.comparison import PhaseError, arm, contrasts
+    from analysis.tables.comparison import PhaseError, arm, contrasts
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -180,7 +180,7 @@ def stopping(
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
-    from analysis.stopping_table import METRICS
+    from analysis.tables.stopping import METRICS
 
     study = stored(open_home(home, mlflow), name, METRICS)
     trials = analysis.histories(study)
@@ -266,7 +266,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of published figures beside ours, and its footnotes."""
     import analysis
-    from sweeps.published import published_rows
+    from sweeps.inspection.published import published_rows
 
     built = analysis.build_published(study, published_rows(study.name))
     notes = analysis.published_footnotes(study, built)

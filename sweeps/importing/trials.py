@@ -16,7 +16,7 @@ from search_spaces.parameters import plain
 from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
 from sweeps.importing.sources import Row, Source
-from sweeps.tracking import FINAL_METRICS
+from sweeps.tracking.writer import FINAL_METRICS
 
 METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 _SHARES = ("val_acc", "acc", "test_acc")

@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.repeats import accuracy_noise
+from analysis.statistics.repeats import accuracy_noise
 from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
 from search_spaces.study import Objective, StudySpec, study_of, to_json
-from sweeps.database import file_of
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, Trial, trials_of
-from sweeps.job import Entry, Job
-from sweeps.ledger import Ledger, ledgers
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.origin import Origin
-from sweeps.outcomes import Result, Stop, result_of
-from sweeps.stopping import Progress
-from sweeps.tracking import begin_entry, end_entry, epochs_entry
+from sweeps.ledger.database import file_of
+from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.study.origin import Origin
+from sweeps.study.outcomes import Result, Stop, result_of
+from sweeps.study.stopping import Progress
+from sweeps.study.trials import Entry, Job
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import begin_entry, end_entry, epochs_entry
 
 NO_SCHEDULE = "[0, 0] lin[0, 1]"
 """Stands in a study, which must have a schedule, for that of the trials until they are read."""

@@ -10,18 +10,18 @@ from statistics import median
 
 import numpy as np
 
-from analysis.curve_model import CurveModel
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError, UnknownStudyError
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.ranking import configuration_of
+from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
+from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.recordings import Recording
 from sweeps.simulation.replay import Curves
+from sweeps.study.ranking import configuration_of
+from sweeps.study.trials import Job
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import optuna
 
-from analysis.curve_model import CurveModel
-from analysis.epochs_to_target import first_crossing, objective
 from resnet_core.config import TrialConfig
+from resnet_core.objective import first_crossing, objective
 from resnet_core.records import EpochRecord
 from search_spaces import space
 from search_spaces.study import StudySpec
-from sweeps.job import Entry, Job
-from sweeps.ranking import best_entry, configuration_of
+from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.curves import Recorded, mean_decay
 from sweeps.simulation.replay import Curves, Replayed
+from sweeps.study.ranking import best_entry, configuration_of
+from sweeps.study.trials import Entry, Job
 
 _DRAWS = 400  # runs of a configuration on a model: its mean epochs are then known to some 0.4
 

@@ -27,8 +27,8 @@ from search_spaces.errors import shown
 from search_spaces.study import StudyError, StudySpec, from_json, to_json
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.trials import Job
 
 VERSION = 1
 SUFFIX = ".jsonl.gz"

@@ -16,13 +16,13 @@ from statistics import fmean
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
-from sweeps.finalists import most_left, next_finalist
 from sweeps.home import Home
-from sweeps.job import Entry, Job
-from sweeps.ledger import Handout
-from sweeps.outcomes import Result
-from sweeps.ranking import configuration_of
-from sweeps.study_run import ActiveTrial, StudyRun, Trials
+from sweeps.ledger.ledger import Handout
+from sweeps.study.finalists import most_left, next_finalist
+from sweeps.study.outcomes import Result
+from sweeps.study.ranking import configuration_of
+from sweeps.study.run import ActiveTrial, StudyRun, Trials
+from sweeps.study.trials import Entry, Job
 
 Curves = Callable[[Job], Sequence[EpochRecord]]
 """The epochs of a job, 1, 2, … to its horizon."""

@@ -9,16 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from analysis.curve_model import CurveModel
 from resnet_core.config import TrialConfig
 from search_spaces.space import trial_count
 from search_spaces.spec import Stopping
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.ranking import configuration_of
+from sweeps.ledger.ledger import Ledger
+from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves
 from sweeps.simulation.picks import (
     METHODS,
@@ -30,12 +28,14 @@ from sweeps.simulation.picks import (
     pick_of_study,
 )
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
-from sweeps.stopping import modes
+from sweeps.study.ranking import configuration_of
+from sweeps.study.stopping import modes
+from sweeps.study.trials import Job
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.stopping_table import TrialHistory
+    from analysis.tables.stopping import TrialHistory
 
 PUBLISHED_SECONDS = 22.0
 """An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
@@ -229,8 +229,8 @@ def course_of(trials: Sequence[Replayed], per_gpu: int) -> Course:
 
 
 def histories(trials: Sequence[Replayed]) -> list[TrialHistory]:
-    """Return the trials as analysis.stopping_table takes them, each with its whole curve."""
-    from analysis.stopping_table import TrialHistory
+    """Return the trials as analysis.tables.stopping takes them, each with its whole curve."""
+    from analysis.tables.stopping import TrialHistory
 
     return [
         TrialHistory(
@@ -410,7 +410,7 @@ def simulate(setup: Setup) -> Simulation:
         InputError: more trials are asked for than there are, or a space is to be shuffled.
     """
     _check(setup)
-    from analysis.stopping_table import build_stopping
+    from analysis.tables.stopping import build_stopping
 
     tables, ruled, free, picked = [], [], [], []
     for seed in range(setup.seed, setup.seed + setup.repeats):

@@ -1,4 +1,4 @@
-"""How often each interval of analysis.statistics holds the truth, and what pruning does to the estimates.
+"""How often each interval of analysis.statistics.samples holds the truth, and what pruning does to the estimates.
 
     python -m tests.benchmarks.coverage
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics import (
+from analysis.statistics.samples import (
     Estimate,
     compare,
     compare_independent,

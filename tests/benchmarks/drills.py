@@ -35,9 +35,9 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.study import load_study
+from sweeps.execution.launch import End, Launch
+from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
-from sweeps.launch import End, Launch
-from sweeps.trainable import TrialTrainable
 from tests.e2e.conftest import LISTED, METRICS, Running, Store, environment
 
 TRIALS, EPOCHS = 4, 8

@@ -28,13 +28,13 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from sweeps import launch as launching
-from sweeps.cluster import available_cores
+from sweeps.execution import launch as launching
+from sweeps.execution.cluster import available_cores
+from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.outcomes import Result
-from sweeps.tracking import Tracker
-from sweeps.trainable import TrialTrainable
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
+from sweeps.tracking.writer import Tracker
 from tests.benchmarks.machinery import instant_epochs, spec_of
 
 _SECONDS = "ENDURANCE_SECONDS"  # how the workers, which are other processes, are told

@@ -219,7 +219,7 @@ def recorded(trainings: Path) -> list[dict[str, Any]]:
 
 def seeds(trainings: Path) -> list[str]:
     """Return the table of recorded trainings by seed, in Markdown."""
-    from analysis.epochs_to_target import best, first_crossing, sustained_crossing
+    from resnet_core.objective import best, first_crossing, sustained_crossing
 
     curves: dict[int, list[float]] = defaultdict(list)
     for record in recorded(trainings):

@@ -9,8 +9,8 @@ there are cores, as in a real launch, so the figure is a study's time per trial,
 
 Each round measures two things, one after the other, each in a Ray of its own:
 
-- *sweeps*: a study with a space of four parameters through ``sweeps.launch``: Optuna on SQLite proposes, Ray places,
-  rules decide, the ledger and MLflow are written;
+- *sweeps*: a study with a space of four parameters through ``sweeps.execution.launch``: Optuna on SQLite proposes, Ray
+  places, rules decide, the ledger and MLflow are written;
 - *floor*: Ray Tune alone, with the same trainable class and settings, the same number of results, actors reused; no
   searcher, no Optuna, no MLflow. What is beyond it is ours.
 
@@ -34,14 +34,14 @@ from rich.console import Console
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec, load_study
-from sweeps import launch as launching
-from sweeps.cluster import available_cores
+from sweeps.execution import launch as launching
+from sweeps.execution.cluster import available_cores
+from sweeps.execution.placement import cluster
+from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.outcomes import Result
-from sweeps.placement import cluster
-from sweeps.tracking import Tracker
-from sweeps.trainable import TrialTrainable
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
+from sweeps.tracking.writer import Tracker
 
 STUDY = """
 name = "machinery"

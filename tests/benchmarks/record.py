@@ -23,17 +23,17 @@ from typing import Any
 
 import torch
 
-from analysis.repeats import accuracy_noise
+from analysis.statistics.repeats import accuracy_noise
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.space import longest_horizon
 from search_spaces.study import StudyError, StudySpec, find_study, load_study
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.outcomes import result_of
+from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.recordings import SUFFIX, RecordedTrial, Recording, write
-from sweeps.stopping import Progress
+from sweeps.study.outcomes import result_of
+from sweeps.study.stopping import Progress
+from sweeps.study.trials import Job
 from tests.benchmarks.options import new_file, positive
 
 

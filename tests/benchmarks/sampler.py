@@ -18,14 +18,14 @@ from dataclasses import replace
 
 from optuna.trial import TrialState
 
-from analysis.epochs_to_target import interpolated_crossing
 from resnet_core.config import TrialConfig
+from resnet_core.objective import interpolated_crossing
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result, Stop, result_of
-from sweeps.stopping import Curve, Progress, Standing, rules_of
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result, Stop, result_of
+from sweeps.study.stopping import Curve, Progress, Standing, rules_of
+from sweeps.study.trials import Job
 
 LONGEST = 32
 NOISE = 0.0027  # 10,000 images, at 0.92

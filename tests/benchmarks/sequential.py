@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.sequential import ALPHA, e_value
+from analysis.statistics.sequential import ALPHA, e_value
 
 GAPS = (0.0, 1.0, 2.0, 3.0, 4.0)
 SDS = (1.5, 2.0)

@@ -21,18 +21,18 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
-from analysis.curve_model import POST5
-from analysis.epochs_to_target import objective
 from resnet_core.config import TrialConfig
+from resnet_core.objective import objective
 from search_spaces.space import longest_horizon
 from search_spaces.study import find_study, load_study
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ranking import configuration_of
+from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import Recorded, recorded_in
 from sweeps.simulation.picks import pick_of_study, truth_of, truth_on
 from sweeps.simulation.replay import Replayed
 from sweeps.simulation.simulate import Setup
+from sweeps.study.ranking import configuration_of
+from sweeps.study.trials import Job
 
 BEST = 5
 OTHER_WAYS = {

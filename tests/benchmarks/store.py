@@ -29,10 +29,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from uuid import UUID
 
-from analysis.store import load
-from analysis.table import build_table
+from analysis.store.loader import load
+from analysis.tables.trials import build_table
 from resnet_core.config import TrialConfig
-from sweeps.mlflow_runs import quiet
+from sweeps.tracking.runs import quiet
 from tests import postgres
 from tests.benchmarks.rounds import interleaved, print_values
 from tests.mlflow_server import serving

@@ -22,18 +22,18 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
-from analysis.epochs_to_target import first_crossing
 from resnet_core.config import TrialConfig
+from resnet_core.objective import first_crossing
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.space import longest_horizon, trial_config
 from search_spaces.study import StudyError, StudySpec, find_study, load_study
 from sweeps.home import Home
-from sweeps.job import Entry
-from sweeps.ledger import Ledger
-from sweeps.proposals import fresh_seeds
-from sweeps.ranking import best_entry, configuration_of
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.samplers import fresh_seeds
 from sweeps.simulation.replay import replay, study_in_memory
+from sweeps.study.ranking import best_entry, configuration_of
+from sweeps.study.trials import Entry
 from tests.benchmarks.options import positive
 from tests.benchmarks.record import prepare
 

@@ -9,9 +9,9 @@ import pytest
 from resnet_core.records import Outcome
 from search_spaces.space import distributions
 from search_spaces.study import StudySpec
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
 
 SPACE = {
     "lr": {"low": 1e-4, "high": 1e-2, "log": True},

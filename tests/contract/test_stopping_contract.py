@@ -12,7 +12,7 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import Stopping, StudySpec
-from sweeps.stopping import (
+from sweeps.study.stopping import (
     Asha,
     AtTarget,
     CannotReach,

@@ -7,7 +7,7 @@ import pytest
 from resnet_core.config import TrialConfig
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import find_study, load_study, shipped_studies
-from sweeps.plan import plan
+from sweeps.inspection.plan import plan
 
 PUBLISHED = [name for name in shipped_studies() if name.startswith("published/")]
 SMALL = ["train.train_limit=64", "train.val_limit=32", "train.epochs=1", "resources.cpus_per_trial=1"]

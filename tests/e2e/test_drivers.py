@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from analysis.uris import with_psycopg2
+from resnet_core.uris import with_psycopg2
 
 pytestmark = pytest.mark.slow
 

@@ -183,8 +183,8 @@ from rich.console import Console
 from resnet_core.trainer import train
 from search_spaces.study import load_study
 from sweeps.home import Home
-from sweeps.launch import Launch
-from sweeps.trainable import TrialTrainable
+from sweeps.execution.launch import Launch
+from sweeps.execution.trainable import TrialTrainable
 
 class ShortOfMemory(TrialTrainable):
     def epochs(self, config, data_dir, checkpoint):

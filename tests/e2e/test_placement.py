@@ -25,7 +25,7 @@ seeds = {list(range(TRIALS))}
 COLLECTING = """
 import gc, sys, threading, time
 import ray
-from sweeps.placement import cluster
+from sweeps.execution.placement import cluster
 
 def collect():
     while ray.is_initialized():

@@ -7,8 +7,8 @@ import pytest
 import ray
 
 from resnet_core.config import TrialConfig
-from sweeps.shared_process import offer_processes
-from sweeps.trainable import SharedTrainable
+from sweeps.execution.shared_process import offer_processes
+from sweeps.execution.trainable import SharedTrainable
 from tests.e2e.test_kill_and_resume import TRIALS, assert_undisturbed
 from tests.e2e.test_placement import STUDY
 from tests.e2e.test_placement import TRIALS as SHARES

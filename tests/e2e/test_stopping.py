@@ -107,8 +107,8 @@ from rich.console import Console
 from resnet_core.trainer import train
 from search_spaces.study import load_study
 from sweeps.home import Home
-from sweeps.launch import Launch
-from sweeps.trainable import TrialTrainable
+from sweeps.execution.launch import Launch
+from sweeps.execution.trainable import TrialTrainable
 
 REACHED_AT = {4.8e-3: 3, 3.3e-4: 9, 9.1e-3: 2, 2.8e-3: 6, 8.3e-3: 9, 4.8e-4: 4}
 

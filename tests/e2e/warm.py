@@ -20,7 +20,13 @@ from typing import Any, NoReturn
 
 # What the commands load that takes long.
 LOADED = (
-    *("sweeps.cli", "sweeps.launch", "sweeps.placement", "analysis.report", "resnet_core.trainer"),
+    *(
+        "sweeps.cli",
+        "sweeps.execution.launch",
+        "sweeps.execution.placement",
+        "analysis.report.document",
+        "resnet_core.trainer",
+    ),
     *("optuna", "alembic", "mlflow.store.tracking.sqlalchemy_store", "scipy.stats", "matplotlib.figure", "aiohttp"),
 )
 
@@ -102,7 +108,7 @@ def main() -> None:
     """Fork for each request of standard input, and write the number of each process to standard output."""
     import importlib
 
-    from sweeps.mlflow_runs import quiet
+    from sweeps.tracking.runs import quiet
     from tests.migrations import keep_mlflow_tables, keep_scripts
 
     quiet()

@@ -1,8 +1,9 @@
 """Mutation testing: change one thing of a module at a time, and see whether its tests notice.
 
 ``python -m tests.mutants`` tries every mutant of every module in modules.toml, ``python -m tests.mutants
-sweeps/outcomes.py`` those of one, ``--survivors`` those that no test noticed last time. A mutant that changes nothing
-that anybody can see stands in equivalent.toml, with the reason, and is not counted. Mutants are made by Cosmic Ray.
+sweeps/study/outcomes.py`` those of one, ``--survivors`` those that no test noticed last time. A mutant that changes
+nothing that anybody can see stands in equivalent.toml, with the reason, and is not counted. Mutants are made by Cosmic
+Ray.
 
 Prints the share killed per module, and the survivors as lines before and after; exits with 1 where a module's share is
 below 90 %.

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analysis.epochs_to_target import (
+from resnet_core.objective import (
     best,
     first_crossing,
     interpolated_crossing,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.lr_range import breaking_step, smoothed, suggest
+from analysis.statistics.lr_range import breaking_step, smoothed, suggest
 
 SERIES = st.lists(st.floats(0, 10), min_size=1, max_size=60).map(np.array)
 BETAS = st.floats(0, 0.999)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.sequential import e_value, sequential_test
+from analysis.statistics.sequential import e_value, sequential_test
 
 counts = st.integers(0, 60)
 priors = st.floats(0.1, 20)

@@ -10,8 +10,8 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import StudySpec
 from sweeps.home import Home
-from sweeps.job import Job
 from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
+from sweeps.study.trials import Job
 
 LONGEST = 6
 CONFIGS = [TrialConfig(schedule="[1e-3, 0] lin[1e-5, 3]", epochs=epochs) for epochs in range(1, LONGEST + 1)]

@@ -4,8 +4,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.epochs_to_target import first_crossing
-from analysis.statistics import (
+from analysis.statistics.samples import (
     best_of_n,
     compare,
     compare_independent,
@@ -16,6 +15,7 @@ from analysis.statistics import (
     restricted_mean,
     share_reached,
 )
+from resnet_core.objective import first_crossing
 
 BUDGET = 30
 epochs = st.integers(1, BUDGET).map(float) | st.just(math.inf)

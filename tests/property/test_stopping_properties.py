@@ -6,10 +6,21 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.epochs_to_target import first_crossing, sustained_crossing
 from resnet_core.config import TrialConfig
+from resnet_core.objective import first_crossing, sustained_crossing
 from resnet_core.records import EpochRecord, Outcome
-from sweeps.stopping import Asha, AtTarget, CannotReach, Cap, Curve, Diverged, Median, Patience, Progress, Standing
+from sweeps.study.stopping import (
+    Asha,
+    AtTarget,
+    CannotReach,
+    Cap,
+    Curve,
+    Diverged,
+    Median,
+    Patience,
+    Progress,
+    Standing,
+)
 
 HORIZON, TARGET = 14, 0.92
 CONFIG = TrialConfig(schedule=f"[1e-3, 0] lin[1e-5, {HORIZON}]")

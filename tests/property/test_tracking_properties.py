@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps import tracking
 from sweeps.errors import SweepError
-from sweeps.job import Job
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.outcomes import Result
-from sweeps.tracking import Tracker
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
+from sweeps.tracking import writer as tracking
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
 
 SPEC = StudySpec.model_validate(
     {

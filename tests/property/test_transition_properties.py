@@ -3,8 +3,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.epochs_to_target import first_crossing
-from analysis.transitions import transition
+from analysis.tables.transitions import transition
+from resnet_core.objective import first_crossing
 
 # Accuracies are shares of up to 10,000 images, as measured ones are.
 accuracies = st.integers(0, 10_000).map(lambda hits: hits / 10_000)

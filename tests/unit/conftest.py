@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.store import Study
+from analysis.store.loader import Study
 from resnet_core.config import TrialConfig
 from tests.postgres import postgres
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from scipy.stats import binomtest
 
-from analysis.claims import Claim, check_claim, parse_claim
+from analysis.statistics.claims import Claim, check_claim, parse_claim
 
 MISS = math.inf
 

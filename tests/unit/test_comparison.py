@@ -8,10 +8,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from analysis.comparison import PhaseError, arm, contrast, contrasts, differences
-from analysis.confirmation import build_confirmation
 from analysis.plots.bands import plot_bands
-from analysis.statistics import compare, compare_independent, holm
+from analysis.statistics.samples import compare, compare_independent, holm
+from analysis.tables.comparison import PhaseError, arm, contrast, contrasts, differences
+from analysis.tables.confirmation import build_confirmation
 
 FAST, SLOW, MISS = [0.5, 0.93, 0.94, 0.94], [0.5, 0.6, 0.7, 0.95], [0.5, 0.6, 0.7, 0.75]
 

@@ -9,12 +9,12 @@ import pytest
 from resnet_core.records import Outcome
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import StudyError, StudySpec, identity
-from sweeps.confirm import Side, confirmation, confirming, paired
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result
-from sweeps.proposals import fresh_seeds
+from sweeps.ledger.confirmations import Side, confirmation, confirming, paired
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.outcomes import Result
 
 SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"
 NAMES = (f"search-{number}" for number in itertools.count())

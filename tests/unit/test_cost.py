@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from analysis.cost import build_cost, cost_footnotes
-from analysis.rendering import render
+from analysis.tables.cost import build_cost, cost_footnotes
+from analysis.tables.rendering import render
 
 ON_GPU = {
     "val_accs": [0.5, 0.93, 0.91],

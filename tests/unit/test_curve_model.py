@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curve_model import POST5, compare, fit
+from sweeps.simulation.curve_model import POST5, compare, fit
 
 RUN25 = "[1e-3, 0] lin[1e-3, 12] cos[1e-5, 20] lin[6e-6, 26]"
 

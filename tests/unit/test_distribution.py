@@ -3,8 +3,11 @@
 import tomllib
 from pathlib import Path
 
+from setuptools import find_packages
+
 ROOT = Path(__file__).parents[2]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PACKAGES = find_packages(str(ROOT), include=SETUPTOOLS["packages"]["find"]["include"])
 ROOMS = ("resnet_core", "search_spaces", "sweeps", "analysis")
 # What Python and tools leave behind.
 LEFT = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
@@ -18,11 +21,11 @@ def files(folder: Path) -> set[Path]:
 def test_every_package_is_installed():
     """An installation from the checkout finds the others too, so that no other test notices."""
     found = {path.parent for room in ROOMS for path in files(ROOT / room) if path.name == "__init__.py"}
-    assert set(SETUPTOOLS["packages"]) == {".".join(folder.parts) for folder in found}
+    assert set(PACKAGES) == {".".join(folder.parts) for folder in found}
 
 
 def test_every_file_of_a_package_is_installed():
-    packages = {Path(*name.split(".")) for name in SETUPTOOLS["packages"]}
+    packages = {Path(*name.split(".")) for name in PACKAGES}
     patterns = ["*.py", *SETUPTOOLS["package-data"]["*"]]
     left_out = [
         str(path)

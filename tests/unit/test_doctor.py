@@ -1,8 +1,8 @@
 import pytest
 
-from sweeps import doctor
-from sweeps.doctor import examine
 from sweeps.home import Home
+from sweeps.inspection import doctor
+from sweeps.inspection.doctor import examine
 
 NOBODY = "127.0.0.1:1"
 

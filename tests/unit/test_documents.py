@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from analysis.epochs_to_target import best, first_crossing, sustained_crossing
-from analysis.statistics import median_epochs, restricted_mean, share_reached
+from analysis.statistics.samples import median_epochs, restricted_mean, share_reached
+from resnet_core.objective import best, first_crossing, sustained_crossing
 from sweeps.cli import app
 
 ROOT = Path(__file__).parents[2]

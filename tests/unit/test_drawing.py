@@ -4,7 +4,7 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.schedule import parse
-from sweeps.drawing import draw, draw_rates
+from sweeps.inspection.drawing import draw, draw_rates
 
 BARS = " ▁▂▃▄▅▆▇█"
 SHAPES = ["[1e-3, 0] lin[1.2e-3, 6] cos[1e-5, 20] lin[6e-6, 26]", "[0, 0] lin[1, 5] lin[0, 10]", "[1, 0]"]

@@ -15,16 +15,16 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from analysis.uris import with_psycopg2, without_password
 from resnet_core.records import Outcome
+from resnet_core.uris import with_psycopg2, without_password
 from search_spaces.study import StudySpec
-from sweeps import database
-from sweeps.database import file_of, storage_of
-from sweeps.drivers import lease_seconds
 from sweeps.errors import InputError, SweepError, reason_of
-from sweeps.job import Job
-from sweeps.ledger import Handout, Ledger
-from sweeps.outcomes import Result
+from sweeps.ledger import database
+from sweeps.ledger.database import file_of, storage_of
+from sweeps.ledger.leases import lease_seconds
+from sweeps.ledger.ledger import Handout, Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
 from tests.postgres import PostgresServer
 
 NAMES = (f"shared-{number}" for number in itertools.count())
@@ -163,8 +163,8 @@ ASK = """
 import sys
 from pathlib import Path
 from resnet_core.records import Outcome
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
 uri, name, driver = sys.argv[1:]
 ledger = Ledger.open(uri, name)
 with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):

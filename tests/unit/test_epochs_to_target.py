@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from analysis import epochs_to_target as ett
+from resnet_core import objective as ett
 
 NAN = float("nan")
 
@@ -145,7 +145,7 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 def test_importing_it_loads_no_pandas():
-    code = "import sys, analysis.epochs_to_target; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, resnet_core.objective; sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from analysis.published import build_published, published_footnotes, published_text
-from analysis.rendering import render
+from analysis.tables.published import build_published, published_footnotes, published_text
+from analysis.tables.rendering import render
 from resnet_core.config import TrialConfig
 from search_spaces.figures import QUANTITIES, Figure, published
-from sweeps.published import published_rows
+from sweeps.inspection.published import published_rows
 
 FOUND = {source.study: source for source in published()}
 CONFIG = TrialConfig("[1e-3, 0] cos[1e-5, 4]", weight_decay=0.18)

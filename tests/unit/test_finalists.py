@@ -7,10 +7,10 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
-from sweeps.finalists import most_left, next_finalist, racers
-from sweeps.job import Entry, Job
-from sweeps.outcomes import Result
-from sweeps.ranking import ranking
+from sweeps.study.finalists import most_left, next_finalist, racers
+from sweeps.study.outcomes import Result
+from sweeps.study.ranking import ranking
+from sweeps.study.trials import Entry, Job
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
 FRESH = [1_000_000 + k for k in range(9)]

@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
-from sweeps.fork import FORKED, Fork
-from sweeps.ledger import Ledger, ledgers
-from sweeps.outcomes import Result
+from sweeps.ledger.forks import FORKED, Fork
+from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.study.outcomes import Result
 
 NAMES = (f"study-{number}" for number in itertools.count())
 SPACE = {

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis.comparison import arm, contrast
+from analysis.tables.comparison import arm, contrast
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
-from sweeps import views
-from sweeps.confirm import confirmation
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.importing import write as writing
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, schedule_of, trials_of
 from sweeps.importing.write import NO_SCHEDULE, Import, prepare, write
-from sweeps.ledger import Ledger
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.reporting import html
+from sweeps.inspection import views
+from sweeps.inspection.reporting import html
+from sweeps.ledger.confirmations import confirmation
+from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curves import recorded
-from sweeps.tensorboard import write_events
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.tensorboard import write_events
 
 RUN33 = Path(__file__).parents[2] / "docs/data/run33_h200.jsonl"
 SCHEDULE = "[1e-3, 0] cos[1e-5, 3]"

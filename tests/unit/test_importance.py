@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.importance import FEWEST_TRIALS, build_importance, importance_footnotes
-from analysis.rendering import render
+from analysis.tables.importance import FEWEST_TRIALS, build_importance, importance_footnotes
+from analysis.tables.rendering import render
 
 SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True, "int": False}, "warmup": {"low": 1, "high": 8, "int": True}}
 

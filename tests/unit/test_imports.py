@@ -8,7 +8,13 @@ import sys
 import pytest
 
 # In the order of how much they load, so that one process can load one behind the other.
-MODULES = ("analysis.store", "sweeps.simulation.simulate", "sweeps.cli", "sweeps.shared_process", "sweeps.launch")
+MODULES = (
+    "analysis.store.loader",
+    "sweeps.simulation.simulate",
+    "sweeps.cli",
+    "sweeps.execution.shared_process",
+    "sweeps.execution.launch",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +36,12 @@ def loaded() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("analysis.store", "mlflow"),
+        ("analysis.store.loader", "mlflow"),
         ("sweeps.simulation.simulate", "torch"),
         ("sweeps.cli", "ray"),
         ("sweeps.cli", "mlflow"),
-        ("sweeps.shared_process", "ray.tune"),  # what starts the processes that train, and they, do without
-        ("sweeps.launch", "torch"),  # the driver's; workers train
+        ("sweeps.execution.shared_process", "ray.tune"),  # what starts the processes that train, and they, do without
+        ("sweeps.execution.launch", "torch"),  # the driver's; workers train
     ],
 )
 def test_a_module_does_without(loaded, module, heavy):
@@ -67,7 +73,7 @@ def test_a_driver_looks_for_gpus_and_images_without_loading_torch(tmp_path):
         from search_spaces.study import StudySpec
         from sweeps.errors import InputError
         from sweeps.home import Home
-        from sweeps.launch import Launch
+        from sweeps.execution.launch import Launch
 
         folder = Path(sys.argv[1])
         launch = Launch(Home(folder / "home"), folder / "file", None, Console(stderr=True))

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from sweeps.interrupts import Interrupts
+from sweeps.execution.interrupts import Interrupts
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 WAIT = """
 import sys
-from sweeps.interrupts import Interrupts
+from sweeps.execution.interrupts import Interrupts
 interrupts = Interrupts("study")
 with interrupts.listening():
     print("listening", flush=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.lead import crossing_error, lead
+from analysis.statistics.lead import crossing_error, lead
 
 RISING = [0.88, 0.90, 0.92, 0.94, 0.96]  # two points an epoch
 SE = math.sqrt(0.92 * 0.08 / 10_000)

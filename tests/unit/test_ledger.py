@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from resnet_core.records import Outcome
 from search_spaces.study import Finalists, StudySpec, differences
 from sweeps.errors import InputError, SweepError
-from sweeps.job import Job
-from sweeps.ledger import Ledger, ledgers
-from sweeps.outcomes import Result
+from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
 
 LR = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
 SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "shift": {"low": 0.0, "high": 0.2}}

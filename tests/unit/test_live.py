@@ -12,15 +12,15 @@ from rich.console import Console
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps import live
+from sweeps.execution import live
+from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.live import LiveWatcher, PlainWatcher, watching
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.outcomes import Result
-from sweeps.study_run import ActiveTrial, StudyRun
-from sweeps.tracking import Tracker
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.run import ActiveTrial, StudyRun
+from sweeps.study.trials import Job
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
 SAMPLED = Job(3, "3", CONFIG, {"lr": 0.00123456, "warmup": 2, "optimizer": "adam"})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.lr_range import RULES, Bounds, breaking_step, default_beta, smoothed, suggest
+from analysis.statistics.lr_range import RULES, Bounds, breaking_step, default_beta, smoothed, suggest
 
 STEPS = 600
 LRS = np.geomspace(1e-6, 10, STEPS, endpoint=False)

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.noise import build_noise, fluctuation, noise_footnotes
-from analysis.rendering import render
+from analysis.tables.noise import build_noise, fluctuation, noise_footnotes
+from analysis.tables.rendering import render
 
 PLATEAU = "[8e-4, 0] lin[1e-3, 2] lin[1e-3, 8] cos[1e-5, 12]"
 LOSSES = [2.0, 1.5, 1.2, 1.1, 1.2, 1.0, 1.1, 0.9, 0.5, 0.4, 0.3, 0.3]

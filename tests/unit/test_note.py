@@ -1,6 +1,6 @@
 import pytest
 
-from sweeps.note import Note
+from sweeps.tracking.note import Note
 
 PARAMS = {"weight_decay": "0.18", "shift": "0.07", "lr_alpha": "0.001", "model": "resnet56v2"}
 

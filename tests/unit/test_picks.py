@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from analysis.curve_model import POST5
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.study import Finalists, StudySpec, find_study, load_study
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.job import Job
+from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import Recorded
 from sweeps.simulation.picks import PRUNERS, Truth, one_of_each, pick_of_optuna, pick_of_study, truth_of, truth_on
 from sweeps.simulation.simulate import Setup, simulate
+from sweeps.study.trials import Job
 
 NOWHERE = Home(Path("/nonexistent"))
 LUCKY = (0.5, 0.9201, 0.90, 0.905)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from search_spaces.study import Resources
-from sweeps.cluster import Cluster, Node, available_cores
 from sweeps.errors import InputError
-from sweeps.placement import _error_of, _nested
+from sweeps.execution.cluster import Cluster, Node, available_cores
+from sweeps.execution.placement import _error_of, _nested
 
 
 def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float = 0.0) -> int:
@@ -78,7 +78,7 @@ def test_no_node_at_all_fits_nothing():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
 def test_cores_that_are_withheld_are_not_counted():
     bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    code = f"{bind}; from sweeps.cluster import available_cores; print(available_cores())"
+    code = f"{bind}; from sweeps.execution.cluster import available_cores; print(available_cores())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
 

@@ -9,13 +9,13 @@ import pytest
 import ray
 import torch
 
-from analysis.curve_model import POST5
 from resnet_core.models import build, trainable_parameters
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.study import StudySpec, find_study, load_study
 from sweeps.home import Home
-from sweeps.ledger import Ledger
-from sweeps.plan import Plan, describe, like, measured, plan
+from sweeps.inspection.plan import Plan, describe, like, measured, plan
+from sweeps.ledger.ledger import Ledger
+from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import Recorded, model_curves
 
 SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
@@ -142,7 +142,7 @@ def test_a_plan_that_is_not_simulated_tells_nothing_of_rules(planned, shown):
 
 
 def test_a_measured_plan_tells_what_the_rules_save(spec, tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeps.plan._MEASURED_SECONDS", 0.5)  # it asks nothing of how exact the time is
+    monkeypatch.setattr("sweeps.inspection.plan._MEASURED_SECONDS", 0.5)  # it asks nothing of how exact the time is
     timed = measured(spec, Home(tmp_path / "home"))
     assert 0 < timed.stopped["epochs"] <= timed.epochs
     assert "with its stopping rules, simulated: about" in describe(timed)

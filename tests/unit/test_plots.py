@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from analysis.lr_range import Bounds
 from analysis.plots.curves import plot_comparison, plot_curves
 from analysis.plots.lr_range import plot_lr_range
 from analysis.plots.schedules import plot_schedule
+from analysis.statistics.lr_range import Bounds
 from resnet_core.schedule import parse
 
 NAN = float("nan")

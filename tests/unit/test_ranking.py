@@ -7,9 +7,9 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.study import StudySpec
-from sweeps.job import Entry, Job
-from sweeps.outcomes import Result
-from sweeps.ranking import best_entry, ranking
+from sweeps.study.outcomes import Result
+from sweeps.study.ranking import best_entry, ranking
+from sweeps.study.trials import Entry, Job
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 8]")
 SPEC = StudySpec.model_validate({"name": "ranked", "train": {"schedule": CONFIG.schedule}})

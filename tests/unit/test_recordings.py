@@ -13,7 +13,7 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec, find_study, load_study
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
 from sweeps.simulation.curves import known_to_end, recorded_in
 from sweeps.simulation.recordings import RecordedTrial, Recording, read, shipped, write

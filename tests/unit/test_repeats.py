@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis import repeats
-from analysis.repeats import accuracy_noise
+from analysis.statistics import repeats
+from analysis.statistics.repeats import accuracy_noise
 
 BINOMIAL = math.sqrt(0.9 * 0.1 / 1000)
 

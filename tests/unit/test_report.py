@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.cost import build_cost
-from analysis.report import RESULT_COLUMNS, Block, Repeat, build_report
-from analysis.statistics import share_reached
-from analysis.stopping_table import build_stopping, histories
-from analysis.summary import build_summary, readable
-from analysis.table import build_table
+from analysis.report.document import RESULT_COLUMNS, Block, Repeat, build_report
+from analysis.statistics.samples import share_reached
+from analysis.tables.cost import build_cost
+from analysis.tables.stopping import build_stopping, histories
+from analysis.tables.summary import build_summary, readable
+from analysis.tables.trials import build_table
 
 CURVE = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached", "epoch_best": 3}
 RAN = {"would_stop": None, "stopped_by": None, "start_time": pd.Timestamp(0, tz="UTC"), "end_time": pd.NaT, "seed": 0}
@@ -84,7 +84,7 @@ def images(request, monkeypatch) -> str:
     if "drawn" in request.fixturenames:
         return "drawn"
     empty = "data:image/none"
-    monkeypatch.setattr("analysis.report._figure", lambda _, caption, **__: Block("figure", empty, caption))
+    monkeypatch.setattr("analysis.report.document._figure", lambda _, caption, **__: Block("figure", empty, caption))
     return "not drawn"
 
 

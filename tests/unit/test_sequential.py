@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from analysis.sequential import e_value, fewest_pairs, sequential_test
+from analysis.statistics.sequential import e_value, fewest_pairs, sequential_test
 
 MISS = math.inf
 

@@ -12,14 +12,14 @@ import pytest
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps import study_run
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.outcomes import Result
-from sweeps.study_run import StudyRun
-from sweeps.tracking import Tracker
+from sweeps.ledger.ledger import Ledger
+from sweeps.study import run as study_run
+from sweeps.study.outcomes import Result
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import Job
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
 
 NAMES = (f"shared-run-{number}" for number in itertools.count())
 HORIZON = 6

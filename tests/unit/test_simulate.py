@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from analysis.curve_model import POST5
-from analysis.stopping_table import build_stopping
+from analysis.tables.stopping import build_stopping
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.mlflow_runs import StudyRuns
+from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
+from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded, recorded_in
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.simulation.simulate import Range, Setup, course_of, describe, histories, simulate
-from sweeps.study_run import StudyRun
-from sweeps.tracking import Tracker
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import Job
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
 
 NOWHERE = Home(Path("/nonexistent"))
 NAMES = (f"simulated-{number}" for number in itertools.count())

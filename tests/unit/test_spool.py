@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from sweeps.spool import Spool
+from sweeps.tracking.spool import Spool
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 
 from resnet_core.records import Outcome
 from search_spaces.study import Finalists, StudySpec
-from sweeps.confirm import confirmation
 from sweeps.home import Home
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result
-from sweeps.ranking import best_entry
-from sweeps.standing import Standing, standing
+from sweeps.inspection.standing import Standing, standing
+from sweeps.ledger.confirmations import confirmation
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.ranking import best_entry
 
 NAMES = (f"listed-{number}" for number in itertools.count())
 MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, val_accs=(0.5, 0.6, 0.7, 0.8))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+from sweeps.study.stopping.base import first_epoch_at, last_epoch_by
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps.stopping import (
+from sweeps.study.stopping import (
     Asha,
     AtTarget,
     CannotReach,
@@ -27,7 +28,6 @@ from sweeps.stopping import (
     modes,
     rules_of,
 )
-from sweeps.stopping.base import first_epoch_at, last_epoch_by
 
 NAN, INF = float("nan"), float("inf")
 

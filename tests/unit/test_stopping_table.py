@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from analysis.rendering import render
-from analysis.stopping_table import TrialHistory, build_stopping, histories, stopping_footnotes
+from analysis.tables.rendering import render
+from analysis.tables.stopping import TrialHistory, build_stopping, histories, stopping_footnotes
 from resnet_core.records import Outcome
 
 HORIZON = 10

@@ -12,21 +12,21 @@ import optuna
 import pandas as pd
 import pytest
 
-from analysis.store import load
+from analysis.store.loader import load
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import train
 from search_spaces.study import StudySpec
-from sweeps import tracking
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.job import Job
-from sweeps.ledger import Ledger
-from sweeps.mlflow_runs import StudyRuns
-from sweeps.outcomes import Result
-from sweeps.stopping import is_control
-from sweeps.study_run import ActiveTrial, Fastest, StudyRun
-from sweeps.tracking import Tracker
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.run import ActiveTrial, Fastest, StudyRun
+from sweeps.study.stopping import is_control
+from sweeps.study.trials import Job
+from sweeps.tracking import writer as tracking
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
 from sweeps.trial_log import failures
 
 HORIZON = 6

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.rendering import render
-from analysis.statistics import expected_running_time, median_epochs, restricted_mean, share_reached
-from analysis.store import Study
-from analysis.summary import (
+from analysis.statistics.samples import expected_running_time, median_epochs, restricted_mean, share_reached
+from analysis.store.loader import Study
+from analysis.tables.rendering import render
+from analysis.tables.summary import (
     build_best_of_n,
     build_best_so_far,
     build_ladder,
@@ -19,7 +19,7 @@ from analysis.summary import (
     runs,
     summary_footnotes,
 )
-from analysis.table import build_table
+from analysis.tables.trials import build_table
 
 NAN = float("nan")
 FAST = {"val_accs": [0.5, 0.93, 0.94, 0.93, 0.94, 0.95], "outcome": "reached"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.surrogate import Posterior, posterior
+from analysis.statistics.surrogate import Posterior, posterior
 
 LINE = np.linspace(0, 1, 21)[:, None]
 
@@ -66,7 +66,7 @@ def test_what_is_known_for_sure_leaves_no_chance(means, chance):
 
 def test_the_posterior_is_that_of_the_textbook():
     # One length and one share of noise, worked out by solving the equations instead of by eigenvalues.
-    import analysis.surrogate as surrogate
+    import analysis.statistics.surrogate as surrogate
 
     x, y = np.array([[0.0], [0.2], [0.9]]), np.array([1.0, 2.0, 4.0])
     z = (y - y.mean()) / y.std()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.rendering import render
-from analysis.table import COLUMNS, Counts, build_table, count, footnotes
+from analysis.tables.rendering import render
+from analysis.tables.trials import COLUMNS, Counts, build_table, count, footnotes
 
 NAN = float("nan")
 REACHED = {"val_accs": [0.5, 0.93, 0.91, 0.94, 0.95, 0.94], "outcome": "reached"}

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from sweeps.tensorboard import write_events
+from sweeps.tracking.tensorboard import write_events
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -24,13 +24,13 @@ from sqlalchemy import event
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec, study_hash
-from sweeps import tracking
 from sweeps.errors import SweepError
-from sweeps.job import Job
-from sweeps.mlflow_runs import StudyRuns, _space_tag, attach, quiet
-from sweeps.outcomes import Result
-from sweeps.spool import Spool
-from sweeps.tracking import Tracker
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Job
+from sweeps.tracking import writer as tracking
+from sweeps.tracking.runs import StudyRuns, _space_tag, attach, quiet
+from sweeps.tracking.spool import Spool
+from sweeps.tracking.writer import Tracker
 from sweeps.version import code_version, versions
 
 NAN = float("nan")

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from analysis.rendering import render
-from analysis.transitions import build_transitions, transition, transition_footnotes
+from analysis.tables.rendering import render
+from analysis.tables.transitions import build_transitions, transition, transition_footnotes
 
 NAN = float("nan")
 HELD = {"val_accs": [0.5, 0.93, 0.88, 0.92, 0.94], "outcome": "reached"}

@@ -12,14 +12,14 @@ from resnet_core import checkpoint
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
-from sweeps import views
-from sweeps.drawing import draw_rates
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.job import Entry, Job
-from sweeps.ledger import Ledger
-from sweeps.outcomes import Result
-from sweeps.ranking import best_entry
+from sweeps.inspection import views
+from sweeps.inspection.drawing import draw_rates
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+from sweeps.study.ranking import best_entry
+from sweeps.study.trials import Entry, Job
 from sweeps.trial_log import add_failure
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")

@@ -1,0 +1,398 @@
+"""A study as one HTML file: what was asked, what came out, how sure that is, and how to repeat it.
+
+The file needs nothing beside itself: figures are in it, there are no scripts, and its policy forbids a browser to
+load anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Literal
+
+import matplotlib as mpl
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from analysis.plots.curves import plot_best_trials, plot_curves
+from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
+from analysis.statistics.samples import share_reached
+from analysis.store.loader import Study
+from analysis.tables.confirmation import build_confirmation
+from analysis.tables.cost import build_cost, cost_footnotes
+from analysis.tables.importance import build_importance, importance_footnotes
+from analysis.tables.rendering import render
+from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
+from analysis.tables.summary import build_summary, configurations, readable, runs, summary_footnotes
+from analysis.tables.trials import build_table, count, footnotes, import_notes, protocol_notes, split_notes
+from resnet_core.objective import sustained_is_known
+
+RESULT_COLUMNS = (
+    *("trial", "epochs_to_target", "epochs_to_target_sustained", "val_acc", "val_acc_best", "epoch_best"),
+    *("final_val_loss", "weight_decay", "shift", "lr_alpha", "epochs_run", "outcome"),
+)
+"""The columns of `build_table` that fit on a page."""
+
+_BEST = 5
+_LONGEST_TABLE = 40  # rows
+_MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
+_LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
+_NO_LEDGER = "Left out: the ledger that holds the study file is not here."
+_NOT_RUN = "Left out: the trials ran elsewhere, and the imported file need not say all of what they trained."
+_PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a section: a paragraph, a reason why something is missing, code, notes, a table or a figure."""
+
+    kind: Literal["text", "missing", "code", "notes", "table", "figure"]
+    content: Any
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report.
+
+    Attributes:
+        key: its id in the file.
+        title: its heading.
+        blocks: what it holds, from top to bottom.
+    """
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What a study can be repeated from, beyond what MLflow's store holds.
+
+    Attributes:
+        study_file: its study file, as text.
+        commands: what to type, a command a line.
+        note: what will be the same, and what will not.
+    """
+
+    study_file: str
+    commands: str
+    note: str = ""
+
+
+def build_report(
+    study: Study,
+    repeat: Repeat | None = None,
+    published: pd.DataFrame | None = None,
+    made: datetime | None = None,
+) -> str:
+    """Return a study's report: one HTML file, which needs no other and no network.
+
+    A section for which there is nothing says why in a sentence.
+
+    Args:
+        study: what `load` returned.
+        repeat: how to repeat it; None where the ledger that knows its study file is not there.
+        published: published runs to draw beside, as `plot_best_trials` takes them.
+        made: when the report was made; now unless given.
+    """
+    made = datetime.now(UTC) if made is None else made
+    build = _Report(study, repeat, published)
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(resources.files("analysis.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=study.name,
+        question=study.description,
+        made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {study.phase} phase, {len(study.trials)} trials.",
+        origin=" ".join(import_notes(study)),
+        sections=build.sections(),
+    )
+
+
+class _Report:
+    def __init__(self, study: Study, repeat: Repeat | None, published: pd.DataFrame | None) -> None:
+        self.study, self.repeat, self.published = study, repeat, published
+        self.table = build_table(study)
+        self.counts = count(study, self.table)
+        # One run says nothing of how far the next would be from it.
+        summary = build_summary(study)
+        self.summary = summary[summary["runs"] > 1]
+
+    def sections(self) -> list[Section]:
+        builders: Iterable[tuple[str, str, Callable[[], list[Block]]]] = (
+            ("headline", "Result", self._headline),
+            ("protocol", "Protocol", self._protocol),
+            ("results", "Trials", self._results),
+            ("statistics", "Statistics", self._statistics),
+            ("curves", "The best trials", self._best),
+            ("trials", "All trials", self._all),
+            ("progress", "Progress of the search", self._progress),
+            ("importance", "Which parameters mattered", self._importance),
+            ("slices", "Parameters one by one", self._slices),
+            ("stopping", "Stopping early", self._stopping),
+            ("cost", "Cost", self._cost),
+            ("environment", "Environment", self._environment),
+            ("repeat", "How to repeat it", self._repeat),
+        )
+        found = []
+        for key, title, build in builders:
+            try:
+                blocks = build()
+            except ValueError as error:  # what a table or plot that has nothing to show raises, with the reason
+                blocks = [_missing(f"Left out: {error}.")]
+            found.append(Section(key, title, blocks))
+        return found
+
+    def _headline(self) -> list[Block]:
+        study, counts, table = self.study, self.counts, self.table
+        if not len(table):
+            return [_missing("No trial has run yet.")]
+        best = table.iloc[0]
+        if pd.isna(best["val_acc_best"]):
+            return [_missing("No trial has finished an epoch yet.")]
+        if pd.notna(best["epochs_to_target"]):
+            held = best["epochs_to_target_sustained"]
+            told = f"sustained from epoch {held}"
+            if pd.isna(held):
+                of_trial = (
+                    study.epochs[study.epochs["number"] == table.index[0]].sort_values("epoch")["val_acc"].tolist()
+                )
+                told = f"not sustained in the {best['epochs_run']} epochs that it ran"
+                if not sustained_is_known(of_trial, study.target, study.sustained):
+                    told = "whether that was sustained is not known: it ended there"
+            first = f"Trial {best['trial']} reached {study.target:g} at epoch {best['epochs_to_target']} ({told})."
+        else:
+            first = (
+                f"No trial reached {study.target:g}; the best, {best['trial']}, came to {best['val_acc_best']:.4f} at "
+                f"epoch {best['epoch_best']}."
+            )
+        said = [first, *self._uncertainty()]
+        # A figure of several runs says more than the luckiest of them.
+        blocks = [_text(sentence) for sentence in (said[1:2] + said[:1] + said[2:] if len(self.summary) else said)]
+        if counts.running:
+            blocks.append(_text(f"{counts.running} trials have not ended: these figures are of an unfinished study."))
+        return blocks
+
+    def _uncertainty(self) -> Iterator[str]:
+        """Yield how sure the result is, in sentences."""
+        study, counts, table = self.study, self.counts, self.table
+        if len(self.summary):
+            first = readable(self.summary).iloc[0]
+            yield (
+                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {study.target:g}, a "
+                f"share of {first['share']}; median {first['median']} epochs, restricted mean "
+                f"{first['restricted_mean']} (95\u00a0% intervals)."
+            )
+        if study.phase == "confirm":
+            yield f"A confirmation of {study.confirms or 'a frozen configuration'}: fresh seeds, nothing was pruned."
+            yield from self._accuracies()
+            return
+        if configurations(study)["configuration"].nunique() > 1:
+            if not len(self.summary):
+                share = share_reached(counts.reached, len(table))
+                yield (
+                    f"{counts.reached} of {len(table)} trials reached it, a share of {share} (95\u00a0% interval), "
+                    "over all that the search tried; it is no chance of any one configuration."
+                )
+            chosen = f"the best of {len(table)} trials is flattered by having been chosen for its result"
+        else:
+            chosen = f"{len(table)} run{'s' * (len(table) > 1)} of one configuration"
+        # What was imported is known too little of to be run again.
+        advice = "" if study.imported else f" `sweeps confirm {study.name}` repeats a configuration with fresh seeds."
+        yield f"Exploratory: {chosen}.{advice}"
+
+    def _accuracies(self) -> Iterator[str]:
+        """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""
+        if runs(self.study).empty:
+            return
+        found = build_confirmation(self.study)
+        final, best = found.final_val_acc, found.best_val_acc
+        yield f"Validation accuracy after the last epoch: {final}; the best of each run: {best}."
+        if found.test_acc is not None:
+            yield f"Test accuracy after the last epoch: {found.test_acc}."
+        if found.test_first is not None:
+            yield f"Reached {found.target:g} on the test images: {found.test_first}."
+
+    def _protocol(self) -> list[Block]:
+        study, trials = self.study, self.study.trials
+        rows = {name: _values(trials[name]) for name in _PROTOCOL if name in trials and trials[name].notna().any()}
+        rows |= {"target": f"validation accuracy {study.target:g} or more", "sustained": f"{study.sustained} epochs"}
+        rows |= {"phase": self.study.phase}
+        chosen = "official" in (study.split or "")
+        rows["chosen on the test set"] = (
+            "yes: the validation images are the test set's, so accuracies are optimistic" if chosen else "no"
+        )
+        if study.split is None:
+            rows["chosen on the test set"] = "not known"
+        notes = [*split_notes(study), *protocol_notes(study)]
+        return [_pairs(rows, ("setting", "value")), Block("notes", notes)]
+
+    def _results(self) -> list[Block]:
+        if not len(self.table):
+            return [_missing("No trial has run yet.")]
+        notes = footnotes(self.study, self.table)
+        if len(self.table) > _LONGEST_TABLE:
+            notes.append(
+                f"The best {_LONGEST_TABLE} of {len(self.table)}; `sweeps table {self.study.name}` has them all."
+            )
+        notes.append(f"All columns: `sweeps table {self.study.name} --format csv`.")
+        shown = self.table.head(_LONGEST_TABLE)[list(RESULT_COLUMNS)]
+        return [Block("table", render(shown, "html")), self._notes(notes)]
+
+    def _statistics(self) -> list[Block]:
+        if not len(self.summary):
+            return [
+                _missing(
+                    "Left out: no configuration has run more than once, so nothing is known of how runs of one differ."
+                )
+            ]
+        figure = _figure(plot_share_reached(self.study), "Share of runs that had reached the target, over epochs.")
+        notes = self._notes(summary_footnotes(self.study, self.summary))
+        return [Block("table", render(readable(self.summary.head(_LONGEST_TABLE)), "html")), notes, figure]
+
+    def _best(self) -> list[Block]:
+        published = self.published
+        figure = plot_best_trials(self.study, _BEST, published)
+        caption = (
+            "Validation accuracy of the best trials, with the epoch at which each reached the target, and their "
+            "learning rates below."
+        )
+        if published is not None and len(published):
+            caption += (
+                f" Diamonds: {len(published)} published runs, of which only these points are known, and the schedule "
+                "of the fastest of them."
+            )
+        best = self.table.head(_BEST)[["trial", "epochs_to_target", "schedule", "epochs_run", "outcome"]]
+        return [_figure(figure, caption), Block("table", render(best, "html"))]
+
+    def _all(self) -> list[Block]:
+        caption = (
+            "All trials over epochs: accuracy, loss and learning rate; validation solid, training dashed, the best "
+            "trial strong."
+        )
+        return [_figure(plot_curves(self.study), caption, pixels=len(self.table) > _MANY)]
+
+    def _progress(self) -> list[Block]:
+        return [
+            _figure(
+                plot_best_so_far(self.study),
+                "The fewest epochs to target so far, over the epochs that all trials spent.",
+            )
+        ]
+
+    def _importance(self) -> list[Block]:
+        built = build_importance(self.study)
+        figure = _figure(plot_importance(built), "Importance of each sampled parameter, with the interval of its rank.")
+        return [figure, Block("table", render(built, "html")), self._notes(importance_footnotes(self.study))]
+
+    def _slices(self) -> list[Block]:
+        return [_figure(plot_slices(self.study), "Every trial's result over each sampled parameter.")]
+
+    def _stopping(self) -> list[Block]:
+        study = self.study
+        trials = histories(study)
+        built = build_stopping(trials, study.target, _BEST, study.stopping_rules)
+        if len(built) <= 1:  # the row of all rules together
+            return [_missing("Left out: no stopping rule was on, so every trial ran to its end.")]
+        return [Block("table", render(built, "html")), self._notes(stopping_footnotes(study, trials, built, _BEST))]
+
+    def _cost(self) -> list[Block]:
+        cost = build_cost(self.study)
+        if not cost["epochs_run"].sum():
+            return [_missing("Left out: no trial has finished an epoch.")]
+        epochs, hours, energy = (cost[name].sum() for name in ("epochs_run", "hours", "energy_wh"))
+        if cost["hours"].isna().all():
+            return [_missing("Left out: the store does not say how long the epochs took.")]
+        said = f"{epochs} epochs of training took {_duration(hours)} in all"
+        said += f" and {energy / 1000:.3g} kWh" if cost["energy_wh"].notna().all() else ""
+        span = self.study.trials["end_time"].max() - self.study.trials["start_time"].min()
+        if pd.notna(span) and not self.study.imported:
+            said += f", within {_duration(span.total_seconds() / 3600)} from the first trial's start to the last's end"
+        blocks = [_text(said + ".")]
+        if cost["energy_wh"].isna().any():
+            blocks.append(_missing("Energy is left out: not every epoch has a power reading, as without a GPU."))
+        shown = cost.loc[self.table.index].head(_LONGEST_TABLE // 2)
+        notes = cost_footnotes(self.study)
+        if len(shown) < len(cost):
+            all_of_them = f"`sweeps table {self.study.name} --view cost`"
+            notes.append(f"Of the best {len(shown)} of {len(cost)} trials; {all_of_them} has them all.")
+        shown = shown.drop(columns=[name for name in shown if shown[name].isna().all()])
+        return [*blocks, Block("table", render(shown, "html")), self._notes(notes)]
+
+    def _environment(self) -> list[Block]:
+        if not self.study.environment:
+            return [_missing("Left out: the store does not say what the study ran with.")]
+        return [_pairs(self.study.environment, ("what", "value"))]
+
+    def _repeat(self) -> list[Block]:
+        if self.repeat is None:
+            return [_missing(_NOT_RUN if self.study.imported else _NO_LEDGER)]
+        seeds = self.study.trials["seed"].dropna() if "seed" in self.study.trials else pd.Series(dtype="int64")
+        blocks = [
+            _text(f"Save the study file below as {self.study.name}.toml, then:"),
+            Block("code", self.repeat.commands),
+            Block("code", self.repeat.study_file),
+        ]
+        if len(seeds):
+            blocks.append(_text(f"Seeds of the trials: {_ranges(sorted({int(seed) for seed in seeds}))}."))
+        return [*blocks, *([_text(self.repeat.note)] if self.repeat.note else [])]
+
+    def _notes(self, notes: Sequence[str]) -> Block:
+        """Return notes on a table, without those that the protocol has said."""
+        said = (*split_notes(self.study), *protocol_notes(self.study))
+        return Block("notes", [note for note in notes if note not in said])
+
+
+def _text(content: str) -> Block:
+    return Block("text", content)
+
+
+def _missing(content: str) -> Block:
+    return Block("missing", content)
+
+
+def _pairs(rows: dict[str, str], names: tuple[str, str]) -> Block:
+    return Block("table", render(pd.DataFrame(list(rows.items()), columns=list(names), dtype="object"), "html"))
+
+
+def _figure(figure: Figure, caption: str, *, pixels: bool = False) -> Block:
+    """Return a figure as an image inside the file, as shapes unless it is to be pixels or has too many of them."""
+    out, kind = io.BytesIO(), "svg+xml"
+    if not pixels:
+        with mpl.rc_context({"svg.hashsalt": "report"}):
+            figure.savefig(out, format="svg", metadata={"Date": None})
+    if pixels or out.tell() > _LARGEST_SVG:
+        out, kind = io.BytesIO(), "png"
+        figure.savefig(out, format="png", dpi=150)
+    data = base64.b64encode(out.getvalue()).decode("ascii")
+    return Block("figure", f"data:image/{kind};base64,{data}", caption)
+
+
+def _values(column: pd.Series[Any]) -> str:
+    return ", ".join(
+        dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in column.dropna())
+    )
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return whole numbers in rising order as text, neighbours as 3-7."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)

@@ -1,0 +1,297 @@
+"""A study as MLflow's store has it: what it is, and how its frames are built from runs and points.
+
+Databases are read by plain read-only SQL, without mlflow: a million metric points take about a second this way, and
+minutes through MLflow's client, whose import alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.store.reader import PLACE_TAGS, VERSION_TAGS, Reader, Run, StoreError
+from resnet_core.records import EpochRecord, Outcome
+from resnet_core.uris import without_password
+
+__all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
+
+METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
+"""What is known of each epoch."""
+
+_URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_IMPORTED = "sweeps.imported"
+_TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
+_TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "gpus", "start_time", "end_time")
+_COUNTED = (*map(str, Outcome), "running")
+_STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study as MLflow holds it.
+
+    Attributes:
+        name: of the study.
+        description: from its study file; empty where it gives none.
+        target: validation accuracy to reach, in (0, 1].
+        sustained: epochs in a row at or above the target that count as sustained.
+        split: which images validate: ``official``, ``pooled`` or ``held-out``; several, comma-separated,
+            where the trials differ; None while there is no trial.
+        trials: one row a trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
+            (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at
+            which it said stop; each str or None), gpus (that it held, a share of one below 1; NaN where the store
+            does not say), start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers
+            as numbers.
+        epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
+            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
+            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials
+            without a finished epoch have no row. Metrics that were not asked for have no column.
+        stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
+            not say.
+        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpus
+            (of a trial), gpu_ids, threads, node; several values, comma-separated, where the trials differ.
+        phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
+        confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
+        space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
+            listed, None where the store does not say.
+        imported: the file it was imported from; empty where it was run by this project.
+        lengthened: how a confirmation's number of runs came about: ``looked`` where seeds were added after runs had
+            ended, ``sequential`` where a sequential test decided it; empty where it was fixed in advance.
+    """
+
+    name: str
+    description: str
+    target: float
+    sustained: int
+    split: str | None
+    trials: pd.DataFrame = field(repr=False)
+    epochs: pd.DataFrame = field(repr=False)
+    stopping_rules: dict[str, str] | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    phase: str = "search"
+    confirms: str = ""
+    space: dict[str, Any] | None = None
+    imported: str = ""
+    lengthened: str = ""
+
+
+def studies(source: Path | str) -> pd.DataFrame:
+    """Return what `sweeps ls` lists: one row a study, newest first.
+
+    Args:
+        source: MLflow's store; see `load`.
+
+    Returns:
+        Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (their
+        number), and how many of them ended reached, exhausted, pruned, diverged, crashed, or have no outcome
+        yet (running).
+
+    Raises:
+        StoreError: the store is not there, cannot be read, or is not MLflow's.
+    """
+    with _opened(source) as reader:
+        runs = _in_order(reader.runs())
+    rows = []
+    for name, launches in _launches(runs).items():
+        trials = _trials(runs, launches)
+        outcomes = Counter(run.tags.get("outcome", "running") for run in trials.values())
+        rows.append(
+            {
+                "name": name,
+                "description": _description(launches[-1].tags),
+                "created": launches[0].start_time,
+                "status": launches[-1].status,
+                "trials": len(trials),
+                **{outcome: outcomes[outcome] for outcome in _COUNTED},
+            }
+        )
+    frame = pd.DataFrame(rows, columns=list(_STUDY_COLUMNS))
+    frame["created"] = _utc(frame["created"])
+    return frame.sort_values(["created", "name"], ascending=[False, True], ignore_index=True)
+
+
+def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> Study:
+    """Return a study with all its trials and epochs; the same one from whatever holds the store.
+
+    Deleted runs are left out. Where a metric was logged twice for an epoch, as after a resume, the last one
+    counts; where a trial number has two runs, the one started last.
+
+    Args:
+        source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
+            ``https://…``. It may be in use: what is read of a database is one consistent state of it.
+        study: name of the study.
+        metrics: those to read; fewer take less time. An epoch that has none of them has no row.
+
+    Raises:
+        StoreError: the store is not there, cannot be read, or is not MLflow's, it has no such study, or the
+            study's runs lack the tags the orchestrator writes.
+    """
+    shown = without_password(str(source))
+    with _opened(source) as reader:
+        runs = _in_order(reader.runs(study))
+        launches = _launches(runs).get(study)
+        if launches is None:
+            known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
+            raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
+        trials = _trials(runs, launches)
+        frame = _trial_frame(trials, reader.params(study))
+        epochs = _epoch_frame(reader, trials, metrics)
+
+    tags = launches[-1].tags
+    splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
+    try:
+        target, sustained = float(tags["target"]), int(tags["sustained"])
+    except (KeyError, ValueError) as error:
+        raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
+    return Study(
+        name=study,
+        description=_description(tags),
+        target=target,
+        sustained=sustained,
+        split=", ".join(splits) or None,
+        trials=frame,
+        epochs=epochs,
+        stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
+        environment=_environment(tags, trials),
+        phase=tags.get("phase", "search"),
+        confirms=tags.get("confirms", ""),
+        space=json.loads(tags["space"]) if "space" in tags else None,
+        imported=tags.get(_IMPORTED, ""),
+        lengthened=tags.get("lengthened", ""),
+    )
+
+
+def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:
+    """Return the launch's versions and, of the tags of its trials that say where they ran, all values there are."""
+    found = {name: tags[name] for name in VERSION_TAGS if name in tags}
+    for name in PLACE_TAGS:
+        values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
+        if values:
+            found[name] = ", ".join(values)
+    return found
+
+
+def _description(tags: dict[str, str]) -> str:
+    """Return the study's description; an older launch has nothing else in its note."""
+    return tags.get("description", tags.get("mlflow.note.content", ""))
+
+
+@contextmanager
+def _opened(source: Path | str) -> Iterator[Reader]:
+    """Give a reader of a store.
+
+    Args:
+        source: a path, or a URI: ``sqlite:///FILE``, ``postgresql://…``, ``http://…``, ``https://…``.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or is not MLflow's.
+    """
+    with _opener(source) as reader:
+        yield reader
+
+
+def _opener(source: Path | str) -> AbstractContextManager[Reader]:
+    # Each of these is imported when it is used: the server's takes seconds.
+    text = str(source)
+    if isinstance(source, str) and text.startswith(("http://", "https://")):
+        from analysis.store.server import open_server
+
+        return open_server(text)
+    if isinstance(source, str) and text.startswith(("postgresql://", "postgresql+psycopg2://")):
+        from analysis.store.postgres import open_postgres
+
+        return open_postgres(text)
+    if isinstance(source, str) and _URI.match(text) and not text.startswith("sqlite:///"):
+        shown = without_password(text)
+        raise StoreError(f"{shown}: expected a path, sqlite:///FILE, postgresql://…, http://… or https://…")
+    from analysis.store.sqlite import open_sqlite
+
+    return open_sqlite(Path(text.removeprefix("sqlite:///") if isinstance(source, str) else source))
+
+
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs in the order they started."""
+    return sorted(runs, key=lambda run: (run.start_time, run.id))
+
+
+def _launches(runs: list[Run]) -> dict[str, list[Run]]:
+    """The launch runs of each study, in the order they started; none of an import that has not come to its end."""
+    found: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.tags.get("sweeps.kind") == "launch" and (_IMPORTED not in run.tags or run.status == "FINISHED"):
+            found[run.experiment].append(run)
+    return dict(found)
+
+
+def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
+    """The trials of these launches by number; the one started last where a number comes twice."""
+    parents = {launch.id for launch in launches}
+    found = {}
+    for run in runs:
+        if run.tags.get("sweeps.kind") == "trial" and run.tags.get("mlflow.parentRunId") in parents:
+            number = run.tags.get("sweeps.trial", "")
+            if not number.isdecimal():
+                where = f"run {run.id} of study {run.experiment!r}"
+                raise StoreError(f"{where}: its tag sweeps.trial = {number!r} is no number")
+            found[int(number)] = run
+    return dict(sorted(found.items()))
+
+
+def _plain(text: str) -> Any:
+    """Undo str() on a number, True, False or None; other text stays."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+
+
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> pd.DataFrame:
+    runs = list(trials.values())
+    columns: dict[str, Any] = {
+        "number": np.array(list(trials), np.int64),
+        "trial": [run.name for run in runs],
+        "run_id": [run.id for run in runs],
+        "status": [run.status for run in runs],
+        **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in _TEXT_TAGS},
+        "gpus": np.array([float(run.tags.get("gpus", "nan")) for run in runs], np.float64),
+        "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
+        "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
+    }
+    given = [params.get(run.id, {}) for run in runs]
+    plain = {text: _plain(text) for text in {text for row in given for text in row.values()}}
+    for name in sorted({name for row in given for name in row} - set(_TRIAL_COLUMNS)):
+        columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
+    return pd.DataFrame(columns)
+
+
+def _epoch_frame(reader: Reader, trials: dict[int, Run], metrics: Sequence[str]) -> pd.DataFrame:
+    ids = [run.id for run in trials.values()]
+    read = [reader.points(ids, metric) for metric in metrics]
+    # A number for each place of a trial and an epoch, in the order of both.
+    span = 1 + max((int(points.epoch.max()) for points in read if len(points.epoch)), default=0)
+    places = [points.run * span + points.epoch for points in read]
+    rows = np.unique(np.concatenate(places)) if places else np.empty(0, np.int64)
+    run, epoch = np.divmod(rows, span)
+    columns = {"number": np.array(list(trials), np.int64)[run], "epoch": epoch}
+    for metric, points, place in zip(metrics, read, places, strict=True):
+        columns[metric] = np.full(len(rows), np.nan)
+        columns[metric][np.searchsorted(rows, place)] = points.value  # of several for a place the last stays
+    return pd.DataFrame(columns)
+
+
+def _utc(milliseconds: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.to_datetime(milliseconds.astype("Int64"), unit="ms", utc=True)

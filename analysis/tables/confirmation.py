@@ -1,0 +1,231 @@
+"""What a confirmation found: how often and how fast one frozen configuration reaches the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.statistics.samples import (
+    Estimate,
+    expected_running_time,
+    mean_sd,
+    median_epochs,
+    restricted_mean,
+    share_reached,
+)
+from analysis.store.loader import Study
+from analysis.tables.summary import runs
+from resnet_core.objective import sustained_crossing
+from resnet_core.records import Outcome
+
+_LENGTHENED = {
+    "looked": "seeds were added after runs had ended: intervals assume a number of runs fixed in advance, and do not "
+    "hold if what had come out decided it",
+    "sequential": "a sequential test decided the number of runs: intervals assume one fixed in advance, its decision "
+    "does not",
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of a figure over runs; the deviation is NaN for a single run."""
+
+    mean: float
+    sd: float
+    runs: int
+
+    def __str__(self) -> str:
+        if not self.runs:
+            return "none"
+        return f"{self.mean:.4f}" + ("" if math.isnan(self.sd) else f" ± {self.sd:.4f}") + f" (n = {self.runs})"
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """How often and when runs reach the target, by one way of telling it.
+
+    Attributes:
+        runs: runs of which it is known.
+        reached: of them, how many reached the target.
+        share: of runs that reach the target.
+        median: epochs to target of half of the runs, misses counting as infinite.
+    """
+
+    runs: int
+    reached: int
+    share: Estimate
+    median: Estimate
+
+    def __str__(self) -> str:
+        return f"{self.reached} of {self.runs} runs, share {self.share}; epochs, median: {self.median}"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the runs of a confirmation that have ended say; one that diverged counts as a miss.
+
+    Attributes:
+        study: its name.
+        confirms: what it confirms.
+        target: validation accuracy to reach.
+        split: which images validate.
+        runs: runs that have ended.
+        reached: of them, how many reached the target.
+        running: runs that have not ended, and are left out.
+        crashed: runs that an error ended, and that are left out.
+        budget: epochs of the longest run's schedule.
+        share: of runs that reach the target.
+        median: epochs to target of half of the runs.
+        restricted_mean: mean of epochs to target, a miss counting as the whole budget.
+        expected_running_time: epochs spent for each run that reaches the target.
+        final_val_acc: validation accuracy after the last epoch.
+        best_val_acc: the highest of each run, which is optimistic.
+        test_acc: accuracy on the test images after the last epoch; None where none was tested.
+        test_loss: mean cross-entropy on them; None likewise.
+        in_a_row: epochs at or above the target that count as sustained.
+        sustained: first of so many epochs in a row at or above the target on the validation images.
+        test_first: first epoch at or above the target on the test images, of the runs that were tested after each
+            epoch; None where there is none such.
+        test_sustained: likewise, of epochs in a row.
+        lengthened: how the number of runs came about, as `analysis.Study` has it; empty where it was fixed in advance.
+    """
+
+    study: str
+    confirms: str
+    target: float
+    split: str | None
+    runs: int
+    reached: int
+    running: int
+    crashed: int
+    budget: int
+    share: Estimate
+    median: Estimate
+    restricted_mean: Estimate
+    expected_running_time: Estimate
+    final_val_acc: Spread
+    best_val_acc: Spread
+    test_acc: Spread | None
+    test_loss: Spread | None
+    in_a_row: int
+    sustained: Crossings
+    test_first: Crossings | None
+    test_sustained: Crossings | None
+    lengthened: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.study} confirms {self.confirms}" if self.confirms else self.study]
+        lines.append(f"  reached {self.target:g}: {self.reached} of {self.runs} runs, share {self.share}")
+        lines.append(f"  epochs to {self.target:g}, median: {self.median}")
+        held = f"held for {self.in_a_row} epochs in a row"
+        lines.append(f"  {held}: {self.sustained}")
+        lines.append(f"  mean of epochs spent up to {self.budget} at most (restricted mean): {self.restricted_mean}")
+        lines.append(f"  epochs spent for each success (expected running time): {self.expected_running_time}")
+        lines.append(f"  val_acc after the last epoch: {self.final_val_acc}; best: {self.best_val_acc}")
+        if self.test_acc is not None:
+            lines.append(f"  test accuracy after the last epoch: {self.test_acc}")
+        elif self.split != "held-out":
+            lines.append(f"  no test accuracy: the {self.split} split leaves no images untouched")
+        if self.test_first is not None:
+            lines.append(f"  reached {self.target:g} on the test images: {self.test_first}")
+            lines.append(f"  {held} on the test images: {self.test_sustained}")
+        left_out = {"not ended": self.running, "crashed": self.crashed}
+        said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+        if said:
+            lines.append(f"  left out: {said}")
+        lines.append(f"  brackets: {self.share.confidence:.0%} confidence intervals")
+        if self.lengthened:
+            lines.append(f"  {_LENGTHENED[self.lengthened]}")
+        return "\n".join(lines)
+
+
+def build_confirmation(study: Study) -> Confirmation:
+    """Return what a confirmation found so far.
+
+    Args:
+        study: what `load` returned; a study of the phase ``confirm``.
+
+    Raises:
+        ValueError: it is none, or no run of it has ended.
+    """
+    if study.phase != "confirm":
+        raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
+    found = runs(study)
+    if found.empty:
+        raise ValueError(f"study {study.name!r}: no run has ended yet")
+    budget, reached = int(found.attrs["budget"]), found["reached"].tolist()
+    epochs, spent = found["epochs_to_target"].tolist(), found["epochs_spent"].tolist()
+    outcomes = study.trials["outcome"]
+    diverged = set(study.trials.loc[outcomes == Outcome.DIVERGED, "number"])
+    ended = study.epochs["number"].isin(found.index.difference(list(diverged)))
+    last = study.epochs[ended].groupby("number").tail(1)
+    validated = _curves(study, "val_acc", found.index)
+    # Of a run from when the last epoch alone was tested, it is not known when it crossed.
+    tested = {
+        number: curve
+        for number, curve in _curves(study, "test_acc", found.index).items()
+        if not any(map(math.isnan, curve))
+    }
+
+    def crossings(curves: dict[int, list[float]], in_a_row: int) -> Crossings:
+        found = [
+            None if number in diverged else sustained_crossing(curve, study.target, in_a_row)
+            for number, curve in curves.items()
+        ]
+        return _crossings([math.inf if epoch is None else epoch for epoch in found])
+
+    return Confirmation(
+        study=study.name,
+        confirms=study.confirms,
+        target=study.target,
+        split=study.split,
+        runs=len(found),
+        reached=sum(reached),
+        running=int(outcomes.isna().sum()),
+        crashed=int((outcomes == Outcome.CRASHED).sum()),
+        budget=budget,
+        share=share_reached(sum(reached), len(found)),
+        median=median_epochs(epochs),
+        restricted_mean=restricted_mean(epochs, budget),
+        expected_running_time=expected_running_time(spent, reached, budget=budget),
+        final_val_acc=_spread(found["final_val_acc"]),
+        best_val_acc=_spread(found["best_val_acc"]),
+        test_acc=_tested(last, "test_acc"),
+        test_loss=_tested(last, "test_loss"),
+        in_a_row=study.sustained,
+        sustained=crossings(validated, study.sustained),
+        test_first=crossings(tested, 1) if tested else None,
+        test_sustained=crossings(tested, study.sustained) if tested else None,
+        lengthened=study.lengthened if study.lengthened in _LENGTHENED else "",
+    )
+
+
+def _curves(study: Study, column: str, numbers: pd.Index[Any]) -> dict[int, list[float]]:
+    """Return a metric of epochs 1, 2, 3, … by number of the trial; empty where it was not recorded at all."""
+    if column not in study.epochs:
+        return {}
+    by_number = study.epochs.groupby("number")[column].agg(list)
+    return {int(number): by_number[number] for number in numbers if number in by_number.index}
+
+
+def _crossings(epochs: Sequence[float]) -> Crossings:
+    reached = sum(map(math.isfinite, epochs))
+    return Crossings(len(epochs), reached, share_reached(reached, len(epochs)), median_epochs(epochs))
+
+
+def _tested(epochs: pd.DataFrame, column: str) -> Spread | None:
+    found = epochs[column].dropna() if column in epochs else epochs["val_acc"].iloc[:0]
+    return _spread(found) if len(found) else None
+
+
+def _spread(values: pd.Series[Any]) -> Spread:
+    known = [float(value) for value in values.dropna()]
+    return Spread(*mean_sd(known), len(known))

@@ -1,0 +1,74 @@
+"""What the trials of a study cost: time, GPU load, power, energy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.store.loader import Study
+from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from resnet_core import objective as ett
+
+_COLUMNS = (
+    *("trial", "batch_size", "val_acc_best", "epoch_best", "gpu_util_percent", "power_watts"),
+    *("seconds_per_epoch", "epochs_run", "hours", "energy_wh"),
+)
+
+
+def build_cost(study: Study) -> pd.DataFrame:
+    """Return what each trial cost, one row a trial that has not crashed, by number.
+
+    Seconds are wall time of training and validation. Load and power are means over the run's time, of the whole GPU;
+    energy is Σ watts·seconds / 3600 over its epochs, times the share of the GPU that the trial held, so that the
+    energies of trials beside each other add up to the GPU's. The three are missing where an epoch has none, as
+    without a GPU.
+
+    Args:
+        study: what `load` returned.
+
+    Returns:
+        Columns trial, batch_size, val_acc_best, epoch_best, gpu_util_percent, power_watts, seconds_per_epoch
+        (median), epochs_run, hours, energy_wh; the index is the trial's number. Whole numbers are Int64, others
+        float64, both missing where a value does not exist.
+    """
+    rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
+    return frame(rows, _COLUMNS, texts=("trial",), whole=("batch_size", "epoch_best", "epochs_run"))
+
+
+def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
+    best = ett.best(curve["val_acc"].tolist())
+    seconds = curve["seconds"]
+    watt_seconds = _sum(curve["power_watts"] * seconds)
+    gpus = trial.get("gpus")
+    share = 1.0 if gpus is None or pd.isna(gpus) else min(gpus, 1.0)  # the power is one GPU's
+    return {
+        "trial": trial["trial"],
+        "batch_size": trial.get("batch_size"),
+        "val_acc_best": best[1] if best else None,
+        "epoch_best": best[0] if best else None,
+        "gpu_util_percent": _sum(curve["gpu_util_percent"] * seconds) / _sum(seconds),
+        "power_watts": watt_seconds / _sum(seconds),
+        "seconds_per_epoch": float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else None,
+        "epochs_run": len(seconds),
+        "hours": _sum(seconds) / 3600,
+        "energy_wh": share * watt_seconds / 3600,
+    }
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """Add up; NaN where a value is missing or there is none."""
+    return float(values.sum()) if len(values) else float("nan")
+
+
+def cost_footnotes(study: Study) -> list[str]:
+    """Return the sentences a reader of the costs needs: split, what is counted, protocols."""
+    return [
+        *split_notes(study),
+        "seconds_per_epoch: the median, training and validation. hours and energy_wh: of all epochs together.",
+        "gpu_util_percent, power_watts: of the whole GPU, also where trials share it; energy_wh: of the share that the "
+        "trial held. A dash: not measured.",
+        *protocol_notes(study),
+    ]

@@ -1,0 +1,179 @@
+"""Which parameters of a study mattered, and how sure that ranking is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.store.loader import Study
+from analysis.tables.trials import curves
+from resnet_core import objective as ett
+from resnet_core.records import Outcome
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+FEWEST_TRIALS = 20
+"""Below this many trials the importances are noise, and refused."""
+
+_BEST = 5
+_SHARE = 0.1
+_RESAMPLES = 100
+_COLUMNS = ("parameter", "importance", "rank", "rank_low", "rank_high")
+
+
+def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
+    """Return how much each sampled parameter had to do with being among the best trials.
+
+    PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how far
+    the values of the best trials are distributed unlike those of all. The best are a tenth, five at least, by the
+    number the sampler minimises (epochs_to_target.objective). A trial that a rule stopped below the target, or that
+    diverged, is among all, never among the best. The ranks' intervals are the 2.5 and 97.5 % quantiles over 100
+    studies of trials resampled with replacement: wide where the order of the parameters hangs on a few trials.
+
+    Args:
+        study: what `load` returned. Ranges are `study.space`'s, or as observed where the store does not say.
+        seed: of the resampling.
+
+    Returns:
+        Columns parameter, importance (shares of 1), rank (from 1), rank_low, rank_high (Int64), the most important
+        first.
+
+    Raises:
+        ValueError: the study sampled nothing, or too few of its trials ended, or too few of these undisturbed.
+    """
+    import optuna
+
+    values, params, names = _observations(study)
+    spans = {name: _distribution(name, params[name], study.space) for name in names}
+    rows = [{name: _plain(row[name]) for name in names} for row in params.to_dict("records")]
+    trials = [_trial(number, value, row, spans) for number, (value, row) in enumerate(zip(values, rows, strict=True))]
+    share = max(_SHARE, _BEST / len(trials))
+    random = np.random.default_rng(seed)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study made in memory
+    try:
+        found = _importances(trials, names, share)
+        draws = random.integers(len(trials), size=(_RESAMPLES, len(trials)))
+        ranks = np.array([_ranks(_importances([trials[i] for i in draw], names, share)) for draw in draws])
+    finally:
+        optuna.logging.set_verbosity(level)
+    low, high = np.quantile(ranks, (0.025, 0.975), axis=0, method="inverted_cdf")
+    total = sum(found)
+    table = pd.DataFrame(
+        {
+            "parameter": names,
+            "importance": [value / total if total else 1 / len(names) for value in found],
+            "rank": _ranks(found),
+            "rank_low": low,
+            "rank_high": high,
+        },
+        columns=list(_COLUMNS),
+    )
+    table = table.astype(dict.fromkeys(("rank", "rank_low", "rank_high"), "Int64") | {"parameter": "object"})
+    return table.sort_values(["rank", "parameter"], ignore_index=True)
+
+
+def importance_footnotes(study: Study) -> list[str]:
+    """Return the sentences a reader of the importances needs."""
+    ranges = "the study file's ranges" if study.space else "the observed ranges, as the store has no others"
+    return [
+        f"PED-ANOVA over {ranges}: how unlike all trials the best tenth (5 at least) are in a parameter; shares of 1.",
+        "rank_low, rank_high: 95% of 100 resampled studies. Ranks whose intervals overlap are not told apart.",
+        "It says which parameter made the difference within these ranges, not which value is good.",
+    ]
+
+
+def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
+    """Objective and parameters of the trials, and the names of those that were sampled and vary."""
+    sampled = [name for name in study.trials.columns if name.startswith("space.")]
+    if not sampled:
+        raise ValueError(f"study {study.name!r} sampled no parameter: it lists its runs")
+    horizons = pd.to_numeric(study.trials["horizon"], errors="coerce")
+    longest = float(horizons.max()) if horizons.notna().any() else 1.0
+    values, rows, undisturbed = list[float](), list[dict[str, Any]](), 0
+    for _, trial, curve in curves(study):
+        row = {name.removeprefix("space."): trial[name] for name in sampled}
+        if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
+            continue
+        stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)
+        # Behind every trial that was not stopped, whose objective is 2 · longest at most.
+        value = 3 * longest if stopped else ett.objective(curve["val_acc"].tolist(), study.target, longest)
+        undisturbed += not stopped
+        values.append(value)
+        rows.append(row)
+    if len(values) < FEWEST_TRIALS:
+        raise ValueError(
+            f"study {study.name!r}: {len(values)} trials ended; importances of fewer than {FEWEST_TRIALS} are noise"
+        )
+    needed = max(_BEST, math.ceil(_SHARE * len(values)))
+    if undisturbed < needed:
+        raise ValueError(
+            f"study {study.name!r}: {undisturbed} of {len(values)} trials were not stopped by a rule; "
+            f"expected {needed} or more, which the best are chosen from"
+        )
+    params = pd.DataFrame(rows)
+    names = [str(name) for name in params if params[name].nunique() > 1]
+    if len(names) < 2:
+        raise ValueError(f"study {study.name!r}: expected two or more parameters that vary, found {len(names)}")
+    return values, params, names
+
+
+def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | None) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    known = (space or {}).get(name)
+    if known is not None and "choices" in known and set(values) <= set(known["choices"]):
+        return CategoricalDistribution(known["choices"])
+    if not numeric:
+        return CategoricalDistribution(sorted(set(values), key=str))
+    low, high = _plain(values.min()), _plain(values.max())
+    log = False
+    if known is not None and "low" in known:
+        # A fork's older trials may lie outside of the range.
+        low, high, log = min(low, known["low"]), max(high, known["high"]), bool(known.get("log")) and low > 0
+    if pd.api.types.is_integer_dtype(values):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def _trial(number: int, value: float, params: dict[str, Any], spans: dict[str, BaseDistribution]) -> FrozenTrial:
+    """Return a finished trial of Optuna's; the evaluator tells trials apart by their number."""
+    from optuna.trial import FrozenTrial, TrialState
+
+    nothing: dict[str, Any] = {"user_attrs": {}, "system_attrs": {}, "intermediate_values": {}}
+    times: dict[str, Any] = {"datetime_start": None, "datetime_complete": None}
+    return FrozenTrial(
+        number, TrialState.COMPLETE, value, params=params, distributions=spans, trial_id=number, **nothing, **times
+    )
+
+
+def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], share: float) -> list[float]:
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.storages import InMemoryStorage
+
+    class Held(InMemoryStorage):
+        """Has these trials as they are: to add them, each copied, took most of the time."""
+
+        def get_all_trials(self, *_: Any, **__: Any) -> list[FrozenTrial]:
+            return list(trials)
+
+    study = optuna.create_study(storage=Held())
+    found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study, params=list(names))
+    return [found[name] for name in names]
+
+
+def _ranks(importances: Sequence[float]) -> list[int]:
+    """1 for the highest; equals share the better rank."""
+    return [1 + sum(other > value for other in importances) for value in importances]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

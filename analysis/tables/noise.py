@@ -1,0 +1,126 @@
+"""How much the validation loss fluctuates ahead of annealing, beside the noise scale of SGD."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis.store.loader import Study
+from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from resnet_core.config import Data, Split, split_sizes
+from resnet_core.schedule import Schedule, parse
+
+SETTLING = 2
+"""Epochs left out at the start, in which the loss falls too fast for its fluctuation to be seen."""
+FEWEST_EPOCHS = 5
+"""Of fewer epochs no fluctuation is given."""
+
+_COLUMNS = (
+    *("trial", "epoch_from", "epoch_to", "val_loss_mean", "val_loss_noise", "lr_mean", "batch_size"),
+    *("momentum", "train_images", "noise_scale"),
+)
+
+
+def fluctuation(values: list[float]) -> float:
+    """Return the standard deviation of a series around its trend, from second differences.
+
+    sqrt(mean((x(i-1) - 2·x(i) + x(i+1))²) / 6): a straight trend has no second difference, and those of independent
+    noise of variance σ² have the variance 6σ²; a curved trend adds little where it bends little within three items.
+    After Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986, for even spacing.
+
+    Args:
+        values: shape (items,); those that are not finite are left out with the differences they are in.
+
+    Returns:
+        In the unit of the values; NaN where there is no second difference.
+
+    >>> fluctuation([1.0, 2.0, 3.0, 4.0])
+    0.0
+    """
+    seconds = np.diff(np.array(values, dtype=np.float64), 2) if len(values) > 2 else np.array([])
+    seconds = seconds[np.isfinite(seconds)]
+    return math.sqrt(float(np.mean(seconds**2)) / 6) if len(seconds) else math.nan
+
+
+def build_noise(study: Study) -> pd.DataFrame:
+    """Return the noise of the validation loss ahead of annealing, one row a trial that has not crashed, by number.
+
+    It is the `fluctuation` of val_loss over the epochs from the third to the last at which the learning rate is at
+    its highest, given from five epochs on. Beside it is the noise scale of SGD, g = ε·N/(B·(1-m)): ε the mean
+    learning rate of these epochs, N training images, B batch size, m momentum, β₁ of Adam's kind (Smith & Le, ICLR
+    2018, for B much smaller than N; post I). g is made for SGD: with Adam's kind it compares trials of one optimizer.
+
+    Args:
+        study: what `load` returned.
+
+    Returns:
+        Columns trial, epoch_from, epoch_to, val_loss_mean, val_loss_noise (nats), lr_mean, batch_size, momentum,
+        train_images, noise_scale; the index is the trial's number. Whole numbers are Int64, others float64, both
+        missing where a value does not exist.
+    """
+    rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
+    return frame(
+        rows, _COLUMNS, texts=("trial",), whole=("epoch_from", "epoch_to", "batch_size", "train_images")
+    ).sort_index()
+
+
+def noise_footnotes(study: Study) -> list[str]:
+    """Return the sentences a reader of the noise needs."""
+    return [
+        *split_notes(study),
+        "val_loss_noise: standard deviation of val_loss around its trend, from second differences, in nats. Epochs "
+        f"from {SETTLING + 1} to the last at the highest learning rate; a dash: fewer than {FEWEST_EPOCHS} of them.",
+        "noise_scale: lr_mean·train_images/(batch_size·(1 - momentum)); it holds for SGD, and compares trials of one "
+        "optimizer otherwise.",
+        *protocol_notes(study),
+    ]
+
+
+def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
+    schedule = parse(trial["schedule"])
+    end = math.floor(min(schedule.peak_end, len(curve["val_loss"])))
+    window = curve["val_loss"][SETTLING:end]
+    row: dict[str, Any] = {
+        "trial": trial["trial"],
+        "batch_size": trial.get("batch_size"),
+        "momentum": _momentum(trial, end),
+        "train_images": _train_images(trial),
+    }
+    if len(window) < FEWEST_EPOCHS:
+        return dict.fromkeys(_COLUMNS) | row
+    row |= {
+        "epoch_from": SETTLING + 1,
+        "epoch_to": end,
+        "val_loss_mean": float(pd.Series(window).mean()),
+        "val_loss_noise": fluctuation(window.tolist()),
+        "lr_mean": float(np.mean([_mean(schedule, epoch) for epoch in range(SETTLING + 1, end + 1)])),
+    }
+    images, batch, momentum = row["train_images"], row["batch_size"], row["momentum"]
+    if not any(value is None or pd.isna(value) for value in (images, batch, momentum)):
+        row["noise_scale"] = row["lr_mean"] * images / (batch * (1 - momentum))
+    return dict.fromkeys(_COLUMNS) | row
+
+
+def _momentum(trial: dict[Any, Any], end: int) -> float | None:
+    """The momentum; of a schedule, its mean over the same epochs."""
+    text = trial.get("momentum_schedule")
+    if isinstance(text, str):
+        schedule = parse(text)
+        return float(np.mean([_mean(schedule, epoch) for epoch in range(SETTLING + 1, max(end, SETTLING + 1) + 1)]))
+    return trial.get("momentum")
+
+
+def _mean(schedule: Schedule, epoch: int) -> float:
+    """Mean value over an epoch, the 1-based one that ends at its number."""
+    return float(np.mean([schedule.value(epoch - 1 + (i + 0.5) / 8) for i in range(8)]))
+
+
+def _train_images(trial: dict[Any, Any]) -> int | None:
+    data, split, limit = trial.get("data"), trial.get("split"), trial.get("train_limit")
+    if data not in get_args(Data) or split not in get_args(Split):
+        return None
+    images, _ = split_sizes(data, split)  # type: ignore[arg-type]  # checked above
+    return images if limit is None or pd.isna(limit) else min(images, int(limit))

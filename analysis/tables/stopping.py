@@ -1,0 +1,215 @@
+"""What stopping rules saved, and what they cost: one row a rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.store.loader import Study
+from analysis.tables.trials import curves, split_notes
+from resnet_core import objective as ett
+from resnet_core.records import Outcome
+
+ALL_RULES = "all rules"
+METRICS = ("val_acc", "seconds")
+"""What histories need of each epoch; see analysis.store.loader.load."""
+
+_COUNTS = ("stopped", "epochs_saved", "judged", "false_stops", "best_lost")
+_COLUMNS = ("rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", "false_stops", "best_lost")
+
+
+@dataclass(frozen=True)
+class TrialHistory:
+    """An ended trial, as the table of rules needs it.
+
+    Attributes:
+        name: of the trial.
+        val_accs: validation accuracy of epochs 1, 2, …, each in [0, 1] or NaN; shape (epochs,).
+        horizon: epochs of its schedule.
+        seconds_per_epoch: wall time.
+        outcome: how it ended.
+        stopped_by: name of the rule that ended it; None where none did.
+        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
+    """
+
+    name: str
+    val_accs: Sequence[float]
+    horizon: int
+    seconds_per_epoch: float
+    outcome: Outcome
+    stopped_by: str | None
+    would_stop: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Where a rule said stop to a trial."""
+
+    trial: TrialHistory
+    epoch: int
+    ended: bool
+    """The rule was let."""
+    crossing: int | None
+
+    @property
+    def judged(self) -> bool:
+        """The truth is known: the trial ran on to its end, or at least to the target; or it is simulated."""
+        if len(self.trial.val_accs) >= self.trial.horizon:
+            return True
+        ran_on = self.trial.stopped_by is None or self.trial.outcome is Outcome.DIVERGED
+        return not self.ended and (ran_on or self.crossing is not None)
+
+    @property
+    def too_early(self) -> bool:
+        """The trial reached the target after it was told to stop."""
+        return self.crossing is not None and self.crossing > self.epoch
+
+
+def build_stopping(
+    trials: Sequence[TrialHistory], target: float, keep: int = 5, modes: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Return what each stopping rule saved, and what is known of its errors: one row a rule, one of all together.
+
+    `stopped` counts the trials a rule ended; of a rule in shadow, those it would have ended. `epochs_saved` is what
+    was left of their schedules, `hours_saved` that times their time per epoch. `judged` counts the stops whose
+    trial ran on, as a control or because the rule is in shadow, to its end or to the target; `false_stops` those
+    of them that reached the target at a later epoch. `best_lost` is how many of the best `keep` trials by
+    epochs_to_target the rule would have ended before they got there. The last row takes all active rules for one
+    rule, which says stop as soon as any of them does.
+
+    Args:
+        trials: ended trials, in the order of their numbers; those that crashed are passed over.
+        target: validation accuracy to reach, in (0, 1].
+        keep: how many trials count as the best, from 1; of equals the earlier.
+        modes: ``active`` or ``shadow`` by rule, for its rows and their order; without it, the rules that appear in
+            the trials, in shadow where they ended none.
+
+    Returns:
+        Columns rule, mode, stopped, epochs_saved, hours_saved, judged, false_stops, best_lost. Counts are Int64;
+        false_stops is missing where nothing was judged, best_lost where no trial reached the target.
+
+    Raises:
+        ValueError: the target is outside (0, 1], or `keep` is below 1.
+    """
+    if keep < 1:
+        raise ValueError(f"keep = {keep}: expected 1 or more")
+    ett.first_crossing([], target)  # refuses a target that is no accuracy, be there trials or not
+    trials = [trial for trial in trials if trial.outcome is not Outcome.CRASHED]
+    modes = _modes_seen(trials) if modes is None else modes
+    diverged = Outcome.DIVERGED
+    crossings = [None if t.outcome is diverged else ett.first_crossing(t.val_accs, target) for t in trials]
+    order = sorted((epoch, i) for i, epoch in enumerate(crossings) if epoch is not None)
+    best = {i for _, i in order[:keep]}
+
+    active = [rule for rule, mode in modes.items() if mode == "active"]
+    asked = [*((rule, mode, [rule]) for rule, mode in modes.items()), (ALL_RULES, "active", active)]
+    rows = []
+    for name, mode, rules in asked:
+        stops = {i: stop for i, trial in enumerate(trials) if (stop := _stop(trial, rules, crossings[i]))}
+        counted = [stop for stop in stops.values() if stop.ended or mode == "shadow"]
+        saved = [(stop.trial.horizon - stop.epoch, stop.trial.seconds_per_epoch) for stop in counted]
+        judged = [stop for stop in stops.values() if stop.judged]
+        rows.append(
+            {
+                "rule": name,
+                "mode": mode,
+                "stopped": len(counted),
+                "epochs_saved": sum(epochs for epochs, _ in saved),
+                "hours_saved": sum(epochs * seconds for epochs, seconds in saved) / 3600,
+                "judged": len(judged),
+                "false_stops": sum(stop.too_early for stop in judged) if judged else None,
+                "best_lost": sum(i in best and stop.too_early for i, stop in stops.items()) if best else None,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
+
+
+def _modes_seen(trials: Sequence[TrialHistory]) -> dict[str, str]:
+    seen = dict.fromkeys(rule for trial in trials for rule in (*trial.would_stop, trial.stopped_by) if rule)
+    ended = {trial.stopped_by for trial in trials}
+    return {rule: "active" if rule in ended else "shadow" for rule in seen}
+
+
+def _stop(trial: TrialHistory, rules: Sequence[str], crossing: int | None) -> _Stop | None:
+    """Return where the first of some rules said stop to a trial."""
+    if trial.stopped_by is not None and trial.stopped_by in rules:
+        epoch = trial.would_stop.get(trial.stopped_by, len(trial.val_accs))
+        return _Stop(trial, epoch, True, crossing)
+    epochs = [trial.would_stop[rule] for rule in rules if rule in trial.would_stop]
+    return _Stop(trial, min(epochs), False, crossing) if epochs else None
+
+
+def histories(study: Study) -> list[TrialHistory]:
+    """Return the trials of a study that ended and did not crash, by number."""
+    return list(_histories(study))
+
+
+def _histories(study: Study) -> Iterator[TrialHistory]:
+    for _, trial, curve in curves(study):
+        if trial["outcome"] is not None:
+            yield TrialHistory(
+                name=trial["trial"],
+                val_accs=curve["val_acc"].tolist(),
+                horizon=int(trial["horizon"]),
+                seconds_per_epoch=_mean(curve["seconds"]),
+                outcome=Outcome(trial["outcome"]),
+                stopped_by=_text(trial.get("stopped_by")),
+                would_stop=dict(json.loads(_text(trial.get("would_stop")) or "{}")),
+            )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is not NaN; 0 where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None  # pandas may have a NaN for what is missing
+
+
+def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.DataFrame, keep: int = 5) -> list[str]:
+    """Return the sentences a reader of the table of rules needs: what is counted, and what is known.
+
+    Args:
+        study: what `load` returned.
+        trials: its `histories`.
+        table: what `build_stopping` made of them.
+        keep: as it was given there.
+    """
+    reached = sum(
+        trial.outcome is not Outcome.DIVERGED and ett.first_crossing(trial.val_accs, study.target) is not None
+        for trial in trials
+    )
+    stopped = sum(trial.stopped_by is not None for trial in trials)
+    shadow = table.loc[table["mode"] == "shadow", "rule"].tolist()
+    notes = [
+        *split_notes(study),
+        f"{len(trials)} trials ended, {reached} of them at {study.target:g}; rules ended {stopped}.",
+        "epochs_saved, hours_saved: what was left of the schedules of the trials in stopped.",
+    ]
+    if shadow:
+        notes.append(f"In shadow, stopping nothing: {', '.join(shadow)}; stopped counts what they would have ended.")
+    judged = int(table.loc[table["rule"] != ALL_RULES, "judged"].sum())
+    if judged:
+        notes.append(
+            f"judged: stops whose trial ran on all the same ({judged} of all rules), as a control or in shadow; "
+            "false_stops: those that reached the target later. Of the other stops it is not known."
+        )
+    else:
+        notes.append(
+            "What stopping cost is not known: no trial that was told to stop ran on. `control` and `shadow` in the "
+            "study file let some."
+        )
+    if reached:
+        notes.append(
+            f"best_lost: of the best {min(keep, reached)} trials that reached the target, those a rule would have "
+            "ended before; a trial that a rule did end is not known to be one."
+        )
+    return notes

@@ -1,0 +1,356 @@
+"""Statistics of a study's configurations: one row for all trials that are equal but for the seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.statistics.samples import (
+    Estimate,
+    best_of_n,
+    expected_running_time,
+    mean_sd,
+    median_epochs,
+    restricted_mean,
+    share_reached,
+)
+from analysis.store.loader import Study
+from analysis.tables.transitions import LEVELS
+from analysis.tables.trials import protocol_notes, split_notes
+from resnet_core import objective as ett
+from resnet_core.records import Outcome
+
+_CONFIDENCE = 0.95
+_ESTIMATES = ("share", "median", "restricted_mean", "expected_running_time")
+_ACCURACIES = ("final_val_acc", "best_val_acc")
+_COLUMNS = (
+    *("configuration", "phase", "runs", "reached", "cut_short"),
+    *(name + end for name in _ESTIMATES for end in ("", "_low", "_high")),
+    *(name + end for name in _ACCURACIES for end in ("_mean", "_sd")),
+    "budget",
+)
+_TEXTS = ("configuration", "phase")
+_COUNTS = ("runs", "reached", "cut_short")
+# What the store tells of a trial beside its configuration, and what follows from the configuration.
+_NO_SETTINGS = (
+    *("number", "trial", "run_id", "status", "outcome", "stop_reason", "stopped_by", "would_stop"),
+    *("gpus", "start_time", "end_time", "seed", "lr_alpha", "horizon"),
+)
+
+
+def is_setting(column: str) -> bool:
+    """Return whether a column of `Study.trials` is a field of the configuration, the seed aside."""
+    return column not in _NO_SETTINGS and not column.startswith(("space.", "sweeps."))
+
+
+def configurations(study: Study) -> pd.DataFrame:
+    """Return which configuration each trial is a run of: trials whose settings are equal but for the seed share one.
+
+    A configuration has the name of its first trial, without the ``-s`` and seed that a repeated run's name ends in.
+
+    Args:
+        study: what `load` returned.
+
+    Returns:
+        Column configuration (text); the index is the trial's number.
+    """
+    trials = study.trials.sort_values("number")
+    names = [name for name in trials.columns if is_setting(name)]
+    settings = trials[names].astype(object).where(trials[names].notna(), None).map(str)
+    # A hash of each row would do too, but two settings must never share one.
+    group = settings.agg("\x1f".join, axis=1) if names else pd.Series("", index=trials.index)
+    first = trials["trial"].groupby(group).transform("first") if len(trials) else trials["trial"]
+    if "seed" in trials and len(trials):
+        seeds = trials["seed"].groupby(group).transform("first")
+        short = [name.removesuffix(f"-s{seed}") for name, seed in zip(first, seeds, strict=True)]
+        # Two configurations keep two names, whatever they are called.
+        distinct = pd.Series(short, index=trials.index).groupby(group).first().is_unique
+        first = pd.Series(short, index=trials.index) if distinct else first
+    index = pd.Index(trials["number"], name="number", dtype="int64")
+    return pd.DataFrame({"configuration": first.to_numpy(dtype=object)}, index=index)
+
+
+def runs(study: Study, target: float | None = None) -> pd.DataFrame:
+    """Return what the statistics are made of: one row for each trial that has ended and not crashed, by number.
+
+    A trial is cut short if it ended below the target without having run its schedule or diverged: a rule pruned it,
+    or it was ended at a lower target than the one asked for. What it would have done is not known, so it counts as a
+    miss that spent the whole budget: no figure comes out better for it. A diverged trial is a miss, whatever its
+    curve says, and spent what it ran.
+
+    Args:
+        study: what `load` returned.
+        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+
+    Returns:
+        Columns trial, configuration, epochs_to_target (math.inf for a miss), reached, cut_short, epochs_run,
+        epochs_spent (up to the target where reached), final_val_acc (NaN unless the schedule was run to its end),
+        best_val_acc, horizon; the index is the trial's number. ``attrs["budget"]`` is the study's longest horizon.
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+    """
+    target = study.target if target is None else target
+    ett.first_crossing([], target)  # refuses a target that is no accuracy, be there trials or not
+    trials = study.trials.sort_values("number").set_index("number")
+    trials = trials[trials["outcome"].notna() & (trials["outcome"] != Outcome.CRASHED)]
+    epochs = study.epochs[study.epochs["number"].isin(trials.index)]
+    by_trial = epochs.groupby("number")
+    run = by_trial["epoch"].max().reindex(trials.index).fillna(0).astype("float64")
+    crossing = epochs[epochs["val_acc"] >= target].groupby("number")["epoch"].min().reindex(trials.index)
+    diverged = trials["outcome"] == Outcome.DIVERGED
+    times = crossing.astype("float64").where(~diverged).fillna(math.inf)
+    reached = np.isfinite(times)
+    horizon = pd.to_numeric(trials["horizon"], errors="coerce") if "horizon" in trials else run
+    horizon = horizon.astype("float64").fillna(run)
+    to_the_end = ~diverged & ((trials["outcome"] == Outcome.EXHAUSTED) | (run >= horizon))
+    cut_short = ~reached & ~diverged & ~to_the_end
+    # A trial that runs now may go on for longer, but its horizon counts: budgets must not grow as a study runs.
+    planned = pd.to_numeric(study.trials["horizon"], errors="coerce").max() if "horizon" in study.trials else math.nan
+    budget = max((float(value) for value in (run.max(), planned) if value >= 1), default=1.0)
+    last = epochs[epochs["epoch"] == by_trial["epoch"].transform("max")].set_index("number")["val_acc"]
+    finite = epochs["val_acc"].where(np.isfinite(epochs["val_acc"]))
+    table = pd.DataFrame(
+        {
+            "trial": trials["trial"],
+            "configuration": configurations(study)["configuration"].reindex(trials.index),
+            "epochs_to_target": times,
+            "reached": reached,
+            "cut_short": cut_short,
+            "epochs_run": run,
+            "epochs_spent": times.where(reached, run.where(~cut_short, budget)),
+            "final_val_acc": last.reindex(trials.index).where(to_the_end),
+            "best_val_acc": finite.groupby(epochs["number"]).max().reindex(trials.index),
+            "horizon": horizon,
+        }
+    )
+    table.attrs.update(target=target, budget=budget)
+    return table
+
+
+def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
+    """Return the statistics of a study's configurations: one row each, the fewest epochs by restricted mean first.
+
+    Each estimate stands beside the ends of its 95 % interval; analysis.statistics.samples has the formulas, `runs` says
+    what counts as a miss and what it spends.
+
+    Args:
+        study: what `load` returned.
+        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+
+    Returns:
+        Columns configuration, phase, runs, reached, cut_short, then share, median, restricted_mean and
+        expected_running_time (epochs; each followed by its _low and _high), final_val_acc_mean and _sd (missing
+        unless every run went to the end of its schedule), best_val_acc_mean and _sd, budget (epochs, the study's
+        longest schedule). Counts are Int64, others float64. ``attrs["target"]`` is the target.
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+    """
+    found = runs(study, target)
+    budget = found.attrs["budget"]
+    # Arrays: a frame for each of 2,000 configurations would take seconds.
+    values = {str(name): found[name].to_numpy() for name in found}
+    places = found.groupby("configuration").indices
+    rows = [
+        _row(str(name), study.phase, {key: column[where] for key, column in values.items()}, budget)
+        for name, where in places.items()
+    ]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    numeric = [name for name in _COLUMNS if name not in (*_TEXTS, *_COUNTS)]
+    table = table.astype(
+        dict.fromkeys(_TEXTS, "object") | dict.fromkeys(_COUNTS, "Int64") | dict.fromkeys(numeric, "float64")
+    )
+    table = table.sort_values(
+        ["restricted_mean", "best_val_acc_mean"], ascending=[True, False], kind="stable", ignore_index=True
+    )
+    table.attrs.update(target=found.attrs["target"], budget=budget)
+    return table
+
+
+def build_ladder(study: Study, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """Return the statistics over a ladder of targets: one row a configuration and target, in `build_summary`'s order.
+
+    Args:
+        study: what `load` returned.
+        levels: targets, each in (0, 1] and given once; post I's levels unless given.
+
+    Returns:
+        Column target behind configuration, the others as `build_summary` has them.
+
+    Raises:
+        ValueError: a level is outside (0, 1], or given twice, or there is none.
+    """
+    if not levels or len(set(levels)) < len(levels):
+        raise ValueError(f"levels = {', '.join(f'{level:g}' for level in levels)}: expected every level once")
+    order = build_summary(study)["configuration"].tolist()
+    rungs = []
+    for level in sorted(levels):
+        rung = build_summary(study, level)
+        rung.insert(1, "target", level)
+        rungs.append(rung)
+    table = pd.concat(rungs, ignore_index=True)
+    places = table["configuration"].map({name: place for place, name in enumerate(order)})
+    table = table.loc[places.sort_values(kind="stable").index].reset_index(drop=True)
+    table.attrs.update(target=study.target, budget=rungs[0].attrs["budget"])
+    return table
+
+
+def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
+    """Return what the best of n runs comes to, for every configuration and n: see `statistics.best_of_n`.
+
+    Returns:
+        Columns configuration, n (Int64, 1 to its runs), epochs_to_target (math.inf where that is a miss).
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+    """
+    rows = [
+        {"configuration": name, "n": n, "epochs_to_target": best_of_n(group.tolist(), n)}
+        for name, group in runs(study, target).groupby("configuration", sort=False)["epochs_to_target"]
+        for n in range(1, len(group) + 1)
+    ]
+    table = pd.DataFrame(rows, columns=["configuration", "n", "epochs_to_target"])
+    return table.astype({"configuration": "object", "n": "Int64", "epochs_to_target": "float64"})
+
+
+def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame:
+    """Return the fewest epochs to target so far against the epochs that all trials have spent.
+
+    Trials come in the order in which they ended (by number where the store does not say); those that crashed have
+    spent their epochs too, and reach nothing.
+
+    Args:
+        study: what `load` returned.
+        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+
+    Returns:
+        Columns trial, epochs_spent (Int64, this trial's included), epochs_to_target (Int64, the fewest so far,
+        missing before the first that reached); one row an ended trial, the index being its number.
+
+    Raises:
+        ValueError: the target is outside (0, 1].
+    """
+    times = runs(study, target)["epochs_to_target"]
+    trials = study.trials[study.trials["outcome"].notna()].sort_values("number")
+    if "end_time" in trials:
+        trials = trials.sort_values("end_time", kind="stable")
+    numbers = trials["number"]
+    spent = study.epochs.groupby("number")["epoch"].max().reindex(numbers).fillna(0).cumsum()
+    best = times.reindex(numbers).fillna(math.inf).cummin()
+    table = pd.DataFrame(
+        {
+            "trial": trials["trial"].to_numpy(dtype=object),
+            "epochs_spent": spent.to_numpy(),
+            "epochs_to_target": best.replace(math.inf, math.nan).to_numpy(),
+        },
+        index=pd.Index(numbers, name="number"),
+    )
+    return table.astype({"epochs_spent": "Int64", "epochs_to_target": "Int64"})
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary or a ladder for people: an estimate and its interval in one cell, columns that say nothing gone.
+
+    Args:
+        table: what `build_summary` or `build_ladder` returned.
+
+    Returns:
+        Texts and counts: configuration, target (of a ladder), runs, reached, share, median, restricted_mean,
+        expected_running_time as ``20.5 [19, 22]``, final_val_acc and best_val_acc as ``0.9213 ± 0.0009``; cut_short
+        only where a run was, phase and budget not at all: the footnotes tell them.
+    """
+    shown = table[[name for name in ("configuration", "target", "runs", "reached") if name in table]].copy()
+    if table["cut_short"].any():
+        shown["cut_short"] = table["cut_short"]
+    texts: dict[str, list[str]] = {}
+    for name in _ESTIMATES:
+        parts = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+        texts[name] = [str(Estimate(value, low, high, _CONFIDENCE)) for value, low, high in parts]
+    for name in _ACCURACIES:
+        means_and_sds = zip(table[f"{name}_mean"], table[f"{name}_sd"], strict=True)
+        texts[name] = [_mean_and_sd(mean, sd) for mean, sd in means_and_sds]
+    return shown.assign(**{name: pd.Series(column, shown.index, dtype="object") for name, column in texts.items()})
+
+
+def summary_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
+    """Return the sentences a reader of the statistics needs: split, phase, target, what is counted, how sure it is.
+
+    Args:
+        study: what `load` returned.
+        table: what `build_summary` or `build_ladder` made of it.
+    """
+    budget, target = table.attrs.get("budget", math.nan), table.attrs.get("target", study.target)
+    notes = split_notes(study)
+    if study.phase == "confirm":
+        notes.append(f"Phase confirm: {study.confirms or 'a frozen configuration'}, fresh seeds.")
+    elif table["configuration"].nunique() > 1:
+        notes.append(
+            "Phase search: the best of these configurations are the best by these very runs, and so flattered; confirm "
+            "one with fresh seeds before calling it better."
+        )
+    else:
+        notes.append("Phase search: exploratory; confirm the configuration with fresh seeds.")
+    notes.append(
+        (f"Target: validation accuracy {target:g} or more. " if "target" not in table else "")
+        + f"A configuration: trials equal but for the seed. Budget: {budget:g} epochs, the study's longest schedule. "
+        f"[low, high]: {_CONFIDENCE:.0%} intervals over runs; ±: sample standard deviation."
+    )
+    notes.append(
+        "median: a miss counts as infinite (∞); its interval needs 6 runs. restricted_mean: of epochs to target, at "
+        "most the budget. expected_running_time: epochs spent by all runs for each that reached."
+    )
+    cut = int(table["cut_short"].max()) if len(table) else 0
+    if cut:
+        notes.append(
+            "cut_short: ended by a stopping rule below this target. What they would have done is not known: they "
+            "count as misses that spent the whole budget, so the figures may be too bad, and are not too good; "
+            "their final accuracies are not known."
+        )
+    counts = _other_trials(study)
+    if counts:
+        notes.append(f"Left out: {counts}.")
+    return notes + protocol_notes(study)
+
+
+def _row(name: str, phase: str, group: Mapping[str, NDArray[Any]], budget: float) -> dict[str, Any]:
+    times, reached = group["epochs_to_target"].tolist(), group["reached"].tolist()
+    estimates = (
+        share_reached(sum(reached), len(times), _CONFIDENCE),
+        median_epochs(times, _CONFIDENCE),
+        restricted_mean(times, budget, _CONFIDENCE),
+        expected_running_time(group["epochs_spent"].tolist(), reached, _CONFIDENCE, budget=budget),
+    )
+    row: dict[str, Any] = {
+        "configuration": name,
+        "phase": phase,
+        "runs": len(times),
+        "reached": sum(reached),
+        "cut_short": int(group["cut_short"].sum()),
+        "budget": budget,
+    }
+    for column, estimate in zip(_ESTIMATES, estimates, strict=True):
+        row |= {column: estimate.value, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
+    for column in _ACCURACIES:
+        values = group[column]
+        # The final accuracy of those that went to the end alone would leave out the ones that were stopped for it.
+        known = column != "final_val_acc" or not np.isnan(values).any()
+        row[f"{column}_mean"], row[f"{column}_sd"] = mean_sd(values.tolist()) if known else (math.nan, math.nan)
+    return row
+
+
+def _mean_and_sd(mean: float, sd: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.4f}" if math.isnan(sd) else f"{mean:.4f} ± {sd:.4f}"
+
+
+def _other_trials(study: Study) -> str:
+    outcomes = study.trials["outcome"]
+    counts = {"crashed": int((outcomes == Outcome.CRASHED).sum()), "running": int(outcomes.isna().sum())}
+    return ", ".join(f"{number} {words}" for words, number in counts.items() if number)

@@ -1,0 +1,1 @@
+"""Ray: one launch of a study, and where its trials run."""

@@ -1,0 +1,231 @@
+"""One launch of a study, from the ledger to its end: ties Ray, Optuna and MLflow together."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import multiprocessing
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.distributions import CategoricalDistribution
+from rich.console import Console
+
+import analysis
+from resnet_core import cifar10
+from resnet_core.config import Data, TrialConfig
+from search_spaces.space import distributions, trial_count
+from search_spaces.study import Finalists, StudySpec
+from sweeps.causes import disk_full, is_disk_full
+from sweeps.errors import SweepError
+from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
+from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
+from sweeps.execution.placement import check_address, cluster, run_trials
+from sweeps.execution.trainable import TrialTrainable
+from sweeps.home import Home, check_database
+from sweeps.ledger.database import file_of
+from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.study.run import StudyRun
+from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.writer import Tracker
+
+
+class End(enum.Enum):
+    """How a launch ended."""
+
+    DONE = "done"
+    CRASHES = "crashes"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch needs beside the study.
+
+    Attributes:
+        home: where things are.
+        data_dir: folder of CIFAR-10.
+        address: of a running Ray cluster; None starts one on this machine.
+        console: stderr.
+        debug: let Ray and MLflow talk.
+        trainable: what trains.
+    """
+
+    home: Home
+    data_dir: Path
+    address: str | None
+    console: Console
+    debug: bool = False
+    trainable: type[TrialTrainable] | None = None
+
+    def start(self, spec: StudySpec, *, sequential: bool = False) -> End:
+        """Run a study that is new, or that is here and asks the same.
+
+        Args:
+            spec: the study.
+            sequential: whether a sequential test decides how many seeds it has.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        if spec.name in ledgers(self.home.ledger_uri):
+            Ledger.open(self.home.ledger_uri, spec.name).check_ran_here()
+        self._check(spec)
+        self._check_ledger(spec.name)
+        with self._disk(spec.name), self.home.lock(spec.name):
+            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
+
+    def fork(self, spec: StudySpec, source: str) -> End:
+        """Run a new study whose sampler knows the ended trials of another one.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        # Found first, so that what is refused leaves no folder behind.
+        known = Ledger.open(self.home.ledger_uri, source).known_to(spec)
+        self._check(spec)
+        with self._disk(spec.name), self.home.lock(spec.name):
+            ledger = Ledger.fork(self.home.ledger_uri, spec, known)
+            self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
+            return self._run(ledger)
+
+    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> End:
+        """Continue a study of the ledger.
+
+        Args:
+            name: the study's.
+            trials: how many it is to have in all; None leaves that as it is.
+            more: so many trials beyond.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+
+        def longer(ledger: Ledger) -> None:
+            if trials is not None or more:
+                ledger.extend((trials or trial_count(ledger.spec)) + more)
+
+        return self._continue(name, longer)
+
+    def race(self, name: str, finalists: Finalists) -> End:
+        """Run a study's best configurations again, after the trials that have begun.
+
+        Raises:
+            SweepError: it cannot be run; InputError where the user can mend it.
+            DataError: the images cannot be had.
+        """
+        return self._continue(name, lambda ledger: ledger.race(finalists))
+
+    def _continue(self, name: str, change: Callable[[Ledger], None]) -> End:
+        """Change what a study of the ledger asks, and run what is left of it."""
+        # Asked for by name first, so that a wrong name leaves no folder behind.
+        found = Ledger.open(self.home.ledger_uri, name)
+        found.check_ran_here()
+        self._check(found.spec)
+        with self._disk(name), self.home.lock(name):
+            ledger = Ledger.open(self.home.ledger_uri, name)
+            change(ledger)
+            return self._run(ledger)
+
+    def _check(self, spec: StudySpec) -> None:
+        """Find what would fail in every trial before anything is started."""
+        with contextlib.ExitStack() as stack:
+            # One process for what loads torch, which ends with it; started only where something is looked for.
+            spawn = multiprocessing.get_context("spawn")
+            apart = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
+            if self.address is None:
+                gpus = apart().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
+                Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
+            else:
+                check_address(self.address)
+            for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
+                if db is not None:
+                    check_database(db)
+            if "cifar10" in _data_sets(spec):
+                apart().submit(cifar10.ensure_available, self.data_dir).result()
+
+    def _check_ledger(self, name: str) -> None:
+        """Notice that the ledger is gone before a new one is made in its place."""
+        db, mlflow_db = file_of(self.home.ledger_uri), self.home.own_mlflow_db
+        if db is None or db.exists():
+            return
+        known = False
+        with contextlib.suppress(analysis.StoreError):
+            known = mlflow_db.exists() and name in set(analysis.studies(mlflow_db)["name"])
+        if known or db.with_name(f"{db.name}-wal").exists():
+            raise SweepError(
+                f"the ledger {db} is gone, and there are trials that it knew; put it back, then go on with "
+                f"`sweeps resume {name}`, or choose another folder with --home"
+            )
+
+    @contextlib.contextmanager
+    def _disk(self, name: str) -> Iterator[None]:
+        """Say in words that the disk is full, whoever finds it out."""
+        try:
+            yield
+        except SweepError:
+            raise
+        except Exception as error:
+            if is_disk_full("".join(traceback.format_exception(error))):
+                raise SweepError(f"the study stopped: {disk_full(self.home.root, name)}") from error
+            raise
+
+    def _run(self, ledger: Ledger) -> End:
+        home, name = self.home, ledger.spec.name
+        interrupts, driver = Interrupts(name), home.become_driver(name)
+        with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
+            ledger.settle()
+            # MLflow makes its tables in a thread of its own while Ray starts.
+            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
+            tracker = Tracker(runs, home.spool(name), ledger.holds)
+            try:
+                with watching(self.console) as watcher:
+                    end = self._run_trials(ledger, tracker, watcher, interrupts)
+            except BaseException:
+                with contextlib.suppress(SweepError):
+                    tracker.close("SCHEDULED")
+                raise
+            over = end is not End.INTERRUPTED
+            tracker.close("FINISHED" if over else "SCHEDULED", ledger.gone() if over else ())
+        return end
+
+    def _run_trials(
+        self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
+    ) -> End:
+        if ledger.complete():
+            run = StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
+            if run.exhausted:
+                run.remove_frozen()
+                return End.DONE
+        with cluster(self.address, debug=self.debug) as ray_cluster:
+            ray_cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
+            run = StudyRun(self.home, ledger, tracker, watcher)
+            if isinstance(watcher, LiveWatcher):
+                watcher.watch(run)
+            # Asked while Ray started, it starts no trial any more.
+            if interrupts.asked or self.home.asked_to_stop(ledger.spec.name):
+                return End.INTERRUPTED
+            if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
+                return End.INTERRUPTED
+            run.remove_frozen()
+            if ledger.gone():
+                run.close_for_others()
+        return End.CRASHES if run.crashed else End.DONE
+
+
+def _data_sets(spec: StudySpec) -> set[Data]:
+    """Return the data sets that trials of the study train on."""
+    default = spec.train.get("data", TrialConfig.data)
+    named = {run.changes.get("data", default) for run in spec.listed}
+    sampled = distributions(spec).get("data")
+    if isinstance(sampled, CategoricalDistribution):
+        named |= set(sampled.choices)
+    return named or {default}

@@ -1,0 +1,204 @@
+"""What people see while a study runs: a live table on a terminal, plain lines elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from resnet_core.records import Outcome
+from sweeps.study.outcomes import Result
+from sweeps.study.run import ActiveTrial, StudyRun
+from sweeps.study.trials import Job
+
+_STYLES = {
+    Outcome.REACHED: "green",
+    Outcome.EXHAUSTED: "yellow",
+    Outcome.PRUNED: "cyan",
+    Outcome.DIVERGED: "magenta",
+    Outcome.CRASHED: "red",
+}
+_SHOWN_ENDED = 8
+_LOST = "taken over by another driver, which had not heard of this one for too long"
+_WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
+_STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
+
+
+class PlainWatcher:
+    """A line for every start, epoch, error and end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def started(self, trial: ActiveTrial) -> None:
+        """Print what the trial trains."""
+        control = " (control: no rule may stop it)" if trial.control else ""
+        begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"
+        self._say(f"trial {trial.job.name}: {begins}{control}: {_asked(trial.job)}")
+
+    def epoch(self, trial: ActiveTrial) -> None:
+        """Print the epoch's figures."""
+        record = trial.records[-1]
+        self._say(
+            f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
+            f"loss {record.loss:.4f} acc {record.acc:.4f} val_loss {record.val_loss:.4f} "
+            f"val_acc {record.val_acc:.4f} lr {record.lr:.3g} {record.seconds:.1f} s"
+        )
+
+    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
+        """Print the error."""
+        self._say(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
+
+    def ended(self, job: Job, result: Result) -> None:
+        """Print the outcome."""
+        self._say(f"trial {job.name}: {_ending(result)}")
+
+    def stopping(self) -> None:
+        """Print what is waited for."""
+        self._say(_STOPPING)
+
+    def lost(self, job: Job) -> None:
+        """Print that the trial runs elsewhere now."""
+        self._say(f"trial {job.name}: {_LOST}")
+
+    def waiting(self, trials: int) -> None:
+        """Print what is waited for."""
+        self._say(_WAITING.format(trials))
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveWatcher:
+    """A table that redraws itself: running trials, the latest that ended, the best so far, the time left."""
+
+    def __init__(self) -> None:
+        self._ended: deque[tuple[Job, Result]] = deque(maxlen=_SHOWN_ENDED)
+        self._messages: deque[str] = deque(maxlen=3)
+        self._run: StudyRun | None = None
+        self._started = time.monotonic()
+        self._seconds = 0.0
+        self._epochs = 0
+
+    def watch(self, run: StudyRun) -> None:
+        """Show this study."""
+        self._run = run
+
+    def started(self, trial: ActiveTrial) -> None:
+        """Do nothing: the table shows it."""
+
+    def epoch(self, trial: ActiveTrial) -> None:
+        """Keep the epoch's time for the estimate of what is left."""
+        self._seconds += trial.records[-1].seconds
+        self._epochs += 1
+
+    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
+        """Show the error below the table."""
+        self._messages.append(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
+
+    def ended(self, job: Job, result: Result) -> None:
+        """Move the trial to those that ended."""
+        self._ended.append((job, result))
+
+    def stopping(self) -> None:
+        """Show below the table what is waited for."""
+        self._messages.append(_STOPPING)
+
+    def lost(self, job: Job) -> None:
+        """Show below the table that the trial runs elsewhere now."""
+        self._messages.append(f"trial {job.name}: {_LOST}")
+
+    def waiting(self, trials: int) -> None:
+        """Show below the table what is waited for."""
+        self._messages.append(_WAITING.format(trials))
+
+    def __rich__(self) -> RenderableType:
+        """Return the table as it is now."""
+        run = self._run
+        if run is None:
+            return Text("starting Ray, MLflow and the ledger …")
+        table = Table(title=run.spec.name, title_justify="left", expand=True)
+        for heading in ("trial", "epoch", "val_acc"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("outcome", "trains"):
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+        for job, result in list(self._ended):
+            shown = "-" if result.best_val_acc is None else f"{result.best_val_acc:.4f}"
+            ending = Text(_ending(result), style=_STYLES[result.outcome])
+            table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_asked(job)))
+        for trial in list(run.active.values()):
+            done = len(trial.records)
+            shown = f"{trial.records[-1].val_acc:.4f}" if done else "-"
+            state = "running" if done else "starting"
+            state += " (control)" if trial.control else ""
+            length = f"{done}/{trial.job.config.horizon}"
+            table.add_row(Text(trial.job.name), length, shown, state, Text(_asked(trial.job)))
+        lines = [Text(line, style="red") for line in self._messages]
+        return Group(table, Text(self._summary(run)), *lines)
+
+    def _summary(self, run: StudyRun) -> str:
+        counts = dict.fromkeys(Outcome, 0)
+        for result in list(run.results.values()):
+            counts[result.outcome] += 1
+        ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
+        best = "no trial at the target yet"
+        if run.fastest is not None:
+            best = f"best so far: trial {run.fastest.name}, epoch {run.fastest.epochs}"
+        return (
+            f"ended: {ended} · running: {len(run.active)} · to come: {run.left}\n{best} · "
+            f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"
+        )
+
+    def _left(self, run: StudyRun) -> str:
+        if not self._epochs or not run.active:
+            return "?"
+        active = list(run.active.values())
+        open_epochs = sum(trial.job.config.horizon - len(trial.records) for trial in active)
+        lengths = [result.epochs_run for result in list(run.results.values())]
+        lengths = lengths or [trial.job.config.horizon for trial in active]
+        epochs = open_epochs + run.left * sum(lengths) / len(lengths)
+        return "about " + _clock(epochs * self._seconds / self._epochs / len(active))
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[PlainWatcher | LiveWatcher]:
+    """Show a study on ``console`` for as long as the block lasts."""
+    if not console.is_terminal:
+        yield PlainWatcher(console)
+        return
+    watcher = LiveWatcher()
+    with Live(watcher, console=console, refresh_per_second=4, transient=True):
+        yield watcher
+
+
+def _asked(job: Job) -> str:
+    if not job.params:
+        return job.config.schedule
+    return ", ".join(f"{name} {_short(value)}" for name, value in job.params.items())
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _ending(result: Result) -> str:
+    text = result.outcome.value
+    if result.outcome is Outcome.REACHED:
+        text += f" at epoch {result.epochs_to_target}"
+    if result.stop_reason:
+        text += f": {result.stop_reason}"
+    elif result.best_val_acc is not None:
+        text += f", best val_acc {result.best_val_acc:.4f} at epoch {result.best_epoch}"
+    return text
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

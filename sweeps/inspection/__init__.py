@@ -1,0 +1,1 @@
+"""What looks at a study and tells about it, and runs nothing."""

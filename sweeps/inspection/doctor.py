@@ -1,0 +1,154 @@
+"""What this machine has, and whether a sweep can run on it."""
+
+from __future__ import annotations
+
+import http.client
+import platform
+import shutil
+import sqlite3
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from resnet_core.config import Precision, TrialConfig
+from resnet_core.trainer import seconds_per_epoch
+from resnet_core.uris import without_password
+from sweeps.errors import SweepError
+from sweeps.execution.cluster import available_cores
+from sweeps.home import Home
+from sweeps.ledger.database import check_reached
+from sweeps.version import code_version
+
+_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        name: what it is.
+        ok: whether a sweep can run with it as it is; None where it is only told.
+        found: what was found, and what to do where that is not enough.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+
+
+def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
+    """Return what a sweep needs and what there is; writes nothing but the home folder.
+
+    Args:
+        home: where things are; a ledger and a store of MLflow's that are elsewhere are connected to.
+        data_dir: folder of CIFAR-10.
+        address: of a running Ray cluster, which is connected to; None where a launch would start its own.
+    """
+    checks = [
+        Check("resnet-sweeps", None, code_version()),
+        Check("python", None, platform.python_version()),
+        *(Check(name, None, metadata.version(name)) for name in _PACKAGES),
+        Check("cpu", None, f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"),
+        _gpus(),
+        _bf16(),
+        _data(data_dir),
+        _home(home),
+        _space(home),
+    ]
+    if home.ledger:
+        checks.append(_reached("ledger", home.ledger, check_reached))
+    if home.mlflow:
+        served = home.mlflow.startswith("http")
+        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reached))
+    if address is not None:
+        checks.append(_reached("cluster", address, _join))
+    return checks
+
+
+def _gpus() -> Check:
+    if not torch.cuda.is_available():
+        return Check("gpu", None, "none; use --set resources.gpus_per_trial=0")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("gpu", True, ", ".join(names))
+
+
+def _bf16() -> Check:
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        found = "the GPU has it" if fast else "the GPU does not have it"
+    else:
+        # Measured: processors have bf16 instructions that are twice as fast as fp32's, and ones that are slower.
+        gain = _seconds("fp32") / _seconds("bf16")
+        fast, found = gain > 1.1, f"{gain:.2g} times as fast as fp32 here"
+    return Check("bf16", None, found if fast else f"{found}; use --set train.precision=fp32")
+
+
+@cache
+def _seconds(precision: Precision) -> float:
+    """Return what an epoch of the smallest ResNet v2 would take on the CPU, from a step of a few images.
+
+    Where a processor has no bf16, torch computes in it at a fifth of fp32's speed or less: more images would take half
+    a minute to say the same.
+    """
+    config = TrialConfig(schedule="[1e-3, 0]", epochs=1, model="resnet11v2", precision=precision, batch_size=16)
+    return seconds_per_epoch(config, steps=1)
+
+
+def _data(folder: Path) -> Check:
+    if (folder / "cifar-10-batches-py").is_dir():
+        return Check("cifar10", True, str(folder))
+    return Check("cifar10", None, f"not in {folder}; the first study that needs it downloads it there")
+
+
+def _home(home: Home) -> Check:
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        probe = home.root / ".doctor"
+        probe.write_text("")
+        probe.unlink()
+        for db in (home.own_mlflow_db, home.own_ledger_db):
+            if db.exists():
+                with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True) as connection:
+                    connection.execute("PRAGMA quick_check").fetchone()
+    except (OSError, sqlite3.Error) as error:
+        return Check("home", False, f"{home.root}: {error}; choose another with --home or SWEEPS_HOME")
+    return Check("home", True, str(home.root))
+
+
+def _space(home: Home) -> Check:
+    free = shutil.disk_usage(home.root if home.root.exists() else home.root.anchor).free / 1024**3
+    return Check("disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB"))
+
+
+def _reached(name: str, uri: str, connect: Callable[[str], str | None]) -> Check:
+    try:
+        found = connect(uri)
+    except SweepError as error:
+        return Check(name, False, str(error))
+    return Check(name, True, without_password(uri) + (f": {found}" if found else ""))
+
+
+def _ask_server(uri: str) -> None:
+    parts = urlsplit(uri)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
+    try:
+        with urllib.request.urlopen(url.geturl(), timeout=10):
+            return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise SweepError(f"MLflow's server {without_password(uri)} does not answer: {error}") from error
+
+
+def _join(address: str) -> str:
+    from sweeps.execution.placement import check_address, cluster  # Ray takes seconds to import
+
+    check_address(address)
+    with cluster(address) as found:
+        cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
+        return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"

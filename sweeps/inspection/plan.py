@@ -1,0 +1,209 @@
+"""What a study would do, before it does it: parameters, sampled trials, epochs, time, energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from resnet_core.config import epoch_sizes
+from resnet_core.meter import GpuMeter
+from resnet_core.models import build, trainable_parameters
+from resnet_core.trainer import seconds_per_epoch
+from search_spaces.space import listed_runs, trial_config, trial_count
+from search_spaces.study import StudySpec
+from sweeps.execution.cluster import Node, available_cores, visible_gpus
+from sweeps.home import Home
+from sweeps.inspection.drawing import draw_rates
+from sweeps.ledger.ledger import Ledger
+from sweeps.simulation.curve_model import POST5, CurveModel
+from sweeps.simulation.curves import Recorded
+from sweeps.simulation.simulate import Setup, simulate
+from sweeps.study.trials import Job
+
+_STEPS = 3
+_MEASURED_SECONDS = 10.0
+_MOST_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study would do.
+
+    Attributes:
+        spec: the study.
+        trials: how many trials its search has.
+        parameters: trainable parameters of the first sampled trial's network.
+        samples: the trials it would start with.
+        seconds_per_epoch: of the first of them, timed on this machine over a few steps; or of an earlier study.
+        slots: trials at once on this machine.
+        device: what was timed, or the earlier study.
+        watts: power of a GPU while that was timed; None where none was read.
+        share_saved: of all epochs, by the study's rules when it is simulated; None where it was not.
+    """
+
+    spec: StudySpec
+    trials: int
+    parameters: int
+    samples: list[Job]
+    seconds_per_epoch: float
+    slots: int
+    device: str
+    watts: float | None = None
+    share_saved: float | None = None
+
+    @property
+    def finalists(self) -> int:
+        """Runs of finalists there will be at most, after the search."""
+        race = self.spec.search.finalists
+        return 0 if race is None else race.top * race.seeds
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all trials when no rule stops any, and of finalists at most; of a space by the sampled ones."""
+        if self.spec.space:
+            horizons, trials = [job.config.horizon for job in self.samples], self.trials
+        else:
+            horizons = [trial_config(self.spec, {}, run=run.name).horizon for run in listed_runs(self.spec)]
+            trials = len(horizons)
+        return round((trials + self.finalists) * sum(horizons) / len(horizons))
+
+    @property
+    def hours(self) -> float:
+        """Wall time of them, with all slots busy."""
+        return self.epochs * self.seconds_per_epoch / min(self.slots, self.trials) / 3600
+
+    @property
+    def kilowatt_hours(self) -> float | None:
+        """Energy of them, each with a GPU to itself; None where no GPU's power was read."""
+        if self.watts is None:
+            return None
+        return self.epochs * self.seconds_per_epoch * self.watts / 3.6e6
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        """Epochs, hours and energy with the study's stopping rules; None where that was not simulated."""
+        if self.share_saved is None:
+            return None
+        left, energy = 1 - self.share_saved, self.kilowatt_hours
+        return {
+            "epochs": round(self.epochs * left),
+            "hours": self.hours * left,
+            "kilowatt_hours": None if energy is None else energy * left,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``plan --json`` prints."""
+        return {
+            "study": self.spec.name,
+            "trainable_parameters": self.parameters,
+            "trials": [
+                {"trial": job.name, "parameters": job.params, "config": job.config.to_dict()} for job in self.samples
+            ],
+            "trials_in_all": self.trials,
+            "finalists_at_most": self.finalists,
+            "epochs": self.epochs,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "trials_at_once": self.slots,
+            "hours": self.hours,
+            "kilowatt_hours": self.kilowatt_hours,
+            "with_stopping": self.stopped,
+            "device": self.device,
+        }
+
+
+def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
+    """Return what ``spec`` would do on this machine; times ``steps`` training steps, and starts nothing."""
+    planned = _untimed(spec, count)
+    config, resources = planned.samples[0].config, spec.resources
+    cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(resources.cpus_per_trial, available_cores()))
+    try:
+        with GpuMeter(torch.device(device)) as meter:
+            seconds = seconds_per_epoch(config, device=device, steps=steps)
+    finally:
+        torch.set_num_threads(threads)
+    name = torch.cuda.get_device_name() if cuda else f"{resources.cpus_per_trial} CPU thread(s)"
+    return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
+
+
+def measured(spec: StudySpec, home: Home) -> Plan:
+    """Return a plan timed over some ten seconds, with what the study's rules save on the model's curves."""
+    quick = plan(spec)
+    config = quick.samples[0].config
+    train, val = epoch_sizes(config)
+    # So many steps that making the network hardly shows in the power that is read meanwhile.
+    step = quick.seconds_per_epoch * min(config.batch_size, train) / (train + val / 3)
+    planned = plan(spec, steps=min(max(_STEPS, round(_MEASURED_SECONDS / step)), _MOST_STEPS))
+    return replace(planned, share_saved=_share_saved(planned, POST5, home))
+
+
+def like(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
+    """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
+    planned = replace(
+        _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
+    )
+    return replace(planned, share_saved=_share_saved(planned, earlier, home))
+
+
+def _share_saved(planned: Plan, source: Recorded | CurveModel, home: Home) -> float:
+    setup = Setup(planned.spec, source, home, planned.slots, seconds_per_epoch=planned.seconds_per_epoch)
+    return simulate(replace(setup, shuffled=isinstance(source, Recorded), seed=planned.spec.search.seed)).share_saved
+
+
+def _untimed(spec: StudySpec, count: int) -> Plan:
+    ledger = Ledger.preview(spec)
+    samples = [ledger.ask() for _ in range(min(count, trial_count(spec)))]
+    resources = spec.resources
+    if not torch.cuda.is_available():
+        resources = resources.model_copy(update={"gpus_per_trial": 0.0})
+    slots = max(1, Node(available_cores(), visible_gpus()).slots(resources))
+    return Plan(
+        spec=spec,
+        trials=trial_count(spec),
+        parameters=trainable_parameters(build(samples[0].config)),
+        samples=samples,
+        seconds_per_epoch=0.0,
+        slots=slots,
+        device="",
+    )
+
+
+def describe(planned: Plan) -> str:
+    """Return the plan as text for people."""
+    spec = planned.spec
+    lines = [f"{spec.name}: {spec.description}" if spec.description else spec.name]
+    config = planned.samples[0].config
+    lines.append(f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters")
+    lines.append("")
+    for job in planned.samples:
+        asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
+        lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
+        lines.append(f"  {job.config.schedule}")
+        lines.append("  " + draw_rates(job.config))
+    lines.append("")
+    finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
+    lines.append(
+        f"{planned.trials} trials{finalists}, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
+        f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
+        f"about {_duration(planned.hours)}{_energy(planned.kilowatt_hours)}"
+    )
+    if planned.stopped is not None:
+        lines.append(
+            f"with its stopping rules, simulated: about {planned.stopped['epochs']:,} epochs, "
+            f"{_duration(planned.stopped['hours'])}{_energy(planned.stopped['kilowatt_hours'])}"
+        )
+    return "\n".join(lines)
+
+
+def _energy(kilowatt_hours: float | None) -> str:
+    return "" if kilowatt_hours is None else f", {kilowatt_hours:.2g} kWh"
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{hours * 60:.0f} minutes" if hours * 60 >= 1 else "a minute"
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -1,0 +1,231 @@
+"""From a search to its confirmation: one frozen configuration, repeated with fresh seeds, nothing stopped early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, check_name
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.inspection.views import find_trial
+from sweeps.ledger.ledger import Ledger, asked
+from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.ranking import best_entry
+from sweeps.study.trials import Entry
+
+_USUAL = 10  # seeds of a confirmation
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two trials that are to be confirmed in pairs.
+
+    Attributes:
+        study: the search's name.
+        trial: name or number of the trial; empty as `confirmation` takes it.
+        new_name: of the confirmation; empty for ``STUDY-confirm``.
+        option: the option that names the confirmation, for messages.
+    """
+
+    study: str
+    trial: str = ""
+    new_name: str = ""
+    option: str = "--as"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two confirmations that share seeds.
+
+    Attributes:
+        a: the confirmation of the one trial.
+        b: that of the other.
+        seeds: that make pairs, in an order that does not depend on what came out.
+    """
+
+    a: StudySpec
+    b: StudySpec
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A confirmation but for its seeds."""
+
+    spec: StudySpec
+    source: StudySpec
+    had: list[int]
+    searched: frozenset[int]
+
+    def with_seeds(self, seeds: list[int]) -> StudySpec:
+        search = Search(seeds=seeds, seed=self.source.search.seed, retries=self.source.search.retries)
+        return self.spec.model_copy(update={"search": search})
+
+
+def confirmation(
+    home: Home,
+    name: str,
+    seeds: int | None = None,
+    *,
+    trial: str = "",
+    new_name: str = "",
+    resources: dict[str, Any] | None = None,
+) -> StudySpec:
+    """Return the study that confirms a trial of another one; where it is there already, with its seeds and more.
+
+    Args:
+        home: where things are.
+        name: the search's.
+        seeds: with how many seeds the configuration is to be repeated, in all; None for 10, or as many as there are.
+        trial: name or number of the trial; else the one that the confirmation has confirmed so far, else the best.
+        new_name: of the confirmation; ``NAME-confirm`` unless given.
+        resources: keys of ``[resources]`` that are to be others than the search's.
+
+    Raises:
+        InputError: there is no such study or trial, it is a confirmation itself, or what is there under the new name
+            confirms something else or has more seeds.
+    """
+    planned = _planned(home, Side(name, trial, new_name), resources or {})
+    had = planned.had
+    if seeds is None:
+        seeds = len(had) or _USUAL
+    if seeds < len(had):
+        raise InputError(
+            f"--seeds {seeds}: study {planned.spec.name!r} has {len(had)} seeds already; expected {len(had)} or more"
+        )
+    more = fresh_seeds(planned.source.search.seed, seeds - len(had), {*had, *planned.searched})
+    return planned.with_seeds([*had, *more])
+
+
+def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any] | None = None) -> Pairs:
+    """Return the studies that confirm two trials on the same seeds, so many of them or all that they share already.
+
+    Seeds that either confirmation has come first, A's in their order, then B's; fresh ones follow, of A's search. None
+    was used by either search. So pairs keep their places as confirmations are made longer, whatever comes out.
+
+    Args:
+        home: where things are.
+        a: the one trial.
+        b: the other.
+        pairs: how many seeds they are to share.
+        resources: keys of ``[resources]`` that are to be others than the searches'.
+
+    Raises:
+        InputError: one of them cannot be confirmed (see `confirmation`), both are the same trial or would have the same
+            name, or their targets differ.
+    """
+    one, other = (_planned(home, side, resources or {}) for side in (a, b))
+    if one.spec.confirms == other.spec.confirms:
+        raise InputError(f"--against: both are {one.spec.confirms}; expected another trial")
+    if one.spec.name == other.spec.name:
+        raise InputError(
+            f"{one.spec.confirms} and {other.spec.confirms} would both be confirmed by study {one.spec.name!r}: "
+            f"give the second a name of its own with {b.option}"
+        )
+    targets = [planned.spec.objective.target for planned in (one, other)]
+    if targets[0] != targets[1]:
+        raise InputError(
+            f"{one.spec.confirms} aims at {targets[0]:g} and {other.spec.confirms} at {targets[1]:g}: "
+            "--against expects one target for both"
+        )
+    used = one.searched | other.searched
+    known = [seed for seed in dict.fromkeys([*one.had, *other.had]) if seed not in used]
+    pairs = max(pairs, len(set(one.had) & set(other.had) - used))
+    seeds = known[:pairs]
+    seeds += fresh_seeds(one.source.search.seed, pairs - len(seeds), used.union(one.had, other.had))
+    specs = [side.with_seeds([*side.had, *(seed for seed in seeds if seed not in side.had)]) for side in (one, other)]
+    return Pairs(specs[0], specs[1], seeds)
+
+
+def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
+    name = side.study
+    ledger = Ledger.open(home.ledger_uri, name)
+    ledger.check_ran_here()
+    source = ledger.spec
+    if source.phase == "confirm":
+        raise InputError(
+            f"study {name!r} is a confirmation itself, of {source.confirms or 'a frozen configuration'}; "
+            "name the search that it confirms, and the confirmation with --as to give it more seeds"
+        )
+    new_name = check_name(side.new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
+    earlier = _there(home, new_name)
+    entries = ledger.entries()
+    entry = _chosen(ledger, entries, side.trial, earlier)
+    spec = _frozen(source, entry, new_name, _changed(source.resources, resources))
+    had = [] if earlier is None else earlier.search.seeds or []
+    if earlier is not None and earlier.confirms != spec.confirms:
+        raise InputError(
+            f"study {new_name!r} {_said(earlier)}, and not {spec.confirms}: "
+            f"give the confirmation of trial {entry.job.name} a name of its own with {side.option}"
+        )
+    return _Planned(spec, source, had, frozenset(entry.job.config.seed for entry in entries))
+
+
+def confirms(study: str, entry: Entry) -> str:
+    """Return what a confirmation of a trial says that it confirms."""
+    return f"{study} trial {entry.job.name}"
+
+
+def confirming(home: Home, study: str, entry: Entry) -> list[StudySpec]:
+    """Return the studies that confirm a trial, by name."""
+    wanted = confirms(study, entry)
+    return [spec for spec in asked(home.ledger_uri) if spec.phase == "confirm" and spec.confirms == wanted]
+
+
+def _there(home: Home, name: str) -> StudySpec | None:
+    return next((spec for spec in asked(home.ledger_uri) if spec.name == name), None)
+
+
+def _said(spec: StudySpec) -> str:
+    return f"confirms {spec.confirms}" if spec.phase == "confirm" else "is there, and no confirmation"
+
+
+def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec | None) -> Entry:
+    """Return the trial to confirm: the one asked for, else the one confirmed so far, else the best."""
+    name = ledger.spec.name
+    if trial:
+        return find_trial(ledger, trial)
+    if earlier is not None:
+        for entry in entries:
+            if confirms(name, entry) == earlier.confirms:
+                return entry
+    best = best_entry(ledger.spec, entries)
+    if best is None:
+        raise InputError(
+            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, or name one "
+            "with --trial"
+        )
+    return best
+
+
+def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
+    try:
+        return Resources.model_validate({**resources.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"--set resources.{key}: {first['msg']}") from None
+
+
+def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
+    """Return the study of a trial's configuration; each field is written out, whatever a default becomes later."""
+    config = entry.job.config
+    train = {key: value for key, value in config.to_dict().items() if value is not None and key != "seed"}
+    train["test"] = config.split == "held-out"
+    what = confirms(source.name, entry)
+    return StudySpec(
+        name=name,
+        description=f"Confirms {what}: its configuration, frozen, with fresh seeds",
+        phase="confirm",
+        confirms=what,
+        train=train,
+        objective=source.objective,
+        search=Search(seeds=[0]),
+        stopping=Stopping(diverged=False),
+        resources=resources,
+        run=[Run(name=entry.job.name[:_LONGEST_NAME])],
+    )

@@ -1,0 +1,191 @@
+"""The outcome of a trial: set here, and mapped here, once, to what Optuna and MLflow call it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from optuna.trial import TrialState
+
+from resnet_core.objective import best, first_crossing, objective, sustained_crossing
+from resnet_core.records import Outcome
+from sweeps.study.stopping.base import Progress
+from sweeps.study.stopping.diverged import breakdown
+
+OPTUNA_STATE = {
+    Outcome.REACHED: TrialState.COMPLETE,
+    Outcome.EXHAUSTED: TrialState.COMPLETE,
+    Outcome.PRUNED: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.PRUNED,
+    Outcome.CRASHED: TrialState.FAIL,
+}
+MLFLOW_STATUS = {
+    Outcome.REACHED: "FINISHED",
+    Outcome.EXHAUSTED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.DIVERGED: "FAILED",
+    Outcome.CRASHED: "FAILED",
+}
+
+
+_NEVER_PRUNED = ("gp", "cmaes")
+"""Samplers that pass over trials that are PRUNED, and so would propose again and again what is stopped or diverges."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How Optuna is told of a trial.
+
+    Attributes:
+        state: its state.
+        value: what the sampler minimises; None where the state needs none.
+        reported: by step, in percent of the trial's schedule, what it had come to where it was stopped.
+    """
+
+    state: TrialState
+    value: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A rule's decision to end a trial.
+
+    Attributes:
+        rule: the rule's name.
+        reason: why, in words.
+    """
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended; plain values, kept in the ledger.
+
+    Attributes:
+        outcome: one of Outcome's values.
+        epochs_run: epochs it was trained.
+        objective: the number the sampler minimises; None where the trial diverged or crashed.
+        epochs_to_target: first epoch at or above the target; None if never, or diverged.
+        epochs_to_target_sustained: first of the study's m epochs in a row; None likewise.
+        best_val_acc: highest validation accuracy; None where there is none.
+        best_epoch: the epoch of it.
+        final_loss: training loss of the last epoch; None where no epoch was run.
+        final_val_loss: validation loss of the last epoch; None likewise.
+        stopped_by: name of the rule that ended it; None where none did.
+        stop_reason: why it ended early, in words; the error of a crashed trial.
+        epochs_saved: epochs of its schedule that were left where a rule ended it, else 0.
+        would_stop: by rule, the first epoch at which it said stop: the one that ended the trial, and those that
+            were only recorded, in shadow or on a control trial; as far as the trial ran.
+        val_accs: validation accuracy of epochs 1, 2, …, exactly as recorded, so that rules of a later launch
+            judge by the same numbers; empty where the trial crashed.
+    """
+
+    outcome: Outcome
+    epochs_run: int
+    objective: float | None = None
+    epochs_to_target: int | None = None
+    epochs_to_target_sustained: int | None = None
+    best_val_acc: float | None = None
+    best_epoch: int | None = None
+    final_loss: float | None = None
+    final_val_loss: float | None = None
+    stopped_by: str | None = None
+    stop_reason: str | None = None
+    epochs_saved: int = 0
+    would_stop: Mapping[str, int] = field(default_factory=dict)
+    val_accs: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; ``Result.from_dict`` takes them back."""
+        return asdict(self) | {"val_accs": [_finite(val_acc) for val_acc in self.val_accs]}  # JSON knows no NaN
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Result:
+        """Make a result of what ``to_dict`` returned."""
+        val_accs = (math.nan if val_acc is None else val_acc for val_acc in values.get("val_accs", ()))
+        return cls(**{**values, "outcome": Outcome(values["outcome"]), "val_accs": tuple(val_accs)})
+
+
+def result_of(
+    trial: Progress,
+    *,
+    target: float,
+    sustained: int,
+    longest_horizon: int,
+    noise: float,
+    stop: Stop | None,
+    would_stop: Mapping[str, int] | None = None,
+) -> Result:
+    """Return the result of a trial that ended by itself or by a rule.
+
+    Args:
+        trial: the trial, with at least one epoch.
+        target: validation accuracy to reach.
+        sustained: epochs in a row that count as sustained.
+        longest_horizon: epochs of the study's longest schedule, for the objective of a miss.
+        noise: standard deviation of a run's accuracy between seeds, for the objective.
+        stop: the rule's decision that ended it, if one did.
+        would_stop: by rule, the first epoch at which it said stop.
+    """
+    val_accs = trial.val_accs
+    crossing = first_crossing(val_accs, target)
+    broken = breakdown(trial)
+    if broken is not None:
+        outcome, crossing = Outcome.DIVERGED, None
+    elif crossing is not None:
+        outcome = Outcome.REACHED
+    else:
+        outcome = Outcome.EXHAUSTED if stop is None else Outcome.PRUNED
+    top = best(val_accs)
+    return Result(
+        outcome=outcome,
+        epochs_run=trial.epoch,
+        objective=None if broken is not None else objective(val_accs, target, longest_horizon, noise),
+        epochs_to_target=crossing,
+        epochs_to_target_sustained=None if crossing is None else sustained_crossing(val_accs, target, sustained),
+        best_val_acc=None if top is None else top[1],
+        best_epoch=None if top is None else top[0],
+        final_loss=_finite(trial.records[-1].loss),
+        final_val_loss=_finite(trial.records[-1].val_loss),
+        stopped_by=None if stop is None else stop.rule,
+        stop_reason=stop.reason if stop is not None else broken,
+        epochs_saved=0 if stop is None else trial.config.horizon - trial.epoch,
+        would_stop=dict(would_stop or {}),
+        val_accs=tuple(val_accs),
+    )
+
+
+def told(result: Result, horizon: int, sampler: str, longest_horizon: int) -> Told:
+    """Return how Optuna is told of a trial, so that the study's sampler learns from every one that trained.
+
+    A trial that ended by itself is COMPLETE with its objective. One that a rule stopped is PRUNED with its objective
+    at the step it came to, and one that diverged PRUNED without a value, which is worse than any: TPE and its kind
+    rank both behind what is COMPLETE. Samplers that look at COMPLETE trials alone are told both as such, what diverged
+    with the objective of a trial that never learned anything. What crashed is FAIL, and tells nothing.
+
+    Args:
+        result: how it ended.
+        horizon: epochs of its schedule.
+        sampler: the study's.
+        longest_horizon: epochs of the study's longest schedule.
+    """
+    state, value = OPTUNA_STATE[result.outcome], result.objective
+    if state is TrialState.PRUNED and sampler in _NEVER_PRUNED:
+        return Told(TrialState.COMPLETE, 2.0 * longest_horizon if value is None else value)
+    if state is TrialState.PRUNED and value is not None:
+        return Told(state, reported={round(100 * result.epochs_run / horizon): value})
+    return Told(state, value if state is TrialState.COMPLETE else None)
+
+
+def crash_of(records: int, error: str) -> Result:
+    """Return the result of a trial that an error ended after so many epochs."""
+    return Result(outcome=Outcome.CRASHED, epochs_run=records, stop_reason=error)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

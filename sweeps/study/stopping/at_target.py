@@ -1,0 +1,22 @@
+"""Ends a trial that has nothing left to show."""
+
+from __future__ import annotations
+
+from resnet_core.objective import sustained_crossing
+from sweeps.study.stopping.base import Progress, Standing, StoppingRule
+
+
+class AtTarget(StoppingRule):
+    """Ends a trial once it has sustained the target: its result is known, later epochs cannot change it."""
+
+    name = "at_target"
+
+    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+        """Stop where the last ``study.sustained`` epochs are all at or above the target."""
+        first = sustained_crossing(trial.val_accs, study.target, study.sustained)
+        if first is None:
+            return None
+        return (
+            f"stopped at epoch {trial.epoch}: {study.target:g} reached at epoch {first} "
+            f"and held for {study.sustained} epochs"
+        )

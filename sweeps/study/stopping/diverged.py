@@ -1,0 +1,40 @@
+"""Ends a trial whose training has broken down."""
+
+from __future__ import annotations
+
+import math
+
+from resnet_core.config import CLASSES
+from sweeps.study.stopping.base import Progress, Standing, StoppingRule
+
+_PATIENCE = 3
+_CHANCE = 1.2 / CLASSES
+
+
+def breakdown(trial: Progress) -> str | None:
+    """Return what has broken down in a trial, or None.
+
+    Either the last epoch's training loss is not finite, or the training accuracy of each of the last
+    three epochs is at chance (below 1.2/classes), counted from the end of the warm-up: the epoch at
+    which the learning rate first takes its highest value. Training accuracy, since validation accuracy
+    is at chance in healthy trials too while BN's running statistics are young.
+    """
+    last = trial.records[-1]
+    if not math.isfinite(last.loss):
+        return f"the loss is {last.loss} at epoch {last.epoch}"
+    warm = math.ceil(trial.config.lr_schedule.peak_epoch)
+    settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
+    if len(settled) == _PATIENCE and all(record.acc < _CHANCE for record in settled):
+        return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
+    return None
+
+
+class Diverged(StoppingRule):
+    """Ends a trial whose loss is not finite, or whose training accuracy stays at chance after the warm-up."""
+
+    name = "diverged"
+
+    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:  # noqa: ARG002
+        """Stop where ``breakdown`` finds one."""
+        broken = breakdown(trial)
+        return None if broken is None else f"stopped at epoch {trial.epoch}: {broken}"

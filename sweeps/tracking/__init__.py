@@ -1,0 +1,1 @@
+"""MLflow: what is written to it, and when."""

@@ -1,0 +1,346 @@
+"""What is written to MLflow, in order and once, by one thread.
+
+Nothing in a running sweep is decided from what is written here, and training never waits for it. While the store
+cannot be written, what is to be written waits on disk, in order. What the store then holds is in sweeps.tracking.runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+from resnet_core.config import TRIAL_CONFIG_FIELDS
+from resnet_core.records import EpochRecord
+from sweeps.errors import SweepError, reason_of
+from sweeps.study.outcomes import MLFLOW_STATUS, Result
+from sweeps.study.trials import Job
+from sweeps.tracking.runs import THAWED, Entry, StudyRuns, milliseconds
+from sweeps.tracking.spool import Spool
+
+_log = logging.getLogger(__name__)
+_TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
+_LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
+_NOTE_SECONDS = 5.0  # between two writings of the note
+_EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
+_MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
+FINAL_METRICS = (
+    "objective",
+    "epochs_to_target",
+    "epochs_to_target_sustained",
+    "best_val_acc",
+    "best_epoch",
+    "epochs_run",
+    "epochs_saved",
+    "final_loss",
+    "final_val_loss",
+)
+"""What is written of a trial at its end, to sort by."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Asks the writer's thread for a value, for which everything before it must be in the store."""
+
+    ask: Callable[[], Any]
+    answer: Future[Any]
+
+
+_Item: TypeAlias = tuple[Entry, Callable[[], None] | None] | _Question | None
+"""What the writer's thread is sent: an entry and what is called once it is in the store; None ends it."""
+
+
+class Tracker:
+    """Writes one study to MLflow. A thread does the writing; only ``written`` and ``close`` wait for it.
+
+    From the first write that fails on, everything waits in the spool; it is written, in order, by this process when
+    the store is back, or by the next one.
+
+    Args:
+        runs: the study in MLflow; the thread's from now on.
+        spool: the file where entries wait while the store cannot be written.
+        holds: whether a trial is still this driver's; nothing is written of one that is not.
+    """
+
+    def __init__(self, runs: StudyRuns, spool: Path, holds: Callable[[int], bool] = lambda number: True) -> None:
+        self._runs, self._holds = runs, holds
+        self._note_at = 0.0
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._spool = Spool(spool)
+        # What waits for the store, with what is called once it is there; the first so many are in the spool too.
+        self._waiting: deque[tuple[Entry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
+        self._spooled = len(self._waiting)
+        self._behind = True  # the study has yet to be opened
+        self._failures, self._retry_at = 0, 0.0
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
+        self._thread.start()
+
+    def written(self) -> dict[int, tuple[str, frozenset[int]]]:
+        """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread.
+
+        Raises:
+            SweepError: the store cannot be used, and could not for a while.
+        """
+        known: dict[int, tuple[str, frozenset[int]]] = self._ask(self._runs.written)
+        return known
+
+    def refresh(self) -> dict[int, tuple[str, frozenset[int]]]:
+        """Return the same, with what other drivers have written since.
+
+        Raises:
+            SweepError: as ``written``.
+        """
+        self._ask(self._runs.refresh)
+        return self.written()
+
+    def adopt(self, job: Job) -> frozenset[int]:
+        """Take up the run of a trial that another driver began, as it is in the store now; return its epochs.
+
+        Raises:
+            SweepError: as ``written``.
+        """
+        epochs: frozenset[int] = self._ask(lambda: self._runs.adopt(job.number))
+        return epochs
+
+    def begin(self, job: Job) -> None:
+        """Open the trial's run, or take it up again."""
+        self._put(begin_entry(job, self._runs.tags))
+
+    def place(self, job: Job, placement: dict[str, str]) -> None:
+        """Tag the trial's run with where it runs (device, GPUs, node)."""
+        self._put({"do": "place", "trial": job.number, "tags": placement})
+
+    def epoch(self, job: Job, record: EpochRecord) -> None:
+        """Write one epoch's metrics, in one batch with those of epochs that come right behind it."""
+        metrics = {name: value for name, value in asdict(record).items() if value is not None}
+        self._put(epochs_entry(job, [metrics]))
+
+    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
+        """Write how the trial ended and close its run; ``then`` is called once that is in the store."""
+        self._put(end_entry(job, result), then)
+
+    def pause(self, jobs: list[Job]) -> None:
+        """Mark the runs of interrupted trials as waiting to be continued."""
+        for job in jobs:
+            self._put({"do": "pause", "trial": job.number})
+
+    def close(self, status: str, gone: Collection[str] = ()) -> None:
+        """Close the parent run with an MLflow status and wait until everything is written.
+
+        Args:
+            status: of the parent run.
+            gone: other drivers that are gone; their parent runs become KILLED where nobody has closed them.
+
+        Raises:
+            SweepError: something could not be written; it waits in the spool for the next resume.
+        """
+        try:
+            self._ask(lambda: self._runs.close(status, gone))
+        except SweepError as error:
+            raise SweepError(
+                f"{error}. Nothing is lost: `sweeps resume {self._runs.study}` writes what is missing"
+                + (f"; it waits in {self._spool.path}." if self._spooled else ".")
+            ) from error
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _put(self, entry: Entry, then: Callable[[], None] | None = None) -> None:
+        self._queue.put((entry, then))
+
+    def _ask(self, ask: Callable[[], Any]) -> Any:
+        question = _Question(ask, Future())
+        self._queue.put(question)
+        return question.answer.result()
+
+    # What follows runs in the writer's thread.
+
+    def _write(self) -> None:
+        ahead: deque[_Item] = deque()  # out of the queue already
+        while True:
+            if self._behind and time.monotonic() >= self._retry_at:
+                self._catch_up()
+            elif self._runs.note_changed and time.monotonic() >= self._note_at:
+                self._runs.write_note()
+                self._note_at = time.monotonic() + _NOTE_SECONDS
+            try:
+                item = ahead.popleft() if ahead else self._queue.get(timeout=self._wait())
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, _Question):
+                self._answer(item)
+            elif _is_epochs(item):
+                for entry in self._gathered(item[0], ahead):
+                    self._take(entry, None)
+            else:
+                self._take(*item)
+
+    def _gathered(self, first: Entry, ahead: deque[_Item]) -> list[Entry]:
+        """Return epochs with those that are right behind them, an entry a trial; the rest comes to ``ahead``."""
+        if not ahead and self._queue.empty():
+            time.sleep(_EPOCHS_SECONDS)
+        with suppress(queue.Empty):
+            while True:
+                ahead.append(self._queue.get_nowait())
+        epochs = {first["trial"]: list(first["epochs"])}
+        while ahead and _is_epochs(item := ahead[0]):
+            of_trial = epochs.setdefault(item[0]["trial"], [])
+            if len(of_trial) == _MOST_EPOCHS:
+                break
+            of_trial.extend(item[0]["epochs"])
+            ahead.popleft()
+        return [{"do": "epochs", "trial": trial, "epochs": of_trial} for trial, of_trial in epochs.items()]
+
+    def _wait(self) -> float | None:
+        """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
+        if self._behind:
+            return _seconds_until(self._retry_at)
+        return _seconds_until(self._note_at) if self._runs.note_changed else None
+
+    def _take(self, entry: Entry, then: Callable[[], None] | None) -> None:
+        """Write an entry, or have it wait behind those that do."""
+        if not self._behind:
+            try:
+                self._apply(entry, then)
+                return
+            except Exception as error:
+                self._fall_behind(error)
+        self._waiting.append((entry, then))
+        try:
+            # With those that an earlier try could not save, so that what is on disk never has a gap.
+            self._spool.append(entry for entry, _ in list(self._waiting)[self._spooled :])
+            self._spooled = len(self._waiting)
+        except OSError as error:
+            _log.error("%s cannot be written (%s): what MLflow lacks waits in memory alone", self._spool.path, error)
+
+    def _answer(self, question: _Question) -> None:
+        """Catch up with the store, trying for a while, and answer."""
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_pause(attempt - 1))
+            if self._behind:
+                self._catch_up()
+            if not self._behind:
+                try:
+                    question.answer.set_result(question.ask())
+                    return
+                except Exception as error:
+                    self._fall_behind(error)
+        assert self._failure is not None
+        question.answer.set_exception(
+            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {reason_of(self._failure)}")
+        )
+
+    def _catch_up(self) -> None:
+        """Ask the store what it holds, since the answer to a write may have been lost, and write what waits."""
+        try:
+            self._runs.open()
+            while self._waiting:
+                self._apply(*self._waiting[0])
+                self._waiting.popleft()
+                self._spooled = max(0, self._spooled - 1)
+            self._spool.clear()
+        except Exception as error:
+            self._fall_behind(error)
+            return
+        if self._failures:
+            _log.warning("MLflow (%s) is written again, and has what waited", self._runs.shown)
+        self._behind, self._failures, self._failure = False, 0, None
+
+    def _fall_behind(self, error: Exception) -> None:
+        if self._failure is None:
+            _log.warning(
+                "MLflow (%s) cannot be written: %s. What it lacks waits in %s, and is written when it can be.",
+                self._runs.shown,
+                reason_of(error),
+                self._spool.path,
+            )
+        self._retry_at = time.monotonic() + _pause(self._failures)
+        self._behind, self._failure = True, error
+        self._failures += 1
+
+    def _apply(self, entry: Entry, then: Callable[[], None] | None) -> None:
+        if not self._holds(entry["trial"]):
+            return  # another driver has taken it over, and writes it
+        self._runs.apply(entry)
+        if then is not None:
+            then()
+
+
+def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> Entry:
+    """Return the entry that opens a trial's run.
+
+    Args:
+        job: the trial.
+        tags: of every run of the study.
+        known: the fields of its configuration that are known; others are not written.
+    """
+    config = job.config
+    params = {
+        **{name: value for name, value in config.to_dict().items() if name in known},
+        "lr_alpha": config.lr_alpha,
+        "horizon": config.horizon,
+        **{f"space.{name}": value for name, value in job.params.items()},
+    }
+    about = ({"seed": str(config.seed)} if "seed" in known else {}) | ({"finalist": "true"} if job.finalist else {})
+    about |= {THAWED: ",".join(map(str, job.thawed))} if job.thawed else {}
+    return {
+        "do": "begin",
+        "trial": job.number,
+        "name": job.name,
+        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **about, **tags},
+        "params": {name: str(value) for name, value in params.items()},
+    }
+
+
+def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> Entry:
+    """Return the entry of some epochs of a trial: the metrics of each, and under ``epoch`` its number."""
+    now = milliseconds()
+    written = []
+    for values in epochs:
+        metrics = dict(values)
+        written.append({"epoch": metrics.pop("epoch"), "metrics": metrics, "now": now})
+    return {"do": "epochs", "trial": job.number, "epochs": written}
+
+
+def end_entry(job: Job, result: Result) -> Entry:
+    """Return the entry of a trial's end."""
+    values = {name: getattr(result, name) for name in FINAL_METRICS}
+    tags = {"outcome": result.outcome.value}
+    tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
+    tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
+    tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
+    return {
+        "do": "end",
+        "trial": job.number,
+        "status": MLFLOW_STATUS[result.outcome],
+        "metrics": {name: float(value) for name, value in values.items() if value is not None},
+        "tags": tags,
+        "step": result.epochs_run,
+        "now": milliseconds(),
+    }
+
+
+def _pause(failures: int) -> float:
+    """Return how many seconds to leave the store alone after a try that failed, and so many right before it."""
+    return min(0.5 * 2.0 ** min(failures, 16), _LONGEST_WAIT)
+
+
+def _seconds_until(moment: float) -> float:
+    return max(0.0, moment - time.monotonic())
+
+
+def _is_epochs(item: _Item) -> TypeGuard[tuple[Entry, Callable[[], None] | None]]:
+    return isinstance(item, tuple) and item[0]["do"] == "epochs"
