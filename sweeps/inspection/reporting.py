@@ -12,7 +12,7 @@ import pandas as pd
 import analysis
 from analysis import Study
 from analysis.report.document import Repeat
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home

@@ -16,7 +16,7 @@ from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
