@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces.space import fresh_seeds
 from search_spaces.spec import StudySpec
-from search_spaces.tables import Resources, Run, Search, Stopping, check_name
+from search_spaces.stopping import Stopping
+from search_spaces.tables import Resources, Run, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial
 from sweeps.ledger.ledger import Ledger, asked
-from sweeps.ledger.samplers import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 
@@ -226,7 +227,7 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
         train=train,
         objective=source.objective,
         search=Search(seeds=[0]),
-        stopping=Stopping(diverged=False),
+        stopping=Stopping(rules={}),
         resources=resources,
         run=[Run(name=entry.job.name[:_LONGEST_NAME])],
     )

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from resnet_core.objective import best, first_crossing, objective, sustained_crossing
 from resnet_core.records import Outcome
+from search_spaces.plugins import samplers
 from sweeps.study.stopping.base import Progress
 from sweeps.study.stopping.diverged import breakdown
 
@@ -28,10 +29,6 @@ MLFLOW_STATUS = {
     Outcome.DIVERGED: "FAILED",
     Outcome.CRASHED: "FAILED",
 }
-
-
-_NEVER_PRUNED = ("gp", "cmaes")
-"""Samplers that pass over trials that are PRUNED, and so would propose again and again what is stopped or diverges."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def told(result: Result, horizon: int, sampler: str, longest_horizon: int) -> To
         longest_horizon: epochs of the study's longest schedule.
     """
     state, value = OPTUNA_STATE[result.outcome], result.objective
-    if state is TrialState.PRUNED and sampler in _NEVER_PRUNED:
+    if state is TrialState.PRUNED and samplers()[sampler].ignores_pruned:
         return Told(TrialState.COMPLETE, 2.0 * longest_horizon if value is None else value)
     if state is TrialState.PRUNED and value is not None:
         return Told(state, reported={round(100 * result.epochs_run / horizon): value})

@@ -23,7 +23,8 @@ from sweeps.home import Home
 from sweeps.ledger.ledger import Handout
 from sweeps.study.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, Progress, StudyState, group_of, is_control, modes, rules_of
+from sweeps.study.stopping.base import Curve, Progress, StudyState
+from sweeps.study.stopping.rules import group_of, is_control, modes, rules_of
 from sweeps.study.trials import Entry, Job
 from sweeps.trial_log import add_failure
 

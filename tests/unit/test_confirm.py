@@ -8,14 +8,13 @@ import pytest
 
 from resnet_core.records import Outcome
 from search_spaces.errors import StudyError
-from search_spaces.space import listed_runs, trial_config
+from search_spaces.space import fresh_seeds, listed_runs, trial_config
 from search_spaces.spec import StudySpec
 from search_spaces.study import identity
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.confirmations import Side, confirmation, confirming, paired
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import fresh_seeds
 from sweeps.study.outcomes import Result
 
 SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"
@@ -85,7 +84,7 @@ def test_the_target_is_the_searchs(home):
 
 
 def test_nothing_stops_a_run_early(home):
-    assert confirmation(home, search(home, 3.0), 1).stopping.switched_on() == {}
+    assert confirmation(home, search(home, 3.0), 1).stopping.rules == {}
 
 
 def test_resources_are_the_searchs_unless_changed(home):

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.study.outcomes import MLFLOW_STATUS, OPTUNA_STATE, Result, Stop, Told, crash_of, result_of, told
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
 CAPPED = Stop("cap", "too slow")
