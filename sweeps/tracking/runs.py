@@ -45,8 +45,8 @@ _VIEW_COLUMNS = (
     *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
 )
 
-Entry = dict[str, Any]
-"""One thing to write, as plain values: ``do`` names a method of StudyRuns, ``trial`` whose, the rest its arguments."""
+LogEntry = dict[str, Any]
+"""One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` the trial; the rest are its arguments."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Child:
     thawed: str = ""
 
 
-class StudyRuns:
+class MlflowStudy:
     """The runs of a study, as one driver of it reads and writes them; for one thread.
 
     Opening a study that is in the store continues it: its parent run and the runs of its trials are taken up
@@ -179,7 +179,7 @@ class StudyRuns:
             return frozenset(self._children[number].epochs)
         return frozenset()
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: LogEntry) -> None:
         """Write an entry; one that the store has already, whole or in part, changes nothing more."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
