@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
+from resnet_core import schema
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import MLFLOW_STATUS, Result
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import THAWED, LogEntry, MlflowStudy, milliseconds
+from sweeps.tracking.runs import LogEntry, MlflowStudy, milliseconds
 from sweeps.tracking.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -33,18 +34,6 @@ _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
 _EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
 _MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
-FINAL_METRICS = (
-    "objective",
-    "epochs_to_target",
-    "epochs_to_target_sustained",
-    "best_val_acc",
-    "best_epoch",
-    "epochs_run",
-    "epochs_saved",
-    "final_loss",
-    "final_val_loss",
-)
-"""What is written of a trial at its end, to sort by."""
 
 
 @dataclass(frozen=True)
@@ -290,17 +279,20 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
     config = job.config
     params = {
         **{name: value for name, value in config.to_dict().items() if name in known},
-        "lr_alpha": config.lr_alpha,
-        "horizon": config.horizon,
-        **{f"space.{name}": value for name, value in job.params.items()},
+        schema.LR_ALPHA: config.lr_alpha,
+        schema.HORIZON: config.horizon,
+        **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
     }
-    about = ({"seed": str(config.seed)} if "seed" in known else {}) | ({"finalist": "true"} if job.finalist else {})
-    about |= {THAWED: ",".join(map(str, job.thawed))} if job.thawed else {}
+    about = {schema.SEED: str(config.seed)} if "seed" in known else {}
+    if job.finalist:
+        about[schema.FINALIST] = "true"
+    if job.thawed:
+        about[schema.THAWED] = ",".join(map(str, job.thawed))
     return {
         "do": "begin",
         "trial": job.number,
         "name": job.name,
-        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **about, **tags},
+        "tags": {schema.KIND: schema.TRIAL, schema.TRIAL_NUMBER: str(job.number), **about, **tags},
         "params": {name: str(value) for name, value in params.items()},
     }
 
@@ -317,11 +309,14 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
 
 def end_entry(job: Job, result: Result) -> LogEntry:
     """Return the entry of a trial's end."""
-    values = {name: getattr(result, name) for name in FINAL_METRICS}
-    tags = {"outcome": result.outcome.value}
-    tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
-    tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
-    tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
+    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+    tags = {schema.OUTCOME: result.outcome.value}
+    if result.stopped_by:
+        tags[schema.STOPPED_BY] = result.stopped_by
+    if result.stop_reason:
+        tags[schema.STOP_REASON] = result.stop_reason
+    if result.would_stop:
+        tags[schema.WOULD_STOP] = json.dumps(dict(result.would_stop))
     return {
         "do": "end",
         "trial": job.number,
