@@ -19,7 +19,8 @@ import analysis
 from resnet_core import cifar10
 from resnet_core.config import Data, TrialConfig
 from search_spaces.space import distributions, trial_count
-from search_spaces.study import Finalists, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
 from sweeps.causes import disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus

@@ -15,7 +15,9 @@ from analysis.statistics.repeats import accuracy_noise
 from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
-from search_spaces.study import Objective, StudySpec, study_of, to_json
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_of, to_json
+from search_spaces.tables import Objective
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
 from sweeps.importing.sources import read

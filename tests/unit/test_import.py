@@ -11,7 +11,7 @@ import pytest
 import analysis
 from analysis.tables.comparison import arm, contrast
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.importing import write as writing

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.execution import live
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home

@@ -11,7 +11,7 @@ import pytest
 
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study import run as study_run

@@ -11,7 +11,7 @@ import pytest
 
 from analysis.tables.stopping import build_stopping
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger

@@ -16,7 +16,7 @@ from analysis.store.loader import load
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import train
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
