@@ -6,12 +6,10 @@ written, is in sweeps.tracking.writer.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +22,7 @@ from search_spaces.study import StudySpec, study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
 from sweeps.study.stopping import modes
+from sweeps.tracking import view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
 
@@ -37,13 +36,6 @@ _ENDED = ("FINISHED", "KILLED", "FAILED")
 _DRIVER = "sweeps.driver"
 THAWED = "thawed"
 """A run's tag: the epochs after which its trial was ended, and later went on."""
-
-# The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
-_VIEW = "epochs-to-target"
-_VIEW_COLUMNS = (
-    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
-    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
-)
 
 Entry = dict[str, Any]
 """One thing to write, as plain values: ``do`` names a method of StudyRuns, ``trial`` whose, the rest its arguments."""
@@ -240,7 +232,7 @@ class StudyRuns:
             tags = {
                 # Without this the UI opens on the pages it has for language models.
                 "mlflow.experimentKind": "custom_model_development",
-                f"mlflow.sharedViewState.{_VIEW}": _view(),
+                view.TAG: view.view(milliseconds()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -346,25 +338,6 @@ class StudyRuns:
     def _set_status(self, child: _Child, status: str) -> None:
         self._client.update_run(child.run_id, status=status)
         child.status = status
-
-
-def _view() -> str:
-    """Return the view as the UI keeps those that people save: trials, fastest first, with what tells them apart."""
-    state = {
-        "searchFilter": "tags.`sweeps.kind` = 'trial'",
-        "orderByKey": "metrics.`epochs_to_target`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": _VIEW_COLUMNS,
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    now = milliseconds()
-    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
 
 
 def quiet() -> None:
