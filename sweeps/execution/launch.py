@@ -31,7 +31,7 @@ from sweeps.home import Home, check_database
 from sweeps.ledger.database import file_of
 from sweeps.ledger.ledger import Ledger, ledgers
 from sweeps.study.run import StudyRun
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 
@@ -184,7 +184,7 @@ class Launch:
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.settle()
             # MLflow makes its tables in a thread of its own while Ray starts.
-            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
+            runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.holds)
             try:
                 with watching(self.console) as watcher:

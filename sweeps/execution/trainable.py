@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from resnet_core import schema
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.execution.shared_process import PROCESSES, Place, arguments, at_once, prepared
@@ -49,11 +50,11 @@ class TrialTrainable(tune.Trainable):
         self._number = config["number"]
         place, self._epochs = self.begin(config)
         self._placement: dict[str, str] | None = {
-            "device": place.device_name,
-            "gpus": f"{config['gpus']:g}",
-            "gpu_ids": ",".join(str(gpu) for gpu in ray.get_gpu_ids()),
-            "threads": str(place.threads),
-            "node": socket.gethostname(),
+            schema.DEVICE: place.device_name,
+            schema.GPUS: f"{config['gpus']:g}",
+            schema.GPU_IDS: ",".join(str(gpu) for gpu in ray.get_gpu_ids()),
+            schema.THREADS: str(place.threads),
+            schema.NODE: socket.gethostname(),
         }
         self._process = place.process
 

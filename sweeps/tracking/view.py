@@ -6,6 +6,8 @@ import base64
 import json
 import zlib
 
+from resnet_core import schema
+
 NAME = "epochs-to-target"
 """The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
 
@@ -25,7 +27,7 @@ def view(now: int) -> str:
         now: milliseconds since 1970.
     """
     state = {
-        "searchFilter": "tags.`sweeps.kind` = 'trial'",
+        "searchFilter": f"tags.`{schema.KIND}` = '{schema.TRIAL}'",
         "orderByKey": "metrics.`epochs_to_target`",
         "orderByAsc": True,
         "startTime": "ALL",
