@@ -6,12 +6,10 @@ written, is in sweeps.tracking.writer.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +24,7 @@ from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
 from sweeps.study.stopping import modes
+from sweeps.tracking import view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
 
@@ -36,13 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
-
-# The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
-_VIEW = "epochs-to-target"
-_VIEW_COLUMNS = (
-    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
-    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
-)
 
 LogEntry = dict[str, Any]
 """One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` the trial; the rest are its arguments."""
@@ -239,7 +231,7 @@ class MlflowStudy:
             tags = {
                 # Without this the UI opens on the pages it has for language models.
                 "mlflow.experimentKind": "custom_model_development",
-                f"mlflow.sharedViewState.{_VIEW}": _view(),
+                view.TAG: view.view(milliseconds()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -348,25 +340,6 @@ class MlflowStudy:
 def _of_kind(kind: str) -> str:
     """Return the filter of a search for the runs of a kind."""
     return f"tags.`{schema.KIND}` = '{kind}'"
-
-
-def _view() -> str:
-    """Return the view as the UI keeps those that people save: trials, fastest first, with what tells them apart."""
-    state = {
-        "searchFilter": "tags.`sweeps.kind` = 'trial'",
-        "orderByKey": "metrics.`epochs_to_target`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": _VIEW_COLUMNS,
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    now = milliseconds()
-    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
 
 
 def quiet() -> None:
