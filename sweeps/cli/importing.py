@@ -10,7 +10,7 @@ import typer
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
 from search_spaces.study import check_name, find_study, load_study, study_of
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     HOME,
     HomeOption,
     JsonOption,
