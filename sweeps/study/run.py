@@ -23,7 +23,7 @@ from sweeps.home import Home
 from sweeps.ledger.ledger import Handout
 from sweeps.study.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
+from sweeps.study.stopping import Curve, Progress, StudyState, group_of, is_control, modes, rules_of
 from sweeps.study.trials import Entry, Job
 from sweeps.trial_log import add_failure
 
@@ -455,14 +455,14 @@ class StudyRun:
             self._ledger.note_stops(trial.job.number, trial.would_stop)
         return stop
 
-    def _standing(self, config: TrialConfig, beside: int | None = None) -> Standing:
+    def _standing(self, config: TrialConfig, beside: int | None = None) -> StudyState:
         """Return what rules see of the study, beside one of its trials or of all of it."""
         objective = self.spec.objective
         curves = [curve for number, curve in self._curves.items() if number != beside]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
         noise = self._noise(config)
-        return Standing(objective.target, objective.sustained, reached, curves, self._longest, noise)
+        return StudyState(objective.target, objective.sustained, reached, curves, self._longest, noise)
 
     def _noise(self, config: TrialConfig) -> float:
         """Return how much a run's accuracy differs between seeds, by the trials that have ended."""
