@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from resnet_core.uris import without_password
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     CRASHES,
     DATA,
     DONE,
