@@ -68,7 +68,7 @@ def next_finalist(spec: StudySpec, entries: Sequence[Entry]) -> tuple[Entry, int
     return None if race is None else _next(spec, race, entries, left)
 
 
-def most_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
+def max_runs_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
     """Return how many runs of finalists there can still be at most; while any trial runs, at least one.
 
     Where nothing runs it is 0 only once the race is decided.

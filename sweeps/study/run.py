@@ -20,7 +20,7 @@ from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger.ledger import Handout
+from sweeps.ledger.ledger import Assignment
 from sweeps.study.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
 from sweeps.study.ranking import configuration_of, noise_of
 from sweeps.study.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
@@ -82,34 +82,34 @@ class Trials(Protocol):
     def unfinished(self) -> list[Job]:
         """Return the trials to be continued."""
 
-    def to_run(self) -> int:
+    def remaining(self) -> int:
         """Return how many more trials the study asks for; with finalists at most."""
 
-    def elsewhere(self) -> int:
+    def running_elsewhere(self) -> int:
         """Return how many trials other drivers run."""
 
-    def take(self, known: Container[int] = ()) -> Handout:
+    def next_assignment(self, known: Container[int] = ()) -> Assignment:
         """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
 
     def thaw(self, number: int) -> Job | None:
         """Have a trial that ended go on; return it, or None where it is no longer this driver's."""
 
-    def holds(self, number: int) -> bool:
+    def owns(self, number: int) -> bool:
         """Return whether a trial is still this driver's."""
 
-    def drop(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Let go of a trial that is no longer this driver's."""
 
-    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
         """Return which trials are this driver's to close, its own and of drivers that are gone, with their homes."""
 
-    def inherit(self, number: int) -> bool:
+    def claim(self, number: int) -> bool:
         """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
 
-    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Write down at which epochs rules said stop to a running trial that goes on."""
 
-    def noted_stops(self, number: int) -> dict[str, int]:
+    def load_would_stop(self, number: int) -> dict[str, int]:
         """Return what was written down last of a trial that continues."""
 
     def tell(self, number: int, result: Result) -> bool:
@@ -223,7 +223,7 @@ class StudyRun:
             # Rules must see them as they were, before they are placed again and have shown their epochs.
             self._see(job, [record.val_acc for record in self._recorded(job)])
         self._judged = {job.number: _judged(job, written.get(job.number, ("", ()))[1]) for job in self._continued}
-        self._to_run, self._elsewhere = ledger.to_run(), ledger.elsewhere()
+        self._remaining, self._running_elsewhere = ledger.remaining(), ledger.running_elsewhere()
         self.crashed = 0
         """Trials of this launch that ended crashed."""
 
@@ -235,12 +235,12 @@ class StudyRun:
     @property
     def exhausted(self) -> bool:
         """Whether no further trial will be handed out."""
-        return not (self._continued or self._to_run or self._elsewhere or self._to_thaw())
+        return not (self._continued or self._remaining or self._running_elsewhere or self._to_thaw())
 
     @property
     def left(self) -> int:
         """Trials that have not been handed out yet; finalists may be fewer."""
-        return len(self._continued) + self._to_run
+        return len(self._continued) + self._remaining
 
     def next_trial(self) -> ActiveTrial | None:
         """Return the next trial to place; None when there is none now.
@@ -258,7 +258,7 @@ class StudyRun:
             group_of(self.spec, job.config, job.params),
             self._place(job),
             judged=self._judged.get(job.number, 0),
-            would_stop=self._ledger.noted_stops(job.number),
+            would_stop=self._ledger.load_would_stop(job.number),
         )
         self.active[job.number] = trial
         self._tracker.begin(job)
@@ -280,7 +280,7 @@ class StudyRun:
         judged or written a second time.
         """
         trial = self.active[number]
-        if not self._ledger.holds(number):
+        if not self._ledger.owns(number):
             self._drop(trial)
             return True
         if record.epoch <= len(trial.records):
@@ -400,25 +400,25 @@ class StudyRun:
         """Ask for a trial, and take in what other drivers did meanwhile."""
         if time.monotonic() < self._ask_again or self.exhausted:
             return None
-        handout = self._ledger.take(self.results)
-        self._to_run, self._elsewhere = handout.to_run, handout.elsewhere
-        for entry in handout.ended:
+        assignment = self._ledger.next_assignment(self.results)
+        self._remaining, self._running_elsewhere = assignment.remaining, assignment.running_elsewhere
+        for entry in assignment.ended:
             number, result = entry.job.number, entry.result
             if result is not None and number not in self.active and self.results.get(number) != result:
                 self._count(entry.job, result)
-        if handout.job is None:
+        if assignment.job is None:
             self._ask_again = time.monotonic() + _ASK_SECONDS
-            if self._elsewhere and not (self.active or self._waits):
+            if self._running_elsewhere and not (self.active or self._waits):
                 self._waits = True
-                self._watcher.waiting(self._elsewhere)
+                self._watcher.waiting(self._running_elsewhere)
             return None
         self._waits = False
-        self._go_on(handout.job)
-        if handout.adopted:
-            self._fetch(handout.job, handout.home)
-            self._judged[handout.job.number] = _judged(handout.job, self._tracker.adopt(handout.job))
-            self._see(handout.job, [record.val_acc for record in self._recorded(handout.job)])
-        return handout.job
+        self._go_on(assignment.job)
+        if assignment.adopted:
+            self._fetch(assignment.job, assignment.home)
+            self._judged[assignment.job.number] = _judged(assignment.job, self._tracker.adopt(assignment.job))
+            self._see(assignment.job, [record.val_acc for record in self._recorded(assignment.job)])
+        return assignment.job
 
     def _fetch(self, job: Job, home: str) -> None:
         """Copy the checkpoint of another driver's trial, where its home folder can be seen from here."""
@@ -431,8 +431,8 @@ class StudyRun:
         """Let go of a trial that another driver has taken over while nothing was heard of this one."""
         number = trial.job.number
         del self.active[number]
-        self._ledger.drop(number)
-        self._elsewhere += 1
+        self._ledger.release(number)
+        self._running_elsewhere += 1
         checkpoint.remove(self._home.checkpoint(self.spec.name, number))
         self._watcher.lost(trial.job)
 
@@ -452,7 +452,7 @@ class StudyRun:
                 trial.would_stop[rule.name] = len(trial.records)
                 stop = Stop(rule.name, reason) if active else stop
         if stop is None and len(trial.would_stop) > noted:
-            self._ledger.note_stops(trial.job.number, trial.would_stop)
+            self._ledger.save_would_stop(trial.job.number, trial.would_stop)
         return stop
 
     def _standing(self, config: TrialConfig, beside: int | None = None) -> Standing:
@@ -536,7 +536,7 @@ class StudyRun:
                     checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
             else:
                 ended[job.number] = (job, result)
-        for number, home in (self._ledger.heirless(list(ended)) if ended else {}).items():
+        for number, home in (self._ledger.claimable(list(ended)) if ended else {}).items():
             job, result = ended[number]
             epochs = written[number][1] if number in written else frozenset()
             self._fetch(job, home)
@@ -547,7 +547,7 @@ class StudyRun:
                     *(job.name, home),
                 )
                 continue
-            if not self._ledger.inherit(number):
+            if not self._ledger.claim(number):
                 continue
             if home:
                 epochs = self._tracker.adopt(job)

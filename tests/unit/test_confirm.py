@@ -134,7 +134,7 @@ def test_more_seeds_are_added_behind_those_there_are(home):
     first, longer = launched(home, name, 2), launched(home, name, 4)
     assert longer.search.seeds is not None
     assert longer.search.seeds[:2] == first.search.seeds
-    assert Ledger.open(home.ledger_uri, longer.name).to_run() == 4
+    assert Ledger.open(home.ledger_uri, longer.name).remaining() == 4
 
 
 def test_a_longer_confirmation_runs_the_new_seeds_alone(home):
@@ -276,7 +276,7 @@ def test_a_study_that_is_not_there_is_told_as_such(tmp_path: Path):
 def ended(home: Home, spec: StudySpec, **options: Any) -> Ledger:
     """The ledger of a confirmation all of whose runs have ended."""
     ledger = Ledger.create(home.ledger_uri, spec, **options)
-    while ledger.to_run():
+    while ledger.remaining():
         ledger.tell(ledger.ask().number, result(3.0))
     return ledger
 

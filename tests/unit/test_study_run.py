@@ -779,7 +779,7 @@ def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, tria
 def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path, monkeypatch):
     study, job, _ = told
     open_(study).close()
-    monkeypatch.setattr(Ledger, "heirless", lambda *_: pytest.fail("it looks for who is to write the trial"))
+    monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("it looks for who is to write the trial"))
     before = trials(study).loc[job.number]
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()
