@@ -12,7 +12,7 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial
 from sweeps.ledger.ledger import Ledger, study_specs
-from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 

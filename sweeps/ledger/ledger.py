@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +32,12 @@ from sweeps.ledger.leases import (
     owners_of,
     request_stop,
 )
-from sweeps.ledger.samplers import SEEDS, listed, sampler
-from sweeps.study.finalists import max_runs_left, next_finalist
+from sweeps.ledger.outcomes import optuna_result
+from sweeps.ledger.samplers import listed, sampler
+from sweeps.study.finalists import SEEDS, max_runs_left, next_finalist
 from sweeps.study.origin import Origin
-from sweeps.study.outcomes import Result, told
-from sweeps.study.trials import Entry, Job
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Assignment, Entry, Job
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 optuna.logging.disable_default_handler()
@@ -50,27 +51,6 @@ _CONTINUES = "continues"  # a trial's attribute: the number of the trial that en
 _THAWED = "thawed"  # its other attribute: the epochs after which it had ended
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a driver gets when it asks for a trial.
-
-    Attributes:
-        job: the trial; None where there is none for it now.
-        remaining: how many more the study asks for.
-        running_elsewhere: how many other drivers run; should one of them be gone, its trials will be handed out.
-        ended: trials that ended elsewhere, as far as the driver did not know of them.
-        adopted: the trial was another driver's that is gone.
-        home: that driver's home folder.
-    """
-
-    job: Job | None
-    remaining: int
-    running_elsewhere: int
-    ended: list[Entry] = field(default_factory=list)
-    adopted: bool = False
-    home: str = ""
 
 
 class Ledger:
@@ -542,7 +522,7 @@ class Ledger:
     def tell(self, number: int, result: Result) -> bool:
         """Write down how a trial ended; return False, and do nothing, where another driver has taken it over.
 
-        What Optuna is told of it is `outcomes.told`'s to say.
+        What Optuna is told of it is `optuna_result`'s to say.
 
         Raises:
             SweepError: the database could not be used for a while.
@@ -606,8 +586,8 @@ class Ledger:
 
     def _close(self, trial: optuna.Trial, result: Result) -> None:
         horizon = TrialConfig.from_dict(trial.user_attrs["config"]).horizon
-        how = told(result, horizon, self.spec.search.sampler, self._longest)
-        for step, value in how.reported.items():
+        how = optuna_result(result, horizon, self.spec.search.sampler, self._longest)
+        for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)
 
@@ -731,7 +711,7 @@ def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
         job, result = entry.job, entry.result
         assert result is not None
         attrs = {"name": job.name, "listed": job.number, "config": job.config.to_dict(), "result": result.to_dict()}
-        how = told(result, job.config.horizon, "", 0)  # no sampler will learn from it
+        how = optuna_result(result, job.config.horizon, "", 0)  # no sampler will learn from it
         trials.append(
             optuna.trial.create_trial(
                 state=how.state,
@@ -739,7 +719,7 @@ def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
                 params=job.params,
                 distributions={name: spans[name] for name in job.params},
                 user_attrs=attrs,
-                intermediate_values=dict(how.reported),
+                intermediate_values=dict(how.intermediate_values),
             )
         )
     return trials

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome
 from search_spaces.study import StudySpec
 from sweeps.home import Home
-from sweeps.ledger.ledger import Assignment
 from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.outcomes import Result
+from sweeps.study.protocols import Trials
 from sweeps.study.ranking import configuration_of
-from sweeps.study.run import ActiveTrial, StudyRun, Trials
-from sweeps.study.trials import Entry, Job
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
 Curves = Callable[[Job], Sequence[EpochRecord]]
 """The epochs of a job, 1, 2, … to its horizon."""
@@ -227,6 +227,9 @@ class _Unkept:
 
     def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
         return frozenset()
+
+    def status_of(self, outcome: Outcome) -> str:  # noqa: ARG002
+        return ""
 
     def begin(self, job: Job) -> None: ...
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from resnet_core import checkpoint
 from resnet_core.config import TrialConfig, epoch_sizes
@@ -20,47 +19,15 @@ from search_spaces.study import StudySpec
 from sweeps.causes import cause_of, disk_full, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger.ledger import Assignment
-from sweeps.study.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
+from sweeps.study.outcomes import Result, Stop, crash_of, result_of
+from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
-from sweeps.study.trials import Entry, Job
+from sweeps.study.stopping import Curve, Standing, group_of, is_control, modes, rules_of
+from sweeps.study.trials import ActiveTrial, Entry, Job
 from sweeps.trial_log import add_failure
 
 _log = logging.getLogger(__name__)
 _ASK_SECONDS = 5.0  # between two looks at whether other drivers have left a trial
-
-
-@dataclass
-class ActiveTrial:
-    """A trial that has been placed and has not ended.
-
-    Attributes:
-        job: what it is.
-        control: no rule may stop it; so it is with every finalist.
-        group: its value of what the study caps by.
-        place: where its parameters lie in the study's space.
-        judged: epochs that rules have looked at already, in this launch or an earlier one.
-        records: its epochs so far.
-        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
-        stop: the rule's decision to end it, once there is one.
-        tries: times it has been started again after an error.
-    """
-
-    job: Job
-    control: bool
-    group: Hashable = None
-    place: Sequence[float] = ()
-    judged: int = 0
-    records: list[EpochRecord] = field(default_factory=list)
-    would_stop: dict[str, int] = field(default_factory=dict)
-    stop: Stop | None = None
-    tries: int = 0
-
-    @property
-    def progress(self) -> Progress:
-        """What rules see of it; needs one epoch at least."""
-        return Progress(self.job.config, self.records, self.group, self.place)
 
 
 @dataclass(frozen=True)
@@ -69,104 +36,6 @@ class Fastest:
 
     epochs: int
     name: str
-
-
-class Trials(Protocol):
-    """Proposes a study's trials and remembers them: sweeps.ledger.ledger.Ledger, or a list of trials to replay."""
-
-    spec: StudySpec
-
-    def entries(self) -> list[Entry]:
-        """Return all trials so far, by number."""
-
-    def unfinished(self) -> list[Job]:
-        """Return the trials to be continued."""
-
-    def remaining(self) -> int:
-        """Return how many more trials the study asks for; with finalists at most."""
-
-    def running_elsewhere(self) -> int:
-        """Return how many trials other drivers run."""
-
-    def next_assignment(self, known: Container[int] = ()) -> Assignment:
-        """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
-
-    def thaw(self, number: int) -> Job | None:
-        """Have a trial that ended go on; return it, or None where it is no longer this driver's."""
-
-    def owns(self, number: int) -> bool:
-        """Return whether a trial is still this driver's."""
-
-    def release(self, number: int) -> None:
-        """Let go of a trial that is no longer this driver's."""
-
-    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return which trials are this driver's to close, its own and of drivers that are gone, with their homes."""
-
-    def claim(self, number: int) -> bool:
-        """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
-
-    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
-        """Write down at which epochs rules said stop to a running trial that goes on."""
-
-    def load_would_stop(self, number: int) -> dict[str, int]:
-        """Return what was written down last of a trial that continues."""
-
-    def tell(self, number: int, result: Result) -> bool:
-        """Write down how a trial ended; return False where it is no longer this driver's."""
-
-
-class Records(Protocol):
-    """Keeps what a study did: sweeps.tracking.writer.Tracker, or nothing at all."""
-
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return what is kept already: by trial number, its run's status and its epochs."""
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return the same, with what other drivers have written since."""
-
-    def adopt(self, job: Job) -> frozenset[int]:
-        """Take up the run of another driver's trial; return its epochs."""
-
-    def begin(self, job: Job) -> None:
-        """Open a trial's run."""
-
-    def place(self, job: Job, placement: dict[str, str]) -> None:
-        """Keep where a trial runs."""
-
-    def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Keep an epoch."""
-
-    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
-        """Keep how a trial ended; call ``then`` once that is safe."""
-
-    def pause(self, jobs: list[Job]) -> None:
-        """Mark trials as waiting to be continued."""
-
-
-class Watcher(Protocol):
-    """Shows a study to people while it runs."""
-
-    def started(self, trial: ActiveTrial) -> None:
-        """Show that a trial was placed."""
-
-    def epoch(self, trial: ActiveTrial) -> None:
-        """Show that a trial finished an epoch."""
-
-    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
-        """Show that a trial met an error, and whether it is tried again."""
-
-    def ended(self, job: Job, result: Result) -> None:
-        """Show that a trial ended."""
-
-    def stopping(self) -> None:
-        """Show that the launch was asked to finish, and waits for the running trials."""
-
-    def lost(self, job: Job) -> None:
-        """Show that another driver has taken a trial over."""
-
-    def waiting(self, trials: int) -> None:
-        """Show that nothing is left but so many trials of other drivers."""
 
 
 class StudyRun:
@@ -531,7 +400,7 @@ class StudyRun:
             job, result = entry.job, entry.result
             if result is None:
                 continue
-            if written.get(job.number, ("", None))[0] == MLFLOW_STATUS[result.outcome]:
+            if written.get(job.number, ("", None))[0] == self._tracker.status_of(result.outcome):
                 if job.number not in self._frozen:
                     checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
             else:

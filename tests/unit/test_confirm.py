@@ -13,7 +13,7 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.confirmations import Side, confirmation, confirming, paired
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.outcomes import Result
 
 SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"

@@ -22,9 +22,9 @@ from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.ledger import database
 from sweeps.ledger.database import open_storage, sqlite_file
 from sweeps.ledger.leases import lease_seconds
-from sweeps.ledger.ledger import Assignment, Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.trials import Job
+from sweeps.study.trials import Assignment, Job
 from tests.postgres import PostgresServer
 
 NAMES = (f"shared-{number}" for number in itertools.count())

@@ -21,9 +21,9 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, Fastest, StudyRun
+from sweeps.study.run import Fastest, StudyRun
 from sweeps.study.stopping import is_control
-from sweeps.study.trials import Job
+from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking import writer as tracking
 from sweeps.tracking.runs import StudyRuns
 from sweeps.tracking.writer import Tracker
