@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,7 @@ from search_spaces.checks import grid_expects
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.spec import StudySpec
-from search_spaces.tables import SEEDS, Run
-
-_FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
+from search_spaces.tables import Run
 
 
 @dataclass(frozen=True)
@@ -186,21 +184,3 @@ def trials_in_file(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]
             points.insert(0, chosen)
         first = list(points)
     return [(dict(params), {}) for params in first[: trial_count(spec)]]
-
-
-def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
-    """Return seeds that were not used, the first of ``seed`` + 1,000,000, + 1,000,001, …
-
-    They depend on the search's seed alone, so that runs of two of its configurations share their seeds, and can be
-    compared in pairs.
-
-    >>> fresh_seeds(0, 2, used=[1_000_000])
-    [1000001, 1000002]
-    """
-    found: list[int] = []
-    candidate = (seed + _FAR) % SEEDS
-    while len(found) < count:
-        if candidate not in used:
-            found.append(candidate)
-        candidate = (candidate + 1) % SEEDS
-    return found

@@ -11,7 +11,7 @@ from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
 from search_spaces.study import find_study, load_study, study_of
 from search_spaces.tables import check_name
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     HOME,
     HomeOption,
     JsonOption,

@@ -18,7 +18,7 @@ from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 SPEC = StudySpec.model_validate(
@@ -100,7 +100,7 @@ class Memory:
 
 
 def open_(store: Memory, spool: Path) -> Tracker:
-    class InMemory(StudyRuns):
+    class InMemory(MlflowStudy):
         _client = store  # type: ignore[assignment]
 
     return Tracker(InMemory("memory", spool.parent, SPEC), spool)

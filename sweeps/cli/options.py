@@ -120,9 +120,9 @@ def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
         raise InputError(f"--mlflow {without_password(uri)}: expected {expected}")
     ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
     if ledger:
-        from sweeps.ledger.database import file_of
+        from sweeps.ledger.database import sqlite_file
 
-        file_of(ledger)
+        sqlite_file(ledger)
     return Home(home.resolve(), uri, ledger)
 
 
