@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -77,6 +77,23 @@ def published() -> list[Published]:
         if rows:
             found.append(Published(spec.name, _configs(spec), tuple(_figures(stem, rows))))
     return found
+
+
+def published_rows(study: str) -> list[dict[str, Any]]:
+    """Return the published figures that a study may be compared with, as plain rows.
+
+    Returns:
+        The figures of the published study of that name, else of all published studies. One row a figure, in the
+        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (what the run
+        trains, as `TrialConfig.to_dict` has it).
+    """
+    every = published()
+    chosen = [source for source in every if source.study == study] or every
+    return [
+        {"study": source.study, "config": source.configs[figure.run].to_dict(), **asdict(figure)}
+        for source in chosen
+        for figure in source.figures
+    ]
 
 
 def _configs(spec: StudySpec) -> dict[str, TrialConfig]:

@@ -8,8 +8,7 @@ import pytest
 from analysis.tables.published import build_published, published_footnotes, published_text
 from analysis.tables.rendering import render
 from resnet_core.config import TrialConfig
-from search_spaces.figures import QUANTITIES, Figure, published
-from sweeps.inspection.published import published_rows
+from search_spaces.figures import QUANTITIES, Figure, published, published_rows
 
 FOUND = {source.study: source for source in published()}
 CONFIG = TrialConfig("[1e-3, 0] cos[1e-5, 4]", weight_decay=0.18)
