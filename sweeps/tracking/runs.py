@@ -23,7 +23,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
-from sweeps.study.stopping import modes
+from sweeps.study.stopping.rules import modes
 from sweeps.tracking import view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
