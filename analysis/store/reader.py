@@ -113,7 +113,10 @@ class SqlReader(ABC):
         for run_id, key, value in self.rows(query, study=study):
             tags[run_id][key] = value
         query = mlflow_internals.RUNS.format(study=self.study_placeholder)
-        return [Run(*row, tags.get(row[0], {})) for row in self.rows(query, study=study)]
+        return [
+            Run(run_id, experiment, name, status, start_time, end_time, tags.get(run_id, {}))
+            for run_id, experiment, name, status, start_time, end_time in self.rows(query, study=study)
+        ]
 
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """See Reader."""

@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.statistics.samples import (
-    Estimate,
+from analysis.statistics.estimates import (
     best_of_n,
     expected_running_time,
-    mean_sd,
     median_epochs,
     restricted_mean,
     share_reached,
 )
+from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import TRIAL_COLUMNS, Study
 from analysis.tables.transitions import LEVELS
 from analysis.tables.trials import protocol_notes, split_notes
@@ -134,8 +133,8 @@ def runs(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the statistics of a study's configurations: one row each, the fewest epochs by restricted mean first.
 
-    Each estimate stands beside the ends of its 95 % interval; analysis.statistics.samples has the formulas, `runs` says
-    what counts as a miss and what it spends.
+    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas; `runs`
+    says what counts as a miss, and how many epochs a miss spends.
 
     Args:
         study: what `load` returned.

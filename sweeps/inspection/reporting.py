@@ -13,7 +13,7 @@ import analysis
 from analysis import Study
 from analysis.report.document import Repeat
 from resnet_core import schema
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home

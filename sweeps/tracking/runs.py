@@ -6,11 +6,9 @@ in sweeps.tracking.writer. The names of tags, parameters and metrics are in resn
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import time
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from resnet_core import schema
 from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
-from search_spaces.study import StudySpec, study_hash
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
 from sweeps.study.stopping import modes
-from sweeps.tracking import mlflow_internals
+from sweeps.tracking import mlflow_internals, view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
 
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LONGEST_TAG = 5000  # characters that every version of MLflow takes
 _ENDED = ("FINISHED", "KILLED", "FAILED")
-
-# The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
-_VIEW = "epochs-to-target"
-_VIEW_COLUMNS = (
-    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
-    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
-)
 
 LogEntry = dict[str, Any]
 """One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` the trial; the rest are its arguments."""
@@ -237,7 +229,7 @@ class MlflowStudy:
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             tags = {
                 **mlflow_internals.EXPERIMENT_KIND,
-                f"{mlflow_internals.SHARED_VIEW}{_VIEW}": _view(),
+                view.TAG: view.view(timestamp()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -346,25 +338,6 @@ class MlflowStudy:
 def _of_kind(kind: str) -> str:
     """Return the filter of a search for the runs of a kind."""
     return f"tags.`{schema.KIND}` = '{kind}'"
-
-
-def _view() -> str:
-    """Return the view as the UI keeps those that people save: trials, fastest first, with what tells them apart."""
-    state = {
-        "searchFilter": "tags.`sweeps.kind` = 'trial'",
-        "orderByKey": "metrics.`epochs_to_target`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": _VIEW_COLUMNS,
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    now = timestamp()
-    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
 
 
 def _space_tag(spec: StudySpec) -> dict[str, str]:

@@ -33,7 +33,8 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import load_study
 from sweeps.execution import launch as launching
 from sweeps.execution.cluster import available_cores
 from sweeps.execution.placement import ray_cluster

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.study import Resources
+from search_spaces.tables import Resources
 from sweeps.errors import InputError
 from sweeps.execution.cluster import Cluster, Node, available_cores
 from sweeps.execution.ray_internals import last_error
