@@ -19,9 +19,9 @@ from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 from search_spaces.spec import StudySpec as StudySpec
-from search_spaces.spec import check_name
 from search_spaces.study import find_study, study_of, to_json
 from search_spaces.study import load_study as _read_file
+from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 

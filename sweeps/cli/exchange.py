@@ -9,7 +9,8 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
-from search_spaces.study import check_name, study_of
+from search_spaces.study import study_of
+from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, tell
 from sweeps.cli.options import JsonOption, NameArgument, Store
@@ -18,7 +19,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from search_spaces.study import StudySpec
+    from search_spaces.spec import StudySpec
 
 
 @command()

@@ -104,7 +104,7 @@ def race(
 
     The search starts no more trials. A configuration that has little chance to be the best is dropped.
     """
-    from search_spaces.study import Finalists
+    from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
     asked = Ledger.open(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from resnet_core.config import TrialConfig
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.api import DATA, load_study
 from sweeps.cli.app import command, print_json, stderr, tell
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument

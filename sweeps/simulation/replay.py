@@ -15,7 +15,7 @@ from statistics import fmean
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Handout
 from sweeps.study.finalists import most_left, next_finalist

@@ -16,8 +16,8 @@ from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
-from search_spaces.study import StudySpec
-from sweeps.causes import cause_of, disk_full, is_disk_full
+from search_spaces.spec import StudySpec
+from sweeps.causes import cause_of, disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Handout
@@ -318,7 +318,7 @@ class StudyRun:
             add_failure(self._home.error_log(self.spec.name, number), error)
         self._watcher.failed(trial, summary, again)
         if is_disk_full(error):
-            self.halt(disk_full(self._home.root, self.spec.name))
+            self.halt(disk_full_message(self._home.root, self.spec.name))
         if self.halted is not None:
             return  # not the trial's fault, and every other would meet it too
         if again:

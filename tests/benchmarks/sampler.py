@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from resnet_core.config import TrialConfig
 from resnet_core.objective import interpolated_crossing
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result, Stop, result_of
 from sweeps.study.stopping import Curve, Progress, StudyState, rules_of

@@ -11,7 +11,8 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import Stopping, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Stopping
 from sweeps.study.stopping import (
     Asha,
     AtTarget,

@@ -1,7 +1,7 @@
 """A home folder that version 0.1.0 wrote: a study that ended, and one that was killed at its eighth epoch.
 
-The databases are kept as SQL; `old.csv` is what `sweeps table old --format csv` printed. In the checkpoint of the killed
-study's first trial every weight is zero: so it compresses to 10 kB.
+The databases are kept as SQL; `old.csv` is what `sweeps table old --format csv` printed. In the checkpoint of the
+killed study's first trial every weight is zero: so it compresses to 10 kB.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.study.stopping import (
     Asha,
     AtTarget,
