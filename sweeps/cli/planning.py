@@ -1,4 +1,4 @@
-"""Commands that try a study out before it is launched, and train nothing."""
+"""Commands that write a study file, and try it out before it is launched."""
 
 from __future__ import annotations
 
@@ -8,10 +8,37 @@ from typing import Annotated
 import typer
 
 from resnet_core.schedule import parse
+from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, tell
 from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption
 from sweeps.errors import InputError
+
+
+@command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
+    *,
+    dataset: Annotated[str, typer.Option("--dataset", help="What it trains on: digits or cifar10.")] = "digits",
+) -> None:
+    """Write a study file to start from, with comments; overwrites nothing."""
+    check_name(name)
+    if dataset not in ("digits", "cifar10"):
+        raise InputError(f"--dataset {dataset}: expected digits or cifar10")
+    import jinja2
+
+    loader = jinja2.PackageLoader("sweeps", "cli")
+    template = jinja2.Environment(loader=loader, keep_trailing_newline=True).get_template("study_file.toml.j2")
+    path = Path(f"{name}.toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template.render(name=name, digits=dataset == "digits").lstrip())
+    except FileExistsError:
+        raise InputError(f"{path}: it is there already; choose another name, or move it away") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    typer.echo(path)
+    tell(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
 
 
 @command()

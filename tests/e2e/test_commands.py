@@ -18,6 +18,7 @@ OPTIONS = {
     "stop": f"--all --wait --no-wait {STORE}",
     "confirm": f"--seeds --trial --as --against --against-as --until --claim --set {LAUNCH}",
     "reproduce": f"--seeds --name --set {LAUNCH}",
+    "init": "--dataset",
     "plan": f"--name --trials --set --measure --like {STORE} --json",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
     f"--against --set {STORE} --json",
@@ -50,6 +51,7 @@ ARGUMENTS = {
     "stop": ["name"],
     "confirm": ["name"],
     "reproduce": ["study"],
+    "init": ["name"],
     "plan": ["study"],
     "simulate": ["study"],
     "train": ["study"],
