@@ -203,9 +203,9 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
         expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
         raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
     if ledger:
-        from sweeps.ledger.database import file_of
+        from sweeps.ledger.database import sqlite_file
 
-        file_of(ledger)
+        sqlite_file(ledger)
     return Home(Path(home).resolve(), mlflow, ledger)
 
 

@@ -154,7 +154,7 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
     alive = views.alive(where, name, opened)
     if not alive:
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    opened.stop_all()
+    opened.request_stop()
     if where.holder(name) is not None:
         where.ask_to_stop(name)
     drivers = ", ".join(driver.id for driver in alive)

@@ -29,8 +29,8 @@ from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
-from sweeps.ledger.database import file_of
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.database import sqlite_file
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.run import StudyRun
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
@@ -75,8 +75,8 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
-        if spec.name in ledgers(self.home.ledger_uri):
-            Ledger.open(self.home.ledger_uri, spec.name).check_ran_here()
+        if spec.name in study_names(self.home.ledger_uri):
+            Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -90,10 +90,10 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Found first, so that what is refused leaves no folder behind.
-        known = Ledger.open(self.home.ledger_uri, source).known_to(spec)
+        known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
-            ledger = Ledger.fork(self.home.ledger_uri, spec, known)
+            ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger)
 
@@ -129,7 +129,7 @@ class Launch:
         """Change what a study of the ledger asks, and run what is left of it."""
         # Asked for by name first, so that a wrong name leaves no folder behind.
         found = Ledger.open(self.home.ledger_uri, name)
-        found.check_ran_here()
+        found.check_not_imported()
         self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
@@ -147,7 +147,7 @@ class Launch:
                 Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
                 check_address(self.address)
-            for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
+            for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
                 if db is not None:
                     check_database(db)
             if "cifar10" in _data_sets(spec):
@@ -155,7 +155,7 @@ class Launch:
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
-        db, mlflow_db = file_of(self.home.ledger_uri), self.home.own_mlflow_db
+        db, mlflow_db = sqlite_file(self.home.ledger_uri), self.home.own_mlflow_db
         if db is None or db.exists():
             return
         known = False
@@ -183,10 +183,10 @@ class Launch:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.become_driver(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
-            ledger.settle()
+            ledger.tell_pending_results()
             # MLflow makes its tables in a thread of its own while Ray starts.
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
-            tracker = Tracker(runs, home.spool(name), ledger.holds)
+            tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
                 with watching(self.console) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts)
@@ -195,7 +195,7 @@ class Launch:
                     tracker.close("SCHEDULED")
                 raise
             over = end is not End.INTERRUPTED
-            tracker.close("FINISHED" if over else "SCHEDULED", ledger.gone() if over else ())
+            tracker.close("FINISHED" if over else "SCHEDULED", ledger.expired_drivers() if over else ())
         return end
 
     def _run_trials(
@@ -217,7 +217,7 @@ class Launch:
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED
             run.remove_frozen()
-            if ledger.gone():
+            if ledger.expired_drivers():
                 run.close_for_others()
         return End.CRASHES if run.crashed else End.DONE
 

@@ -32,8 +32,8 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import fresh_seeds
 from sweeps.simulation.replay import replay, study_in_memory
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry, configuration_of
 from sweeps.study.trials import Entry
 from tests.benchmarks.options import positive

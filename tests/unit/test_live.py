@@ -17,8 +17,8 @@ from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, StudyRun
-from sweeps.study.trials import Job
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
