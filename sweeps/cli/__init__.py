@@ -11,7 +11,7 @@ import typer
 from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
-from search_spaces.study import StudyError
+from search_spaces.errors import StudyError
 
 # Each adds its commands, in the order of --help.
 from sweeps.cli import running, confirming, planning, looking, tables, reporting, importing  # isort: skip  # noqa: F401

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.uris import without_password
-from search_spaces.study import StudySpec, check_name, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
+from search_spaces.tables import check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 

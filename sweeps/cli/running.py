@@ -133,7 +133,7 @@ def race(
 
     The search ends with the trials that have begun. Whoever has little chance to be the best is dropped.
     """
-    from search_spaces.study import Finalists
+    from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
     where = open_home(home, mlflow, ledger)

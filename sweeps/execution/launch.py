@@ -19,19 +19,20 @@ import analysis
 from resnet_core import cifar10
 from resnet_core.config import Data, TrialConfig
 from search_spaces.space import distributions, trial_count
-from search_spaces.study import Finalists, StudySpec
-from sweeps.causes import disk_full, is_disk_full
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
+from sweeps.causes import disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
-from sweeps.execution.placement import check_address, cluster, run_trials
+from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
 from sweeps.ledger.database import sqlite_file
 from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.run import StudyRun
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 
@@ -138,11 +139,11 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         with contextlib.ExitStack() as stack:
-            # One process for what loads torch, which ends with it; started only where something is looked for.
+            # Only a process that ends here loads torch. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
-            apart = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
+            torch_process = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
             if self.address is None:
-                gpus = apart().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
+                gpus = torch_process().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
                 Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
                 check_address(self.address)
@@ -150,7 +151,7 @@ class Launch:
                 if db is not None:
                     check_database(db)
             if "cifar10" in _data_sets(spec):
-                apart().submit(cifar10.ensure_available, self.data_dir).result()
+                torch_process().submit(cifar10.ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
@@ -175,7 +176,7 @@ class Launch:
             raise
         except Exception as error:
             if is_disk_full("".join(traceback.format_exception(error))):
-                raise SweepError(f"the study stopped: {disk_full(self.home.root, name)}") from error
+                raise SweepError(f"the study stopped: {disk_full_message(self.home.root, name)}") from error
             raise
 
     def _run(self, ledger: Ledger) -> End:
@@ -184,7 +185,7 @@ class Launch:
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.tell_pending_results()
             # MLflow makes its tables in a thread of its own while Ray starts.
-            runs = StudyRuns(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
+            runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
                 with watching(self.console) as watcher:
@@ -205,13 +206,13 @@ class Launch:
             if run.exhausted:
                 run.remove_frozen()
                 return End.DONE
-        with cluster(self.address, debug=self.debug) as ray_cluster:
-            ray_cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
+        with ray_cluster(self.address, debug=self.debug) as cluster:
+            cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
             run = StudyRun(self.home, ledger, tracker, watcher)
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
             # Asked while Ray started, it starts no trial any more.
-            if interrupts.asked or self.home.asked_to_stop(ledger.spec.name):
+            if interrupts.stop_requested or self.home.asked_to_stop(ledger.spec.name):
                 return End.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED

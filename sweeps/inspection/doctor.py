@@ -146,9 +146,9 @@ def _ask_server(uri: str) -> None:
 
 
 def _join(address: str) -> str:
-    from sweeps.execution.placement import check_address, cluster  # Ray takes seconds to import
+    from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
 
     check_address(address)
-    with cluster(address) as found:
+    with ray_cluster(address) as found:
         cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
         return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"

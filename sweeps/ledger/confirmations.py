@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, check_name
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Resources, Run, Search, Stopping, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial

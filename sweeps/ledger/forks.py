@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from resnet_core.config import TrialConfig
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.space import distributions, longest_horizon, trial_config
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.ledger.outcomes import OptunaResult, optuna_result
 from sweeps.study.outcomes import Result

@@ -18,7 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from resnet_core.config import TrialConfig
 from resnet_core.uris import without_password
 from search_spaces import space
-from search_spaces.study import Finalists, StudySpec, differences, from_json, to_json
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences, from_json, to_json
+from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
 from sweeps.ledger.database import exclusive_transaction, open_storage, retry_while_busy, sqlite_file
 from sweeps.ledger.forks import FORKED, Fork, fork

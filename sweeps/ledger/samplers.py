@@ -14,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import space
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.ledger.forks import FORKED
 from sweeps.study.finalists import SEEDS
 

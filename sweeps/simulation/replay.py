@@ -15,7 +15,7 @@ from statistics import fmean
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.outcomes import Result

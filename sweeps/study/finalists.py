@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from resnet_core.config import TrialConfig
-from search_spaces.study import Finalists, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
 from sweeps.study.ranking import Configuration, Ranking, configuration_of, ranking
 from sweeps.study.trials import Entry
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Container, Mapping
 from typing import Protocol
 
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 

@@ -15,14 +15,14 @@ from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
-from search_spaces.study import StudySpec
-from sweeps.causes import cause_of, disk_full, is_disk_full
+from search_spaces.spec import StudySpec
+from sweeps.causes import cause_of, disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, Standing, group_of, is_control, modes, rules_of
+from sweeps.study.stopping import Curve, StudyState, group_of, is_control, modes, rules_of
 from sweeps.study.trials import ActiveTrial, Entry, Job
 from sweeps.trial_log import add_failure
 
@@ -187,7 +187,7 @@ class StudyRun:
             add_failure(self._home.error_log(self.spec.name, number), error)
         self._watcher.failed(trial, summary, again)
         if is_disk_full(error):
-            self.halt(disk_full(self._home.root, self.spec.name))
+            self.halt(disk_full_message(self._home.root, self.spec.name))
         if self.halted is not None:
             return  # not the trial's fault, and every other would meet it too
         if again:
@@ -324,14 +324,14 @@ class StudyRun:
             self._ledger.save_would_stop(trial.job.number, trial.would_stop)
         return stop
 
-    def _standing(self, config: TrialConfig, beside: int | None = None) -> Standing:
+    def _standing(self, config: TrialConfig, beside: int | None = None) -> StudyState:
         """Return what rules see of the study, beside one of its trials or of all of it."""
         objective = self.spec.objective
         curves = [curve for number, curve in self._curves.items() if number != beside]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
         noise = self._noise(config)
-        return Standing(objective.target, objective.sustained, reached, curves, self._longest, noise)
+        return StudyState(objective.target, objective.sustained, reached, curves, self._longest, noise)
 
     def _noise(self, config: TrialConfig) -> float:
         """Return how much a run's accuracy differs between seeds, by the trials that have ended."""

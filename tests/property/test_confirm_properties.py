@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.statistics.differences import compare_independent
 from analysis.statistics.lead import crossing_error
-from analysis.statistics.samples import compare_independent
 from sweeps.study.finalists import fresh_seeds
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from resnet_core.records import Outcome
+from search_spaces.errors import StudyError
 from search_spaces.space import listed_runs, trial_config
-from search_spaces.study import StudyError, StudySpec, identity
+from search_spaces.spec import StudySpec
+from search_spaces.study import identity
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.confirmations import Side, confirmation, confirming, paired

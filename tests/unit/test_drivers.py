@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 
 from resnet_core.records import Outcome
 from resnet_core.uris import with_psycopg2, without_password
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.ledger import database
 from sweeps.ledger.database import open_storage, sqlite_file

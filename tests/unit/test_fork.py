@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.ledger.forks import FORKED, Fork
 from sweeps.ledger.ledger import Ledger, study_names

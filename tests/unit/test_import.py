@@ -11,7 +11,7 @@ import pytest
 import analysis
 from analysis.tables.comparison import arm, contrast
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.importing import write as writing
@@ -23,7 +23,7 @@ from sweeps.inspection.reporting import html
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curves import recorded
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.tensorboard import write_events
 
 RUN33 = Path(__file__).parents[2] / "docs/data/run33_h200.jsonl"
@@ -411,7 +411,7 @@ def test_what_broke_off_is_seen_by_nobody_and_begins_again(home, tmp_path, monke
             *{
                 "a trial": (writing, "_write_trial", fail),
                 "the ledger": (Ledger, "imported", fail),
-                "the end": (StudyRuns, "close", fail),
+                "the end": (MlflowStudy, "close", fail),
             }[broken]
         )
         with pytest.raises(

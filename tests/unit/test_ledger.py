@@ -10,7 +10,9 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import Finalists, StudySpec, differences
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences
+from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.outcomes import Result

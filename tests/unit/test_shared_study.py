@@ -11,14 +11,14 @@ import pytest
 
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study import run as study_run
 from sweeps.study.outcomes import Result
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 NAMES = (f"shared-run-{number}" for number in itertools.count())
@@ -66,7 +66,7 @@ class Driver:
         self.ledger = Ledger.create(uri, study)
         stack.enter_context(self.ledger.driven_by(home.name, home, lambda: None))
         spool = self.home.spool(study.name)
-        self.tracker = Tracker(StudyRuns(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.owns)
+        self.tracker = Tracker(MlflowStudy(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.owns)
         self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen)
 
     def begin(self) -> int:
