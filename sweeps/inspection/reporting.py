@@ -18,7 +18,7 @@ from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.tracking.runs import attach
+from sweeps.tracking.runs import attach_artifacts
 
 REPORT, STUDY_FILE, CURVES = "report.html", "study.toml", "curves.png"
 """Names of the artifacts."""
@@ -57,7 +57,7 @@ def attach_report(home: Home, study: Study, plots: int | None = None) -> int:
             path.parent.mkdir()
             analysis.plot_curves(study, [number], path)
             children[runs[number]] = [path]
-        attach(home.mlflow_uri, study.name, paths, children)
+        attach_artifacts(home.mlflow_uri, study.name, paths, children)
     return len(numbers)
 
 

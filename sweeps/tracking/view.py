@@ -7,11 +7,12 @@ import json
 import zlib
 
 from resnet_core import schema
+from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
 NAME = "epochs-to-target"
 """The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
 
-TAG = f"mlflow.sharedViewState.{NAME}"
+TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
 _COLUMNS = (
