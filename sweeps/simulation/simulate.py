@@ -29,7 +29,7 @@ from sweeps.simulation.picks import (
 )
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.study.ranking import configuration_of
-from sweeps.study.stopping.rules import modes
+from sweeps.study.stopping.rules import rule_modes
 from sweeps.study.trials import Job
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Setup:
         """Return all trials there are, in their own order; None where a sampler makes them up."""
         if isinstance(self.source, Recorded):
             return self.source.jobs
-        if spec.proposes:
+        if spec.is_sampled:
             return None
         ledger = Ledger.preview(spec)
         return [ledger.ask() for _ in range(trial_count(spec))]
@@ -106,7 +106,7 @@ class Setup:
         if self.spec.space:
             if self.trials is not None:
                 search["trials"] = self.trials
-            if epochs is not None and self.spec.proposes:
+            if epochs is not None and self.spec.is_sampled:
                 search["trials"] = epochs  # more than there can be
             if sampler is not None:
                 search |= {"sampler": sampler, "finalists": None}
@@ -415,7 +415,7 @@ def simulate(setup: Setup) -> Simulation:
     tables, ruled, free, picked = [], [], [], []
     for seed in range(setup.seed, setup.seed + setup.repeats):
         trials = setup.replay(seed, rules=True)
-        tables.append(build_stopping(histories(trials), setup.spec.objective.target, _KEEP, modes(setup.spec)))
+        tables.append(build_stopping(histories(trials), setup.spec.objective.target, _KEEP, rule_modes(setup.spec)))
         ruled.append(course_of(trials, setup.per_gpu))
         free.append(course_of(setup.replay(seed, rules=False), setup.per_gpu))
         picked.append(setup.picks(seed, trials))

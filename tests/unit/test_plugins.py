@@ -62,17 +62,17 @@ def test_a_rule_of_another_package_is_read_asked_stored_and_documented(run):
         import json
         from docs.study_file import rule_tables
         from search_spaces.errors import StudyError
-        from search_spaces.study import from_json, study_of, to_json
+        from search_spaces.study import from_json, parse_study, to_json
         from search_spaces.spec import StudySpec
         from sweeps.study.stopping.rules import rules_of
 
         study = {"name": "x", "train": {"schedule": "[1e-3, 0] cos[1e-5, 4]"}}
-        spec = study_of({**study, "stopping": {"too_slow": {"epochs": 3}}}, "s.toml")
+        spec = parse_study({**study, "stopping": {"too_slow": {"epochs": 3}}}, "s.toml")
         print([(rule.name, dict(rule)) for rule in rules_of(spec)])
         print(from_json(to_json(spec)) == spec)
         print("| `too_slow.epochs` | `10` | a trial ends after so many |" in rule_tables())
         try:
-            study_of({**study, "stopping": {"too_slow": {"epochs": 0}}}, "s.toml")
+            parse_study({**study, "stopping": {"too_slow": {"epochs": 0}}}, "s.toml")
         except StudyError as error:
             print(error)
         """,
