@@ -85,7 +85,7 @@ class MlflowStudy:
         self.study, self.shown = spec.name, without_password(uri)
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
-        self._note = Note(spec.description, spec.objective.target)
+        self._note = Note(spec.description, spec.objective.target, spec.space)
         self._children: dict[int, _Child] = {}
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
@@ -230,7 +230,7 @@ class MlflowStudy:
             tags = {
                 # Without this the UI opens on the pages it has for language models.
                 "mlflow.experimentKind": "custom_model_development",
-                view.TAG: view.view(milliseconds()),
+                view.TAG: view.view(self._spec, milliseconds()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
