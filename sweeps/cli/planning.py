@@ -56,9 +56,9 @@ def plan(
     if like:
         from sweeps.simulation.curves import recorded
 
-        planned = plans.like(spec, recorded(open_home(home), like), open_home(home))
+        planned = plans.plan_from_earlier(spec, recorded(open_home(home), like), open_home(home))
     else:
-        planned = plans.measured(spec, open_home(home)) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, open_home(home)) if measure else plans.plan(spec)
     typer.echo(to_json(planned.to_dict()) if as_json else plans.describe(planned))
 
 
@@ -188,11 +188,11 @@ def train(
 
     from resnet_core import trainer
     from resnet_core.objective import best, first_crossing
-    from sweeps.inspection.drawing import draw_rates
+    from sweeps.inspection.trials import draw_learning_rate
 
     config = one_trial(spec, run)
     device = use_device(spec, threads, device)
-    stderr.print(f"{config.model} on {config.data}: {config.schedule}\n{draw_rates(config)}", markup=False)
+    stderr.print(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}", markup=False)
     records = []
     for record in trainer.train(config, data_dir=data.resolve(), device=device, checkpoint=checkpoint):
         records.append(record)
@@ -242,14 +242,14 @@ def lr_range(
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
     from analysis.statistics.lr_range import RULES, suggest
-    from sweeps.inspection.ranges import range_test, rising
+    from sweeps.inspection.lr_range import range_test, with_rising_rate
 
     if plot is not None:
         try:
             check_suffix(plot)  # before any training
         except ValueError as error:
             raise InputError(f"--plot {error}") from error
-    config = rising(one_trial(spec, run), low, high, epochs, shape)
+    config = with_rising_rate(one_trial(spec, run), low, high, epochs, shape)
     device = use_device(spec, threads, device)
     stderr.print(f"{config.model} on {config.data}: {config.schedule}", markup=False, soft_wrap=True)
     test = range_test(config, data.resolve(), device, stderr)

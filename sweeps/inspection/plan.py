@@ -15,7 +15,7 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.study import StudySpec
 from sweeps.execution.cluster import Node, available_cores, visible_gpus
 from sweeps.home import Home
-from sweeps.inspection.drawing import draw_rates
+from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curve_model import POST5, CurveModel
 from sweeps.simulation.curves import Recorded
@@ -130,7 +130,7 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
     return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
 
 
-def measured(spec: StudySpec, home: Home) -> Plan:
+def measured_plan(spec: StudySpec, home: Home) -> Plan:
     """Return a plan timed over some ten seconds, with what the study's rules save on the model's curves."""
     quick = plan(spec)
     config = quick.samples[0].config
@@ -141,7 +141,7 @@ def measured(spec: StudySpec, home: Home) -> Plan:
     return replace(planned, share_saved=_share_saved(planned, POST5, home))
 
 
-def like(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
+def plan_from_earlier(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
     """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
     planned = replace(
         _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
@@ -183,7 +183,7 @@ def describe(planned: Plan) -> str:
         asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
         lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
         lines.append(f"  {job.config.schedule}")
-        lines.append("  " + draw_rates(job.config))
+        lines.append("  " + draw_learning_rate(job.config))
     lines.append("")
     finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
     lines.append(

@@ -18,8 +18,8 @@ from sweeps.importing import write as writing
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, schedule_of, trials_of
 from sweeps.importing.write import NO_SCHEDULE, Import, prepare, write
-from sweeps.inspection import views
-from sweeps.inspection.reporting import html
+from sweeps.inspection.report import build_report
+from sweeps.inspection.status import describe_summary, study_summary
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curves import recorded
@@ -342,19 +342,17 @@ def test_every_view_and_the_report_read_it(home, run33):
     for build in (analysis.build_cost, analysis.build_noise, analysis.build_transitions, analysis.build_ladder):
         assert len(build(study))
     assert len(analysis.build_stopping(analysis.histories(study), study.target, modes=study.stopping_rules))
-    text = html(home, study)
+    text = build_report(home, study)
     assert text.count(f"Imported from {RUN33.name}") == 1
     assert "sweeps confirm" not in text
     assert contrast(arm(study), arm(study)).pairs == (0, 1, 2, 3, 4, 5, 6, 33)
 
 
 def test_the_ledger_knows_it(home, run33):
-    row = views.summary(home, "run33")
+    row = study_summary(home, "run33")
     assert (row["state"], row["imported_from"], row["reached"], row["best_trial"]) == ("complete", RUN33.name, 5, "33")
-    assert "run33: imported from run33_h200.jsonl · 8 trials · ended: 5 reached, 3 exhausted" in views.describe_summary(
-        row
-    )
-    entry = views.find_trial(Ledger.open(home.ledger_uri, "run33"), "5")
+    assert "run33: imported from run33_h200.jsonl · 8 trials · ended: 5 reached, 3 exhausted" in describe_summary(row)
+    entry = Ledger.open(home.ledger_uri, "run33").find("5")
     assert entry.result is not None
     assert entry.result.epochs_to_target == 22
 
@@ -440,7 +438,7 @@ def test_a_curve_of_accuracies_alone(home, tmp_path):
     write(home, made)
     study = analysis.load(home.mlflow_uri, "bare")
     assert study.epochs["loss"].isna().all()
-    assert "Left out: the store does not say how long the epochs took." in html(home, study)
+    assert "Left out: the store does not say how long the epochs took." in build_report(home, study)
     curves = recorded(home, "bare")
     assert all(math.isfinite(record.loss) for records in curves.curves.values() for record in records)
     with pytest.raises(InputError, match="give --seconds-per-epoch"):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from sweeps.study.stopping.base import first_epoch_at, last_epoch_by
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
@@ -28,6 +27,7 @@ from sweeps.study.stopping import (
     modes,
     rules_of,
 )
+from sweeps.study.stopping.base import first_epoch_at, last_epoch_by
 
 NAN, INF = float("nan"), float("inf")
 
