@@ -54,9 +54,9 @@ def plan(
     from sweeps.inspection import plan as plans
 
     if like:
-        from sweeps.simulation.curves import recorded
+        from sweeps.simulation.curves import recorded_curves
 
-        planned = plans.plan_from_earlier(spec, recorded(open_home(home), like), open_home(home))
+        planned = plans.plan_from_earlier(spec, recorded_curves(open_home(home), like), open_home(home))
     else:
         planned = plans.measured_plan(spec, open_home(home)) if measure else plans.plan(spec)
     typer.echo(to_json(planned.to_dict()) if as_json else plans.describe(planned))
@@ -115,14 +115,15 @@ def simulate(
     spec = read_study(study, "", None, changes)
     from sweeps.simulation import simulate as simulation
     from sweeps.simulation.curve_model import MODELS
-    from sweeps.simulation.curves import recorded_in
+    from sweeps.simulation.curves import find_curves
+    from sweeps.simulation.setup import Setup
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     where = open_home(home)
-    setup = simulation.Setup(
+    setup = Setup(
         spec,
-        recorded_in(where, source) if source else MODELS[model or "post5"],
+        find_curves(where, source) if source else MODELS[model or "post5"],
         where,
         gpus=gpus,
         per_gpu=per_gpu,

@@ -17,9 +17,10 @@ from sweeps.execution.cluster import Node, available_cores, visible_gpus
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
-from sweeps.simulation.curve_model import POST5, CurveModel
-from sweeps.simulation.curves import Recorded
-from sweeps.simulation.simulate import Setup, simulate
+from sweeps.simulation.curve_model import POST5
+from sweeps.simulation.curves import CurveSource, RecordedCurves
+from sweeps.simulation.setup import Setup
+from sweeps.simulation.simulate import simulate
 from sweeps.study.trials import Job
 
 _STEPS = 3
@@ -141,7 +142,7 @@ def measured_plan(spec: StudySpec, home: Home) -> Plan:
     return replace(planned, share_saved=_share_saved(planned, POST5, home))
 
 
-def plan_from_earlier(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
+def plan_from_earlier(spec: StudySpec, earlier: RecordedCurves, home: Home) -> Plan:
     """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
     planned = replace(
         _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
@@ -149,9 +150,11 @@ def plan_from_earlier(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
     return replace(planned, share_saved=_share_saved(planned, earlier, home))
 
 
-def _share_saved(planned: Plan, source: Recorded | CurveModel, home: Home) -> float:
+def _share_saved(planned: Plan, source: CurveSource, home: Home) -> float:
     setup = Setup(planned.spec, source, home, planned.slots, seconds_per_epoch=planned.seconds_per_epoch)
-    return simulate(replace(setup, shuffled=isinstance(source, Recorded), seed=planned.spec.search.seed)).share_saved
+    return simulate(
+        replace(setup, shuffled=isinstance(source, RecordedCurves), seed=planned.spec.search.seed)
+    ).share_saved
 
 
 def _untimed(spec: StudySpec, count: int) -> Plan:

@@ -22,7 +22,7 @@ from sweeps.inspection.report import build_report
 from sweeps.inspection.status import describe_summary, study_summary
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
-from sweeps.simulation.curves import recorded
+from sweeps.simulation.curves import recorded_curves
 from sweeps.tracking.runs import StudyRuns
 from sweeps.tracking.tensorboard import write_events
 
@@ -358,7 +358,7 @@ def test_the_ledger_knows_it(home, run33):
 
 
 def test_it_can_be_simulated(home, run33):
-    curves = recorded(home, "run33")
+    curves = recorded_curves(home, "run33")
     assert (len(curves.jobs), curves.left_out) == (8, {})
     assert 15 < curves.seconds_per_epoch < 17
 
@@ -439,11 +439,11 @@ def test_a_curve_of_accuracies_alone(home, tmp_path):
     study = analysis.load(home.mlflow_uri, "bare")
     assert study.epochs["loss"].isna().all()
     assert "Left out: the store does not say how long the epochs took." in build_report(home, study)
-    curves = recorded(home, "bare")
+    curves = recorded_curves(home, "bare")
     assert all(math.isfinite(record.loss) for records in curves.curves.values() for record in records)
     with pytest.raises(InputError, match="give --seconds-per-epoch"):
-        curves.curve()
-    assert curves.curve(2.0)(curves.jobs[0])[0].seconds == 2.0
+        curves.curve_of()
+    assert curves.curve_of(2.0)(curves.jobs[0])[0].seconds == 2.0
     # No seed is known, so that nothing is paired by it.
     assert contrast(arm(study, "a"), arm(study, "b")).pairs == ()
 

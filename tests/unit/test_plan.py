@@ -16,7 +16,7 @@ from sweeps.home import Home
 from sweeps.inspection.plan import Plan, describe, measured_plan, plan, plan_from_earlier
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curve_model import POST5
-from sweeps.simulation.curves import Recorded, model_curves
+from sweeps.simulation.curves import RecordedCurves, model_curves
 
 SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
 
@@ -152,7 +152,7 @@ def test_an_earlier_study_brings_its_times_and_its_curves(spec, tmp_path):
     ledger = Ledger.preview(spec)
     jobs = [ledger.ask() for _ in range(4)]
     drawn = model_curves(POST5, 7.0, seed=0)
-    earlier = Recorded("earlier", jobs, {job.name: drawn(job) for job in jobs}, {})
+    earlier = RecordedCurves("earlier", jobs, {job.name: drawn(job) for job in jobs}, {})
     planned = plan_from_earlier(spec, earlier, Home(tmp_path))
     assert planned.seconds_per_epoch == 7
     assert planned.device == "the machine of earlier"
