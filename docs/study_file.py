@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from resnet_core.config import TrialConfig
-from search_spaces import spec
+from search_spaces import tables
 
 PAGE = Path(__file__).with_name("study-file.md")
 _TABLE = re.compile(r"(<!-- keys (?P<name>\w+)(?: (?P<prefix>[\w.]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -55,7 +55,7 @@ def table(name: str, prefix: str) -> str:
     Raises:
         ValueError: a key has no line in the docstring.
     """
-    kind = TrialConfig if name == "TrialConfig" else getattr(spec, name)
+    kind = TrialConfig if name == "TrialConfig" else getattr(tables, name)
     said = meanings(kind)
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for key, default in defaults(kind).items():

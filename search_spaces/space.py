@@ -16,8 +16,10 @@ from optuna.distributions import (
 
 from resnet_core.config import TrialConfig
 from search_spaces.checks import GRID_EXPECTS
+from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
-from search_spaces.study import Run, StudyError, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Run
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import Place, StudyError, explain, shown, suggestion
-from search_spaces.parameters import Choices, Parameter, Range, plain
-from search_spaces.spec import (
+from search_spaces.parameters import Choices, Range, plain
+from search_spaces.spec import StudySpec
+from search_spaces.tables import (
     Asha,
     CannotReach,
     Cap,
@@ -30,42 +31,9 @@ from search_spaces.spec import (
     Objective,
     Patience,
     Resources,
-    Run,
     Search,
     Stopping,
-    StudySpec,
-    check_name,
 )
-
-__all__ = [
-    "Asha",
-    "CannotReach",
-    "Cap",
-    "Choices",
-    "Finalists",
-    "Forecast",
-    "Median",
-    "Objective",
-    "Parameter",
-    "Patience",
-    "Range",
-    "Resources",
-    "Run",
-    "Search",
-    "Stopping",
-    "StudyError",
-    "StudySpec",
-    "check_name",
-    "differences",
-    "find_study",
-    "from_json",
-    "identity",
-    "load_study",
-    "shipped_studies",
-    "study_hash",
-    "study_of",
-    "to_json",
-]
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
+from resnet_core.schema import PACKAGES
 
 
 @cache

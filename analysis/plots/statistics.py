@@ -18,7 +18,7 @@ from analysis.plots.canvas import (
     saved,
     whole_epochs,
 )
-from analysis.statistics.samples import kaplan_meier
+from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
 from resnet_core.schedule import parse

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
-from analysis.statistics.samples import share_reached
+from analysis.statistics.estimates import share_reached
 from analysis.store.loader import Study
 from analysis.tables.confirmation import build_confirmation
 from analysis.tables.cost import build_cost, cost_footnotes

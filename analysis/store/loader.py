@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.store.reader import PLACE_TAGS, VERSION_TAGS, Reader, Run, StoreError
+from analysis.store.reader import Reader, Run, StoreError
+from resnet_core import schema
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 
@@ -29,9 +30,9 @@ METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
-_IMPORTED = "sweeps.imported"
-_TEXT_TAGS = ("outcome", "stop_reason", "stopped_by", "would_stop")
-_TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *_TEXT_TAGS, "gpus", "start_time", "end_time")
+TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *schema.END, schema.GPUS, "start_time", "end_time")
+"""The columns of `Study.trials` ahead of the parameters."""
+
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
 
@@ -104,7 +105,7 @@ def studies(source: Path | str) -> pd.DataFrame:
     rows = []
     for name, launches in _launches(runs).items():
         trials = _trials(runs, launches)
-        outcomes = Counter(run.tags.get("outcome", "running") for run in trials.values())
+        outcomes = Counter(run.tags.get(schema.OUTCOME, "running") for run in trials.values())
         rows.append(
             {
                 "name": name,
@@ -150,7 +151,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
     tags = launches[-1].tags
     splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
     try:
-        target, sustained = float(tags["target"]), int(tags["sustained"])
+        target, sustained = float(tags[schema.TARGET]), int(tags[schema.SUSTAINED])
     except (KeyError, ValueError) as error:
         raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
     return Study(
@@ -161,20 +162,20 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
         split=", ".join(splits) or None,
         trials=frame,
         epochs=epochs,
-        stopping_rules=json.loads(tags["stopping_rules"]) if "stopping_rules" in tags else None,
+        stopping_rules=json.loads(tags[schema.STOPPING_RULES]) if schema.STOPPING_RULES in tags else None,
         environment=_environment(tags, trials),
-        phase=tags.get("phase", "search"),
-        confirms=tags.get("confirms", ""),
-        space=json.loads(tags["space"]) if "space" in tags else None,
-        imported=tags.get(_IMPORTED, ""),
-        lengthened=tags.get("lengthened", ""),
+        phase=tags.get(schema.PHASE, "search"),
+        confirms=tags.get(schema.CONFIRMS, ""),
+        space=json.loads(tags[schema.SPACE]) if schema.SPACE in tags else None,
+        imported=tags.get(schema.IMPORTED, ""),
+        lengthened=tags.get(schema.LENGTHENED, ""),
     )
 
 
 def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:
     """Return the launch's versions and, of the tags of its trials that say where they ran, all values there are."""
-    found = {name: tags[name] for name in VERSION_TAGS if name in tags}
-    for name in PLACE_TAGS:
+    found = {name: tags[name] for name in schema.VERSIONS if name in tags}
+    for name in (schema.CODE_VERSION, *schema.PLACE):
         values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
         if values:
             found[name] = ", ".join(values)
@@ -183,7 +184,7 @@ def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]
 
 def _description(tags: dict[str, str]) -> str:
     """Return the study's description; an older launch has nothing else in its note."""
-    return tags.get("description", tags.get("mlflow.note.content", ""))
+    return tags.get(schema.DESCRIPTION, tags.get(schema.NOTE, ""))
 
 
 @contextmanager
@@ -228,7 +229,7 @@ def _launches(runs: list[Run]) -> dict[str, list[Run]]:
     """The launch runs of each study, in the order they started; none of an import that has not come to its end."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.tags.get("sweeps.kind") == "launch" and (_IMPORTED not in run.tags or run.status == "FINISHED"):
+        if run.tags.get(schema.KIND) == schema.LAUNCH and (schema.IMPORTED not in run.tags or run.status == "FINISHED"):
             found[run.experiment].append(run)
     return dict(found)
 
@@ -238,11 +239,11 @@ def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
     parents = {launch.id for launch in launches}
     found = {}
     for run in runs:
-        if run.tags.get("sweeps.kind") == "trial" and run.tags.get("mlflow.parentRunId") in parents:
-            number = run.tags.get("sweeps.trial", "")
+        if run.tags.get(schema.KIND) == schema.TRIAL and run.tags.get(schema.PARENT_RUN) in parents:
+            number = run.tags.get(schema.TRIAL_NUMBER, "")
             if not number.isdecimal():
                 where = f"run {run.id} of study {run.experiment!r}"
-                raise StoreError(f"{where}: its tag sweeps.trial = {number!r} is no number")
+                raise StoreError(f"{where}: its tag {schema.TRIAL_NUMBER} = {number!r} is no number")
             found[int(number)] = run
     return dict(sorted(found.items()))
 
@@ -266,14 +267,14 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
         "trial": [run.name for run in runs],
         "run_id": [run.id for run in runs],
         "status": [run.status for run in runs],
-        **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in _TEXT_TAGS},
-        "gpus": np.array([float(run.tags.get("gpus", "nan")) for run in runs], np.float64),
+        **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in schema.END},
+        schema.GPUS: np.array([float(run.tags.get(schema.GPUS, "nan")) for run in runs], np.float64),
         "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }
     given = [params.get(run.id, {}) for run in runs]
     plain = {text: _plain(text) for text in {text for row in given for text in row.values()}}
-    for name in sorted({name for row in given for name in row} - set(_TRIAL_COLUMNS)):
+    for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
         columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
     return pd.DataFrame(columns)
 

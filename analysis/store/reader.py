@@ -9,17 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION_TAGS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow")
-"""The tags of a launch that say what it ran with."""
-
-PLACE_TAGS = ("code_version", "device", "gpus", "gpu_ids", "threads", "node")
-"""The tags of a trial that say where it ran."""
+from resnet_core import schema
 
 TAGS = (
-    *("sweeps.kind", "sweeps.trial", "mlflow.parentRunId", "mlflow.note.content", "description"),
-    *("target", "sustained", "stopping_rules", "phase", "confirms", "lengthened", "space", "sweeps.imported"),
-    *("outcome", "stop_reason", "stopped_by", "would_stop"),
-    *(*VERSION_TAGS, *PLACE_TAGS),
+    *(schema.KIND, schema.TRIAL_NUMBER, schema.PARENT_RUN, schema.NOTE, schema.DESCRIPTION),
+    *(schema.TARGET, schema.SUSTAINED, schema.STOPPING_RULES, schema.SPACE, schema.IMPORTED),
+    *(schema.PHASE, schema.CONFIRMS, schema.LENGTHENED),
+    *(*schema.END, *schema.VERSIONS, schema.CODE_VERSION, *schema.PLACE),
 )
 """The tags that are read."""
 

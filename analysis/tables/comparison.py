@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.samples import Comparison, compare, compare_independent, holm, restricted_mean
+from analysis.statistics.differences import Comparison, compare, compare_independent, holm
+from analysis.statistics.estimates import restricted_mean
 from analysis.store.loader import Study
 from analysis.tables.summary import configurations, is_setting, runs
 from analysis.tables.trials import curves

@@ -9,14 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.statistics.samples import (
-    Estimate,
-    expected_running_time,
-    mean_sd,
-    median_epochs,
-    restricted_mean,
-    share_reached,
-)
+from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
+from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import Study
 from analysis.tables.summary import runs
 from resnet_core.objective import sustained_crossing

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.store.loader import Study
 from analysis.tables.trials import curves
 from resnet_core import objective as ett
+from resnet_core import schema
 from resnet_core.records import Outcome
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def importance_footnotes(study: Study) -> list[str]:
 
 def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
     """Objective and parameters of the trials, and the names of those that were sampled and vary."""
-    sampled = [name for name in study.trials.columns if name.startswith("space.")]
+    sampled = [name for name in study.trials.columns if name.startswith(schema.SAMPLED)]
     if not sampled:
         raise ValueError(f"study {study.name!r} sampled no parameter: it lists its runs")
     horizons = pd.to_numeric(study.trials["horizon"], errors="coerce")
     longest = float(horizons.max()) if horizons.notna().any() else 1.0
     values, rows, undisturbed = list[float](), list[dict[str, Any]](), 0
     for _, trial, curve in curves(study):
-        row = {name.removeprefix("space."): trial[name] for name in sampled}
+        row = {name.removeprefix(schema.SAMPLED): trial[name] for name in sampled}
         if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
             continue
         stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)

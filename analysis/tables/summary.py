@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.statistics.samples import (
-    Estimate,
+from analysis.statistics.estimates import (
     best_of_n,
     expected_running_time,
-    mean_sd,
     median_epochs,
     restricted_mean,
     share_reached,
 )
-from analysis.store.loader import Study
+from analysis.statistics.intervals import Estimate, mean_sd
+from analysis.store.loader import TRIAL_COLUMNS, Study
 from analysis.tables.transitions import LEVELS
 from analysis.tables.trials import protocol_notes, split_notes
 from resnet_core import objective as ett
+from resnet_core import schema
 from resnet_core.records import Outcome
 
 _CONFIDENCE = 0.95
@@ -37,15 +37,12 @@ _COLUMNS = (
 _TEXTS = ("configuration", "phase")
 _COUNTS = ("runs", "reached", "cut_short")
 # What the store tells of a trial beside its configuration, and what follows from the configuration.
-_NO_SETTINGS = (
-    *("number", "trial", "run_id", "status", "outcome", "stop_reason", "stopped_by", "would_stop"),
-    *("gpus", "start_time", "end_time", "seed", "lr_alpha", "horizon"),
-)
+_NO_SETTINGS = (*TRIAL_COLUMNS, schema.SEED, *schema.DERIVED_PARAMS)
 
 
 def is_setting(column: str) -> bool:
     """Return whether a column of `Study.trials` is a field of the configuration, the seed aside."""
-    return column not in _NO_SETTINGS and not column.startswith(("space.", "sweeps."))
+    return column not in _NO_SETTINGS and not column.startswith((schema.SAMPLED, "sweeps."))
 
 
 def configurations(study: Study) -> pd.DataFrame:
@@ -136,8 +133,8 @@ def runs(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the statistics of a study's configurations: one row each, the fewest epochs by restricted mean first.
 
-    Each estimate stands beside the ends of its 95 % interval; analysis.statistics.samples has the formulas, `runs` says
-    what counts as a miss and what it spends.
+    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas; `runs`
+    says what counts as a miss, and how many epochs a miss spends.
 
     Args:
         study: what `load` returned.

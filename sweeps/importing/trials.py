@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from resnet_core import schema
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.schedule import Schedule, ScheduleError, Segment, parse
@@ -16,13 +17,12 @@ from search_spaces.parameters import plain
 from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
 from sweeps.importing.sources import Row, Source
-from sweeps.tracking.writer import FINAL_METRICS
 
 METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 _SHARES = ("val_acc", "acc", "test_acc")
 _OPTIONAL = frozenset(f.name for f in fields(EpochRecord) if f.default is None)
 _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the order they are looked for
-_PLACES = ("device", "node")  # text that the store keeps for a trial
+_PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
 _METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # what every MLflow takes
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?|nan", re.IGNORECASE | re.ASCII)
 _EXACT = 1e-4  # of the highest learning rate: as far a schedule may be from a recorded one
@@ -146,7 +146,7 @@ class _Checker:
     def _is_metric(self, name: str) -> bool:
         """Return whether the store can keep a column that has no meaning here; note why where it cannot."""
         why = ""
-        if name.removeprefix("config.") in (*FINAL_METRICS, "lr_alpha", "horizon"):
+        if name.removeprefix("config.") in (*schema.FINAL_METRICS, *schema.DERIVED_PARAMS):
             why = "worked out anew"
         elif name.startswith("config."):
             why = "no field of TrialConfig"

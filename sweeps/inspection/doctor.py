@@ -22,7 +22,7 @@ from resnet_core.uris import without_password
 from sweeps.errors import SweepError
 from sweeps.execution.cluster import available_cores
 from sweeps.home import Home
-from sweeps.ledger.database import check_reached
+from sweeps.ledger.database import check_reachable
 from sweeps.version import code_version
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")
@@ -63,10 +63,10 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
         _space(home),
     ]
     if home.ledger:
-        checks.append(_reached("ledger", home.ledger, check_reached))
+        checks.append(_reached("ledger", home.ledger, check_reachable))
     if home.mlflow:
         served = home.mlflow.startswith("http")
-        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reached))
+        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reachable))
     if address is not None:
         checks.append(_reached("cluster", address, _join))
     return checks
@@ -146,9 +146,9 @@ def _ask_server(uri: str) -> None:
 
 
 def _join(address: str) -> str:
-    from sweeps.execution.placement import check_address, cluster  # Ray takes seconds to import
+    from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
 
     check_address(address)
-    with cluster(address) as found:
+    with ray_cluster(address) as found:
         cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
         return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"

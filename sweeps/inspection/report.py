@@ -10,12 +10,12 @@ import pandas as pd
 import analysis
 from analysis import Study
 from analysis.report.document import Repeat
-from search_spaces.study import StudySpec
+from resnet_core import schema
+from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.version import PACKAGES
 
 
 def build_report(home: Home, study: Study) -> str:
@@ -55,10 +55,10 @@ def _spec(home: Home, study: Study) -> StudySpec | None:
 
 def _repeat(spec: StudySpec, study: Study) -> Repeat:
     commands = []
-    version = study.environment.get("code_version", "").split(", ")[0]
+    version = study.environment.get(schema.CODE_VERSION, "").split(", ")[0]
     if "+g" in version:
         commands.append(f"git checkout {version.partition('+g')[2].removesuffix('.dirty')}")
-    pinned = [f"{name}=={study.environment[name]}" for name in PACKAGES if name in study.environment]
+    pinned = [f"{name}=={study.environment[name]}" for name in schema.PACKAGES if name in study.environment]
     if pinned:
         commands.append("pip install . " + " ".join(map(shlex.quote, pinned)))
     commands += [f"sweeps launch {spec.name}.toml", f"sweeps report {spec.name}"]

@@ -8,13 +8,13 @@ from typing import Any
 from resnet_core.records import Outcome
 from search_spaces.space import trial_count
 from sweeps.home import Home
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.ranking import best_entry
 
 
 def study_summaries(home: Home) -> list[dict[str, Any]]:
     """Return `study_summary` of every study in the ledger of ``home``."""
-    return [study_summary(home, name) for name in ledgers(home.ledger_uri)]
+    return [study_summary(home, name) for name in study_names(home.ledger_uri)]
 
 
 def study_summary(home: Home, name: str) -> dict[str, Any]:

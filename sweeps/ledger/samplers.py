@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -14,13 +14,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import space
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.ledger.forks import FORKED
+from sweeps.study.finalists import SEEDS
 
-SEEDS = 2**32
-"""Seeds are below it."""
-
-_FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
 _CMAES_NEEDS = 10  # it starts from the best tenth
 
 
@@ -41,21 +38,6 @@ def listed(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
             points.insert(0, chosen)
         first = list(points)
     return [(dict(params), {}) for params in first[: space.trial_count(spec)]]
-
-
-def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
-    """Return seeds that were not used, the first of ``seed`` + 1,000,000, + 1,000,001, …
-
-    They depend on the search's seed alone, so that runs of two of its configurations share their seeds, and can be
-    compared in pairs.
-    """
-    found: list[int] = []
-    candidate = (seed + _FAR) % SEEDS
-    while len(found) < count:
-        if candidate not in used:
-            found.append(candidate)
-        candidate = (candidate + 1) % SEEDS
-    return found
 
 
 def sampler(spec: StudySpec, trials: list[FrozenTrial], shift: int = 0) -> optuna.samplers.BaseSampler:

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, UnknownStudyError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger

@@ -23,8 +23,9 @@ from typing import Any
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
-from search_spaces.errors import shown
-from search_spaces.study import StudyError, StudySpec, from_json, to_json
+from search_spaces.errors import StudyError, shown
+from search_spaces.spec import StudySpec
+from search_spaces.study import from_json, to_json
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger

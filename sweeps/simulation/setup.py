@@ -10,8 +10,8 @@ from typing import Any
 
 from resnet_core.config import TrialConfig
 from search_spaces.space import trial_count
-from search_spaces.spec import Stopping
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Stopping
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curve_model import CurveModel

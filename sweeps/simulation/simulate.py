@@ -172,10 +172,10 @@ def _notes(setup: Setup) -> list[str]:
     ]
     if isinstance(setup.source, RecordedCurves):
         left = ", ".join(f"{count} {why}" for why, count in setup.source.left_out.items()) or "none"
-        notes.append(f"CurveOf: {len(setup.source.jobs)} trials of {setup.source.study}; left out: {left}.")
+        notes.append(f"Curves: {len(setup.source.jobs)} trials of {setup.source.study}; left out: {left}.")
         return notes
     notes.append(
-        "CurveOf: a model fitted to post V's runs, which knows the schedule and weight decay only: it serves to choose "
+        "Curves: a model fitted to post V's runs, which knows the schedule and weight decay only: it serves to choose "
         "rules, not to predict results."
     )
     unknown = unknown_to_model(setup.spec)

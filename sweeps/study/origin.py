@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_TAG = "sweeps.imported"
+from resnet_core import schema
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class Origin:
 
     def tags(self) -> dict[str, str]:
         """Return the tags of the study's parent run in MLflow; analysis reads the first."""
-        return {_TAG: self.file, f"{_TAG}_sha256": self.sha256, f"{_TAG}_digest": self.digest}
+        return {
+            schema.IMPORTED: self.file,
+            schema.IMPORTED_SHA256: self.sha256,
+            schema.IMPORTED_DIGEST: self.digest,
+        }
 
     @classmethod
     def of_tags(cls, tags: Mapping[str, Any]) -> Origin | None:
         """Return what ``tags`` made tags of; None for a study that was run here."""
-        if _TAG not in tags:
+        if schema.IMPORTED not in tags:
             return None
-        return cls(tags[_TAG], tags.get(f"{_TAG}_sha256", ""), tags.get(f"{_TAG}_digest", ""))
+        return cls(tags[schema.IMPORTED], tags.get(schema.IMPORTED_SHA256, ""), tags.get(schema.IMPORTED_DIGEST, ""))

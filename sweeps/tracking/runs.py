@@ -6,24 +6,25 @@ written, is in sweeps.tracking.writer.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_core import schema
 from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
-from search_spaces.study import StudySpec, study_hash
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
 from sweeps.study.stopping import modes
+from sweeps.tracking import view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
 
@@ -34,24 +35,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LONGEST_TAG = 5000  # what MLflow takes, at least
 _ENDED = ("FINISHED", "KILLED", "FAILED")
-_DRIVER = "sweeps.driver"
-THAWED = "thawed"
-"""A run's tag: the epochs after which its trial was ended, and later went on."""
 
-# The view of a study that MLflow's UI has in its menu Views, and under viewStateShareKey in an address.
-_VIEW = "epochs-to-target"
-_VIEW_COLUMNS = (
-    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
-    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
-)
-
-Entry = dict[str, Any]
-"""One thing to write, as plain values: ``do`` names a method of StudyRuns, ``trial`` whose, the rest its arguments."""
+LogEntry = dict[str, Any]
+"""One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` the trial; the rest are its arguments."""
 
 
 @dataclass
 class _Child:
-    """A trial's run: its id, its tag THAWED, and, while it has not ended, the epochs it holds already."""
+    """A trial's run: its id, its tag schema.THAWED, and, while it has not ended, the epochs it holds already."""
 
     run_id: str
     status: str
@@ -59,7 +50,7 @@ class _Child:
     thawed: str = ""
 
 
-class StudyRuns:
+class MlflowStudy:
     """The runs of a study, as one driver of it reads and writes them; for one thread.
 
     Opening a study that is in the store continues it: its parent run and the runs of its trials are taken up
@@ -93,7 +84,7 @@ class StudyRuns:
         self._uri, self._artifacts, self._spec, self._driver, self._origin = uri, artifacts, spec, driver, origin
         self._lengthened = lengthened
         self.study, self.shown = spec.name, without_password(uri)
-        self.tags = {"study_hash": study_hash(spec)} | ({} if origin else {"code_version": code_version()})
+        self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
         self._note = Note(spec.description, spec.objective.target)
         self._children: dict[int, _Child] = {}
@@ -108,7 +99,7 @@ class StudyRuns:
 
         spec = self._spec
         # One without a driver's name is of a time when a study had one driver.
-        launches = {run.data.tags.get(_DRIVER, ""): run for run in self._runs("launch")}
+        launches = {run.data.tags.get(schema.DRIVER, ""): run for run in self._runs(schema.LAUNCH)}
         launch = launches.get(self._driver, launches.get(""))
         if launch is not None:
             if self._origin is None and Origin.of_tags(launch.data.tags):
@@ -119,15 +110,15 @@ class StudyRuns:
         else:
             objective = spec.objective
             tags = {
-                "sweeps.kind": "launch",
-                "mlflow.note.content": str(self._note),
-                "target": repr(objective.target),
-                "sustained": str(objective.sustained),
-                "longest_horizon": str(longest_horizon(spec)),
-                "stopping_rules": json.dumps(modes(spec)),
-                "phase": spec.phase,
+                schema.KIND: schema.LAUNCH,
+                schema.NOTE: str(self._note),
+                schema.TARGET: repr(objective.target),
+                schema.SUSTAINED: str(objective.sustained),
+                schema.LONGEST_HORIZON: str(longest_horizon(spec)),
+                schema.STOPPING_RULES: json.dumps(modes(spec)),
+                schema.PHASE: spec.phase,
                 **(_space_tag(spec) if self._origin is None else {}),
-                **({"confirms": spec.confirms} if spec.confirms else {}),
+                **({schema.CONFIRMS: spec.confirms} if spec.confirms else {}),
                 **self._about(),
                 **self.tags,
             }
@@ -149,22 +140,22 @@ class StudyRuns:
                 f"MLflow ({self.shown}) has a deleted experiment {self.study!r}; remove it for good with "
                 f"`mlflow gc`, or take another --name"
             )
-        for run in self._runs("launch"):
+        for run in self._runs(schema.LAUNCH):
             return run.info.status, Origin.of_tags(run.data.tags)
         return None
 
     def clear(self) -> None:
         """Delete what an import wrote under the study's name; until that is done, nobody sees the study."""
-        launches = self._runs("launch")
+        launches = self._runs(schema.LAUNCH)
         for run in launches:
             self._client.update_run(run.info.run_id, status="RUNNING")
-        for run in [*self._runs("trial"), *launches]:
+        for run in [*self._runs(schema.TRIAL), *launches]:
             self._client.delete_run(run.info.run_id)
 
     def refresh(self) -> None:
         """Ask the store which runs of trials it has, and how far they are."""
-        for run in self._runs("trial"):
-            number = int(run.data.tags["sweeps.trial"])
+        for run in self._runs(schema.TRIAL):
+            number = int(run.data.tags[schema.TRIAL_NUMBER])
             self._children[number] = self._child(run)
             self._note.begun(number, run.info.run_name, run.data.params)
             if run.info.status in _ENDED:
@@ -173,17 +164,17 @@ class StudyRuns:
 
     def adopt(self, number: int) -> frozenset[int]:
         """Take up the run of a trial that another driver began, as it is in the store now; return its epochs."""
-        query = f"tags.`sweeps.kind` = 'trial' and tags.`sweeps.trial` = '{number}'"
+        query = f"{_of_kind(schema.TRIAL)} and tags.`{schema.TRIAL_NUMBER}` = '{number}'"
         for run in self._client.search_runs([self._experiment], query):
             self._children[number] = self._child(run)
             return frozenset(self._children[number].epochs)
         return frozenset()
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: LogEntry) -> None:
         """Write an entry; one that the store has already, whole or in part, changes nothing more."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
-        goes_on = do == "begin" and child is not None and rest["tags"].get(THAWED, "") != child.thawed
+        goes_on = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
         if child is not None and child.status in _ENDED and not goes_on:
             return  # what has ended is whole
         if do == "begin":
@@ -208,7 +199,7 @@ class StudyRuns:
         """Write the parent run's note. It is made of what the store has, so that one that is lost is soon replaced."""
         self.note_changed = False
         try:
-            self._client.set_tag(self._parent, "mlflow.note.content", str(self._note))
+            self._client.set_tag(self._parent, schema.NOTE, str(self._note))
         except Exception as error:
             _log.debug("the note of study %s was not written: %s", self.study, error)
 
@@ -216,8 +207,8 @@ class StudyRuns:
         """Close the parent run with an MLflow status; parent runs that ``gone`` drivers left open become KILLED."""
         self.write_note()
         self._client.set_terminated(self._parent, status)
-        for run in self._runs("launch") if gone else []:
-            if run.data.tags.get(_DRIVER) in gone and run.info.status not in _ENDED:
+        for run in self._runs(schema.LAUNCH) if gone else []:
+            if run.data.tags.get(schema.DRIVER) in gone and run.info.status not in _ENDED:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     @cached_property
@@ -240,7 +231,7 @@ class StudyRuns:
             tags = {
                 # Without this the UI opens on the pages it has for language models.
                 "mlflow.experimentKind": "custom_model_development",
-                f"mlflow.sharedViewState.{_VIEW}": _view(),
+                view.TAG: view.view(milliseconds()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -257,9 +248,7 @@ class StudyRuns:
         runs: list[Run] = []
         token = None
         while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`sweeps.kind` = '{kind}'", max_results=1000, page_token=token
-            )
+            page = self._client.search_runs([self._experiment], _of_kind(kind), max_results=1000, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -269,25 +258,25 @@ class StudyRuns:
         # Asked for run by run, which is slow: what has ended is not written to again.
         unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
-        return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(THAWED, ""))
+        return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(schema.THAWED, ""))
 
     def _written_epochs(self, run_id: str) -> set[int]:
         return {point.step for point in self._client.get_metric_history(run_id, "val_acc")}
 
     def _about(self) -> dict[str, str]:
-        driver = {_DRIVER: self._driver} if self._driver else {}
+        driver = {schema.DRIVER: self._driver} if self._driver else {}
         about = versions() if self._origin is None else self._origin.tags()
-        lengthened = {"lengthened": self._lengthened} if self._lengthened else {}
-        return {"description": self._spec.description, **lengthened, **driver, **about}
+        lengthened = {schema.LENGTHENED: self._lengthened} if self._lengthened else {}
+        return {schema.DESCRIPTION: self._spec.description, **lengthened, **driver, **about}
 
     def _begin(
         self, number: int, child: _Child | None, name: str, tags: dict[str, str], params: dict[str, str]
     ) -> None:
         from mlflow.entities import Param
 
-        thawed = tags.get(THAWED, "")
+        thawed = tags.get(schema.THAWED, "")
         if child is None:
-            tags = {"mlflow.parentRunId": self._parent, **tags}
+            tags = {schema.PARENT_RUN: self._parent, **tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=name)
             child = self._children[number] = _Child(run.info.run_id, "RUNNING", set(), thawed)
         else:
@@ -303,10 +292,10 @@ class StudyRuns:
         """Take back how a run ended; its last tag says that this is done."""
         child.epochs = self._written_epochs(child.run_id)
         there = self._client.get_run(child.run_id).data.tags
-        for name in ("outcome", "stopped_by", "stop_reason"):
+        for name in (schema.OUTCOME, schema.STOPPED_BY, schema.STOP_REASON):
             if name in there:
                 self._client.delete_tag(child.run_id, name)
-        self._client.set_tag(child.run_id, THAWED, thawed)
+        self._client.set_tag(child.run_id, schema.THAWED, thawed)
         child.thawed = thawed
 
     def _place(self, child: _Child, tags: dict[str, str]) -> None:
@@ -348,23 +337,9 @@ class StudyRuns:
         child.status = status
 
 
-def _view() -> str:
-    """Return the view as the UI keeps those that people save: trials, fastest first, with what tells them apart."""
-    state = {
-        "searchFilter": "tags.`sweeps.kind` = 'trial'",
-        "orderByKey": "metrics.`epochs_to_target`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": _VIEW_COLUMNS,
-        "runsHiddenMode": "FIRST_10_RUNS",
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    now = milliseconds()
-    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+def _of_kind(kind: str) -> str:
+    """Return the filter of a search for the runs of a kind."""
+    return f"tags.`{schema.KIND}` = '{kind}'"
 
 
 def quiet() -> None:
@@ -384,7 +359,7 @@ def _space_tag(spec: StudySpec) -> dict[str, str]:
     """Return the tag of what is sampled, with all keys of a range; none where it is too long."""
     space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
     text = json.dumps(space)
-    return {"space": text} if len(text) <= _LONGEST_TAG else {}
+    return {schema.SPACE: text} if len(text) <= _LONGEST_TAG else {}
 
 
 def milliseconds() -> int:
@@ -411,7 +386,7 @@ def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, S
     client, shown = MlflowClient(uri), without_password(uri)
     try:
         found = client.get_experiment_by_name(study)
-        launches = client.search_runs([found.experiment_id], "tags.`sweeps.kind` = 'launch'") if found else []
+        launches = client.search_runs([found.experiment_id], _of_kind(schema.LAUNCH)) if found else []
         if not launches:
             raise SweepError(f"MLflow ({shown}) has no study {study!r}")
         for run_id, paths in {launches[0].info.run_id: files, **children}.items():

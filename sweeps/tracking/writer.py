@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
+from resnet_core import schema
 from resnet_core.config import TRIAL_CONFIG_FIELDS
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
-from sweeps.study.outcomes import MLFLOW_STATUS, Result
+from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import THAWED, Entry, StudyRuns, milliseconds
+from sweeps.tracking.runs import LogEntry, MlflowStudy, milliseconds
 from sweeps.tracking.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -33,18 +34,14 @@ _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
 _EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
 _MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
-FINAL_METRICS = (
-    "objective",
-    "epochs_to_target",
-    "epochs_to_target_sustained",
-    "best_val_acc",
-    "best_epoch",
-    "epochs_run",
-    "epochs_saved",
-    "final_loss",
-    "final_val_loss",
-)
-"""What is written of a trial at its end, to sort by."""
+MLFLOW_STATUS = {
+    Outcome.REACHED: "FINISHED",
+    Outcome.EXHAUSTED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.DIVERGED: "FAILED",
+    Outcome.CRASHED: "FAILED",
+}
+"""What MLflow calls an outcome: the status of the trial's run."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class _Question:
     answer: Future[Any]
 
 
-_Item: TypeAlias = tuple[Entry, Callable[[], None] | None] | _Question | None
+_Item: TypeAlias = tuple[LogEntry, Callable[[], None] | None] | _Question | None
 """What the writer's thread is sent: an entry and what is called once it is in the store; None ends it."""
 
 
@@ -71,13 +68,13 @@ class Tracker:
         holds: whether a trial is still this driver's; nothing is written of one that is not.
     """
 
-    def __init__(self, runs: StudyRuns, spool: Path, holds: Callable[[int], bool] = lambda number: True) -> None:
+    def __init__(self, runs: MlflowStudy, spool: Path, holds: Callable[[int], bool] = lambda number: True) -> None:
         self._runs, self._holds = runs, holds
         self._note_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
         # What waits for the store, with what is called once it is there; the first so many are in the spool too.
-        self._waiting: deque[tuple[Entry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
+        self._waiting: deque[tuple[LogEntry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
         self._spooled = len(self._waiting)
         self._behind = True  # the study has yet to be opened
         self._failures, self._retry_at = 0, 0.0
@@ -111,6 +108,10 @@ class Tracker:
         """
         epochs: frozenset[int] = self._ask(lambda: self._runs.adopt(job.number))
         return epochs
+
+    def status_of(self, outcome: Outcome) -> str:
+        """Return the status of a run whose trial ended so."""
+        return MLFLOW_STATUS[outcome]
 
     def begin(self, job: Job) -> None:
         """Open the trial's run, or take it up again."""
@@ -155,7 +156,7 @@ class Tracker:
             self._queue.put(None)
             self._thread.join()
 
-    def _put(self, entry: Entry, then: Callable[[], None] | None = None) -> None:
+    def _put(self, entry: LogEntry, then: Callable[[], None] | None = None) -> None:
         self._queue.put((entry, then))
 
     def _ask(self, ask: Callable[[], Any]) -> Any:
@@ -187,7 +188,7 @@ class Tracker:
             else:
                 self._take(*item)
 
-    def _gathered(self, first: Entry, ahead: deque[_Item]) -> list[Entry]:
+    def _gathered(self, first: LogEntry, ahead: deque[_Item]) -> list[LogEntry]:
         """Return epochs with those that are right behind them, an entry a trial; the rest comes to ``ahead``."""
         if not ahead and self._queue.empty():
             time.sleep(_EPOCHS_SECONDS)
@@ -209,7 +210,7 @@ class Tracker:
             return _seconds_until(self._retry_at)
         return _seconds_until(self._note_at) if self._runs.note_changed else None
 
-    def _take(self, entry: Entry, then: Callable[[], None] | None) -> None:
+    def _take(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
         """Write an entry, or have it wait behind those that do."""
         if not self._behind:
             try:
@@ -271,7 +272,7 @@ class Tracker:
         self._behind, self._failure = True, error
         self._failures += 1
 
-    def _apply(self, entry: Entry, then: Callable[[], None] | None) -> None:
+    def _apply(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
         if not self._holds(entry["trial"]):
             return  # another driver has taken it over, and writes it
         self._runs.apply(entry)
@@ -279,7 +280,7 @@ class Tracker:
             then()
 
 
-def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> Entry:
+def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
     """Return the entry that opens a trial's run.
 
     Args:
@@ -290,22 +291,25 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
     config = job.config
     params = {
         **{name: value for name, value in config.to_dict().items() if name in known},
-        "lr_alpha": config.lr_alpha,
-        "horizon": config.horizon,
-        **{f"space.{name}": value for name, value in job.params.items()},
+        schema.LR_ALPHA: config.lr_alpha,
+        schema.HORIZON: config.horizon,
+        **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
     }
-    about = ({"seed": str(config.seed)} if "seed" in known else {}) | ({"finalist": "true"} if job.finalist else {})
-    about |= {THAWED: ",".join(map(str, job.thawed))} if job.thawed else {}
+    about = {schema.SEED: str(config.seed)} if "seed" in known else {}
+    if job.finalist:
+        about[schema.FINALIST] = "true"
+    if job.thawed:
+        about[schema.THAWED] = ",".join(map(str, job.thawed))
     return {
         "do": "begin",
         "trial": job.number,
         "name": job.name,
-        "tags": {"sweeps.kind": "trial", "sweeps.trial": str(job.number), **about, **tags},
+        "tags": {schema.KIND: schema.TRIAL, schema.TRIAL_NUMBER: str(job.number), **about, **tags},
         "params": {name: str(value) for name, value in params.items()},
     }
 
 
-def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> Entry:
+def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     """Return the entry of some epochs of a trial: the metrics of each, and under ``epoch`` its number."""
     now = milliseconds()
     written = []
@@ -315,13 +319,16 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> Entry:
     return {"do": "epochs", "trial": job.number, "epochs": written}
 
 
-def end_entry(job: Job, result: Result) -> Entry:
+def end_entry(job: Job, result: Result) -> LogEntry:
     """Return the entry of a trial's end."""
-    values = {name: getattr(result, name) for name in FINAL_METRICS}
-    tags = {"outcome": result.outcome.value}
-    tags |= {"stopped_by": result.stopped_by} if result.stopped_by else {}
-    tags |= {"stop_reason": result.stop_reason} if result.stop_reason else {}
-    tags |= {"would_stop": json.dumps(dict(result.would_stop))} if result.would_stop else {}
+    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+    tags = {schema.OUTCOME: result.outcome.value}
+    if result.stopped_by:
+        tags[schema.STOPPED_BY] = result.stopped_by
+    if result.stop_reason:
+        tags[schema.STOP_REASON] = result.stop_reason
+    if result.would_stop:
+        tags[schema.WOULD_STOP] = json.dumps(dict(result.would_stop))
     return {
         "do": "end",
         "trial": job.number,
@@ -342,5 +349,5 @@ def _seconds_until(moment: float) -> float:
     return max(0.0, moment - time.monotonic())
 
 
-def _is_epochs(item: _Item) -> TypeGuard[tuple[Entry, Callable[[], None] | None]]:
+def _is_epochs(item: _Item) -> TypeGuard[tuple[LogEntry, Callable[[], None] | None]]:
     return isinstance(item, tuple) and item[0]["do"] == "epochs"

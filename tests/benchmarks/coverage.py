@@ -1,4 +1,4 @@
-"""How often each interval of analysis.statistics.samples holds the truth, and what pruning does to the estimates.
+"""How often each interval of analysis.statistics holds the truth, and what pruning does to the estimates.
 
     python -m tests.benchmarks.coverage
 
@@ -18,15 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.samples import (
-    Estimate,
-    compare,
-    compare_independent,
-    expected_running_time,
-    median_epochs,
-    restricted_mean,
-    share_reached,
-)
+from analysis.statistics.differences import compare, compare_independent
+from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
+from analysis.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
 

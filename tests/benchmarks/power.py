@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.samples import compare, compare_independent, holm
+from analysis.statistics.differences import compare, compare_independent, holm
 
 BUDGET = 30
 

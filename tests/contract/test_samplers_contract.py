@@ -8,7 +8,7 @@ import pytest
 
 from resnet_core.records import Outcome
 from search_spaces.space import distributions
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job

@@ -11,7 +11,8 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import Stopping, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Stopping
 from sweeps.study.stopping import (
     Asha,
     AtTarget,
@@ -23,13 +24,13 @@ from sweeps.study.stopping import (
     Median,
     Patience,
     Progress,
-    Standing,
     StoppingRule,
+    StudyState,
     rules_of,
 )
 
 CONFIG = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-5, 30]")
-EMPTY = Standing(0.92, 2, [])
+EMPTY = StudyState(0.92, 2, [])
 
 
 def trial(val_accs: list[float], accs: list[float] | None = None) -> Progress:
@@ -45,9 +46,9 @@ def curve(val_accs: list[float], outcome: Outcome | None = Outcome.REACHED, hori
     return Curve(val_accs, horizon, outcome)
 
 
-def standing(*curves: Curve) -> Standing:
+def standing(*curves: Curve) -> StudyState:
     reached = (shown.epochs_to_target(0.92) for shown in curves)
-    return Standing(0.92, 2, sorted(epoch for epoch in reached if epoch is not None), curves, 30, 0.003)
+    return StudyState(0.92, 2, sorted(epoch for epoch in reached if epoch is not None), curves, 30, 0.003)
 
 
 GOOD = [curve([0.8] * 20 + [0.93 + 0.001 * i] * 10) for i in range(12)]
@@ -78,7 +79,7 @@ class StoppingContract:
     rule: ClassVar[StoppingRule]
     setting: ClassVar[object]
     """What switches the rule on in ``[stopping]``."""
-    ended: ClassVar[tuple[Progress, Standing]]
+    ended: ClassVar[tuple[Progress, StudyState]]
     """A trial that the rule ends at this epoch and not at the one before."""
     absolute: ClassVar[bool] = False
     """It looks at the trial alone."""
@@ -163,7 +164,7 @@ class StoppingContract:
 class TestCap(StoppingContract):
     rule = Cap(best=2, slack=1.2)
     setting: ClassVar[object] = {"best": 2, "slack": 1.2}
-    ended = trial([0.91] * 24), Standing(0.92, 2, [17, 20, 22])
+    ended = trial([0.91] * 24), StudyState(0.92, 2, [17, 20, 22])
 
 
 class TestCapPerGroup(StoppingContract):

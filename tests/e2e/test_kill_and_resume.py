@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from tests import home_0_1_0
+
 TRIALS, EPOCHS = 4, 8
 
 
@@ -124,3 +126,11 @@ def test_interrupted_and_resumed(sweeps, store, listed, cluster, home):
     assert sweeps.json("status", listed.name, "--home", home)["state"] == "complete"
     assert resumed.stdout.splitlines()[0].startswith("trial")
     assert_undisturbed(store, home, listed)
+
+
+def test_a_study_that_0_1_0_left_is_resumed(sweeps, store, cluster, home):
+    """Its trial goes on behind the epochs that its checkpoint has."""
+    home.mkdir()
+    home_0_1_0.restore(home)
+    sweeps("resume", home_0_1_0.KILLED, "--home", home, on=cluster)
+    store(home, home_0_1_0.KILLED).assert_whole(trials=2)

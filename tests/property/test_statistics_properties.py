@@ -4,12 +4,10 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.statistics.samples import (
+from analysis.statistics.differences import compare, compare_independent, holm
+from analysis.statistics.estimates import (
     best_of_n,
-    compare,
-    compare_independent,
     expected_running_time,
-    holm,
     kaplan_meier,
     median_epochs,
     restricted_mean,

@@ -19,7 +19,7 @@ from sweeps.study.stopping import (
     Median,
     Patience,
     Progress,
-    Standing,
+    StudyState,
 )
 
 HORIZON, TARGET = 14, 0.92
@@ -40,9 +40,9 @@ curves = st.builds(
 ranking = st.sampled_from([CannotReach(0.3, 1), CannotReach(0.5, 2, 0.1), Asha(2, 0.2), Asha(3, 0.25), Median(0.3, 2)])
 
 
-def standing(others: list[Curve]) -> Standing:
+def standing(others: list[Curve]) -> StudyState:
     found = (curve.epochs_to_target(TARGET) for curve in others)
-    return Standing(TARGET, 2, sorted(epoch for epoch in found if epoch is not None), others)
+    return StudyState(TARGET, 2, sorted(epoch for epoch in found if epoch is not None), others)
 
 
 def progress(val_accs: list[float], accs: list[float] | None = None) -> Progress:
@@ -62,7 +62,7 @@ def stopped_by_cap(cap: Cap, curves: list[list[float]], at_once: int, order: Ran
         trial = progress(curves[number][: active[number]])
         if number not in reached and trial.val_accs[-1] >= TARGET:
             reached[number] = trial.epoch
-        if cap.reason_to_stop(trial, Standing(TARGET, 2, sorted(reached.values()))):
+        if cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted(reached.values()))):
             stopped[number] = trial.epoch
         if number in stopped or trial.epoch == HORIZON:
             del active[number]
@@ -92,7 +92,7 @@ def test_cap_never_stops_one_of_the_best_trials_before_it_reaches_the_target(tri
 
 @given(st.lists(accuracies, min_size=1, max_size=HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks)
 def test_cap_ends_nothing_that_has_reached_the_target_or_could_still_be_better(val_accs, reached, best, slack):
-    study = Standing(TARGET, 2, sorted(reached))
+    study = StudyState(TARGET, 2, sorted(reached))
     if Cap(best, slack).reason_to_stop(progress(val_accs), study):
         assert first_crossing(val_accs, TARGET) is None
         assert len(val_accs) >= study.epochs_to_target[best - 1]
@@ -100,7 +100,7 @@ def test_cap_ends_nothing_that_has_reached_the_target_or_could_still_be_better(v
 
 @given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks, slacks)
 def test_more_slack_never_ends_more(epochs, reached, best, slack, other):
-    study = Standing(TARGET, 2, sorted(reached))
+    study = StudyState(TARGET, 2, sorted(reached))
     less, more = (Cap(best, s).reason_to_stop(progress([0.5] * epochs), study) for s in sorted((slack, other)))
     assert less or not more
 
@@ -108,20 +108,20 @@ def test_more_slack_never_ends_more(epochs, reached, best, slack, other):
 @given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), st.integers(1, HORIZON), ranks, slacks)
 def test_one_more_trial_at_the_target_never_lets_a_stopped_one_go_on(epochs, reached, another, best, slack):
     cap, trial = Cap(best, slack), progress([0.5] * epochs)
-    before = cap.reason_to_stop(trial, Standing(TARGET, 2, sorted(reached)))
-    after = cap.reason_to_stop(trial, Standing(TARGET, 2, sorted([*reached, another])))
+    before = cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted(reached)))
+    after = cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted([*reached, another])))
     assert after or not before
 
 
 @given(st.lists(st.tuples(accuracies, st.floats(0.12, 1)), min_size=1, max_size=HORIZON))
 def test_a_trial_that_learns_its_training_images_has_not_diverged(epochs):
     val_accs, accs = map(list, zip(*epochs, strict=True))
-    assert Diverged().reason_to_stop(progress(val_accs, accs), Standing(TARGET, 2, [1, 1, 1])) is None
+    assert Diverged().reason_to_stop(progress(val_accs, accs), StudyState(TARGET, 2, [1, 1, 1])) is None
 
 
 @given(st.lists(accuracies, min_size=1, max_size=HORIZON), st.integers(1, 4))
 def test_at_target_ends_exactly_those_whose_result_is_known(val_accs, sustained):
-    stopped = AtTarget().reason_to_stop(progress(val_accs), Standing(TARGET, sustained, []))
+    stopped = AtTarget().reason_to_stop(progress(val_accs), StudyState(TARGET, sustained, []))
     assert (stopped is not None) == (sustained_crossing(val_accs, TARGET, sustained) is not None)
 
 
@@ -172,5 +172,5 @@ def test_no_order_of_the_other_trials_changes_an_answer(rule, val_accs, others, 
 
 @given(st.lists(known, min_size=1, max_size=HORIZON), st.integers(1, 5), st.floats(0, 0.5))
 def test_patience_ends_nothing_whose_best_is_recent(val_accs, epochs, min_delta):
-    if Patience(epochs, min_delta).reason_to_stop(progress(val_accs), Standing(TARGET, 2, [])):
+    if Patience(epochs, min_delta).reason_to_stop(progress(val_accs), StudyState(TARGET, 2, [])):
         assert max(val_accs[-epochs:]) <= max(val_accs[:-epochs]) + min_delta

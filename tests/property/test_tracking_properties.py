@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 SPEC = StudySpec.model_validate(
@@ -100,7 +100,7 @@ class Memory:
 
 
 def open_(store: Memory, spool: Path) -> Tracker:
-    class InMemory(StudyRuns):
+    class InMemory(MlflowStudy):
         _client = store  # type: ignore[assignment]
 
     return Tracker(InMemory("memory", spool.parent, SPEC), spool)

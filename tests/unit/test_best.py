@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from resnet_core.records import Outcome
-from search_spaces.study import Finalists, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
 from sweeps.home import Home
 from sweeps.inspection.best import BestTrial, best_trial
 from sweeps.ledger.confirmations import confirmation
@@ -71,7 +72,7 @@ def raced(home: Home) -> str:
     name = listed(home, reached(2.0), reached(3.0))
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.race(Finalists(top=2, seeds=2))
-    while (job := ledger.take().job) is not None:
+    while (job := ledger.next_assignment().job) is not None:
         ledger.tell(job.number, MISS if job.name.startswith("r0") else reached(3.0))
     return name
 
@@ -91,7 +92,7 @@ def test_while_the_race_goes_on_there_is_no_winner(home):
     name = listed(home, reached(2.0), reached(3.0))
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.race(Finalists(top=2, seeds=2))
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     ledger.tell(job.number, reached(2.0))
     found = stands(home, name)

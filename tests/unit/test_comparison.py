@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.plots.bands import plot_bands
-from analysis.statistics.samples import compare, compare_independent, holm
+from analysis.statistics.differences import compare, compare_independent, holm
 from analysis.tables.comparison import PhaseError, arm, contrast, contrasts, differences
 from analysis.tables.confirmation import build_confirmation
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from analysis.statistics.samples import median_epochs, restricted_mean, share_reached
+from analysis.statistics.estimates import median_epochs, restricted_mean, share_reached
 from resnet_core.objective import best, first_crossing, sustained_crossing
 from sweeps.cli import app
 

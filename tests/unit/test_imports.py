@@ -70,7 +70,7 @@ def test_a_driver_looks_for_gpus_and_images_without_loading_torch(tmp_path):
         from pathlib import Path
         from rich.console import Console
         from resnet_core.cifar10 import DataError
-        from search_spaces.study import StudySpec
+        from search_spaces.spec import StudySpec
         from sweeps.errors import InputError
         from sweeps.home import Home
         from sweeps.execution.launch import Launch

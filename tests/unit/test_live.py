@@ -11,15 +11,15 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.execution import live
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, StudyRun
-from sweeps.study.trials import Job
-from sweeps.tracking.runs import StudyRuns
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Job
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
@@ -145,7 +145,7 @@ def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher
 
     def watch(study: StudySpec) -> tuple[StudyRun, LiveWatcher]:
         watcher = LiveWatcher()
-        runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+        runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
         trackers.append(Tracker(runs, Home(tmp_path).spool(study.name)))
         run = StudyRun(Home(tmp_path), Ledger.preview(study), trackers[-1], watcher)
         watcher.watch(run)

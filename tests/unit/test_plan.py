@@ -11,7 +11,8 @@ import torch
 
 from resnet_core.models import build, trainable_parameters
 from search_spaces.space import listed_runs, trial_config
-from search_spaces.study import StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
 from sweeps.home import Home
 from sweeps.inspection.plan import Plan, describe, measured_plan, plan, plan_from_earlier
 from sweeps.ledger.ledger import Ledger

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.report.document import RESULT_COLUMNS, Block, Repeat, build_report
-from analysis.statistics.samples import share_reached
+from analysis.statistics.estimates import share_reached
 from analysis.tables.cost import build_cost
 from analysis.tables.stopping import build_stopping, histories
 from analysis.tables.summary import build_summary, readable

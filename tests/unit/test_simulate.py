@@ -11,7 +11,7 @@ import pytest
 
 from analysis.tables.stopping import build_stopping
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -24,7 +24,7 @@ from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import describe, simulate, trial_histories
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 NOWHERE = Home(Path("/nonexistent"))
@@ -139,7 +139,7 @@ def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
     # No two events at once: each trial has a pace of its own.
     simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
     home = Home(tmp_path)
-    tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", home.artifacts, spec), home.spool(spec.name))
+    tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, spec), home.spool(spec.name))
     real = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     # At one moment, an epoch ends before the slot it frees is taken.
     starts = [(trial.started, "start", trial, 0) for trial in simulated]
@@ -281,7 +281,7 @@ def home(store, tmp_path) -> Home:
 
 def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
     """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
-    tracker = Tracker(StudyRuns(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name))
+    tracker = Tracker(MlflowStudy(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name))
     study = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
     while (trial := study.next_trial()) is not None:
         for record in records(val_accs[trial.job.name]):
@@ -346,7 +346,7 @@ def test_a_study_without_a_whole_trial_is_refused(home):
 
 def test_a_study_whose_trials_still_run_is_refused(home):
     spec = listed(2)
-    Tracker(StudyRuns(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name)).close("FINISHED")
+    Tracker(MlflowStudy(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name)).close("FINISHED")
     Ledger.create(home.ledger_uri, spec).ask()
     with pytest.raises(InputError, match=r"no trial of it ran to the end of its schedule \(1 running\)"):
         recorded_curves(home, spec.name)
@@ -389,8 +389,12 @@ def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
     ledger = Ledger.preview(listed(2, 3))
     jobs: list[Job] = [ledger.ask(), ledger.ask()]
     fixed = FixedTrials(ledger.spec, jobs[::-1])
-    assert [(job.number, job.name) for job in (fixed.take().job, fixed.take().job)] == [(0, "b"), (1, "a")]
-    assert fixed.to_run() == 0
+    assigned = [fixed.next_assignment().job for _ in range(2)]
+    assert [(job.number, job.name) for job in assigned if job is not None] == [
+        (0, "b"),
+        (1, "a"),
+    ]
+    assert fixed.remaining() == 0
 
 
 def test_every_outcome_but_crashes_can_be_simulated():

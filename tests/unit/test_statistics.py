@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics.samples import (
-    Estimate,
+from analysis.statistics.differences import compare, compare_independent, holm
+from analysis.statistics.estimates import (
     best_of_n,
-    compare,
-    compare_independent,
     expected_running_time,
-    holm,
     kaplan_meier,
-    mean_sd,
     median_epochs,
     restricted_mean,
     share_reached,
 )
+from analysis.statistics.intervals import Estimate, mean_sd
 
 INF, NAN = math.inf, math.nan
 TEN = [19, 20, 20, 21, 22, 20, 19, 23, 21, INF]

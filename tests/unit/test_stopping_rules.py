@@ -9,7 +9,7 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.study.stopping import (
     Asha,
     AtTarget,
@@ -21,7 +21,7 @@ from sweeps.study.stopping import (
     Median,
     Patience,
     Progress,
-    Standing,
+    StudyState,
     group_of,
     is_control,
     modes,
@@ -43,8 +43,8 @@ def curve(val_accs: Sequence[float], loss: float = 0.5, accs: Sequence[float] = 
     return Progress(TrialConfig(schedule=f"[1e-4, 0] lin[1e-3, {warmup}] lin[1e-5, 60]"), records)
 
 
-def standing(*epochs_to_target: int, sustained: int = 2) -> Standing:
-    return Standing(0.92, sustained, epochs_to_target)
+def standing(*epochs_to_target: int, sustained: int = 2) -> StudyState:
+    return StudyState(0.92, sustained, epochs_to_target)
 
 
 def slow(epochs: int) -> Progress:
@@ -204,7 +204,7 @@ def test_a_share_of_a_schedule_falls_on_these_epochs(share, horizon, first, last
 def test_a_cap_per_group_looks_at_trials_of_the_same_group_alone():
     config = slow(10).config
     others = [Curve([0.95], 60, Outcome.REACHED, "sgd"), Curve([0.5] * 8 + [0.95], 60, Outcome.REACHED, "adamw")]
-    cap, study = Cap(1, 1.0, "optimizer"), Standing(0.92, 2, [1, 9], others)
+    cap, study = Cap(1, 1.0, "optimizer"), StudyState(0.92, 2, [1, 9], others)
     assert cap.reason_to_stop(Progress(config, slow(8).records, "adamw"), study) is None
     assert cap.reason_to_stop(Progress(config, slow(9).records, "adamw"), study) == (
         "stopped at epoch 9: the best trial with optimizer = adamw reached 0.92 at epoch 9, "
@@ -221,8 +221,8 @@ def reached(*before: float, horizon: int = 60) -> list[Curve]:
     return [Curve([val_acc] * (horizon - 1) + [0.93], horizon, Outcome.REACHED) for val_acc in before]
 
 
-def seen(curves: Sequence[Curve]) -> Standing:
-    return Standing(0.92, 2, [], curves)
+def seen(curves: Sequence[Curve]) -> StudyState:
+    return StudyState(0.92, 2, [], curves)
 
 
 def test_cannot_reach_says_the_numbers():
@@ -534,8 +534,8 @@ def at(place: float, epochs: int = 20, outcome: Outcome = Outcome.REACHED) -> Cu
     return Curve([0.5] * (epochs - 1) + last, 40, outcome, None, (place,))
 
 
-def study_of(curves: Sequence[Curve]) -> Standing:
-    return Standing(0.92, 2, (), curves, longest=40, noise=0.003)
+def study_of(curves: Sequence[Curve]) -> StudyState:
+    return StudyState(0.92, 2, (), curves, longest=40, noise=0.003)
 
 
 SLOPE = [at(i / 19, 11 + i) for i in range(20)]

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from search_spaces.errors import StudyError
+from search_spaces.parameters import Range
+from search_spaces.spec import StudySpec
 from search_spaces.study import (
-    Cap,
-    Range,
-    StudyError,
-    StudySpec,
     differences,
     find_study,
     from_json,
@@ -22,6 +21,7 @@ from search_spaces.study import (
     study_hash,
     to_json,
 )
+from search_spaces.tables import Cap
 
 ROOT = Path(__file__).parents[2]
 SPACE = """

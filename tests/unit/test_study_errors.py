@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.study import (
-    Choices,
-    StudyError,
-    StudySpec,
-    check_name,
-    load_study,
-)
+from search_spaces.errors import StudyError
+from search_spaces.parameters import Choices
+from search_spaces.spec import StudySpec
+from search_spaces.study import load_study
+from search_spaces.tables import check_name
 
 SPACE = """
 name = "sampled"

@@ -16,16 +16,16 @@ from analysis.store.loader import load
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import train
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, Fastest, StudyRun
+from sweeps.study.run import Fastest, StudyRun
 from sweeps.study.stopping import is_control
-from sweeps.study.trials import Job
+from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.runs import StudyRuns
+from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 from sweeps.trial_log import failures
 
@@ -128,7 +128,7 @@ def open_(store, db, tmp_path) -> Open:
 
     def open_(study: StudySpec) -> Launch:
         home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
-        tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
+        tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
         return Launch(home, ledger, tracker, StudyRun(home, ledger, tracker, seen), seen)
 
     return open_
@@ -421,7 +421,7 @@ def test_trials_in_the_store_that_the_ledger_does_not_know_are_an_error(open_, t
     before = open_(study)
     before.begin()
     before.close()
-    tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", tmp_path, study), tmp_path / "spool.jsonl")
+    tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", tmp_path, study), tmp_path / "spool.jsonl")
     home, other = Home(tmp_path), Ledger.create(f"sqlite:///{tmp_path / 'other.db'}", study)
     with pytest.raises(SweepError, match=rf"has 1 trials of a study '{study.name}' that the ledger .* does not know"):
         StudyRun(home, other, tracker, Seen())
@@ -730,7 +730,7 @@ def short(request, told, store, tmp_path) -> tuple[StudySpec, Job, Result]:
     """The same, with a run in MLflow that has so many epochs and was not closed."""
     study, job, _ = told
     if request.param is not None:
-        runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+        runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
         tracker = Tracker(runs, Home(tmp_path).spool(study.name))
         tracker.begin(job)
         for shown in records([0.5, 0.6, 0.7])[: request.param]:
@@ -779,7 +779,7 @@ def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, tria
 def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path, monkeypatch):
     study, job, _ = told
     open_(study).close()
-    monkeypatch.setattr(Ledger, "heirless", lambda *_: pytest.fail("it looks for who is to write the trial"))
+    monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("it looks for who is to write the trial"))
     before = trials(study).loc[job.number]
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()

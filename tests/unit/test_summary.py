@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics.samples import expected_running_time, median_epochs, restricted_mean, share_reached
+from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
 from analysis.store.loader import Study
 from analysis.tables.rendering import render
 from analysis.tables.summary import (

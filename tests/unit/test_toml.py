@@ -2,7 +2,8 @@ import tomllib
 
 import pytest
 
-from search_spaces.study import StudySpec, find_study, load_study, shipped_studies
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study, shipped_studies
 from search_spaces.toml import to_toml
 
 SPACE = {

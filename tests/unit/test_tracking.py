@@ -23,12 +23,13 @@ from sqlalchemy import event
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec, study_hash
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_hash
 from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.runs import StudyRuns, _space_tag, attach, quiet
+from sweeps.tracking.runs import MlflowStudy, _space_tag, attach, quiet
 from sweeps.tracking.spool import Spool
 from sweeps.tracking.writer import Tracker
 from sweeps.version import code_version, versions
@@ -67,7 +68,7 @@ def epoch(number: int, val_acc: float = 0.5, loss: float = 0.25) -> EpochRecord:
 @pytest.fixture
 def connect(store, tmp_path) -> Open:
     def connect(study: StudySpec, uri: str = f"sqlite:///{store.path}") -> Tracker:
-        return Tracker(StudyRuns(uri, tmp_path / "artifacts", study), tmp_path / f"{study.name}.jsonl")
+        return Tracker(MlflowStudy(uri, tmp_path / "artifacts", study), tmp_path / f"{study.name}.jsonl")
 
     return connect
 
@@ -98,7 +99,7 @@ def study(store, tmp_path_factory) -> StudySpec:
     """A study that was written whole: trials that ended in each way, and one that still runs."""
     study = spec()
     folder = tmp_path_factory.mktemp("artifacts")
-    tracker = Tracker(StudyRuns(f"sqlite:///{store.path}", folder, study), folder / "spool.jsonl")
+    tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", folder, study), folder / "spool.jsonl")
     for number, (result, epochs) in enumerate(
         [
             (REACHED, [epoch(1, 0.5), epoch(2, 0.93)]),
@@ -339,14 +340,14 @@ def test_artifacts_are_under_the_folder_of_artifacts(store, connect, tmp_path):
 
 
 def test_a_study_that_another_driver_has_just_made_in_the_store_is_shared(store, tmp_path, monkeypatch):
-    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
+    runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
     monkeypatch.setattr(runs._client, "create_experiment", lost_once(runs._client.create_experiment))
     runs.open()
     assert runs_of(store, runs.study).keys() == {"launch"}
 
 
 def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store, tmp_path, monkeypatch):
-    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
+    runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
     monkeypatch.setattr(runs._client, "create_experiment", lambda *_args, **_kwargs: disk_full())
     with pytest.raises(OSError, match="No space left on device"):
         runs.open()
@@ -385,7 +386,7 @@ def test_an_epoch_is_written_once(store, tracker):
 
 def test_nothing_is_written_of_a_trial_that_another_driver_has_taken_over(store, tmp_path):
     study = spec()
-    runs = StudyRuns(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
+    runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
     tracker = Tracker(runs, tmp_path / "spool.jsonl", lambda number: number != 1)
     for number in (0, 1):
         tracker.begin(job(number))

@@ -9,7 +9,7 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.trials import (

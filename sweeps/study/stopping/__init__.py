@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.study.stopping.asha import Asha
 from sweeps.study.stopping.at_target import AtTarget
-from sweeps.study.stopping.base import Curve, Progress, Standing, StoppingRule
+from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 from sweeps.study.stopping.cannot_reach import CannotReach
 from sweeps.study.stopping.cap import Cap
 from sweeps.study.stopping.diverged import Diverged
@@ -24,8 +24,8 @@ __all__ = [
     "Median",
     "Patience",
     "Progress",
-    "Standing",
     "StoppingRule",
+    "StudyState",
     "group_of",
     "is_control",
     "modes",

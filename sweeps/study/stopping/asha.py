@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule, check_at_least, check_share, first_epoch_at
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least, check_share, first_epoch_at
 
 
 class Asha(StoppingRule):
@@ -31,7 +31,7 @@ class Asha(StoppingRule):
             self._rungs.append(share)
             share *= reduction
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target that has come to a rung and is not in the top of it."""
         mine = trial.curve
         rungs = [share for share in self._rungs if first_epoch_at(share, mine.horizon) == trial.epoch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnet_core.objective import sustained_crossing
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class AtTarget(StoppingRule):
@@ -11,7 +11,7 @@ class AtTarget(StoppingRule):
 
     name = "at_target"
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop where the last ``study.sustained`` epochs are all at or above the target."""
         first = sustained_crossing(trial.val_accs, study.target, study.sustained)
         if first is None:

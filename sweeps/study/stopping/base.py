@@ -120,7 +120,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyState:
     """Where the study stands, as one trial is judged.
 
     Attributes:
@@ -152,10 +152,10 @@ class StoppingRule(abc.ABC):
     """Whether it may have a trial go on that it ended."""
 
     @abc.abstractmethod
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Return why the trial should end now, in words for people, or None to let it go on."""
 
-    def revived(self, ended: Sequence[Curve], study: Standing) -> list[int]:  # noqa: ARG002
+    def revived(self, ended: Sequence[Curve], study: StudyState) -> list[int]:  # noqa: ARG002
         """Return which of the trials that this rule ended should go on after all, by index; none unless it revives.
 
         Args:

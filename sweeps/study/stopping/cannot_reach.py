@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule, check_at_least, check_share, last_epoch_by
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least, check_share, last_epoch_by
 
 
 class CannotReach(StoppingRule):
@@ -24,7 +24,7 @@ class CannotReach(StoppingRule):
         check_at_least("margin", margin, 0)
         self._after, self._trials, self._margin = check_share(after), trials, margin
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target where no trial from this far below has reached it."""
         mine = trial.curve
         if trial.share < self._after or mine.epochs_to_target(study.target) is not None:

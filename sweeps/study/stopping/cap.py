@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from resnet_core.objective import first_crossing
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule, check_at_least
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least
 
 
 class Cap(StoppingRule):
@@ -28,7 +28,7 @@ class Cap(StoppingRule):
         check_at_least("slack", slack, 1)
         self._best, self._slack, self._per = best, slack, per
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target when not one more whole epoch fits under the bound."""
         ranked = study.epochs_to_target if self._per is None else _of_group(trial, study)
         if len(ranked) < self._best:
@@ -45,7 +45,7 @@ class Cap(StoppingRule):
         )
 
 
-def _of_group(trial: Progress, study: Standing) -> list[int]:
+def _of_group(trial: Progress, study: StudyState) -> list[int]:
     found = (curve.epochs_to_target(study.target) for curve in study.curves if curve.group == trial.group)
     return sorted(epochs for epochs in found if epochs is not None)
 

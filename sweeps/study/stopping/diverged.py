@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from resnet_core.config import CLASSES
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 _PATIENCE = 3
 _CHANCE = 1.2 / CLASSES
@@ -34,7 +34,7 @@ class Diverged(StoppingRule):
 
     name = "diverged"
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:  # noqa: ARG002
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop where ``breakdown`` finds one."""
         broken = breakdown(trial)
         return None if broken is None else f"stopped at epoch {trial.epoch}: {broken}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.statistics.surrogate import posterior
 from resnet_core.records import Outcome
-from sweeps.study.stopping.base import Curve, Progress, Standing, StoppingRule, check_at_least
+from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState, check_at_least
 
 _MOST = 128  # trials that are looked at together: it takes their cube of time
 _REVIVED = 2.0  # times the limit that the chance of an ended trial must have come to, so that few go to and fro
@@ -47,7 +47,7 @@ class Forecast(StoppingRule):
         check_at_least("trials", trials, 3)
         self._chance, self._best, self._trials = chance, best, trials
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target whose configuration is hardly among the best."""
         if not trial.place or trial.curve.epochs_to_target(study.target) is not None:
             return None
@@ -63,7 +63,7 @@ class Forecast(StoppingRule):
             f"{'best' if self._best == 1 else f'number {self._best}'} {bar:.1f})"
         )
 
-    def revived(self, ended: Sequence[Curve], study: Standing) -> list[int]:
+    def revived(self, ended: Sequence[Curve], study: StudyState) -> list[int]:
         """Return the trials whose configuration has twice the chance below which it is ended, by what is known now.
 
         One that could not be as fast as the ``best``-th run any more is not among them.
@@ -84,7 +84,7 @@ class Forecast(StoppingRule):
             told = _chosen(told, places, 2 * self._best)
         return _forecast(tuple(told), tuple(places), self._best)
 
-    def _known(self, study: Standing) -> tuple[list[tuple[_Place, float]], float] | None:
+    def _known(self, study: StudyState) -> tuple[list[tuple[_Place, float]], float] | None:
         """Return what ended trials tell, and the epochs of the ``best``-th run; None while that is little.
 
         It is told as places and epochs, in one order whatever theirs.
@@ -102,11 +102,11 @@ class Forecast(StoppingRule):
         return sorted(known), bar
 
 
-def _at_best(curve: Curve, study: Standing) -> float:
+def _at_best(curve: Curve, study: StudyState) -> float:
     return curve.objective_at_least(study.target, study.longest, study.noise)
 
 
-def _value(curve: Curve, study: Standing) -> float:
+def _value(curve: Curve, study: StudyState) -> float:
     if curve.outcome is Outcome.DIVERGED:
         return study.longest
     return min(study.longest, curve.objective(study.target, study.longest, study.noise))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule, check_at_least, check_share, last_epoch_by
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least, check_share, last_epoch_by
 
 
 class Median(StoppingRule):
@@ -26,7 +26,7 @@ class Median(StoppingRule):
         check_at_least("trials", trials, 1)
         self._after, self._trials = check_share(after), trials
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target whose best is below the median."""
         mine = trial.curve
         if trial.share < self._after or mine.epochs_to_target(study.target) is not None:

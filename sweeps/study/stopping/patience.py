@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule, check_at_least
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least
 
 
 class Patience(StoppingRule):
@@ -25,7 +25,7 @@ class Patience(StoppingRule):
         check_at_least("min_delta", min_delta, 0)
         self._epochs, self._min_delta = epochs, min_delta
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:  # noqa: ARG002
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop where the last epochs have brought nothing."""
         schedule = trial.config.lr_schedule
         # Where it ends at its peak, nothing is annealed.

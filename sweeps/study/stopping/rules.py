@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from resnet_core.config import TrialConfig
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.study.stopping.asha import Asha
 from sweeps.study.stopping.at_target import AtTarget
 from sweeps.study.stopping.base import StoppingRule

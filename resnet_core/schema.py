@@ -1,0 +1,143 @@
+"""What MLflow's store holds of a study: the names of its tags, parameters and metrics, for the writer and the readers.
+
+A study is an experiment. A run of kind LAUNCH is one driver's part in it, and the parent of the runs of kind TRIAL.
+Tags and parameters are text; a parameter is the ``str`` of its value. The names never change: stores that earlier
+versions wrote are read by the same ones.
+
+Two groups of names stand elsewhere, because they are fields: the parameters of a trial are all fields of
+resnet_core.config.TrialConfig, and the metrics of an epoch are the fields of resnet_core.records.EpochRecord, each
+logged with the epoch as MLflow's step.
+"""
+
+from __future__ import annotations
+
+# Tags of every run.
+
+KIND = "sweeps.kind"
+"""LAUNCH or TRIAL."""
+
+LAUNCH, TRIAL = "launch", "trial"
+
+STUDY_HASH = "study_hash"
+"""The hash of what the study asks: search_spaces.study.study_hash."""
+
+CODE_VERSION = "code_version"
+"""This package's version, and its commit where it runs from a git checkout; not there for an imported study."""
+
+# Tags of a launch.
+
+DRIVER = "sweeps.driver"
+"""The name of the driver in the study; not there in stores from before a study could have several."""
+
+DESCRIPTION = "description"
+"""The study's description; older stores have it as NOTE."""
+
+NOTE = "mlflow.note.content"
+"""The description and the best trials as Markdown, for MLflow's pages."""
+
+TARGET = "target"
+"""The validation accuracy to reach, in (0, 1]."""
+
+SUSTAINED = "sustained"
+"""How many epochs in a row at or above the target count as sustained."""
+
+LONGEST_HORIZON = "longest_horizon"
+"""The number of epochs of the longest schedule that the study allows."""
+
+STOPPING_RULES = "stopping_rules"
+"""JSON: ``active`` or ``shadow`` by rule."""
+
+PHASE = "phase"
+"""``search`` or ``confirm``."""
+
+CONFIRMS = "confirms"
+"""What a confirmation confirms, as ``STUDY trial NAME``; only there in a confirmation."""
+
+LENGTHENED = "lengthened"
+"""How a confirmation's number of runs came about, where it was not fixed in advance: ``looked`` or ``sequential``."""
+
+SPACE = "space"
+"""JSON: the range or the choices of every sampled parameter, by name. Not there where that is too long for a tag."""
+
+IMPORTED = "sweeps.imported"
+"""The name of the file that the study was imported from; only there in an imported study, like the next two."""
+
+IMPORTED_SHA256 = "sweeps.imported_sha256"
+"""The SHA-256 of that file, in hexadecimal digits."""
+
+IMPORTED_DIGEST = "sweeps.imported_digest"
+"""The SHA-256 of the study that was made of it, in hexadecimal digits."""
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
+"""Packages that results depend on; the tag of each holds its version."""
+
+VERSIONS = ("python", *PACKAGES)
+"""What the study ran with last; not there for an imported study."""
+
+# Tags of a trial.
+
+PARENT_RUN = "mlflow.parentRunId"
+"""The id of the launch's run; MLflow's pages show the trials below it."""
+
+TRIAL_NUMBER = "sweeps.trial"
+"""The number of the trial in the study, from 0."""
+
+SEED = "seed"
+"""The seed of the trial's configuration; a parameter too."""
+
+FINALIST = "finalist"
+"""``true`` for a trial that runs a configuration again with a fresh seed."""
+
+THAWED = "thawed"
+"""The epochs after which a stopping rule had ended the trial before it went on, separated by commas."""
+
+DEVICE, GPUS, GPU_IDS, THREADS, NODE = "device", "gpus", "gpu_ids", "threads", "node"
+
+PLACE = (DEVICE, GPUS, GPU_IDS, THREADS, NODE)
+"""Where the trial runs: what the device is called, how many GPUs or which share of one the trial holds, the numbers of
+these GPUs, the CPU threads, and the name of the host."""
+
+OUTCOME = "outcome"
+"""How the trial ended: a value of resnet_core.records.Outcome. Not there while it runs, like the next three."""
+
+STOP_REASON = "stop_reason"
+"""Why it did not train to the end of its schedule, in a sentence."""
+
+STOPPED_BY = "stopped_by"
+"""The key of the stopping rule that ended it."""
+
+WOULD_STOP = "would_stop"
+"""JSON: by rule, the first epoch at which it would have stopped the trial; also of rules that only watch."""
+
+END = (OUTCOME, STOP_REASON, STOPPED_BY, WOULD_STOP)
+"""The tags that say how a trial ended."""
+
+# Parameters of a trial, beside the fields of TrialConfig.
+
+LR_ALPHA = "lr_alpha"
+"""The highest learning rate of the schedule."""
+
+HORIZON = "horizon"
+"""The number of epochs of the schedule."""
+
+DERIVED_PARAMS = (LR_ALPHA, HORIZON)
+"""Parameters that follow from the configuration."""
+
+SAMPLED = "space."
+"""What the name of a sampled parameter begins with: ``space.warmup`` holds the value that Optuna gave ``warmup``."""
+
+# Metrics of a trial, beside the fields of EpochRecord.
+
+FINAL_METRICS = (
+    "objective",
+    "epochs_to_target",
+    "epochs_to_target_sustained",
+    "best_val_acc",
+    "best_epoch",
+    "epochs_run",
+    "epochs_saved",
+    "final_loss",
+    "final_val_loss",
+)
+"""What is known of a trial at its end, to sort by: fields of sweeps.study.outcomes.Result, those without a value
+left out. The step is the last epoch."""
