@@ -177,7 +177,7 @@ def test_accuracies_and_losses_have_four_decimals(make_study, name):
 
 
 def test_text_lines_up(make_study):
-    lines = render(build_table(make_study(REACHED, EXHAUSTED)), "text").splitlines()
+    lines = render(build_table(make_study(REACHED, EXHAUSTED)), "text").splitlines()[:3]
     ends = [line.index(word) + len(word) for line, word in zip(lines, ("val_acc", "0.9300", "0.8000"), strict=True)]
     assert len(set(ends)) == 1
 

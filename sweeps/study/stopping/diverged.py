@@ -34,6 +34,8 @@ class Diverged(StoppingRule):
     """Ends a trial whose loss is not finite, or whose training accuracy stays at chance after the warm-up."""
 
     name = "diverged"
+    order = 0
+    on_by_default = True
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop where ``breakdown`` finds one."""
