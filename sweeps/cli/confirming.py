@@ -119,7 +119,7 @@ def reproduce(
 ) -> None:
     """Run, or continue, a published study, and print the published figures beside ours."""
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     repeated = [f"search.seeds={list(range(seeds))}"] if seeds else []
     spec = sweeps.load_study(_published(study), name=name, changes=[*repeated, *changes])

@@ -9,7 +9,7 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
-from search_spaces.study import study_of
+from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, tell
@@ -169,7 +169,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
             raise InputError(f"--set {change}: expected a key of [train] or [objective], or description")
     if study:
         return load_study(study, name=name, changes=changes)
-    return study_of({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
+    return parse_study({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
 
 
 def _names(metric: list[str]) -> dict[str, str]:
