@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,11 @@ import pandas as pd
 from analysis.store.backends import BACKENDS
 from analysis.store.reader import Reader, Run, StoreError
 from resnet_core import schema
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import METRICS, Outcome
 from resnet_core.uris import without_password
 
 __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
-METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
-"""The metrics of an epoch."""
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -230,7 +228,7 @@ def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
     return dict(sorted(found.items()))
 
 
-def _plain(text: str) -> Any:
+def parse_param(text: str) -> Any:
     """Return the number, True, False or None that a text is the `str` of; other text stays."""
     if text in _WORDS:
         return _WORDS[text]
@@ -255,7 +253,7 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }
     given = [params.get(run.id, {}) for run in runs]
-    plain = {text: _plain(text) for text in {text for row in given for text in row.values()}}
+    plain = {text: parse_param(text) for text in {text for row in given for text in row.values()}}
     for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
         columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
     return pd.DataFrame(columns)

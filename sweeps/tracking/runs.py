@@ -22,7 +22,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
-from sweeps.study.stopping import modes
+from sweeps.study.stopping.rules import modes
 from sweeps.tracking import mlflow_internals, view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
@@ -84,7 +84,7 @@ class MlflowStudy:
         self.study, self.shown = spec.name, without_password(uri)
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
-        self._note = Note(spec.description, spec.objective.target)
+        self._note = Note(spec.description, spec.objective.target, spec.space)
         self._children: dict[int, _Child] = {}
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
@@ -229,7 +229,7 @@ class MlflowStudy:
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             tags = {
                 **mlflow_internals.EXPERIMENT_KIND,
-                view.TAG: view.view(timestamp()),
+                view.TAG: view.view(self._spec, timestamp()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
