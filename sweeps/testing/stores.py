@@ -57,7 +57,7 @@ class StoreContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def study(cls, uri: str, run_ids: dict[int, str]) -> Study:
+    def study(cls, uri: str, run_ids: dict[int, str]) -> Study:  # noqa: ARG003  they are written first
         """The study ``made``, as it is read."""
         return load(uri, "made")
 
@@ -97,8 +97,9 @@ class StoreContract:
         assert ends.isna().tolist() == [False, False, False, True]
 
     def test_parameters_have_the_types_that_they_had(self, study: Study) -> None:
-        found = {name: study.trials[name].tolist()[0] for name in ("weight_decay", "batch_size", "nesterov", "val_limit")}
-        assert found == {"weight_decay": 0.18, "batch_size": 64, "nesterov": True, "val_limit": None}
+        wanted = {"weight_decay": 0.18, "batch_size": 64, "nesterov": True, "val_limit": None}
+        found = {name: study.trials[name].tolist()[0] for name in wanted}
+        assert found == wanted
         assert type(found["batch_size"]) is int
         assert study.trials["schedule"].tolist() == [_SCHEDULE] * 4
 
@@ -137,7 +138,8 @@ class StoreContract:
     def test_a_metric_that_nobody_logged_has_no_rows(self, uri: str, study: Study) -> None:
         assert load(uri, study.name, ("no_such_metric",)).epochs.empty
 
-    def test_a_study_without_trials_has_empty_frames(self, uri: str, study: Study) -> None:
+    @pytest.mark.usefixtures("study")
+    def test_a_study_without_trials_has_empty_frames(self, uri: str) -> None:
         found = load(uri, "empty")
         assert (len(found.trials), len(found.epochs), found.split) == (0, 0, None)
 
@@ -148,7 +150,8 @@ class StoreContract:
         assert counts == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [4, 1, 1, 1, 1]]
         assert found["created"].iloc[-1] == pd.Timestamp(1_000, unit="ms", tz="UTC")
 
-    def test_an_unknown_study_is_named_with_the_known_ones(self, uri: str, study: Study) -> None:
+    @pytest.mark.usefixtures("study")
+    def test_an_unknown_study_is_named_with_the_known_ones(self, uri: str) -> None:
         with pytest.raises(StoreError, match=r"no study 'mad'; its studies: another, empty, made$"):
             load(uri, "mad")
 
