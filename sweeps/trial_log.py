@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from sweeps.causes import cause_of
+from sweeps.errors import cause_of
 
 MOST_BYTES = 500_000
 """Of a log; at twice that its older half goes."""

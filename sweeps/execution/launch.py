@@ -21,8 +21,7 @@ from resnet_core.data import DATASETS
 from search_spaces.space import distributions, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
-from sweeps.causes import disk_full_message, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
