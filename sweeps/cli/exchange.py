@@ -34,18 +34,20 @@ def report(
 ) -> None:
     """Write a study's report: one HTML file with its question, result, curves, costs, and how to repeat it."""
     where, study = store.open(), store.results(name)
-    from sweeps.inspection import reporting
+    from sweeps.inspection.report import build_report, report_files
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(reporting.html(where, study), encoding="utf-8")
+        path.write_text(build_report(where, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     typer.echo(path)
     if attach:
-        plots = reporting.attach_report(where, study)
+        from sweeps.tracking.report import attach_report
+
+        plots = attach_report(where.mlflow_uri, study, report_files(where, study))
         tell(f"the report, and the curves of {plots} trials, are in MLflow")
 
 

@@ -124,14 +124,14 @@ def stop(
     """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
     where = store.open()
     process = where.holder(name)
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
     if every:
         _stop_all(where, name, wait)
         return
     if process is None:
-        alive = views.alive(where, name, Ledger.open(where.ledger_uri, name))  # a wrong name is told as such
+        alive = Ledger.open(where.ledger_uri, name).live_drivers(where)  # a wrong name is told as such
         if alive:
             drivers = ", ".join(driver.id for driver in alive)
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
@@ -142,16 +142,16 @@ def stop(
         return
     while where.holder(name) == process:
         time.sleep(0.2)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+    typer.echo(describe_summary(study_summary(where, name)))
 
 
 def _stop_all(where: Home, name: str, wait: bool) -> None:
     """Ask every driver of a study to finish, and wait until they have."""
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
     opened = Ledger.open(where.ledger_uri, name)
-    alive = views.alive(where, name, opened)
+    alive = opened.live_drivers(where)
     if not alive:
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
     opened.request_stop()
@@ -161,9 +161,9 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
     tell(f"asked {len(alive)} drivers to stop: {drivers}; running trials finish their epoch first")
     if not wait:
         return
-    while views.alive(where, name, opened):
+    while opened.live_drivers(where):
         time.sleep(0.5)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+    typer.echo(describe_summary(study_summary(where, name)))
 
 
 def run_study(
@@ -199,13 +199,11 @@ def run_study(
     if options.report and end is not End.INTERRUPTED:
         attach_report_to(where, study)
     if ledger.spec.phase == "search" and table is None:
-        from sweeps.inspection import views
-        from sweeps.inspection.standing import standing
-        from sweeps.study.ranking import best_entry
+        from sweeps.inspection.best import best_trial
 
-        entry, stands = best_entry(ledger.spec, ledger.entries()), standing(where, ledger)
-        if entry is not None and stands is not None:
-            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
+        best = best_trial(where, ledger)
+        if best is not None:
+            typer.echo(f"\nbest so far: {best.describe()}")
     server = without_password(where.mlflow) if where.mlflow.startswith("http") else None
     typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_typed(options, 'home', 'mlflow')}")
     if end is not End.DONE:
@@ -250,9 +248,10 @@ def confirmation_text(study: Study) -> str:
 
 def attach_report_to(where: Home, study: Study) -> None:
     """Add the report to MLflow; the study has ended, whether that succeeds or not."""
-    from sweeps.inspection.reporting import attach_report
+    from sweeps.inspection.report import report_files
+    from sweeps.tracking.report import attach_report
 
     try:
-        attach_report(where, study, _PLOTS)
+        attach_report(where.mlflow_uri, study, report_files(where, study), _PLOTS)
     except Exception as error:
         tell(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")

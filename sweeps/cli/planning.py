@@ -64,11 +64,11 @@ def plan(
     from sweeps.inspection import plan as plans
 
     if like:
-        from sweeps.simulation.curves import recorded
+        from sweeps.simulation.curves import recorded_curves
 
-        planned = plans.like(spec, recorded(store.open(), like), store.open())
+        planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured(spec, store.open()) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec)
     if as_json:
         print_json(planned.to_dict())
     else:
@@ -129,14 +129,15 @@ def simulate(
     spec = load_study(study, changes=changes)
     from sweeps.simulation import simulate as simulation
     from sweeps.simulation.curve_model import MODELS
-    from sweeps.simulation.curves import recorded_in
+    from sweeps.simulation.curves import find_curves
+    from sweeps.simulation.setup import Setup
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     where = store.open()
-    setup = simulation.Setup(
+    setup = Setup(
         spec,
-        recorded_in(where, source) if source else MODELS[model or "post5"],
+        find_curves(where, source) if source else MODELS[model or "post5"],
         where,
         gpus=gpus,
         per_gpu=per_gpu,
