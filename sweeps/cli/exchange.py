@@ -172,7 +172,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
 
 def _names(metric: list[str]) -> dict[str, str]:
     """Return the columns that --metric names, by the names they have here."""
-    from sweeps.importing.trials import METRICS
+    from resnet_core.records import METRICS
 
     known, names = ("trial", "epoch", *METRICS), {}
     for text in metric:

@@ -77,7 +77,7 @@ def table(
     if published and (view != "results" or target is not None):
         raise InputError("--published: expected without --view and --target: it has rows and targets of its own")
     import analysis
-    from analysis.tables.trials import METRICS
+    from analysis.tables.columns import METRICS
 
     # Most of the time goes into reading; curves and other views need all there is.
     little = view == "results" and plot is None and not published
