@@ -27,7 +27,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.execution.launch import End, Launch
+    from sweeps.execution.launch import Launch, LaunchStatus
 
 # torch, Ray, Optuna, MLflow and pandas take seconds to import: each function imports what it uses.
 
@@ -87,7 +87,7 @@ def launch(
     ledger: str = "",
     data: str | Path | None = None,
     debug: bool = False,
-) -> End:
+) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it where it has begun.
 
     Progress goes to stderr. One interrupt (Ctrl-C, or a notebook's stop button) lets the running trials finish their
@@ -137,7 +137,7 @@ def resume(
     ledger: str = "",
     data: str | Path | None = None,
     debug: bool = False,
-) -> End:
+) -> LaunchStatus:
     """Continue a study that was interrupted or killed, as `sweeps resume` does, or make it longer.
 
     Trials continue from their last epoch. Progress, interrupts and scripts are as `launch` says.

@@ -30,7 +30,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
 
 _PLOTS = 10  # of the best trials; each takes a third of a second
 
@@ -169,7 +169,7 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
 def run_study(
     options: LaunchOptions,
     name: str,
-    run: Callable[[], End],
+    run: Callable[[], LaunchStatus],
     *,
     table: Callable[[Study], str] | None = None,
     verdict: Callable[[Study], str] | None = None,
@@ -185,7 +185,7 @@ def run_study(
     """
     end = run()
     where = options.store.open()
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
     ledger = Ledger.open(where.ledger_uri, name)
@@ -196,7 +196,7 @@ def run_study(
     if verdict is not None:
         typer.echo(verdict(study))
     sys.stdout.flush()
-    if options.report and end is not End.INTERRUPTED:
+    if options.report and end is not LaunchStatus.INTERRUPTED:
         attach_report_to(where, study)
     if ledger.spec.phase == "search" and table is None:
         from sweeps.inspection import views
@@ -208,12 +208,14 @@ def run_study(
             typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
     server = without_password(where.mlflow) if where.mlflow.startswith("http") else None
     typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_typed(options, 'home', 'mlflow')}")
-    if end is not End.DONE:
-        why = "interrupted; continue" if end is End.INTERRUPTED else "some trials crashed; try them again"
+    if end is not LaunchStatus.FINISHED:
+        why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
         same = _as_typed(options, "home", "mlflow", "ledger", "data", "address")
         typer.echo(f"{why} with:  sweeps resume {name}{same}")
     sys.stdout.flush()
-    raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+    raise typer.Exit(
+        {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]
+    )
 
 
 def _as_typed(options: LaunchOptions, *names: str) -> str:

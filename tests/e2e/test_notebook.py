@@ -75,7 +75,7 @@ def python(tmp_path_factory, cluster):
 
 
 def test_a_script_launches_a_study_makes_it_longer_and_reads_it(python):
-    assert python(SCRIPT).split() == ["done", "done", "2"]
+    assert python(SCRIPT).split() == ["finished", "finished", "2"]
 
 
 @pytest.fixture(scope="module")
