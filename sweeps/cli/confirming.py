@@ -75,7 +75,10 @@ def confirm(
     ],
     options: LaunchOptions,
 ) -> None:
-    """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
+    """Repeat a trial's configuration with fresh seeds.
+
+    No run is stopped early. At the end, the command says how sure the result is.
+    """
     from sweeps.ledger.confirmations import Side, confirmation
 
     claimed = _claim(claim)
@@ -117,7 +120,10 @@ def reproduce(
     changes: SetOption,
     options: LaunchOptions,
 ) -> None:
-    """Run, or continue, a published study, and print the published figures beside ours."""
+    """Run a published study, or continue it.
+
+    At the end, the published figures are printed beside those of the runs.
+    """
     import analysis
     from sweeps.inspection.published import published_rows
 

@@ -51,7 +51,10 @@ def launch(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     options: LaunchOptions,
 ) -> None:
-    """Run a study to its end; continue it where it has begun and asks the same."""
+    """Run a study to its end.
+
+    A study of this name that has begun is continued, if the file still asks the same.
+    """
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
@@ -77,7 +80,10 @@ def resume(
     ] = None,
     options: LaunchOptions,
 ) -> None:
-    """Continue a study that was interrupted or killed; trials go on from their last epoch."""
+    """Continue a study that was interrupted or killed.
+
+    Its trials continue after their last epoch.
+    """
     if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     more, total = (int(trials), None) if trials and trials.startswith("+") else (0, int(trials) if trials else None)
@@ -100,9 +106,10 @@ def race(
     ] = None,
     options: LaunchOptions,
 ) -> None:
-    """Run a study's best configurations again with fresh seeds, until it is clear which is the best.
+    """Run a study's best configurations again with fresh seeds.
 
-    The search starts no more trials. A configuration that has little chance to be the best is dropped.
+    The search starts no more trials. A configuration is dropped when it has little chance to be the best; the race ends
+    when it is clear which one is.
     """
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
@@ -121,7 +128,10 @@ def stop(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
     store: Store,
 ) -> None:
-    """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
+    """Ask a running study to stop, as Ctrl-C does.
+
+    Running trials finish their epoch. All trials are kept, and `resume` continues the study.
+    """
     where = store.open()
     process = where.holder(name)
     from sweeps.inspection import views
