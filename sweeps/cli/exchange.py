@@ -32,7 +32,10 @@ def report(
     ] = False,
     store: Store,
 ) -> None:
-    """Write a study's report: one HTML file with its question, result, curves, costs, and how to repeat it."""
+    """Write a study's report, one HTML file.
+
+    It has the study's question, its result, curves, costs, and how to repeat it.
+    """
     where, study = store.open(), store.results(name)
     from sweeps.inspection.report import build_report, report_files
 
@@ -64,7 +67,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
     store: Store,
 ) -> None:
-    """Write a study's curves: a recording to simulate on, or for TensorBoard, with a folder a trial."""
+    """Write a study's curves into a file or for TensorBoard.
+
+    --out writes a recording, on which `simulate` tries studies out; --tensorboard writes a folder for each trial.
+    """
     if tensorboard is None and out is None:
         raise InputError("expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both")
     if force and out is None:
@@ -140,7 +146,10 @@ def import_(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a study of curves that were recorded elsewhere; it is then read as any other."""
+    """Make a study of curves that were recorded elsewhere.
+
+    All commands that read studies read it; it cannot be launched.
+    """
     from sweeps.importing.trials import Options
     from sweeps.importing.write import prepare, write
 
