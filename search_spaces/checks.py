@@ -5,72 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_type_hints
+from collections.abc import Collection, Iterator, Mapping
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from resnet_core.config import TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse_template
-from search_spaces.errors import Problem, expectation, shown, suggestion, unknown, wrong
+from search_spaces.errors import Problem, shown, suggestion, unknown, wrong
+from search_spaces.fields import FIELD_TYPES, misfit
 from search_spaces.parameters import Choices, Parameter, Range, Value, is_number, plain
+from search_spaces.plugins import samplers
+from search_spaces.tables import StudyTables
 
-if TYPE_CHECKING:
-    from search_spaces.spec import StudySpec
-
-_TYPES: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
-    for name, hint in get_type_hints(TrialConfig).items()
-    if name in TRIAL_CONFIG_FIELDS
-}
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
 _MOST_CORNERS = 2048  # about half a second
 
 
-def field_problems(values: Mapping[str, object]) -> list[Problem]:
-    """Return the problems of fields of TrialConfig that don't exist or have a value of the wrong type."""
-    problems = []
-    for name, value in values.items():
-        if name not in _TYPES:
-            problems.append(unknown(name, value, _TYPES, "field"))
-        elif expected := _misfit(name, value):
-            problems.append(wrong(name, value, expected))
-    return problems
-
-
-def _misfit(field: str, value: object) -> str:
-    """Return the type a field expects, if the value does not have it."""
-    try:
-        _TYPES[field].validate_python(value)
-    except ValidationError as error:
-        return expectation(error.errors()[0]["msg"])
-    return ""
-
-
-def shadow_problems(shadow: Sequence[str], rules: Collection[str], switched_on: Collection[str]) -> list[Problem]:
-    """Return the problems of rules that are to be in shadow and are none, are off, or come twice."""
-    problems = []
-    for i, name in enumerate(shadow):
-        key = f"shadow[{i}]"
-        if name not in rules:
-            problems.append(unknown(key, name, rules, "rule", name))
-        elif name not in switched_on:
-            problems.append(wrong(key, name, f"a rule that is switched on; set {name} beside it, or leave it out here"))
-        elif name in shadow[:i]:
-            problems.append(wrong(key, name, "every rule once"))
-    return problems
-
-
-def study_problems(spec: StudySpec) -> Iterator[Problem]:
+def study_problems(spec: StudyTables) -> Iterator[Problem]:
     """Yield what is wrong with a study whose tables are each right by themselves."""
     if spec.space and spec.run:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
     yield from _phase_problems(spec)
-    cap = spec.stopping.cap
-    if cap is not None and cap.per is not None and cap.per not in {*_TYPES, *spec.space}:
-        yield unknown("stopping.cap.per", cap.per, {*_TYPES, *spec.space}, "field or parameter", cap.per)
+    yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*_schedule_problems(spec)]
     found += _parameter_problems(spec, schedules_are_known=not found)
@@ -80,7 +36,7 @@ def study_problems(spec: StudySpec) -> Iterator[Problem]:
         yield from _config_problems(spec)
 
 
-def _search_problems(spec: StudySpec) -> Iterator[Problem]:
+def _search_problems(spec: StudyTables) -> Iterator[Problem]:
     search = spec.search
     if search.seeds and len(set(search.seeds)) < len(search.seeds):
         yield wrong("search.seeds", search.seeds, "every seed once")
@@ -96,16 +52,17 @@ def _search_problems(spec: StudySpec) -> Iterator[Problem]:
         return
     if search.seeds is not None:
         yield wrong("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
-    if search.sampler != "grid":
+    if not samplers()[search.sampler].exhaustive:
         if search.trials is None:
             yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
         return
     for name, parameter in spec.space.items():
         if parameter.size is None:
-            yield wrong(f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS)
+            values = parameter.model_dump(by_alias=True, exclude_defaults=True)
+            yield wrong(f"space.{name}", values, grid_expects(search.sampler))
 
 
-def _phase_problems(spec: StudySpec) -> Iterator[Problem]:
+def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
     if spec.phase == "search":
         expected = "none in a search: the test images are for the confirmation; see `sweeps confirm`"
         tables = {"train": spec.train} | {f"run[{i}]": run.changes for i, run in enumerate(spec.run)}
@@ -121,24 +78,33 @@ def _phase_problems(spec: StudySpec) -> Iterator[Problem]:
         yield Problem("space", f": {FROZEN} has no space; list its run with its values")
     if len(spec.run) > 1:
         yield Problem("run", f": {FROZEN} has one run; it is repeated with search.seeds")
-    for rule in sorted(spec.stopping.switched_on()):
-        expected = "false" if rule in ("diverged", "at_target") else "none"
-        yield Problem(f"stopping.{rule}", f": expected {expected}: {FROZEN} stops no trial early")
+    for name, rule in sorted(spec.stopping.rules.items()):
+        expected = "none" if type(rule).model_fields else "false"
+        yield Problem(f"stopping.{name}", f": expected {expected}: {FROZEN} stops no trial early")
 
 
 FROZEN = 'phase = "confirm"'
 
-GRID_EXPECTS = 'a step, int = true or choices: sampler = "grid" tries every value'
+
+def grid_expects(sampler: str) -> str:
+    """Return what a sampler that tries every value expects of each parameter."""
+    return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
-def _run_name_problems(spec: StudySpec) -> Iterator[Problem]:
+def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
+    for name, rule in spec.stopping.rules.items():
+        for key, text in rule.problems({*FIELD_TYPES, *spec.space}):
+            yield Problem(f"stopping.{name}.{key}", text)
+
+
+def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for i, run in enumerate(spec.run):
         if first.setdefault(run.name, i) != i:
             yield wrong(f"run[{i}].name", run.name, f"a name of its own; run[{first[run.name]}] has this one")
 
 
-def _schedule_problems(spec: StudySpec) -> Iterator[Problem]:
+def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
     if not any("schedule" in table for table in (spec.train, spec.space, *(run.changes for run in spec.run))):
         yield Problem("train.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
     for key, text in spec.schedule_texts().items():
@@ -150,7 +116,7 @@ def _schedule_problems(spec: StudySpec) -> Iterator[Problem]:
             yield Problem(key, f": {error}")
 
 
-def _parameter_problems(spec: StudySpec, schedules_are_known: bool) -> Iterator[Problem]:
+def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterator[Problem]:
     templates = []
     for text in spec.schedule_texts().values():
         try:
@@ -164,10 +130,10 @@ def _parameter_problems(spec: StudySpec, schedules_are_known: bool) -> Iterator[
             yield wrong(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
-        elif name in _TYPES:
+        elif name in FIELD_TYPES:
             yield from _field_parameter_problems(name, parameter)
         elif schedules_are_known:
-            hint = suggestion(name, _TYPES)
+            hint = suggestion(name, FIELD_TYPES)
             hint = hint if hint.startswith("did") else "expected a field of TrialConfig, or a name that a schedule uses"
             yield Problem(f"space.{name}", f": nothing uses it; {hint}")
 
@@ -183,15 +149,15 @@ def _scheduled_parameter_problems(name: str, parameter: Parameter, is_epoch: boo
 def _field_parameter_problems(name: str, parameter: Parameter) -> Iterator[Problem]:
     if isinstance(parameter, Choices):
         for i, choice in enumerate(parameter.choices):
-            if expected := _misfit(name, choice):
+            if expected := misfit(name, choice):
                 yield wrong(f"space.{name}.choices[{i}]", choice, expected)
-    elif expected := _misfit(name, parameter.ends[0]):
-        if not parameter.whole and not _misfit(name, 1):
+    elif expected := misfit(name, parameter.ends[0]):
+        if not parameter.whole and not misfit(name, 1):
             expected = f"int = true beside it: {name} is a whole number"
         yield wrong(f"space.{name}.low", plain(parameter.low), expected)
 
 
-def _first_problems(spec: StudySpec) -> Iterator[Problem]:
+def _first_problems(spec: StudyTables) -> Iterator[Problem]:
     for i, trial in enumerate(spec.search.first):
         for name, value in trial.items():
             key = f"search.first[{i}].{name}"
@@ -201,7 +167,7 @@ def _first_problems(spec: StudySpec) -> Iterator[Problem]:
                 yield wrong(key, value, str(spec.space[name]))
 
 
-def _config_problems(spec: StudySpec) -> Iterator[Problem]:
+def _config_problems(spec: StudyTables) -> Iterator[Problem]:
     for i, run in enumerate(spec.listed):
         yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
     for params in corners(spec):
@@ -211,7 +177,7 @@ def _config_problems(spec: StudySpec) -> Iterator[Problem]:
             return
 
 
-def _trial_problems(spec: StudySpec, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
+def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
     """Yield what keeps a trial from being a TrialConfig."""
     try:
         values = spec.trial_values(params, run)
@@ -237,7 +203,7 @@ def _trial_problems(spec: StudySpec, params: Mapping[str, Value], run: str | Non
             del values[field]
 
 
-def _key_of(spec: StudySpec, field: str, params: Mapping[str, Value], run: str | None, run_key: str) -> str:
+def _key_of(spec: StudyTables, field: str, params: Mapping[str, Value], run: str | None, run_key: str) -> str:
     if field in params:
         parameter = spec.space[field]
         if isinstance(parameter, Choices):
@@ -253,7 +219,7 @@ def _at(params: Mapping[str, Value], names: Collection[str]) -> str:
     return said and f"at {said}"
 
 
-def corners(spec: StudySpec) -> Iterator[dict[str, Value]]:
+def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
     """Yield parameters at the ends of the space, such that no valid corner means no invalid trial.
 
     Epochs depend on their parameters linearly, so they rise everywhere in the space if they do at each of its

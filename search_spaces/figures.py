@@ -13,7 +13,8 @@ from typing import Any
 
 from resnet_core.config import TrialConfig
 from search_spaces.space import listed_runs, trial_config
-from search_spaces.study import StudySpec, find_study, load_study, shipped_studies
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study, shipped_studies
 
 QUANTITIES = ("epochs_to_target", "transition", "val_acc_best", "val_acc_final")
 """First crossing of a target, first epoch from which it holds, highest val_acc, val_acc after the last epoch."""

@@ -46,6 +46,6 @@ def is_disk_full(error: str) -> bool:
     return _DISK_FULL.search(error) is not None
 
 
-def disk_full(root: object, name: str) -> str:
+def disk_full_message(root: object, name: str) -> str:
     """Return what people are told where a study stops for want of space under ``root``."""
     return f"no space left on the disk of {root}. Free some, then go on with `sweeps resume {name}`"

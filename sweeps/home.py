@@ -17,7 +17,8 @@ from typing import TextIO
 from resnet_core import checkpoint as checkpoints
 from resnet_core.records import EpochRecord
 from resnet_core.uris import with_psycopg2
-from search_spaces.study import StudyError, check_name
+from search_spaces.errors import StudyError
+from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10

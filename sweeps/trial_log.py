@@ -43,7 +43,7 @@ class TrialLog:
         self._streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (_Copied(stream) for stream in self._streams)
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write one entry."""
         _logger.info(text)
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ import pandas as pd
 
 from analysis.store.reader import Reader, Run, StoreError
 from resnet_core import schema
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import METRICS, Outcome
 from resnet_core.uris import without_password
 
 __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
-METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
 """What is known of each epoch."""
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.store.loader import Study
 from analysis.tables.columns import NOISE
 from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
-from resnet_core.config import Data, Split, split_sizes
+from resnet_core.data import DATASETS, Split
 from resnet_core.schedule import Schedule, parse
 
 SETTLING = 2
@@ -113,8 +113,9 @@ def _mean(schedule: Schedule, epoch: int) -> float:
 
 
 def _train_images(trial: dict[Any, Any]) -> int | None:
-    data, split, limit = trial.get("data"), trial.get("split"), trial.get("train_limit")
-    if data not in get_args(Data) or split not in get_args(Split):
+    split, limit = trial.get("split"), trial.get("train_limit")
+    spec = DATASETS.get(trial.get("data", ""))
+    if spec is None or split not in get_args(Split):
         return None
-    images, _ = split_sizes(data, split)  # type: ignore[arg-type]  # checked above
+    images, _ = spec.split_sizes(split)  # type: ignore[arg-type]  # checked above
     return images if limit is None or pd.isna(limit) else min(images, int(limit))

@@ -23,6 +23,7 @@ from analysis.tables.columns import (
 )
 from resnet_core import objective as ett
 from resnet_core import schema
+from resnet_core.data import DATASETS
 from resnet_core.records import Outcome
 
 COLUMNS = tuple(column.name for column in RESULTS)
@@ -282,14 +283,17 @@ def protocol_notes(study: Study) -> list[str]:
 def _split_note(study: Study, split: str) -> str:
     trials = study.trials
     limited = "val_limit" in trials and trials["val_limit"].notna().any()
-    cifar = not limited and "data" in trials and set(trials["data"]) == {"cifar10"}
+    names = set() if limited or "data" not in trials else set(trials["data"])
+    spec = DATASETS.get(names.pop()) if len(names) == 1 else None
     if split == "official":
-        images = "the 10,000 test images" if cifar else "test images"
+        images = f"the {spec.test_size:,} test images" if spec else "test images"
         return f"Split official: chosen on the test set: validation images are {images}."
     if split == "pooled":
-        images = "10,000 of all 60,000 images" if cifar else "drawn from all images"
+        every = spec and f"{spec.test_size:,} of all {spec.train_size + spec.test_size:,} images"
+        images = every or "drawn from all images"
         return f"Split pooled: validation images are {images}, stratified, anew for each trial's seed."
-    images = "5,000 of the training images" if cifar else "drawn from the training images"
+    held_out = spec and f"{spec.split_sizes('held-out')[1]:,} of the training images"
+    images = held_out or "drawn from the training images"
     tested = "test" in trials and trials["test"].eq(True).any()
     rest = "the test set is evaluated, and nothing acts upon it" if tested else "the test set is untouched"
     return f"Split {split}: validation images are {images}, stratified; {rest}."

@@ -11,11 +11,11 @@ import typer
 from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
-from search_spaces.study import StudyError
+from search_spaces.errors import StudyError
 
 # Each adds its commands, in the order of --help.
-from sweeps.cli import running, confirming, planning, looking, tables, reporting, importing  # isort: skip  # noqa: F401
-from sweeps.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
+from sweeps.cli import launching, confirming, planning, inspecting, tables, exchange, importing  # isort: skip  # noqa: F401
+from sweeps.cli.options import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
 
 __all__ = ["app", "main"]

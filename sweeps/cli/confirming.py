@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps.cli.common import (
+from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
+from sweeps.cli.options import (
     CRASHES,
     DATA,
     HOME,
@@ -29,7 +30,6 @@ from sweeps.cli.common import (
     stderr,
     stored,
 )
-from sweeps.cli.running import attach_report_to, confirmation_text, run_study
 from sweeps.errors import InputError
 from sweeps.home import Home
 

@@ -9,8 +9,9 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
-from search_spaces.study import check_name, find_study, load_study, study_of
-from sweeps.cli.common import (
+from search_spaces.study import find_study, load_study, study_of
+from search_spaces.tables import check_name
+from sweeps.cli.options import (
     HOME,
     HomeOption,
     JsonOption,
@@ -24,7 +25,7 @@ from sweeps.cli.common import (
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
-    from search_spaces.study import StudySpec
+    from search_spaces.spec import StudySpec
 
 
 @app.command("import")
@@ -91,7 +92,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
 
 def _names(metric: list[str]) -> dict[str, str]:
     """Return the columns that --metric names, by the names they have here."""
-    from sweeps.importing.trials import METRICS
+    from resnet_core.records import METRICS
 
     known, names = ("trial", "epoch", *METRICS), {}
     for text in metric:

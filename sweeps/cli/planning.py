@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from resnet_core.schedule import parse
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     DATA,
     HOME,
     DataOption,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     HOME,
     HomeOption,
     JsonOption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from search_spaces.study import Resources
+from search_spaces.tables import Resources
 from sweeps.errors import InputError
 
 

@@ -22,7 +22,7 @@ class Interrupts:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.asked = False
+        self.stop_requested = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -38,8 +38,8 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _take(self, number: int, _frame: object) -> None:
-        if not self.asked:
-            self.asked = True
+        if not self.stop_requested:
+            self.stop_requested = True
             return
         # No cleaning up: that is what is being waited for. The live view had hidden the cursor.
         shown = "\x1b[?25h\n" if os.isatty(2) else ""

@@ -16,20 +16,21 @@ from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
 import analysis
-from resnet_core import cifar10
-from resnet_core.config import Data, TrialConfig
+from resnet_core.config import TrialConfig
+from resnet_core.data import DATASETS
 from search_spaces.space import distributions, trial_count
-from search_spaces.study import Finalists, StudySpec
-from sweeps.causes import disk_full, is_disk_full
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
+from sweeps.causes import disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
-from sweeps.execution.placement import check_address, cluster, run_trials
+from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
-from sweeps.ledger.database import file_of
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.database import sqlite_file
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.run import StudyRun
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
@@ -74,8 +75,8 @@ class Launch:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
-        if spec.name in ledgers(self.home.ledger_uri):
-            Ledger.open(self.home.ledger_uri, spec.name).check_ran_here()
+        if spec.name in study_names(self.home.ledger_uri):
+            Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -89,10 +90,10 @@ class Launch:
             DataError: the images cannot be had.
         """
         # Found first, so that what is refused leaves no folder behind.
-        known = Ledger.open(self.home.ledger_uri, source).known_to(spec)
+        known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
-            ledger = Ledger.fork(self.home.ledger_uri, spec, known)
+            ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger)
 
@@ -128,7 +129,7 @@ class Launch:
         """Change what a study of the ledger asks, and run what is left of it."""
         # Asked for by name first, so that a wrong name leaves no folder behind.
         found = Ledger.open(self.home.ledger_uri, name)
-        found.check_ran_here()
+        found.check_not_imported()
         self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
@@ -138,23 +139,24 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Find what would fail in every trial before anything is started."""
         with contextlib.ExitStack() as stack:
-            # One process for what loads torch, which ends with it; started only where something is looked for.
+            # Only a process that ends here loads torch. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
-            apart = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
+            torch_process = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
             if self.address is None:
-                gpus = apart().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
+                gpus = torch_process().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
                 Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
                 check_address(self.address)
-            for db in (self.home.own_mlflow_db, file_of(self.home.ledger_uri)):
+            for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
                 if db is not None:
                     check_database(db)
-            if "cifar10" in _data_sets(spec):
-                apart().submit(cifar10.ensure_available, self.data_dir).result()
+            for name in sorted(_data_sets(spec)):
+                if DATASETS[name].download is not None:
+                    torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
-        db, mlflow_db = file_of(self.home.ledger_uri), self.home.own_mlflow_db
+        db, mlflow_db = sqlite_file(self.home.ledger_uri), self.home.own_mlflow_db
         if db is None or db.exists():
             return
         known = False
@@ -175,17 +177,17 @@ class Launch:
             raise
         except Exception as error:
             if is_disk_full("".join(traceback.format_exception(error))):
-                raise SweepError(f"the study stopped: {disk_full(self.home.root, name)}") from error
+                raise SweepError(f"the study stopped: {disk_full_message(self.home.root, name)}") from error
             raise
 
     def _run(self, ledger: Ledger) -> End:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.become_driver(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
-            ledger.settle()
+            ledger.tell_pending_results()
             # MLflow makes its tables in a thread of its own while Ray starts.
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
-            tracker = Tracker(runs, home.spool(name), ledger.holds)
+            tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
                 with watching(self.console) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts)
@@ -194,7 +196,7 @@ class Launch:
                     tracker.close("SCHEDULED")
                 raise
             over = end is not End.INTERRUPTED
-            tracker.close("FINISHED" if over else "SCHEDULED", ledger.gone() if over else ())
+            tracker.close("FINISHED" if over else "SCHEDULED", ledger.expired_drivers() if over else ())
         return end
 
     def _run_trials(
@@ -205,23 +207,23 @@ class Launch:
             if run.exhausted:
                 run.remove_frozen()
                 return End.DONE
-        with cluster(self.address, debug=self.debug) as ray_cluster:
-            ray_cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
+        with ray_cluster(self.address, debug=self.debug) as cluster:
+            cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
             run = StudyRun(self.home, ledger, tracker, watcher)
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
             # Asked while Ray started, it starts no trial any more.
-            if interrupts.asked or self.home.asked_to_stop(ledger.spec.name):
+            if interrupts.stop_requested or self.home.asked_to_stop(ledger.spec.name):
                 return End.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return End.INTERRUPTED
             run.remove_frozen()
-            if ledger.gone():
+            if ledger.expired_drivers():
                 run.close_for_others()
         return End.CRASHES if run.crashed else End.DONE
 
 
-def _data_sets(spec: StudySpec) -> set[Data]:
+def _data_sets(spec: StudySpec) -> set[str]:
     """Return the data sets that trials of the study train on."""
     default = spec.train.get("data", TrialConfig.data)
     named = {run.changes.get("data", default) for run in spec.listed}

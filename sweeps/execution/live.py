@@ -14,8 +14,8 @@ from rich.text import Text
 
 from resnet_core.records import Outcome
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, StudyRun
-from sweeps.study.trials import Job
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Job
 
 _STYLES = {
     Outcome.REACHED: "green",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import re
 import shutil
 import socket
 import time
@@ -16,65 +15,52 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from resnet_core.records import EpochRecord
-from sweeps.causes import cause_of, disk_full, is_disk_full, is_node_gone
+from sweeps.causes import cause_of, disk_full_message, is_disk_full, is_node_gone
 from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Cluster, Node, available_cores
 from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
 from sweeps.study.run import StudyRun
 
-# Read by Ray when it is imported.
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # what it prints on stdout it prints at any verbosity
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # Ray's own snapshot of the experiment is never restored from: the ledger is what a study resumes by.
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # So many actors may be starting at once; trials are proposed for free slots only.
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
-}
-for _name, _value in _SETTINGS.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.schedulers import TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
-
-from sweeps.execution.shared_process import offer_processes  # noqa: E402
-from sweeps.execution.trainable import SharedTrainable, TrialTrainable  # noqa: E402
-
-_MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, beside its tries
-_LOOK_SECONDS = 2.0  # between two looks at which nodes are there
-_OWN = "local"  # the address by which Ray starts a cluster on this machine
+_MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, without using up its retries
+_CHECK_SECONDS = 2.0  # between two checks of which nodes are there
+_LOCAL = "local"  # the address by which Ray starts a cluster on this machine
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
 @contextmanager
-def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
+def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
     """Connect to the Ray cluster at ``address``, or start one on this machine, for as long as the block lasts.
+
+    Args:
+        address: HOST:PORT, ``ray://HOST:PORT`` or ``auto``; ``local`` or None starts a cluster.
+        debug: let Ray log.
 
     Raises:
         SweepError: there is no cluster at that address.
     """
-    own = address in (None, _OWN)
+    own = address in (None, _LOCAL)
+    ray_internals.set_environment()
     quiet: dict[str, Any] = {
         "log_to_driver": debug,
         "logging_level": logging.INFO if debug else logging.CRITICAL,
         "configure_logging": True,
     }
     if not debug:
-        for name in ("ray", "ray.tune", "ray.data", "ray.train"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        ray_internals.silence()
     try:
         if own:
             ray.init(
-                address=_OWN,  # without it Ray would look at RAY_ADDRESS
+                address=_LOCAL,  # without it Ray would take RAY_ADDRESS
                 num_cpus=available_cores(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -92,23 +78,20 @@ def cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
             why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
         raise _unreached(str(address), why) from error
     try:
-        yield _present()
+        yield _current_cluster()
     finally:
-        if _own_node_is_gone():
-            # To leave such a cluster ends this process on the spot, before it has said and written what it must:
-            # What Ray started here is ended now; at its exit the process looks for it for a minute.
-            node = ray._private.worker._global_node
-            if own and node is not None:
-                node.kill_all_processes(check_alive=False, allow_graceful=False)
-        else:
-            _leave()
+        if not _local_node_died():
+            _shut_down()
+        elif own:
+            # ray.shutdown would end this process on the spot, before it has written what it must.
+            ray_internals.kill_started_processes()
 
 
-def _leave() -> None:
-    """Leave the cluster, with nothing of Ray's left to free.
+def _shut_down() -> None:
+    """Leave the cluster with no Ray object left to free.
 
-    A reference that another thread's garbage collection frees while Ray's core shuts down ends this process on the
-    spot, with MLflow's writer in the middle of its work.
+    If the garbage collector of another thread frees one while Ray shuts down, this process ends on the spot, with
+    MLflow's writer in the middle of its work.
     """
     gc.collect()
     gc.disable()
@@ -118,28 +101,28 @@ def _leave() -> None:
         gc.enable()
 
 
-def _present() -> Cluster:
-    """Return the connected cluster's machines as they are now: they may join and leave at any time."""
+def _current_cluster() -> Cluster:
+    """Return the machines that are in the connected cluster now; they may join and leave at any time."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return Cluster(tuple(Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in nodes))
 
 
-def _own_node_is_gone() -> bool:
-    """Return whether the part of Ray on this machine has died; without it this process waits for ever."""
+def _local_node_died() -> bool:
+    """Return whether Ray's node on this machine has died; without it this process would wait for ever."""
     own = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return not any(node["Alive"] for node in nodes if node["NodeID"] == own)
 
 
 def check_address(address: str) -> None:
-    """Find a cluster that is not there at once; Ray itself would try for minutes.
+    """Check that something answers at an address. Ray itself would try for minutes.
 
     Raises:
-        InputError: it is no address.
+        InputError: the text is no address.
         SweepError: nothing answers at that address.
     """
-    if address in ("auto", _OWN):
-        return  # Ray looks for a cluster on this machine, or starts one
+    if address in ("auto", _LOCAL):
+        return  # Ray finds a cluster on this machine, or starts one
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         raise InputError(f"{_named(address)}: expected HOST:PORT, such as head:6379, or auto")
@@ -150,7 +133,7 @@ def check_address(address: str) -> None:
 
 
 def _named(address: str) -> str:
-    """Return how a message names a cluster: where the address comes from matters to who did not type it."""
+    """Return how a message names a cluster; it tells where the address comes from if the user did not type it."""
     whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
     return f"the Ray cluster at {address!r}{whose}"
 
@@ -160,26 +143,26 @@ def _unreached(address: str, why: str) -> SweepError:
     return SweepError(f"cannot reach {_named(address)}: {why}{instead}")
 
 
-class _Unsaved:
-    """Is left out of Ray's snapshots of an experiment, which are never restored from."""
+class _NotSaved:
+    """Has no state in Ray's snapshots of an experiment: no snapshot is ever restored."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Proposals(_Unsaved, Searcher):
-    """Hands out the study's trials, never more at once than fit."""
+class _StudySearcher(_NotSaved, Searcher):
+    """Gives Ray the study's next trial, but no more trials than fit on the nodes at the same time."""
 
-    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, stop: _Stop) -> None:
+    def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, stop: _StudyStopper) -> None:
         super().__init__(metric=None, mode=None)
         self._run, self._fixed, self._home, self._stop = run, fixed, home, stop
-        self._slots, self._look_at = 0, 0.0
+        self._slots, self._check_at = 0, 0.0
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
-        # While nothing runs here, Ray asks for trials for minutes before it looks whether to stop.
-        if self._run.exhausted or self._stop.asked:
+        # While no trial runs, Ray asks for trials for minutes before it asks the stopper.
+        if self._run.exhausted or self._stop.requested:
             return str(Searcher.FINISHED)
-        if len(self._run.active) >= self._at_once():
+        if len(self._run.active) >= self._total_slots():
             return None
         trial = self._run.next_trial()
         if trial is None:
@@ -193,41 +176,41 @@ class _Proposals(_Unsaved, Searcher):
             **self._fixed,
         }
 
-    def _at_once(self) -> int:
-        """Return how many trials fit on the nodes that are there now; none while those that fit one are away."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            self._slots = sum(node.slots(self._run.spec.resources) for node in _present().nodes)
+    def _total_slots(self) -> int:
+        """Return how many trials fit on the nodes that are there now."""
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _CHECK_SECONDS
+            self._slots = sum(node.slots(self._run.spec.resources) for node in _current_cluster().nodes)
         return self._slots
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the scheduler hears of ends."""
+        """Do nothing: the scheduler gets the results."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the ledger keeps what there is to keep."""
+        """Do nothing: the ledger keeps the trials."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: the ledger keeps what there is to keep."""
+        """Do nothing: the ledger keeps the trials."""
 
 
-class _Judge(_Unsaved, TrialScheduler):
-    """Passes epochs on to the study and ends the trials that it ends."""
+class _StudyScheduler(_NotSaved, TrialScheduler):
+    """Gives each epoch to the study, and stops the trials that the study stops."""
 
-    def __init__(self, run: StudyRun, stop: _Stop) -> None:
+    def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
         self._run, self._stop = run, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         number = result["number"]
-        record = _nested(result, "record/")
+        record = ray_internals.unflattened(result, "record")
         if not record:
-            self._run.place(number, _nested(result, "placement/"))
+            self._run.place(number, ray_internals.unflattened(result, "placement"))
             over = False
         else:
             over = self._run.epoch(number, EpochRecord(**record))
-        return str(TrialScheduler.STOP if over or self._stop.asked else TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP if over or self._stop.requested else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing: Ray calls this for trials that it starts again too; the callback knows which is which."""
+        """Do nothing: Ray calls this also when it starts the trial again; _StudyCallback can tell."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None: ...
 
@@ -236,75 +219,72 @@ class _Judge(_Unsaved, TrialScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None: ...
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        for trial in tune_controller.get_trials():
-            if trial.status == "PENDING":
-                return trial
-        return None
+        return ray_internals.pending_trial(tune_controller)
 
     def debug_string(self) -> str:
         return "stopping rules of the study"
 
 
-class _Watch(_Unsaved, tune.Callback):
-    """Tells the study of errors, and whether Ray starts the trial again; notices what runs, and that Ray is gone."""
+class _StudyCallback(_NotSaved, tune.Callback):
+    """Tells the study of errors and whether Ray starts the trial again, and halts it when Ray's node here dies."""
 
-    def __init__(self, run: StudyRun, stop: _Stop) -> None:
-        self._run, self._stop, self._look_at = run, stop, 0.0
+    def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
+        self._run, self._stop, self._check_at = run, stop, 0.0
         self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        error = _error_of(trial)
+        error = ray_internals.last_error(trial)
         number = trial.config["number"]
-        # Machines come and go; that uses up none of a trial's tries. Not for ever: a trial that stalls its process
-        # again and again looks the same from here.
+        # A machine that leaves uses up none of the trial's retries. There is a limit because a trial that makes its
+        # own process unreachable again and again looks the same from here.
         if is_node_gone(error) and self._moves[number] < _MOST_MOVES:
             self._moves[number] += 1
-            trial.run_metadata.num_failures -= 1
+            ray_internals.forgive_failure(trial)
         self._run.error(number, error, again=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        if _own_node_is_gone():
+        if _local_node_died():
             self._halt()
-        self._run.error(trial.config["number"], _error_of(trial), again=False)
+        self._run.error(trial.config["number"], ray_internals.last_error(trial), again=False)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        self._stop.training = any(trial.status == "RUNNING" for trial in trials)
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            if _own_node_is_gone():
+        self._stop.training = any(map(ray_internals.is_running, trials))
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _CHECK_SECONDS
+            if _local_node_died():
                 self._halt()
 
     def _halt(self) -> None:
         self._run.halt(f"Ray's node on this machine is gone. Go on with `sweeps resume {self._run.spec.name}`")
 
 
-class _Stop(_Unsaved, tune.Stopper):
-    """Ends the experiment: at once where the study halts, after the epochs under way where it is asked to finish.
+class _StudyStopper(_NotSaved, tune.Stopper):
+    """Ends the experiment: at once if the study halts; after the current epochs if a signal or `sweeps stop` asks.
 
-    Ray itself would give these epochs five seconds. A signal asks, or `sweeps stop`.
+    Ray itself would give these epochs five seconds.
     """
 
     def __init__(self, run: StudyRun, home: Home, interrupts: Interrupts) -> None:
         self._run, self._home, self._interrupts = run, home, interrupts
         self.training = False
-        """Whether Ray has trials under way."""
-        self._asked = False
+        """Whether trials are running."""
+        self._requested = False
 
     @property
-    def asked(self) -> bool:
-        """Whether the study was asked to finish: no trial begins any more, and those that run end with their epoch."""
-        if not self._asked and (self._interrupts.asked or self._home.asked_to_stop(self._run.spec.name)):
-            # Whoever asked by a file may press Ctrl-C once to stop at once.
-            self._asked = self._interrupts.asked = True
+    def requested(self) -> bool:
+        """Whether the study was asked to stop. Then no new trial begins, and running trials end after their epoch."""
+        if not self._requested and (self._interrupts.stop_requested or self._home.asked_to_stop(self._run.spec.name)):
+            # After `sweeps stop`, a single Ctrl-C stops at once.
+            self._requested = self._interrupts.stop_requested = True
             self._run.stopping()
-        return self._asked
+        return self._requested
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        """Return whether to end; Ray asks several times a second."""
-        return self._run.halted is not None or (self.asked and not self.training)
+        """Return whether to end the experiment; Ray calls this several times a second."""
+        return self._run.halted is not None or (self.requested and not self.training)
 
 
 def run_trials(
@@ -315,36 +295,43 @@ def run_trials(
     interrupts: Interrupts,
     trainable: type[TrialTrainable] | None = None,
 ) -> bool:
-    """Run the study's trials until none is left; return False where it was interrupted before.
+    """Run the study's trials until none is left, on the cluster that ray_cluster has connected to.
 
     Args:
         run: the study.
         home: where things are.
         data_dir: folder of CIFAR-10.
-        interrupts: whether the launch was asked to finish.
-        trainable: what trains; a subclass may bring its own epochs. None is the one that the study asks for.
+        interrupts: the signals that may ask the study to stop.
+        trainable: what trains a trial; None is what the study file asks for.
+
+    Returns:
+        False if the study was asked to stop before its last trial ended.
 
     Raises:
-        SweepError: the study cannot go on, for want of space on the disk, say, or Ray Tune itself failed.
+        SweepError: the study cannot go on, because the disk is full for example, or Ray Tune failed.
     """
     resources = run.spec.resources
-    _share(home.checkpoint(run.spec.name, 0).parent)
+    _make_on_all_nodes(home.checkpoint(run.spec.name, 0).parent)
     fixed = {
         "data_dir": str(data_dir),
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,
     }
-    stop = _Stop(run, home, interrupts)
-    if trainable is None:
-        trainable = SharedTrainable if resources.shared_process else TrialTrainable
-    processes = offer_processes() if resources.shared_process else None
-    # Trials train nothing in Ray's own folder; it holds Tune's bookkeeping, which nothing reads afterwards.
+    stop = _StudyStopper(run, home, interrupts)
+    pool = None
+    if resources.shared_process:
+        from sweeps.execution.shared_process import start_pool
+        from sweeps.execution.shared_trainable import SharedTrainable
+
+        trainable, pool = trainable or SharedTrainable, start_pool()
+    trainable = trainable or TrialTrainable
+    # The folder of Ray Tune's own files; nothing reads them afterwards.
     storage = home.study(run.spec.name) / "ray"
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(
-            search_alg=_Proposals(run, fixed, home, stop),
-            scheduler=_Judge(run, stop),
+            search_alg=_StudySearcher(run, fixed, home, stop),
+            scheduler=_StudyScheduler(run, stop),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
@@ -353,8 +340,8 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             stop=stop,
-            callbacks=[_Watch(run, stop)],
-            # The trainer saves by itself, after every epoch.
+            callbacks=[_StudyCallback(run, stop)],
+            # The trainer saves its own checkpoint after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),
             verbose=0,
@@ -362,15 +349,17 @@ def run_trials(
         ),
     )
     try:
-        with interrupts.listening():  # once more: Ray takes SIGTERM for itself when it starts
+        with interrupts.listening():  # again: Ray has put in its own handler of SIGTERM
             tuner.fit()
     except Exception as error:
         run.interrupt()
         said = f"{error}\n{''.join(traceback.format_exception(error))}"
-        why = disk_full(home.root, run.spec.name) if is_disk_full(said) else cause_of(_ANSI.sub("", str(error)))
+        why = cause_of(ray_internals.without_colours(str(error)))
+        if is_disk_full(said):
+            why = disk_full_message(home.root, run.spec.name)
         raise SweepError(f"the study stopped: {run.halted or why}") from error
     finally:
-        del processes
+        del pool  # ends the shared processes
         shutil.rmtree(storage, ignore_errors=True)
     if run.halted is not None:
         run.interrupt()
@@ -378,25 +367,25 @@ def run_trials(
     if run.complete:
         return True
     run.interrupt()
-    if not stop.asked:
-        # Where Ray loses the machine, Tune may end as if everything were done.
+    if not stop.requested:
+        # When Ray loses this machine, Tune may end as if all trials were done.
         raise SweepError(f"the study stopped: Ray ended before it. Go on with `sweeps resume {run.spec.name}`")
     return False
 
 
-def _share(folder: Path) -> None:
-    """Make a folder, and see that every node has it.
+def _make_on_all_nodes(folder: Path) -> None:
+    """Make a folder, and check that every node sees it.
 
     Raises:
-        SweepError: a node does not; the message names it.
+        SweepError: a node does not see it; the message names the node.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    look = ray.remote(num_cpus=0)(os.path.isdir)
+    is_dir = ray.remote(num_cpus=0)(os.path.isdir)
     own = ray.get_runtime_context().get_node_id()
-    asked = [
+    answers = [
         (
             node["NodeManagerHostname"],
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            is_dir.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
                 str(folder)
             ),
         )
@@ -404,26 +393,11 @@ def _share(folder: Path) -> None:
         if node["Alive"] and node["NodeID"] != own
     ]
     missing = []
-    for host, answer in asked:
-        with suppress(ray.exceptions.RayError):  # it left meanwhile
+    for host, answer in answers:
+        with suppress(ray.exceptions.RayError):  # the node has left meanwhile
             missing += [] if ray.get(answer) else [host]
     if missing:
         raise SweepError(
             f"node {missing[0]} of the Ray cluster does not have {folder}: choose a --home on a file system that all "
             "nodes share, under the same path on each"
         )
-
-
-def _nested(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
-
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def _error_of(trial: Any) -> str:
-    """Return the text of a trial's last error, without colours."""
-    # Ray writes it beside the trial at once; what trial.get_error() reads is a copy that is made later.
-    written = Path(trial.local_path) / "error.txt"
-    text = _ANSI.sub("", written.read_text() if written.exists() else "") or "unknown error"
-    return text.rsplit("Failure # ", 1)[-1].strip()

@@ -1,105 +1,65 @@
-"""Processes that train. Trials that share a GPU do so in one: a thread and, on a GPU, a stream each.
+"""Processes that train several trials: a thread and, on a GPU, a CUDA stream each.
 
-Without a GPU, those of a node share one. A trial has an actor of Ray Tune's of its own still, which holds its share of
-the machine, and asks the process they share for one epoch after the other; see sweeps.execution.trainable.
-Processes belong to the launch, not to the trial that came first. Nothing here loads Ray Tune, which takes as long as
-torch does.
+The trials of one GPU share a process; without a GPU, those of one node do. What it serves: GPUs and nodes on which a
+process a trial would run out of memory, or spend it on copies of torch. What it costs: a trial that kills its process
+takes the others with it, and each of them is started again from its last epoch.
+
+Every trial still has its own Ray Tune actor (sweeps.execution.shared_trainable), which holds its share of the machine
+and asks the shared process for one epoch after the other. The processes belong to the launch, not to a trial. Nothing
+here loads Ray Tune, which takes as long as torch does.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from logging.handlers import QueueHandler
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.execution.cluster import available_cores
+from sweeps.execution.worker import Worker, prepare_worker, train_arguments
 
-_T = TypeVar("_T")
-PROCESSES = "sweeps-processes"
-"""The actor that starts processes and owns them; Ray keeps the names of each launch apart."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where on a machine a trial trains.
-
-    Attributes:
-        device: torch's.
-        device_name: what it is.
-        threads: torch's, on a CPU.
-        process: its id.
-    """
-
-    device: str
-    device_name: str
-    threads: int
-    process: int
-
-
-def prepared(threads: int, gpus: float) -> Place:
-    """Make this process ready for trials.
-
-    Args:
-        threads: of each trial.
-        gpus: how much of a GPU trials may take the memory of; 0 for none.
-    """
-    gc.disable()  # else a seventh of the time to load torch is spent looking for garbage
-    try:
-        import torch  # here: the driver need not load it
-    finally:
-        gc.enable()
-    torch.set_num_threads(threads)
-    device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        # A trial that shares its GPU runs out of memory by itself, before it takes that of other processes.
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
-    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    return Place(device, name, torch.get_num_threads(), os.getpid())
-
-
-def arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
-    """Return a trial's configuration, the folder of the images and its checkpoint."""
-    return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
+_POOL = "sweeps-processes"  # the name of the pool's actor; Ray keeps the names of different launches apart
 
 
 class SharedProcess:
-    """Trains the trials of one GPU, or of one node.
+    """Trains the trials of one GPU, or of one node. A Ray actor.
 
     Args:
-        visible: CUDA_VISIBLE_DEVICES of the trials that share the process; None leaves it as it is.
+        visible_devices: CUDA_VISIBLE_DEVICES of the trials that share the process; None leaves it as it is.
     """
 
-    def __init__(self, visible: str | None) -> None:
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible  # torch is not loaded yet
-        # A queue for each trial's stream. There are 8 otherwise, and trials in one would wait for each other.
+    def __init__(self, visible_devices: str | None) -> None:
+        if visible_devices is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices  # torch is not loaded yet
+        # One hardware queue for each trial's stream. The default is 8; trials that share one wait for each other.
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
         logging.captureWarnings(True)
         self._trials: dict[str, _Trial] = {}
         self._change = threading.Lock()
 
-    def place(self, config: dict[str, Any]) -> Place:
-        """Make the process ready for trials like this one; return where it trains them."""
-        return prepared(config["threads"], at_once(config) * config["gpus"])
+    def prepare(self, config: dict[str, Any]) -> Worker:
+        """Make the process ready for trials with this Ray config."""
+        return prepare_worker(config["threads"], trials_per_process(config) * config["gpus"])
 
     def begin(self, actor: str, config: dict[str, Any], device: str) -> None:
-        """Take in the trial of an actor of Ray Tune's, by its id.
+        """Begin, or continue, the trial of a Ray Tune actor.
 
-        The trial may be here still for an actor that was killed; it is ended first.
+        The trial may still be here for an actor that was killed; it is ended first.
+
+        Args:
+            actor: the actor's id.
+            config: the trial's Ray config.
+            device: torch's device.
         """
         with self._change:
             before = [owner for owner, trial in self._trials.items() if trial.number == config["number"]]
@@ -109,7 +69,11 @@ class SharedProcess:
             self._trials[actor] = _Trial(config, device)
 
     def epoch(self, actor: str) -> tuple[EpochRecord | str, list[logging.LogRecord]]:
-        """Return the next epoch of the actor's trial, or the traceback of what it failed with, and what it logged."""
+        """Train the next epoch of the actor's trial.
+
+        Returns:
+            The epoch, or the traceback of an error; and what the trial logged meanwhile.
+        """
         trial = self._trials[actor]
         try:
             return trial.epoch(), trial.logged()
@@ -117,37 +81,37 @@ class SharedProcess:
             return traceback.format_exc(), trial.logged()
 
     def end(self, actor: str) -> None:
-        """Let go of the actor's trial, once the epoch under way is over; of one that is not here too."""
+        """Close the actor's trial once its current epoch is over; an unknown actor changes nothing."""
         with self._change:
             trial = self._trials.pop(actor, None)
         if trial is not None:
             trial.close()
 
     def ping(self) -> None:
-        """Do nothing; a process that is gone cannot."""
+        """Do nothing. The call fails where the process is gone."""
 
 
 class _Trial:
-    """A trial in a thread of its own: what a thread frees, the C library keeps for that thread."""
+    """A trial in its own thread: memory that a thread frees, the C library keeps for that thread."""
 
     def __init__(self, config: dict[str, Any], device: str) -> None:
         from resnet_core.trainer import train  # here: the driver need not load torch
 
         self.number = config["number"]
-        settings, data_dir, checkpoint = arguments(config)
+        settings, data_dir, checkpoint = train_arguments(config)
         self._epochs = train(settings, data_dir=data_dir, device=device, checkpoint=checkpoint)
         self._thread = ThreadPoolExecutor(1)
         thread = self._thread.submit(threading.get_ident).result()
         self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()
         self._handler = QueueHandler(self._logged)
-        self._handler.addFilter(lambda entry: entry.thread == thread)
+        self._handler.addFilter(lambda record: record.thread == thread)
         logging.getLogger().addHandler(self._handler)
 
     def epoch(self) -> EpochRecord:
         return self._thread.submit(next, self._epochs).result()
 
     def logged(self) -> list[logging.LogRecord]:
-        """Return what the trial logged since the last time."""
+        """Return what the trial logged since the last call."""
         return [self._logged.get() for _ in range(self._logged.qsize())]
 
     def close(self) -> None:
@@ -156,31 +120,46 @@ class _Trial:
         logging.getLogger().removeHandler(self._handler)
 
 
-def at_once(config: dict[str, Any]) -> int:
-    """Return how many trials with these ``gpus`` and ``threads`` can come to be in one process."""
+def trials_per_process(config: dict[str, Any]) -> int:
+    """Return how many trials with the ``gpus`` and ``threads`` of this Ray config can share one process."""
     return int(1 / config["gpus"] + 1e-9) if config["gpus"] else max(1, available_cores() // config["threads"])
 
 
-class _Processes:
-    """Starts processes, and owns them."""
+class _Pool:
+    """Starts shared processes, and owns them. A Ray actor."""
 
     def __init__(self) -> None:
-        self._actors: dict[tuple[str, str | None], Any] = {}
+        self._processes: dict[tuple[str, str | None], Any] = {}
 
-    def on(self, node: str, visible: str | None, calls: int) -> Any:
-        """Return the process on a node, by its id, for the GPUs that are visible there; ``calls`` at once."""
-        actor = self._actors.get((node, visible))
-        if actor is not None:
+    def process(self, node: str, visible_devices: str | None, max_calls: int) -> Any:
+        """Return the process for a node and its visible GPUs; one that is gone is started again.
+
+        Args:
+            node: the node's id.
+            visible_devices: CUDA_VISIBLE_DEVICES there.
+            max_calls: how many calls the process must be able to take at the same time.
+        """
+        process = self._processes.get((node, visible_devices))
+        if process is not None:
             with suppress(ray.exceptions.RayError):
-                ray.get(actor.ping.remote())
-                return actor
+                ray.get(process.ping.remote())
+                return process
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        process = ray.remote(SharedProcess).options(num_cpus=0, max_concurrency=calls, scheduling_strategy=there)
-        self._actors[node, visible] = actor = process.remote(visible)
-        return actor
+        actor = ray.remote(SharedProcess).options(num_cpus=0, max_concurrency=max_calls, scheduling_strategy=there)
+        self._processes[node, visible_devices] = process = actor.remote(visible_devices)
+        return process
 
 
-def offer_processes() -> Any:
-    """Make it possible for trials to share processes, for as long as the handle is kept."""
+def start_pool() -> Any:
+    """Start the pool of this launch; it and its processes live as long as the handle that is returned."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(_Processes).options(num_cpus=0, name=PROCESSES, scheduling_strategy=here).remote()
+    return ray.remote(_Pool).options(num_cpus=0, name=_POOL, scheduling_strategy=here).remote()
+
+
+def process_for(config: dict[str, Any]) -> Any:
+    """Return the process that a trial shares, as a Ray actor; for the trial's own actor to call."""
+    visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES") if config["gpus"] else None
+    node = ray.get_runtime_context().get_node_id()
+    # A trial makes one call at a time; the last epoch of a trial that was killed may still be under way.
+    max_calls = 2 * trials_per_process(config) + 1
+    return ray.get(ray.get_actor(_POOL).process.remote(node, visible_devices, max_calls))

@@ -15,16 +15,18 @@ from analysis.statistics.repeats import accuracy_noise
 from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
-from search_spaces.study import Objective, StudySpec, study_of, to_json
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_of, to_json
+from search_spaces.tables import Objective
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, Trial, trials_of
-from sweeps.ledger.database import file_of
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.database import sqlite_file
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result, Stop, result_of
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Entry, Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import begin_entry, end_entry, epochs_entry
@@ -186,7 +188,7 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
         SweepError: the store or the ledger cannot be used, or could not be to the end.
     """
     spec, origin = made.spec, made.origin
-    for database in (home.own_mlflow_db, file_of(home.ledger_uri)):
+    for database in (home.own_mlflow_db, sqlite_file(home.ledger_uri)):
         if database is not None:
             check_database(database)
     with home.lock(spec.name):
@@ -200,7 +202,7 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
             runs.open()
             for trial, entry in zip(made.trials, made.entries, strict=True):
                 _write_trial(runs, trial, entry)
-            Ledger.imported(home.ledger_uri, spec, origin, made.entries)
+            Ledger.create_import(home.ledger_uri, spec, origin, made.entries)
             runs.close("FINISHED", ())
         except SweepError:
             raise
@@ -217,7 +219,7 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
 def _is_there(home: Home, runs: MlflowStudy, made: Import, replace: bool) -> bool:
     """Return whether the very study is there already; what may not be replaced is refused."""
     name, digest = made.spec.name, made.origin.digest
-    there = [Ledger.open(home.ledger_uri, name).origin] if name in ledgers(home.ledger_uri) else []
+    there = [Ledger.open(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
     earlier = runs.earlier()
     if earlier is not None:
         status, origin = earlier

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import torch
 
 from resnet_core.config import Precision, TrialConfig
+from resnet_core.data import DATASETS
 from resnet_core.trainer import seconds_per_epoch
 from resnet_core.uris import without_password
 from sweeps.errors import SweepError
 from sweeps.execution.cluster import available_cores
 from sweeps.home import Home
-from sweeps.ledger.database import check_reached
+from sweeps.ledger.database import check_reachable
 from sweeps.version import code_version
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")
@@ -58,15 +59,15 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
         Check("cpu", None, f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"),
         _gpus(),
         _bf16(),
-        _data(data_dir),
+        *_data(data_dir),
         _home(home),
         _space(home),
     ]
     if home.ledger:
-        checks.append(_reached("ledger", home.ledger, check_reached))
+        checks.append(_reached("ledger", home.ledger, check_reachable))
     if home.mlflow:
         served = home.mlflow.startswith("http")
-        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reached))
+        checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reachable))
     if address is not None:
         checks.append(_reached("cluster", address, _join))
     return checks
@@ -101,10 +102,11 @@ def _seconds(precision: Precision) -> float:
     return seconds_per_epoch(config, steps=1)
 
 
-def _data(folder: Path) -> Check:
-    if (folder / "cifar-10-batches-py").is_dir():
-        return Check("cifar10", True, str(folder))
-    return Check("cifar10", None, f"not in {folder}; the first study that needs it downloads it there")
+def _data(folder: Path) -> list[Check]:
+    """Return a check of each data set that must lie in a folder."""
+    absent = f"not in {folder}; the first study that needs it downloads it there"
+    there = {name: spec.is_available(folder) for name, spec in DATASETS.items() if spec.folder is not None}
+    return [Check(name, True, str(folder)) if found else Check(name, None, absent) for name, found in there.items()]
 
 
 def _home(home: Home) -> Check:
@@ -146,9 +148,9 @@ def _ask_server(uri: str) -> None:
 
 
 def _join(address: str) -> str:
-    from sweeps.execution.placement import check_address, cluster  # Ray takes seconds to import
+    from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
 
     check_address(address)
-    with cluster(address) as found:
+    with ray_cluster(address) as found:
         cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
         return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"

@@ -13,7 +13,7 @@ import analysis
 from analysis import Study
 from analysis.report.document import Repeat
 from resnet_core import schema
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
@@ -89,7 +89,7 @@ def _repeat(spec: StudySpec, study: Study) -> Repeat:
     if pinned:
         commands.append("pip install . " + " ".join(map(shlex.quote, pinned)))
     commands += [f"sweeps launch {spec.name}.toml", f"sweeps report {spec.name}"]
-    if spec.space and spec.search.sampler != "grid":
+    if spec.proposes:
         note = (
             f"The sampler's seed is {spec.search.seed}. Trials that run side by side end in an order that differs from "
             "launch to launch, and the sampler learns from those that have ended: the same file asks the same "

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.statistics.lead import Lead, lead
 from resnet_core.config import epoch_sizes
 from resnet_core.objective import interpolated_crossing
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.confirmations import confirming
 from sweeps.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.drawing import draw_rates
 from sweeps.ledger.leases import Driver
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 from sweeps.trial_log import failures, read_log
@@ -20,7 +20,7 @@ from sweeps.trial_log import failures, read_log
 
 def list_studies(home: Home) -> list[dict[str, Any]]:
     """Return a summary of every study under ``home``."""
-    return [summary(home, name) for name in ledgers(home.ledger_uri)]
+    return [summary(home, name) for name in study_names(home.ledger_uri)]
 
 
 def summary(home: Home, name: str) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.study import Resources, Run, Search, Stopping, StudySpec, check_name
+from search_spaces.spec import StudySpec
+from search_spaces.stopping import Stopping
+from search_spaces.tables import Resources, Run, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial
-from sweeps.ledger.ledger import Ledger, asked
-from sweeps.ledger.samplers import fresh_seeds
+from sweeps.ledger.ledger import Ledger, study_specs
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 
@@ -144,7 +146,7 @@ def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any
 def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
     name = side.study
     ledger = Ledger.open(home.ledger_uri, name)
-    ledger.check_ran_here()
+    ledger.check_not_imported()
     source = ledger.spec
     if source.phase == "confirm":
         raise InputError(
@@ -173,11 +175,11 @@ def confirms(study: str, entry: Entry) -> str:
 def confirming(home: Home, study: str, entry: Entry) -> list[StudySpec]:
     """Return the studies that confirm a trial, by name."""
     wanted = confirms(study, entry)
-    return [spec for spec in asked(home.ledger_uri) if spec.phase == "confirm" and spec.confirms == wanted]
+    return [spec for spec in study_specs(home.ledger_uri) if spec.phase == "confirm" and spec.confirms == wanted]
 
 
 def _there(home: Home, name: str) -> StudySpec | None:
-    return next((spec for spec in asked(home.ledger_uri) if spec.name == name), None)
+    return next((spec for spec in study_specs(home.ledger_uri) if spec.name == name), None)
 
 
 def _said(spec: StudySpec) -> str:
@@ -225,7 +227,7 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
         train=train,
         objective=source.objective,
         search=Search(seeds=[0]),
-        stopping=Stopping(diverged=False),
+        stopping=Stopping(rules={}),
         resources=resources,
         run=[Run(name=entry.job.name[:_LONGEST_NAME])],
     )

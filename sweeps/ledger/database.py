@@ -21,7 +21,7 @@ from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import check_database
 
 _T = TypeVar("_T")
-PATIENCE = 60.0  # seconds that a study waits for a PostgreSQL that is away
+RETRY_SECONDS = 60.0  # seconds that a study waits for a PostgreSQL that is away
 _POSTGRES = {
     "pool_pre_ping": True,  # a connection that a restarted server has forgotten is made anew
     "connect_args": {
@@ -33,7 +33,7 @@ _POSTGRES = {
 }
 
 
-def file_of(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite database, or None for another kind.
 
     Raises:
@@ -50,14 +50,14 @@ def file_of(uri: str) -> Path | None:
     return Path(url.database) if url.drivername == "sqlite" else None
 
 
-def storage_of(uri: str) -> optuna.storages.RDBStorage:
+def open_storage(uri: str) -> optuna.storages.RDBStorage:
     """Return Optuna's storage in a database; its tables are made where there are none.
 
     Raises:
         InputError: it is no URI that can hold a ledger, or what reaches PostgreSQL is not installed.
         SweepError: it cannot be reached, or is no database.
     """
-    file = file_of(uri)
+    file = sqlite_file(uri)
     if file is None:
         return _postgres(uri)
     check_database(file)
@@ -84,7 +84,7 @@ def _postgres(uri: str) -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
 
 
-def check_reached(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Make sure that a database is there and lets this process in; nothing is written to it.
 
     Raises:
@@ -119,7 +119,7 @@ def _write_ahead(connection: sqlite3.Connection, _record: object) -> None:
 
 
 @contextlib.contextmanager
-def turn(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
+def exclusive_transaction(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
     """Hold a study's ledger for this driver alone, whoever else reads it, for as long as the block lasts.
 
     It is free again however the process ends. What is written through the connection is there at the end of the
@@ -129,7 +129,7 @@ def turn(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection
     Raises:
         sqlalchemy.exc.OperationalError: it was not free for a minute, or the database is away.
     """
-    file = file_of(storage.url)
+    file = sqlite_file(storage.url)
     with _file_lock(file) if file is not None else contextlib.nullcontext(), storage.engine.begin() as connection:
         if file is None:
             _advisory_lock(connection, study)
@@ -145,11 +145,11 @@ def _file_lock(database: Path) -> Iterator[None]:
 
 def _advisory_lock(connection: Connection, name: str) -> None:
     key = int.from_bytes(hashlib.sha256(f"sweeps:{name}".encode()).digest()[:8], signed=True)
-    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE:.0f}s'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{RETRY_SECONDS:.0f}s'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def patiently(do: Callable[[], _T], uri: str, study: str) -> _T:
+def retry_while_busy(do: Callable[[], _T], uri: str, study: str) -> _T:
     """Do something with the ledger; while PostgreSQL is away, try it again for a minute.
 
     Args:
@@ -160,17 +160,17 @@ def patiently(do: Callable[[], _T], uri: str, study: str) -> _T:
     Raises:
         SweepError: the database was away for a minute.
     """
-    if file_of(uri) is not None:
+    if sqlite_file(uri) is not None:
         return do()  # SQLite has waited for its locks itself
-    wait, end = 0.5, time.monotonic() + PATIENCE
+    wait, end = 0.5, time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return do()
         except (OperationalError, InterfaceError, StorageInternalError) as error:
             if time.monotonic() + wait > end:
                 raise SweepError(
-                    f"the ledger {without_password(uri)} could not be used for {PATIENCE:.0f} s: {reason_of(error)}. "
-                    f"When it is back, go on with `sweeps resume {study}`"
+                    f"the ledger {without_password(uri)} could not be used for {RETRY_SECONDS:.0f} s: "
+                    f"{reason_of(error)}. When it is back, go on with `sweeps resume {study}`"
                 ) from error
         time.sleep(wait)
         wait = min(2 * wait, 5.0)

@@ -13,9 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 from resnet_core.config import TrialConfig
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.space import distributions, longest_horizon, trial_config
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
-from sweeps.study.outcomes import Result, Told, told
+from sweeps.ledger.outcomes import OptunaResult, optuna_result
+from sweeps.study.outcomes import Result
 
 FORKED = "forked_from"
 """The attribute of a trial that is known from another study: that study's name, and the trial's in it."""
@@ -56,7 +57,7 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
     """
     refused = f"study {source.name!r} cannot be forked into {spec.name!r}: "
-    if not spec.space or spec.search.sampler == "grid":
+    if not spec.proposes:
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {
@@ -108,20 +109,20 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
     changed = [name for name, value in fields.items() if name != "seed" and again[name] != value]
     if changed:
         return f"it trained with another {', another '.join(changed)}"
-    how = Told(trial.state, trial.value, trial.intermediate_values)
+    how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
     if "result" in trial.user_attrs:  # what the older study's sampler was told may be no use to the new one's
         result = Result.from_dict(trial.user_attrs["result"])
-        how = told(result, config.horizon, spec.search.sampler, longest_horizon(spec))
+        how = optuna_result(result, config.horizon, spec.search.sampler, longest_horizon(spec))
     return optuna.trial.create_trial(
         state=how.state,
-        value=next(iter(how.reported.values()), how.value),  # as Optuna keeps a pruned trial's last report
+        value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna keeps a pruned trial's last report
         params=params,
         distributions=distributions(spec),
         user_attrs={
             FORKED: trial.user_attrs.get(FORKED, {"study": source, "trial": trial.user_attrs["name"]}),
             **{key: trial.user_attrs[key] for key in ("name", "config", "result") if key in trial.user_attrs},
         },
-        intermediate_values=dict(how.reported),
+        intermediate_values=dict(how.intermediate_values),
     )
 
 

@@ -41,7 +41,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from sweeps.errors import InputError, SweepError
-from sweeps.ledger.database import file_of, patiently, turn
+from sweeps.ledger.database import exclusive_transaction, retry_while_busy, sqlite_file
 
 _log = logging.getLogger(__name__)
 _LEASE = 120.0
@@ -86,16 +86,16 @@ class Driver:
     alive: bool
 
 
-def make_tables(storage: optuna.storages.RDBStorage) -> None:
+def create_tables(storage: optuna.storages.RDBStorage) -> None:
     """Make the tables of drivers where there are none."""
     if inspect(storage.engine).has_table(_owners.name):
         return
-    with turn(storage, "tables") as connection:
+    with exclusive_transaction(storage, "tables") as connection:
         for table in (_drivers, _owners):
             connection.execute(CreateTable(table, if_not_exists=True))
 
 
-def forget(connection: Connection, study: str) -> None:
+def delete_drivers(connection: Connection, study: str) -> None:
     """Take out what is known of a study's drivers."""
     for table in (_drivers, _owners):
         connection.execute(delete(table).where(table.c.study == study))
@@ -118,7 +118,7 @@ def owners_of(connection: Connection, study: str) -> dict[int, str]:
     return {number: driver for number, driver in found}  # noqa: C416  rows are no pairs to mypy
 
 
-def ask_to_stop(connection: Connection, study: str) -> None:
+def request_stop(connection: Connection, study: str) -> None:
     """Ask all drivers of a study to finish; they see it when they renew their lease."""
     connection.execute(update(_drivers).where(_drivers.c.study == study).values(stop=True))
 
@@ -139,7 +139,7 @@ def lease_seconds() -> float:
     return seconds
 
 
-class Seat:
+class Lease:
     """This process as a driver of a study.
 
     Args:
@@ -152,13 +152,13 @@ class Seat:
     def __init__(self, storage: optuna.storages.RDBStorage, study: str, driver: str, home: Path) -> None:
         self.driver = driver
         self._storage, self._study, self._home = storage, study, home
-        self._lease, self._instance = lease_seconds(), secrets.token_hex(8)
+        self._seconds, self._instance = lease_seconds(), secrets.token_hex(8)
         self._mutex = threading.Lock()  # of what this process knows to hold; its heart beats in another thread
         self._held: set[int] = set()
         self._renewed = 0.0
         self._replaced = False
 
-    def take(self, connection: Connection) -> None:
+    def acquire(self, connection: Connection) -> None:
         """Become the driver; whoever was it before, on a copy of the home folder, say, is it no longer."""
         began = _boot_clock()
         mine = (_drivers.c.study == self._study) & (_drivers.c.driver == self.driver)
@@ -171,7 +171,7 @@ class Seat:
                 host=socket.gethostname(),
                 process=os.getpid(),
                 home=str(self._home),
-                lease=_clock(self._storage.engine) + self._lease,
+                lease=_clock(self._storage.engine) + self._seconds,
                 stop=False,
             )
         )
@@ -201,7 +201,7 @@ class Seat:
             connection.execute(insert(_owners), rows)
             self._held.update(wanted)
 
-    def holds(self, number: int) -> bool:
+    def owns(self, number: int) -> bool:
         """Return whether a trial is still this driver's, going by what was heard within half a lease.
 
         Raises:
@@ -210,11 +210,11 @@ class Seat:
         if self._replaced:
             self._refuse()
         # Asleep for a while, with its host, say, it may have been taken for gone.
-        if _boot_clock() - self._renewed > self._lease / 2:
-            patiently(self.beat, self._storage.url, self._study)
+        if _boot_clock() - self._renewed > self._seconds / 2:
+            retry_while_busy(self.renew, self._storage.url, self._study)
         return number in self._held
 
-    def beat(self) -> bool:
+    def renew(self) -> bool:
         """Renew the lease, learn which trials are this driver's, and return whether it is to stop.
 
         Raises:
@@ -223,7 +223,7 @@ class Seat:
         began = _boot_clock()
         with self._mutex, self._connection() as connection:
             renewed = connection.execute(
-                update(_drivers).where(self._mine).values(lease=_clock(self._storage.engine) + self._lease)
+                update(_drivers).where(self._mine).values(lease=_clock(self._storage.engine) + self._seconds)
             )
             self._replaced = renewed.rowcount == 0
             if self._replaced:
@@ -234,7 +234,7 @@ class Seat:
         return bool(stop)
 
     @contextlib.contextmanager
-    def beating(self, stop: Callable[[], None]) -> Iterator[None]:
+    def renewing(self, stop: Callable[[], None]) -> Iterator[None]:
         """Renew the lease for as long as the block lasts, then give it up.
 
         Args:
@@ -243,9 +243,9 @@ class Seat:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(self._lease / 8):
+            while not over.wait(self._seconds / 8):
                 try:
-                    if self.beat():
+                    if self.renew():
                         stop()
                 except SweepError:
                     return  # the study finds out at its next step
@@ -264,7 +264,7 @@ class Seat:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Connection]:
-        file = file_of(self._storage.url)
+        file = sqlite_file(self._storage.url)
         if file is not None and not file.exists():
             raise FileNotFoundError(f"{file} is gone")  # which SQLite would make anew
         with self._storage.engine.begin() as connection:
@@ -282,25 +282,25 @@ class Seat:
         )
 
 
-class Turn:
+class Transaction:
     """What a driver may do in its turn. Without drivers every trial is its own."""
 
     def __init__(
         self,
         connection: Connection | None = None,
-        seat: Seat | None = None,
+        lease: Lease | None = None,
         owners: Mapping[int, str] | None = None,
         drivers: Mapping[str, Driver] | None = None,
     ) -> None:
-        self._connection, self._seat = connection, seat
+        self._connection, self._lease = connection, lease
         self._owners, self._drivers = owners or {}, drivers or {}
 
     def is_mine(self, number: int) -> bool:
         """Return whether a trial is this driver's or nobody's: a driver was killed before it had claimed it."""
         owner = self._owners.get(number)
-        return self._seat is None or owner is None or owner == self._seat.driver
+        return self._lease is None or owner is None or owner == self._lease.driver
 
-    def is_orphan(self, number: int) -> bool:
+    def is_orphaned(self, number: int) -> bool:
         """Return whether a trial is that of a driver that is gone."""
         owner = self._drivers.get(self._owners.get(number, ""))
         return not self.is_mine(number) and (owner is None or not owner.alive)
@@ -312,8 +312,8 @@ class Turn:
 
     def claim(self, numbers: Collection[int]) -> None:
         """Make trials this driver's. Nothing may be written through Optuna after that in the same turn."""
-        if self._connection is not None and self._seat is not None:
-            self._seat.claim(self._connection, numbers)
+        if self._connection is not None and self._lease is not None:
+            self._lease.claim(self._connection, numbers)
 
 
 def _clock(engine: Engine) -> ColumnElement[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +18,28 @@ from sqlalchemy.exc import DBAPIError
 from resnet_core.config import TrialConfig
 from resnet_core.uris import without_password
 from search_spaces import space
-from search_spaces.study import Finalists, StudySpec, differences, from_json, to_json
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences, from_json, to_json
+from search_spaces.tables import SEEDS, Finalists
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
-from sweeps.ledger.database import file_of, patiently, storage_of, turn
+from sweeps.ledger.database import exclusive_transaction, open_storage, retry_while_busy, sqlite_file
 from sweeps.ledger.forks import FORKED, Fork, fork
-from sweeps.ledger.leases import Driver, Seat, Turn, ask_to_stop, drivers_of, forget, make_tables, owners_of
-from sweeps.ledger.samplers import SEEDS, listed, sampler
-from sweeps.study.finalists import most_left, next_finalist
+from sweeps.ledger.leases import (
+    Driver,
+    Lease,
+    Transaction,
+    create_tables,
+    delete_drivers,
+    drivers_of,
+    owners_of,
+    request_stop,
+)
+from sweeps.ledger.outcomes import optuna_result
+from sweeps.ledger.samplers import make_sampler
+from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.origin import Origin
-from sweeps.study.outcomes import Result, told
-from sweeps.study.trials import Entry, Job
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Assignment, Entry, Job
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 optuna.logging.disable_default_handler()
@@ -41,27 +53,6 @@ _CONTINUES = "continues"  # a trial's attribute: the number of the trial that en
 _THAWED = "thawed"  # its other attribute: the epochs after which it had ended
 _STOPS = "would_stop"  # a running trial's attribute; an ended one has it in its result
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Handout:
-    """What a driver gets when it asks for a trial.
-
-    Attributes:
-        job: the trial; None where there is none for it now.
-        to_run: how many more the study asks for.
-        elsewhere: how many other drivers run; should one of them be gone, its trials will be handed out.
-        ended: trials that ended elsewhere, as far as the driver did not know of them.
-        adopted: the trial was another driver's that is gone.
-        home: that driver's home folder.
-    """
-
-    job: Job | None
-    to_run: int
-    elsewhere: int
-    ended: list[Entry] = field(default_factory=list)
-    adopted: bool = False
-    home: str = ""
 
 
 class Ledger:
@@ -82,11 +73,11 @@ class Ledger:
     def __init__(self, study: optuna.Study, spec: StudySpec, storage: optuna.storages.RDBStorage | None = None) -> None:
         self._study, self.spec = study, spec
         self._storage = storage
-        self._file = file_of(storage.url) if storage is not None else None
+        self._file = sqlite_file(storage.url) if storage is not None else None
         self._inode = self._file.stat().st_ino if self._file is not None else None
-        self._seat: Seat | None = None
+        self._lease: Lease | None = None
         trials = study.get_trials(deepcopy=False)
-        study.sampler = sampler(spec, trials)
+        study.sampler = make_sampler(spec, trials)
         self._known = sum(FORKED in trial.user_attrs for trial in trials)
         # These are tried again; what crashes from now on is the next launch's.
         self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
@@ -109,7 +100,7 @@ class Ledger:
             SweepError: the database cannot be used.
         """
         storage = _storage(uri)
-        with _first_turn(storage, spec.name) as connection:
+        with _exclusive(storage, spec.name) as connection:
             existing = _study_in(storage, spec.name)
             if existing is None or _ASKED not in existing.user_attrs:
                 attrs = {_LENGTHENED: "sequential"} if sequential else {}
@@ -131,7 +122,7 @@ class Ledger:
             return cls(existing, spec, storage)
 
     @classmethod
-    def fork(cls, uri: str, spec: StudySpec, known: Fork) -> Ledger:
+    def create_fork(cls, uri: str, spec: StudySpec, known: Fork) -> Ledger:
         """Return the ledger of a new study whose sampler knows trials of another one.
 
         Raises:
@@ -139,7 +130,7 @@ class Ledger:
             SweepError: the database cannot be used.
         """
         storage = _storage(uri)
-        with _first_turn(storage, spec.name) as connection:
+        with _exclusive(storage, spec.name) as connection:
             existing = _study_in(storage, spec.name)
             if existing is not None and _ASKED in existing.user_attrs:
                 raise InputError(
@@ -165,11 +156,11 @@ class Ledger:
         for name, value in (attrs or {}).items():
             study.set_user_attr(name, value)
         study.set_user_attr(_ASKED, to_json(spec))
-        forget(connection, spec.name)
+        delete_drivers(connection, spec.name)
         return cls(study, spec, storage)
 
     @classmethod
-    def imported(cls, uri: str, spec: StudySpec, origin: Origin, entries: Sequence[Entry]) -> Ledger:
+    def create_import(cls, uri: str, spec: StudySpec, origin: Origin, entries: Sequence[Entry]) -> Ledger:
         """Return the ledger of a study whose trials ended elsewhere, in the place of an earlier import of it.
 
         Nobody sees the study before all of it is there.
@@ -178,13 +169,13 @@ class Ledger:
             SweepError: the database cannot be used.
         """
         storage = _storage(uri)
-        with _first_turn(storage, spec.name) as connection:
+        with _exclusive(storage, spec.name) as connection:
             return cls._new(connection, storage, spec, _ended(entries), {_IMPORTED: origin.to_dict()})
 
     @classmethod
     def remove_import(cls, uri: str, name: str) -> None:
         """Take an imported study out of the ledger; nothing is done where there is none of this name."""
-        if name in ledgers(uri) and cls.open(uri, name).origin is not None:
+        if name in study_names(uri) and cls.open(uri, name).origin is not None:
             optuna.delete_study(study_name=name, storage=_storage(uri))
 
     @classmethod
@@ -200,7 +191,7 @@ class Ledger:
             UnknownStudyError: there is none of this name; the message lists those there are.
             SweepError: the study was here, and its ledger is gone; or the database cannot be used.
         """
-        file = file_of(uri)
+        file = sqlite_file(uri)
         if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():
             raise SweepError(
                 f"{file} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
@@ -209,7 +200,7 @@ class Ledger:
         storage = None if file is not None and not file.exists() else _storage(uri)
         study = None if storage is None else _study_in(storage, name)
         if study is None or _ASKED not in study.user_attrs:
-            listed = ", ".join(ledgers(uri)) or "none"
+            listed = ", ".join(study_names(uri)) or "none"
             place = file.parent if file is not None else without_password(uri)
             raise UnknownStudyError(
                 f"no study {name!r} in {place}; known: {listed}. See `sweeps ls`, --home or --ledger."
@@ -227,7 +218,7 @@ class Ledger:
         """How a confirmation's number of runs came about: fixed in advance where empty; see `analysis.Study`."""
         return str(self._study.user_attrs.get(_LENGTHENED, ""))
 
-    def check_ran_here(self) -> None:
+    def check_not_imported(self) -> None:
         """Refuse to train anything of a study that was imported: what is known of it is what its file says.
 
         Raises:
@@ -253,16 +244,16 @@ class Ledger:
             SweepError: the database cannot be used.
         """
         assert self._storage is not None
-        seat = Seat(self._storage, self.spec.name, driver, home)
-        with _first_turn(self._storage, self.spec.name) as connection:
+        lease = Lease(self._storage, self.spec.name, driver, home)
+        with _exclusive(self._storage, self.spec.name) as connection:
             others = [other for other in drivers_of(connection, self.spec.name) if other.id != driver]
-            seat.take(connection)
-        self._seat = seat
+            lease.acquire(connection)
+        self._lease = lease
         if others:
             # Two drivers that begin with as many trials must not draw the same ones.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
-            self._study.sampler = sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
-        with seat.beating(stop):
+            self._study.sampler = make_sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
+        with lease.renewing(stop):
             yield
 
     def drivers(self) -> list[Driver]:
@@ -279,13 +270,13 @@ class Ledger:
         with self._storage.engine.connect() as connection:
             return owners_of(connection, self.spec.name)
 
-    def stop_all(self) -> None:
+    def request_stop(self) -> None:
         """Ask every driver of the study to finish."""
         assert self._storage is not None
         with self._storage.engine.begin() as connection:
-            ask_to_stop(connection, self.spec.name)
+            request_stop(connection, self.spec.name)
 
-    def known_to(self, spec: StudySpec) -> Fork:
+    def fork_for(self, spec: StudySpec) -> Fork:
         """Return what the sampler of a new study may know of this one.
 
         Raises:
@@ -300,7 +291,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.space or spec.search.sampler == "grid":
+        if not spec.proposes:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -349,7 +340,7 @@ class Ledger:
         """
         trials = self._trials()
         left = self._search_left(trials)
-        if left and (not self.spec.space or self.spec.search.sampler == "grid"):
+        if left and not self.spec.proposes:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"
@@ -369,16 +360,16 @@ class Ledger:
 
         Without drivers, or of nobody, they are all whose end nobody wrote down.
         """
-        return self._in_turn(self._unfinished)
+        return self._in_transaction(self._unfinished)
 
-    def _unfinished(self, turn: Turn) -> list[Job]:
+    def _unfinished(self, transaction: Transaction) -> list[Job]:
         for trial in self._trials(TrialState.RUNNING):
-            if turn.is_mine(self._number(trial)):
+            if transaction.is_mine(self._number(trial)):
                 self._continue(trial)
-        turn.claim(self._running)
+        transaction.claim(self._running)
         return [self._describe(live) for live in self._running.values()]
 
-    def take(self, known: Container[int] = ()) -> Handout:
+    def next_assignment(self, known: Container[int] = ()) -> Assignment:
         """Take a trial over: a new one where the study asks for more, else one of a driver that is gone.
 
         Args:
@@ -387,9 +378,9 @@ class Ledger:
         Raises:
             SweepError: the database could not be used for a while.
         """
-        return self._in_turn(lambda turn: self._take(turn, known))
+        return self._in_transaction(lambda transaction: self._next_assignment(transaction, known))
 
-    def _take(self, turn: Turn, known: Container[int]) -> Handout:
+    def _next_assignment(self, transaction: Transaction, known: Container[int]) -> Assignment:
         self._follow_extensions()
         trials = self._trials()
         ended = [
@@ -401,27 +392,29 @@ class Ledger:
         ]
         running = {self._number(trial): trial for trial in trials if trial.state is TrialState.RUNNING}
         # Asked for in a turn that broke off, and known to nobody.
-        lost = [n for n in running if turn.is_mine(n) and n not in self._running]
-        gone = [n for n in running if turn.is_orphan(n) and "result" not in running[n].user_attrs]
-        to_run = self._left(trials)
-        elsewhere = sum(not turn.is_mine(n) for n in running)
+        lost = [n for n in running if transaction.is_mine(n) and n not in self._running]
+        gone = [n for n in running if transaction.is_orphaned(n) and "result" not in running[n].user_attrs]
+        remaining = self._left(trials)
+        elsewhere = sum(not transaction.is_mine(n) for n in running)
         if lost:
-            handout = Handout(self._describe(self._continue(running[lost[0]])), to_run, elsewhere, ended)
-        elif to_run and (job := self._ask(trials)) is not None:
+            assignment = Assignment(self._describe(self._continue(running[lost[0]])), remaining, elsewhere, ended)
+        elif remaining and (job := self._ask(trials)) is not None:
             # What a finalist shows may ask for another one.
-            handout = Handout(job, max(int(job.finalist), to_run - 1), elsewhere, ended)
+            assignment = Assignment(job, max(int(job.finalist), remaining - 1), elsewhere, ended)
         elif gone:
             left_behind = self._describe(self._continue(running[gone[0]]))
-            handout = Handout(left_behind, to_run, elsewhere - 1, ended, adopted=True, home=turn.home_of(gone[0]))
+            assignment = Assignment(
+                left_behind, remaining, elsewhere - 1, ended, adopted=True, home=transaction.home_of(gone[0])
+            )
         else:
             for number in running:
-                if turn.is_orphan(number):  # it had ended, but for its last line
+                if transaction.is_orphaned(number):  # it had ended, but for its last line
                     live = optuna.Trial(self._study, running[number]._trial_id)
                     self._close(live, Result.from_dict(live.user_attrs["result"]))
-            return Handout(None, to_run, elsewhere, ended)
-        assert handout.job is not None
-        turn.claim([handout.job.number])
-        return handout
+            return Assignment(None, remaining, elsewhere, ended)
+        assert assignment.job is not None
+        transaction.claim([assignment.job.number])
+        return assignment
 
     def _continue(self, trial: FrozenTrial) -> optuna.Trial:
         number = self._number(trial)
@@ -459,12 +452,12 @@ class Ledger:
         Raises:
             SweepError: the database could not be used for a while.
         """
-        return self._in_turn(lambda turn: self._thaw(turn, number))
+        return self._in_transaction(lambda transaction: self._thaw(transaction, number))
 
-    def _thaw(self, turn: Turn, number: int) -> Job | None:
+    def _thaw(self, transaction: Transaction, number: int) -> Job | None:
         known = self._study.get_trials(deepcopy=False)
         ended = next((trial for trial in self._last_of_each(known) if self._number(trial) == number), None)
-        if ended is None or not turn.is_mine(number) or "result" not in ended.user_attrs:
+        if ended is None or not transaction.is_mine(number) or "result" not in ended.user_attrs:
             return None
         waits = TrialState.WAITING  # asked for in a turn that broke off
         if not any(trial.state is waits and trial.user_attrs.get(_CONTINUES) == number for trial in known):
@@ -478,68 +471,72 @@ class Ledger:
         trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
-        turn.claim([job.number])
+        transaction.claim([job.number])
         return job
 
-    def holds(self, number: int) -> bool:
+    def owns(self, number: int) -> bool:
         """Return whether a trial that this driver began is still its own: it may have been taken for gone.
 
         Raises:
             SweepError: nothing was heard of the database for a while.
         """
-        return self._seat is None or self._seat.holds(number)
+        return self._lease is None or self._lease.owns(number)
 
-    def drop(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Let go of a trial that another driver has taken over."""
         self._running.pop(number, None)
 
-    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
         """Return which of these trials are this driver's to close in MLflow, with the home folder of who ran them.
 
         Its own, for which that is empty, nobody's, and those of drivers that are gone.
         """
-        return self._in_turn(lambda turn: {n: turn.home_of(n) for n in numbers if turn.is_mine(n) or turn.is_orphan(n)})
+        return self._in_transaction(
+            lambda transaction: {
+                n: transaction.home_of(n) for n in numbers if transaction.is_mine(n) or transaction.is_orphaned(n)
+            }
+        )
 
-    def inherit(self, number: int) -> bool:
+    def claim(self, number: int) -> bool:
         """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
 
-        def inherit(turn: Turn) -> bool:
-            free = turn.is_mine(number) or turn.is_orphan(number)
+        def claim(transaction: Transaction) -> bool:
+            free = transaction.is_mine(number) or transaction.is_orphaned(number)
             if free:
-                turn.claim([number])
+                transaction.claim([number])
             return free
 
-        return self._in_turn(inherit)
+        return self._in_transaction(claim)
 
-    def gone(self) -> set[str]:
+    def expired_drivers(self) -> set[str]:
         """Return the other drivers of the study that are gone."""
-        driver = None if self._seat is None else self._seat.driver
+        driver = None if self._lease is None else self._lease.driver
         return {other.id for other in self.drivers() if not other.alive and other.id != driver}
 
-    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Write down at which epochs rules said stop to a running trial that goes on."""
-        self._patiently(lambda: self._running[number].set_user_attr(_STOPS, dict(would_stop)))
+        self._retry_while_busy(lambda: self._running[number].set_user_attr(_STOPS, dict(would_stop)))
 
-    def noted_stops(self, number: int) -> dict[str, int]:
-        """Return what ``note_stops`` wrote down last for a running trial; it may have been an earlier process."""
+    def load_would_stop(self, number: int) -> dict[str, int]:
+        """Return what ``save_would_stop`` wrote down last for a running trial; it may have been an earlier process."""
         return dict(self._running[number].user_attrs.get(_STOPS, {}))
 
     def tell(self, number: int, result: Result) -> bool:
         """Write down how a trial ended; return False, and do nothing, where another driver has taken it over.
 
-        What Optuna is told of it is `outcomes.told`'s to say.
+        What Optuna is told of it is `optuna_result`'s to say.
 
         Raises:
             SweepError: the database could not be used for a while.
         """
-        told = self._in_turn(lambda turn: self._tell(turn, number, result))
+        told = self._in_transaction(lambda transaction: self._tell(transaction, number, result))
         if told:
             del self._running[number]
         return told
 
-    def _tell(self, turn: Turn, number: int, result: Result) -> bool:
+    def _tell(self, transaction: Transaction, number: int, result: Result) -> bool:
         self._check_there()
-        if not turn.is_mine(number):
+        if not transaction.is_mine(number):
             return False
         trial = self._running[number]
         known = self._study._storage.get_trial(trial._trial_id)
@@ -561,62 +558,62 @@ class Ledger:
                 f"`sweeps resume {self.spec.name}`"
             )
 
-    def _patiently(self, do: Callable[[], _T]) -> _T:
-        return do() if self._storage is None else patiently(do, self._storage.url, self.spec.name)
+    def _retry_while_busy(self, do: Callable[[], _T]) -> _T:
+        return do() if self._storage is None else retry_while_busy(do, self._storage.url, self.spec.name)
 
-    def _in_turn(self, do: Callable[[Turn], _T]) -> _T:
+    def _in_transaction(self, do: Callable[[Transaction], _T]) -> _T:
         """Do something while no other driver changes the ledger; again from the start where that broke off."""
-        storage, seat = self._storage, self._seat
-        if storage is None or seat is None:
-            return self._patiently(lambda: do(Turn()))
+        storage, lease = self._storage, self._lease
+        if storage is None or lease is None:
+            return self._retry_while_busy(lambda: do(Transaction()))
 
         def once() -> _T:
             self._check_there()
-            with turn(storage, self.spec.name) as connection:
-                seat.check(connection)
+            with exclusive_transaction(storage, self.spec.name) as connection:
+                lease.check(connection)
                 owners, drivers = owners_of(connection, self.spec.name), drivers_of(connection, self.spec.name)
-                return do(Turn(connection, seat, owners, {driver.id: driver for driver in drivers}))
+                return do(Transaction(connection, lease, owners, {driver.id: driver for driver in drivers}))
 
-        return self._patiently(once)
+        return self._retry_while_busy(once)
 
-    def settle(self) -> None:
+    def tell_pending_results(self) -> None:
         """Close the trials whose result was written down by a process that was killed before it closed them."""
-        self._in_turn(self._settle)
+        self._in_transaction(self._tell_pending_results)
 
-    def _settle(self, turn: Turn) -> None:
+    def _tell_pending_results(self, transaction: Transaction) -> None:
         for trial in self._trials(TrialState.RUNNING):
-            if "result" in trial.user_attrs and turn.is_mine(self._number(trial)):
+            if "result" in trial.user_attrs and transaction.is_mine(self._number(trial)):
                 live = optuna.Trial(self._study, trial._trial_id)
                 self._close(live, Result.from_dict(trial.user_attrs["result"]))
 
     def _close(self, trial: optuna.Trial, result: Result) -> None:
         horizon = TrialConfig.from_dict(trial.user_attrs["config"]).horizon
-        how = told(result, horizon, self.spec.search.sampler, self._longest)
-        for step, value in how.reported.items():
+        how = optuna_result(result, horizon, self.spec.search.sampler, self._longest)
+        for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)
 
-    def to_run(self) -> int:
+    def remaining(self) -> int:
         """Return how many trials the study still asks for, beside those that are running; with finalists at most."""
         return self._left(self._trials())
 
-    def elsewhere(self) -> int:
+    def running_elsewhere(self) -> int:
         """Return how many trials other drivers run."""
-        if self._seat is None:
+        if self._lease is None:
             return 0
-        owners, mine = self.owners(), (self._seat.driver, None)
+        owners, mine = self.owners(), (self._lease.driver, None)
         running = self._trials(TrialState.RUNNING)
         return sum(owners.get(self._number(trial)) not in mine for trial in running)
 
     def complete(self) -> bool:
         """Return whether nothing is left to run, begun or not."""
-        return not self._trials(TrialState.RUNNING) and self.to_run() == 0
+        return not self._trials(TrialState.RUNNING) and self.remaining() == 0
 
     def _left(self, trials: list[FrozenTrial]) -> int:
         search, race = self._search_left(trials), self.spec.search.finalists
         if race is None:
             return search
-        return search + race.top * race.seeds if search else most_left(self.spec, self._entries(trials))
+        return search + race.top * race.seeds if search else max_runs_left(self.spec, self._entries(trials))
 
     def _search_left(self, trials: list[FrozenTrial]) -> int:
         return max(0, space.trial_count(self.spec) - self._begun(trials))
@@ -687,7 +684,7 @@ class Ledger:
             if trial.number in self._crashed - retried:
                 return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        for index, (params, attrs) in enumerate(listed(self.spec)):
+        for index, (params, attrs) in enumerate(space.trials_in_file(self.spec)):
             if index not in started:
                 return params, attrs | {"listed": index}
         return None
@@ -716,7 +713,7 @@ def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
         job, result = entry.job, entry.result
         assert result is not None
         attrs = {"name": job.name, "listed": job.number, "config": job.config.to_dict(), "result": result.to_dict()}
-        how = told(result, job.config.horizon, "", 0)  # no sampler will learn from it
+        how = optuna_result(result, job.config.horizon, "", 0)  # no sampler will learn from it
         trials.append(
             optuna.trial.create_trial(
                 state=how.state,
@@ -724,7 +721,7 @@ def _ended(entries: Sequence[Entry]) -> list[FrozenTrial]:
                 params=job.params,
                 distributions={name: spans[name] for name in job.params},
                 user_attrs=attrs,
-                intermediate_values=dict(how.reported),
+                intermediate_values=dict(how.intermediate_values),
             )
         )
     return trials
@@ -738,18 +735,18 @@ def _span(values: Sequence[Any]) -> BaseDistribution:
     return FloatDistribution(min(values), max(values))
 
 
-def ledgers(uri: str) -> list[str]:
+def study_names(uri: str) -> list[str]:
     """Return the names of the studies in a ledger; none where there is no file."""
-    return list(_asked(uri))
+    return list(_stored_specs(uri))
 
 
-def asked(uri: str) -> list[StudySpec]:
+def study_specs(uri: str) -> list[StudySpec]:
     """Return what the studies in a ledger ask, in the order of their names; none where there is no file."""
-    return [from_json(text) for text in _asked(uri).values()]
+    return [from_json(text) for text in _stored_specs(uri).values()]
 
 
-def _asked(uri: str) -> dict[str, str]:
-    file = file_of(uri)
+def _stored_specs(uri: str) -> dict[str, str]:
+    file = sqlite_file(uri)
     if file is not None and not file.exists():
         return {}
     kept = {study.study_name: study.user_attrs for study in _storage(uri).get_all_studies()}
@@ -783,16 +780,16 @@ def _study_in(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study |
 
 
 def _storage(uri: str) -> optuna.storages.RDBStorage:
-    storage = storage_of(uri)
-    make_tables(storage)
+    storage = open_storage(uri)
+    create_tables(storage)
     return storage
 
 
 @contextlib.contextmanager
-def _first_turn(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
+def _exclusive(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
     """Hold a study's ledger before this process is a driver of it; a database that is away is not waited for."""
     try:
-        with turn(storage, study) as connection:
+        with exclusive_transaction(storage, study) as connection:
             yield connection
     except DBAPIError as error:
         raise SweepError(

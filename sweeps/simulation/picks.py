@@ -20,7 +20,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, objective
 from resnet_core.records import EpochRecord
 from search_spaces import space
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.curves import Recorded, mean_decay
 from sweeps.simulation.replay import Curves, Replayed

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
-from sweeps.ledger.ledger import Handout
-from sweeps.study.finalists import most_left, next_finalist
+from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.outcomes import Result
+from sweeps.study.protocols import Trials
 from sweeps.study.ranking import configuration_of
-from sweeps.study.run import ActiveTrial, StudyRun, Trials
-from sweeps.study.trials import Entry, Job
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
 Curves = Callable[[Job], Sequence[EpochRecord]]
 """The epochs of a job, 1, 2, … to its horizon."""
@@ -147,21 +147,21 @@ class FixedTrials:
         """Return none, likewise."""
         return []
 
-    def to_run(self) -> int:
+    def remaining(self) -> int:
         """Return how many trials are left."""
-        return len(self.jobs) - self._asked or most_left(self.spec, self.entries())
+        return len(self.jobs) - self._asked or max_runs_left(self.spec, self.entries())
 
-    def elsewhere(self) -> int:
+    def running_elsewhere(self) -> int:
         """Return none: there are no other drivers."""
         return 0
 
-    def take(self, known: Container[int] = ()) -> Handout:  # noqa: ARG002
+    def next_assignment(self, known: Container[int] = ()) -> Assignment:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
         job = self._next()
         if job is None:
-            return Handout(None, self.to_run(), 0)
+            return Assignment(None, self.remaining(), 0)
         self._entries[job.number] = Entry(job, None)
-        return Handout(job, max(int(job.finalist), self.to_run()), 0)
+        return Assignment(job, max(int(job.finalist), self.remaining()), 0)
 
     def _next(self) -> Job | None:
         if self._asked < len(self.jobs):
@@ -188,25 +188,25 @@ class FixedTrials:
         self._entries[number] = Entry(job, None)
         return job
 
-    def holds(self, number: int) -> bool:  # noqa: ARG002
+    def owns(self, number: int) -> bool:  # noqa: ARG002
         """Return that a trial is this driver's."""
         return True
 
-    def drop(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Do nothing: no other driver takes a trial over."""
 
-    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
+    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
         """Return all: there is nobody else."""
         return dict.fromkeys(numbers, "")
 
-    def inherit(self, number: int) -> bool:  # noqa: ARG002
+    def claim(self, number: int) -> bool:  # noqa: ARG002
         """Return that it is this driver's."""
         return True
 
-    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
+    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Do nothing: no process continues this one."""
 
-    def noted_stops(self, number: int) -> dict[str, int]:  # noqa: ARG002
+    def load_would_stop(self, number: int) -> dict[str, int]:  # noqa: ARG002
         """Return none, likewise."""
         return {}
 
@@ -227,6 +227,9 @@ class _Unkept:
 
     def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
         return frozenset()
+
+    def status_of(self, outcome: Outcome) -> str:  # noqa: ARG002
+        return ""
 
     def begin(self, job: Job) -> None: ...
 

@@ -5,15 +5,16 @@ A search names what was fast once. Run again with fresh seeds, its best configur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from resnet_core.config import TrialConfig
-from search_spaces.study import Finalists, StudySpec
-from sweeps.ledger.samplers import fresh_seeds
+from search_spaces.spec import StudySpec
+from search_spaces.tables import SEEDS, Finalists
 from sweeps.study.ranking import Configuration, Ranking, configuration_of, ranking
 from sweeps.study.trials import Entry
 
+_FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
 _OUT = 0.3  # whose chance to be better than the first is below is dropped; by simulation, see docs/simulation.md
 _REPEATED = 2  # runs with fresh seeds that the winner has at least, where it may have as many
 
@@ -68,7 +69,7 @@ def next_finalist(spec: StudySpec, entries: Sequence[Entry]) -> tuple[Entry, int
     return None if race is None else _next(spec, race, entries, left)
 
 
-def most_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
+def max_runs_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
     """Return how many runs of finalists there can still be at most; while any trial runs, at least one.
 
     Where nothing runs it is 0 only once the race is decided.
@@ -80,6 +81,21 @@ def most_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
     if _next(spec, race, entries, left) is None:
         return int(running)
     return sum(race.seeds - len(racer.seeds) for racer in left)
+
+
+def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
+    """Return seeds that were not used, the first of ``seed`` + 1,000,000, + 1,000,001, …
+
+    They depend on the search's seed alone, so that runs of two of its configurations share their seeds, and can be
+    compared in pairs.
+    """
+    found: list[int] = []
+    candidate = (seed + _FAR) % SEEDS
+    while len(found) < count:
+        if candidate not in used:
+            found.append(candidate)
+        candidate = (candidate + 1) % SEEDS
+    return found
 
 
 def _next(

@@ -1,4 +1,15 @@
-"""The outcome of a trial: set here, and mapped here, once, to what Optuna and MLflow call it."""
+"""The outcome of a trial, set here and nowhere else.
+
+    outcome     meaning                                            Optuna               MLflow's run
+    reached     the validation accuracy passed the target          COMPLETE             FINISHED
+    exhausted   the schedule ended below the target                COMPLETE             FINISHED
+    pruned      a stopping rule ended the trial                    PRUNED               KILLED
+    diverged    the loss is not finite, or accuracy is at chance   PRUNED, no value     FAILED
+    crashed     an error that is not the trial's fault             FAIL, tried again    FAILED
+
+Each room maps an outcome once to the words of its library: `sweeps.ledger.outcomes` to Optuna's states,
+`sweeps.tracking.writer` to MLflow's statuses.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +18,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from optuna.trial import TrialState
-
 from resnet_core.objective import best, first_crossing, objective, sustained_crossing
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Progress
 from sweeps.study.stopping.diverged import breakdown
-
-OPTUNA_STATE = {
-    Outcome.REACHED: TrialState.COMPLETE,
-    Outcome.EXHAUSTED: TrialState.COMPLETE,
-    Outcome.PRUNED: TrialState.PRUNED,
-    Outcome.DIVERGED: TrialState.PRUNED,
-    Outcome.CRASHED: TrialState.FAIL,
-}
-MLFLOW_STATUS = {
-    Outcome.REACHED: "FINISHED",
-    Outcome.EXHAUSTED: "FINISHED",
-    Outcome.PRUNED: "KILLED",
-    Outcome.DIVERGED: "FAILED",
-    Outcome.CRASHED: "FAILED",
-}
-
-
-_NEVER_PRUNED = ("gp", "cmaes")
-"""Samplers that pass over trials that are PRUNED, and so would propose again and again what is stopped or diverges."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """How Optuna is told of a trial.
-
-    Attributes:
-        state: its state.
-        value: what the sampler minimises; None where the state needs none.
-        reported: by step, in percent of the trial's schedule, what it had come to where it was stopped.
-    """
-
-    state: TrialState
-    value: float | None = None
-    reported: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,28 +133,6 @@ def result_of(
         would_stop=dict(would_stop or {}),
         val_accs=tuple(val_accs),
     )
-
-
-def told(result: Result, horizon: int, sampler: str, longest_horizon: int) -> Told:
-    """Return how Optuna is told of a trial, so that the study's sampler learns from every one that trained.
-
-    A trial that ended by itself is COMPLETE with its objective. One that a rule stopped is PRUNED with its objective
-    at the step it came to, and one that diverged PRUNED without a value, which is worse than any: TPE and its kind
-    rank both behind what is COMPLETE. Samplers that look at COMPLETE trials alone are told both as such, what diverged
-    with the objective of a trial that never learned anything. What crashed is FAIL, and tells nothing.
-
-    Args:
-        result: how it ended.
-        horizon: epochs of its schedule.
-        sampler: the study's.
-        longest_horizon: epochs of the study's longest schedule.
-    """
-    state, value = OPTUNA_STATE[result.outcome], result.objective
-    if state is TrialState.PRUNED and sampler in _NEVER_PRUNED:
-        return Told(TrialState.COMPLETE, 2.0 * longest_horizon if value is None else value)
-    if state is TrialState.PRUNED and value is not None:
-        return Told(state, reported={round(100 * result.epochs_run / horizon): value})
-    return Told(state, value if state is TrialState.COMPLETE else None)
 
 
 def crash_of(records: int, error: str) -> Result:

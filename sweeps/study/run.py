@@ -5,62 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from resnet_core import checkpoint
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
-from search_spaces.study import StudySpec
-from sweeps.causes import cause_of, disk_full, is_disk_full
+from search_spaces.spec import StudySpec
+from sweeps.causes import cause_of, disk_full_message, is_disk_full
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.ledger.ledger import Handout
-from sweeps.study.outcomes import MLFLOW_STATUS, Result, Stop, crash_of, result_of
+from sweeps.study.outcomes import Result, Stop, crash_of, result_of
+from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, Progress, Standing, group_of, is_control, modes, rules_of
-from sweeps.study.trials import Entry, Job
+from sweeps.study.stopping.base import Curve, StudyState
+from sweeps.study.stopping.rules import group_of, is_control, modes, rules_of
+from sweeps.study.trials import ActiveTrial, Entry, Job
 from sweeps.trial_log import add_failure
 
 _log = logging.getLogger(__name__)
 _ASK_SECONDS = 5.0  # between two looks at whether other drivers have left a trial
-
-
-@dataclass
-class ActiveTrial:
-    """A trial that has been placed and has not ended.
-
-    Attributes:
-        job: what it is.
-        control: no rule may stop it; so it is with every finalist.
-        group: its value of what the study caps by.
-        place: where its parameters lie in the study's space.
-        judged: epochs that rules have looked at already, in this launch or an earlier one.
-        records: its epochs so far.
-        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
-        stop: the rule's decision to end it, once there is one.
-        tries: times it has been started again after an error.
-    """
-
-    job: Job
-    control: bool
-    group: Hashable = None
-    place: Sequence[float] = ()
-    judged: int = 0
-    records: list[EpochRecord] = field(default_factory=list)
-    would_stop: dict[str, int] = field(default_factory=dict)
-    stop: Stop | None = None
-    tries: int = 0
-
-    @property
-    def progress(self) -> Progress:
-        """What rules see of it; needs one epoch at least."""
-        return Progress(self.job.config, self.records, self.group, self.place)
 
 
 @dataclass(frozen=True)
@@ -69,104 +37,6 @@ class Fastest:
 
     epochs: int
     name: str
-
-
-class Trials(Protocol):
-    """Proposes a study's trials and remembers them: sweeps.ledger.ledger.Ledger, or a list of trials to replay."""
-
-    spec: StudySpec
-
-    def entries(self) -> list[Entry]:
-        """Return all trials so far, by number."""
-
-    def unfinished(self) -> list[Job]:
-        """Return the trials to be continued."""
-
-    def to_run(self) -> int:
-        """Return how many more trials the study asks for; with finalists at most."""
-
-    def elsewhere(self) -> int:
-        """Return how many trials other drivers run."""
-
-    def take(self, known: Container[int] = ()) -> Handout:
-        """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
-
-    def thaw(self, number: int) -> Job | None:
-        """Have a trial that ended go on; return it, or None where it is no longer this driver's."""
-
-    def holds(self, number: int) -> bool:
-        """Return whether a trial is still this driver's."""
-
-    def drop(self, number: int) -> None:
-        """Let go of a trial that is no longer this driver's."""
-
-    def heirless(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return which trials are this driver's to close, its own and of drivers that are gone, with their homes."""
-
-    def inherit(self, number: int) -> bool:
-        """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
-
-    def note_stops(self, number: int, would_stop: Mapping[str, int]) -> None:
-        """Write down at which epochs rules said stop to a running trial that goes on."""
-
-    def noted_stops(self, number: int) -> dict[str, int]:
-        """Return what was written down last of a trial that continues."""
-
-    def tell(self, number: int, result: Result) -> bool:
-        """Write down how a trial ended; return False where it is no longer this driver's."""
-
-
-class Records(Protocol):
-    """Keeps what a study did: sweeps.tracking.writer.Tracker, or nothing at all."""
-
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return what is kept already: by trial number, its run's status and its epochs."""
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return the same, with what other drivers have written since."""
-
-    def adopt(self, job: Job) -> frozenset[int]:
-        """Take up the run of another driver's trial; return its epochs."""
-
-    def begin(self, job: Job) -> None:
-        """Open a trial's run."""
-
-    def place(self, job: Job, placement: dict[str, str]) -> None:
-        """Keep where a trial runs."""
-
-    def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Keep an epoch."""
-
-    def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
-        """Keep how a trial ended; call ``then`` once that is safe."""
-
-    def pause(self, jobs: list[Job]) -> None:
-        """Mark trials as waiting to be continued."""
-
-
-class Watcher(Protocol):
-    """Shows a study to people while it runs."""
-
-    def started(self, trial: ActiveTrial) -> None:
-        """Show that a trial was placed."""
-
-    def epoch(self, trial: ActiveTrial) -> None:
-        """Show that a trial finished an epoch."""
-
-    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
-        """Show that a trial met an error, and whether it is tried again."""
-
-    def ended(self, job: Job, result: Result) -> None:
-        """Show that a trial ended."""
-
-    def stopping(self) -> None:
-        """Show that the launch was asked to finish, and waits for the running trials."""
-
-    def lost(self, job: Job) -> None:
-        """Show that another driver has taken a trial over."""
-
-    def waiting(self, trials: int) -> None:
-        """Show that nothing is left but so many trials of other drivers."""
 
 
 class StudyRun:
@@ -223,7 +93,7 @@ class StudyRun:
             # Rules must see them as they were, before they are placed again and have shown their epochs.
             self._see(job, [record.val_acc for record in self._recorded(job)])
         self._judged = {job.number: _judged(job, written.get(job.number, ("", ()))[1]) for job in self._continued}
-        self._to_run, self._elsewhere = ledger.to_run(), ledger.elsewhere()
+        self._remaining, self._running_elsewhere = ledger.remaining(), ledger.running_elsewhere()
         self.crashed = 0
         """Trials of this launch that ended crashed."""
 
@@ -235,12 +105,12 @@ class StudyRun:
     @property
     def exhausted(self) -> bool:
         """Whether no further trial will be handed out."""
-        return not (self._continued or self._to_run or self._elsewhere or self._to_thaw())
+        return not (self._continued or self._remaining or self._running_elsewhere or self._to_thaw())
 
     @property
     def left(self) -> int:
         """Trials that have not been handed out yet; finalists may be fewer."""
-        return len(self._continued) + self._to_run
+        return len(self._continued) + self._remaining
 
     def next_trial(self) -> ActiveTrial | None:
         """Return the next trial to place; None when there is none now.
@@ -258,7 +128,7 @@ class StudyRun:
             group_of(self.spec, job.config, job.params),
             self._place(job),
             judged=self._judged.get(job.number, 0),
-            would_stop=self._ledger.noted_stops(job.number),
+            would_stop=self._ledger.load_would_stop(job.number),
         )
         self.active[job.number] = trial
         self._tracker.begin(job)
@@ -280,7 +150,7 @@ class StudyRun:
         judged or written a second time.
         """
         trial = self.active[number]
-        if not self._ledger.holds(number):
+        if not self._ledger.owns(number):
             self._drop(trial)
             return True
         if record.epoch <= len(trial.records):
@@ -318,7 +188,7 @@ class StudyRun:
             add_failure(self._home.error_log(self.spec.name, number), error)
         self._watcher.failed(trial, summary, again)
         if is_disk_full(error):
-            self.halt(disk_full(self._home.root, self.spec.name))
+            self.halt(disk_full_message(self._home.root, self.spec.name))
         if self.halted is not None:
             return  # not the trial's fault, and every other would meet it too
         if again:
@@ -400,25 +270,25 @@ class StudyRun:
         """Ask for a trial, and take in what other drivers did meanwhile."""
         if time.monotonic() < self._ask_again or self.exhausted:
             return None
-        handout = self._ledger.take(self.results)
-        self._to_run, self._elsewhere = handout.to_run, handout.elsewhere
-        for entry in handout.ended:
+        assignment = self._ledger.next_assignment(self.results)
+        self._remaining, self._running_elsewhere = assignment.remaining, assignment.running_elsewhere
+        for entry in assignment.ended:
             number, result = entry.job.number, entry.result
             if result is not None and number not in self.active and self.results.get(number) != result:
                 self._count(entry.job, result)
-        if handout.job is None:
+        if assignment.job is None:
             self._ask_again = time.monotonic() + _ASK_SECONDS
-            if self._elsewhere and not (self.active or self._waits):
+            if self._running_elsewhere and not (self.active or self._waits):
                 self._waits = True
-                self._watcher.waiting(self._elsewhere)
+                self._watcher.waiting(self._running_elsewhere)
             return None
         self._waits = False
-        self._go_on(handout.job)
-        if handout.adopted:
-            self._fetch(handout.job, handout.home)
-            self._judged[handout.job.number] = _judged(handout.job, self._tracker.adopt(handout.job))
-            self._see(handout.job, [record.val_acc for record in self._recorded(handout.job)])
-        return handout.job
+        self._go_on(assignment.job)
+        if assignment.adopted:
+            self._fetch(assignment.job, assignment.home)
+            self._judged[assignment.job.number] = _judged(assignment.job, self._tracker.adopt(assignment.job))
+            self._see(assignment.job, [record.val_acc for record in self._recorded(assignment.job)])
+        return assignment.job
 
     def _fetch(self, job: Job, home: str) -> None:
         """Copy the checkpoint of another driver's trial, where its home folder can be seen from here."""
@@ -431,8 +301,8 @@ class StudyRun:
         """Let go of a trial that another driver has taken over while nothing was heard of this one."""
         number = trial.job.number
         del self.active[number]
-        self._ledger.drop(number)
-        self._elsewhere += 1
+        self._ledger.release(number)
+        self._running_elsewhere += 1
         checkpoint.remove(self._home.checkpoint(self.spec.name, number))
         self._watcher.lost(trial.job)
 
@@ -452,17 +322,17 @@ class StudyRun:
                 trial.would_stop[rule.name] = len(trial.records)
                 stop = Stop(rule.name, reason) if active else stop
         if stop is None and len(trial.would_stop) > noted:
-            self._ledger.note_stops(trial.job.number, trial.would_stop)
+            self._ledger.save_would_stop(trial.job.number, trial.would_stop)
         return stop
 
-    def _standing(self, config: TrialConfig, beside: int | None = None) -> Standing:
+    def _standing(self, config: TrialConfig, beside: int | None = None) -> StudyState:
         """Return what rules see of the study, beside one of its trials or of all of it."""
         objective = self.spec.objective
         curves = [curve for number, curve in self._curves.items() if number != beside]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
         noise = self._noise(config)
-        return Standing(objective.target, objective.sustained, reached, curves, self._longest, noise)
+        return StudyState(objective.target, objective.sustained, reached, curves, self._longest, noise)
 
     def _noise(self, config: TrialConfig) -> float:
         """Return how much a run's accuracy differs between seeds, by the trials that have ended."""
@@ -531,12 +401,12 @@ class StudyRun:
             job, result = entry.job, entry.result
             if result is None:
                 continue
-            if written.get(job.number, ("", None))[0] == MLFLOW_STATUS[result.outcome]:
+            if written.get(job.number, ("", None))[0] == self._tracker.status_of(result.outcome):
                 if job.number not in self._frozen:
                     checkpoint.remove(self._home.checkpoint(self.spec.name, job.number))
             else:
                 ended[job.number] = (job, result)
-        for number, home in (self._ledger.heirless(list(ended)) if ended else {}).items():
+        for number, home in (self._ledger.claimable(list(ended)) if ended else {}).items():
             job, result = ended[number]
             epochs = written[number][1] if number in written else frozenset()
             self._fetch(job, home)
@@ -547,7 +417,7 @@ class StudyRun:
                     *(job.name, home),
                 )
                 continue
-            if not self._ledger.inherit(number):
+            if not self._ledger.claim(number):
                 continue
             if home:
                 epochs = self._tracker.adopt(job)

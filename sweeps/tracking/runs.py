@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from resnet_core import schema
 from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
-from search_spaces.study import StudySpec, study_hash
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
-from sweeps.study.stopping import modes
+from sweeps.study.stopping.rules import modes
 from sweeps.tracking import view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions

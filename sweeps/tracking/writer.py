@@ -21,9 +21,9 @@ from typing import Any, TypeAlias, TypeGuard
 
 from resnet_core import schema
 from resnet_core.config import TRIAL_CONFIG_FIELDS
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
-from sweeps.study.outcomes import MLFLOW_STATUS, Result
+from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import LogEntry, MlflowStudy, milliseconds
 from sweeps.tracking.spool import Spool
@@ -34,6 +34,14 @@ _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
 _EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
 _MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
+MLFLOW_STATUS = {
+    Outcome.REACHED: "FINISHED",
+    Outcome.EXHAUSTED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.DIVERGED: "FAILED",
+    Outcome.CRASHED: "FAILED",
+}
+"""What MLflow calls an outcome: the status of the trial's run."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,10 @@ class Tracker:
         """
         epochs: frozenset[int] = self._ask(lambda: self._runs.adopt(job.number))
         return epochs
+
+    def status_of(self, outcome: Outcome) -> str:
+        """Return the status of a run whose trial ended so."""
+        return MLFLOW_STATUS[outcome]
 
     def begin(self, job: Job) -> None:
         """Open the trial's run, or take it up again."""

@@ -33,10 +33,11 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import load_study
 from sweeps.execution import launch as launching
 from sweeps.execution.cluster import available_cores
-from sweeps.execution.placement import cluster
+from sweeps.execution.placement import ray_cluster
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
 from sweeps.study.outcomes import Result
@@ -148,7 +149,7 @@ class _Ends(tune.Callback):
 
 def time_floor(trials: int, epochs: int) -> float:
     """Run as many trials through plain Ray Tune and return seconds per trial."""
-    with tempfile.TemporaryDirectory() as folder, cluster(None):
+    with tempfile.TemporaryDirectory() as folder, ray_cluster(None):
         config = launching.Ledger.preview(spec_of(Path(folder), trials, epochs)).ask().config
         ends = _Ends()
         tune.Tuner(

@@ -27,12 +27,14 @@ from analysis.statistics.repeats import accuracy_noise
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
+from search_spaces.errors import StudyError
 from search_spaces.space import longest_horizon
-from search_spaces.study import StudyError, StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.recordings import SUFFIX, RecordedTrial, Recording, write
 from sweeps.study.outcomes import result_of
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Job
 from tests.benchmarks.options import new_file, positive
 

@@ -21,10 +21,11 @@ from optuna.trial import TrialState
 from resnet_core.config import TrialConfig
 from resnet_core.objective import interpolated_crossing
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result, Stop, result_of
-from sweeps.study.stopping import Curve, Progress, Standing, rules_of
+from sweeps.study.stopping.base import Curve, Progress, StudyState
+from sweeps.study.stopping.rules import rules_of
 from sweeps.study.trials import Job
 
 LONGEST = 32
@@ -129,7 +130,7 @@ def run(seed: int, trials: int, tell: Tell, sampler: str, target: float) -> list
         job = ledger.ask()
         made = made_curve(job.config, random.Random(f"{seed} {job.number}"))
         reached = (curve.epochs_to_target(target) for curve in curves)
-        study = Standing(target, 2, sorted(epoch for epoch in reached if epoch is not None), curves)
+        study = StudyState(target, 2, sorted(epoch for epoch in reached if epoch is not None), curves)
         records, stop = list[EpochRecord](), None
         for epoch in range(1, job.config.horizon + 1):
             val_acc, loss = (0.1, math.nan) if made is None else (made[epoch - 1], 0.5)

@@ -26,12 +26,14 @@ from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
+from search_spaces.errors import StudyError
 from search_spaces.space import longest_horizon, trial_config
-from search_spaces.study import StudyError, StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import fresh_seeds
 from sweeps.simulation.replay import replay, study_in_memory
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry, configuration_of
 from sweeps.study.trials import Entry
 from tests.benchmarks.options import positive

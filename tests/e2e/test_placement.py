@@ -25,7 +25,7 @@ seeds = {list(range(TRIALS))}
 COLLECTING = """
 import gc, sys, threading, time
 import ray
-from sweeps.execution.placement import cluster
+from sweeps.execution.placement import ray_cluster
 
 def collect():
     while ray.is_initialized():
@@ -34,7 +34,7 @@ def collect():
         gc.collect()
 
 gc.disable()
-with cluster(sys.argv[1]):
+with ray_cluster(sys.argv[1]):
     for _ in range(3000):
         garbage = [ray.put(1)]
         garbage.append(garbage)

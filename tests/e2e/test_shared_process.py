@@ -7,8 +7,8 @@ import pytest
 import ray
 
 from resnet_core.config import TrialConfig
-from sweeps.execution.shared_process import offer_processes
-from sweeps.execution.trainable import SharedTrainable
+from sweeps.execution.shared_process import start_pool
+from sweeps.execution.shared_trainable import SharedTrainable
 from tests.e2e.test_kill_and_resume import TRIALS, assert_undisturbed
 from tests.e2e.test_placement import STUDY
 from tests.e2e.test_placement import TRIALS as SHARES
@@ -87,7 +87,7 @@ def test_trials_on_one_gpu_share_a_process(sweeps, store, ray_nodes, home, tmp_p
 def own_processes(cluster):
     """Trials can share a process that the test starts."""
     ray.init(address=cluster.address, log_to_driver=False)
-    processes = offer_processes()
+    processes = start_pool()
     yield
     ray.kill(processes)
     ray.shutdown()

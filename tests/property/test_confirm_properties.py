@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from analysis.statistics.differences import compare_independent
 from analysis.statistics.lead import crossing_error
-from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.finalists import fresh_seeds
 
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.lists(st.integers(1, 30).map(float) | st.just(math.inf), min_size=1, max_size=8)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
 from sweeps.study.trials import Job

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from resnet_core.schedule import KINDS
 from search_spaces.parameters import Range
 from search_spaces.space import distributions, grid, longest_horizon, suggest, trial_config
-from search_spaces.study import StudySpec, differences, from_json, identity, study_hash, to_json
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences, from_json, identity, study_hash, to_json
 
 few = settings(max_examples=60, deadline=None)  # a study takes milliseconds to make
 

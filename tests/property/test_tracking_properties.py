@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job

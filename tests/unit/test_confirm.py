@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from resnet_core.records import Outcome
+from search_spaces.errors import StudyError
 from search_spaces.space import listed_runs, trial_config
-from search_spaces.study import StudyError, StudySpec, identity
+from search_spaces.spec import StudySpec
+from search_spaces.study import identity
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.confirmations import Side, confirmation, confirming, paired
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import fresh_seeds
+from sweeps.study.finalists import fresh_seeds
 from sweeps.study.outcomes import Result
 
 SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"
@@ -83,7 +85,7 @@ def test_the_target_is_the_searchs(home):
 
 
 def test_nothing_stops_a_run_early(home):
-    assert confirmation(home, search(home, 3.0), 1).stopping.switched_on() == {}
+    assert confirmation(home, search(home, 3.0), 1).stopping.rules == {}
 
 
 def test_resources_are_the_searchs_unless_changed(home):
@@ -134,7 +136,7 @@ def test_more_seeds_are_added_behind_those_there_are(home):
     first, longer = launched(home, name, 2), launched(home, name, 4)
     assert longer.search.seeds is not None
     assert longer.search.seeds[:2] == first.search.seeds
-    assert Ledger.open(home.ledger_uri, longer.name).to_run() == 4
+    assert Ledger.open(home.ledger_uri, longer.name).remaining() == 4
 
 
 def test_a_longer_confirmation_runs_the_new_seeds_alone(home):
@@ -276,7 +278,7 @@ def test_a_study_that_is_not_there_is_told_as_such(tmp_path: Path):
 def ended(home: Home, spec: StudySpec, **options: Any) -> Ledger:
     """The ledger of a confirmation all of whose runs have ended."""
     ledger = Ledger.create(home.ledger_uri, spec, **options)
-    while ledger.to_run():
+    while ledger.remaining():
         ledger.tell(ledger.ask().number, result(3.0))
     return ledger
 

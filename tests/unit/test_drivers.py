@@ -17,14 +17,14 @@ from optuna.exceptions import StorageInternalError
 
 from resnet_core.records import Outcome
 from resnet_core.uris import with_psycopg2, without_password
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.ledger import database
-from sweeps.ledger.database import file_of, storage_of
+from sweeps.ledger.database import open_storage, sqlite_file
 from sweeps.ledger.leases import lease_seconds
-from sweeps.ledger.ledger import Handout, Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.trials import Job
+from sweeps.study.trials import Assignment, Job
 from tests.postgres import PostgresServer
 
 NAMES = (f"shared-{number}" for number in itertools.count())
@@ -82,17 +82,17 @@ def drive(uri: str, tmp_path: Path) -> Iterator[Drive]:
 
 def silence(ledger: Ledger) -> None:
     """Let the lease of a ledger's driver run out, as if its process had been held for long."""
-    seat = ledger._seat
-    assert seat is not None
-    with seat._storage.engine.begin() as connection:
+    lease = ledger._lease
+    assert lease is not None
+    with lease._storage.engine.begin() as connection:
         connection.exec_driver_sql(
-            f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{seat.driver}' AND study = '{ledger.spec.name}'"
+            f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{lease.driver}' AND study = '{ledger.spec.name}'"
         )
-    seat._renewed -= 1000
+    lease._renewed -= 1000
 
 
 def take(ledger: Ledger) -> Job:
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     return job
 
@@ -112,7 +112,7 @@ def test_no_more_trials_are_handed_out_than_the_study_asks_for(drive):
     study = spec(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     take(a), take(b)
-    assert (a.take(), b.take()) == (Handout(None, 0, 1), Handout(None, 0, 1))
+    assert (a.next_assignment(), b.next_assignment()) == (Assignment(None, 0, 1), Assignment(None, 0, 1))
 
 
 def test_two_drivers_share_the_runs_that_a_study_lists(drive):
@@ -126,14 +126,14 @@ def test_a_driver_sees_how_the_trials_of_others_ended(drive):
     a, b = drive(study, "a"), drive(study, "b")
     job = take(a)
     a.tell(job.number, REACHED)
-    assert [(entry.job, entry.result) for entry in b.take().ended] == [(job, REACHED)]
+    assert [(entry.job, entry.result) for entry in b.next_assignment().ended] == [(job, REACHED)]
 
 
 def test_what_a_driver_knows_it_is_not_told_again(drive):
     study = spec()
     a, b = drive(study, "a"), drive(study, "b")
     a.tell(take(a).number, REACHED)
-    assert b.take(known={0}).ended == []
+    assert b.next_assignment(known={0}).ended == []
 
 
 def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(drive):
@@ -141,7 +141,7 @@ def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(
     a, b = drive(study, "a"), drive(study, "b")
     a.tell(take(a).number, CRASHED)
     take(b)
-    assert (a.take().job, b.take().job) == (None, None)
+    assert (a.next_assignment().job, b.next_assignment().job) == (None, None)
 
 
 def test_a_study_that_was_made_longer_is_longer_for_all_its_drivers(drive, uri):
@@ -170,7 +170,7 @@ ledger = Ledger.open(uri, name)
 with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):
     print("ready", flush=True)
     sys.stdin.readline()
-    while (job := ledger.take().job) is not None:
+    while (job := ledger.next_assignment().job) is not None:
         print(job.number, job.params["lr"], flush=True)
         ledger.tell(job.number, Result(Outcome.REACHED, 4, 3.5))
 """
@@ -230,16 +230,16 @@ def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri)
     study = spec(trials=3)
     a, b = drive(study, "a"), drive(study, "b")
     take(a)
-    handout = b.take()
-    assert (handout.to_run, handout.elsewhere, b.elsewhere()) == (1, 1, 1)
-    assert Ledger.open(uri, study.name).elsewhere() == 0  # who drives nothing waits for nobody
+    assignment = b.next_assignment()
+    assert (assignment.remaining, assignment.running_elsewhere, b.running_elsewhere()) == (1, 1, 1)
+    assert Ledger.open(uri, study.name).running_elsewhere() == 0  # who drives nothing waits for nobody
 
 
 def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
     study = spec(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     take(a)
-    assert b.take() == Handout(None, 0, 1)
+    assert b.next_assignment() == Assignment(None, 0, 1)
 
 
 def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_left(drive, tmp_path):
@@ -248,7 +248,7 @@ def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_lef
     job = take(a)
     silence(a)
     assert take(b).number == 1
-    assert b.take() == Handout(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
+    assert b.next_assignment() == Assignment(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
 
 
 def test_of_several_trials_of_drivers_that_are_gone_the_first_is_handed_out_first(drive, tmp_path):
@@ -256,8 +256,8 @@ def test_of_several_trials_of_drivers_that_are_gone_the_first_is_handed_out_firs
     a, b, c = (drive(study, name) for name in "abc")
     jobs = [take(a), take(c)]
     silence(a), silence(c)
-    assert [b.take(), b.take()] == [
-        Handout(job, 0, left, adopted=True, home=str(tmp_path / name))
+    assert [b.next_assignment(), b.next_assignment()] == [
+        Assignment(job, 0, left, adopted=True, home=str(tmp_path / name))
         for job, left, name in zip(jobs, (1, 0), "ac", strict=True)
     ]
 
@@ -266,7 +266,8 @@ def test_drivers_that_are_gone_are_the_others(drive, uri):
     study = spec()
     a, b, _ = (drive(study, name) for name in "abc")
     silence(a)
-    assert (a.gone(), b.gone(), Ledger.open(uri, study.name).gone()) == (set(), {"a"}, {"a"})
+    ledgers = (a, b, Ledger.open(uri, study.name))
+    assert [ledger.expired_drivers() for ledger in ledgers] == [set(), {"a"}, {"a"}]
 
 
 def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):
@@ -284,7 +285,7 @@ def test_a_driver_that_comes_back_finds_that_its_trial_is_gone(drive):
     kept, number = take(b).number, take(a).number
     silence(a)
     take(b)
-    assert (a.holds(number), b.holds(number), b.holds(kept)) == (False, True, True)
+    assert (a.owns(number), b.owns(number), b.owns(kept)) == (False, True, True)
 
 
 def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
@@ -292,8 +293,8 @@ def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
     silence(a)
-    assert a.holds(number)
-    assert b.take().job is None
+    assert a.owns(number)
+    assert b.next_assignment().job is None
 
 
 def test_a_driver_that_left_is_gone_at_once(uri, drive, tmp_path):
@@ -310,7 +311,7 @@ def test_a_trial_that_a_gone_driver_had_ended_but_for_the_last_line_is_ended(dri
     number = take(a).number
     a._running[number].set_user_attr("result", REACHED.to_dict())
     silence(a)
-    assert b.take().job is None
+    assert b.next_assignment().job is None
     assert Ledger.open(uri, study.name).complete()
 
 
@@ -320,7 +321,7 @@ def test_a_second_process_under_the_same_name_takes_the_place_of_the_first(drive
     second = drive(study, "a")
     take(second)
     with pytest.raises(SweepError, match=r"another process runs study .* as driver a by now: is its home folder a"):
-        first.take()
+        first.next_assignment()
 
 
 def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri, tmp_path):
@@ -335,7 +336,7 @@ def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
     study, heard = spec(), [threading.Event(), threading.Event()]
     drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
-    Ledger.open(uri, study.name).stop_all()
+    Ledger.open(uri, study.name).request_stop()
     assert all(event.wait(10) for event in heard)
 
 
@@ -399,13 +400,13 @@ def test_an_end_that_was_told_before_the_connection_broke_is_told_once(postgres,
 
 
 def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr(database, "PATIENCE", 1.0)
+    monkeypatch.setattr(database, "RETRY_SECONDS", 1.0)
     study = spec()
     ledger = Ledger.create(postgres.database(), study)
     with ledger.driven_by("a", tmp_path, lambda: None), away(postgres, 5.0):
         message = rf"^the ledger postgresql://sweeps@.* could not be used for 1 s: .*`sweeps resume {study.name}`$"
         with pytest.raises(SweepError, match=message):
-            ledger.take()
+            ledger.next_assignment()
 
 
 def test_a_server_that_is_down_is_told_of_at_once():
@@ -425,7 +426,7 @@ def test_a_server_that_goes_down_before_the_study_begins_is_told_of_at_once(post
 
 
 def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_path):
-    storage = storage_of(f"sqlite:///{tmp_path / 'optuna.db'}")
+    storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE studies")
     with pytest.raises(StorageInternalError) as caught:
@@ -435,12 +436,12 @@ def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_pat
 
 def test_a_ledger_that_is_damaged_behind_its_first_page_is_told_of(tmp_path):
     file = tmp_path / "optuna.db"
-    storage_of(f"sqlite:///{file}").engine.dispose()
+    open_storage(f"sqlite:///{file}").engine.dispose()
     with file.open("r+b") as pages:
         pages.seek(4096)
         pages.write(b"\xff" * (file.stat().st_size - 4096))
     with pytest.raises(SweepError, match=r"optuna\.db: database disk image is malformed; move it away"):
-        storage_of(f"sqlite:///{file}")
+        open_storage(f"sqlite:///{file}")
 
 
 def test_a_wrong_password_is_told_of_and_not_shown(postgres):
@@ -468,7 +469,7 @@ def test_without_psycopg2_what_to_install_is_told(monkeypatch):
 )
 def test_what_can_hold_no_ledger_is_refused(uri):
     with pytest.raises(InputError, match=r"^--ledger .*expected postgresql://USER@HOST/DATABASE or sqlite:////FILE$"):
-        file_of(uri)
+        sqlite_file(uri)
 
 
 @pytest.mark.parametrize(
@@ -489,5 +490,5 @@ def test_a_lease_is_kept_where_there_is_no_clock_of_the_boot(tmp_path, monkeypat
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     ledger = Ledger.create(f"sqlite:///{tmp_path / 'optuna.db'}", spec())
     with ledger.driven_by("a", tmp_path, lambda: None):
-        job = ledger.take().job
-        assert ledger.holds(job.number)
+        job = ledger.next_assignment().job
+        assert ledger.owns(job.number)

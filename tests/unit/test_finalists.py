@@ -6,8 +6,8 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
-from sweeps.study.finalists import most_left, next_finalist, racers
+from search_spaces.spec import StudySpec
+from sweeps.study.finalists import max_runs_left, next_finalist, racers
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import ranking
 from sweeps.study.trials import Entry, Job
@@ -54,7 +54,7 @@ def test_the_best_few_race_in_the_order_of_their_rank():
 
 def test_without_finalists_nothing_races():
     spec = StudySpec.model_validate({"name": "unraced", "train": {"schedule": CONFIG.schedule}})
-    assert (racers(spec, searched(20, 18)), most_left(spec, searched(20, 18))) == ([], 0)
+    assert (racers(spec, searched(20, 18)), max_runs_left(spec, searched(20, 18))) == ([], 0)
 
 
 def test_the_first_run_is_the_bests_with_the_first_fresh_seed():
@@ -101,7 +101,7 @@ def test_the_race_is_decided_once_one_is_left_and_was_repeated():
     entries += [entry(4 + k, 1, 29 + 0.1 * k, FRESH[k]) for k in range(2)]
     assert which(entries, study(seeds=4)) == [0]
     assert next_finalist(study(seeds=4), entries) is None
-    assert most_left(study(seeds=4), entries) == 0
+    assert max_runs_left(study(seeds=4), entries) == 0
 
 
 def test_a_lead_without_repeats_decides_nothing():
@@ -127,7 +127,7 @@ def test_while_any_runs_another_may_still_be_asked_for(running):
         entry(2 + 3 * place + k, place, 20.0, FRESH[k]) for place in range(2) for k in range(3)
     ]
     entries += [entry(20, 2, None)] * running
-    assert most_left(study(top=2, seeds=3), entries) == running
+    assert max_runs_left(study(top=2, seeds=3), entries) == running
 
 
 def test_a_run_again_that_crashed_is_not_given_again():

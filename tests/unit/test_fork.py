@@ -8,10 +8,10 @@ import pytest
 from optuna.trial import TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.ledger.forks import FORKED, Fork
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.outcomes import Result
 
 NAMES = (f"study-{number}" for number in itertools.count())
@@ -57,7 +57,7 @@ def old(db: str, *results: Result | None, **tables: Any) -> Ledger:
 
 
 def forked(db: str, source: Ledger, new: StudySpec) -> Ledger:
-    return Ledger.fork(db, new, source.known_to(new))
+    return Ledger.create_fork(db, new, source.fork_for(new))
 
 
 def in_optuna(db: str, study: StudySpec) -> list[optuna.trial.FrozenTrial]:
@@ -100,12 +100,12 @@ def test_a_diverged_trial_is_known_without_a_value(db):
 
 def test_crashed_and_unfinished_trials_are_left_out(db):
     source = old(db, ENDED, Result(Outcome.CRASHED, 0), None)
-    known = source.known_to(spec())
+    known = source.fork_for(spec())
     assert (len(known.trials), known.left_out) == (1, {"crashed": 1, "not ended": 1})
 
 
 def test_trials_outside_of_the_new_space_are_left_out(db):
-    known = old(db).known_to(spec({"shift": {"low": 0.0, "high": 0.07}}))
+    known = old(db).fork_for(spec({"shift": {"low": 0.0, "high": 0.07}}))
     assert ([trial.params["shift"] for trial in known.trials], known.left_out) == (
         [0.05],
         {"shift was not a number from 0 to 0.07": 1},
@@ -114,16 +114,16 @@ def test_trials_outside_of_the_new_space_are_left_out(db):
 
 def test_a_wider_space_takes_all(db):
     new = spec({"shift": {"low": 0.0, "high": 0.4}, "batch_size": {"choices": [16, 64, 32]}})
-    assert len(old(db).known_to(new).trials) == 2
+    assert len(old(db).fork_for(new).trials) == 2
 
 
 def test_a_parameter_that_was_fixed_before_has_the_value_it_was_fixed_to(db):
     source, new = old(db, train={"weight_decay": 0.1}), spec({"weight_decay": {"low": 0.0, "high": 0.4}})
-    assert [trial.params["weight_decay"] for trial in source.known_to(new).trials] == [0.1, 0.1]
+    assert [trial.params["weight_decay"] for trial in source.fork_for(new).trials] == [0.1, 0.1]
 
 
 def test_a_parameter_that_is_fixed_now_keeps_the_trials_that_agree(db):
-    known = old(db).known_to(spec({"batch_size": None}, train={"batch_size": 64}))
+    known = old(db).fork_for(spec({"batch_size": None}, train={"batch_size": 64}))
     assert [trial.params for trial in known.trials] == [{"lr": 2e-3, "shift": 0.1}]
     assert known.left_out == {"it trained with another batch_size": 1}
 
@@ -131,15 +131,15 @@ def test_a_parameter_that_is_fixed_now_keeps_the_trials_that_agree(db):
 def test_whole_numbers_are_taken_where_steps_were_before(db):
     source = old(db, train={"crop": 3})
     new = spec({"crop": {"low": 0, "high": 4, "int": True}})
-    assert [trial.params["crop"] for trial in source.known_to(new).trials] == [3, 3]
+    assert [trial.params["crop"] for trial in source.fork_for(new).trials] == [3, 3]
 
 
 def test_seeds_make_no_difference(db):
-    assert len(old(db).known_to(spec(search={"seed": 40})).trials) == 2
+    assert len(old(db).fork_for(spec(search={"seed": 40})).trials) == 2
 
 
 def test_stopping_rules_make_no_difference(db):
-    assert len(old(db).known_to(spec(stopping={"cap": {"best": 1, "slack": 1.0}})).trials) == 2
+    assert len(old(db).fork_for(spec(stopping={"cap": {"best": 1, "slack": 1.0}})).trials) == 2
 
 
 def test_a_fork_of_a_fork_knows_the_first_study_too(db):
@@ -169,7 +169,7 @@ def test_what_was_taken_and_left_out_is_said():
 )
 def test_another_meaning_of_the_objective_is_refused_with_the_difference(db, tables, difference):
     with pytest.raises(InputError, match=rf"(?s)what is minimised means another thing there\n  {difference}\n"):
-        old(db).known_to(spec(**tables))
+        old(db).fork_for(spec(**tables))
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,18 @@ def test_another_meaning_of_the_objective_is_refused_with_the_difference(db, tab
 )
 def test_a_study_that_trains_otherwise_is_refused_with_what_differs(db, train, named):
     with pytest.raises(InputError, match=rf"(?s)none of its trials .*\n  2 left out: it trained with another {named}$"):
-        old(db).known_to(spec(train=train))
+        old(db).fork_for(spec(train=train))
 
 
 def test_a_schedule_with_a_parameter_that_was_none_is_refused(db):
     new = spec({"end": {"low": 1e-6, "high": 1e-4}}, train={"schedule": "[lr, 0] lin[end, 10]"})
     with pytest.raises(InputError, match="2 left out: end was no parameter of it"):
-        old(db).known_to(new)
+        old(db).fork_for(new)
 
 
 def test_a_study_without_trials_is_refused(db):
     with pytest.raises(InputError, match="none of its trials can be taken over; it has none"):
-        run(db, spec()).known_to(spec())
+        run(db, spec()).fork_for(spec())
 
 
 def test_a_grid_cannot_learn(db):
@@ -207,13 +207,13 @@ def test_a_grid_cannot_learn(db):
         }
     )
     with pytest.raises(InputError, match="the new one is a grid, and no sampler is there to learn"):
-        old(db).known_to(grid)
+        old(db).fork_for(grid)
 
 
 def test_listed_runs_cannot_learn(db):
     listed = StudySpec.model_validate({"name": "listed", "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"}})
     with pytest.raises(InputError, match="the new one lists its runs, and no sampler is there to learn"):
-        old(db).known_to(listed)
+        old(db).fork_for(listed)
 
 
 def test_a_name_that_exists_is_refused(db):
@@ -228,7 +228,7 @@ def test_a_name_that_exists_is_refused(db):
 def test_known_trials_are_none_of_the_new_study(db):
     source, new = old(db), spec()
     ledger = forked(db, source, new)
-    assert (ledger.entries(), ledger.unfinished(), ledger.to_run(), ledger.complete()) == ([], [], 4, False)
+    assert (ledger.entries(), ledger.unfinished(), ledger.remaining(), ledger.complete()) == ([], [], 4, False)
 
 
 def test_the_new_study_counts_its_own_trials_from_zero(db):
@@ -252,8 +252,8 @@ def test_a_forked_study_is_continued_as_any_other(db):
     assert again.unfinished() == [begun]
     again.tell(begun.number, ENDED)
     assert [entry.job.number for entry in again.entries()] == [0, 1]
-    assert again.to_run() == 2
-    assert Ledger.create(db, new).to_run() == 2
+    assert again.remaining() == 2
+    assert Ledger.create(db, new).remaining() == 2
 
 
 def test_a_crashed_trial_of_a_forked_study_is_tried_again_under_its_name(db):
@@ -275,8 +275,8 @@ def test_the_old_study_stays_as_it_was(db):
 def test_a_fork_that_was_killed_half_way_is_begun_anew(db):
     source, new = old(db), spec()
     half = optuna.create_study(study_name=new.name, storage=db, direction="minimize")
-    half.add_trial(source.known_to(new).trials[0])
-    assert new.name not in ledgers(db)
+    half.add_trial(source.fork_for(new).trials[0])
+    assert new.name not in study_names(db)
     forked(db, source, new)
     assert len(in_optuna(db, new)) == 2
     assert Ledger.open(db, new.name).spec == new

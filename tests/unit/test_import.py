@@ -11,7 +11,7 @@ import pytest
 import analysis
 from analysis.tables.comparison import arm, contrast
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 from sweeps.importing import write as writing
@@ -367,7 +367,7 @@ def test_it_can_be_simulated(home, run33):
 
 def test_it_cannot_be_run(home, run33):
     with pytest.raises(InputError, match=r"study 'run33' was imported from run33_h200.jsonl"):
-        Ledger.open(home.ledger_uri, "run33").check_ran_here()
+        Ledger.open(home.ledger_uri, "run33").check_not_imported()
     with pytest.raises(InputError, match="was imported from"):
         confirmation(home, "run33", 3)
 
@@ -392,7 +392,7 @@ def test_a_study_that_was_run_is_not_touched(home, tmp_path):
     ledger = Ledger.create(home.ledger_uri, spec)
     with pytest.raises(InputError, match="was run, not imported"):
         write(home, prepare(lines(tmp_path / "x.jsonl", ROWS), base("ran"), Options()), replace=True)
-    assert ledger.to_run() == 1
+    assert ledger.remaining() == 1
 
 
 @pytest.mark.parametrize("broken", ["a trial", "the ledger", "the end"])

@@ -16,7 +16,7 @@ from sweeps.execution.interrupts import Interrupts
 interrupts = Interrupts("study")
 with interrupts.listening():
     print("listening", flush=True)
-    while not interrupts.asked:
+    while not interrupts.stop_requested:
         pass
     print("asked", flush=True)
     sys.stdin.read()
@@ -27,9 +27,9 @@ with interrupts.listening():
 def test_the_first_signal_is_taken_note_of_and_raises_nothing(number):
     interrupts = Interrupts("study")
     with interrupts.listening():
-        assert not interrupts.asked
+        assert not interrupts.stop_requested
         signal.raise_signal(number)
-        assert interrupts.asked
+        assert interrupts.stop_requested
 
 
 @pytest.mark.parametrize("number", BOTH)
@@ -57,7 +57,7 @@ def test_who_took_the_signals_meanwhile_is_overruled_by_listening_again():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with interrupts.listening():
             signal.raise_signal(signal.SIGTERM)
-    assert interrupts.asked
+    assert interrupts.stop_requested
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone():

@@ -10,9 +10,11 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.study import Finalists, StudySpec, differences
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences
+from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError
-from sweeps.ledger.ledger import Ledger, ledgers
+from sweeps.ledger.ledger import Ledger, study_names
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 
@@ -72,7 +74,7 @@ def result(outcome: Outcome = Outcome.REACHED, objective: float | None = 3.5, ep
 def ask_all(ledger: Ledger, outcome: Outcome = Outcome.REACHED) -> list[Job]:
     """Ask and tell until nothing is left to run."""
     jobs = []
-    for _ in range(ledger.to_run()):
+    for _ in range(ledger.remaining()):
         jobs.append(ledger.ask())
         ledger.tell(jobs[-1].number, result(outcome))
     return jobs
@@ -91,23 +93,23 @@ def optuna_trial(db: str, name: str, number: int = 0) -> FrozenTrial:
 
 def test_a_new_study_begins_empty(db):
     ledger = Ledger.create(db, sampled())
-    assert (ledger.entries(), ledger.to_run(), ledger.complete()) == ([], 4, False)
+    assert (ledger.entries(), ledger.remaining(), ledger.complete()) == ([], 4, False)
 
 
 def test_the_folder_of_the_file_is_made(tmp_path):
     spec = sampled()
     Ledger.create(uri(tmp_path / "new"), spec)
-    assert ledgers(uri(tmp_path / "new")) == [spec.name]
+    assert study_names(uri(tmp_path / "new")) == [spec.name]
 
 
 def test_the_studies_of_a_file_are_listed_by_name(tmp_path):
     for name in ("b", "a"):
         Ledger.create(uri(tmp_path), sampled(name))
-    assert ledgers(uri(tmp_path)) == ["a", "b"]
+    assert study_names(uri(tmp_path)) == ["a", "b"]
 
 
 def test_a_file_that_is_not_there_has_no_studies_and_is_not_made(tmp_path):
-    assert ledgers(uri(tmp_path)) == []
+    assert study_names(uri(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +161,7 @@ def test_resources_and_the_number_of_trials_may_change(db):
     more = StudySpec.model_validate(
         sampled(spec.name, trials=5).model_dump(by_alias=True) | {"resources": {"cpus_per_trial": 2}}
     )
-    assert Ledger.create(db, more).to_run() == 3
+    assert Ledger.create(db, more).remaining() == 3
     assert Ledger.open(db, spec.name).spec == more
 
 
@@ -329,27 +331,27 @@ def test_every_trial_counts_but_a_crashed_one(db, outcome, left):
     job = ledger.ask()
     if outcome is not None:
         ledger.tell(job.number, result(outcome))
-    assert Ledger.open(db, ledger.spec.name).to_run() == left
+    assert Ledger.open(db, ledger.spec.name).remaining() == left
 
 
 def test_a_trial_that_crashes_is_left_to_the_next_launch(db):
     ledger = Ledger.create(db, sampled())
     ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
-    assert ledger.to_run() == 3
+    assert ledger.remaining() == 3
 
 
 def test_a_study_is_complete_when_all_trials_have_ended(db):
     ledger = Ledger.create(db, sampled(trials=1))
     job = ledger.ask()
-    assert (ledger.to_run(), ledger.complete()) == (0, False)
+    assert (ledger.remaining(), ledger.complete()) == (0, False)
     ledger.tell(job.number, result())
-    assert (ledger.to_run(), ledger.complete()) == (0, True)
+    assert (ledger.remaining(), ledger.complete()) == (0, True)
 
 
 def test_fewer_trials_than_have_ended_leave_none_to_run(db):
     spec = sampled(trials=3)
     ask_all(Ledger.create(db, spec))
-    assert Ledger.create(db, sampled(spec.name, trials=2)).to_run() == 0
+    assert Ledger.create(db, sampled(spec.name, trials=2)).remaining() == 0
 
 
 # After the process has ended
@@ -362,7 +364,7 @@ def test_trials_that_were_running_are_the_same_in_the_next_process(db):
     ledger.tell(1, result())
     again = Ledger.open(db, spec.name)
     assert again.unfinished() == [jobs[0], jobs[2]]
-    assert again.to_run() == 1
+    assert again.remaining() == 1
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -462,7 +464,7 @@ def test_a_listed_run_cut_off_while_it_was_asked_for_keeps_name_and_seed(db):
 def crash_the_first(db: str, spec: StudySpec) -> list[Job]:
     """Run all trials of a study; the first crashes."""
     ledger = Ledger.create(db, spec)
-    jobs = [ledger.ask() for _ in range(ledger.to_run())]
+    jobs = [ledger.ask() for _ in range(ledger.remaining())]
     for job in jobs:
         ledger.tell(job.number, result(Outcome.REACHED if job.number else Outcome.CRASHED))
     return jobs
@@ -517,7 +519,7 @@ def test_a_trial_whose_result_was_written_down_is_closed(db):
     study = optuna_study(db, spec.name)
     optuna.Trial(study, study.trials[job.number]._trial_id).set_user_attr("result", result().to_dict())
     ledger = Ledger.open(db, spec.name)
-    ledger.settle()
+    ledger.tell_pending_results()
     assert ledger.unfinished() == []
     assert (optuna_trial(db, spec.name).state, optuna_trial(db, spec.name).value) == (TrialState.COMPLETE, 3.5)
 
@@ -526,14 +528,14 @@ def test_a_trial_without_a_result_is_not_closed(db):
     spec = sampled()
     job = Ledger.create(db, spec).ask()
     ledger = Ledger.open(db, spec.name)
-    ledger.settle()
+    ledger.tell_pending_results()
     assert ledger.unfinished() == [job]
 
 
 def test_a_study_that_asks_nothing_yet_is_not_listed(tmp_path):
     db = uri(tmp_path)
     optuna.create_study(storage=db, study_name="half")
-    assert ledgers(db) == []
+    assert study_names(db) == []
 
 
 def test_a_study_that_asks_nothing_yet_is_made_whole(tmp_path):
@@ -582,7 +584,7 @@ def test_a_study_is_extended_to_so_many_trials(db):
     ask_all(Ledger.create(db, spec))
     ledger = Ledger.open(db, spec.name)
     ledger.extend(5)
-    assert ledger.to_run() == 3
+    assert ledger.remaining() == 3
     assert Ledger.open(db, spec.name).spec.search.trials == 5
 
 
@@ -614,7 +616,7 @@ def test_a_study_can_be_cut_to_what_has_begun(db):
     ledger = Ledger.create(db, sampled(trials=5))
     ledger.ask()
     ledger.extend(1)
-    assert ledger.to_run() == 0
+    assert ledger.remaining() == 0
 
 
 def test_fewer_trials_than_have_begun_are_refused(db):
@@ -654,7 +656,7 @@ def searched(ledger: Ledger) -> None:
 def test_finalists_come_behind_the_search_with_seeds_of_their_own(db):
     ledger = Ledger.create(db, raced())
     searched(ledger)
-    jobs = [ledger.take().job for _ in range(2)]
+    jobs = [ledger.next_assignment().job for _ in range(2)]
     assert [(j.name, j.config.seed, j.finalist) for j in jobs if j] == [
         ("a-s1000000", 1_000_000, True),
         ("b-s1000000", 1_000_000, True),
@@ -667,24 +669,24 @@ def test_a_finalist_has_a_fresh_seed_whatever_the_study_fixes(db):
     spec = sampled(train={"seed": 7}, trials=2, finalists={"top": 2, "seeds": 1})
     ledger = Ledger.create(db, spec)
     searched(ledger)
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     assert (job.config.seed, job.params) == (1_000_000, ledger.entries()[0].job.params)
 
 
 def test_no_finalist_is_handed_out_before_the_search_has(db):
     ledger = Ledger.create(db, raced())
-    first = ledger.take()
-    assert (first.job is not None and first.job.finalist, first.to_run) == (False, 1 + 4)
+    first = ledger.next_assignment()
+    assert (first.job is not None and first.job.finalist, first.remaining) == (False, 1 + 4)
 
 
 def test_a_finalist_waits_for_what_runs_where_that_decides(db):
     ledger = Ledger.create(db, raced())
     first, second = ledger.ask(), ledger.ask()
-    waiting = ledger.take()
-    assert (waiting.job, waiting.to_run) == (None, 1)
+    waiting = ledger.next_assignment()
+    assert (waiting.job, waiting.remaining) == (None, 1)
     end(ledger, first, 3.0)
-    assert ledger.take().job is not None
+    assert ledger.next_assignment().job is not None
     assert second.number == 1
 
 
@@ -692,10 +694,10 @@ def test_a_race_goes_on_in_another_process_as_it_would_have(db):
     spec = raced()
     ledger = Ledger.create(db, spec)
     searched(ledger)
-    end(ledger, ledger.take().job, 3.1)  # type: ignore[arg-type]
+    end(ledger, ledger.next_assignment().job, 3.1)  # type: ignore[arg-type]
     kept, anew = Ledger.open(db, spec.name)._next_finalist, ledger._next_finalist
     assert kept(ledger._trials()) == anew(ledger._trials())
-    while (job := Ledger.open(db, spec.name).take().job) is not None:
+    while (job := Ledger.open(db, spec.name).next_assignment().job) is not None:
         end(ledger_of := Ledger.open(db, spec.name), ledger_of.unfinished()[0], 3.0 + 0.1 * job.number)
     assert Ledger.open(db, spec.name).complete()
 
@@ -704,22 +706,22 @@ def test_finalists_are_none_of_the_trials_a_study_asks_for(db):
     spec = sampled(trials=2, finalists={"top": 2, "seeds": 1})
     ledger = Ledger.create(db, spec)
     searched(ledger)
-    while (job := ledger.take().job) is not None:
+    while (job := ledger.next_assignment().job) is not None:
         end(ledger, job, 3.0)
     assert ledger.complete()
     assert len(ledger.entries()) > 2
     ledger.extend(3)
-    assert ledger.to_run() == 1 + 2
+    assert ledger.remaining() == 1 + 2
 
 
 def test_a_crashed_finalist_is_tried_again_by_the_next_launch_with_its_seed(db):
     spec = raced()
     ledger = Ledger.create(db, spec)
     searched(ledger)
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     ledger.tell(job.number, result(Outcome.CRASHED))
-    again = Ledger.open(db, spec.name).take().job
+    again = Ledger.open(db, spec.name).next_assignment().job
     assert again is not None
     assert (again.name, again.config, again.finalist) == (job.name, job.config, True)
 
@@ -729,7 +731,7 @@ def test_a_race_ends_the_search_with_what_has_begun(db):
     ledger = Ledger.create(db, spec)
     searched(ledger)
     ledger.race(Finalists(top=2, seeds=1))
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     assert job.finalist
     assert from_kept(db, spec.name).search.trials == 2
@@ -798,14 +800,14 @@ def test_a_thawed_trial_is_the_one_that_ended(db):
     assert job.thawed == (3,)
     assert replace(job, thawed=()) == before
     assert [(entry.job.number, entry.result is None) for entry in ledger.entries()] == [(0, False), (1, True)]
-    assert ledger.noted_stops(1) == {"cap": 2}
+    assert ledger.load_would_stop(1) == {"cap": 2}
 
 
 def test_a_thawed_trial_is_no_further_one(db):
     spec = sampled()
     ledger = frozen(db, spec)
     assert ledger.thaw(1) is not None
-    assert ledger.to_run() == 2
+    assert ledger.remaining() == 2
     ledger.tell(1, result(epochs=9))
     assert [job.number for job in ask_all(ledger)] == [3, 4]  # it took a number of Optuna's
     assert ledger.complete()
@@ -864,7 +866,7 @@ def test_a_kill_while_a_trial_is_thawed_leaves_it_frozen_or_running(db, killed, 
     job = again.thaw(1) if killed == "ask" else continued[0]
     assert job is not None
     assert (job.number, job.config, job.thawed) == (1, wanted[1].job.config, (3,))
-    assert again.to_run() == 2
+    assert again.remaining() == 2
 
 
 def test_a_thawed_trial_that_crashes_is_tried_again_from_its_start(db):
@@ -876,7 +878,7 @@ def test_a_thawed_trial_that_crashes_is_tried_again_from_its_start(db):
     job = again.ask()
     assert thawed is not None
     assert (job.name, job.config, job.thawed) == (thawed.name, thawed.config, ())
-    assert again.to_run() == 2
+    assert again.remaining() == 2
 
 
 def test_a_crashed_trial_whose_second_try_was_thawed_is_not_tried_a_third_time(db):
@@ -888,7 +890,7 @@ def test_a_crashed_trial_whose_second_try_was_thawed_is_not_tried_a_third_time(d
     ledger.thaw(1)
     ledger.tell(1, result())
     again = Ledger.open(db, spec.name)
-    assert again.to_run() == 3
+    assert again.remaining() == 3
     assert again.ask().number == 3
 
 
@@ -897,8 +899,8 @@ def test_a_fork_knows_a_thawed_trial_once(db):
     ledger = frozen(db, spec)
     ledger.thaw(1)
     ledger.tell(1, result())
-    assert len(ledger.known_to(other).trials) == 2
-    forked = Ledger.fork(db, other, ledger.known_to(other))
+    assert len(ledger.fork_for(other).trials) == 2
+    forked = Ledger.create_fork(db, other, ledger.fork_for(other))
     forked.tell(forked.ask().number, PRUNED)
     job = forked.thaw(0)
     assert job is not None
@@ -909,5 +911,5 @@ def test_a_driver_hears_of_the_new_end_of_a_thawed_trial(db):
     ledger = frozen(db, sampled())
     ledger.thaw(1)
     ledger.tell(1, result(epochs=9))
-    ended = {entry.job.number: entry.result for entry in ledger.take({0, 1}).ended}
+    ended = {entry.job.number: entry.result for entry in ledger.next_assignment({0, 1}).ended}
     assert ended == {1: result(epochs=9)}

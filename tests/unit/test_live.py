@@ -11,14 +11,14 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.execution import live
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, StudyRun
-from sweeps.study.trials import Job
+from sweeps.study.run import StudyRun
+from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 

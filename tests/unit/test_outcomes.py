@@ -8,8 +8,10 @@ from optuna.trial import TrialState
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from sweeps.study.outcomes import MLFLOW_STATUS, OPTUNA_STATE, Result, Stop, Told, crash_of, result_of, told
-from sweeps.study.stopping import Progress
+from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
+from sweeps.study.outcomes import Result, Stop, crash_of, result_of
+from sweeps.study.stopping.base import Progress
+from sweeps.tracking.writer import MLFLOW_STATUS
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
 CAPPED = Stop("cap", "too slow")
@@ -161,23 +163,24 @@ def test_every_outcome_is_mapped(table):
     assert table.keys() == set(Outcome)
 
 
-LONGEST = 30
+def told(result: Result, sampler: str) -> OptunaResult:
+    return optuna_result(result, horizon=10, sampler=sampler, longest_horizon=30)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-def test_samplers_that_know_pruned_trials_are_told_so(sampler):
-    pruned = told(Result(Outcome.PRUNED, 5, 12.0), 10, sampler, LONGEST)
-    assert pruned == Told(TrialState.PRUNED, None, {50: 12.0})
-    assert told(Result(Outcome.DIVERGED, 5), 10, sampler, LONGEST) == Told(TrialState.PRUNED)
+def test_samplers_that_learn_from_pruned_trials_get_pruned_trials(sampler):
+    pruned = told(Result(Outcome.PRUNED, 5, 12.0), sampler)
+    assert pruned == OptunaResult(TrialState.PRUNED, None, {50: 12.0})
+    assert told(Result(Outcome.DIVERGED, 5), sampler) == OptunaResult(TrialState.PRUNED)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
-def test_samplers_that_pass_over_pruned_trials_are_told_a_value(sampler):
-    assert told(Result(Outcome.PRUNED, 5, 12.0), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 12.0)
-    assert told(Result(Outcome.DIVERGED, 5), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 60.0)
+def test_samplers_that_ignore_pruned_trials_get_complete_trials_with_a_value(sampler):
+    assert told(Result(Outcome.PRUNED, 5, 12.0), sampler) == OptunaResult(TrialState.COMPLETE, 12.0)
+    assert told(Result(Outcome.DIVERGED, 5), sampler) == OptunaResult(TrialState.COMPLETE, 60.0)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_all_are_told_alike_what_ended_by_itself_or_crashed(sampler):
-    assert told(Result(Outcome.REACHED, 5, 4.5), 10, sampler, LONGEST) == Told(TrialState.COMPLETE, 4.5)
-    assert told(Result(Outcome.CRASHED, 5), 10, sampler, LONGEST) == Told(TrialState.FAIL)
+def test_every_sampler_gets_the_same_of_a_trial_that_ended_by_itself_or_crashed(sampler):
+    assert told(Result(Outcome.REACHED, 5, 4.5), sampler) == OptunaResult(TrialState.COMPLETE, 4.5)
+    assert told(Result(Outcome.CRASHED, 5), sampler) == OptunaResult(TrialState.FAIL)

@@ -9,7 +9,9 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from search_spaces.study import Finalists, StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
+from search_spaces.tables import Finalists
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.simulation.curve_model import POST5

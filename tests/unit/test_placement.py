@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.study import Resources
+from search_spaces.tables import Resources
 from sweeps.errors import InputError
 from sweeps.execution.cluster import Cluster, Node, available_cores
-from sweeps.execution.placement import _error_of, _nested
+from sweeps.execution.ray_internals import last_error
 
 
 def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float = 0.0) -> int:
@@ -88,9 +88,14 @@ def test_where_affinity_is_unknown_all_cores_are_counted(monkeypatch):
     assert available_cores() == os.cpu_count()
 
 
-def test_what_ray_flattened_is_taken_apart_by_its_prefix():
-    flat = {"number": 3, "record/epoch": 1, "record/loss": 0.5, "recording": 7}
-    assert _nested(flat, "record/") == {"epoch": 1, "loss": 0.5}
+def test_a_study_without_shared_processes_does_not_load_them():
+    code = """if True:
+        import sys
+        import sweeps.execution.placement
+
+        sys.exit(", ".join(name for name in sys.modules if "execution.shared" in name) or 0)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Failed:
@@ -112,4 +117,4 @@ class Failed:
     ],
 )
 def test_an_error_of_a_trial_is_its_last_without_colours(tmp_path, error, text):
-    assert _error_of(Failed(tmp_path, error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
+    assert last_error(Failed(tmp_path, error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")

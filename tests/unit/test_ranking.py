@@ -6,7 +6,7 @@ import pytest
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import best_entry, ranking
 from sweeps.study.trials import Entry, Job

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger

@@ -11,7 +11,7 @@ import pytest
 
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study import run as study_run
@@ -66,7 +66,7 @@ class Driver:
         self.ledger = Ledger.create(uri, study)
         stack.enter_context(self.ledger.driven_by(home.name, home, lambda: None))
         spool = self.home.spool(study.name)
-        self.tracker = Tracker(MlflowStudy(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.holds)
+        self.tracker = Tracker(MlflowStudy(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.owns)
         self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen)
 
     def begin(self) -> int:
@@ -93,14 +93,14 @@ class Driver:
     def fall_silent(self, noticed: bool = True) -> None:
         """Have the lease run out, as if the process had been held for long; it notices when it goes on, if at all."""
         self.tracker.refresh()  # what it wrote is in the store
-        seat = self.ledger._seat
-        assert seat is not None
-        with seat._storage.engine.begin() as connection:
+        lease = self.ledger._lease
+        assert lease is not None
+        with lease._storage.engine.begin() as connection:
             name = self.run.spec.name
             connection.exec_driver_sql(
-                f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{seat.driver}' AND study = '{name}'"
+                f"UPDATE sweeps_drivers SET lease = 1 WHERE driver = '{lease.driver}' AND study = '{name}'"
             )
-        seat._renewed -= 1000 * noticed
+        lease._renewed -= 1000 * noticed
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_an_adopted_trial_whose_checkpoint_cannot_be_read_begins_anew(two, runs,
 
 def test_an_adopted_trial_that_the_store_never_had_is_written_whole(two, runs):
     a, b = two(spec())
-    number = a.ledger.take().job.number
+    number = a.ledger.next_assignment().job.number
     a.fall_silent()
     assert b.begin() == number
     b.train(number, range(1, HORIZON + 1))
@@ -245,8 +245,8 @@ def test_a_driver_that_finds_nothing_but_the_trials_of_others_is_told(two):
 def test_a_driver_that_waits_asks_the_ledger_only_once_in_a_while(two, monkeypatch):
     a, b = two(spec())
     a.begin()
-    take, asked = b.ledger.take, []
-    monkeypatch.setattr(b.ledger, "take", lambda known: asked.append(known) or take(known))
+    ask, asked = b.ledger.next_assignment, []
+    monkeypatch.setattr(b.ledger, "next_assignment", lambda known: asked.append(known) or ask(known))
     assert [b.run.next_trial() for _ in range(3)] == [None] * 3
     assert len(asked) == 1
 
@@ -271,7 +271,7 @@ def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
     a.ledger.tell(number, result)
     a.fall_silent()
     b.run.close_for_others()
-    b.tracker.close("FINISHED", b.ledger.gone())
+    b.tracker.close("FINISHED", b.ledger.expired_drivers())
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
@@ -309,15 +309,15 @@ def test_what_a_driver_told_the_ledger_is_left_to_it_where_it_comes_back(two, ru
     a.save(number, HORIZON)
     a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON))
     a.fall_silent()
-    find = b.ledger.heirless
+    find = b.ledger.claimable
 
     def come_back_meanwhile(numbers: Sequence[int]) -> dict[int, str]:
         found = find(numbers)
-        assert a.ledger._seat is not None
-        a.ledger._seat.beat()
+        assert a.ledger._lease is not None
+        a.ledger._lease.renew()
         return found
 
-    monkeypatch.setattr(b.ledger, "heirless", come_back_meanwhile)
+    monkeypatch.setattr(b.ledger, "claimable", come_back_meanwhile)
     b.run.close_for_others()
     b.tracker.close("FINISHED")
     assert runs(b) == [(number, "RUNNING", list(range(1, HORIZON)))]

@@ -11,7 +11,7 @@ import pytest
 
 from analysis.tables.stopping import build_stopping
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -387,8 +387,12 @@ def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
     ledger = Ledger.preview(listed(2, 3))
     jobs: list[Job] = [ledger.ask(), ledger.ask()]
     fixed = FixedTrials(ledger.spec, jobs[::-1])
-    assert [(job.number, job.name) for job in (fixed.take().job, fixed.take().job)] == [(0, "b"), (1, "a")]
-    assert fixed.to_run() == 0
+    assigned = [fixed.next_assignment().job for _ in range(2)]
+    assert [(job.number, job.name) for job in assigned if job is not None] == [
+        (0, "b"),
+        (1, "a"),
+    ]
+    assert fixed.remaining() == 0
 
 
 def test_every_outcome_but_crashes_can_be_simulated():

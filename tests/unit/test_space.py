@@ -8,6 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from resnet_core.config import TrialConfig
+from search_spaces.errors import StudyError
 from search_spaces.space import (
     ListedRun,
     distributions,
@@ -18,7 +19,8 @@ from search_spaces.space import (
     trial_config,
     trial_count,
 )
-from search_spaces.study import StudyError, StudySpec, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
 
 SCHEDULE = "[0.8*lr, 0] lin[lr, +warmup] cos[1e-5, +4]"
 SPACE = {

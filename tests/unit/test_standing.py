@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from resnet_core.records import Outcome
-from search_spaces.study import Finalists, StudySpec
+from search_spaces.spec import StudySpec
+from search_spaces.tables import Finalists
 from sweeps.home import Home
 from sweeps.inspection.standing import Standing, standing
 from sweeps.ledger.confirmations import confirmation

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.study import (
-    Choices,
-    StudyError,
-    StudySpec,
-    check_name,
-    load_study,
-)
+from search_spaces.errors import StudyError
+from search_spaces.parameters import Choices
+from search_spaces.spec import StudySpec
+from search_spaces.study import load_study
+from search_spaces.tables import check_name
 
 SPACE = """
 name = "sampled"
@@ -358,7 +356,7 @@ def test_rules_name_rules_fields_and_parameters_that_there_are(load: Load, stopp
 def test_a_cap_may_be_per_field_and_per_parameter(load: Load) -> None:
     for per in ("optimizer", "warmup"):
         text = f'[stopping]\ncap = {{ best = 1, slack = 1, per = "{per}" }}'
-        assert load(SPACE + text).stopping.cap.per == per
+        assert load(SPACE + text).stopping.rules["cap"].group_by == per
 
 
 def test_first_trials_may_be_partial(load: Load) -> None:

@@ -16,14 +16,14 @@ from analysis.store.loader import load
 from resnet_core import checkpoint
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import train
-from search_spaces.study import StudySpec
+from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.run import ActiveTrial, Fastest, StudyRun
-from sweeps.study.stopping import is_control
-from sweeps.study.trials import Job
+from sweeps.study.run import Fastest, StudyRun
+from sweeps.study.stopping.rules import is_control
+from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking import writer as tracking
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
@@ -779,7 +779,7 @@ def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, tria
 def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path, monkeypatch):
     study, job, _ = told
     open_(study).close()
-    monkeypatch.setattr(Ledger, "heirless", lambda *_: pytest.fail("it looks for who is to write the trial"))
+    monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("it looks for who is to write the trial"))
     before = trials(study).loc[job.number]
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()

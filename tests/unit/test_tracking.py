@@ -23,7 +23,8 @@ from sqlalchemy import event
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
-from search_spaces.study import StudySpec, study_hash
+from search_spaces.spec import StudySpec
+from search_spaces.study import study_hash
 from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job

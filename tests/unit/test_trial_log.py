@@ -74,7 +74,7 @@ def test_what_python_warns_of_is_kept(path):
 
 def test_what_the_worker_says_itself_is_kept(path):
     with closing(TrialLog(path)) as log:
-        log.say("trial 3 starts")
+        log.write("trial 3 starts")
     assert read_log(path).endswith(" INFO trial 3 starts\n")
 
 
@@ -103,7 +103,7 @@ def test_the_next_trial_of_a_worker_has_a_log_of_its_own(path, tmp_path):
 def test_a_trial_that_starts_again_writes_behind_what_there_is(path):
     for text in ("first", "again"):
         log = TrialLog(path)
-        log.say(text)
+        log.write(text)
         log.close()
     assert [line.split()[-1] for line in read_log(path).splitlines()] == ["first", "again"]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from resnet_core.objective import sustained_crossing
-from sweeps.study.stopping.base import Progress, Standing, StoppingRule
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class AtTarget(StoppingRule):
     """Ends a trial once it has sustained the target: its result is known, later epochs cannot change it."""
 
     name = "at_target"
+    order = 10
 
-    def reason_to_stop(self, trial: Progress, study: Standing) -> str | None:
+    def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop where the last ``study.sustained`` epochs are all at or above the target."""
         first = sustained_crossing(trial.val_accs, study.target, study.sustained)
         if first is None:

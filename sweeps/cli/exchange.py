@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli.common import HOME, HomeOption, LedgerOption, MlflowOption, NameArgument, app, open_home, stderr, stored
+from sweeps.cli.options import (
+    HOME,
+    HomeOption,
+    LedgerOption,
+    MlflowOption,
+    NameArgument,
+    app,
+    open_home,
+    stderr,
+    stored,
+)
 from sweeps.errors import InputError
 from sweeps.home import Home
 

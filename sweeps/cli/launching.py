@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from resnet_core.uris import without_password
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     CRASHES,
     DATA,
     DONE,
@@ -133,7 +133,7 @@ def race(
 
     The search ends with the trials that have begun. Whoever has little chance to be the best is dropped.
     """
-    from search_spaces.study import Finalists
+    from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
     where = open_home(home, mlflow, ledger)
@@ -186,7 +186,7 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
     alive = views.alive(where, name, opened)
     if not alive:
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    opened.stop_all()
+    opened.request_stop()
     if where.holder(name) is not None:
         where.ask_to_stop(name)
     stderr.print(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
-from sweeps.cli.common import (
+from sweeps.cli.options import (
     DATA,
     FAILED,
     HOME,

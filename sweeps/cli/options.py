@@ -13,7 +13,9 @@ from rich.console import Console
 
 from resnet_core.config import TrialConfig
 from resnet_core.uris import without_password
-from search_spaces.study import StudySpec, check_name, find_study, load_study
+from search_spaces.spec import StudySpec
+from search_spaces.study import find_study, load_study
+from search_spaces.tables import check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 
@@ -118,9 +120,9 @@ def open_home(home: Path, mlflow: str = "", ledger: str = "") -> Home:
         raise InputError(f"--mlflow {without_password(uri)}: expected {expected}")
     ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
     if ledger:
-        from sweeps.ledger.database import file_of
+        from sweeps.ledger.database import sqlite_file
 
-        file_of(ledger)
+        sqlite_file(ledger)
     return Home(home.resolve(), uri, ledger)
 
 

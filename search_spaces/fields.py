@@ -1,0 +1,37 @@
+"""The fields of TrialConfig, as a study file sets them: their types, and what is wrong with a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from resnet_core.config import TRIAL_CONFIG_FIELDS, TrialConfig
+from search_spaces.errors import Problem, expectation, unknown, wrong
+
+FIELD_TYPES: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+    for name, hint in get_type_hints(TrialConfig).items()
+    if name in TRIAL_CONFIG_FIELDS
+}
+
+
+def field_problems(values: Mapping[str, object]) -> list[Problem]:
+    """Return the problems of fields of TrialConfig that don't exist or have a value of the wrong type."""
+    problems = []
+    for name, value in values.items():
+        if name not in FIELD_TYPES:
+            problems.append(unknown(name, value, FIELD_TYPES, "field"))
+        elif expected := misfit(name, value):
+            problems.append(wrong(name, value, expected))
+    return problems
+
+
+def misfit(field: str, value: object) -> str:
+    """Return the type a field expects, if the value does not have it."""
+    try:
+        FIELD_TYPES[field].validate_python(value)
+    except ValidationError as error:
+        return expectation(error.errors()[0]["msg"])
+    return ""

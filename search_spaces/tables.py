@@ -1,0 +1,225 @@
+"""The tables of a study file, each right by itself; StudySpec is what is right as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from resnet_core.config import SCHEDULE_FIELDS
+from resnet_core.schedule import Schedule, parse_template
+from search_spaces.errors import StudyError, reject, shown, wrong
+from search_spaces.fields import field_problems
+from search_spaces.parameters import Choices, Parameter, Table, Value
+from search_spaces.plugins import samplers
+from search_spaces.stopping import Stopping, StoppingTable
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_EXPECTS = (
+    "1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or digit, and no '..': "
+    "it becomes a folder's name"
+)
+SEEDS = 2**32
+"""Seeds are below it."""
+_Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+
+
+def check_name(name: str) -> str:
+    """Return the name of a study or run as it is.
+
+    Raises:
+        StudyError: it cannot be a folder's name, or would leave its folder.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise StudyError(f"name = {shown(name)}: expected {_NAME_EXPECTS}")
+    return name
+
+
+def _valid_name(name: str) -> str:
+    try:
+        return check_name(name)
+    except StudyError:
+        raise PydanticCustomError("study_name", "{expected}", {"expected": _NAME_EXPECTS}) from None
+
+
+_Name = Annotated[str, AfterValidator(_valid_name)]
+
+
+class Objective(Table):
+    """What counts as reached.
+
+    Attributes:
+        target: validation accuracy to reach.
+        sustained: so many epochs in a row at or above the target.
+    """
+
+    target: float = Field(default=0.92, gt=0, le=1)
+    sustained: int = Field(default=2, ge=1)
+
+
+class Finalists(Table):
+    """After the search its best configurations are run again with fresh seeds, until it is clear which is the best.
+
+    Attributes:
+        top: so many configurations at most.
+        seeds: so many fresh seeds each at most; whoever has little chance to be the best gets fewer.
+    """
+
+    top: int = Field(default=8, ge=2)
+    seeds: int = Field(default=4, ge=1)
+
+
+def _valid_sampler(name: Any) -> Any:
+    if name not in list(samplers()):  # it may be a value that cannot be a key
+        *names, last = map(repr, samplers())
+        raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
+    return name
+
+
+class Search(Table):
+    """How trials are chosen.
+
+    Attributes:
+        trials: how many, for a space; with sampler ``grid`` at most so many. None without a space.
+        sampler: Optuna's sampler: {samplers}.
+        seed: the sampler's, and the first trial's.
+        seeds: every listed run is repeated with each of these.
+        first: parameters of the first trials; those left out are sampled.
+        finalists: how the best configurations are run again once the search has ended; None runs none again.
+        retries: times a crashed trial is tried again.
+    """
+
+    trials: int | None = Field(default=None, ge=1)
+    sampler: Annotated[str, BeforeValidator(_valid_sampler)] = "tpe"
+    seed: _Seed = 0
+    seeds: list[_Seed] | None = Field(default=None, min_length=1)
+    first: list[dict[str, Any]] = Field(default_factory=list)
+    finalists: Finalists | None = None
+    retries: int = Field(default=1, ge=0)
+
+
+class Resources(Table):
+    """What one trial takes.
+
+    Attributes:
+        cpus_per_trial: CPU cores, and threads.
+        gpus_per_trial: A share of one GPU, with that share of its memory at most; 1 is all of it, 0 none.
+        shared_process: Whether trials that share a GPU, or without GPUs a node, train in one process: a thread and a
+            stream each, one copy of torch. The limit of memory is then the process's, not each trial's, and
+            what kills the process stops all of them; they go on from their checkpoints.
+    """
+
+    cpus_per_trial: int = Field(default=1, ge=1)
+    gpus_per_trial: float = Field(default=0.0, ge=0)
+    shared_process: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gpus_per_trial > 1:
+            expected = "1 at most: a trial trains on one GPU, and further ones train other trials"
+            reject([wrong("gpus_per_trial", self.gpus_per_trial, expected)])
+        if self.shared_process and self.gpus_per_trial > 0.5:
+            reject([wrong("shared_process", True, "false where a GPU has one trial; it is for shares up to 0.5")])
+        return self
+
+
+class Run(Table):
+    """A listed run.
+
+    Attributes:
+        name: its name, and so its trial's.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: _Name
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields of TrialConfig that differ from ``[train]``."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reject(field_problems(self.changes))
+        return self
+
+
+def _valid_fields(values: dict[str, Any]) -> dict[str, Any]:
+    reject(field_problems(values))
+    return values
+
+
+class StudyTables(Table):
+    """All tables of a study file, not compared with each other yet: see `search_spaces.spec.StudySpec`."""
+
+    name: _Name
+    description: str = ""
+    phase: Literal["search", "confirm"] = "search"
+    confirms: str = ""
+    train: Annotated[dict[str, Any], AfterValidator(_valid_fields)] = Field(default_factory=dict)
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    objective: Objective = Objective()
+    search: Search = Search()
+    stopping: StoppingTable = Field(default_factory=Stopping)
+    resources: Resources = Resources()
+    run: list[Run] = Field(default_factory=list)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether a sampler proposes trials; else the file names all of them: its runs, or every point of a grid."""
+        return bool(self.space) and not samplers()[self.search.sampler].exhaustive
+
+    @property
+    def listed(self) -> list[Run]:
+        """The runs of a study without a space; empty for one with a space."""
+        return [] if self.space else self.run or [Run(name=self.name)]
+
+    def schedule_texts(self) -> dict[str, str]:
+        """Return all schedules, as written, under their dotted keys."""
+        tables = {"train": self.train} | {f"run[{i}]": run.changes for i, run in enumerate(self.run)}
+        texts = {
+            f"{table}.{field}": values[field]
+            for table, values in tables.items()
+            for field in SCHEDULE_FIELDS
+            if field in values
+        }
+        for field in SCHEDULE_FIELDS:
+            parameter = self.space.get(field)
+            if isinstance(parameter, Choices):
+                texts |= {f"space.{field}.choices[{i}]": text for i, text in enumerate(parameter.choices)}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+    def trial_values(self, params: Mapping[str, Value], run: str | None = None) -> dict[str, Any]:
+        """Return the fields of a trial's TrialConfig, with its parameters put into fields and schedules.
+
+        Args:
+            params: a value for every parameter of the space.
+            run: name of a listed run.
+
+        Raises:
+            ScheduleError: the values break a rule of the notation.
+        """
+        values = dict(self.train)
+        values |= next((listed.changes for listed in self.run if listed.name == run), {})
+        if params:
+            templates = map(parse_template, self.schedule_texts().values())
+            scheduled = frozenset().union(*(template.parameters for template in templates))
+            values |= {name: value for name, value in params.items() if name not in scheduled}
+        numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
+        for field in SCHEDULE_FIELDS:
+            if isinstance(values.get(field), str):
+                template = parse_template(values[field])
+                filled = template.fill(numbers)
+                values[field] = str(_readable(filled) if template.value_parameters else filled)
+        return values
+
+
+def _readable(schedule: Schedule) -> Schedule:
+    """Round values to six significant digits: 0.2*3e-3 is 6.000000000000001e-4, and a schedule is for people too."""
+    segments = (replace(segment, value=float(f"{segment.value:.6g}")) for segment in schedule.segments)
+    return Schedule(float(f"{schedule.start:.6g}"), tuple(segments))
