@@ -16,7 +16,7 @@ from search_spaces.errors import suggestion
 from search_spaces.parameters import int_if_whole
 from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
-from sweeps.importing.sources import Row, Source
+from sweeps.importing.rows import Row, Source
 
 _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the order they are looked for
 _PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
@@ -163,13 +163,13 @@ class _Checker:
             name = self._name_of(row)
             if name is not None:
                 self._take(row, drafts.setdefault(name, _Draft()))
-        self._problems.reject()
+        self._problems.raise_if_any()
         for name, draft in drafts.items():
             self._check_epochs(name, draft)
-        self._problems.reject()
+        self._problems.raise_if_any()
         names = _folder_names(list(drafts))
         trials = [self._finish(name, names[name], draft) for name, draft in drafts.items()]
-        self._problems.reject()
+        self._problems.raise_if_any()
         from_lr = "schedule" not in self._fields and "schedule" not in self._train
         return Found([trial for trial in trials if trial is not None], self.left_out, from_lr)
 

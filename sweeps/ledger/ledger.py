@@ -22,6 +22,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
 from search_spaces.tables import SEEDS, Finalists
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
+from sweeps.home import Home
 from sweeps.ledger.database import exclusive_transaction, open_storage, retry_while_busy, sqlite_file
 from sweeps.ledger.forks import FORKED, Fork, fork
 from sweeps.ledger.leases import (
@@ -263,6 +264,11 @@ class Ledger:
         with self._storage.engine.connect() as connection:
             return drivers_of(connection, self.spec.name)
 
+    def live_drivers(self, home: Home) -> list[Driver]:
+        """Return the drivers that are alive; for this home's own driver, the home's lock says so at once."""
+        own, held = home.driver(self.spec.name), home.holder(self.spec.name) is not None
+        return [driver for driver in self.drivers() if (held if driver.id == own else driver.alive)]
+
     def owners(self) -> dict[int, str]:
         """Return by number which driver runs, or ran, a trial."""
         if self._storage is None:
@@ -351,6 +357,20 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
         return self._entries(self._trials())
+
+    def find(self, text: str) -> Entry:
+        """Return the trial with this name, else with this number; of several tries of one run, the last.
+
+        Raises:
+            InputError: there is no such trial; the message lists the names there are.
+        """
+        entries = self.entries()
+        found = [entry for entry in entries if entry.job.name == text]
+        found = found or [entry for entry in entries if str(entry.job.number) == text]
+        if not found:
+            names = ", ".join(entry.job.name for entry in entries) or "none"
+            raise InputError(f"no trial {text!r} in study {self.spec.name!r}; there are: {names}")
+        return found[-1]
 
     def _entries(self, trials: list[FrozenTrial]) -> list[Entry]:
         return [self._entry(trial) for trial in trials if "config" in trial.user_attrs]

@@ -16,8 +16,7 @@ from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
-from sweeps.causes import cause_of, disk_full_message, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
 from sweeps.home import Home
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
 from sweeps.study.protocols import Records, Trials, Watcher
