@@ -35,12 +35,15 @@ from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 
-class End(enum.Enum):
+class LaunchStatus(enum.Enum):
     """How a launch ended."""
 
-    DONE = "done"
-    CRASHES = "crashes"
+    FINISHED = "finished"
+    """Every trial has ended, and none crashed."""
+    CRASHED = "crashed"
+    """Every trial has ended, and some crashed; `sweeps resume` tries these again."""
     INTERRUPTED = "interrupted"
+    """It was asked to stop; `sweeps resume` continues it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Launch:
     debug: bool = False
     trainable: type[TrialTrainable] | None = None
 
-    def start(self, spec: StudySpec, *, sequential: bool = False) -> End:
+    def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
         """Run a study that is new, or continue one that has the same name and asks the same.
 
         Args:
@@ -81,7 +84,7 @@ class Launch:
         with self._disk(spec.name), self.home.lock(spec.name):
             return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
 
-    def fork(self, spec: StudySpec, source: str) -> End:
+    def fork(self, spec: StudySpec, source: str) -> LaunchStatus:
         """Run a new study whose sampler starts with the ended trials of another one.
 
         Raises:
@@ -96,7 +99,7 @@ class Launch:
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger)
 
-    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> End:
+    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> LaunchStatus:
         """Continue a study of the ledger.
 
         Args:
@@ -115,7 +118,7 @@ class Launch:
 
         return self._continue(name, longer)
 
-    def race(self, name: str, finalists: Finalists) -> End:
+    def race(self, name: str, finalists: Finalists) -> LaunchStatus:
         """Run a study's best configurations again, after the trials that have begun.
 
         Raises:
@@ -124,7 +127,7 @@ class Launch:
         """
         return self._continue(name, lambda ledger: ledger.race(finalists))
 
-    def _continue(self, name: str, change: Callable[[Ledger], None]) -> End:
+    def _continue(self, name: str, change: Callable[[Ledger], None]) -> LaunchStatus:
         """Change a study of the ledger, and run its open trials."""
         # First, so that a wrong name leaves no folder.
         found = Ledger.open(self.home.ledger_uri, name)
@@ -183,7 +186,7 @@ class Launch:
                 raise SweepError(f"the study stopped: {disk_full_message(self.home.root, name)}") from error
             raise
 
-    def _run(self, ledger: Ledger) -> End:
+    def _run(self, ledger: Ledger) -> LaunchStatus:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.become_driver(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
@@ -198,18 +201,18 @@ class Launch:
                 with contextlib.suppress(SweepError):
                     tracker.close("SCHEDULED")
                 raise
-            over = end is not End.INTERRUPTED
+            over = end is not LaunchStatus.INTERRUPTED
             tracker.close("FINISHED" if over else "SCHEDULED", ledger.expired_drivers() if over else ())
         return end
 
     def _run_trials(
         self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
-    ) -> End:
+    ) -> LaunchStatus:
         if ledger.complete():
             run = StudyRun(self.home, ledger, tracker, watcher)  # writes to MLflow what a killed launch did not
             if run.exhausted:
                 run.remove_frozen()
-                return End.DONE
+                return LaunchStatus.FINISHED
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(self.home, ledger, tracker, watcher)
@@ -217,13 +220,13 @@ class Launch:
                 watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or self.home.asked_to_stop(ledger.spec.name):
-                return End.INTERRUPTED
+                return LaunchStatus.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
-                return End.INTERRUPTED
+                return LaunchStatus.INTERRUPTED
             run.remove_frozen()
             if ledger.expired_drivers():
                 run.close_for_others()
-        return End.CRASHES if run.crashed else End.DONE
+        return LaunchStatus.CRASHED if run.crashed else LaunchStatus.FINISHED
 
 
 def _data_sets(spec: StudySpec) -> set[str]:
