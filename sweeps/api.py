@@ -19,7 +19,7 @@ from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 from search_spaces.spec import StudySpec as StudySpec
-from search_spaces.study import find_study, study_of, to_json
+from search_spaces.study import find_study, parse_study, to_json
 from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
@@ -70,8 +70,8 @@ def load_study(
         if isinstance(study, str | Path):
             return _read_file(find_study(str(study)), overrides)
         if isinstance(study, StudySpec):
-            return study_of(json.loads(to_json(study)), study.name, overrides) if overrides else study
-        return study_of(copy.deepcopy(dict(study)), "study", overrides)
+            return parse_study(json.loads(to_json(study)), study.name, overrides) if overrides else study
+        return parse_study(copy.deepcopy(dict(study)), "study", overrides)
 
 
 def launch(

@@ -126,7 +126,7 @@ def reproduce(
     At the end, the published figures are printed beside those of the runs.
     """
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     repeated = [f"search.seeds={list(range(seeds))}"] if seeds else []
     spec = sweeps.load_study(_published(study), name=name, changes=[*repeated, *changes])

@@ -9,7 +9,7 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
-from search_spaces.study import study_of
+from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, print_message
@@ -37,18 +37,20 @@ def report(
     It has the study's question, its result, curves, costs, and how to repeat it.
     """
     home, study = store.open(), store.results(name)
-    from sweeps.inspection import reporting
+    from sweeps.inspection.report import build_report, report_files
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(reporting.html(home, study), encoding="utf-8")
+        path.write_text(build_report(home, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     typer.echo(path)
     if attach:
-        plots = reporting.attach_report(home, study)
+        from sweeps.tracking.report import attach_report
+
+        plots = attach_report(home.mlflow_uri, study, report_files(home, study))
         print_message(f"the report, and the curves of {plots} trials, are in MLflow")
 
 
@@ -176,7 +178,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
             raise InputError(f"--set {change}: expected a key of [train] or [objective], or description")
     if study:
         return load_study(study, name=name, changes=changes)
-    return study_of({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
+    return parse_study({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
 
 
 def _names(metric: list[str]) -> dict[str, str]:

@@ -31,13 +31,13 @@ def status(
 
     It works from any terminal, while the study runs and after it.
     """
-    from sweeps.inspection import views
+    from sweeps.inspection.status import running_trials, study_summaries, study_summary
 
     home = store.open()
     while True:
-        rows = [views.summary(home, name)] if name else views.list_studies(home)
+        rows = [study_summary(home, name)] if name else study_summaries(home)
         for row in rows:
-            row["running"] = views.running(home, row["study"])
+            row["running"] = running_trials(home, row["study"])
         if as_json:
             print_json(rows[0] if name else rows)
         else:
@@ -50,15 +50,15 @@ def status(
 @command()
 def ls(*, store: Store, as_json: JsonOption = False) -> None:
     """List the studies."""
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summaries
 
     home = store.open()
-    rows = views.list_studies(home)
+    rows = study_summaries(home)
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(views.describe_summary(row))
+        typer.echo(describe_summary(row))
     if not rows:
         typer.echo(f"no study in {_place(home)}")
 
@@ -69,20 +69,17 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
 
     The command says too whether the trial is confirmed, and whether it leads by more than noise.
     """
-    from sweeps.inspection import views
-    from sweeps.inspection.standing import standing
+    from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
-    from sweeps.study.ranking import best_entry
 
     home = store.open()
-    opened = Ledger.open(home.ledger_uri, name)
-    entry, stands = best_entry(opened.spec, opened.entries()), standing(home, opened)
-    if entry is None or stands is None:
+    found = best_trial(home, Ledger.open(home.ledger_uri, name))
+    if found is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
-        print_json(views.trial_view(entry) | stands.to_dict())
-        return
-    typer.echo("\n".join([views.describe_trial(entry), *stands.lines()]))
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.describe())
 
 
 @command()
@@ -95,24 +92,24 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one trial: its settings, epochs, outcome and errors."""
-    from sweeps.inspection import views
+    from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
     opened = Ledger.open(home.ledger_uri, name)
-    entry = views.find_trial(opened, trial)
+    entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
-    tries = views.failed_tries(home, opened, entry)
+    tries = failed_tries(home, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        print_json({**shown, "log": views.logged(home, opened, entry)} if log else shown)
+        shown = {**trial_to_dict(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
-        typer.echo(views.logged(home, opened, entry), nl=False)
+        typer.echo(printed_output(home, opened, entry), nl=False)
         return
-    typer.echo(views.describe_trial(entry))
+    typer.echo(describe_trial(entry))
     for row in epochs:
         typer.echo(
             f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
@@ -204,11 +201,11 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary
 
     lines = []
     for row in rows:
-        lines.append(views.describe_summary(row))
+        lines.append(describe_summary(row))
         for trial in row["running"]:
             shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
             lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")

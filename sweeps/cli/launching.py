@@ -132,7 +132,7 @@ def stop(
 
     Running trials finish their epoch. All trials are kept, and `resume` continues the study.
     """
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
@@ -145,7 +145,7 @@ def stop(
 
     else:
         ledger = Ledger.open(home.ledger_uri, name)
-        alive = views.alive(home, name, ledger)
+        alive = ledger.live_drivers(home)
         drivers = ", ".join(driver.id for driver in alive)
         if not alive:
             raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
@@ -155,7 +155,7 @@ def stop(
         asked = f"{len(alive)} drivers to stop: {drivers}"
 
         def runs() -> bool:
-            return bool(views.alive(home, name, ledger))
+            return bool(ledger.live_drivers(home))
 
     if process is not None:
         home.ask_to_stop(name)
@@ -163,7 +163,7 @@ def stop(
     if wait:
         while runs():
             time.sleep(0.2)
-        typer.echo(views.describe_summary(views.summary(home, name)))
+        typer.echo(describe_summary(study_summary(home, name)))
 
 
 def run_study(
@@ -199,13 +199,11 @@ def run_study(
     if options.report and end is not LaunchStatus.INTERRUPTED:
         attach_report_to(home, study)
     if ledger.spec.phase == "search" and table is None:
-        from sweeps.inspection import views
-        from sweeps.inspection.standing import standing
-        from sweeps.study.ranking import best_entry
+        from sweeps.inspection.best import best_trial
 
-        entry, stands = best_entry(ledger.spec, ledger.entries()), standing(home, ledger)
-        if entry is not None and stands is not None:
-            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
+        best = best_trial(home, ledger)
+        if best is not None:
+            typer.echo(f"\nbest so far: {best.describe()}")
     server = without_password(home.mlflow) if home.mlflow.startswith("http") else None
     typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
     if end is not LaunchStatus.FINISHED:
@@ -252,9 +250,10 @@ def confirmation_text(study: Study) -> str:
 
 def attach_report_to(home: Home, study: Study) -> None:
     """Add the report to MLflow; print a message where that fails, since the study has ended all the same."""
-    from sweeps.inspection.reporting import attach_report
+    from sweeps.inspection.report import report_files
+    from sweeps.tracking.report import attach_report
 
     try:
-        attach_report(home, study, _PLOTS)
+        attach_report(home.mlflow_uri, study, report_files(home, study), _PLOTS)
     except Exception as error:
         print_message(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")

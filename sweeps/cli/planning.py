@@ -70,11 +70,11 @@ def plan(
     from sweeps.inspection import plan as plans
 
     if like:
-        from sweeps.simulation.curves import recorded
+        from sweeps.simulation.curves import recorded_curves
 
-        planned = plans.like(spec, recorded(store.open(), like), store.open())
+        planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured(spec, store.open()) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec)
     if as_json:
         print_json(planned.to_dict())
     else:
@@ -147,14 +147,15 @@ def simulate(
     spec = load_study(study, changes=changes)
     from sweeps.simulation import simulate as simulation
     from sweeps.simulation.curve_model import MODELS
-    from sweeps.simulation.curves import recorded_in
+    from sweeps.simulation.curves import find_curves
+    from sweeps.simulation.setup import Setup
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     home = store.open()
-    setup = simulation.Setup(
+    setup = Setup(
         spec,
-        recorded_in(home, source) if source else MODELS[model or "post5"],
+        find_curves(home, source) if source else MODELS[model or "post5"],
         home,
         gpus=gpus,
         per_gpu=per_gpu,

@@ -267,7 +267,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of published figures beside ours, and its footnotes."""
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     built = analysis.build_published(study, published_rows(study.name))
     notes = analysis.published_footnotes(study, built)

@@ -75,10 +75,10 @@ def train(
     spec, config = one.load()
     from resnet_core import trainer
     from resnet_core.objective import best, first_crossing
-    from sweeps.inspection.drawing import draw_rates
+    from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.prepare(spec)
-    print_message(f"{config.model} on {config.data}: {config.schedule}\n{draw_rates(config)}")
+    print_message(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
     records = []
     for record in trainer.train(config, data_dir=machine.data.resolve(), device=device, checkpoint=checkpoint):
         records.append(record)
@@ -123,14 +123,14 @@ def lr_range(
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
     from analysis.statistics.lr_range import RULES, suggest
-    from sweeps.inspection.ranges import range_test, rising
+    from sweeps.inspection.lr_range import range_test, with_rising_rate
 
     if plot is not None:
         try:
             check_suffix(plot)  # before any training
         except ValueError as error:
             raise InputError(f"--plot {error}") from error
-    config = rising(first, low, high, epochs, shape)
+    config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.prepare(spec)
     print_message(f"{config.model} on {config.data}: {config.schedule}")
     test = range_test(config, machine.data.resolve(), device, stderr)
