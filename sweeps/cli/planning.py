@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resnet_core.schedule import parse
+from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, print_message
@@ -42,6 +43,18 @@ def init(
         raise InputError(f"{path}: {error.strerror}") from error
     typer.echo(path)
     print_message(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+
+
+@command()
+def studies(*, as_json: JsonOption = False) -> None:
+    """List the studies that ship, to launch by their names."""
+    rows = [{"study": name, "description": load_study(name).description} for name in shipped_studies()]
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["study"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['study']:<{width}}  {row['description']}")
 
 
 @command()
