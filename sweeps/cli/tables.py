@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.app import command, print_json, tell
+from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 
@@ -100,7 +100,7 @@ def table(
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"{figure} drawn into {plot}")
+        print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
@@ -157,7 +157,7 @@ def compare(
             plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"curves drawn into {plot}")
+        print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]
         print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})
