@@ -233,7 +233,7 @@ def _input_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def _launch_errors() -> Iterator[None]:
     """Raise the errors of the other packages that a launch can meet as those of this one."""
-    from resnet_core.cifar10 import DataError
+    from resnet_core.data import DataError
 
     try:
         with _input_errors():

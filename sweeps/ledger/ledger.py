@@ -20,7 +20,7 @@ from resnet_core.uris import without_password
 from search_spaces import space
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
-from search_spaces.tables import Finalists
+from search_spaces.tables import SEEDS, Finalists
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
 from sweeps.home import Home
 from sweeps.ledger.database import exclusive_transaction, open_storage, retry_while_busy, sqlite_file
@@ -36,8 +36,8 @@ from sweeps.ledger.leases import (
     request_stop,
 )
 from sweeps.ledger.outcomes import optuna_result
-from sweeps.ledger.samplers import listed, sampler
-from sweeps.study.finalists import SEEDS, max_runs_left, next_finalist
+from sweeps.ledger.samplers import make_sampler
+from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Assignment, Entry, Job
@@ -78,7 +78,7 @@ class Ledger:
         self._inode = self._file.stat().st_ino if self._file is not None else None
         self._lease: Lease | None = None
         trials = study.get_trials(deepcopy=False)
-        study.sampler = sampler(spec, trials)
+        study.sampler = make_sampler(spec, trials)
         self._known = sum(FORKED in trial.user_attrs for trial in trials)
         # These are tried again; what crashes from now on is the next launch's.
         self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
@@ -253,7 +253,7 @@ class Ledger:
         if others:
             # Two drivers that begin with as many trials must not draw the same ones.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
-            self._study.sampler = sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
+            self._study.sampler = make_sampler(self.spec, self._study.get_trials(deepcopy=False), shift)
         with lease.renewing(stop):
             yield
 
@@ -297,7 +297,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.space or spec.search.sampler == "grid":
+        if not spec.proposes:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -346,7 +346,7 @@ class Ledger:
         """
         trials = self._trials()
         left = self._search_left(trials)
-        if left and (not self.spec.space or self.spec.search.sampler == "grid"):
+        if left and not self.spec.proposes:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"
@@ -704,7 +704,7 @@ class Ledger:
             if trial.number in self._crashed - retried:
                 return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        for index, (params, attrs) in enumerate(listed(self.spec)):
+        for index, (params, attrs) in enumerate(space.trials_in_file(self.spec)):
             if index not in started:
                 return params, attrs | {"listed": index}
         return None

@@ -14,7 +14,7 @@ from sweeps.simulation.figures import Mean, PickSummary, Range, Totals, summaris
 from sweeps.simulation.picks import METHODS
 from sweeps.simulation.replay import SimulatedTrial
 from sweeps.simulation.setup import Setup
-from sweeps.study.stopping import modes
+from sweeps.study.stopping.rules import modes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,8 @@ from sweeps.home import Home
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, StudyState, group_of, is_control, modes, rules_of
+from sweeps.study.stopping.base import Curve, StudyState
+from sweeps.study.stopping.rules import group_of, is_control, modes, rules_of
 from sweeps.study.trials import ActiveTrial, Entry, Job
 from sweeps.trial_log import add_failure
 

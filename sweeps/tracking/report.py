@@ -8,7 +8,7 @@ from pathlib import Path
 
 import analysis
 from analysis import Study
-from sweeps.tracking.runs import attach
+from sweeps.tracking.runs import attach_artifacts
 
 _CURVES = "curves.png"
 
@@ -42,5 +42,5 @@ def attach_report(uri: str, study: Study, files: Mapping[str, str], plots: int |
             path.parent.mkdir()
             analysis.plot_curves(study, [number], path)
             children[runs[number]] = [path]
-        attach(uri, study.name, paths, children)
+        attach_artifacts(uri, study.name, paths, children)
     return len(numbers)
