@@ -27,7 +27,10 @@ def status(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a study stands, also from another terminal."""
+    """Show how far a study is, or all studies.
+
+    It works from any terminal, while the study runs and after it.
+    """
     from sweeps.inspection.status import running_trials, study_summaries, study_summary
 
     where = store.open()
@@ -67,7 +70,10 @@ def best(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
+    """Show the trial with the fewest epochs to target.
+
+    The command says too whether the trial is confirmed, and whether it leads by more than noise.
+    """
     from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
 
@@ -90,7 +96,7 @@ def show(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trial: what it trained, its epochs, how it ended, its errors."""
+    """Show one trial: its settings, epochs, outcome and errors."""
     from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
@@ -131,7 +137,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     store: Store,
 ) -> None:
-    """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    """Start MLflow's UI on the studies, at http://127.0.0.1:5000."""
     where = store.open()
     if where.mlflow.startswith("http"):
         raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
@@ -162,7 +168,10 @@ def doctor(
     data: DataOption = DATA,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
+    """Check whether a sweep can run on this machine.
+
+    A store, a ledger and a cluster on other machines are connected to. The exit code is 1 where something is missing.
+    """
     import dataclasses
 
     from sweeps.inspection.doctor import examine

@@ -68,7 +68,10 @@ def train(
     machine: Machine,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one run of a study here, without Ray, ledger or MLflow."""
+    """Train one run of a study in this process.
+
+    Ray, the ledger and MLflow are not used.
+    """
     spec, config = one.load()
     from resnet_core import trainer
     from resnet_core.objective import best, first_crossing
@@ -108,7 +111,10 @@ def lr_range(
     machine: Machine,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a study's first trial at rising learning rates and suggest bounds for its schedule."""
+    """Train at rising learning rates, and suggest bounds for a schedule.
+
+    It trains the study's first trial, or the first of a listed run.
+    """
     if not 0 < low < high < float("inf"):
         raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
     if shape not in ("exp", "lin"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search_spaces.errors import wrong
+from search_spaces.errors import wrong_value
 from sweeps.errors import InputError
 
 _MOST = 10  # lines of an error
@@ -19,7 +19,7 @@ class Problems:
 
     def add(self, place: str, column: str, value: object, expected: str, note: str = "") -> None:
         """Add a value that is not what was expected; ``note`` is told with the first such place."""
-        self._add((column, expected), f"{place}: {''.join(wrong(column, value, expected))}{note}")
+        self._add((column, expected), f"{place}: {''.join(wrong_value(column, value, expected))}{note}")
 
     def missing(self, place: str, column: str, expected: str) -> None:
         """Add that a row has no value."""

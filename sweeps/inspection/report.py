@@ -62,7 +62,7 @@ def _repeat(spec: StudySpec, study: Study) -> Repeat:
     if pinned:
         commands.append("pip install . " + " ".join(map(shlex.quote, pinned)))
     commands += [f"sweeps launch {spec.name}.toml", f"sweeps report {spec.name}"]
-    if spec.proposes:
+    if spec.is_sampled:
         note = (
             f"The sampler's seed is {spec.search.seed}. Trials that run side by side end in an order that differs from "
             "launch to launch, and the sampler learns from those that have ended: the same file asks the same "

@@ -297,7 +297,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.proposes:
+        if not spec.is_sampled:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -346,7 +346,7 @@ class Ledger:
         """
         trials = self._trials()
         left = self._search_left(trials)
-        if left and not self.spec.proposes:
+        if left and not self.spec.is_sampled:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"
@@ -704,7 +704,7 @@ class Ledger:
             if trial.number in self._crashed - retried:
                 return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        for index, (params, attrs) in enumerate(space.trials_in_file(self.spec)):
+        for index, (params, attrs) in enumerate(space.listed_trials(self.spec)):
             if index not in started:
                 return params, attrs | {"listed": index}
         return None

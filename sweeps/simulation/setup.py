@@ -75,7 +75,7 @@ class Setup:
         """Return all trials there are, in their own order; None where a sampler proposes them."""
         if isinstance(self.source, RecordedCurves):
             return self.source.jobs
-        if spec.proposes:
+        if spec.is_sampled:
             return None
         ledger = Ledger.preview(spec)
         return [ledger.ask() for _ in range(trial_count(spec))]
@@ -96,7 +96,7 @@ class Setup:
         if self.spec.space:
             if self.trials is not None:
                 search["trials"] = self.trials
-            if epochs is not None and self.spec.proposes:
+            if epochs is not None and self.spec.is_sampled:
                 search["trials"] = epochs  # more than there can be
             if sampler is not None:
                 search |= {"sampler": sampler, "finalists": None}

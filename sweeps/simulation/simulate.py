@@ -14,7 +14,7 @@ from sweeps.simulation.figures import Mean, PickSummary, Range, Totals, summaris
 from sweeps.simulation.picks import METHODS
 from sweeps.simulation.replay import SimulatedTrial
 from sweeps.simulation.setup import Setup
-from sweeps.study.stopping.rules import modes
+from sweeps.study.stopping.rules import rule_modes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,9 @@ def simulate(setup: Setup) -> Simulation:
     tables, ruled, free, picked = [], [], [], []
     for seed in range(setup.seed, setup.seed + setup.repeats):
         trials = setup.replay(seed, rules=True)
-        tables.append(build_stopping(trial_histories(trials), setup.spec.objective.target, _BEST, modes(setup.spec)))
+        tables.append(
+            build_stopping(trial_histories(trials), setup.spec.objective.target, _BEST, rule_modes(setup.spec))
+        )
         ruled.append(totals_of(trials, setup.per_gpu))
         free.append(totals_of(setup.replay(seed, rules=False), setup.per_gpu))
         picked.append(setup.picks(seed, trials))
