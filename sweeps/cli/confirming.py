@@ -191,10 +191,10 @@ def _claim(text: str) -> Claim | None:
 
 def _verdict(study: Study, claim: Claim) -> str:
     """Return what the runs that have ended say of a claim."""
-    from analysis import runs
     from analysis.statistics.claims import check_claim
+    from analysis.tables.summary import ended_runs
 
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'
     return str(check_claim(claim, found["epochs_to_target"].tolist()))
@@ -214,7 +214,7 @@ def _until_decided(
     All of its state is that of the two confirmations: killed and called again it goes on from there.
     """
     from analysis.statistics.sequential import fewest_pairs
-    from analysis.tables.comparison import arm, contrast
+    from analysis.tables.comparison import compare_two, configuration_runs
     from sweeps.execution.launch import End
     from sweeps.ledger.confirmations import paired
 
@@ -243,7 +243,7 @@ def _until_decided(
         wanted = min(most, len(pairs.seeds) + _MORE_PAIRS)
     for study in studies:
         typer.echo(confirmation_text(study))
-    typer.echo(str(contrast(arm(studies[0]), arm(studies[1]))))
+    typer.echo(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
     if test.faster is None:
         typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds goes on")
     sys.stdout.flush()
@@ -253,11 +253,11 @@ def _until_decided(
 
 
 def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
-    """Return what pairs decide, in the order of their seeds; up to the shorter of the two schedules, as `contrast`."""
+    """Return what pairs decide, in the order of their seeds, up to the shorter of the two schedules."""
     from analysis.statistics.sequential import sequential_test
-    from analysis.tables.comparison import arm
+    from analysis.tables.comparison import configuration_runs
 
-    arms = arm(a), arm(b)
+    arms = configuration_runs(a), configuration_runs(b)
     budget = min(arm.horizon for arm in arms)
     of_a, of_b = (
         {seed: epochs if epochs <= budget else math.inf for seed, epochs in zip(arm.seeds, arm.epochs, strict=True)}

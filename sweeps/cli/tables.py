@@ -130,7 +130,7 @@ def compare(
     mlflow: MlflowOption = "",
 ) -> None:
     """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
-    from analysis.tables.comparison import PhaseError, arm, contrasts
+    from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -143,11 +143,11 @@ def compare(
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(arm(stored(where, study), trial, target))
+            arms.append(configuration_runs(stored(where, study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrasts(arms, mix=mix)
+        found = compare_configurations(arms, mix=mix)
     except PhaseError as error:
         raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
