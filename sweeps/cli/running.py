@@ -186,7 +186,7 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
     alive = views.alive(where, name, opened)
     if not alive:
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    opened.request_stop()
+    opened.drivers.request_stop()
     if where.holder(name) is not None:
         where.ask_to_stop(name)
     stderr.print(

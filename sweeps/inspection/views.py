@@ -12,7 +12,8 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.drawing import draw_rates
 from sweeps.ledger.leases import Driver
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 from sweeps.trial_log import failures, read_log
@@ -62,7 +63,7 @@ def alive(home: Home, name: str, ledger: Ledger) -> list[Driver]:
     """Return the drivers of a study that are alive; of this home's own, its lock tells at once."""
     own = home.driver(name)
     held = home.holder(name) is not None
-    return [driver for driver in ledger.drivers() if (held if driver.id == own else driver.alive)]
+    return [driver for driver in ledger.drivers.all() if (held if driver.id == own else driver.alive)]
 
 
 def running(home: Home, name: str) -> list[dict[str, Any]]:
@@ -72,8 +73,8 @@ def running(home: Home, name: str) -> list[dict[str, Any]]:
     """
     rows = []
     ledger = Ledger.open(home.ledger_uri, name)
-    owners, own = ledger.owners(), home.driver(name)
-    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers() if driver.id != own}
+    owners, own = ledger.drivers.owners(), home.driver(name)
+    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers.all() if driver.id != own}
     for entry in ledger.entries():
         if entry.result is None:
             owner = owners.get(entry.job.number, "")

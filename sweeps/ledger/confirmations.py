@@ -12,7 +12,8 @@ from search_spaces.tables import Resources, Run, Search, Stopping, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial
-from sweeps.ledger.ledger import Ledger, study_specs
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_specs
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry

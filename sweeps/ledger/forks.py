@@ -15,11 +15,11 @@ from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
+from sweeps.ledger import attributes
 from sweeps.ledger.outcomes import OptunaResult, optuna_result
-from sweeps.study.outcomes import Result
+from sweeps.ledger.trials import result_of
 
-FORKED = "forked_from"
-"""The attribute of a trial that is known from another study: that study's name, and the trial's in it."""
+_COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # what a copy of a trial keeps
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
     """Return a trial as the new study's, or why it is none."""
     if trial.state is TrialState.FAIL:
         return "crashed"
-    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or "config" not in trial.user_attrs:
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or attributes.CONFIG not in trial.user_attrs:
         return "not ended"
-    config = TrialConfig.from_dict(trial.user_attrs["config"])
+    config = TrialConfig.from_dict(trial.user_attrs[attributes.CONFIG])
     fields = config.to_dict()
     params: dict[str, Value] = {}
     for name, parameter in spec.space.items():
@@ -110,18 +110,15 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
     if changed:
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
-    if "result" in trial.user_attrs:  # what the older study's sampler was told may be no use to the new one's
-        result = Result.from_dict(trial.user_attrs["result"])
-        how = optuna_result(result, config.horizon, spec.search.sampler, longest_horizon(spec))
+    if attributes.RESULT in trial.user_attrs:  # another sampler may have to be told otherwise
+        how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, longest_horizon(spec))
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna keeps a pruned trial's last report
         params=params,
         distributions=distributions(spec),
-        user_attrs={
-            FORKED: trial.user_attrs.get(FORKED, {"study": source, "trial": trial.user_attrs["name"]}),
-            **{key: trial.user_attrs[key] for key in ("name", "config", "result") if key in trial.user_attrs},
-        },
+        user_attrs={attributes.FORKED: {"study": source, "trial": trial.user_attrs[attributes.NAME]}}
+        | {key: trial.user_attrs[key] for key in _COPIED if key in trial.user_attrs},
         intermediate_values=dict(how.intermediate_values),
     )
 

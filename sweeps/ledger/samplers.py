@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import space
 from search_spaces.spec import StudySpec
-from sweeps.ledger.forks import FORKED
+from sweeps.ledger.attributes import FORKED
 from sweeps.study.finalists import SEEDS
 
 _CMAES_NEEDS = 10  # it starts from the best tenth

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -19,8 +19,9 @@ from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.study.finalists import max_runs_left, next_finalist
 from sweeps.study.outcomes import Result
-from sweeps.study.protocols import Trials
+from sweeps.study.protocols import Trials, WrittenRun
 from sweeps.study.ranking import configuration_of
+from sweeps.study.recovery import Recovered
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
@@ -143,17 +144,9 @@ class FixedTrials:
         """Hand out none of the trials that have not been."""
         self.jobs = self.jobs[: self._asked]
 
-    def unfinished(self) -> list[Job]:
-        """Return none, likewise."""
-        return []
-
     def remaining(self) -> int:
         """Return how many trials are left."""
         return len(self.jobs) - self._asked or max_runs_left(self.spec, self.entries())
-
-    def running_elsewhere(self) -> int:
-        """Return none: there are no other drivers."""
-        return 0
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
@@ -195,14 +188,6 @@ class FixedTrials:
     def release(self, number: int) -> None:
         """Do nothing: no other driver takes a trial over."""
 
-    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return all: there is nobody else."""
-        return dict.fromkeys(numbers, "")
-
-    def claim(self, number: int) -> bool:  # noqa: ARG002
-        """Return that it is this driver's."""
-        return True
-
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Do nothing: no process continues this one."""
 
@@ -219,10 +204,7 @@ class FixedTrials:
 class _Unkept:
     """Keeps nothing, where a launch has MLflow."""
 
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        return {}
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+    def written(self) -> Mapping[int, WrittenRun]:
         return {}
 
     def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
@@ -262,4 +244,4 @@ class _Unwatched:
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
     """Return a study that decides as a launch does and leaves no trace."""
-    return StudyRun(home, trials, _Unkept(), _Unwatched())
+    return StudyRun(home, trials, _Unkept(), _Unwatched(), Recovered(remaining=trials.remaining()))

@@ -23,6 +23,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.stopping import modes
 from sweeps.tracking import view
 from sweeps.tracking.note import Note
@@ -89,9 +90,9 @@ class MlflowStudy:
         self._note = Note(spec.description, spec.objective.target)
         self._children: dict[int, _Child] = {}
 
-    def written(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, every run's status and, unless it has ended, its epochs, as far as is known."""
-        return {number: (child.status, frozenset(child.epochs)) for number, child in self._children.items()}
+        return {number: WrittenRun(child.status, frozenset(child.epochs)) for number, child in self._children.items()}
 
     def open(self) -> None:
         """Take up the study where it is in the store, or begin it there."""

@@ -24,6 +24,7 @@ from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import LogEntry, MlflowStudy, milliseconds
 from sweeps.tracking.spool import Spool
@@ -82,16 +83,16 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
-    def written(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread.
 
         Raises:
             SweepError: the store cannot be used, and could not for a while.
         """
-        known: dict[int, tuple[str, frozenset[int]]] = self._ask(self._runs.written)
+        known: dict[int, WrittenRun] = self._ask(self._runs.written)
         return known
 
-    def refresh(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def refresh(self) -> dict[int, WrittenRun]:
         """Return the same, with what other drivers have written since.
 
         Raises:

@@ -82,7 +82,7 @@ def drive(uri: str, tmp_path: Path) -> Iterator[Drive]:
 
 def silence(ledger: Ledger) -> None:
     """Let the lease of a ledger's driver run out, as if its process had been held for long."""
-    lease = ledger._lease
+    lease = ledger.drivers._lease
     assert lease is not None
     with lease._storage.engine.begin() as connection:
         connection.exec_driver_sql(
@@ -267,7 +267,7 @@ def test_drivers_that_are_gone_are_the_others(drive, uri):
     a, b, _ = (drive(study, name) for name in "abc")
     silence(a)
     ledgers = (a, b, Ledger.open(uri, study.name))
-    assert [ledger.expired_drivers() for ledger in ledgers] == [set(), {"a"}, {"a"}]
+    assert [ledger.drivers.expired() for ledger in ledgers] == [set(), {"a"}, {"a"}]
 
 
 def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):
@@ -328,7 +328,7 @@ def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri
     study = spec()
     a, _ = drive(study, "a"), drive(study, "b")
     silence(a)
-    found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers()]
+    found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers.all()]
     assert found == [("a", str(tmp_path / "a"), False), ("b", str(tmp_path / "b"), True)]
 
 
@@ -336,7 +336,7 @@ def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
     study, heard = spec(), [threading.Event(), threading.Event()]
     drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
-    Ledger.open(uri, study.name).request_stop()
+    Ledger.open(uri, study.name).drivers.request_stop()
     assert all(event.wait(10) for event in heard)
 
 
@@ -345,7 +345,7 @@ def test_a_driver_renews_its_lease(drive, uri, monkeypatch):
     study = spec()
     drive(study, "a")
     time.sleep(1.5)
-    assert [driver.alive for driver in Ledger.open(uri, study.name).drivers()] == [True]
+    assert [driver.alive for driver in Ledger.open(uri, study.name).drivers.all()] == [True]
 
 
 @pytest.mark.parametrize("text", ["0", "x", "-5", "nan", "1e9"])

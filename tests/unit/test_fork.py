@@ -10,8 +10,10 @@ from optuna.trial import TrialState
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
-from sweeps.ledger.forks import FORKED, Fork
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.attributes import FORKED
+from sweeps.ledger.forks import Fork
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.outcomes import Result
 
 NAMES = (f"study-{number}" for number in itertools.count())

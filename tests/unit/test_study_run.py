@@ -21,6 +21,7 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
+from sweeps.study.recovery import recover
 from sweeps.study.run import Fastest, StudyRun
 from sweeps.study.stopping import is_control
 from sweeps.study.trials import ActiveTrial, Job
@@ -129,7 +130,8 @@ def open_(store, db, tmp_path) -> Open:
     def open_(study: StudySpec) -> Launch:
         home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
         tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
-        return Launch(home, ledger, tracker, StudyRun(home, ledger, tracker, seen), seen)
+        run = StudyRun(home, ledger, tracker, seen, recover(home, ledger, tracker))
+        return Launch(home, ledger, tracker, run, seen)
 
     return open_
 
@@ -207,14 +209,14 @@ def test_a_study_from_its_first_epoch_to_a_crashed_trial_tried_again(open_, db, 
 
 def test_trials_are_handed_out_until_none_is_left(open_):
     launch = open_(spec(trials=2))
-    steps = [(launch.run.left, launch.run.exhausted, launch.run.complete)]
+    steps = [(launch.run.remaining, launch.run.exhausted, launch.run.complete)]
     for _ in range(2):
         launch.begin()
-        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+        steps.append((launch.run.remaining, launch.run.exhausted, launch.run.complete))
     assert launch.run.next_trial() is None
     for number in (0, 1):
         launch.train(number, NEVER)
-        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+        steps.append((launch.run.remaining, launch.run.exhausted, launch.run.complete))
     assert steps == [(2, False, False), (1, False, False), (0, True, False), (0, True, False), (0, True, True)]
     launch.close()
 
@@ -225,7 +227,7 @@ def test_a_trial_to_be_continued_comes_before_a_new_one(open_):
     jobs = [before.run.active[before.begin()].job for _ in range(2)]
     before.close()
     launch = open_(study)
-    assert (launch.run.left, launch.run.exhausted) == (3, False)
+    assert (launch.run.remaining, launch.run.exhausted) == (3, False)
     assert [launch.run.next_trial().job for _ in range(2)] == jobs
     assert launch.run.next_trial().job.number == 2
     launch.close()
@@ -424,7 +426,7 @@ def test_trials_in_the_store_that_the_ledger_does_not_know_are_an_error(open_, t
     tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", tmp_path, study), tmp_path / "spool.jsonl")
     home, other = Home(tmp_path), Ledger.create(f"sqlite:///{tmp_path / 'other.db'}", study)
     with pytest.raises(SweepError, match=rf"has 1 trials of a study '{study.name}' that the ledger .* does not know"):
-        StudyRun(home, other, tracker, Seen())
+        recover(home, other, tracker)
     tracker.close("SCHEDULED")
 
 
