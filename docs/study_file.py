@@ -2,8 +2,8 @@
 
     python docs/study_file.py [--check]
 
-A table stands between two marks: <!-- keys CLASS PREFIX --> and <!-- end -->. --check changes nothing, and fails where
-a table is not what the docstrings say.
+A table stands between two marks: <!-- keys CLASS PREFIX --> or <!-- rules -->, and <!-- end -->. --check changes
+nothing, and fails where a table is not what the docstrings say.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from pydantic_core import PydanticUndefined
 
 from resnet_core.config import TrialConfig
 from search_spaces import tables
+from search_spaces.plugins import rules, samplers
+from search_spaces.stopping import Stopping, stopping_keys
 
 PAGE = Path(__file__).with_name("study-file.md")
-_TABLE = re.compile(r"(<!-- keys (?P<name>\w+)(?: (?P<prefix>[\w.]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (?:keys (?P<name>\w+)(?: (?P<prefix>[\w.]+))?|rules) -->\n).*?(<!-- end -->)", re.DOTALL)
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.|\n        )+)", re.MULTILINE)
 
 
@@ -49,22 +52,48 @@ def defaults(kind: type) -> dict[str, Any]:
     }
 
 
-def table(name: str, prefix: str) -> str:
-    """Return the Markdown table of a class's keys, each behind ``prefix``.
+def table(kind: type, prefix: str = "", said: Mapping[str, str] | None = None) -> str:
+    """Return the Markdown table of a class's keys.
+
+    Args:
+        kind: a dataclass or a pydantic model.
+        prefix: what stands ahead of each key.
+        said: what keys mean; by default what the class's docstring says.
 
     Raises:
-        ValueError: a key has no line in the docstring.
+        ValueError: a key has no meaning.
     """
-    kind = TrialConfig if name == "TrialConfig" else getattr(tables, name)
-    said = meanings(kind)
+    said = meanings(kind) if said is None else said
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for key, default in defaults(kind).items():
         if key not in said:
-            raise ValueError(f"{name}.{key}: its docstring does not say what it is")
+            raise ValueError(f"{kind.__name__}.{key}: its docstring does not say what it is")
         # A study file has no None: a key that is left out is none.
-        meaning = re.sub(r"\bNone\b", "none", said[key]).rstrip(".").replace("``", "`").replace("|", "\\|")
+        meaning = re.sub(r"\bNone\b", "none", said[key].replace("{samplers}", _samplers()))
+        meaning = meaning.rstrip(".").replace("``", "`").replace("|", "\\|")
         lines.append(f"| `{prefix}{key}` | {_shown(default)} | {meaning} |")
     return "\n".join(lines) + "\n"
+
+
+def rule_tables() -> str:
+    """Return the table of ``[stopping]``, and one of the settings of each rule that has some."""
+    keys = stopping_keys()
+    said = {name: _first_sentence(rule) for name, rule in rules().items()}
+    found = [table(keys, said=said | meanings(Stopping))]
+    for name in keys.model_fields:
+        if name in rules() and rules()[name].model_fields:
+            found.append(table(rules()[name], f"{name}."))
+    return "\n".join(found)
+
+
+def _first_sentence(kind: type) -> str:
+    line = inspect.cleandoc(kind.__doc__ or "").splitlines()[0]
+    return line[:1].lower() + line[1:]
+
+
+def _samplers() -> str:
+    *names, last = (f"`{name}`" + (f" ({one.note})" if one.note else "") for name, one in samplers().items())
+    return f"{', '.join(names)} or {last}"
 
 
 def _shown(default: Any) -> str:
@@ -80,7 +109,13 @@ def _shown(default: Any) -> str:
 
 def written(page: str) -> str:
     """Return the page with its tables written anew."""
-    return _TABLE.sub(lambda found: found[1] + table(found["name"], found["prefix"] or "") + found[4], page)
+    return _TABLE.sub(lambda found: found[1] + _between(found["name"], found["prefix"] or "") + found[4], page)
+
+
+def _between(name: str | None, prefix: str) -> str:
+    if name is None:
+        return rule_tables()
+    return table(TrialConfig if name == "TrialConfig" else getattr(tables, name), prefix)
 
 
 def main() -> None:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from resnet_core import models
+from resnet_core.data import DATASETS, Split
+from resnet_core.optim import OPTIMIZERS
 from resnet_core.schedule import Schedule, parse
 
-Data = Literal["cifar10", "digits"]
-Split = Literal["official", "pooled", "held-out"]
-OptimizerName = Literal["adam", "adamw", "amsgrad", "nadam", "padam", "sgd"]
+if TYPE_CHECKING:
+    DatasetName = str
+    OptimizerName = str
+else:  # the choices, for the schema of study files
+    DatasetName = Literal[*DATASETS]
+    OptimizerName = Literal[*OPTIMIZERS]
 Precision = Literal["fp32", "bf16"]
 Head = Literal["average", "max", "flatten"]
-
-CLASSES = 10
-"""Kinds of images in either data set."""
-
-MODELS = ("resnet18", "resnet9", "vgg16", "densenet121")
-"""Networks beside ResNet v2, which is named by its depth: resnet56v2."""
-
-_RESNET_V2 = re.compile(r"resnet([1-9][0-9]*)v2")
-_RESNET_V2_ONLY = ("bottleneck", "shortcut_kernel", "head", "conv_bias", "skip_conv_bias")
 
 
 class ConfigError(ValueError):
@@ -43,22 +39,6 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.field} = {self.value!r}: expected {self.expected}"
-
-
-def resnet_v2_depth(model: str) -> int | None:
-    """Return the depth in a name such as ``resnet56v2``, None for a network that is no ResNet v2.
-
-    Raises:
-        ConfigError: there is no such network; the depth of a ResNet v2 is 9n+2.
-    """
-    if model in MODELS:
-        return None
-    match = _RESNET_V2.fullmatch(model)
-    depth = int(match[1]) if match else 0
-    if depth < 11 or (depth - 2) % 9 or depth > 1001:
-        expected = "resnetDv2 with a depth D = 9n+2 from 11 to 1001, such as resnet56v2, or one of " + ", ".join(MODELS)
-        raise ConfigError("model", model, expected)
-    return depth
 
 
 @dataclass(frozen=True)
@@ -131,7 +111,7 @@ class TrialConfig:
     conv_bias: bool = True
     skip_conv_bias: bool = False
     bn_momentum: float | None = None
-    data: Data = "cifar10"
+    data: DatasetName = "cifar10"
     split: Split = "official"
     image_size: int = 32
     train_limit: int | None = None
@@ -167,6 +147,7 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         self._check_schedules()
+        self._check_choices()
         self._check_model()
         self._check_numbers()
         self._check_training()
@@ -184,26 +165,32 @@ class TrialConfig:
             if name == "momentum_schedule" and parsed.peak >= 1:
                 raise ConfigError(name, text, "values below 1")
 
-    def _check_model(self) -> None:
-        self._require("model", isinstance(self.model, str), "a text")
-        is_v2 = resnet_v2_depth(self.model) is not None
-        self._require("shortcut_kernel", self.shortcut_kernel in (1, 3), "1 or 3")
-        self._require("bottleneck", self.bottleneck in (None, 0.25, 0.5), "0.25 or 0.5")
-        for name in _RESNET_V2_ONLY if not is_v2 else ():
-            self._require(name, getattr(self, name) == _DEFAULTS[name], f"none: {self.model} is no ResNet v2")
-        self._require("skip_conv_bias", self.conv_bias or not self.skip_conv_bias, "false where conv_bias is false")
-        sizes = (32,) if self.model == "vgg16" else (16, 32)
-        self._require(
-            "image_size",
-            _is_int(self.image_size) and self.image_size in sizes,
-            f"{' or '.join(map(str, sizes))} for {self.model}",
-        )
-
-    def _check_numbers(self) -> None:
+    def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, "one of " + ", ".join(choices))
         for name in _SWITCHES:
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
+
+    def _check_model(self) -> None:
+        self._require("model", isinstance(self.model, str), "a text")
+        try:
+            network, _ = models.find(self.model)
+        except LookupError as error:
+            raise ConfigError("model", self.model, str(error)) from None
+        for name in _NETWORK_OPTIONS - network.options.keys():
+            self._require(name, getattr(self, name) == _DEFAULTS[name], f"none: {self.model} does not take it")
+        for name, values in network.options.items():
+            expected = " or ".join(str(value) for value in values if value is not None)
+            self._require(name, getattr(self, name) in values, expected)
+        self._require("skip_conv_bias", self.conv_bias or not self.skip_conv_bias, "false where conv_bias is false")
+        sizes = [size for size in network.image_sizes if size in DATASETS[self.data].image_sizes]
+        self._require(
+            "image_size",
+            _is_int(self.image_size) and self.image_size in sizes,
+            f"{' or '.join(map(str, sizes))} for {self.model} on {self.data}",
+        )
+
+    def _check_numbers(self) -> None:
         for name, lowest in _WHOLE.items():
             value = getattr(self, name)
             optional = value is None and _DEFAULTS[name] is None
@@ -229,8 +216,10 @@ class TrialConfig:
     def _check_training(self) -> None:
         expected = f"false with split = {self.split!r}: only the held-out split leaves test images untouched"
         self._require("test", not self.test or self.split == "held-out", expected)
-        possible = self.optimizer == "sgd" and (self.momentum_schedule is not None or self.momentum > 0)
-        self._require("nesterov", not self.nesterov or possible, "false unless the optimizer is sgd with momentum")
+        with_nesterov = [name for name, rule in OPTIMIZERS.items() if "nesterov" in rule.settings()]
+        possible = self.optimizer in with_nesterov and (self.momentum_schedule is not None or self.momentum > 0)
+        expected = f"false unless the optimizer is {' or '.join(with_nesterov)} with momentum"
+        self._require("nesterov", not self.nesterov or possible, expected)
         cut = self.plateau_factor is None or self.lr_alpha > 0
         self._require("plateau_factor", cut, "none: a learning rate of 0 throughout cannot be cut")
         self._require(
@@ -282,18 +271,9 @@ class TrialConfig:
         return cls(**values)
 
 
-def split_sizes(data: Data, split: Split) -> tuple[int, int]:
-    """Return how many images of a data set train and validate."""
-    train_size, val_size = (50_000, 10_000) if data == "cifar10" else (1438, 359)
-    if split == "held-out":
-        val_size = train_size // 10
-        train_size -= val_size
-    return train_size, val_size
-
-
 def epoch_sizes(config: TrialConfig) -> tuple[int, int]:
     """Return how many images an epoch of ``config`` trains and validates on."""
-    train_size, val_size = split_sizes(config.data, config.split)
+    train_size, val_size = DATASETS[config.data].split_sizes(config.split)
     return min(train_size, config.train_limit or train_size), min(val_size, config.val_limit or val_size)
 
 
@@ -305,12 +285,13 @@ _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrialConfig)}
 # Every schedule, and the field that it takes the place of.
 _SCHEDULES = dict(zip(SCHEDULE_FIELDS, ("", "weight_decay", "momentum"), strict=True))
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "data": get_args(Data),
+    "data": tuple(DATASETS),
     "split": get_args(Split),
-    "optimizer": get_args(OptimizerName),
+    "optimizer": tuple(OPTIMIZERS),
     "precision": get_args(Precision),
     "head": get_args(Head),
 }
+_NETWORK_OPTIONS = {name for network in models.NETWORKS.values() for name in network.options}
 _SWITCHES = ("nesterov", "flip", "conv_bias", "skip_conv_bias", "fused", "compile", "test")
 _WHOLE = {
     "train_limit": 1,

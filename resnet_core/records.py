@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields
+from typing import Any
+
+_SHARE: dict[str, Any] = {"share": True}
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
     """One epoch of training and the validation after it.
+
+    A field is a metric, and its name is the metric's name in checkpoints, in MLflow and in tables. To add a metric,
+    add a field with a default here, so that older checkpoints can be read, and set it in the trainer.
 
     Attributes:
         epoch: 1-based number of the epoch.
@@ -30,17 +36,27 @@ class EpochRecord:
 
     epoch: int
     loss: float
-    acc: float
+    acc: float = field(metadata=_SHARE)
     val_loss: float
-    val_acc: float
+    val_acc: float = field(metadata=_SHARE)
     lr: float
     wd_lr: float
     seconds: float
     images_per_second: float
+    _: KW_ONLY
     power_watts: float | None = None
     gpu_util_percent: float | None = None
     test_loss: float | None = None
-    test_acc: float | None = None
+    test_acc: float | None = field(default=None, metadata=_SHARE)
+
+
+_FIELDS = [f for f in fields(EpochRecord) if f.name != "epoch"]
+METRICS = tuple(f.name for f in _FIELDS)
+"""Names of an epoch's metrics."""
+OPTIONAL_METRICS = frozenset(f.name for f in _FIELDS if f.default is not MISSING)
+"""Those that are None where they are not measured."""
+SHARES = frozenset(f.name for f in _FIELDS if "share" in f.metadata)
+"""Those in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

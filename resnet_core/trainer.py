@@ -17,14 +17,15 @@ from resnet_core import checkpoint as checkpoints
 from resnet_core.allocator import keep_freed_memory
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
-from resnet_core.config import CLASSES, ConfigError, TrialConfig, epoch_sizes, split_sizes
-from resnet_core.data import Dataset, load, normalise, take
+from resnet_core.config import ConfigError, TrialConfig, epoch_sizes
+from resnet_core.data import DATASETS
 from resnet_core.draws import Draws, copy_over, draw
 from resnet_core.fused.support import runs_on
 from resnet_core.graph import RecordedStep
+from resnet_core.images import Dataset, load, normalise, take
 from resnet_core.meter import GpuMeter
-from resnet_core.models import build
-from resnet_core.optim import Optimizer, step_values
+from resnet_core.network import build
+from resnet_core.optimizer import Optimizer, step_values
 from resnet_core.plateau import Plateau
 from resnet_core.records import EpochRecord, StepRecord
 from resnet_core.streams import STREAMS
@@ -118,10 +119,11 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
 
     An evaluation counts as a third of a training pass over its images (forward alone).
     """
+    spec = DATASETS[config.data]
     train_size, val_size = epoch_sizes(config)
     batch = min(config.batch_size, train_size)
     images = torch.randint(0, 256, (batch, 3, config.image_size, config.image_size), dtype=torch.uint8)
-    labels = torch.arange(batch) % CLASSES
+    labels = torch.arange(batch) % spec.classes
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, config.image_size, config.image_size))
     with STREAMS.leased(torch.device(device)) as stream, torch.cuda.stream(stream):
         run = _Run(config, dataset, torch.device(device))
@@ -132,7 +134,7 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
             run.train_epoch(1)
         run.steps(1)
     per_image = (time.perf_counter() - started) / (steps * batch)
-    test_size = split_sizes(config.data, "official")[1] if config.test else 0
+    test_size = spec.test_size if config.test else 0
     return per_image * (train_size + (val_size + test_size) / 3)
 
 
@@ -200,7 +202,7 @@ class _Run:
         # What the last batch lacks in images has a label that no logit stands for.
         self._labels = torch.full((steps * size,), -1, device=device)
         self._labels[:images] = self._data.train_labels
-        self._outputs = torch.zeros(steps * size, CLASSES, device=device)
+        self._outputs = torch.zeros(steps * size, DATASETS[config.data].classes, device=device)
         self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
         if graph and device.type == "cuda":
@@ -238,29 +240,36 @@ class _Run:
             begin = self._mark()
             lr, weight_decay = self.train_epoch(epoch)
             trained = self._mark()
-            tested = (self._evaluate(*self._data.test),) if self._config.test else ()
-            pending = torch.cat((self._sums().sum(0), self._validate(), *tested))
+            sums = {"": self._sums().sum(0), "val_": self._evaluate(self._data.val_images, self._data.val_labels)}
+            if self._config.test:
+                sums["test_"] = self._evaluate(*self._data.test)
+            pending = torch.stack(list(sums.values()))
             if epoch < self._config.horizon:  # while a GPU is at work
                 self._drawn[epoch + 1] = self._draw(epoch + 1)
-            figures = pending.tolist()
+            measured = self._means(dict(zip(sums, pending.tolist(), strict=True)))
         if self._plateau is not None:
-            self._plateau.step(figures[2] / len(self._data.val_labels))
-        images, val_images = len(self._data.train_labels), len(self._data.val_labels)
+            self._plateau.step(measured["val_loss"])
         return EpochRecord(
             epoch=epoch,
-            loss=figures[0] / images,
-            acc=figures[1] / images,
-            val_loss=figures[2] / val_images,
-            val_acc=figures[3] / val_images,
+            **measured,
             lr=lr,
             wd_lr=lr * weight_decay,
             seconds=time.perf_counter() - started,
-            images_per_second=images / _seconds(begin, trained),
+            images_per_second=len(self._data.train_labels) / _seconds(begin, trained),
             power_watts=meter.power_watts,
             gpu_util_percent=meter.gpu_util_percent,
-            test_loss=figures[4] / len(self._data.test[1]) if tested else None,
-            test_acc=figures[5] / len(self._data.test[1]) if tested else None,
         )
+
+    def _means(self, sums: dict[str, list[float]]) -> dict[str, float]:
+        """Return losses and accuracies from sums over the images of the parts ``""`` (training), val_ and test_."""
+        labels = {"": self._data.train_labels, "val_": self._data.val_labels}
+        if "test_" in sums:
+            labels["test_"] = self._data.test[1]
+        means: dict[str, float] = {}
+        for part, (loss, right) in sums.items():
+            count = len(labels[part])
+            means |= {f"{part}loss": loss / count, f"{part}acc": right / count}
+        return means
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""
@@ -326,9 +335,6 @@ class _Run:
             images = crop(images, corners, self._config.crop)
         x = shift_and_flip(normalise(images, self._data.mean), offsets, mirrored)
         return x if centres is None else cutout(x, centres, self._config.cutout)
-
-    def _validate(self) -> Tensor:
-        return self._evaluate(self._data.val_images, self._data.val_labels)
 
     @torch.no_grad()
     def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from resnet_core.config import Precision
 from resnet_core.flat import FlatParameters
-from resnet_core.models.resnet_v2 import Convolution, fuse
+from resnet_core.models.layers.resnet_v2 import Convolution, fuse
 
 _CAST_BY_AUTOCAST = (nn.Conv2d, nn.Linear)
 

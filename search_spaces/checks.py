@@ -12,6 +12,7 @@ from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.errors import Problem, shown, suggestion, unknown, wrong
 from search_spaces.fields import FIELD_TYPES, misfit
 from search_spaces.parameters import Choices, Parameter, Range, Value, is_number, plain
+from search_spaces.plugins import samplers
 from search_spaces.tables import StudyTables
 
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
@@ -25,9 +26,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     yield from _search_problems(spec)
     yield from _phase_problems(spec)
-    cap = spec.stopping.cap
-    if cap is not None and cap.per is not None and cap.per not in {*FIELD_TYPES, *spec.space}:
-        yield unknown("stopping.cap.per", cap.per, {*FIELD_TYPES, *spec.space}, "field or parameter", cap.per)
+    yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*_schedule_problems(spec)]
     found += _parameter_problems(spec, schedules_are_known=not found)
@@ -53,13 +52,14 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     if search.seeds is not None:
         yield wrong("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
-    if search.sampler != "grid":
+    if not samplers()[search.sampler].exhaustive:
         if search.trials is None:
             yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
         return
     for name, parameter in spec.space.items():
         if parameter.size is None:
-            yield wrong(f"space.{name}", parameter.model_dump(by_alias=True, exclude_defaults=True), GRID_EXPECTS)
+            values = parameter.model_dump(by_alias=True, exclude_defaults=True)
+            yield wrong(f"space.{name}", values, grid_expects(search.sampler))
 
 
 def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -78,14 +78,23 @@ def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
         yield Problem("space", f": {FROZEN} has no space; list its run with its values")
     if len(spec.run) > 1:
         yield Problem("run", f": {FROZEN} has one run; it is repeated with search.seeds")
-    for rule in sorted(spec.stopping.switched_on()):
-        expected = "false" if rule in ("diverged", "at_target") else "none"
-        yield Problem(f"stopping.{rule}", f": expected {expected}: {FROZEN} stops no trial early")
+    for name, rule in sorted(spec.stopping.rules.items()):
+        expected = "none" if type(rule).model_fields else "false"
+        yield Problem(f"stopping.{name}", f": expected {expected}: {FROZEN} stops no trial early")
 
 
 FROZEN = 'phase = "confirm"'
 
-GRID_EXPECTS = 'a step, int = true or choices: sampler = "grid" tries every value'
+
+def grid_expects(sampler: str) -> str:
+    """Return what a sampler that tries every value expects of each parameter."""
+    return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
+
+
+def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
+    for name, rule in spec.stopping.rules.items():
+        for key, text in rule.problems({*FIELD_TYPES, *spec.space}):
+            yield Problem(f"stopping.{name}.{key}", text)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 Place = tuple[int | str, ...]
@@ -86,12 +87,12 @@ def expectation(message: str) -> str:
     return message
 
 
-def explain(error: ValidationError, known: Callable[[Place], Iterable[str]]) -> list[Problem]:
+def explain(error: ValidationError, models: Callable[[Place], Sequence[type[BaseModel]]]) -> list[Problem]:
     """Return pydantic's errors about a study as problems.
 
     Args:
         error: what validating a StudySpec raised.
-        known: the keys that the table at a place can have; the place of a parameter ends with its form.
+        models: returns what the table at a place may be; the place of a parameter ends with its form.
     """
     problems = []
     for item in error.errors(include_url=False):
@@ -104,9 +105,10 @@ def explain(error: ValidationError, known: Callable[[Place], Iterable[str]]) -> 
         elif item["type"] == "study":
             problems += [Problem(".".join(filter(None, (key, part))), text) for part, text in item["ctx"]["problems"]]
         elif item["type"] == "missing":
-            problems.append(Problem(key, f": missing; expected {_MISSING.get(str(place[-1]), 'a value')}"))
+            field = _fields(models(item["loc"][:-1]))[str(place[-1])]
+            problems.append(Problem(key, f": missing; expected {_MISSING.get(str(place[-1])) or _description(field)}"))
         elif item["type"] == "extra_forbidden":
-            problems.append(unknown(key, item["input"], known(item["loc"][:-1])))
+            problems.append(unknown(key, item["input"], _fields(models(item["loc"][:-1]))))
         elif item["type"] in _TABLES:
             form = _FORMS.get(place[0], "a table") if len(place) == 2 else "a table"
             problems.append(wrong(key, item["input"], form))
@@ -131,6 +133,19 @@ _MISSING = {
     "name": "a string: the name of the study or run",
     "low": "a number: the smallest value",
     "high": "a number: the largest value",
-    "best": "a whole number of at least 1",
-    "slack": "a number of at least 1",
 }
+_KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _fields(models: Sequence[type[BaseModel]]) -> dict[str, FieldInfo]:
+    """Return the fields of all models, by the keys that a study file has for them."""
+    return {field.alias or name: field for model in models for name, field in model.model_fields.items()}
+
+
+def _description(field: FieldInfo) -> str:
+    """Return what a field expects: ``a number of at least 1``."""
+    text = _KINDS.get(field.annotation, "a value")
+    for bound in field.metadata:
+        text += f" of at least {bound.ge}" if hasattr(bound, "ge") else ""
+        text += f" of more than {bound.gt}" if hasattr(bound, "gt") else ""
+    return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from optuna.distributions import (
 )
 
 from resnet_core.config import TrialConfig
-from search_spaces.checks import GRID_EXPECTS
+from search_spaces.checks import grid_expects
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.spec import StudySpec
@@ -145,7 +147,7 @@ def _grid_size(spec: StudySpec) -> int:
     size = 1
     for name, parameter in spec.space.items():
         if parameter.size is None:
-            raise StudyError(f"space.{name}, {parameter}: expected {GRID_EXPECTS}")
+            raise StudyError(f"space.{name}, {parameter}: expected {grid_expects(spec.search.sampler)}")
         size *= parameter.size
     return size
 
@@ -155,6 +157,30 @@ def trial_count(spec: StudySpec) -> int:
     if not spec.space:
         return len(listed_runs(spec))
     counts = [spec.search.trials] if spec.search.trials is not None else []
-    if spec.search.sampler == "grid":
+    if not spec.proposes:
         counts.append(_grid_size(spec))
     return min(counts)
+
+
+def trials_in_file(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the trials that the study file itself names: listed runs, grid points, or its first trials.
+
+    Returns:
+        For each trial its parameters (of a first trial perhaps not all), and what else is known: of a listed run its
+        ``run``, ``seed`` and ``name``.
+    """
+    if not spec.space:
+        return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in listed_runs(spec)]
+    first: list[Mapping[str, Any]] = list(spec.search.first)
+    if not spec.proposes:
+        axes = grid(spec)
+        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        # Shuffled, so that a grid cut short by `trials` is spread over the space.
+        random.Random(spec.search.seed).shuffle(points)
+        # A first trial stands for a point that agrees with it.
+        for wanted in reversed(first):
+            chosen = next(point for point in points if wanted.items() <= point.items())
+            points.remove(chosen)
+            points.insert(0, chosen)
+        first = list(points)
+    return [(dict(params), {}) for params in first[: trial_count(spec)]]

@@ -20,20 +20,10 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.errors import Place, StudyError, explain, shown, suggestion
 from search_spaces.parameters import Choices, Range, plain
+from search_spaces.plugins import rules
 from search_spaces.spec import StudySpec
-from search_spaces.tables import (
-    Asha,
-    CannotReach,
-    Cap,
-    Finalists,
-    Forecast,
-    Median,
-    Objective,
-    Patience,
-    Resources,
-    Search,
-    Stopping,
-)
+from search_spaces.stopping import stopping_keys
+from search_spaces.tables import Finalists, Objective, Resources, Run, Search
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
@@ -86,49 +76,35 @@ def study_of(values: dict[str, Any], source: str, overrides: Sequence[str] = ())
 
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
     """Yield a line for each thing that is wrong, with a note on the override that it comes from."""
-    for key, text in explain(error, _known_keys):
+    for key, text in explain(error, _models):
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
 
 
-_RULES: dict[str, type[BaseModel]] = {
-    "cap": Cap,
-    "cannot_reach": CannotReach,
-    "asha": Asha,
-    "median": Median,
-    "patience": Patience,
-    "forecast": Forecast,
-}
-
-
-def _known_keys(place: Place) -> list[str]:
-    """Return the keys that the table at a place can have."""
-    model: type[BaseModel]
+def _models(place: Place) -> list[type[BaseModel]]:
+    """Return what the table at a place may be."""
     match place:
         case ("objective",):
-            model = Objective
+            return [Objective]
         case ("search",):
-            model = Search
+            return [Search]
         case ("search", "finalists"):
-            model = Finalists
+            return [Finalists]
         case ("stopping",):
-            model = Stopping
+            return [stopping_keys()]
         case ("stopping", str() as rule):
-            model = _RULES[rule]
+            return [rules()[rule]]
         case ("resources",):
-            model = Resources
+            return [Resources]
         case ("space", _, "choices"):
-            model = Choices
+            return [Choices]
         case ("space", _, _):
-            return [*_keys(Range), *_keys(Choices)]
+            return [Range, Choices]
+        case ("run", _):
+            return [Run]
         case _:
-            model = StudySpec
-    return _keys(model)
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+            return [StudySpec]
 
 
 def _override(values: dict[str, Any], override: str) -> str:
@@ -216,9 +192,10 @@ def identity(spec: StudySpec) -> dict[str, object]:
             **dict.fromkeys(("description", "confirms", "resources"), True),
             "search": {"trials", "retries", "finalists"},
             "phase": spec.phase == "search",
-            "stopping": set() if spec.stopping.freeze else {"freeze"},
         },
     )
+    if not spec.stopping.freeze:
+        del values["stopping"]["freeze"]
     return dict(_flat("", values))
 
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from resnet_core.config import SCHEDULE_FIELDS
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.errors import Problem, StudyError, reject, shown, unknown, wrong
+from search_spaces.errors import StudyError, reject, shown, wrong
 from search_spaces.fields import field_problems
 from search_spaces.parameters import Choices, Parameter, Table, Value
+from search_spaces.plugins import samplers
+from search_spaces.stopping import Stopping, StoppingTable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_EXPECTS = (
     "1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or digit, and no '..': "
     "it becomes a folder's name"
 )
-_Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_HALF = 0.5  # of a chance this high, or higher, there is no double
+SEEDS = 2**32
+"""Seeds are below it."""
+_Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 def check_name(name: str) -> str:
@@ -70,13 +73,19 @@ class Finalists(Table):
     seeds: int = Field(default=4, ge=1)
 
 
+def _valid_sampler(name: Any) -> Any:
+    if name not in list(samplers()):  # it may be a value that cannot be a key
+        *names, last = map(repr, samplers())
+        raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
+    return name
+
+
 class Search(Table):
     """How trials are chosen.
 
     Attributes:
         trials: how many, for a space; with sampler ``grid`` at most so many. None without a space.
-        sampler: Optuna's sampler: ``tpe`` (multivariate, aware of running trials), ``gp``, ``random``, ``cmaes`` or
-            ``grid``.
+        sampler: Optuna's sampler: {samplers}.
         seed: the sampler's, and the first trial's.
         seeds: every listed run is repeated with each of these.
         first: parameters of the first trials; those left out are sampled.
@@ -85,159 +94,12 @@ class Search(Table):
     """
 
     trials: int | None = Field(default=None, ge=1)
-    sampler: Literal["tpe", "gp", "random", "cmaes", "grid"] = "tpe"
+    sampler: Annotated[str, BeforeValidator(_valid_sampler)] = "tpe"
     seed: _Seed = 0
     seeds: list[_Seed] | None = Field(default=None, min_length=1)
     first: list[dict[str, Any]] = Field(default_factory=list)
     finalists: Finalists | None = None
     retries: int = Field(default=1, ge=0)
-
-
-class Cap(Table):
-    """Stops a trial that has used more epochs than slack times the best-th smallest epochs-to-target so far.
-
-    Attributes:
-        best: rank among the trials that reached the target, from 1.
-        slack: factor on the epochs of that trial.
-        per: a field of TrialConfig or a parameter: trials are ranked among those that have the same value of
-            it; None ranks all together.
-    """
-
-    best: int = Field(ge=1)
-    slack: float = Field(ge=1)
-    per: str | None = None
-
-
-class CannotReach(Table):
-    """Stops a trial that is below every trial that reached the target, at the same share of its own schedule.
-
-    Attributes:
-        after: share of its schedule a trial is let alone for.
-        trials: so many trials must have reached the target.
-        margin: how far below the lowest of them a trial may be, as an accuracy.
-    """
-
-    after: float = Field(default=0.3, gt=0, lt=1)
-    trials: int = Field(default=10, ge=1)
-    margin: float = Field(default=0.0, ge=0, lt=1)
-
-
-class Asha(Table):
-    """Stops a trial that is not in the top 1/reduction at a rung: after·reductionᵏ of its own schedule.
-
-    Attributes:
-        reduction: of so many trials at a rung one goes on.
-        after: share of the schedule at the first rung.
-    """
-
-    reduction: int = Field(default=3, ge=2)
-    after: float = Field(default=0.25, gt=0, lt=1)
-
-
-class Median(Table):
-    """Stops a trial below the median of the others' running averages, at the same share of its own schedule.
-
-    Attributes:
-        after: share of its schedule a trial is let alone for.
-        trials: so many others must have come to the same share.
-    """
-
-    after: float = Field(default=0.3, gt=0, lt=1)
-    trials: int = Field(default=5, ge=1)
-
-
-class Patience(Table):
-    """Stops a trial whose val_acc no longer rises, once its learning rate is past its peak.
-
-    Attributes:
-        epochs: so many in a row without a higher val_acc.
-        min_delta: by how much val_acc must be higher to count, as an accuracy.
-    """
-
-    epochs: int = Field(default=10, ge=1)
-    min_delta: float = Field(default=0.0, ge=0, lt=1)
-
-
-class Forecast(Table):
-    """Stops a trial whose configuration has little chance to be among the best, by what all others came to.
-
-    Attributes:
-        chance: probability below which a trial is ended.
-        best: of so many configurations it would have to be one.
-        trials: so many configurations must have run to their end or to the target.
-    """
-
-    chance: float = Field(default=0.05, gt=0, lt=1)
-    best: int = Field(default=5, ge=1)
-    trials: int = Field(default=10, ge=3)
-
-
-class Stopping(Table):
-    """Which rules end a trial early. A rule that is a table is off where it is None.
-
-    Attributes:
-        diverged: the loss is not finite, or the accuracy is stuck at chance.
-        at_target: the target is sustained.
-        cap: the trial is slow beside the best so far.
-        cannot_reach: no trial has reached the target from this far below.
-        asha: asynchronous successive halving on shares of each trial's own schedule.
-        median: the median stopping rule on shares of each trial's own schedule.
-        patience: the accuracy no longer rises.
-        forecast: the configuration has little chance to be among the best, by what all others came to.
-        freeze: keep the checkpoints of what forecast ends, and go on with a trial whose chance has come to twice the
-            limit.
-        control: share of trials that are never stopped, to measure what stopping costs.
-        shadow: rules, out of those above, that are recorded and never stop a trial.
-    """
-
-    diverged: bool = True
-    at_target: bool = False
-    cap: Cap | None = None
-    cannot_reach: CannotReach | None = None
-    asha: Asha | None = None
-    median: Median | None = None
-    patience: Patience | None = None
-    forecast: Forecast | None = None
-    freeze: bool = False
-    control: float = Field(default=0.0, ge=0, lt=1)
-    shadow: list[str] = Field(default_factory=list)
-
-    def switched_on(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of every rule that is switched on, those in shadow too, by its key."""
-        tables = {key: getattr(self, key) for key in self._rules()}
-        return {
-            key: table.model_dump() if isinstance(table, Table) else {}
-            for key, table in tables.items()
-            if table is not None and table is not False
-        }
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = shadow_problems(self.shadow, self._rules(), self.switched_on())
-        if self.freeze and (self.forecast is None or "forecast" in self.shadow):
-            problems.append(wrong("freeze", True, "false, or forecast beside it: other rules tell no chance"))
-        elif self.freeze and self.forecast is not None and self.forecast.chance >= _HALF:
-            problems.append(wrong("freeze", True, "false where forecast.chance is 0.5 or more: none is twice that"))
-        reject(problems)
-        return self
-
-    @classmethod
-    def _rules(cls) -> Set[str]:
-        return cls.model_fields.keys() - {"freeze", "control", "shadow"}
-
-
-def shadow_problems(shadow: Sequence[str], rules: Collection[str], switched_on: Collection[str]) -> list[Problem]:
-    """Return the problems of rules that are to be in shadow and are none, are off, or come twice."""
-    problems = []
-    for i, name in enumerate(shadow):
-        key = f"shadow[{i}]"
-        if name not in rules:
-            problems.append(unknown(key, name, rules, "rule", name))
-        elif name not in switched_on:
-            problems.append(wrong(key, name, f"a rule that is switched on; set {name} beside it, or leave it out here"))
-        elif name in shadow[:i]:
-            problems.append(wrong(key, name, "every rule once"))
-    return problems
 
 
 class Resources(Table):
@@ -303,9 +165,14 @@ class StudyTables(Table):
     space: dict[str, Parameter] = Field(default_factory=dict)
     objective: Objective = Objective()
     search: Search = Search()
-    stopping: Stopping = Stopping()
+    stopping: StoppingTable = Field(default_factory=Stopping)
     resources: Resources = Resources()
     run: list[Run] = Field(default_factory=list)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether a sampler proposes trials; else the file names all of them: its runs, or every point of a grid."""
+        return bool(self.space) and not samplers()[self.search.sampler].exhaustive
 
     @property
     def listed(self) -> list[Run]:

@@ -1,4 +1,4 @@
-"""What went wrong, in words, from the text of an error: what Ray, torch and SQLite say takes pages, or says little."""
+"""Why something failed, in one line, from the text of an error: Ray, torch and SQLite say it in pages, or hide it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import re
 
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite3\.\w+(?:: |\) )(.+)")
-# The last is what Ray says as long as it only sees that the connection is closed.
-_NODE_GONE = ("node has died", "node has crashed", "NodeDiedError", "actor is temporarily unavailable")
+# Ray's words. The last ones of NODE_GONE are all it says while it only knows that the connection is closed.
+NODE_GONE = ("node has died", "node has crashed", "NodeDiedError", "actor is temporarily unavailable")
+PROCESS_GONE = ("worker process has died", "ActorDiedError")
+LOW_MEMORY, MEMORY_USED = "running low on memory", "Memory on the node"  # of Ray's memory monitor
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): *")
 
 
 def cause_of(error: str) -> str:
-    """Return one line that says why, from an error's message or its whole traceback."""
+    """Return the cause of an error in one line.
+
+    Args:
+        error: the error's message, or its whole traceback.
+
+    >>> cause_of("Traceback (most recent call last):\\n  ...\\nValueError: 7 is even")
+    'ValueError: 7 is even'
+    """
     lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "unknown error"
     said = _CLASS.sub("", last)
@@ -24,12 +33,12 @@ def cause_of(error: str) -> str:
         return f"out of memory on the GPU: {said}"
     if last.startswith("MemoryError") or "DefaultCPUAllocator" in last:
         return f"out of memory: {said[max(0, said.find('DefaultCPUAllocator')) :]}"
-    if "running low on memory" in error:  # Ray's memory monitor
-        used = next((line for line in lines if line.startswith("Memory on the node")), "the node was running low")
+    if LOW_MEMORY in error:
+        used = next((line for line in lines if line.startswith(MEMORY_USED)), "the node was running low")
         return f"out of memory: Ray ended the process ({used.split(';')[0].rstrip('. ')})"
     if is_node_gone(error):
         return "its machine, Ray's node on it, or the way there is gone"
-    if "worker process has died" in error or "ActorDiedError" in error:
+    if any(words in error for words in PROCESS_GONE):
         return "its process was killed: out of memory on this machine, or by hand"
     if found := _SQLITE.findall(error):
         return f"SQLite: {found[-1]}"
@@ -37,15 +46,15 @@ def cause_of(error: str) -> str:
 
 
 def is_node_gone(error: str) -> bool:
-    """Return whether the text of an error tells that Ray lost the machine a trial was on."""
-    return any(words in error for words in _NODE_GONE)
+    """Return whether the text of an error says that Ray has lost the machine on which a trial ran."""
+    return any(words in error for words in NODE_GONE)
 
 
 def is_disk_full(error: str) -> bool:
-    """Return whether the text of an error tells of a file system without space."""
+    """Return whether the text of an error says that a file system has no space left."""
     return _DISK_FULL.search(error) is not None
 
 
 def disk_full_message(root: object, name: str) -> str:
-    """Return what people are told where a study stops for want of space under ``root``."""
+    """Return the message for a study that stops because the disk of its home folder ``root`` is full."""
     return f"no space left on the disk of {root}. Free some, then go on with `sweeps resume {name}`"

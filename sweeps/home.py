@@ -66,6 +66,11 @@ class Home:
         """Root of MLflow's artifacts."""
         return self.root / "artifacts"
 
+    @property
+    def studies(self) -> Path:
+        """The folder with a folder for each study."""
+        return self.root / "studies"
+
     def study(self, name: str) -> Path:
         """Return the folder of a study.
 
@@ -73,7 +78,7 @@ class Home:
             InputError: the name cannot be a folder's, or would leave the home folder.
         """
         try:
-            return self.root / "studies" / check_name(name)
+            return self.studies / check_name(name)
         except StudyError as error:
             raise InputError(f"study {error}") from None
 

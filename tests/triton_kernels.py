@@ -74,9 +74,9 @@ class Compiled:
         from triton.runtime.jit import mangle_type
 
         names = self._kernel.arg_names
-        constants = {name: options.pop(name) for name in names if name in options}
         given = dict(zip(names, arguments, strict=False))
-        constants |= {name: None for name, value in given.items() if value is None}
+        given |= {name: options.pop(name) for name in names if name in options}
+        constants = {name: value for name, value in given.items() if name.isupper() or value is None}
         types = {name: "constexpr" if name in constants else mangle_type(given[name]) for name in names}
         source = ASTSource(
             fn=self._kernel,

@@ -20,13 +20,13 @@ from analysis.plots.canvas import (
 )
 from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
+from analysis.tables.columns import column_named
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
 from resnet_core.schedule import parse
 
 PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
 """Where post V (machine-learning.anracom.com, 2024-07-14) found 0.92 in fewest epochs, with AdamW."""
 
-_LABELS = {"lr_alpha": "highest learning rate", "weight_decay": "weight decay λ", "shift": "shift [share of width]"}
 _MOST_CURVES = len(COLOURS)
 _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("reached", {"marker": "o", "color": COLOURS[0], "markersize": 6}),
@@ -69,7 +69,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
         if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")
-        axes.set_xlabel(_LABELS.get(name, name))
+        axes.set_xlabel(column_named(name).label or name)
         whole_epochs(axes.yaxis)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:

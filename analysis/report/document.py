@@ -23,21 +23,17 @@ from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.statistics.estimates import share_reached
 from analysis.store.loader import Study
+from analysis.tables.columns import most_important
 from analysis.tables.confirmation import build_confirmation
 from analysis.tables.cost import build_cost, cost_footnotes
 from analysis.tables.importance import build_importance, importance_footnotes
-from analysis.tables.rendering import render
+from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
 from analysis.tables.summary import build_summary, configurations, readable, runs, summary_footnotes
 from analysis.tables.trials import build_table, count, footnotes, import_notes, protocol_notes, split_notes
 from resnet_core.objective import sustained_is_known
 
-RESULT_COLUMNS = (
-    *("trial", "epochs_to_target", "epochs_to_target_sustained", "val_acc", "val_acc_best", "epoch_best"),
-    *("final_val_loss", "weight_decay", "shift", "lr_alpha", "epochs_run", "outcome"),
-)
-"""The columns of `build_table` that fit on a page."""
-
+_MOST_COLUMNS = 13  # of the table of trials, which is as wide as a page
 _BEST = 5
 _LONGEST_TABLE = 40  # rows
 _MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
@@ -237,14 +233,15 @@ class _Report:
     def _results(self) -> list[Block]:
         if not len(self.table):
             return [_missing("No trial has run yet.")]
-        notes = footnotes(self.study, self.table)
+        table, same = fold_constants(self.table.head(_LONGEST_TABLE))
+        notes = [*footnotes(self.study, self.table), *same]
         if len(self.table) > _LONGEST_TABLE:
             notes.append(
                 f"The best {_LONGEST_TABLE} of {len(self.table)}; `sweeps table {self.study.name}` has them all."
             )
         notes.append(f"All columns: `sweeps table {self.study.name} --format csv`.")
-        shown = self.table.head(_LONGEST_TABLE)[list(RESULT_COLUMNS)]
-        return [Block("table", render(shown, "html")), self._notes(notes)]
+        shown = most_important([str(name) for name in table], table.attrs["sampled"], _MOST_COLUMNS)
+        return [Block("table", render(table, "html", columns=shown)), self._notes(notes)]
 
     def _statistics(self) -> list[Block]:
         if not len(self.summary):
@@ -269,8 +266,8 @@ class _Report:
                 f" Diamonds: {len(published)} published runs, of which only these points are known, and the schedule "
                 "of the fastest of them."
             )
-        best = self.table.head(_BEST)[["trial", "epochs_to_target", "schedule", "epochs_run", "outcome"]]
-        return [_figure(figure, caption), Block("table", render(best, "html"))]
+        columns = ["trial", "epochs_to_target", "schedule", "epochs_run", "outcome"]
+        return [_figure(figure, caption), Block("table", render(self.table.head(_BEST), "html", columns=columns))]
 
     def _all(self) -> list[Block]:
         caption = (

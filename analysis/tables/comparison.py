@@ -13,8 +13,8 @@ import pandas as pd
 from analysis.statistics.differences import Comparison, compare, compare_independent, holm
 from analysis.statistics.estimates import restricted_mean
 from analysis.store.loader import Study
-from analysis.tables.summary import configurations, is_setting, runs
-from analysis.tables.trials import curves
+from analysis.tables.summary import configurations, runs
+from analysis.tables.trials import curves, is_setting
 from resnet_core.objective import sustained_crossing, sustained_is_known
 
 # What says which images are validated on, and with which weights: where it differs, accuracies mean different things.

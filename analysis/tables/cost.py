@@ -9,13 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.store.loader import Study
+from analysis.tables.columns import COST
 from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
 from resnet_core import objective as ett
-
-_COLUMNS = (
-    *("trial", "batch_size", "val_acc_best", "epoch_best", "gpu_util_percent", "power_watts"),
-    *("seconds_per_epoch", "epochs_run", "hours", "energy_wh"),
-)
 
 
 def build_cost(study: Study) -> pd.DataFrame:
@@ -35,7 +31,7 @@ def build_cost(study: Study) -> pd.DataFrame:
         float64, both missing where a value does not exist.
     """
     rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
-    return frame(rows, _COLUMNS, texts=("trial",), whole=("batch_size", "epoch_best", "epochs_run"))
+    return frame(rows, COST)
 
 
 def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:

@@ -9,19 +9,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.store.loader import Study
+from analysis.tables.columns import NOISE
 from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
-from resnet_core.config import Data, Split, split_sizes
+from resnet_core.data import DATASETS, Split
 from resnet_core.schedule import Schedule, parse
 
 SETTLING = 2
 """Epochs left out at the start, in which the loss falls too fast for its fluctuation to be seen."""
 FEWEST_EPOCHS = 5
 """Of fewer epochs no fluctuation is given."""
-
-_COLUMNS = (
-    *("trial", "epoch_from", "epoch_to", "val_loss_mean", "val_loss_noise", "lr_mean", "batch_size"),
-    *("momentum", "train_images", "noise_scale"),
-)
 
 
 def fluctuation(values: list[float]) -> float:
@@ -62,9 +58,7 @@ def build_noise(study: Study) -> pd.DataFrame:
         missing where a value does not exist.
     """
     rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
-    return frame(
-        rows, _COLUMNS, texts=("trial",), whole=("epoch_from", "epoch_to", "batch_size", "train_images")
-    ).sort_index()
+    return frame(rows, NOISE).sort_index()
 
 
 def noise_footnotes(study: Study) -> list[str]:
@@ -90,7 +84,7 @@ def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
         "train_images": _train_images(trial),
     }
     if len(window) < FEWEST_EPOCHS:
-        return dict.fromkeys(_COLUMNS) | row
+        return row
     row |= {
         "epoch_from": SETTLING + 1,
         "epoch_to": end,
@@ -101,7 +95,7 @@ def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
     images, batch, momentum = row["train_images"], row["batch_size"], row["momentum"]
     if not any(value is None or pd.isna(value) for value in (images, batch, momentum)):
         row["noise_scale"] = row["lr_mean"] * images / (batch * (1 - momentum))
-    return dict.fromkeys(_COLUMNS) | row
+    return row
 
 
 def _momentum(trial: dict[Any, Any], end: int) -> float | None:
@@ -119,8 +113,9 @@ def _mean(schedule: Schedule, epoch: int) -> float:
 
 
 def _train_images(trial: dict[Any, Any]) -> int | None:
-    data, split, limit = trial.get("data"), trial.get("split"), trial.get("train_limit")
-    if data not in get_args(Data) or split not in get_args(Split):
+    split, limit = trial.get("split"), trial.get("train_limit")
+    spec = DATASETS.get(trial.get("data", ""))
+    if spec is None or split not in get_args(Split):
         return None
-    images, _ = split_sizes(data, split)  # type: ignore[arg-type]  # checked above
+    images, _ = spec.split_sizes(split)  # type: ignore[arg-type]  # checked above
     return images if limit is None or pd.isna(limit) else min(images, int(limit))

@@ -12,34 +12,22 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from analysis.tables.columns import ALWAYS, Kind, column_named, importance
 from resnet_core.records import Outcome
 
 Style = Literal["text", "markdown", "csv", "latex", "html", "json"]
 
-_FOUR_DECIMALS = ("val_acc", "acc", "val_acc_best", "final_loss", "final_val_loss")
-_CROSSINGS = ("epochs_to_target", "epochs_to_target_sustained")
-_ELASTIC = ("stop_reason", "schedule", "differs")
 _SHORTEST = 12
-_LEFT_OUT_FIRST = (
-    "l2",
-    "final_loss",
-    "final_val_loss",
-    "acc",
-    "epoch_best",
-    "epoch",
-    "val_acc",
-    "epochs_to_target_sustained",
-    "lr_alpha",
-    "stop_reason",
-    "shift",
-    "weight_decay",
-    "epochs_run",
-    "gpu_util_percent",
-    "batch_size",
-)
 
 
-def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes: Sequence[str] = ()) -> str:
+def render(
+    table: pd.DataFrame,
+    style: Style,
+    *,
+    columns: Sequence[str] | None = None,
+    width: int | None = None,
+    notes: Sequence[str] = (),
+) -> str:
     """Return a table as text that ends in a newline.
 
     In text, markdown, latex and html, losses and accuracies have four decimals; where there is no crossing, `>N`
@@ -50,9 +38,11 @@ def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes
     Args:
         table: what `build_table`, `build_cost` or `build_transitions` returned, or rows of it.
         style: text, markdown, csv, latex (a booktabs tabular), html (a table element) or json (a list of objects).
-        width: for text, columns of the terminal. To fit, schedules, stop reasons and differences are shortened with an
-            ellipsis, to no less than 12 characters, then the less telling columns are left out, and a note
-            says which. Nothing is shortened or left out without it.
+        columns: names of the columns to show, in this order; csv and json have all of them. Unless given, all but
+            settings that are the same in all trials, which a sentence below the table tells.
+        width: for text, columns of the terminal. To fit, long texts are shortened with an ellipsis, to no less than
+            12 characters; then the least important columns are left out, and a note says which. Nothing is
+            shortened or left out without a width.
         notes: sentences such as `footnotes` returns, put below the table; csv and json have no place for
             them.
 
@@ -63,28 +53,44 @@ def render(table: pd.DataFrame, style: Style, *, width: int | None = None, notes
         return _csv(table)
     if style == "json":
         return json.dumps(_plain_rows(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    columns = [_Column(str(name), table[name]) for name in table.columns]
-    rows = [[column.shown(row) for column in columns] for row in table.to_dict("records")]
+    if columns is None:
+        table, told = fold_constants(table)
+        columns, notes = [str(name) for name in table], [*notes, *told]
+    cells = [_Cells(table, name) for name in columns]
+    rows = [[column.shown(row) for column in cells] for row in table.to_dict("records")]
     if style == "text":
-        return _text(columns, rows, width, notes)
+        return _text(cells, rows, width, notes)
     if style == "markdown":
-        return _markdown(columns, rows, notes)
+        return _markdown(cells, rows, notes)
     if style == "latex":
-        return _latex(columns, rows, notes)
+        return _latex(cells, rows, notes)
     if style == "html":
-        return _html(columns, rows, notes)
+        return _html(cells, rows, notes)
     raise ValueError(f"style = {style!r}: expected one of {', '.join(get_args(Style))}")
 
 
-class _Column:
-    """A column, shown as its dtype says: texts as they are, Int64 whole, other numbers with decimals."""
+def fold_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table without the settings that are the same in all trials, and a sentence that tells them.
 
-    def __init__(self, name: str, values: pd.Series[Any]) -> None:
-        self.name = name
-        self.is_text = not pd.api.types.is_numeric_dtype(values)
-        self.is_whole = pd.api.types.is_integer_dtype(values)
-        # A transition's column is named by its level, such as 0.92.
-        self.is_crossing = name in _CROSSINGS or name[:1].isdigit()
+    Args:
+        table: what `build_table` returned, or rows of it.
+    """
+    same: dict[str, str] = {name: text for name, text in table.attrs.get("same", {}).items() if name in table}
+    folded = table.drop(columns=list(same))
+    folded.attrs = {name: value for name, value in table.attrs.items() if name != "same"}
+    told = ", ".join(f"{name} = {text}" for name, text in same.items() if text)
+    return folded, [f"The same in all trials: {told}."] if told else []
+
+
+class _Cells:
+    """A column of a table and its cells. Its dtype says whether it holds texts, whole numbers or other numbers."""
+
+    def __init__(self, table: pd.DataFrame, name: str) -> None:
+        sampled = table.attrs.get("sampled")
+        self.name, self.column = name, column_named(name, settings=sampled is not None)
+        self.importance = importance(self.column, sampled or ())
+        self.is_text = not pd.api.types.is_numeric_dtype(table[name])
+        self.is_whole = pd.api.types.is_integer_dtype(table[name])
 
     def plain(self, value: Any) -> Any:
         if pd.isna(value) or (isinstance(value, float) and math.isinf(value)):
@@ -94,19 +100,13 @@ class _Column:
     def shown(self, row: dict[Any, Any]) -> str:
         value = row[self.name]
         if pd.isna(value):
-            if self.is_crossing and row["outcome"] in (Outcome.REACHED, Outcome.EXHAUSTED, Outcome.PRUNED):
-                return f">{row['epochs_run']}"
-            return "-"
-        if self.is_text:
-            return " ".join(str(value).split())  # an error's line breaks would tear the row
-        if self.is_whole:
-            return str(value)
-        text = f"{value:.4f}" if self.name in _FOUR_DECIMALS else f"{value:.4g}"
-        return text.replace("inf", "∞")
+            ended = row.get("outcome") in (Outcome.REACHED, Outcome.EXHAUSTED, Outcome.PRUNED)
+            return f">{row['epochs_run']}" if self.column.kind is Kind.CROSSING and ended else "-"
+        return self.column.shown(value)
 
 
 def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = [_Column(str(name), table[name]) for name in table.columns]
+    columns = [_Cells(table, str(name)) for name in table.columns]
     return [{column.name: column.plain(row[column.name]) for column in columns} for row in table.to_dict("records")]
 
 
@@ -118,42 +118,45 @@ def _csv(table: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def _text(columns: list[_Column], rows: list[list[str]], width: int | None, notes: Sequence[str]) -> str:
+def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes: Sequence[str]) -> str:
     cells = [[column.name for column in columns], *rows]
-    natural = {column.name: max(len(line[i]) for line in cells) for i, column in enumerate(columns)}
-    sizes = natural if width is None else _fitted(natural, width)
+    natural = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    sizes = natural if width is None else _fitted(columns, natural, width)
     lines = []
     for line in cells:
         fields = []
-        for column, cell in zip(columns, line, strict=True):
-            if column.name in sizes:
-                size = sizes[column.name]
+        for column, cell, size in zip(columns, line, sizes, strict=True):
+            if size:
                 text = cell if len(cell) <= size else cell[: size - 1] + "…"
                 fields.append(text.ljust(size) if column.is_text else text.rjust(size))
         lines.append("  ".join(fields).rstrip())
-    left_out = [column.name for column in columns if column.name not in sizes]
+    left_out = [column.name for column, size in zip(columns, sizes, strict=True) if not size]
     if left_out:
         notes = [*notes, f"Left out to fit the width: {', '.join(left_out)}."]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
-def _fitted(natural: dict[str, int], width: int) -> dict[str, int]:
-    """Return the columns that fit into a width, with their sizes: long texts give way first, then whole columns."""
-    sizes = {name: min(size, _SHORTEST) if name in _ELASTIC else size for name, size in natural.items()}
+def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:
+    """Return the sizes of columns that fit into a width, 0 for those that are left out.
+
+    Long texts are shortened first. Then the least important columns are left out, of equals the last.
+    """
+    shrinks = [column.is_text and column.column.shrinks for column in columns]
+    sizes = [min(size, _SHORTEST) if some else size for size, some in zip(natural, shrinks, strict=True)]
 
     def room() -> int:
-        return width - sum(sizes.values()) - 2 * (len(sizes) - 1)
+        return width - sum(sizes) - 2 * (sum(map(bool, sizes)) - 1)
 
-    for name in _LEFT_OUT_FIRST:
-        if room() >= 0:
-            break
-        sizes.pop(name, None)
-    for name in [name for name in _ELASTIC if name in sizes]:
-        sizes[name] += max(0, min(room(), natural[name] - sizes[name]))
+    for i in sorted(range(len(columns)), key=lambda i: (columns[i].importance, -i)):
+        if room() < 0 and columns[i].importance < ALWAYS:
+            sizes[i] = 0
+    for i in sorted(range(len(columns)), key=lambda i: natural[i]):
+        if shrinks[i] and sizes[i]:
+            sizes[i] += max(0, min(room(), natural[i] - sizes[i]))
     return sizes
 
 
-def _markdown(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) -> str:
+def _markdown(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
     head = [column.name for column in columns]
     rule = ["---" if column.is_text else "---:" for column in columns]
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
@@ -169,7 +172,7 @@ _LATEX = str.maketrans(
 )
 
 
-def _latex(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) -> str:
+def _latex(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
     cells = [[column.name for column in columns], *rows]
     lines = [["--" if cell == "-" else cell.translate(_LATEX) for cell in line] for line in cells]
     # A row that starts with [ or * would be read as an argument of the \\ before it.
@@ -180,7 +183,7 @@ def _latex(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) 
     return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", *below]) + "\n"
 
 
-def _html(columns: list[_Column], rows: list[list[str]], notes: Sequence[str]) -> str:
+def _html(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
     def line(tag: str, cells: list[str]) -> str:
         kinds = ["text" if column.is_text else "number" for column in columns]
         return "<tr>" + "".join(f'<{tag} class="{k}">{c}</{tag}>' for k, c in zip(kinds, cells, strict=True)) + "</tr>"

@@ -18,11 +18,10 @@ from analysis.statistics.estimates import (
     share_reached,
 )
 from analysis.statistics.intervals import Estimate, mean_sd
-from analysis.store.loader import TRIAL_COLUMNS, Study
+from analysis.store.loader import Study
 from analysis.tables.transitions import LEVELS
-from analysis.tables.trials import protocol_notes, split_notes
+from analysis.tables.trials import is_setting, protocol_notes, split_notes
 from resnet_core import objective as ett
-from resnet_core import schema
 from resnet_core.records import Outcome
 
 _CONFIDENCE = 0.95
@@ -36,13 +35,6 @@ _COLUMNS = (
 )
 _TEXTS = ("configuration", "phase")
 _COUNTS = ("runs", "reached", "cut_short")
-# What the store tells of a trial beside its configuration, and what follows from the configuration.
-_NO_SETTINGS = (*TRIAL_COLUMNS, schema.SEED, *schema.DERIVED_PARAMS)
-
-
-def is_setting(column: str) -> bool:
-    """Return whether a column of `Study.trials` is a field of the configuration, the seed aside."""
-    return column not in _NO_SETTINGS and not column.startswith((schema.SAMPLED, "sweeps."))
 
 
 def configurations(study: Study) -> pd.DataFrame:

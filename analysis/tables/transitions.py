@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.loader import Study
+from analysis.tables.columns import EPOCHS_RUN, OUTCOME, TRIAL, column_named
 from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
 from resnet_core.records import Outcome
 
@@ -71,8 +72,7 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
     for level in levels:
         transition([], level)  # refuses a level that is no accuracy, be there trials or not
     rows = {number: _row(trial, curve, dict(zip(names, levels, strict=True))) for number, trial, curve in curves(study)}
-    columns = ("trial", *names, "epochs_run", "outcome")
-    return frame(rows, columns, texts=("trial", "outcome"), whole=(*names, "epochs_run"))
+    return frame(rows, [TRIAL, *map(column_named, names), EPOCHS_RUN, OUTCOME])
 
 
 def _row(trial: dict[Any, Any], curve: Curve, levels: dict[str, float]) -> dict[str, Any]:

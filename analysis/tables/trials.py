@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import Study
+from analysis.store.loader import TRIAL_COLUMNS, Study
+from analysis.tables.columns import (
+    METRICS,
+    RESULTS,
+    SETTINGS,
+    Column,
+    Kind,
+    TrialResult,
+    setting,
+    with_settings,
+)
 from resnet_core import objective as ett
+from resnet_core import schema
+from resnet_core.data import DATASETS
 from resnet_core.records import Outcome
 
-COLUMNS = (
-    *("trial", "epoch", "val_acc", "acc", "epoch_best", "val_acc_best", "final_loss", "final_val_loss"),
-    *("shift", "l2", "weight_decay", "lr_alpha", "schedule"),
-    *("epochs_to_target", "epochs_to_target_sustained", "epochs_run", "outcome", "stop_reason"),
-)
-"""The table's columns in order, under the names of the published tables."""
-
-METRICS = ("loss", "acc", "val_loss", "val_acc")
-"""What the table needs of each epoch; see analysis.store.loader.load."""
+COLUMNS = tuple(column.name for column in RESULTS)
+"""The names of the columns that every table has, in order: those of the published tables."""
 
 Curve: TypeAlias = dict[str, NDArray[np.float64]]
 """A trial's epochs: by metric its values at epochs 1, 2, 3, ... to its last; NaN where the store has none."""
 
-_SETTINGS = ("shift", "l2", "weight_decay", "lr_alpha", "schedule")
-_WHOLE = ("epoch", "epoch_best", "epochs_to_target", "epochs_to_target_sustained", "epochs_run")
-_TEXTS = ("trial", "schedule", "outcome", "stop_reason")
+# What the store says of a trial beside its configuration, and what follows from the configuration.
+_NO_SETTINGS = (*TRIAL_COLUMNS, schema.SEED, *schema.DERIVED_PARAMS)
 _PROTOCOLS = {
     "ema": "validated with a moving average of the weights (ema)",
     "bn_recalibration": "validated with BN's statistics measured anew on plain training images (bn_recalibration)",
@@ -77,20 +81,85 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
             `stop_reason` stay as recorded, at the study's target.
 
     Returns:
-        One row a trial under COLUMNS, the index being the trial's number. Epochs are Int64 and other numbers
-        float64, both missing where a value does not exist. ``attrs["target"]`` is the target.
+        One row a trial, the index being the trial's number. Columns are COLUMNS, and ahead of ``schedule`` the
+        parameters that the study samples and the settings in which its trials differ. Epochs are Int64 and other
+        numbers float64, both missing where a value does not exist. ``attrs`` has ``target``; ``sampled``, the
+        names of sampled parameters; and ``same``, by name the settings that have one value in all of two trials or
+        more, as text: `render` tells them below the table.
 
     Raises:
         ValueError: the target is outside (0, 1].
     """
     target = study.target if target is None else target
-    ett.first_crossing([], target)  # refuses a target that is no accuracy, be there trials or not
-    rows = {number: _row(trial, curve, target, study.sustained) for number, trial, curve in curves(study)}
-    table = frame(rows, COLUMNS, texts=_TEXTS, whole=_WHOLE).sort_values(
+    ett.first_crossing([], target)  # raises for a target that is no accuracy, also where there are no trials
+    settings, sampled = setting_columns(_not_crashed(study), study.space)
+    columns = with_settings(settings)
+    results = {number: _result(trial, curve, target, study.sustained) for number, trial, curve in curves(study)}
+    rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
+    table = frame(rows, columns).sort_values(
         ["epochs_to_target", "val_acc_best"], ascending=[True, False], na_position="last", kind="stable"
     )
-    table.attrs["target"] = target
+    table.attrs = {"target": target, "sampled": sampled, "same": constant_settings(table, sampled)}
     return table
+
+
+def is_setting(column: str) -> bool:
+    """Return whether a column of `analysis.Study.trials` is a field of the configuration, the seed excepted."""
+    return column not in _NO_SETTINGS and not column.startswith((schema.SAMPLED, "sweeps."))
+
+
+def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tuple[list[Column], list[str]]:
+    """Return the settings that a study adds to COLUMNS, and the names of all its sampled parameters.
+
+    First come sampled parameters in the order of the space, then settings in which trials differ. Where runs are
+    listed, the seed is such a setting; where a space is sampled, every trial has a seed of its own.
+
+    Args:
+        trials: rows of `analysis.Study.trials`.
+        space: what is sampled, as `analysis.Study.space` has it.
+    """
+    names = [str(name) for name in trials]
+    given = [name.removeprefix(schema.SAMPLED) for name in names if name.startswith(schema.SAMPLED)]
+    order = {name: place for place, name in enumerate(space or {})}
+    columns, sampled = list[Column](), list[str]()
+    for name in sorted(given, key=lambda name: order.get(name, len(order))):
+        field = schema.SAMPLED + name
+        if name in names and _agree(trials[name], trials[field]):
+            column = setting(name)
+        else:  # a schedule's parameter
+            column = setting(name, field)
+            if name in COLUMNS:
+                column = replace(column, name=field)
+        sampled.append(column.name)
+        if column.name not in COLUMNS:
+            columns.append(column)
+    for name in names:
+        listed = is_setting(name) or (name == schema.SEED and not sampled)
+        if listed and name not in (*COLUMNS, *sampled) and trials[name].dropna().map(str).nunique() > 1:
+            columns.append(setting(name))
+    return columns, sampled
+
+
+def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
+    """Return whether two columns are equal where both have a value."""
+    known = values.notna() & others.notna()
+    return bool((values[known] == others[known]).all())
+
+
+def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
+    """Return as text, by name, the settings of a table's COLUMNS that nobody sampled and all trials have alike.
+
+    A setting that no trial has is among them, as an empty text. A single trial has nothing alike.
+    """
+    found = dict[str, str]()
+    for column in SETTINGS if len(table) else ():
+        if column.name in COLUMNS and column.name in table and column.name not in sampled:
+            values = table[column.name]
+            if values.isna().all():
+                found[column.name] = ""
+            elif len(table) > 1 and values.notna().all() and values.map(str).nunique() == 1:
+                found[column.name] = column.shown(values.iloc[0])
+    return found
 
 
 def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
@@ -98,7 +167,7 @@ def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
     epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
     number, epoch = epochs["number"].to_numpy(), epochs["epoch"].to_numpy()
     values = {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
-    shown = study.trials[study.trials["outcome"] != Outcome.CRASHED].sort_values("number")
+    shown = _not_crashed(study).sort_values("number")
     first, after = (np.searchsorted(number, shown["number"].to_numpy(), side) for side in ("left", "right"))
     for trial, start, end in zip(shown.to_dict("records"), first.tolist(), after.tolist(), strict=True):
         curve = {name: column[start:end] for name, column in values.items()}
@@ -110,43 +179,35 @@ def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
         yield trial["number"], trial, curve
 
 
-def frame(
-    rows: Mapping[int, Mapping[str, Any]], columns: Sequence[str], texts: Collection[str], whole: Collection[str]
-) -> pd.DataFrame:
-    """Return rows by trial number as a table: whole numbers Int64, all that are no texts either float64."""
+def _not_crashed(study: Study) -> pd.DataFrame:
+    return study.trials[study.trials["outcome"] != Outcome.CRASHED]
+
+
+def frame(rows: Mapping[int, Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Return rows by trial number as a table: whole numbers Int64, other numbers float64, texts as objects."""
     numbers = pd.Index(list(rows), name="number", dtype="int64")
-    table = pd.DataFrame(list(rows.values()), columns=list(columns), index=numbers)
-    numeric = [name for name in columns if name not in (*whole, *texts)]
-    return table.astype(
-        dict.fromkeys(texts, "object") | dict.fromkeys(whole, "Int64") | dict.fromkeys(numeric, "float64")
-    )
+    table = pd.DataFrame(list(rows.values()), columns=[column.name for column in columns], index=numbers, dtype=object)
+    return table.astype({column.name: _dtype(column, table[column.name]) for column in columns})
 
 
-def _row(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) -> dict[str, Any]:
+def _dtype(column: Column, values: pd.Series[Any]) -> str:
+    known = values.dropna()
+    if column.kind is Kind.TEXT or any(isinstance(value, (str, bool, np.bool_)) for value in known):
+        return "object"
+    if column.kind is Kind.NUMBER or (column.kind is None and any(value % 1 for value in known)):
+        return "float64"
+    return "Int64"
+
+
+def _result(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) -> TrialResult:
     val_accs: list[float] = curve["val_acc"].tolist()
-    epochs_run = len(val_accs)
     reached = held = None
     if trial["outcome"] != Outcome.DIVERGED:
         reached = ett.first_crossing(val_accs, target)
         held = ett.sustained_crossing(val_accs, target, sustained)
     best = ett.best(val_accs)
-    epoch = reached or (best[0] if best else None)
-    return {
-        "trial": trial["trial"],
-        "epoch": epoch,
-        "val_acc": val_accs[epoch - 1] if epoch else None,
-        "acc": curve["acc"][epoch - 1] if epoch else None,
-        "epoch_best": best[0] if best else None,
-        "val_acc_best": best[1] if best else None,
-        "final_loss": curve["loss"][-1] if epochs_run else None,
-        "final_val_loss": curve["val_loss"][-1] if epochs_run else None,
-        **{name: trial.get(name) for name in _SETTINGS},
-        "epochs_to_target": reached,
-        "epochs_to_target_sustained": held,
-        "epochs_run": epochs_run,
-        "outcome": trial["outcome"],
-        "stop_reason": trial["stop_reason"],
-    }
+    values = {name: curve[name].tolist() for name in METRICS}
+    return TrialResult(trial, values, reached, held, best[0] if best else None, len(val_accs))
 
 
 def count(study: Study, table: pd.DataFrame) -> Counts:
@@ -222,14 +283,17 @@ def protocol_notes(study: Study) -> list[str]:
 def _split_note(study: Study, split: str) -> str:
     trials = study.trials
     limited = "val_limit" in trials and trials["val_limit"].notna().any()
-    cifar = not limited and "data" in trials and set(trials["data"]) == {"cifar10"}
+    names = set() if limited or "data" not in trials else set(trials["data"])
+    spec = DATASETS.get(names.pop()) if len(names) == 1 else None
     if split == "official":
-        images = "the 10,000 test images" if cifar else "test images"
+        images = f"the {spec.test_size:,} test images" if spec else "test images"
         return f"Split official: chosen on the test set: validation images are {images}."
     if split == "pooled":
-        images = "10,000 of all 60,000 images" if cifar else "drawn from all images"
+        every = spec and f"{spec.test_size:,} of all {spec.train_size + spec.test_size:,} images"
+        images = every or "drawn from all images"
         return f"Split pooled: validation images are {images}, stratified, anew for each trial's seed."
-    images = "5,000 of the training images" if cifar else "drawn from the training images"
+    held_out = spec and f"{spec.split_sizes('held-out')[1]:,} of the training images"
+    images = held_out or "drawn from the training images"
     tested = "test" in trials and trials["test"].eq(True).any()
     rest = "the test set is evaluated, and nothing acts upon it" if tested else "the test set is untouched"
     return f"Split {split}: validation images are {images}, stratified; {rest}."

@@ -1,4 +1,4 @@
-"""The optimizer's step as one launch: what resnet_core.optim.Optimizer.apply does, by a Triton kernel."""
+"""The optimizer's step as one launch: what resnet_core.optimizer.Optimizer.apply does, by a Triton kernel."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
 from resnet_core.fused.support import runs_on
+from resnet_core.optim import UpdateRule
 
 _BLOCK = 1024
 
 
-def covers(flat: FlatParameters) -> bool:
-    """Return whether ``step`` takes these parameters: fp32, fewer than 2³¹, on a GPU (or in Triton's interpreter)."""
+def covers(rule: UpdateRule, flat: FlatParameters) -> bool:
+    """Return whether there is a kernel for an optimizer, and it takes these parameters.
+
+    It takes fewer than 2³¹, of fp32, on a GPU (or in Triton's interpreter).
+    """
+    if rule.kernel() is None:
+        return False
     return flat.weights.dtype == torch.float32 and flat.weights.numel() < 2**31 and runs_on(flat.weights.device)
 
 
 def step(
-    config: TrialConfig,
+    rule: UpdateRule,
+    l2: float,
     flat: FlatParameters,
     buffers: Mapping[str, Tensor],
     coefficients: Tensor,
@@ -36,34 +42,26 @@ def step(
     Everything happens on torch's current stream, without waiting for the device: a CUDA graph can record it.
 
     Args:
-        config: which optimizer, and its constants.
+        rule: the optimizer.
+        l2: factor of Σw² over convolution kernels in the loss.
         flat: the parameters.
         buffers: the optimizer's, by name, each [P] like the weights; changed in place.
         coefficients: [steps, 5], fp32, rows of ``Optimizer.plan`` on the device.
         counter: [1], int64, on the device: which row, from 0 to steps - 1. It is not counted up.
 
     Raises:
-        ValueError: if ``covers(flat)`` is false.
+        ValueError: if ``covers(rule, flat)`` is false.
     """
-    weights = flat.weights
-    if not covers(flat):
+    weights, kernel = flat.weights, rule.kernel()
+    if kernel is None or not covers(rule, flat):
         raise ValueError(f"cannot take {weights.numel()} parameters of {weights.dtype} on {weights.device}")
     from resnet_core.fused import optimizer_kernels as kernels
 
-    state = [weights, flat.gradients, *(buffers[name] for name in ("momentum", "mean", "square") if name in buffers)]
-    kernels_end = flat.kernels.numel() if config.l2 else 0
-    common = [coefficients, counter, weights.numel(), kernels_end, 2.0 * config.l2]
+    name, own = kernel
+    common = {
+        **{"weights": weights, "gradients": flat.gradients, "coefficients": coefficients, "counter": counter},
+        **{"size": weights.numel(), "kernels": flat.kernels.numel() if l2 else 0, "double_l2": 2.0 * l2},
+    }
     grid = (-(-weights.numel() // _BLOCK),)
     with torch.cuda.device_of(weights):  # type: ignore[no-untyped-call]
-        if config.optimizer == "sgd":
-            kernels.sgd[grid](*state, *common, NESTEROV=config.nesterov, BLOCK=_BLOCK, enable_fp_fusion=False)
-        else:
-            power = 2.0 * config.padam_p if config.optimizer == "padam" else 1.0
-            kernels.adaptive[grid](
-                *(*state, buffers.get("largest"), *common),
-                *(config.beta2, 1.0 - config.beta2, config.eps, power),
-                NADAM=config.optimizer == "nadam",
-                POWER=power != 1.0,
-                BLOCK=_BLOCK,
-                enable_fp_fusion=False,
-            )
+        getattr(kernels, name)[grid](**common, **(own | dict(buffers)), BLOCK=_BLOCK, enable_fp_fusion=False)

@@ -1,58 +1,87 @@
-"""Networks by name."""
+"""Networks by name: one module for each, which has a ``NETWORK``. Importing them does not load torch.
+
+To add a network, add a module here. Its name in study files, its options and its image sizes follow from its
+``NETWORK``. Classes of layers stand in ``resnet_core.models.layers``, since defining one loads torch.
+"""
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from resnet_core.registry import Registry
 
-from resnet_core.config import CLASSES, TrialConfig, resnet_v2_depth
-from resnet_core.models.densenet121 import densenet121
-from resnet_core.models.resnet9 import ResNet9
-from resnet_core.models.resnet18 import resnet18
-from resnet_core.models.resnet_v2 import ResNetV2
-from resnet_core.models.vgg16 import vgg16
-
-_WITHOUT_OPTIONS = {"resnet18": resnet18, "resnet9": ResNet9, "vgg16": vgg16, "densenet121": densenet121}
-
-# The global generator is one for all threads.
-_seeding = threading.Lock()
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(config: TrialConfig) -> nn.Module:
-    """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
+@dataclass(frozen=True)
+class Network:
+    """A network, or a family of networks that differ in depth.
 
-    It maps images [B, 3, H, W] to logits [B, 10]. torch's global generators are left as they were.
+    Attributes:
+        build: returns the network, which maps images [B, 3, H, W] to logits [B, classes], from ``classes`` as its
+            first argument, the options by name and, for a family, ``depth`` by name. It draws the weights from
+            torch's global generator on the CPU.
+        image_sizes: heights, equal to widths, of the images it takes, in pixels.
+        bn_momentum: share of the old running statistics that its batch norms keep in a step, where the config does
+            not say.
+        parameters: number of trainable parameters for 10 classes, by the network's name; of a family, for some depths.
+        options: fields of TrialConfig that are its own, each with the values it takes.
+        family: name of the family's networks, with ``{depth}`` where the depth stands; None for a single network, whose
+            name is its module's.
+        depths: depths that a family has.
     """
-    # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
-    with _seeding, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        network = _network(config)
-    if config.bn_momentum is not None:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                # Rounded, since 1 - 0.99 is not quite the 0.01 that 0.99 stands for.
-                module.momentum = round(1.0 - config.bn_momentum, 12)
-    return network
+
+    build: Callable[..., nn.Module]
+    image_sizes: tuple[int, ...]
+    bn_momentum: float
+    parameters: Mapping[str, int]
+    options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    family: str | None = None
+    depths: range = range(0)
+
+    def depth(self, name: str) -> int | None:
+        """Return the depth in the name of one of the family's networks; None where it is not one."""
+        if self.family is None:
+            return None
+        before, after = self.family.split("{depth}")
+        digits = name.removeprefix(before).removesuffix(after)
+        if not (digits.isascii() and digits.isdecimal()) or int(digits) not in self.depths:
+            return None
+        return int(digits) if name == self.family.format(depth=int(digits)) else None
+
+    @property
+    def family_names(self) -> str:
+        """The names of a family's networks, in words."""
+        assert self.family is not None
+        first, step = self.depths[0], self.depths.step
+        return (
+            f"{self.family.format(depth='D')} with a depth D = {step}n+{first % step} from {first} to "
+            f"{self.depths[-1]}, such as {list(self.parameters)[-1]}"
+        )
 
 
-def _network(config: TrialConfig) -> nn.Module:
-    depth = resnet_v2_depth(config.model)
-    if depth is None:
-        return _WITHOUT_OPTIONS[config.model](CLASSES)
-    return ResNetV2(
-        depth,
-        CLASSES,
-        torch.Generator().manual_seed(config.seed),
-        bottleneck=config.bottleneck,
-        shortcut_kernel=config.shortcut_kernel,
-        head=config.head,
-        conv_bias=config.conv_bias,
-        skip_conv_bias=config.skip_conv_bias,
-    )
+NETWORKS: Registry[Network] = Registry(__name__, "NETWORK")
+"""The networks that ship."""
 
 
-def trainable_parameters(network: nn.Module) -> int:
-    """Return how many numbers training changes."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def find(name: str) -> tuple[Network, dict[str, int]]:
+    """Return a network by its name in a config, and what ``build`` needs to know of the name.
+
+    >>> find("resnet56v2")[1], find("vgg16")[1]
+    ({'depth': 56}, {})
+
+    Raises:
+        LookupError: there is none of that name; the message says which there are.
+    """
+    for module, network in NETWORKS.items():
+        if network.family is None and name == module:
+            return network, {}
+        depth = network.depth(name)
+        if depth is not None:
+            return network, {"depth": depth}
+    families = [network.family_names for network in NETWORKS.values() if network.family is not None]
+    singles = ", ".join(module for module, network in NETWORKS.items() if network.family is None)
+    raise LookupError(", or one of ".join([*families, singles]))

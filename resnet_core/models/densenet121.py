@@ -5,15 +5,21 @@ Source: Huang et al. 2017 (arXiv 1608.06993), whose networks for CIFAR-10 begin 
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
+
+from resnet_core.models import Network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def densenet121(classes: int) -> nn.Module:
-    """Return a DenseNet-121 from [B, 3, H, W] to [B, classes]; 6,956,426 trainable parameters for 10 classes.
+def build(classes: int) -> nn.Module:
+    """Return a DenseNet-121 from [B, 3, H, W] to [B, classes].
 
     Weights are drawn from torch's global generator.
     """
-    import torchvision.models  # takes seconds, which other networks need not spend
+    import torchvision.models  # takes seconds, which other networks save
+    from torch import nn
 
     network: nn.Module = torchvision.models.densenet121(num_classes=classes)
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -22,3 +28,6 @@ def densenet121(classes: int) -> nn.Module:
     features.conv0 = stem
     features.pool0 = nn.Identity()
     return network
+
+
+NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"densenet121": 6_956_426})

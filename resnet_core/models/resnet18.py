@@ -6,15 +6,21 @@ first residual block; here a 3×3 convolution of stride 1 takes its place, witho
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
+
+from resnet_core.models import Network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def resnet18(classes: int) -> nn.Module:
-    """Return a ResNet-18 from [B, 3, H, W] to [B, classes]; 11,173,962 trainable parameters for 10 classes.
+def build(classes: int) -> nn.Module:
+    """Return a ResNet-18 from [B, 3, H, W] to [B, classes].
 
     Weights are drawn from torch's global generator.
     """
-    import torchvision.models  # takes seconds, which other networks need not spend
+    import torchvision.models  # takes seconds, which other networks save
+    from torch import nn
 
     network: nn.Module = torchvision.models.resnet18(num_classes=classes)
     stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -22,3 +28,6 @@ def resnet18(classes: int) -> nn.Module:
     network.conv1 = stem
     network.maxpool = nn.Identity()
     return network
+
+
+NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"resnet18": 11_173_962})

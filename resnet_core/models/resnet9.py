@@ -1,59 +1,20 @@
-"""ResNet-9 of the super-convergence course notes: four convolutions, two residual blocks, one dense layer.
-
-Max pooling comes between a convolution and its batch norm, as the notes have it. Two things they leave open:
-convolutions have no bias, since each is followed by a batch norm; weights are torch's defaults.
-"""
+"""ResNet-9 of the super-convergence course notes; see resnet_core.models.layers.resnet9."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
+
+from resnet_core.models import Network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def _convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
-    """Return a 3×3 convolution, max pooling where asked for, BN, ReLU."""
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
-    if pool:
-        layers.append(nn.MaxPool2d(2))
-    layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+def build(classes: int) -> nn.Module:
+    """Return a ResNet-9 from [B, 3, H, W] to [B, classes]."""
+    from resnet_core.models.layers.resnet9 import ResNet9
+
+    return ResNet9(classes)
 
 
-class ResidualBlock(nn.Module):
-    """x + f(x), f being two of convolution, BN, ReLU; there is no ReLU behind the sum."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.residual = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, channels, H, W] to the same shape."""
-        out: Tensor = x + self.residual(x)
-        return out
-
-
-class ResNet9(nn.Module):
-    """The course's network; 6,573,130 trainable parameters for 10 classes.
-
-    Weights are drawn from torch's global generator.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            _convolution(3, 64),
-            _convolution(64, 128, pool=True),
-            ResidualBlock(128),
-            _convolution(128, 256, pool=True),
-            _convolution(256, 512, pool=True),
-            ResidualBlock(512),
-        )
-        self.dense = nn.Linear(512, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images [B, 3, H, W] to logits [B, classes].
-
-        The notes' 4×4 max pooling covers the whole map of a 32×32 image, so the maximum over the map is
-        taken, whatever the image size.
-        """
-        logits: Tensor = self.dense(self.features(x).amax(dim=(2, 3)))
-        return logits
+NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"resnet9": 6_573_130})

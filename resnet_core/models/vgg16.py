@@ -6,17 +6,24 @@ image, so the three dense layers that torchvision has behind a 7×7 map come dow
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
+
+from resnet_core.models import Network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Filters of each 3×3 convolution; a max pooling ends each stage.
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def vgg16(classes: int) -> nn.Sequential:
-    """Return a VGG-16 from [B, 3, 32, 32] to [B, classes]; 14,728,266 trainable parameters for 10 classes.
+def build(classes: int) -> nn.Sequential:
+    """Return a VGG-16 from [B, 3, 32, 32] to [B, classes].
 
     Weights are drawn from torch's global generator, as torchvision draws them.
     """
+    from torch import nn
+
     features: list[nn.Module] = []
     inputs = 3
     for stage in _STAGES:
@@ -37,3 +44,6 @@ def vgg16(classes: int) -> nn.Sequential:
             assert module.bias is not None
             nn.init.zeros_(module.bias)
     return network
+
+
+NETWORK = Network(build, image_sizes=(32,), bn_momentum=0.9, parameters={"vgg16": 14_728_266})

@@ -14,8 +14,8 @@ from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 
 # Each adds its commands, in the order of --help.
-from sweeps.cli import running, confirming, planning, looking, tables, reporting, importing  # isort: skip  # noqa: F401
-from sweeps.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
+from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
+from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
 
 __all__ = ["app", "main"]

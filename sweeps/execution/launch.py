@@ -16,8 +16,8 @@ from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
 import analysis
-from resnet_core import cifar10
-from resnet_core.config import Data, TrialConfig
+from resnet_core.config import TrialConfig
+from resnet_core.data import DATASETS
 from search_spaces.space import distributions, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
@@ -153,8 +153,9 @@ class Launch:
             for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
                 if db is not None:
                     check_database(db)
-            if "cifar10" in _data_sets(spec):
-                torch_process().submit(cifar10.ensure_available, self.data_dir).result()
+            for name in sorted(_data_sets(spec)):
+                if DATASETS[name].download is not None:
+                    torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Notice that the ledger is gone before a new one is made in its place."""
@@ -228,7 +229,7 @@ class Launch:
         return End.CRASHES if run.crashed else End.DONE
 
 
-def _data_sets(spec: StudySpec) -> set[Data]:
+def _data_sets(spec: StudySpec) -> set[str]:
     """Return the data sets that trials of the study train on."""
     default = spec.train.get("data", TrialConfig.data)
     named = {run.changes.get("data", default) for run in spec.listed}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_core import schema
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
-from resnet_core.records import EpochRecord
+from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord
 from resnet_core.schedule import Schedule, ScheduleError, Segment, parse
 from search_spaces.errors import suggestion
 from search_spaces.parameters import plain
@@ -18,9 +18,6 @@ from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
 from sweeps.importing.sources import Row, Source
 
-METRICS = tuple(f.name for f in fields(EpochRecord) if f.name != "epoch")
-_SHARES = ("val_acc", "acc", "test_acc")
-_OPTIONAL = frozenset(f.name for f in fields(EpochRecord) if f.default is None)
 _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the order they are looked for
 _PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
 _METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # what every MLflow takes
@@ -231,7 +228,7 @@ class _Checker:
                 self._problems.missing(row.place, column, "a share in [0, 1] for every epoch")
         elif number is None:
             self._problems.add(row.place, column, value, "a number")
-        elif name in _SHARES:
+        elif name in SHARES:
             # Of a network that has broken down no accuracy need be known.
             broken = math.isnan(number) and not math.isfinite(self._value(row, "loss") or 0.0)
             most = 100 if self._options.percent else 1
@@ -243,7 +240,7 @@ class _Checker:
     def _value(self, row: Row, name: str) -> float | None:
         """Return a metric of a row, in the unit of EpochRecord."""
         value = _number(row.values.get(self._metrics.get(name, "")))
-        if value is not None and name in _SHARES and self._options.percent:
+        if value is not None and name in SHARES and self._options.percent:
             return float(f"{value / 100:.12g}")  # 92.19 / 100 is a little less than 0.9219
         return value
 
@@ -345,7 +342,7 @@ def schedule_of(lrs: Sequence[float]) -> str:
 
 
 def _record(epoch: int, metrics: Mapping[str, float]) -> EpochRecord:
-    values = {name: metrics.get(name, None if name in _OPTIONAL else math.nan) for name in METRICS}
+    values = {name: metrics.get(name, None if name in OPTIONAL_METRICS else math.nan) for name in METRICS}
     return EpochRecord(epoch, **values)  # type: ignore[arg-type]  # only the optional ones are None
 
 

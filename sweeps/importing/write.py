@@ -27,7 +27,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result, Stop, result_of
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Entry, Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import begin_entry, end_entry, epochs_entry

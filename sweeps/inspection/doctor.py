@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import torch
 
 from resnet_core.config import Precision, TrialConfig
+from resnet_core.data import DATASETS
 from resnet_core.trainer import seconds_per_epoch
 from resnet_core.uris import without_password
 from sweeps.errors import SweepError
@@ -58,7 +59,7 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
         Check("cpu", None, f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"),
         _gpus(),
         _bf16(),
-        _data(data_dir),
+        *_data(data_dir),
         _home(home),
         _space(home),
     ]
@@ -101,10 +102,11 @@ def _seconds(precision: Precision) -> float:
     return seconds_per_epoch(config, steps=1)
 
 
-def _data(folder: Path) -> Check:
-    if (folder / "cifar-10-batches-py").is_dir():
-        return Check("cifar10", True, str(folder))
-    return Check("cifar10", None, f"not in {folder}; the first study that needs it downloads it there")
+def _data(folder: Path) -> list[Check]:
+    """Return a check of each data set that must lie in a folder."""
+    absent = f"not in {folder}; the first study that needs it downloads it there"
+    there = {name: spec.is_available(folder) for name, spec in DATASETS.items() if spec.folder is not None}
+    return [Check(name, True, str(folder)) if found else Check(name, None, absent) for name, found in there.items()]
 
 
 def _home(home: Home) -> Check:

@@ -9,7 +9,7 @@ import torch
 
 from resnet_core.config import epoch_sizes
 from resnet_core.meter import GpuMeter
-from resnet_core.models import build, trainable_parameters
+from resnet_core.network import build, trainable_parameters
 from resnet_core.trainer import seconds_per_epoch
 from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec

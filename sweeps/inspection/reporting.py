@@ -18,7 +18,7 @@ from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.tracking.runs import attach
+from sweeps.tracking.runs import attach_artifacts
 
 REPORT, STUDY_FILE, CURVES = "report.html", "study.toml", "curves.png"
 """Names of the artifacts."""
@@ -57,7 +57,7 @@ def attach_report(home: Home, study: Study, plots: int | None = None) -> int:
             path.parent.mkdir()
             analysis.plot_curves(study, [number], path)
             children[runs[number]] = [path]
-        attach(home.mlflow_uri, study.name, paths, children)
+        attach_artifacts(home.mlflow_uri, study.name, paths, children)
     return len(numbers)
 
 
@@ -89,7 +89,7 @@ def _repeat(spec: StudySpec, study: Study) -> Repeat:
     if pinned:
         commands.append("pip install . " + " ".join(map(shlex.quote, pinned)))
     commands += [f"sweeps launch {spec.name}.toml", f"sweeps report {spec.name}"]
-    if spec.space and spec.search.sampler != "grid":
+    if spec.proposes:
         note = (
             f"The sampler's seed is {spec.search.seed}. Trials that run side by side end in an order that differs from "
             "launch to launch, and the sampler learns from those that have ended: the same file asks the same "

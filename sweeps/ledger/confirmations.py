@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces.spec import StudySpec
-from search_spaces.tables import Resources, Run, Search, Stopping, check_name
+from search_spaces.stopping import Stopping
+from search_spaces.tables import Resources, Run, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.views import find_trial
@@ -227,7 +228,7 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
         train=train,
         objective=source.objective,
         search=Search(seeds=[0]),
-        stopping=Stopping(diverged=False),
+        stopping=Stopping(rules={}),
         resources=resources,
         run=[Run(name=entry.job.name[:_LONGEST_NAME])],
     )

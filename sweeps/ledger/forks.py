@@ -57,7 +57,7 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
     """
     refused = f"study {source.name!r} cannot be forked into {spec.name!r}: "
-    if not spec.space or spec.search.sampler == "grid":
+    if not spec.proposes:
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {

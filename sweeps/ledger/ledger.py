@@ -16,7 +16,7 @@ from resnet_core.config import TrialConfig
 from search_spaces import space
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
-from search_spaces.tables import Finalists
+from search_spaces.tables import SEEDS, Finalists
 from sweeps.errors import InputError
 from sweeps.ledger import attributes
 from sweeps.ledger.forks import Fork, fork
@@ -26,10 +26,10 @@ from sweeps.ledger.optuna_internals import is_finished, live_trial
 from sweeps.ledger.outcomes import optuna_result
 from sweeps.ledger.proposals import next_listed, next_repetition
 from sweeps.ledger.retries import Retries
-from sweeps.ledger.samplers import sampler
+from sweeps.ledger.samplers import make_sampler
 from sweeps.ledger.studies import begin_study, exclusive, find_study, ledger_storage, open_study, study_names
 from sweeps.ledger.trials import OptunaTrials, result_of
-from sweeps.study.finalists import SEEDS, max_runs_left
+from sweeps.study.finalists import max_runs_left
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Assignment, Entry, Job
@@ -59,7 +59,7 @@ class Ledger:
         self._retries = Retries(self._trials.all())
         self._running: dict[int, optuna.Trial] = {}  # by number, of this process
         self._longest_horizon = space.longest_horizon(spec)
-        study.sampler = sampler(spec, self._trials.all())
+        study.sampler = make_sampler(spec, self._trials.all())
 
     # Studies: begun, opened, changed
 
@@ -190,7 +190,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.space or spec.search.sampler == "grid":
+        if not spec.proposes:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -236,7 +236,7 @@ class Ledger:
         """
         trials = self._trials.own()
         left = self._search_left(trials)
-        if left and (not self.spec.space or self.spec.search.sampler == "grid"):
+        if left and not self.spec.proposes:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"
@@ -319,7 +319,7 @@ class Ledger:
         if others:
             # Drivers that begin with the same number of trials must not draw the same ones.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
-            self._study.sampler = sampler(self.spec, self._trials.all(), shift)
+            self._study.sampler = make_sampler(self.spec, self._trials.all(), shift)
         with self.drivers.renewing(stop):
             yield
 

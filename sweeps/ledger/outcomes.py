@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from optuna.trial import TrialState
 
 from resnet_core.records import Outcome
+from search_spaces.plugins import samplers
 from sweeps.study.outcomes import Result
 
 OPTUNA_STATE = {
@@ -17,9 +18,6 @@ OPTUNA_STATE = {
     Outcome.DIVERGED: TrialState.PRUNED,
     Outcome.CRASHED: TrialState.FAIL,
 }
-
-_NEVER_PRUNED = ("gp", "cmaes")
-"""Samplers that ignore PRUNED trials: without a value they would propose again what was stopped or diverged."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def optuna_result(result: Result, horizon: int, sampler: str, longest_horizon: i
         longest_horizon: epochs of the study's longest schedule.
     """
     state, value = OPTUNA_STATE[result.outcome], result.objective
-    if state is TrialState.PRUNED and sampler in _NEVER_PRUNED:
+    if state is TrialState.PRUNED and samplers()[sampler].ignores_pruned:
         return OptunaResult(TrialState.COMPLETE, 2.0 * longest_horizon if value is None else value)
     if state is TrialState.PRUNED and value is not None:
         return OptunaResult(state, intermediate_values={round(100 * result.epochs_run / horizon): value})

@@ -8,10 +8,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from search_spaces import space
 from search_spaces.spec import StudySpec
 from sweeps.ledger import attributes
 from sweeps.ledger.retries import Retries
-from sweeps.ledger.samplers import listed
 from sweeps.ledger.trials import OptunaTrials
 from sweeps.study.finalists import next_finalist
 
@@ -42,7 +42,7 @@ def next_listed(spec: StudySpec, trials: Sequence[FrozenTrial], retries: Retries
         attrs = attributes.of_repetition(crashed.user_attrs) | {attributes.RETRY_OF: crashed.number}
         return Proposal(crashed.params, attrs)
     begun = {trial.user_attrs[attributes.LISTED] for trial in trials if attributes.LISTED in trial.user_attrs}
-    for index, (params, attrs) in enumerate(listed(spec)):
+    for index, (params, attrs) in enumerate(space.trials_in_file(spec)):
         if index not in begun:
             return Proposal(params, attrs | {attributes.LISTED: index})
     return None

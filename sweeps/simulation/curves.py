@@ -147,7 +147,17 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
         noise = np.random.default_rng([seed, job.number])
         accs = model.draw(config.schedule, mean_decay(config), noise, config.horizon).tolist()
         return [
-            EpochRecord(epoch, 1 - acc, max(acc, 0.5), 1 - acc, acc, 0.0, 0.0, seconds_per_epoch, 0.0)
+            EpochRecord(
+                epoch,
+                loss=1 - acc,
+                acc=max(acc, 0.5),
+                val_loss=1 - acc,
+                val_acc=acc,
+                lr=0.0,
+                wd_lr=0.0,
+                seconds=seconds_per_epoch,
+                images_per_second=0.0,
+            )
             for epoch, acc in enumerate(accs, start=1)
         ]
 

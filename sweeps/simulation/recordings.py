@@ -15,13 +15,13 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from resnet_core.config import ConfigError, TrialConfig
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
 from search_spaces.errors import StudyError, shown
 from search_spaces.spec import StudySpec
@@ -37,7 +37,6 @@ COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
 """The figures of an epoch that are kept; what rules look at and simulations count is among them."""
 
 _KEYS = ("name", "params", "config", "outcome", "epochs")
-_SHARES = ("acc", "val_acc")
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,8 @@ def of_study(home: Home, name: str) -> Recording:
 
 def _record_of(row: Mapping[Any, Any]) -> EpochRecord:
     values: dict[str, Any] = {str(key): value for key, value in row.items()}
-    absent = {name: None for name in _OPTIONAL if math.isnan(values[name])}
+    absent = {name: None for name in OPTIONAL_METRICS if math.isnan(values[name])}
     return EpochRecord(**values | absent)
-
-
-_OPTIONAL = [f.name for f in fields(EpochRecord) if f.default is None]
 
 
 def write(recording: Recording, path: Path) -> None:
@@ -239,9 +235,10 @@ def _records_in(columns: Any, place: str, horizon: int) -> Iterator[EpochRecord]
             raise InputError(f"{place}.{name}: expected a list as long as val_acc, of at most {horizon} epochs")
         for epoch, value in enumerate(column, start=1):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 <= value <= (1 if name in _SHARES else math.inf)):
-                expected = "a share in [0, 1]" if name in _SHARES else "a number of 0 or more"
+            if value is not None and not (number and 0 <= value <= (1 if name in SHARES else math.inf)):
+                expected = "a share in [0, 1]" if name in SHARES else "a number of 0 or more"
                 raise InputError(f"{place}.{name}: {shown(value)} in epoch {epoch}: expected {expected}, or null")
+    unknown = {name: math.nan for name in METRICS if name not in OPTIONAL_METRICS}
     for epoch, row in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
         kept = dict(zip(COLUMNS, (math.nan if value is None else float(value) for value in row), strict=True))
-        yield EpochRecord(epoch, lr=math.nan, wd_lr=math.nan, images_per_second=math.nan, **kept)
+        yield EpochRecord(epoch, **unknown | kept)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_core.config import TrialConfig
 from search_spaces.space import trial_count
 from search_spaces.spec import StudySpec
-from search_spaces.tables import Stopping
+from search_spaces.stopping import Stopping
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -29,7 +29,7 @@ from sweeps.simulation.picks import (
 )
 from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
 from sweeps.study.ranking import configuration_of
-from sweeps.study.stopping import modes
+from sweeps.study.stopping.rules import modes
 from sweeps.study.trials import Job
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Setup:
         """Return all trials there are, in their own order; None where a sampler makes them up."""
         if isinstance(self.source, Recorded):
             return self.source.jobs
-        if spec.space and spec.search.sampler != "grid":
+        if spec.proposes:
             return None
         ledger = Ledger.preview(spec)
         return [ledger.ask() for _ in range(trial_count(spec))]
@@ -106,14 +106,14 @@ class Setup:
         if self.spec.space:
             if self.trials is not None:
                 search["trials"] = self.trials
-            if epochs is not None and self.spec.search.sampler != "grid":
+            if epochs is not None and self.spec.proposes:
                 search["trials"] = epochs  # more than there can be
             if sampler is not None:
                 search |= {"sampler": sampler, "finalists": None}
         spec = self.spec.model_copy(
             update={
                 "search": self.spec.search.model_copy(update=search),
-                "stopping": self.spec.stopping if rules else Stopping(diverged=False),
+                "stopping": self.spec.stopping if rules else Stopping(rules={}),
             }
         )
         jobs = self.ordered(spec, seed)

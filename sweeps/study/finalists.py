@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
-from search_spaces.tables import Finalists
+from search_spaces.tables import SEEDS, Finalists
 from sweeps.study.ranking import Configuration, Ranking, configuration_of, ranking
 from sweeps.study.trials import Entry
-
-SEEDS = 2**32
-"""Seeds are below it."""
 
 _FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
 _OUT = 0.3  # whose chance to be better than the first is below is dropped; by simulation, see docs/simulation.md

@@ -10,7 +10,8 @@ from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.ranking import configuration_of, noise_of
-from sweeps.study.stopping import Curve, StudyState, group_of, modes, rules_of
+from sweeps.study.stopping.base import Curve, StudyState
+from sweeps.study.stopping.rules import group_of, modes, rules_of
 from sweeps.study.trials import ActiveTrial, Job
 
 

@@ -19,7 +19,7 @@ from resnet_core.records import Outcome
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
-from sweeps.study.stopping import Forecast
+from sweeps.study.stopping.forecast import Forecast
 from sweeps.study.trials import Entry
 
 _NEIGHBOURS_FROM = 10  # configurations; fewer do not tell over what distance they do alike

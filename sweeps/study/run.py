@@ -21,7 +21,7 @@ from sweeps.study.judge import Judge, may_go_on
 from sweeps.study.outcomes import Result, crash_of, result_of
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.recovery import Recovered, Unfinished, judged_epochs, take_over
-from sweeps.study.stopping import group_of, is_control
+from sweeps.study.stopping.rules import group_of, is_control
 from sweeps.study.trials import ActiveTrial, Job
 from sweeps.trial_log import add_failure
 

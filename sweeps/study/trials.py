@@ -9,7 +9,7 @@ from typing import Any
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.study.outcomes import Result, Stop
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 
 
 @dataclass(frozen=True)

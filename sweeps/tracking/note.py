@@ -1,54 +1,54 @@
-"""What stands on a launch's run in MLflow for people: its question and its best trials, as Markdown."""
+"""The description of a launch's run in MLflow, for people: the study's question and its best trials, as Markdown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from resnet_core import schema
+from resnet_core.records import Outcome
 
 _LONGEST = 7500  # MLflow takes 8000 characters
 _ROWS = 20
-_SETTINGS = ("weight_decay", "shift", "lr_alpha")
-_COLUMNS: dict[str, Any] = {
-    "trial": "object",
-    "epochs_to_target": "Int64",
-    "val_acc_best": "float64",
-    "epoch_best": "Int64",
-    **dict.fromkeys(_SETTINGS, "float64"),
-    "epochs_run": "Int64",
-    "outcome": "object",
-}
+_MOST_COLUMNS = 10
+
+
+@dataclass
+class _Trial:
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Note:
-    """The note of a study; its text is what was told of the trials so far.
+    """The note of a study, made of the trials that it is given.
 
     Args:
         description: the study's.
         target: validation accuracy to reach.
+        space: the study's sampled parameters, in order.
     """
 
-    def __init__(self, description: str, target: float) -> None:
-        self._description, self._target = description, target
-        self._trials: dict[int, dict[str, Any]] = {}
+    def __init__(self, description: str, target: float, space: Mapping[str, Any] | None = None) -> None:
+        self._description, self._target, self._space = description, target, space
+        self._trials: dict[int, _Trial] = {}
 
     def begun(self, number: int, name: str, params: Mapping[str, str]) -> None:
-        """Take in a trial and its parameters."""
-        settings = {key: float(params[key]) for key in _SETTINGS if key in params}
-        self._trials[number] = {"trial": name, "outcome": None, **settings}
+        """Add a trial with its parameters."""
+        self._trials[number] = _Trial(name, params)
 
     def ended(self, number: int, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        """Take in how a trial that has begun ended."""
-        self._trials[number] |= {
-            "epochs_to_target": metrics.get("epochs_to_target"),
-            "val_acc_best": metrics.get("best_val_acc"),
-            "epoch_best": metrics.get("best_epoch"),
-            "epochs_run": metrics.get("epochs_run"),
-            "outcome": tags.get("outcome"),
-        }
+        """Add the final metrics and tags of a trial that was added."""
+        trial = self._trials[number]
+        trial.metrics, trial.tags = metrics, tags
 
     def __str__(self) -> str:
-        outcomes = Counter(trial["outcome"] for trial in self._trials.values() if trial["outcome"])
+        outcomes = Counter(
+            trial.tags[schema.OUTCOME] for trial in self._trials.values() if schema.OUTCOME in trial.tags
+        )
         blocks = [self._description[: _LONGEST // 2]]
         if outcomes:
             parts = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
@@ -59,14 +59,37 @@ class Note:
     def _table(self) -> str:
         import pandas as pd
 
-        from analysis import render
+        from analysis.store.loader import parse_param
+        from analysis.tables.columns import TRIAL, most_important, with_settings
+        from analysis.tables.rendering import fold_constants, render
+        from analysis.tables.trials import constant_settings, frame, setting_columns
 
-        ended = [trial for trial in self._trials.values() if trial["outcome"] not in (None, "crashed")]
-        table = pd.DataFrame(ended, columns=list(_COLUMNS)).astype(_COLUMNS)
-        best = table.sort_values(["epochs_to_target", "val_acc_best"], ascending=[True, False], kind="stable").head(
-            _ROWS
-        )
-        notes = [f"Target: validation accuracy {self._target:g}. >N: not by epoch N, the trial's last."]
-        if len(table) > len(best):
-            notes.append(f"The best {len(best)} of {len(table)}.")
-        return render(best, "markdown", notes=notes)
+        ended = {
+            number: trial
+            for number, trial in self._trials.items()
+            if trial.tags.get(schema.OUTCOME, Outcome.CRASHED) != Outcome.CRASHED
+        }
+        texts = {text for trial in ended.values() for text in trial.params.values()}
+        plain = {text: parse_param(text) for text in texts}
+        params = {number: {name: plain[text] for name, text in t.params.items()} for number, t in ended.items()}
+        settings, sampled = setting_columns(pd.DataFrame(list(params.values())), self._space)
+        columns = [column for column in with_settings(settings) if column.mlflow]
+        rows = dict[int, dict[str, Any]]()
+        for number, trial in ended.items():
+            run = {"params": params[number], "metrics": trial.metrics, "tags": trial.tags}
+            rows[number] = {TRIAL.name: trial.name}
+            for column in columns:
+                kind, _, name = column.mlflow.partition(".")
+                rows[number][column.name] = run[kind].get(name)
+        table = frame(rows, [TRIAL, *columns])
+        table.attrs = {"sampled": sampled, "same": constant_settings(table, sampled)}
+        table, same = fold_constants(table)
+        shown = most_important([str(name) for name in table], sampled, _MOST_COLUMNS)
+        best = table.sort_values(["epochs_to_target", "val_acc_best"], ascending=[True, False], kind="stable")
+        notes = [f"Target: validation accuracy {self._target:g}. >N: not by epoch N, the trial's last.", *same]
+        hidden = [name for name in (column.name for column in settings) if name not in shown]
+        if hidden:
+            notes.append(f"Left out here: {', '.join(hidden)}.")
+        if len(best) > _ROWS:
+            notes.append(f"The best {_ROWS} of {len(best)}.")
+        return render(best.head(_ROWS), "markdown", columns=shown, notes=notes)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import Study, build_table
+from analysis import COLUMNS, Study, build_table
+from analysis.tables.columns import RESULTS, SETTINGS, Kind
 
-_HPARAMS = ("weight_decay", "shift", "l2", "lr_alpha", "batch_size", "optimizer", "schedule", "epochs", "seed")
-_RESULTS = ("epochs_to_target", "val_acc_best", "final_val_loss", "epochs_run")
+_RESULTS = tuple(c.name for c in RESULTS if c.kind is not Kind.TEXT and c not in SETTINGS)
 
 
 def write_events(study: Study, folder: Path) -> int:
@@ -33,6 +33,7 @@ def write_events(study: Study, folder: Path) -> int:
     from torch.utils.tensorboard.summary import hparams
 
     table = build_table(study)
+    added = [str(name) for name in table if name not in COLUMNS]
     trials = study.trials.set_index("number")
     curves = dict(iter(study.epochs.groupby("number")))
     numbers = [number for number in sorted(table.index) if number in curves]
@@ -46,7 +47,8 @@ def write_events(study: Study, folder: Path) -> int:
                 for name, value in row.items():
                     if pd.notna(value):
                         writer.add_scalar(name, value, epoch)
-            settings = {name: trials[name][number] for name in _HPARAMS if name in trials}
+            settings = {column.name: trials[column.name][number] for column in SETTINGS if column.name in trials}
+            settings |= {name: table[name][number] for name in added}
             settings = {name: _plain(value) for name, value in settings.items() if pd.notna(value)}
             results = {f"result/{n}": float(table[n][number]) for n in _RESULTS if pd.notna(table[n][number])}
             for summary in hparams(settings, results):  # type: ignore[no-untyped-call]

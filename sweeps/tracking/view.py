@@ -6,26 +6,28 @@ import base64
 import json
 import zlib
 
+from analysis.tables.columns import EPOCH_BEST, RESULTS, Column, setting, with_settings
 from resnet_core import schema
+from search_spaces.spec import StudySpec
+from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
 NAME = "epochs-to-target"
 """The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
 
-TAG = f"mlflow.sharedViewState.{NAME}"
+TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
-_COLUMNS = (
-    *("metrics.`epochs_to_target`", "metrics.`best_val_acc`", "metrics.`epochs_run`", "tags.`outcome`"),
-    *("params.`weight_decay`", "params.`shift`", "params.`lr_alpha`", "params.`schedule`", "tags.`stop_reason`"),
-)
+_LEAST = EPOCH_BEST.importance
 
 
-def view(now: int) -> str:
+def view(spec: StudySpec, now: int) -> str:
     """Return the value of TAG, in the form in which the UI keeps the views that people save.
 
     Args:
+        spec: the study.
         now: milliseconds since 1970.
     """
+    columns = [column for column in with_settings(_settings(spec)) if column.importance > _LEAST]
     state = {
         "searchFilter": f"tags.`{schema.KIND}` = '{schema.TRIAL}'",
         "orderByKey": "metrics.`epochs_to_target`",
@@ -34,9 +36,25 @@ def view(now: int) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": _COLUMNS,
+        "selectedColumns": [_quoted(column.mlflow) for column in columns if column.mlflow],
         "runsHiddenMode": "FIRST_10_RUNS",
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+
+
+def _settings(spec: StudySpec) -> list[Column]:
+    """Return the settings that the study samples, or in which its runs differ, without those of every table."""
+    known = {column.name for column in RESULTS}
+    changes = [run.changes for run in spec.listed]
+    differing = dict.fromkeys(name for run in changes for name in run)
+    names = [name for name in differing if len({repr(run.get(name, spec.train.get(name))) for run in changes}) > 1]
+    sampled = [setting(name, schema.SAMPLED + name) for name in spec.space]
+    return [column for column in (*sampled, *map(setting, names)) if column.name not in known]
+
+
+def _quoted(field: str) -> str:
+    """Return a field of a run as the UI writes it: its name in backquotes."""
+    kind, _, name = field.partition(".")
+    return f"{kind}.`{name}`"

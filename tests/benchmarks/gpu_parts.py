@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from resnet_core import checkpoint as checkpoints
-from resnet_core import optim
+from resnet_core import optimizer
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.fused import batch_norm, support
 from tests.benchmarks import packed_images
@@ -134,7 +134,7 @@ def fused(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
                 with_biases=True,
             )
             yield f"batch norm, {channels}×{side}×{side}{', with a residual' * with_residual}{OFF_BY}", off
-    yield f"step of adamw{OFF_BY}", optim.disagreement(sizes.config, device)
+    yield f"step of adamw{OFF_BY}", optimizer.disagreement(sizes.config, device)
 
 
 def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:

@@ -33,12 +33,15 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
-from resnet_core import optim, trainer
-from resnet_core.config import CLASSES, TrialConfig
-from resnet_core.data import Dataset
+from resnet_core import optimizer as optimizers
+from resnet_core import trainer
+from resnet_core.config import TrialConfig
+from resnet_core.data import DATASETS
 from resnet_core.flat import FlatParameters
 from resnet_core.fused import batch_norm, optimizer
-from resnet_core.models.resnet_v2 import Sum
+from resnet_core.images import Dataset
+from resnet_core.models.layers.resnet_v2 import Sum
+from resnet_core.optim import UpdateRule
 from resnet_core.trainer import _Run
 
 BATCH = 64
@@ -176,7 +179,7 @@ def _fused(tally: Tally) -> Iterator[None]:
         late = (rest.get("y_bias"), rest.get("residual"), rest.get("residual_bias"))
         return _FusedBatchNorm.apply(tally, eps, y, *late, weight, bias)  # type: ignore[no-untyped-call]
 
-    def step(config: TrialConfig, flat: FlatParameters, buffers: dict[str, Tensor], *_: Any) -> None:
+    def step(rule: UpdateRule, l2: float, flat: FlatParameters, buffers: dict[str, Tensor], *_: Any) -> None:
         moved = [flat.weights, flat.gradients, *buffers.values()]
         tally.add("optimizer", 1, 2 * _bytes(*moved) - _bytes(flat.gradients))
 
@@ -184,8 +187,8 @@ def _fused(tally: Tally) -> Iterator[None]:
         patch.object(trainer, "runs_on", lambda _: True),
         patch.object(batch_norm, "usable", lambda *_, **__: True),
         patch.object(batch_norm, "batch_norm_relu", batch_norm_relu),
-        patch.object(optimizer, "covers", lambda _: True),
-        patch.object(optim, "is_right", lambda *_: True),
+        patch.object(optimizer, "covers", lambda *_: True),
+        patch.object(optimizers, "is_right", lambda *_: True),
         patch.object(optimizer, "step", step),
     ):
         yield
@@ -194,7 +197,7 @@ def _fused(tally: Tally) -> Iterator[None]:
 def count(config: TrialConfig, batch: int = BATCH) -> dict[str, Tally]:
     """Return the tallies of a training step, of the optimizer's part of it, and of a validation of a batch."""
     images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(batch) % CLASSES
+    labels = torch.arange(batch) % DATASETS[config.data].classes
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, 32, 32))
     tallies = {name: Tally() for name in ("step", "optimizer", "validation")}
     with _fused(Tally()):

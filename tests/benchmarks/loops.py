@@ -19,8 +19,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from resnet_core.config import TrialConfig, epoch_sizes
-from resnet_core.data import load
-from resnet_core.models import build
+from resnet_core.images import load
+from resnet_core.network import build
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from tests.benchmarks import packed_images

@@ -1,7 +1,7 @@
 """CIFAR-10 packed small, for a machine that takes few megabytes at a time and reaches nothing else.
 
 ``pack`` writes two folders of 55 MB: the first has two fifths of the training images and all test images, the second
-the others. ``unpack`` makes arrays of them; ``read`` returns those as resnet_core.cifar10.read does, where the others
+the others. ``unpack`` makes arrays of them; ``read`` returns those as cifar10.read_files does, where the others
 are missing with mirror images of the first in their place, which is enough for timing.
 """
 
@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_core import cifar10
-from resnet_core.cifar10 import Images
+from resnet_core.data import Images, cifar10
 
 FOLDER = "SWEEPS_BENCHMARK_IMAGES"
 """Names, in the environment, the folder of unpacked images that benchmarks read instead of CIFAR-10's."""
@@ -29,7 +28,7 @@ _PIECES = 8  # of a part, packed and unpacked at once
 
 def pack(data_dir: Path, folder: Path) -> list[Path]:
     """Write ``folder``/1 and ``folder``/2 from the CIFAR-10 in ``data_dir``; return the two."""
-    (images, labels), test = cifar10.read(data_dir)
+    (images, labels), test = cifar10.read_files(data_dir)
     cut = round(_SHARE * len(labels))
     parts = {"train_1": (images[:cut], labels[:cut]), "test": test, "train_2": (images[cut:], labels[cut:])}
     folders = [folder / "1", folder / "2"]
@@ -57,7 +56,7 @@ def unpack(packed: Path, folder: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def read(folder: Path) -> tuple[Images, Images]:
-    """Return training and test images and labels, as resnet_core.cifar10.read does."""
+    """Return training and test images and labels, as cifar10.read_files does."""
     first, test = (_load(folder / f"{name}.npz") for name in _FIRST)
     second = (first[0][:, :, :, ::-1], first[1]) if _is_incomplete(folder) else _load(folder / "train_2.npz")
     images, labels = (np.concatenate(pair) for pair in zip(first, second, strict=True))
@@ -69,7 +68,7 @@ def read_instead() -> None:
     """Have this process read unpacked images where the environment names them."""
     folder = os.environ.get(FOLDER)
     if folder is not None:
-        cifar10.read = lambda _data_dir: read(Path(folder))  # type: ignore[assignment]
+        cifar10.read_files = lambda _data_dir: read(Path(folder))  # type: ignore[assignment]
 
 
 def incomplete() -> bool:

@@ -34,7 +34,7 @@ from search_spaces.study import find_study, load_study
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.recordings import SUFFIX, RecordedTrial, Recording, write
 from sweeps.study.outcomes import result_of
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Job
 from tests.benchmarks.options import new_file, positive
 

@@ -24,7 +24,8 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result, Stop, result_of
-from sweeps.study.stopping import Curve, Progress, StudyState, rules_of
+from sweeps.study.stopping.base import Curve, Progress, StudyState
+from sweeps.study.stopping.rules import rules_of
 from sweeps.study.trials import Job
 
 LONGEST = 32

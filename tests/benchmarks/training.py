@@ -34,9 +34,10 @@ from torch.utils.data import default_collate
 from torchvision import transforms
 
 from resnet_core.augment import crop, cutout, shift_and_flip
-from resnet_core.config import OptimizerName, Precision, TrialConfig, epoch_sizes
-from resnet_core.data import load, normalise, take
-from resnet_core.optim import Optimizer
+from resnet_core.config import Precision, TrialConfig, epoch_sizes
+from resnet_core.images import load, normalise, take
+from resnet_core.optim import OPTIMIZERS
+from resnet_core.optimizer import Optimizer
 from resnet_core.trainer import EVALUATION_BATCH, train
 from tests.benchmarks.loops import InProcess, InThreads, Ours, Pictures, Plain, Timing, network_of
 from tests.benchmarks.rounds import interleaved, print_ratio, print_values, seconds_a_call
@@ -242,7 +243,7 @@ def biases(setting: Setting) -> None:
 def optimizers(setting: Setting) -> None:
     """Time one step of each optimizer on the network's parameters."""
     steps: dict[str, Callable[[], float]] = {}
-    for name in get_args(OptimizerName):
+    for name in OPTIMIZERS:
         config = replace(setting.config, optimizer=name)
         network = network_of(config)
         optimizer = Optimizer(network, config)

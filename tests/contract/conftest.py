@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("sweeps.testing")
+
 
 @pytest.fixture(autouse=True)
 def on_one_thread(one_thread: None) -> None:

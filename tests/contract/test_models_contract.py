@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_core.config import TrialConfig
-from resnet_core.models import build, trainable_parameters
+from resnet_core.network import build, trainable_parameters
 
 SMALL = "resnet11v2"
 PARAMETERS = {

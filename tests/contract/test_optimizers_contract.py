@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from resnet_core.config import TrialConfig
-from resnet_core.optim import Optimizer, StepValues
+from resnet_core.optimizer import Optimizer, StepValues
 
 OPTIMIZERS = [
     {"optimizer": "adam"},

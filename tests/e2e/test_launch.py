@@ -10,9 +10,10 @@ import pytest
 
 COLUMNS = [
     *("trial", "epoch", "val_acc", "acc", "epoch_best", "val_acc_best", "final_loss", "final_val_loss", "shift", "l2"),
-    *("weight_decay", "lr_alpha", "schedule", "epochs_to_target", "epochs_to_target_sustained", "epochs_run"),
-    *("outcome", "stop_reason"),
+    *("weight_decay", "lr_alpha", "lr", "decay", "schedule", "epochs_to_target", "epochs_to_target_sustained"),
+    *("epochs_run", "outcome", "stop_reason"),
 ]
+SHOWN = [name for name in COLUMNS if name != "l2"]  # it is the same in all trials
 FINAL_METRICS = ("objective", "epochs_to_target", "best_val_acc", "best_epoch", "epochs_run", "final_loss")
 OPTUNA = {"reached": "COMPLETE", "exhausted": "COMPLETE", "pruned": "PRUNED", "diverged": "PRUNED"}
 MLFLOW = {"reached": "FINISHED", "exhausted": "FINISHED", "pruned": "KILLED", "diverged": "FAILED"}
@@ -28,7 +29,7 @@ def table(sweeps, launched) -> dict[str, dict]:
 
 def test_results_go_to_stdout_and_nothing_else_does(launched):
     lines = launched.done.stdout.splitlines()
-    assert lines[0].split() == COLUMNS
+    assert lines[0].split() == SHOWN
     assert f"look at it:  sweeps ui --home {launched.home}" in lines
     assert any(line.startswith("best so far: trial ") for line in lines)
     assert not re.search(r"INFO|WARN|\bray\b|\bRay\b|alembic|mlflow|Deprecat|[╭╰│]", launched.done.stdout)
@@ -152,11 +153,12 @@ def test_table_in_every_format(sweeps, launched, table):
         return sweeps("table", launched.name, "--home", launched.home, *options).stdout
 
     text = said()
-    assert text.splitlines()[0].split() == COLUMNS
+    assert text.splitlines()[0].split() == SHOWN
+    assert "The same in all trials: l2 = 0." in text
     assert launched.done.stdout.startswith(text.rstrip())
     assert "Reached by" in text
     markdown = said("--format", "markdown").splitlines()
-    assert markdown[0] == "| " + " | ".join(COLUMNS) + " |"
+    assert markdown[0] == "| " + " | ".join(SHOWN) + " |"
     assert sum(line.startswith("| ") for line in markdown) == 2 + 6
     rows = list(csv.DictReader(io.StringIO(said("--format", "csv"))))
     assert [row["trial"] for row in rows] == list(table)
@@ -177,7 +179,7 @@ def test_table_draws_curves(sweeps, launched, tmp_path):
     done = sweeps("table", launched.name, "--home", launched.home, "--plot", picture, "--trial", "0", "--trial", "3")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in done.stderr.replace("\n", "")
-    assert done.stdout.splitlines()[0].split() == COLUMNS
+    assert done.stdout.splitlines()[0].split() == SHOWN
 
 
 def test_table_of_what_it_cost(sweeps, launched, table):

@@ -136,7 +136,7 @@ def test_a_view_with_the_columns_that_tell_trials_apart_is_a_click_away(page, ru
     page.get_by_role("menuitem", name="Epochs to target").first.click()
     page.wait_for_selector(".ag-header-cell[col-id='metrics.`best_val_acc`']")
     shown = {cell.get_attribute("col-id") for cell in page.query_selector_all(".ag-header-cell")}
-    assert {"metrics.`epochs_to_target`", "params.`weight_decay`", "tags.`outcome`"} <= shown
+    assert {"metrics.`epochs_to_target`", "params.`weight_decay`", "params.`space.decay`", "tags.`outcome`"} <= shown
     page.wait_for_function("document.querySelectorAll(\".ag-row a[href*='/runs/']\").length == 6")
     best = min(
         (run.data.metrics["epochs_to_target"], name)

@@ -9,18 +9,14 @@ from hypothesis import strategies as st
 from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, sustained_crossing
 from resnet_core.records import EpochRecord, Outcome
-from sweeps.study.stopping import (
-    Asha,
-    AtTarget,
-    CannotReach,
-    Cap,
-    Curve,
-    Diverged,
-    Median,
-    Patience,
-    Progress,
-    StudyState,
-)
+from sweeps.study.stopping.asha import Asha
+from sweeps.study.stopping.at_target import AtTarget
+from sweeps.study.stopping.base import Curve, Progress, StudyState
+from sweeps.study.stopping.cannot_reach import CannotReach
+from sweeps.study.stopping.cap import Cap
+from sweeps.study.stopping.diverged import Diverged
+from sweeps.study.stopping.median import Median
+from sweeps.study.stopping.patience import Patience
 
 HORIZON, TARGET = 14, 0.92
 CONFIG = TrialConfig(schedule=f"[1e-3, 0] lin[1e-5, {HORIZON}]")
@@ -37,7 +33,15 @@ curves = st.builds(
     st.sampled_from([None, *set(Outcome) - {Outcome.CRASHED}]),
     st.sampled_from([None, "sgd", "adamw"]),
 )
-ranking = st.sampled_from([CannotReach(0.3, 1), CannotReach(0.5, 2, 0.1), Asha(2, 0.2), Asha(3, 0.25), Median(0.3, 2)])
+ranking = st.sampled_from(
+    [
+        CannotReach(after=0.3, trials=1),
+        CannotReach(after=0.5, trials=2, margin=0.1),
+        Asha(reduction=2, after=0.2),
+        Asha(reduction=3, after=0.25),
+        Median(after=0.3, trials=2),
+    ]
+)
 
 
 def standing(others: list[Curve]) -> StudyState:
@@ -87,13 +91,13 @@ def test_cap_never_stops_one_of_the_best_trials_before_it_reaches_the_target(tri
     ranked = sorted(crossing for crossing, _ in trials if crossing is not None)
     bar = ranked[best - 1] if len(ranked) >= best else HORIZON
     among_best = {number for number, (crossing, _) in enumerate(trials) if crossing is not None and crossing <= bar}
-    assert not among_best & stopped_by_cap(Cap(best, slack), curves, at_once, order).keys()
+    assert not among_best & stopped_by_cap(Cap(best=best, slack=slack), curves, at_once, order).keys()
 
 
 @given(st.lists(accuracies, min_size=1, max_size=HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks)
 def test_cap_ends_nothing_that_has_reached_the_target_or_could_still_be_better(val_accs, reached, best, slack):
     study = StudyState(TARGET, 2, sorted(reached))
-    if Cap(best, slack).reason_to_stop(progress(val_accs), study):
+    if Cap(best=best, slack=slack).reason_to_stop(progress(val_accs), study):
         assert first_crossing(val_accs, TARGET) is None
         assert len(val_accs) >= study.epochs_to_target[best - 1]
 
@@ -101,13 +105,15 @@ def test_cap_ends_nothing_that_has_reached_the_target_or_could_still_be_better(v
 @given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), ranks, slacks, slacks)
 def test_more_slack_never_ends_more(epochs, reached, best, slack, other):
     study = StudyState(TARGET, 2, sorted(reached))
-    less, more = (Cap(best, s).reason_to_stop(progress([0.5] * epochs), study) for s in sorted((slack, other)))
+    less, more = (
+        Cap(best=best, slack=s).reason_to_stop(progress([0.5] * epochs), study) for s in sorted((slack, other))
+    )
     assert less or not more
 
 
 @given(st.integers(1, HORIZON), st.lists(st.integers(1, HORIZON), max_size=8), st.integers(1, HORIZON), ranks, slacks)
 def test_one_more_trial_at_the_target_never_lets_a_stopped_one_go_on(epochs, reached, another, best, slack):
-    cap, trial = Cap(best, slack), progress([0.5] * epochs)
+    cap, trial = Cap(best=best, slack=slack), progress([0.5] * epochs)
     before = cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted(reached)))
     after = cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted([*reached, another])))
     assert after or not before
@@ -140,7 +146,7 @@ def test_cannot_reach_never_ends_a_trial_that_was_always_as_good_as_one_that_rea
     epochs[crossing - 1] = (TARGET, max(TARGET, *epochs[crossing - 1]))
     reached = Curve([min(pair) for pair in epochs], HORIZON, Outcome.REACHED)
     trial = progress([max(pair) for pair in epochs][:done])
-    assert CannotReach(after, 1, margin).reason_to_stop(trial, standing([reached, *others])) is None
+    assert CannotReach(after=after, trials=1, margin=margin).reason_to_stop(trial, standing([reached, *others])) is None
 
 
 @given(st.lists(known, min_size=1, max_size=HORIZON - 1), st.lists(curves, max_size=8))
@@ -148,7 +154,7 @@ def test_of_one_reduction_at_a_rung_asha_never_ends_the_best(val_accs, others):
     trial = progress(val_accs)
     best = max((value for curve in others for value in curve.smoothed if not math.isnan(value)), default=0)
     if trial.curve.smoothed[-1] >= best:
-        assert Asha(3, 0.25).reason_to_stop(trial, standing(others)) is None
+        assert Asha(reduction=3, after=0.25).reason_to_stop(trial, standing(others)) is None
 
 
 @given(ranking, st.lists(accuracies | known, min_size=1, max_size=HORIZON), st.lists(curves, max_size=8))
@@ -158,7 +164,8 @@ def test_no_rule_that_ranks_ends_a_trial_that_reached_the_target(rule, val_accs,
 
 
 @given(
-    ranking | st.sampled_from([Cap(1, 1.0, "optimizer"), Patience(2), Patience(3, 0.1)]),
+    ranking
+    | st.sampled_from([Cap(best=1, slack=1.0, per="optimizer"), Patience(epochs=2), Patience(epochs=3, min_delta=0.1)]),
     st.lists(accuracies | known, min_size=1, max_size=HORIZON),
     st.lists(curves, max_size=8),
     st.randoms(use_true_random=False),
@@ -172,5 +179,5 @@ def test_no_order_of_the_other_trials_changes_an_answer(rule, val_accs, others, 
 
 @given(st.lists(known, min_size=1, max_size=HORIZON), st.integers(1, 5), st.floats(0, 0.5))
 def test_patience_ends_nothing_whose_best_is_recent(val_accs, epochs, min_delta):
-    if Patience(epochs, min_delta).reason_to_stop(progress(val_accs), StudyState(TARGET, 2, [])):
+    if Patience(epochs=epochs, min_delta=min_delta).reason_to_stop(progress(val_accs), StudyState(TARGET, 2, [])):
         assert max(val_accs[-epochs:]) <= max(val_accs[:-epochs]) + min_delta

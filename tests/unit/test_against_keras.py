@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_core.config import TrialConfig
-from resnet_core.models import build
-from resnet_core.optim import Optimizer
+from resnet_core.network import build
+from resnet_core.optimizer import Optimizer
 
 # Keras's own conversions of arrays.
 pytestmark = [

@@ -302,7 +302,7 @@ def pictures(monkeypatch, tmp_path) -> tuple[Any, Any]:
     images[:40] = np.arange(32, dtype=np.uint8)
     labels = random.integers(0, 10, 120)
     whole = (images[:100], labels[:100]), (images[100:], labels[100:])
-    monkeypatch.setattr(packed_images.cifar10, "read", lambda _: whole)
+    monkeypatch.setattr(packed_images.cifar10, "read_files", lambda _: whole)
     packed_images.pack(NOWHERE, tmp_path / "packed")
     packed_images.read.cache_clear()
     return whole

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import resnet_core
-from resnet_core.config import MODELS, SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.models import NETWORKS
 from resnet_core.schedule import ScheduleError, parse
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 6] cos[1e-5, 20]"
@@ -85,10 +86,10 @@ def make(**fields: object) -> TrialConfig:
         ("head", "sum", "one of average, max, flatten", {}),
         ("image_size", 16, "32 for vgg16", {"model": "vgg16", "data": "digits"}),
         *(
-            (field, value, "none: resnet18 is no ResNet v2", {"model": "resnet18"})
+            (field, value, "none: resnet18 does not take it", {"model": "resnet18"})
             for field, value in {"bottleneck": 0.25, "shortcut_kernel": 3, "head": "max", "conv_bias": False}.items()
         ),
-        ("skip_conv_bias", True, "none: resnet9 is no ResNet v2", {"model": "resnet9"}),
+        ("skip_conv_bias", True, "none: resnet9 does not take it", {"model": "resnet9"}),
         ("skip_conv_bias", True, "false where conv_bias is false", {"conv_bias": False}),
         ("momentum", 0.8, "none where momentum_schedule is given", {"momentum_schedule": "[0.9, 0]"}),
         ("momentum_schedule", "[0.9, 0] lin[1, 5]", "values below 1", {}),
@@ -137,7 +138,7 @@ def test_nesterov_needs_momentum():
         {"optimizer": "sgd", "nesterov": True},
         {"weight_decay_schedule": "[0.1, 0] lin[0, 5]", "weight_decay": 0.0},
         {"momentum_schedule": "[0.95, 0] lin[0.8, 5]", "optimizer": "sgd", "nesterov": True},
-        *({"model": model, "bn_momentum": 0.9} for model in MODELS),
+        *({"model": model, "bn_momentum": 0.9} for model, network in NETWORKS.items() if network.family is None),
         {"bottleneck": 0.25, "shortcut_kernel": 3, "head": "flatten", "conv_bias": False},
         {"plateau_factor": 0.5, "plateau_patience": 0, "padam_p": 0.5, "crop": 16, "cutout": 16},
     ],

@@ -85,7 +85,7 @@ def test_the_target_is_the_searchs(home):
 
 
 def test_nothing_stops_a_run_early(home):
-    assert confirmation(home, search(home, 3.0), 1).stopping.switched_on() == {}
+    assert confirmation(home, search(home, 3.0), 1).stopping.rules == {}
 
 
 def test_resources_are_the_searchs_unless_changed(home):

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from resnet_core.cifar10 import DataError
 from resnet_core.config import TrialConfig
-from resnet_core.data import Dataset, load, normalise, stratified
+from resnet_core.data import DataError
+from resnet_core.images import Dataset, load, normalise, stratified
 
 SPLITS = ["official", "pooled", "held-out"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from resnet_core.config import TrialConfig
 from resnet_core.fused import optimizer as fused_optimizer
 from resnet_core.fused import support
-from resnet_core.optim import Optimizer, StepValues
+from resnet_core.optimizer import Optimizer, StepValues
 from tests.triton_kernels import Fenced, compiling, interpreted
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def compared(name: str) -> dict[str, float]:
             optimizer.flat.gradients.copy_(0.01 * gradients[0] * gradients[1] ** 3)
         before = one.flat.weights.clone()
         one.apply(rows, torch.tensor([step]))
-        fused_optimizer.step(config, other.flat, other._buffers, table, torch.tensor([step]))
+        take_fused_step(config, other, table, step)
         change = (one.flat.weights - before).norm()
         if change:
             error = max(error, ((other.flat.weights - one.flat.weights).norm() / change).item())
@@ -102,7 +102,7 @@ def surroundings() -> dict[str, Any]:
     table = torch.full((3, 5), float("nan"))
     table[1] = optimizer.plan(StepValues([0.1], [0.1], [0.9]))[0]
     counter = torch.tensor([1])
-    fused_optimizer.step(config, flat, buffers, table, counter)
+    fused_optimizer.step(optimizer._rule, config.l2, flat, buffers, table, counter)
     return {
         "broken": fenced.broken(),
         "finite": bool(flat.weights.isfinite().all()),
@@ -110,12 +110,17 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def take_fused_step(config: TrialConfig, optimizer: Optimizer, table: torch.Tensor, step: int = 0) -> None:
+    row = torch.tensor([step])
+    fused_optimizer.step(optimizer._rule, config.l2, optimizer.flat, optimizer._buffers, table, row)
+
+
 def nan() -> int:
     """How many weights are NaN after a gradient that was."""
     config, optimizer = make("amsgrad")
     optimizer.flat.gradients[5] = float("nan")
     table = optimizer.plan(StepValues([0.1], [0.1], [0.9]))
-    fused_optimizer.step(config, optimizer.flat, optimizer._buffers, table, torch.tensor([0]))
+    take_fused_step(config, optimizer, table)
     return int(optimizer.flat.weights.isnan().sum() + optimizer._buffers["largest"].isnan().sum())
 
 
@@ -179,7 +184,9 @@ def compiled(monkeypatch, tmp_path) -> Callable[[str, int], Any]:
         table = optimizer.plan(STEPS)
         kernels = importlib.import_module("resnet_core.fused.optimizer_kernels")
         with contextlib.contextmanager(compiling)(kernels, architecture) as made:
-            fused_optimizer.step(config, optimizer.flat, optimizer._buffers, table, torch.tensor([0]))
+            fused_optimizer.step(
+                optimizer._rule, config.l2, optimizer.flat, optimizer._buffers, table, torch.tensor([0])
+            )
         (kernel,) = made.values()
         return kernel
 
@@ -207,4 +214,6 @@ def test_weights_in_double_precision_are_refused(monkeypatch):
     config, optimizer = make("adam")
     optimizer.flat.weights = optimizer.flat.weights.double()
     with pytest.raises(ValueError, match="cannot take 2528 parameters"):
-        fused_optimizer.step(config, optimizer.flat, optimizer._buffers, torch.zeros(1, 5), torch.tensor([0]))
+        fused_optimizer.step(
+            optimizer._rule, config.l2, optimizer.flat, optimizer._buffers, torch.zeros(1, 5), torch.tensor([0])
+        )

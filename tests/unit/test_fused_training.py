@@ -13,9 +13,9 @@ import torch
 
 from resnet_core import trainer
 from resnet_core.config import TrialConfig
-from resnet_core.data import load
 from resnet_core.fused import batch_norm, support
-from resnet_core.models.resnet_v2 import BatchNormReLU
+from resnet_core.images import load
+from resnet_core.models.layers.resnet_v2 import BatchNormReLU
 from tests.triton_kernels import interpreted
 
 NOWHERE = Path("nowhere")

@@ -69,7 +69,7 @@ def test_a_driver_looks_for_gpus_and_images_without_loading_torch(tmp_path):
         import sys
         from pathlib import Path
         from rich.console import Console
-        from resnet_core.cifar10 import DataError
+        from resnet_core.data import DataError
         from search_spaces.spec import StudySpec
         from sweeps.errors import InputError
         from sweeps.home import Home

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_core.config import TrialConfig
-from resnet_core.models import build, trainable_parameters
-from resnet_core.models.resnet_v2 import he_normal_
+from resnet_core.models.layers.resnet_v2 import he_normal_
+from resnet_core.network import build, trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

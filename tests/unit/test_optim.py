@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from resnet_core.config import TrialConfig
-from resnet_core.optim import Optimizer, step_values
+from resnet_core.optimizer import Optimizer, step_values
 
 LRS = [0.1, 0.03, 0.2, 0.0, 0.05]
 EPS = 1e-3

@@ -10,7 +10,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
-from sweeps.study.stopping import Progress
+from sweeps.study.stopping.base import Progress
 from sweeps.tracking.writer import MLFLOW_STATUS
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")

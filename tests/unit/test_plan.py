@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from resnet_core.models import build, trainable_parameters
+from resnet_core.network import build, trainable_parameters
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study

@@ -86,8 +86,8 @@ def test_a_path_and_a_uri_name_the_same_file(file):
 
 def test_a_study_in_a_large_store_is_read_by_run(file, monkeypatch):
     whole = load(file.path, "made")
-    monkeypatch.setattr("analysis.store.sqlite._BY_KEY", "not used")
-    monkeypatch.setattr("analysis.store.sqlite._FEW", 1.0)
+    monkeypatch.setattr("analysis.store.backends.sqlite._BY_KEY", "not used")
+    monkeypatch.setattr("analysis.store.backends.sqlite._FEW", 1.0)
     same(load(file.path, "made"), whole)
 
 
@@ -109,12 +109,12 @@ def test_a_server_has_the_same_studies_as_its_file(file, server):
 
 
 def test_a_server_is_asked_again_for_what_is_too_much_at_once(file, server, monkeypatch):
-    monkeypatch.setattr("analysis.store.server._MOST_POINTS", 6)
+    monkeypatch.setattr("analysis.store.mlflow_internals.MOST_POINTS", 6)
     same(load(server, "made"), load(file.path, "made"))
 
 
 def test_a_run_that_has_more_values_than_a_server_gives_is_named(server, monkeypatch):
-    monkeypatch.setattr("analysis.store.server._MOST_POINTS", 2)
+    monkeypatch.setattr("analysis.store.mlflow_internals.MOST_POINTS", 2)
     with pytest.raises(StoreError, match=r"cannot be read: run \w+ has more than 2 values of \w+$"):
         load(server, "made")
 
@@ -133,7 +133,7 @@ def test_postgres_is_read_as_it_was_at_the_first_look(postgres):
     uri = postgres.database()
     store = StoreWriter(with_driver(uri))
     run = store.trial(store.launch("moving"), 0, [0.1])
-    from analysis.store.postgres import open_postgres
+    from analysis.store.backends.postgres import open_postgres
 
     with open_postgres(uri) as reader:
         before = len(reader.points([run], "val_acc").epoch)
@@ -142,10 +142,10 @@ def test_postgres_is_read_as_it_was_at_the_first_look(postgres):
 
 
 def test_nothing_can_be_written_to_postgres_while_it_is_read(database):
-    from analysis.store.postgres import open_postgres
+    from analysis.store.backends.postgres import open_postgres
 
     with pytest.raises(StoreError, match="read-only"), open_postgres(database) as reader:
-        reader._rows("DELETE FROM tags RETURNING key")
+        reader.rows("DELETE FROM tags RETURNING key")
 
 
 @pytest.mark.parametrize("source", ["database", "server"])
@@ -191,7 +191,7 @@ def test_a_database_that_is_not_there_is_named(postgres):
 
 
 def test_a_postgres_that_goes_down_meanwhile_is_an_error_that_says_so(database):
-    from analysis.store.postgres import open_postgres
+    from analysis.store.backends.postgres import open_postgres
 
     def read_on(reader):
         with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:

@@ -356,7 +356,7 @@ def test_rules_name_rules_fields_and_parameters_that_there_are(load: Load, stopp
 def test_a_cap_may_be_per_field_and_per_parameter(load: Load) -> None:
     for per in ("optimizer", "warmup"):
         text = f'[stopping]\ncap = {{ best = 1, slack = 1, per = "{per}" }}'
-        assert load(SPACE + text).stopping.cap.per == per
+        assert load(SPACE + text).stopping.rules["cap"].group_by == per
 
 
 def test_first_trials_may_be_partial(load: Load) -> None:

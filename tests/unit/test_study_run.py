@@ -23,7 +23,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.recovery import recover
 from sweeps.study.run import Fastest, StudyRun
-from sweeps.study.stopping import is_control
+from sweeps.study.stopping.rules import is_control
 from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking import writer as tracking
 from sweeps.tracking.runs import MlflowStudy

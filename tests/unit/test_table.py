@@ -177,7 +177,7 @@ def test_accuracies_and_losses_have_four_decimals(make_study, name):
 
 
 def test_text_lines_up(make_study):
-    lines = render(build_table(make_study(REACHED, EXHAUSTED)), "text").splitlines()
+    lines = render(build_table(make_study(REACHED, EXHAUSTED)), "text").splitlines()[:3]
     ends = [line.index(word) + len(word) for line, word in zip(lines, ("val_acc", "0.9300", "0.8000"), strict=True)]
     assert len(set(ends)) == 1
 
@@ -312,14 +312,14 @@ def test_footnotes_say_what_the_split_means(make_study, split, words):
     ("split", "data", "images"),
     [
         ("official", "cifar10", "the 10,000 test images."),
-        ("official", "digits", "test images."),
+        ("official", "digits", "the 359 test images."),
         ("pooled", "cifar10", "10,000 of all 60,000 images,"),
-        ("pooled", "digits", "drawn from all images,"),
+        ("pooled", "digits", "359 of all 1,797 images,"),
         ("held-out", "cifar10", "5,000 of the training images,"),
-        ("held-out", "digits", "drawn from the training images,"),
+        ("held-out", "digits", "143 of the training images,"),
     ],
 )
-def test_footnotes_count_the_images_of_cifar10(make_study, split, data, images):
+def test_footnotes_count_the_images_of_the_data_set(make_study, split, data, images):
     study = make_study(REACHED | {"data": data}, split=split)
     assert f"validation images are {images}" in footnotes(study, build_table(study))[0]
 

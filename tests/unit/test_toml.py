@@ -5,6 +5,7 @@ import pytest
 from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study, shipped_studies
 from search_spaces.toml import to_toml
+from sweeps.study.stopping.cannot_reach import CannotReach
 
 SPACE = {
     "name": "made",
@@ -33,7 +34,7 @@ def test_rules_and_first_trials_are_read_back(tmp_path):
 
 
 def test_a_rule_with_its_default_settings_stays_switched_on(tmp_path):
-    assert read_back(StudySpec.model_validate(SPACE), tmp_path).stopping.cannot_reach is not None
+    assert read_back(StudySpec.model_validate(SPACE), tmp_path).stopping.rules["cannot_reach"] == CannotReach()
 
 
 def test_what_has_its_default_value_is_left_out():

@@ -29,7 +29,8 @@ from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.runs import MlflowStudy, _space_tag, attach, quiet
+from sweeps.tracking.mlflow_internals import set_environment
+from sweeps.tracking.runs import MlflowStudy, _space_tag, attach_artifacts
 from sweeps.tracking.spool import Spool
 from sweeps.tracking.writer import Tracker
 from sweeps.version import code_version, versions
@@ -239,20 +240,20 @@ def test_files_are_added_to_runs(store, connect, tmp_path):
     report, curves = tmp_path / "report.html", tmp_path / "curves.png"
     for path in (report, curves):
         path.write_text(path.name)
-    attach(f"sqlite:///{store.path}", study.name, [report], {runs["0"].info.run_id: [curves]})
+    attach_artifacts(f"sqlite:///{store.path}", study.name, [report], {runs["0"].info.run_id: [curves]})
     found = {key: [f.path for f in store.client.list_artifacts(run.info.run_id)] for key, run in runs.items()}
     assert found == {"launch": ["report.html"], "0": ["curves.png"]}
 
 
 def test_files_of_an_unknown_study_are_refused(store):
     with pytest.raises(SweepError, match="has no study 'nobody'"):
-        attach(f"sqlite:///{store.path}", "nobody", [], {})
+        attach_artifacts(f"sqlite:///{store.path}", "nobody", [], {})
 
 
 def test_a_file_that_is_not_there_cannot_be_added(store, tracker, tmp_path):
     tracker.close("FINISHED")
     with pytest.raises(SweepError, match=r"MLflow \(sqlite:.*\) cannot be used: .*gone\.html"):
-        attach(f"sqlite:///{store.path}", tracker._runs.study, [tmp_path / "gone.html"], {})
+        attach_artifacts(f"sqlite:///{store.path}", tracker._runs.study, [tmp_path / "gone.html"], {})
 
 
 def eventually(happened: Callable[[], bool], seconds: float = 20) -> bool:
@@ -357,7 +358,7 @@ def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store,
 def test_mlflow_chatters_only_where_all_is_to_be_told(caplog, level, said):
     caplog.set_level(logging.INFO, logger="mlflow")
     caplog.set_level(level, logger="sweeps")
-    quiet()
+    set_environment()
     assert logging.getLogger("mlflow").level == said
 
 

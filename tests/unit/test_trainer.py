@@ -23,11 +23,11 @@ from resnet_core import checkpoint as checkpoints
 from resnet_core import trainer
 from resnet_core.checkpoint import CheckpointError
 from resnet_core.config import TrialConfig, epoch_sizes
-from resnet_core.data import load, normalise
 from resnet_core.draws import draw
 from resnet_core.graph import rehearse
-from resnet_core.models import build
-from resnet_core.optim import Optimizer, StepValues, step_values
+from resnet_core.images import load, normalise
+from resnet_core.network import build
+from resnet_core.optimizer import Optimizer, StepValues, step_values
 from resnet_core.records import EpochRecord
 
 CPU = torch.device("cpu")

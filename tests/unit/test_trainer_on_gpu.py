@@ -6,7 +6,7 @@ for which the host would wait; a CUDA graph can hold neither. The backward pass 
 
 import copy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from resnet_core import trainer
-from resnet_core.config import OptimizerName, TrialConfig
-from resnet_core.data import load
-from resnet_core.models import build
+from resnet_core.config import TrialConfig
+from resnet_core.images import load
+from resnet_core.network import build
+from resnet_core.optim import OPTIMIZERS
 
 GPU = torch.device("cuda")
 
@@ -59,7 +60,7 @@ def build_there(config: TrialConfig) -> nn.Module:
 @pytest.mark.parametrize(
     "fields",
     [
-        *({"optimizer": name, "l2": 1e-4} for name in get_args(OptimizerName)),
+        *({"optimizer": name, "l2": 1e-4} for name in OPTIMIZERS),
         *({"model": name} for name in ("resnet9", "resnet18")),
         pytest.param({"model": "densenet121"}, marks=pytest.mark.slow),
         {"model": "vgg16", "image_size": 32},

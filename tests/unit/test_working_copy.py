@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
-from resnet_core.models import build
+from resnet_core.network import build
 from resnet_core.working_copy import WorkingCopy
 
 pytestmark = pytest.mark.usefixtures("one_thread")

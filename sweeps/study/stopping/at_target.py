@@ -10,6 +10,7 @@ class AtTarget(StoppingRule):
     """Ends a trial once it has sustained the target: its result is known, later epochs cannot change it."""
 
     name = "at_target"
+    order = 10
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop where the last ``study.sustained`` epochs are all at or above the target."""

@@ -8,14 +8,20 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import ClassVar
+from typing import Annotated
+
+from pydantic import Field
 
 from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, objective
 from resnet_core.records import EpochRecord, Outcome
+from search_spaces.plugins import RuleSettings
 
 SMOOTHED_OVER = 3
 """Rules that rank trials look at the mean validation accuracy of so many epochs, the last ones."""
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+"""A setting: a share of each trial's own schedule."""
 
 _EXACT = 1e-9  # decimal fractions are not exact: 0.3 of 10 epochs are 3
 
@@ -140,16 +146,27 @@ class StudyState:
     noise: float = 0.0
 
 
-class StoppingRule(abc.ABC):
+class StoppingRule(RuleSettings, abc.ABC):
     """Looks at a trial after each of its epochs and says whether to end it, and why.
 
-    A rule keeps nothing from one epoch to the next: its answer follows from what it is shown.
-    """
+    A rule is a frozen pydantic model: its fields are the settings that a study file gives. It keeps nothing from one
+    epoch to the next: its answer follows from what it is shown, so a resumed study decides as an undisturbed one.
 
-    name: ClassVar[str]
-    """The rule's key in the study file's ``[stopping]``."""
-    revives: ClassVar[bool] = False
-    """Whether it may have a trial go on that it ended."""
+    >>> class TooSlow(StoppingRule):
+    ...     \"\"\"Ends a trial after so many epochs.
+    ...
+    ...     Attributes:
+    ...         epochs: a trial ends after so many.
+    ...     \"\"\"
+    ...
+    ...     name = "too_slow"
+    ...     epochs: int = Field(default=10, ge=1)
+    ...
+    ...     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
+    ...         if trial.epoch < self.epochs:
+    ...             return None
+    ...         return f"stopped at epoch {trial.epoch}: {self.epochs} epochs are used up"
+    """
 
     @abc.abstractmethod
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
@@ -173,23 +190,6 @@ def first_epoch_at(share: float, horizon: int) -> int:
 def last_epoch_by(share: float, horizon: int) -> int:
     """Return the epochs done when a share of the schedule is; 0 where it ends within the first."""
     return math.floor(share * horizon + _EXACT)
-
-
-def check_share(after: float) -> float:
-    """Return the share of its schedule a trial is let alone for.
-
-    Raises:
-        ValueError: it is not above 0 and below 1.
-    """
-    if not 0 < after < 1:
-        raise ValueError(f"after = {after}: expected a share of the schedule above 0 and below 1")
-    return after
-
-
-def check_at_least(name: str, value: float, lowest: float) -> None:
-    """Raise ValueError where a setting is below its lowest value, or not a finite number."""
-    if not lowest <= value < math.inf:
-        raise ValueError(f"{name} = {value}: expected {lowest:g} or more")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least, check_share, last_epoch_by
+from pydantic import Field
+
+from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by
 
 
 class CannotReach(StoppingRule):
@@ -11,35 +13,35 @@ class CannotReach(StoppingRule):
     What is compared is the best so far of val_acc smoothed over three epochs. Of a trial that reached the target
     and was ended before this share, its last value counts, which is at most what it would have had.
 
-    Args:
-        after: share of its schedule a trial is let alone for, in (0, 1).
-        trials: so many trials must have reached the target, from 1.
-        margin: how far below the lowest of them a trial may be, as an accuracy, at least 0.
+    Attributes:
+        after: share of its schedule before which no trial is ended.
+        trials: so many trials must have reached the target.
+        margin: how far below the lowest of them a trial may be, as an accuracy.
     """
 
     name = "cannot_reach"
+    order = 30
 
-    def __init__(self, after: float, trials: int, margin: float = 0.0) -> None:
-        check_at_least("trials", trials, 1)
-        check_at_least("margin", margin, 0)
-        self._after, self._trials, self._margin = check_share(after), trials, margin
+    after: Share = 0.3
+    trials: int = Field(default=10, ge=1)
+    margin: float = Field(default=0.0, ge=0, lt=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target where no trial from this far below has reached it."""
         mine = trial.curve
-        if trial.share < self._after or mine.epochs_to_target(study.target) is not None:
+        if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None
         reached = [curve for curve in study.curves if curve.epochs_to_target(study.target) is not None]
-        if len(reached) < self._trials:
+        if len(reached) < self.trials:
             return None
         epochs = [min(last_epoch_by(trial.share, curve.horizon), len(curve.val_accs)) for curve in reached]
         if not all(epochs):  # a trial without an epoch by this share could have had any accuracy
             return None
         lowest = min(curve.best_smoothed[epoch - 1] for curve, epoch in zip(reached, epochs, strict=True))
         best = mine.best_smoothed[-1]
-        if best >= lowest - self._margin:
+        if best >= lowest - self.margin:
             return None
-        allowance = f" less {self._margin:g}" if self._margin else ""
+        allowance = f" less {self.margin:g}" if self.margin else ""
         return (
             f"stopped at epoch {trial.epoch}: after {trial.share:.0%} of its schedule its best val_acc over three "
             f"epochs is {max(best, 0):.4f}; the {len(reached)} trials that reached {study.target:g} had at least "

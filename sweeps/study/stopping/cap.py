@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
+
+from pydantic import Field
 
 from resnet_core.objective import first_crossing
-from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least
+from search_spaces.errors import Problem, unknown
+from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class Cap(StoppingRule):
@@ -15,33 +19,44 @@ class Cap(StoppingRule):
     is among the best ``best`` of the study never crosses its own bound, since slack is at least 1
     (the idea of adaptive capping: Hutter et al. 2009, ParamILS, doi:10.1613/jair.2861, section 4).
 
-    Args:
+    Attributes:
         best: rank among the trials that reached the target, from 1.
-        slack: factor on that trial's epochs, at least 1.
-        per: what trials have to have in common to be ranked together; None ranks all together.
+        slack: factor on the epochs of that trial.
+        per: a field of TrialConfig or a parameter: trials are ranked among those that have the same value of
+            it; None ranks all together.
     """
 
     name = "cap"
+    order = 20
 
-    def __init__(self, best: int, slack: float, per: str | None = None) -> None:
-        check_at_least("best", best, 1)
-        check_at_least("slack", slack, 1)
-        self._best, self._slack, self._per = best, slack, per
+    best: int = Field(ge=1)
+    slack: float = Field(ge=1)
+    per: str | None = None
+
+    @property
+    def group_by(self) -> str | None:
+        """The field or parameter ``per``."""
+        return self.per
+
+    def problems(self, names: Collection[str]) -> Iterable[Problem]:
+        """Return the problem of a ``per`` that is neither a field nor a parameter."""
+        if self.per is not None and self.per not in names:
+            yield unknown("per", self.per, names, "field or parameter", self.per)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target when not one more whole epoch fits under the bound."""
-        ranked = study.epochs_to_target if self._per is None else _of_group(trial, study)
-        if len(ranked) < self._best:
+        ranked = study.epochs_to_target if self.per is None else _of_group(trial, study)
+        if len(ranked) < self.best:
             return None
-        bar = ranked[self._best - 1]
+        bar = ranked[self.best - 1]
         # Decimal fractions are not exact: 1.16 * 25 must count as 29 whole epochs.
-        allowed = math.floor(self._slack * bar + 1e-9)
+        allowed = math.floor(self.slack * bar + 1e-9)
         if trial.epoch < allowed or first_crossing(trial.val_accs, study.target) is not None:
             return None
-        among = "" if self._per is None else f" with {self._per} = {trial.group}"
+        among = "" if self.per is None else f" with {self.per} = {trial.group}"
         return (
-            f"stopped at epoch {trial.epoch}: the {_ordinal(self._best)}best trial{among} reached {study.target:g} "
-            f"at epoch {bar}, and {self._slack:g} x {bar} epochs are used up"
+            f"stopped at epoch {trial.epoch}: the {_ordinal(self.best)}best trial{among} reached {study.target:g} "
+            f"at epoch {bar}, and {self.slack:g} x {bar} epochs are used up"
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.config import CLASSES
+from resnet_core.data import DATASETS
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 _PATIENCE = 3
-_CHANCE = 1.2 / CLASSES
+_ABOVE_CHANCE = 1.2  # times the accuracy of a guess
 
 
 def breakdown(trial: Progress) -> str | None:
@@ -24,7 +24,8 @@ def breakdown(trial: Progress) -> str | None:
         return f"the loss is {last.loss} at epoch {last.epoch}"
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
-    if len(settled) == _PATIENCE and all(record.acc < _CHANCE for record in settled):
+    chance = _ABOVE_CHANCE / DATASETS[trial.config.data].classes
+    if len(settled) == _PATIENCE and all(record.acc < chance for record in settled):
         return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
     return None
 
@@ -33,6 +34,8 @@ class Diverged(StoppingRule):
     """Ends a trial whose loss is not finite, or whose training accuracy stays at chance after the warm-up."""
 
     name = "diverged"
+    order = 0
+    on_by_default = True
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop where ``breakdown`` finds one."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
+from pydantic import Field
 
-from analysis.statistics.surrogate import posterior
 from resnet_core.records import Outcome
-from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState, check_at_least
+from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 
 _MOST = 128  # trials that are looked at together: it takes their cube of time
 _REVIVED = 2.0  # times the limit that the chance of an ended trial must have come to, so that few go to and fro
@@ -31,21 +30,23 @@ class Forecast(StoppingRule):
     says only what it could have come to at best. It counts with that where it is no better than the ``best``-th run,
     and not at all where nobody knows. Without a space the rule says nothing.
 
-    Args:
-        chance: probability below which a trial is ended, in (0, 1).
-        best: of so many configurations it would have to be one, at least 1.
-        trials: so many configurations must have ended whose objective is known, at least 3.
+    Attributes:
+        chance: probability below which a trial is ended.
+        best: of so many configurations it would have to be one.
+        trials: so many configurations must have run to their end or to the target.
     """
 
     name = "forecast"
+    order = 40
     revives = True
 
-    def __init__(self, chance: float, best: int, trials: int) -> None:
-        if not 0 < chance < 1:
-            raise ValueError(f"chance = {chance}: expected a probability above 0 and below 1")
-        check_at_least("best", best, 1)
-        check_at_least("trials", trials, 3)
-        self._chance, self._best, self._trials = chance, best, trials
+    chance: float = Field(default=0.05, gt=0, lt=1)
+    best: int = Field(default=5, ge=1)
+    trials: int = Field(default=10, ge=3)
+
+    def never_revives_where(self) -> str:
+        """Return why no chance can be as high as a revival takes."""
+        return "forecast.chance is 0.5 or more: none is twice that" if _REVIVED * self.chance >= 1 else ""
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target whose configuration is hardly among the best."""
@@ -55,12 +56,12 @@ class Forecast(StoppingRule):
         if known is None:
             return None
         (chance,), (expected,), bar = self._chances(known[0], [tuple(trial.place)])
-        if chance >= self._chance:
+        if chance >= self.chance:
             return None
-        among = "the best" if self._best == 1 else f"the best {self._best}"
+        among = "the best" if self.best == 1 else f"the best {self.best}"
         return (
             f"stopped at epoch {trial.epoch}: {chance:.0%} chance to be among {among} (expected {expected:.1f} epochs, "
-            f"{'best' if self._best == 1 else f'number {self._best}'} {bar:.1f})"
+            f"{'best' if self.best == 1 else f'number {self.best}'} {bar:.1f})"
         )
 
     def revived(self, ended: Sequence[Curve], study: StudyState) -> list[int]:
@@ -74,15 +75,15 @@ class Forecast(StoppingRule):
         told, bar = found
         could = [i for i, curve in enumerate(ended) if curve.place and _at_best(curve, study) < bar]
         chances = self._chances(told, [tuple(ended[i].place) for i in could])[0] if could else ()
-        return [i for i, chance in zip(could, chances, strict=True) if chance >= _REVIVED * self._chance]
+        return [i for i, chance in zip(could, chances, strict=True) if chance >= _REVIVED * self.chance]
 
     def _chances(
         self, told: list[tuple[_Place, float]], places: Sequence[_Place]
     ) -> tuple[Sequence[float], Sequence[float], float]:
         """Return the chance of each place and its expected epochs, and the expected epochs of the last of the best."""
         if len(told) > _MOST:
-            told = _chosen(told, places, 2 * self._best)
-        return _forecast(tuple(told), tuple(places), self._best)
+            told = _chosen(told, places, 2 * self.best)
+        return _forecast(tuple(told), tuple(places), self.best)
 
     def _known(self, study: StudyState) -> tuple[list[tuple[_Place, float]], float] | None:
         """Return what ended trials tell, and the epochs of the ``best``-th run; None while that is little.
@@ -91,9 +92,9 @@ class Forecast(StoppingRule):
         """
         ended = [curve for curve in study.curves if curve.outcome is not None and curve.place]
         known = [(tuple(curve.place), _value(curve, study)) for curve in ended if curve.outcome is not Outcome.PRUNED]
-        if len({place for place, _ in known}) < max(self._trials, self._best):
+        if len({place for place, _ in known}) < max(self.trials, self.best):
             return None
-        bar = sorted(value for _, value in known)[self._best - 1]
+        bar = sorted(value for _, value in known)[self.best - 1]
         for curve in ended:
             if curve.outcome is Outcome.PRUNED:
                 at_best = _at_best(curve, study)
@@ -129,6 +130,10 @@ def _forecast(
     told: tuple[tuple[_Place, float], ...], places: tuple[_Place, ...], best: int
 ) -> tuple[list[float], list[float], float]:
     """Return of places the chance to be among the best and the expected epochs, and those of the last of the best."""
+    import numpy as np  # a tenth of a second, which reading a study file does without
+
+    from analysis.statistics.surrogate import posterior
+
     index = {where: i for i, where in enumerate(dict.fromkeys(where for where, _ in told))}
     runs, values = [index[where] for where, _ in told], [value for _, value in told]
     known, count = posterior(np.array([*index, *places]), runs, values), len(index)

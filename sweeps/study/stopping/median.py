@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 
-from sweeps.study.stopping.base import Progress, StoppingRule, StudyState, check_at_least, check_share, last_epoch_by
+from pydantic import Field
+
+from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by
 
 
 class Median(StoppingRule):
@@ -15,21 +17,21 @@ class Median(StoppingRule):
     of the other trial's own schedule (Golovin et al. 2017, Google Vizier, doi:10.1145/3097983.3098043, section
     3.2.2, with shares in place of steps, and with running trials among the others).
 
-    Args:
-        after: share of its schedule a trial is let alone for, in (0, 1).
-        trials: so many others must have come to the same share, from 1.
+    Attributes:
+        after: share of its schedule before which no trial is ended.
+        trials: so many others must have come to the same share.
     """
 
     name = "median"
+    order = 60
 
-    def __init__(self, after: float, trials: int) -> None:
-        check_at_least("trials", trials, 1)
-        self._after, self._trials = check_share(after), trials
+    after: Share = 0.3
+    trials: int = Field(default=5, ge=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target whose best is below the median."""
         mine = trial.curve
-        if trial.share < self._after or mine.epochs_to_target(study.target) is not None:
+        if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None
         averages = [
             curve.averages[epoch - 1]
@@ -37,7 +39,7 @@ class Median(StoppingRule):
             if 1 <= (epoch := last_epoch_by(trial.share, curve.horizon)) <= len(curve.val_accs)
         ]
         averages = [average for average in averages if not math.isnan(average)]
-        if len(averages) < self._trials:
+        if len(averages) < self.trials:
             return None
         middle, best = statistics.median(averages), mine.best_smoothed[-1]
         if best >= middle:

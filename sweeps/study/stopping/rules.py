@@ -1,46 +1,48 @@
-"""From a study file's [stopping] to rules."""
+"""The rules there are, and those of a study."""
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import random
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping
+from importlib import import_module
+from typing import Any, cast
 
 from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
-from sweeps.study.stopping.asha import Asha
-from sweeps.study.stopping.at_target import AtTarget
+from sweeps.study import stopping
 from sweeps.study.stopping.base import StoppingRule
-from sweeps.study.stopping.cannot_reach import CannotReach
-from sweeps.study.stopping.cap import Cap
-from sweeps.study.stopping.diverged import Diverged
-from sweeps.study.stopping.forecast import Forecast
-from sweeps.study.stopping.median import Median
-from sweeps.study.stopping.patience import Patience
 
-# In the order they are asked: what is certain comes first, so that its reason is the one that is told.
-_RULES: dict[str, Callable[..., StoppingRule]] = {
-    rule.name: rule for rule in (Diverged, AtTarget, Cap, CannotReach, Forecast, Asha, Median, Patience)
-}
+
+def _shipped() -> Iterator[type[StoppingRule]]:
+    for file in pkgutil.iter_modules(stopping.__path__, f"{stopping.__name__}."):
+        module = import_module(file.name)
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if issubclass(kind, StoppingRule) and kind.__module__ == file.name and not inspect.isabstract(kind):
+                yield kind
+
+
+RULES = tuple(_shipped())
+"""Every rule that has a file in this folder; `search_spaces.plugins` adds those of installed packages."""
 
 
 def rules_of(spec: StudySpec) -> list[StoppingRule]:
-    """Return the rules a study switches on, in the order they are asked; those in shadow too."""
-    switched_on = spec.stopping.switched_on()
-    return [make(**switched_on[name]) for name, make in _RULES.items() if name in switched_on]
+    """Return the rules that a study switches on, in the order in which they are asked; those in shadow too."""
+    return cast("list[StoppingRule]", list(spec.stopping.rules.values()))
 
 
 def modes(spec: StudySpec) -> dict[str, str]:
     """Return, by name, whether each rule of a study is ``active`` or only recorded, in ``shadow``."""
-    return {rule.name: "shadow" if rule.name in spec.stopping.shadow else "active" for rule in rules_of(spec)}
+    return {name: "shadow" if name in spec.stopping.shadow else "active" for name in spec.stopping.rules}
 
 
 def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) -> Hashable:
-    """Return a trial's value of what the study caps by: a parameter, or a field; None without ``cap.per``."""
-    cap = spec.stopping.cap
-    if cap is None or cap.per is None:
+    """Return the value by which a trial is grouped: of the parameter or field that a rule names; None without one."""
+    name = next((rule.group_by for rule in spec.stopping.rules.values() if rule.group_by is not None), None)
+    if name is None:
         return None
-    group: Hashable = params[cap.per] if cap.per in params else getattr(config, cap.per)
+    group: Hashable = params[name] if name in params else getattr(config, name)
     return group
 
 

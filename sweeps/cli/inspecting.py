@@ -12,45 +12,31 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
-from sweeps.cli.common import (
-    DATA,
-    FAILED,
-    HOME,
-    AddressOption,
-    DataOption,
-    HomeOption,
-    JsonOption,
-    LedgerOption,
-    MlflowOption,
-    NameArgument,
-    app,
-    open_home,
-    stderr,
-    stored,
-    to_json,
-)
+from sweeps.api import DATA
+from sweeps.cli.app import FAILED, command, print_json, tell
+from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 
-@app.command()
+@command()
 def status(
-    name: Annotated[str, typer.Argument(help="Name of a study; all without one.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a study; all without one.", autocompletion=complete_name)] = "",
+    *,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")] = False,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    ledger: LedgerOption = "",
 ) -> None:
     """Show where a study stands, also from another terminal."""
     from sweeps.inspection import views
 
-    where = open_home(home, ledger=ledger)
+    where = store.open()
     while True:
         rows = [views.summary(where, name)] if name else views.list_studies(where)
         for row in rows:
             row["running"] = views.running(where, row["study"])
         if as_json:
-            typer.echo(to_json(rows[0] if name else rows))
+            print_json(rows[0] if name else rows)
         else:
             typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(where)}")
         if not watch or all(row["state"] != "running" for row in rows):
@@ -58,15 +44,15 @@ def status(
         time.sleep(2)
 
 
-@app.command()
-def ls(as_json: JsonOption = False, home: HomeOption = HOME, ledger: LedgerOption = "") -> None:
+@command()
+def ls(*, store: Store, as_json: JsonOption = False) -> None:
     """List the studies."""
     from sweeps.inspection import views
 
-    where = open_home(home, ledger=ledger)
+    where = store.open()
     rows = views.list_studies(where)
     if as_json:
-        typer.echo(to_json(rows))
+        print_json(rows)
         return
     for row in rows:
         typer.echo(views.describe_summary(row))
@@ -74,13 +60,12 @@ def ls(as_json: JsonOption = False, home: HomeOption = HOME, ledger: LedgerOptio
         typer.echo(f"no study in {_place(where)}")
 
 
-@app.command()
+@command()
 def best(
     name: NameArgument,
+    *,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
 ) -> None:
     """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
     from sweeps.inspection import views
@@ -88,41 +73,40 @@ def best(
     from sweeps.ledger.ledger import Ledger
     from sweeps.study.ranking import best_entry
 
-    where = open_home(home, mlflow, ledger)
+    where = store.open()
     opened = Ledger.open(where.ledger_uri, name)
     entry, stands = best_entry(opened.spec, opened.entries()), standing(where, opened)
     if entry is None or stands is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
-        typer.echo(to_json(views.trial_view(entry) | stands.to_dict()))
+        print_json(views.trial_view(entry) | stands.to_dict())
         return
     typer.echo("\n".join([views.describe_trial(entry), *stands.lines()]))
 
 
-@app.command()
+@command()
 def show(
     name: NameArgument,
     trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    *,
     log: Annotated[bool, typer.Option("--log", help="Show what its worker printed and logged.")] = False,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
 ) -> None:
     """Show one trial: what it trained, its epochs, how it ended, its errors."""
     from sweeps.inspection import views
     from sweeps.ledger.ledger import Ledger
 
-    where = open_home(home, mlflow, ledger)
+    where = store.open()
     opened = Ledger.open(where.ledger_uri, name)
     entry = views.find_trial(opened, trial)
     number = entry.job.number
-    epochs = _epochs(where, name, number)
+    epochs = _epochs(store, name, number)
     tries = views.failed_tries(where, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
         shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        typer.echo(to_json({**shown, "log": views.logged(where, opened, entry)} if log else shown))
+        print_json({**shown, "log": views.logged(where, opened, entry)} if log else shown)
         return
     if log:
         typer.echo(views.logged(where, opened, entry), nl=False)
@@ -144,14 +128,14 @@ def show(
         typer.echo(f"log: {where.trial_log(name, number)} (--log shows it)")
 
 
-@app.command()
+@command()
 def ui(
+    *,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
+    store: Store,
 ) -> None:
     """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
-    where = open_home(home, mlflow)
+    where = store.open()
     if where.mlflow.startswith("http"):
         raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
     if not where.mlflow and not where.own_mlflow_db.exists():
@@ -164,7 +148,7 @@ def ui(
             raise InputError(
                 f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; take another with --port"
             ) from error
-    stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    tell(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = where.mlflow_uri  # not an argument, which all users of the machine see
@@ -173,23 +157,22 @@ def ui(
     os.execv(sys.executable, command)
 
 
-@app.command()
+@command()
 def doctor(
-    as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    data: DataOption = DATA,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
+    *,
     address: AddressOption = None,
+    store: Store,
+    data: DataOption = DATA,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
     import dataclasses
 
     from sweeps.inspection.doctor import examine
 
-    checks = examine(open_home(home, mlflow, ledger), data.resolve(), address)
+    checks = examine(store.open(), data.resolve(), address)
     if as_json:
-        typer.echo(to_json([dataclasses.asdict(check) for check in checks]))
+        print_json([dataclasses.asdict(check) for check in checks])
     else:
         for check in checks:
             mark = {True: "ok", False: "NO", None: ""}[check.ok]
@@ -202,13 +185,13 @@ def _place(home: Home) -> str:
     return without_password(home.ledger) if home.ledger else str(home.root)
 
 
-def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
+def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
     """Return a trial's epochs from MLflow's store; none where it holds none yet."""
     try:
-        epochs = stored(home, name).epochs
+        epochs = store.results(name).epochs
     except InputError as error:
-        if home.mlflow:  # its own store has none before the first epoch
-            stderr.print(f"no epochs: {error}", highlight=False, markup=False, soft_wrap=True)
+        if store.open().mlflow:  # the home's own store is not there before the first epoch
+            tell(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]

@@ -1,16 +1,15 @@
-"""Optimizers by name on all weights at once, with L2, decoupled decay, and schedules applied at every step.
+"""An optimizer on all weights of a network at once, with L2, decoupled decay, and schedules applied at every step.
 
 The weights of a network become views of one flat tensor, so that a step is a handful of element-wise
-operations, however many layers there are. What changes from step to step (learning rate, λ, momentum, bias
-corrections) is worked out ahead on the host, in double precision, as a table with one row a step. Applying a
-row reads nothing from the host: a CUDA graph captures it.
+operations, however many layers there are. The numbers that change from step to step (learning rate, λ, momentum, bias
+corrections) are computed beforehand on the host, in double precision, as a table with one row a step. To apply a
+row, nothing is read from the host, so that a CUDA graph can record a step.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,14 +20,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
 from resnet_core.fused import optimizer as fused
 from resnet_core.fused.support import is_right
-
-# Dozat 2016's momentum schedule, with the constants of torch's NAdam.
-_NADAM_BASE, _NADAM_DECAY = 0.96, 4e-3
-_BUFFERS = {
-    "sgd": ("momentum",),
-    **dict.fromkeys(("adam", "adamw", "nadam"), ("mean", "square")),
-    **dict.fromkeys(("amsgrad", "padam"), ("mean", "square", "largest")),
-}
+from resnet_core.optim import OPTIMIZERS, StepTensors
 
 
 @dataclass(frozen=True)
@@ -62,19 +54,10 @@ class Optimizer:
 
     Decay is decoupled for every optimizer: each step first takes lr·λ·w off every weight
     (Loshchilov & Hutter 2019, arXiv 1711.05101, in the form torch and Keras share). L2 adds 2·l2·w to
-    the gradient of convolution kernels, which is what Keras's ``l2(l2)`` in the loss comes to. With
-    gradient g, momentum β₁ and step t:
+    the gradient of convolution kernels, which is what Keras's ``l2(l2)`` in the loss comes to. The rest
+    of a step is the optimizer's own; see resnet_core.optim.
 
-    - ``sgd``: b ← β₁·b + g; w ← w − lr·b, or lr·(g + β₁·b) by Nesterov (Sutskever et al. 2013).
-    - ``adam``, ``adamw`` (one and the same here): m ← β₁·m + (1−β₁)·g, v ← β₂·v + (1−β₂)·g²,
-      w ← w − lr·m̂/√v̂, m̂ = m/(1−Πβ₁), √v̂ = (√v + ε)/√(1−β₂ᵗ) (Kingma & Ba 2015, arXiv 1412.6980; ε is the ε̂
-      at the end of their section 2, as in Keras; torch adds its ε behind the division).
-    - ``amsgrad``: the largest v so far takes the place of v (Reddi et al. 2018).
-    - ``nadam``: Dozat 2016, with torch's momentum schedule μ = β₁·(1 − 0.96^(0.004·t)/2).
-    - ``padam``: AMSGrad with √v̂ to the power 2p, p in (0, 1/2]
-      (Chen & Gu 2018, arXiv 1806.06763).
-
-    Making one turns the network's parameters into views of ``flat``; it must stay on its device from then on.
+    The network's parameters become views of ``flat``; the network must stay on its device from then on.
     """
 
     coefficients = 5
@@ -83,10 +66,11 @@ class Optimizer:
     def __init__(self, network: nn.Module, config: TrialConfig) -> None:
         self.flat = FlatParameters(network)
         self._config = config
-        self._buffers = {name: torch.zeros_like(self.flat.weights) for name in _BUFFERS[config.optimizer]}
+        self._rule = OPTIMIZERS[config.optimizer].of(config)
+        self._buffers = {name: torch.zeros_like(self.flat.weights) for name in self._rule.buffers}
         self._steps = 0
-        self._fused = config.fused and fused.covers(self.flat) and self._fused_is_right()
-        self._product = 1.0  # of all momenta so far: what is left of the zeros that the mean began with
+        self._momenta = 1.0  # product of the momenta of all steps so far
+        self._fused = config.fused and fused.covers(self._rule, self.flat) and self._fused_is_right()
 
     def _fused_is_right(self) -> bool:
         config, device = self._config, self.flat.weights.device
@@ -104,22 +88,11 @@ class Optimizer:
         rows = [self._row(*row) for row in zip(values.lr, values.weight_decay, values.momentum, strict=True)]
         return torch.tensor(rows, dtype=torch.float64).to(self.flat.weights.dtype)
 
-    def _row(self, lr: float, weight_decay: float, momentum: float) -> Sequence[float]:
-        """Return decay factor, momentum, factor of the mean, factor of the gradient, factor of the root."""
+    def _row(self, lr: float, weight_decay: float, momentum: float) -> tuple[float, ...]:
+        """Return the factor of decay, the momentum, and the optimizer's three factors."""
         self._steps += 1
-        decay = 1.0 - lr * weight_decay
-        if self._config.optimizer == "sgd":
-            return (decay, momentum, lr * (momentum if self._config.nesterov else 1.0), lr, 1.0)
-        root = 1.0 / math.sqrt(1.0 - self._config.beta2**self._steps)
-        if self._config.optimizer == "nadam":
-            now, following = (
-                momentum * (1.0 - 0.5 * _NADAM_BASE ** (_NADAM_DECAY * step)) for step in (self._steps, self._steps + 1)
-            )
-            self._product *= now
-            of_mean = lr * following / (1.0 - self._product * following)
-            return (decay, momentum, of_mean, lr * (1.0 - now) / (1.0 - self._product), root)
-        self._product *= momentum
-        return (decay, momentum, lr / (1.0 - self._product), 0.0, root)
+        *factors, self._momenta = self._rule.factors(self._steps, lr, momentum, self._momenta)
+        return (1.0 - lr * weight_decay, momentum, *factors)
 
     @torch.no_grad()
     def apply(self, coefficients: Tensor, counter: Tensor) -> None:
@@ -130,37 +103,17 @@ class Optimizer:
             counter: [1], int64, on the device.
         """
         if self._fused:
-            fused.step(self._config, self.flat, self._buffers, coefficients, counter)
+            fused.step(self._rule, self._config.l2, self.flat, self._buffers, coefficients, counter)
         else:
             self._apply(coefficients.index_select(0, counter)[0])
 
     def _apply(self, row: Tensor) -> None:
-        config, weights, gradients = self._config, self.flat.weights, self.flat.gradients
-        decay, momentum, of_mean, of_gradient, root = row.unbind()
+        decay, *factors = row.unbind()
         # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
-        if config.l2:
-            self.flat.kernel_gradients.add_(self.flat.kernels, alpha=2.0 * config.l2)
-        weights.mul_(decay)
-        if config.optimizer == "sgd":
-            buffer = self._buffers["momentum"].mul_(momentum).add_(gradients)
-            weights.addcmul_(buffer, of_mean, value=-1)
-            if config.nesterov:
-                weights.addcmul_(gradients, of_gradient, value=-1)
-        else:
-            weights.sub_(self._adaptive(momentum, of_mean, of_gradient, root))
-
-    def _adaptive(self, momentum: Tensor, of_mean: Tensor, of_gradient: Tensor, root: Tensor) -> Tensor:
-        config, gradients, buffers = self._config, self.flat.gradients, self._buffers
-        mean = buffers["mean"].lerp_(gradients, 1.0 - momentum)
-        square = buffers["square"].mul_(config.beta2).addcmul_(gradients, gradients, value=1.0 - config.beta2)
-        if "largest" in buffers:
-            square = torch.maximum(buffers["largest"], square, out=buffers["largest"])
-        denominator = square.sqrt().add_(config.eps).mul_(root)
-        if config.optimizer == "padam":
-            denominator.pow_(2.0 * config.padam_p)
-        if config.optimizer == "nadam":
-            return (mean * of_mean).addcmul_(gradients, of_gradient).div_(denominator)
-        return torch.div(mean, denominator, out=denominator).mul_(of_mean)
+        if self._config.l2:
+            self.flat.kernel_gradients.add_(self.flat.kernels, alpha=2.0 * self._config.l2)
+        self.flat.weights.mul_(decay)
+        self._rule.update(self.flat.weights, self.flat.gradients, self._buffers, StepTensors(*factors))
 
     def tensors(self) -> Iterable[Tensor]:
         """Return every tensor that a step changes."""
@@ -168,11 +121,11 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, beside the network."""
-        return {"steps": self._steps, "product": self._product, "buffers": self._buffers}
+        return {"steps": self._steps, "product": self._momenta, "buffers": self._buffers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` returned."""
-        self._steps, self._product = state["steps"], state["product"]
+        self._steps, self._momenta = state["steps"], state["product"]
         for name, buffer in self._buffers.items():
             buffer.copy_(state["buffers"][name])
 
@@ -192,7 +145,7 @@ def disagreement(config: TrialConfig, device: torch.device) -> float:
         for optimizer in (by_torch, by_kernel):
             optimizer.flat.gradients.copy_(gradients)
         by_torch.apply(coefficients, counter)
-        fused.step(config, by_kernel.flat, by_kernel._buffers, coefficients, counter)
+        fused.step(by_kernel._rule, config.l2, by_kernel.flat, by_kernel._buffers, coefficients, counter)
     pairs = [(by_kernel.flat.weights - start, by_torch.flat.weights - start)]
     pairs += [(by_kernel._buffers[name], true) for name, true in by_torch._buffers.items()]
     return max(float((got - true).norm() / true.norm()) for got, true in pairs)

@@ -1,0 +1,268 @@
+"""The columns of the tables with one row a trial. Each is one object that says all that is known of it.
+
+Tables, the report, the note and the view in MLflow, TensorBoard and the labels of axes take it from here. To add a
+column to the table of results, add an object to RESULTS, and its test.
+
+A setting needs no object: whatever a study samples, and any setting in which its trials differ, is a column under its
+own name (`setting`). SETTINGS says more of some.
+
+Standard library only: what writes to MLflow imports it, and must not load pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from resnet_core import schema
+
+
+class Kind(StrEnum):
+    """What the values of a column are."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    WHOLE = "whole number"
+    CROSSING = "epoch of a crossing"
+    """A whole number. Where it is missing, people read ``>N``: not by epoch N, the trial's last."""
+
+
+ALWAYS = 100
+"""The importance of a column that is never left out."""
+
+SAMPLED = 80
+"""The importance of a parameter that the study samples."""
+
+SETTING = 75
+"""The importance of a setting in which trials differ."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial's row in the table of results is read from.
+
+    Attributes:
+        trial: the trial's row of `analysis.Study.trials`.
+        curve: by metric its values at epochs 1, 2, 3, ...; shape (epochs,) each.
+        reached: first epoch at or above the target.
+        sustained: first of several such epochs in a row.
+        best: the epoch of the highest validation accuracy.
+        last: the last epoch; 0 before the first has ended.
+    """
+
+    trial: Mapping[Any, Any]
+    curve: Mapping[str, Sequence[float]]
+    reached: int | None
+    sustained: int | None
+    best: int | None
+    last: int
+
+    @property
+    def crossing(self) -> int | None:
+        """The first epoch at or above the target; the best epoch where there is none."""
+        return self.reached or self.best
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Reads a metric at one epoch of a trial.
+
+    Attributes:
+        name: of the metric, as in resnet_core.records.EpochRecord.
+        at: which epoch; see `TrialResult`.
+    """
+
+    name: str
+    at: Literal["crossing", "best", "last"]
+
+    def __call__(self, result: TrialResult) -> float | None:
+        """Return the metric's value; None where the trial has no such epoch."""
+        epoch: int | None = getattr(result, self.at)
+        return result.curve[self.name][epoch - 1] if epoch else None
+
+
+@dataclass(frozen=True)
+class Field:
+    """Reads a column of `analysis.Study.trials`."""
+
+    name: str
+
+    def __call__(self, result: TrialResult) -> Any:
+        """Return the trial's value; None where the study has no such column."""
+        return result.trial.get(self.name)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: its heading, and its key in CSV and JSON.
+        kind: what its values are; None: text or numbers, as the trials have them.
+        read: returns its value in the table of results; None: the module that builds the table computes it.
+        mlflow: the field of a trial's run in MLflow that holds it; empty where there is none.
+        decimals: digits behind the point; None: four significant digits.
+        importance: when space is short, columns of less importance are left out first; ALWAYS never is.
+        shrinks: whether a long text may be cut to 12 characters.
+        label: words for an axis.
+    """
+
+    name: str
+    kind: Kind | None = Kind.NUMBER
+    read: Callable[[TrialResult], Any] | None = None
+    mlflow: str = ""
+    decimals: int | None = None
+    importance: int = ALWAYS
+    shrinks: bool = False
+    label: str = ""
+
+    def shown(self, value: Any) -> str:
+        """Return a value that is not missing as people read it."""
+        if isinstance(value, float):
+            text = f"{value:.4g}" if self.decimals is None else f"{value:.{self.decimals}f}"
+            return text.replace("inf", "∞")
+        return " ".join(str(value).split())  # the line breaks of an error would break the row
+
+
+def setting(name: str, source: str = "") -> Column:
+    """Return the column of a setting.
+
+    Args:
+        name: of the setting.
+        source: its column of `analysis.Study.trials`; the name unless given.
+    """
+    source = source or name
+    known = _SETTINGS.get(name, Column(name, None, importance=SETTING, shrinks=True))
+    return replace(known, read=Field(source), mlflow=f"params.{source}")
+
+
+TRIAL = Column("trial", Kind.TEXT, Field("trial"))
+OUTCOME = Column("outcome", Kind.TEXT, Field(schema.OUTCOME), f"tags.{schema.OUTCOME}")
+VAL_ACC_BEST = Column(
+    "val_acc_best", read=Metric("val_acc", "best"), mlflow="metrics.best_val_acc", decimals=4, importance=90
+)
+EPOCH_BEST = Column("epoch_best", Kind.WHOLE, lambda result: result.best, "metrics.best_epoch", importance=35)
+EPOCHS_RUN = Column("epochs_run", Kind.WHOLE, lambda result: result.last, "metrics.epochs_run", importance=70)
+
+SETTINGS = tuple(
+    replace(column, read=Field(column.name), mlflow=f"params.{column.name}")
+    for column in (
+        Column("shift", importance=SETTING, label="shift [share of width]"),
+        Column("l2", importance=SETTING, label="L2 factor"),
+        Column("weight_decay", importance=SETTING, label="weight decay λ"),
+        Column(schema.LR_ALPHA, importance=50, label="highest learning rate"),
+        Column("schedule", Kind.TEXT, importance=65, shrinks=True),
+        Column("batch_size", Kind.WHOLE, importance=SETTING, label="batch size"),
+        Column("optimizer", Kind.TEXT, importance=SETTING),
+        Column("epochs", Kind.WHOLE, importance=SETTING),
+        Column(schema.SEED, Kind.WHOLE, importance=5),
+    )
+)
+"""Settings of which more is known than their name; TensorBoard has all of them beside those of the table."""
+
+_SETTINGS = {column.name: column for column in SETTINGS}
+
+RESULTS = (
+    TRIAL,
+    Column("epoch", Kind.WHOLE, lambda result: result.crossing, importance=28),
+    Column("val_acc", read=Metric("val_acc", "crossing"), decimals=4, importance=30, label="validation accuracy"),
+    Column("acc", read=Metric("acc", "crossing"), decimals=4, importance=20),
+    EPOCH_BEST,
+    VAL_ACC_BEST,
+    Column("final_loss", read=Metric("loss", "last"), mlflow="metrics.final_loss", decimals=4, importance=10),
+    Column(
+        "final_val_loss", read=Metric("val_loss", "last"), mlflow="metrics.final_val_loss", decimals=4, importance=15
+    ),
+    *(setting(name) for name in ("shift", "l2", "weight_decay", "lr_alpha", "schedule")),
+    Column("epochs_to_target", Kind.CROSSING, lambda result: result.reached, "metrics.epochs_to_target"),
+    Column(
+        "epochs_to_target_sustained",
+        Kind.CROSSING,
+        lambda result: result.sustained,
+        "metrics.epochs_to_target_sustained",
+        importance=45,
+    ),
+    EPOCHS_RUN,
+    OUTCOME,
+    Column(
+        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=40, shrinks=True
+    ),
+)
+"""The table of results: these columns in this order, and the settings that a study adds ahead of ``schedule``."""
+
+COST = (
+    TRIAL,
+    Column("batch_size", Kind.WHOLE, importance=60),
+    VAL_ACC_BEST,
+    EPOCH_BEST,
+    Column("gpu_util_percent", importance=55),
+    Column("power_watts"),
+    Column("seconds_per_epoch"),
+    EPOCHS_RUN,
+    Column("hours"),
+    Column("energy_wh"),
+)
+"""The table of costs."""
+
+NOISE = (
+    TRIAL,
+    Column("epoch_from", Kind.WHOLE),
+    Column("epoch_to", Kind.WHOLE),
+    Column("val_loss_mean"),
+    Column("val_loss_noise"),
+    Column("lr_mean"),
+    Column("batch_size", Kind.WHOLE, importance=60),
+    Column("momentum"),
+    Column("train_images", Kind.WHOLE),
+    Column("noise_scale"),
+)
+"""The table of the noise of the validation loss."""
+
+METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, Metric)))
+"""What the table of results needs of each epoch; see `analysis.load`."""
+
+_KNOWN = {column.name: column for column in (*NOISE, *COST, *RESULTS)}
+
+
+def column_named(name: str, settings: bool = False) -> Column:
+    """Return the column of a name.
+
+    Args:
+        name: of the column. One that begins with a digit is a level, such as 0.92: from which epoch on it holds.
+        settings: whether a name that is not known is a setting; else it is a column that is never left out.
+    """
+    if name in _KNOWN:
+        return _KNOWN[name]
+    if name[:1].isdigit():
+        return Column(name, Kind.CROSSING)
+    return setting(name) if settings else Column(name, None, shrinks=name == "differs")
+
+
+def with_settings(settings: Sequence[Column]) -> list[Column]:
+    """Return the columns of the table of results of a study that adds these settings."""
+    place = [column.name for column in RESULTS].index("schedule")
+    return [*RESULTS[:place], *settings, *RESULTS[place:]]
+
+
+def importance(column: Column, sampled: Collection[str]) -> int:
+    """Return the importance of a column in a study that samples these parameters."""
+    return max(column.importance, SAMPLED) if column.name in sampled else column.importance
+
+
+def most_important(names: Sequence[str], sampled: Collection[str], most: int) -> list[str]:
+    """Return some columns for a quick look: the trial, its epochs to target, then the others in the table's order.
+
+    Long texts are left out, such as a schedule that is not sampled.
+
+    Args:
+        names: of the columns of a table of results.
+        sampled: names of the parameters that the study samples.
+        most: how many columns to return at most.
+    """
+    columns = [column_named(name, settings=True) for name in names]
+    short = [c for c in columns if c.kind is not Kind.TEXT or not c.shrinks or c.name in sampled]
+    chosen = {c.name for c in sorted(short, key=lambda column: -importance(column, sampled))[:most]}
+    first = [name for name in (TRIAL.name, "epochs_to_target") if name in chosen]
+    return [*first, *(name for name in names if name in chosen and name not in first)]

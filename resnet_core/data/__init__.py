@@ -1,0 +1,87 @@
+"""Data sets by name: one module for each, which has a ``DATASET``. Importing them loads neither torch nor numpy.
+
+To add a data set, add a module here. Its classes, sizes and splits follow from its ``DATASET`` everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from resnet_core.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Images: TypeAlias = "tuple[NDArray[np.uint8], NDArray[np.int64]]"
+"""Images [N, 3, H, W] and their labels [N], from 0 to classes - 1."""
+
+Split = Literal["official", "pooled", "held-out"]
+
+
+class DataError(RuntimeError):
+    """A data set cannot be read; the message names it, the place that was searched, and what to do."""
+
+
+def pixel_mean(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean of images [N, 3, H, W], divided by 255, at each pixel: float32 [3, H, W]."""
+    mean: NDArray[np.float32] = (images.mean(axis=0, dtype="float64") / 255).astype("float32")
+    return mean
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set without its images, and how to get them.
+
+    Attributes:
+        classes: number of classes; labels are 0 to classes - 1.
+        train_size: number of training images.
+        test_size: number of test images.
+        image_sizes: heights, equal to widths, in pixels, in which the images can be read.
+        read: takes the folder for data and one of ``image_sizes``; returns the training and the test images, and
+            raises DataError where they cannot be had.
+        folder: name of the images' folder below the folder for data; None where a package brings the images.
+        download: takes the folder for data and puts the images there; returns at once where they are complete, and
+            raises DataError where it fails. None where there is nothing to download.
+        mean: takes the training images; returns what a network's input has subtracted from x/255: float32 [3, H, W].
+    """
+
+    classes: int
+    train_size: int
+    test_size: int
+    image_sizes: tuple[int, ...]
+    read: Callable[[Path, int], tuple[Images, Images]]
+    folder: str | None = None
+    download: Callable[[Path], None] | None = None
+    mean: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = pixel_mean
+
+    def is_available(self, data_dir: Path) -> bool:
+        """Return whether the images are there without a download; whether they are complete is not checked."""
+        return self.folder is None or (data_dir / self.folder).is_dir()
+
+    def ensure_available(self, data_dir: Path) -> None:
+        """Download the images where they are missing: once, before many trials would all do it.
+
+        Raises:
+            DataError: they are not under ``data_dir`` and the download fails.
+        """
+        if self.download is not None:
+            self.download(data_dir)
+
+    def split_sizes(self, split: Split) -> tuple[int, int]:
+        """Return how many images train and how many validate.
+
+        >>> DATASETS["cifar10"].split_sizes("held-out")
+        (45000, 5000)
+        """
+        if split == "held-out":
+            held_out = self.train_size // 10
+            return self.train_size - held_out, held_out
+        return self.train_size, self.test_size
+
+
+DATASETS: Registry[DatasetSpec] = Registry(__name__, "DATASET")
+"""The data sets that ship."""

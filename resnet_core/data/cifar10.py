@@ -1,0 +1,88 @@
+"""CIFAR-10, read and downloaded by torchvision (Krizhevsky 2009, *Learning Multiple Layers of Features*)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_core.data import DataError, DatasetSpec, Images
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+_FOLDER = "cifar-10-batches-py"
+
+
+def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:
+    """Return the training and the test images, of 32 or 16 pixels a side.
+
+    Raises:
+        DataError: they are not under ``data_dir`` and the download fails.
+    """
+    train, test = read_files(data_dir)
+    return (train, test) if image_size == 32 else (_halved(train), _halved(test))
+
+
+# A process trains many trials on the same images, and reads them once.
+@lru_cache(maxsize=1)
+def read_files(data_dir: Path) -> tuple[Images, Images]:
+    """Return the training and the test images as the files have them.
+
+    Raises:
+        DataError: they are not under ``data_dir`` and the download fails.
+    """
+    import numpy as np
+
+    parts = [_open(data_dir, train=train) for train in (True, False)]
+    train, test = (
+        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64)) for part in parts
+    )
+    return train, test
+
+
+def download(data_dir: Path) -> None:
+    """Download the images unless they are under ``data_dir``.
+
+    Raises:
+        DataError: the download fails.
+    """
+    _open(data_dir, train=False)
+
+
+def _open(data_dir: Path, *, train: bool) -> CIFAR10:
+    from torchvision.datasets import CIFAR10  # takes seconds, which a study of other images saves
+
+    try:
+        # torchvision prints to stdout, which is for results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return CIFAR10(root=str(data_dir), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"CIFAR-10 is not in {data_dir} (looked for {data_dir / _FOLDER}) and could not be "
+            f"downloaded: {error}. Put the unpacked 'python version' of CIFAR-10 there, or name the folder "
+            "that holds it with --data or SWEEPS_DATA."
+        ) from error
+
+
+def _halved(images: Images) -> Images:
+    """Return images at half the height and width: each pixel is the mean of four, rounded."""
+    import numpy as np
+
+    pixels, labels = images
+    count, channels, height, width = pixels.shape
+    sums = pixels.reshape(count, channels, height // 2, 2, width // 2, 2).sum(axis=(3, 5), dtype=np.uint16)
+    return ((sums + np.uint16(2)) // 4).astype(np.uint8), labels
+
+
+DATASET = DatasetSpec(
+    classes=10,
+    train_size=50_000,
+    test_size=10_000,
+    image_sizes=(16, 32),
+    read=read,
+    folder=_FOLDER,
+    download=download,
+)

@@ -1,0 +1,107 @@
+"""``[stopping]`` of a study file: which rules are on, and the keys beside them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, create_model, model_validator
+
+from search_spaces.errors import Problem, reject, unknown, wrong
+from search_spaces.parameters import Table
+from search_spaces.plugins import RuleSettings, rules
+
+_WRITTEN_WHERE_OFF = ("diverged", "at_target", "cap", "cannot_reach", "asha", "median", "patience", "forecast")
+"""Version 0.1.0 wrote these rules into a study's JSON also where they were off, and its hash follows from that.
+
+A rule that came later is written where it is not as it is by default: so its coming changes no hash.
+"""
+
+
+def _on_by_default() -> dict[str, RuleSettings]:
+    return {name: rule() for name, rule in rules().items() if rule.on_by_default}
+
+
+class Stopping(Table):
+    """Which rules end a trial early.
+
+    Attributes:
+        rules: those that are on, including those in shadow, by name, in the order in which they are asked.
+        freeze: keep the checkpoints of what forecast ends, and go on with a trial whose chance has come to twice the
+            limit.
+        control: share of trials that are never stopped, to measure what stopping costs.
+        shadow: rules, out of those above, that are recorded and never stop a trial.
+    """
+
+    rules: dict[str, RuleSettings] = Field(default_factory=_on_by_default)
+    freeze: bool = False
+    control: float = Field(default=0.0, ge=0, lt=1)
+    shadow: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        reject([*self._shadow_problems(), *self._freeze_problems()])
+        return self
+
+    def _shadow_problems(self) -> list[Problem]:
+        problems = []
+        for i, name in enumerate(self.shadow):
+            key = f"shadow[{i}]"
+            if name not in rules():
+                problems.append(unknown(key, name, rules(), "rule", name))
+            elif name not in self.rules:
+                expected = f"a rule that is switched on; set {name} beside it, or leave it out here"
+                problems.append(wrong(key, name, expected))
+            elif name in self.shadow[:i]:
+                problems.append(wrong(key, name, "every rule once"))
+        return problems
+
+    def _freeze_problems(self) -> list[Problem]:
+        if not self.freeze:
+            return []
+        reviving = [rule for rule in self.rules.values() if rule.revives and rule.name not in self.shadow]
+        if not reviving:
+            known = " or ".join(name for name, rule in rules().items() if rule.revives)
+            return [wrong("freeze", True, f"false, or {known} beside it: other rules tell no chance")]
+        settings = filter(None, (rule.never_revives_where() for rule in reviving))
+        return [wrong("freeze", True, f"false where {setting}") for setting in settings]
+
+
+@cache
+def stopping_keys() -> type[Table]:
+    """Return the form of ``[stopping]`` in a study file: a key for every rule there is, then those beside the rules."""
+    names = dict.fromkeys([*_WRITTEN_WHERE_OFF, *rules()])
+    keys: dict[str, Any] = {name: _key(rules()[name]) for name in names}
+    keys |= {name: (field.annotation, field) for name, field in Stopping.model_fields.items() if name != "rules"}
+    return create_model("StoppingKeys", __base__=Table, **keys)
+
+
+def _key(rule: type[RuleSettings]) -> tuple[Any, Any]:
+    """Return the type of a rule's key, and its default."""
+    return (rule | None, None) if rule.model_fields else (bool, rule.on_by_default)
+
+
+def _read(table: Any) -> Stopping:
+    """Return what the table of a study file says."""
+    if isinstance(table, Stopping):
+        return table
+    keys = dict(stopping_keys().model_validate(table))
+    values = {name: keys.pop(name) for name in rules()}
+    on = {name: rules()[name]() if value is True else value for name, value in values.items() if value}
+    return Stopping(rules=on, **keys)
+
+
+def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
+    """Return the table of a study file that says the same."""
+    form, keys = stopping_keys(), dict(stopping)
+    keys |= {name: None if rule.model_fields else False for name, rule in rules().items()}
+    keys |= {name: rule if type(rule).model_fields else True for name, rule in keys.pop("rules").items()}
+    table = form.model_construct(**keys).model_dump(exclude_defaults=info.exclude_defaults)
+    for name in rules().keys() - set(_WRITTEN_WHERE_OFF):
+        if name in table and table[name] == form.model_fields[name].default:
+            del table[name]
+    return table
+
+
+StoppingTable = Annotated[Stopping, BeforeValidator(_read), PlainSerializer(_write)]
+"""Stopping, read from the keys of a study file and written as them."""

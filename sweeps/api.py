@@ -1,0 +1,242 @@
+"""The functions that `import sweeps` offers; the command line calls the same ones."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_core.config import ConfigError
+from resnet_core.config import TrialConfig as TrialConfig
+from resnet_core.records import EpochRecord as EpochRecord
+from resnet_core.records import Outcome as Outcome
+from resnet_core.schedule import Schedule as Schedule
+from resnet_core.schedule import ScheduleError
+from resnet_core.uris import without_password
+from search_spaces.errors import StudyError
+from search_spaces.spec import StudySpec as StudySpec
+from search_spaces.study import find_study, study_of, to_json
+from search_spaces.study import load_study as _read_file
+from search_spaces.tables import check_name
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+
+if TYPE_CHECKING:
+    from analysis import Study
+    from sweeps.execution.launch import End, Launch
+
+# torch, Ray, Optuna, MLflow and pandas take seconds to import: each function imports what it uses.
+
+HOME, DATA = Path("runs"), Path("data")
+"""The folders that are used where neither an argument nor the environment names one."""
+_STORES = ("http://", "https://", "sqlite:///", "postgresql://", "postgresql+psycopg2://")
+
+
+def load_study(
+    study: StudySpec | Mapping[str, Any] | str | Path,
+    *,
+    name: str = "",
+    trials: int | None = None,
+    changes: Sequence[str] = (),
+) -> StudySpec:
+    """Return a study, checked, with the changes that are asked for.
+
+    Args:
+        study: a study file; the name of a study that ships, such as ``"quickstart"``; what a study file holds, as
+            dictionaries; or a study.
+        name: its name; the study's own where this is empty.
+        trials: how many trials it has; as many as the study says where this is None.
+        changes: ``"KEY=VALUE"`` each, as after ``--set``: a dotted key of the study file, and a TOML value.
+
+    Raises:
+        InputError: the file cannot be read, or something in it or in the changes is wrong. The message has a line for
+            each error, with its key and what was expected.
+
+    Examples:
+        >>> study = load_study("quickstart", trials=4, changes=["train.batch_size=32"])
+        >>> study.search.trials, study.train["batch_size"]
+        (4, 32)
+    """
+    overrides = list(changes)
+    with _input_errors():
+        if name:
+            overrides.append(f'name="{check_name(name)}"')
+        if trials is not None:
+            overrides.append(f"search.trials={trials}")
+        if isinstance(study, str | Path):
+            return _read_file(find_study(str(study)), overrides)
+        if isinstance(study, StudySpec):
+            return study_of(json.loads(to_json(study)), study.name, overrides) if overrides else study
+        return study_of(copy.deepcopy(dict(study)), "study", overrides)
+
+
+def launch(
+    study: StudySpec | Mapping[str, Any] | str | Path,
+    *,
+    name: str = "",
+    trials: int | None = None,
+    changes: Sequence[str] = (),
+    fork: str = "",
+    address: str | None = None,
+    home: str | Path | None = None,
+    mlflow: str = "",
+    ledger: str = "",
+    data: str | Path | None = None,
+    debug: bool = False,
+) -> End:
+    """Run a study to its end, as `sweeps launch` does; continue it where it has begun.
+
+    Progress goes to stderr. One interrupt (Ctrl-C, or a notebook's stop button) lets the running trials finish their
+    epoch, then the function returns; a second one ends the process. A script must call this below
+    ``if __name__ == "__main__":``, because processes that are started here import the script again.
+
+    Args:
+        study: a study file, the name of a study that ships, what a study file holds, or a study; see `load_study`.
+        name: runs the study under this name; the study's own where this is empty.
+        trials: how many trials it has; as many as the study says where this is None.
+        changes: ``"KEY=VALUE"`` each, as after ``--set``.
+        fork: runs the study as a new one of this name, whose sampler knows the trials of the one called ``name``.
+        address: address of a running Ray cluster; ``RAY_ADDRESS``, else a Ray of its own on this machine.
+        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
+        ledger: database of Optuna's study; ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
+        data: folder of the images; ``SWEEPS_DATA``, else ``./data``.
+        debug: shows what Ray and MLflow say.
+
+    Returns:
+        How the launch ended: all trials have ended, some of them crashed, or it was interrupted.
+
+    Raises:
+        SweepError: the study cannot be run; InputError where an argument or the study is wrong.
+
+    Examples:
+        >>> import analysis, sweeps
+        >>> sweeps.launch("quickstart", trials=4)  # doctest: +SKIP
+        >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
+    """
+    spec = load_study(study, name=name, trials=trials, changes=changes)
+    launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+    with _launch_errors():
+        if fork:
+            return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
+        return launcher.start(spec)
+
+
+def resume(
+    name: str,
+    *,
+    trials: int | None = None,
+    more: int = 0,
+    address: str | None = None,
+    home: str | Path | None = None,
+    mlflow: str = "",
+    ledger: str = "",
+    data: str | Path | None = None,
+    debug: bool = False,
+) -> End:
+    """Continue a study that was interrupted or killed, as `sweeps resume` does; or make it longer.
+
+    Trials continue from their last epoch. See `launch` for the arguments that are not listed here.
+
+    Args:
+        name: name of the study.
+        trials: how many trials it has in all; None leaves that as it is.
+        more: how many trials are added to those that were asked for.
+
+    Returns:
+        How the launch ended, as `launch` does.
+
+    Raises:
+        SweepError: the study cannot be run; InputError where there is none of this name, or an argument is wrong.
+    """
+    with _launch_errors():
+        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        return launcher.resume(name, trials=trials, more=more)
+
+
+def load_results(
+    name: str, *, home: str | Path | None = None, mlflow: str = "", metrics: Sequence[str] | None = None
+) -> Study:
+    """Return what a study has found so far, as pandas frames.
+
+    Args:
+        name: name of the study.
+        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else the SQLite file in the home folder.
+        metrics: metrics of an epoch to read, such as ``["val_acc"]``, which takes less time; all where this is None.
+
+    Returns:
+        ``trials`` has one row a trial, with its parameters and outcome; ``epochs`` one row a trial and epoch, with
+        losses and accuracies. Every function of `analysis` takes it: ``analysis.build_table`` makes the table that
+        `sweeps table` prints.
+
+    Raises:
+        InputError: there is no such study, or no store.
+
+    Examples:
+        >>> results = load_results("quickstart")  # doctest: +SKIP
+        >>> results.epochs.groupby("number")["val_acc"].max()  # doctest: +SKIP
+    """
+    from analysis.store import loader
+
+    try:
+        asked = loader.METRICS if metrics is None else metrics
+        return loader.load(open_home(home, mlflow).mlflow_uri, name, asked)
+    except loader.StoreError as error:
+        raise InputError(str(error)) from error
+
+
+def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = "") -> Home:
+    """Return the home folder, and where MLflow's store and the ledger are; what is not given, the environment names.
+
+    Raises:
+        InputError: a URI is of a kind that cannot be used.
+    """
+    home = home or os.environ.get("SWEEPS_HOME") or HOME
+    mlflow = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
+    ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
+    if mlflow and not mlflow.startswith(_STORES):
+        expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
+        raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
+    if ledger:
+        from sweeps.ledger.database import sqlite_file
+
+        sqlite_file(ledger)
+    return Home(Path(home).resolve(), mlflow, ledger)
+
+
+def open_launcher(
+    home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
+) -> Launch:
+    """Return what launches studies in a home folder, with its progress on stderr."""
+    from rich.console import Console
+
+    from sweeps.execution.launch import Launch
+
+    folder = Path(data or os.environ.get("SWEEPS_DATA") or DATA).resolve()
+    return Launch(home, folder, address or os.environ.get("RAY_ADDRESS") or None, Console(stderr=True), debug)
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Raise what is wrong with a study, a configuration or a schedule as an InputError."""
+    try:
+        yield
+    except (StudyError, ConfigError, ScheduleError) as error:
+        raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _launch_errors() -> Iterator[None]:
+    """Raise the errors of the other packages that a launch can meet as those of this one."""
+    from resnet_core.data import DataError
+
+    try:
+        with _input_errors():
+            yield
+    except DataError as error:
+        raise SweepError(str(error)) from error

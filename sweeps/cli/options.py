@@ -1,0 +1,130 @@
+"""The options that several commands have.
+
+Every command has its options in this order: what is asked, how it runs, where things are, how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.study import shipped_studies
+from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
+from sweeps.home import Home
+
+if TYPE_CHECKING:
+    from analysis import Study
+    from sweeps.execution.launch import Launch
+
+# torch, Ray, Optuna, MLflow and pandas take seconds to import: each command imports what it uses.
+
+
+def _complete_study(incomplete: str) -> Iterator[str]:
+    """Yield the shipped studies, and the study files and folders, that begin with what was typed."""
+    yield from (name for name in shipped_studies() if name.startswith(incomplete))
+    for path in sorted(Path().glob(f"{incomplete}*")) if not incomplete.startswith(("/", "~")) else ():
+        if path.is_dir():
+            yield f"{path}/"
+        elif path.suffix == ".toml":
+            yield str(path)
+
+
+def complete_name(ctx: typer.Context, incomplete: str) -> Iterator[str]:
+    """Yield the studies in the home folder that begin with what was typed."""
+    home = open_home(ctx.params.get("home"))
+    yield from sorted(path.name for path in home.studies.glob("*/") if path.name.startswith(incomplete))
+
+
+# What is asked.
+StudyArgument = Annotated[
+    str,
+    typer.Argument(help="A study file, or the name of a shipped one: quickstart.", autocompletion=_complete_study),
+]
+NameArgument = Annotated[str, typer.Argument(help="Name of a study; see `sweeps ls`.", autocompletion=complete_name)]
+NameOption = Annotated[str, typer.Option("--name", help="Run the study under this name.", show_default="the file's")]
+TrialsOption = Annotated[int | None, typer.Option("--trials", min=1, help="How many trials.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the study file, dotted.",
+        default_factory=list,
+        show_default=False,
+    ),
+]
+
+# How it runs.
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", envvar="RAY_ADDRESS", help="Of a running Ray cluster; none starts one on this machine."),
+]
+
+# Where things are.
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="SWEEPS_HOME", help="Folder of all state.", show_default="./runs")
+]
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of CIFAR-10.", show_default="./data")
+]
+
+# How it is shown.
+FormatOption = Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where studies are kept."""
+
+    home: HomeOption = HOME
+    mlflow: Annotated[
+        str,
+        typer.Option(
+            "--mlflow", envvar="SWEEPS_MLFLOW", help="MLflow's tracking URI.", show_default="the home's SQLite"
+        ),
+    ] = ""
+    ledger: Annotated[
+        str,
+        typer.Option(
+            "--ledger",
+            envvar="SWEEPS_LEDGER",
+            help="Database of the ledger: postgresql://USER@HOST/DATABASE, for several drivers.",
+            show_default="the home's SQLite",
+        ),
+    ] = ""
+
+    def open(self) -> Home:
+        """Return the home folder."""
+        return open_home(self.home, self.mlflow, self.ledger)
+
+    def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
+        """Return a study out of MLflow's store; of its epochs these metrics, or all."""
+        return load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """How and where a study is launched."""
+
+    address: AddressOption = None
+    report: Annotated[
+        bool,
+        typer.Option("--report/--no-report", envvar="SWEEPS_REPORT", help="At the end, add the report to MLflow."),
+    ] = True
+    store: Store
+    data: DataOption = DATA
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")] = False
+
+    def open_launcher(self) -> Launch:
+        """Return what launches studies so."""
+        return open_launcher(self.store.open(), self.data, self.address, self.debug)
+
+    def to_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `sweeps.launch` and `sweeps.resume` that these options are."""
+        where = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
+        return where | {"address": self.address, "debug": self.debug}

@@ -1,0 +1,1 @@
+"""Contract suites: what every plug-in keeps to, as pytest classes."""
