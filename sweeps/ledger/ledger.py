@@ -29,7 +29,7 @@ from sweeps.ledger.retries import Retries
 from sweeps.ledger.samplers import make_sampler
 from sweeps.ledger.studies import begin_study, exclusive, find_study, ledger_storage, open_study, study_names
 from sweeps.ledger.trials import OptunaTrials, result_of
-from sweeps.study.finalists import max_runs_left
+from sweeps.study.finalists import Race, race_of
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Assignment, Entry, Job
@@ -263,9 +263,24 @@ class Ledger:
         """Return all trials by number."""
         return self._trials.entries(self._trials.own())
 
+    def find(self, text: str) -> Entry:
+        """Return the trial with this name, else with this number; of several tries of one run, the last.
+
+        Raises:
+            InputError: there is no such trial; the message lists the names there are.
+        """
+        entries = self.entries()
+        found = [entry for entry in entries if entry.job.name == text]
+        found = found or [entry for entry in entries if str(entry.job.number) == text]
+        if not found:
+            names = ", ".join(entry.job.name for entry in entries) or "none"
+            raise InputError(f"no trial {text!r} in study {self.spec.name!r}; there are: {names}")
+        return found[-1]
+
     def remaining(self) -> int:
         """Return how many trials the study asks for beside those that have begun; with finalists, at most so many."""
-        return self._left(self._trials.own())
+        trials = self._trials.own()
+        return self._left(trials, self._race(trials))
 
     def running_elsewhere(self) -> int:
         """Return how many trials other drivers run."""
@@ -275,13 +290,17 @@ class Ledger:
         """Return whether nothing is left to run, begun or not."""
         return not self._trials.own(TrialState.RUNNING) and self.remaining() == 0
 
-    def _left(self, trials: list[FrozenTrial]) -> int:
-        search, race = self._search_left(trials), self.spec.search.finalists
-        if race is None:
-            return search
-        if search:
-            return search + race.top * race.seeds
-        return max_runs_left(self.spec, self._trials.entries(trials))
+    def _race(self, trials: list[FrozenTrial]) -> Race | None:
+        """Return where the race of the finalists stands; None without finalists, and before all of the search began."""
+        if self.spec.search.finalists is None or self._search_left(trials):
+            return None
+        return race_of(self.spec, self._trials.entries(trials))
+
+    def _left(self, trials: list[FrozenTrial], race: Race | None) -> int:
+        if race is not None:
+            return race.runs_left
+        search, finalists = self._search_left(trials), self.spec.search.finalists
+        return search if finalists is None else search + finalists.top * finalists.seeds
 
     def _search_left(self, trials: list[FrozenTrial]) -> int:
         return max(0, space.trial_count(self.spec) - self._begun(trials))
@@ -397,12 +416,13 @@ class Ledger:
         unclaimed = [n for n in running if transaction.is_mine(n) and n not in self._running]
         orphaned = [n for n in running if transaction.is_orphaned(n)]
         without_result = [n for n in orphaned if attributes.RESULT not in running[n].user_attrs]
-        remaining = self._left(trials)
+        race = self._race(trials)
+        remaining = self._left(trials, race)
         elsewhere = sum(not transaction.is_mine(n) for n in running)
         if unclaimed:
             job = self._describe(self._continue(running[unclaimed[0]]))
             assignment = Assignment(job, remaining, elsewhere, ended)
-        elif remaining and (new := self._ask(trials)) is not None:
+        elif remaining and (new := self._ask(trials, race)) is not None:
             job = new
             # The result of a finalist may ask for another one.
             assignment = Assignment(job, max(int(job.finalist), remaining - 1), elsewhere, ended)
@@ -420,15 +440,16 @@ class Ledger:
     def ask(self) -> Job:
         """Return a new trial: one that crashed in an earlier launch, one that the study lists, or a sampled one."""
         self.drivers.check_file()
-        job = self._ask(self._trials.own())
+        trials = self._trials.own()
+        job = self._ask(trials, self._race(trials))
         assert job is not None
         return job
 
-    def _ask(self, trials: list[FrozenTrial]) -> Job | None:
+    def _ask(self, trials: list[FrozenTrial], race: Race | None) -> Job | None:
         """Return a new trial; None where the next finalist depends on trials that run."""
         proposal = next_listed(self.spec, trials, self._retries)
-        if proposal is None and self.spec.search.finalists is not None and not self._search_left(trials):
-            proposal = next_repetition(self.spec, self._trials, trials)
+        if proposal is None and race is not None:
+            proposal = next_repetition(race, self._trials, trials)
             if proposal is None:
                 return None
         if proposal is not None:

@@ -13,7 +13,7 @@ from search_spaces.spec import StudySpec
 from sweeps.ledger import attributes
 from sweeps.ledger.retries import Retries
 from sweeps.ledger.trials import OptunaTrials
-from sweeps.study.finalists import next_finalist
+from sweeps.study.finalists import Race
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,17 @@ def next_listed(spec: StudySpec, trials: Sequence[FrozenTrial], retries: Retries
     return None
 
 
-def next_repetition(spec: StudySpec, known: OptunaTrials, trials: Sequence[FrozenTrial]) -> Proposal | None:
+def next_repetition(race: Race, known: OptunaTrials, trials: Sequence[FrozenTrial]) -> Proposal | None:
     """Return the next run of a finalist; None where none is to be run now.
 
     Args:
-        spec: the study.
+        race: where the race of the finalists stands.
         known: the study's trials in Optuna.
         trials: its own trials.
     """
-    found = next_finalist(spec, known.entries(trials))
-    if found is None:
+    if race.next is None:
         return None
-    entry, seed = found
+    entry, seed = race.next
     source = next(trial for trial in trials if known.number(trial) == entry.job.number)
     attrs = {name: value for name, value in source.user_attrs.items() if name == attributes.RUN}
     named = {attributes.NAME: f"{entry.job.name}-s{seed}", attributes.SEED: seed, attributes.FINALIST: True}

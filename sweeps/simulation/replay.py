@@ -17,7 +17,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
-from sweeps.study.finalists import max_runs_left, next_finalist
+from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.protocols import Trials, WrittenRun
 from sweeps.study.ranking import configuration_of
@@ -146,7 +146,7 @@ class FixedTrials:
 
     def remaining(self) -> int:
         """Return how many trials are left."""
-        return len(self.jobs) - self._asked or max_runs_left(self.spec, self.entries())
+        return len(self.jobs) - self._asked or race_of(self.spec, self.entries()).runs_left
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
@@ -160,7 +160,7 @@ class FixedTrials:
         if self._asked < len(self.jobs):
             self._asked += 1
             return replace(self.jobs[self._asked - 1], number=self._asked - 1)
-        chosen = next_finalist(self.spec, self.entries())
+        chosen = race_of(self.spec, self.entries()).next
         if chosen is None:
             return None
         job, seed = chosen[0].job, chosen[1]

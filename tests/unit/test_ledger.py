@@ -15,8 +15,8 @@ from search_spaces.study import differences
 from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.proposals import next_repetition
 from sweeps.ledger.studies import study_names
+from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 
@@ -697,9 +697,8 @@ def test_a_race_goes_on_in_another_process_as_it_would_have(db):
     ledger = Ledger.create(db, spec)
     searched(ledger)
     end(ledger, ledger.next_assignment().job, 3.1)  # type: ignore[arg-type]
-    trials = ledger._trials
-    proposed = [next_repetition(one.spec, trials, trials.own()) for one in (Ledger.open(db, spec.name), ledger)]
-    assert proposed[0] == proposed[1] is not None
+    races = [race_of(one.spec, one.entries()) for one in (Ledger.open(db, spec.name), ledger)]
+    assert races[0] == races[1]
     while (job := Ledger.open(db, spec.name).next_assignment().job) is not None:
         end(ledger_of := Ledger.open(db, spec.name), ledger_of.unfinished()[0], 3.0 + 0.1 * job.number)
     assert Ledger.open(db, spec.name).complete()
