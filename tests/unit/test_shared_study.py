@@ -219,7 +219,7 @@ def test_a_trial_that_was_taken_over_a_moment_ago_cannot_be_ended(two, runs, cra
     assert runs(a) == [(number, "RUNNING", list(range(1, HORIZON)))]
 
 
-def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
+def test_a_result_of_another_driver_does_not_count_while_the_trial_runs_here(two):
     a, b = two(spec(trials=2))
     number = a.begin()
     a.fall_silent()
@@ -230,7 +230,7 @@ def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
     assert (a.run.active.keys(), a.run.results) == ({number}, {})
 
 
-def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monkeypatch):
+def test_waiting_for_other_drivers_is_shown_once(two, monkeypatch):
     monkeypatch.setattr(study_run, "_ASK_SECONDS", 0.0)
     a, b = two(spec(trials=2))
     mine = a.begin()
@@ -243,14 +243,14 @@ def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monk
     assert a.seen.waited == [1]
 
 
-def test_a_driver_that_finds_nothing_but_the_trials_of_others_is_told(two):
+def test_a_driver_without_trials_of_its_own_shows_that_it_waits(two):
     a, b = two(spec())
     a.begin()
     assert b.run.next_trial() is None
     assert b.seen.waited == [1]
 
 
-def test_a_driver_that_waits_asks_the_ledger_only_once_in_a_while(two, monkeypatch):
+def test_a_waiting_driver_does_not_ask_the_ledger_all_the_time(two, monkeypatch):
     a, b = two(spec())
     a.begin()
     ask, asked = b.ledger.next_assignment, []
@@ -269,7 +269,7 @@ def test_rules_see_the_trials_of_other_drivers_that_ended(two):
     assert b.run.results[second].stopped_by == "cap"
 
 
-def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
+def test_an_end_that_an_expired_driver_told_the_ledger_alone_is_written_to_mlflow(two, runs):
     a, b = two(spec())
     number = a.begin()
     a.train(number, range(1, HORIZON))
@@ -283,7 +283,7 @@ def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
-def test_what_cannot_be_written_of_one_trial_keeps_no_other_from_being_written(two, runs):
+def test_a_trial_that_cannot_be_completed_does_not_keep_another_from_being_written(two, runs):
     a, b = two(spec(trials=2))
     lost, whole = a.begin(), a.begin()
     result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
@@ -298,7 +298,7 @@ def test_what_cannot_be_written_of_one_trial_keeps_no_other_from_being_written(t
     assert runs(b) == [(lost, "RUNNING", [1]), (whole, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
-def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):
+def test_a_trial_whose_epochs_only_the_expired_driver_has_is_left_to_it(two, runs):
     a, b = two(spec())
     number = a.begin()
     a.train(number, [1])
@@ -310,7 +310,7 @@ def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):
     assert runs(b) == [(number, "RUNNING", [1])]
 
 
-def test_what_a_driver_told_the_ledger_is_left_to_it_where_it_comes_back(two, runs, monkeypatch):
+def test_the_trials_of_a_driver_that_comes_back_are_left_to_it(two, runs, monkeypatch):
     a, b = two(spec())
     number = a.begin()
     a.train(number, range(1, HORIZON))
