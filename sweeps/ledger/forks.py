@@ -1,4 +1,4 @@
-"""What the sampler of a new study may know of an older one: its ended trials that the new study would train alike."""
+"""Forks: a new study whose sampler knows the ended trials of an older one that the new study would train alike."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Fork:
 
     Attributes:
         source: name of the older study.
-        trials: its trials as the new study's sampler is to know them.
-        left_out: how many of its trials are not taken, by the reason.
+        trials: copies of its trials for the new study's sampler.
+        left_out: by reason, how many of its trials are left out.
     """
 
     source: str
@@ -38,20 +38,20 @@ class Fork:
 
     def __str__(self) -> str:
         there = len(self.trials) + sum(self.left_out.values())
-        return f"the sampler knows {len(self.trials)} of the {there} trials of {self.source!r}{_told(self.left_out)}"
+        return f"the sampler knows {len(self.trials)} of the {there} trials of {self.source!r}{_reasons(self.left_out)}"
 
 
 def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> Fork:
-    """Return what a new study may know of another one.
+    """Return what a new study takes over from an older one.
 
-    A trial is taken over where the new study, given its parameters, trains the same configuration but for the
-    seed: then its objective means the same in both. A parameter that only the new study samples has the value
-    that the field of this name had in the trial.
+    A trial is copied if the new study, with the trial's parameters, trains the same configuration apart from the seed:
+    then its objective means the same in both studies. Where only the new study samples a parameter, its value in the
+    copy is that of the configuration's field of this name.
 
     Args:
         spec: the new study.
         source: the older study.
-        trials: the older study's in Optuna.
+        trials: trials of the older study in Optuna.
 
     Raises:
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
@@ -73,24 +73,24 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
     taken: list[FrozenTrial] = []
     left_out: Counter[str] = Counter()
     for trial in trials:
-        known = _translated(trial, spec, source.name)
+        known = _copied(trial, spec, source.name)
         if isinstance(known, str):
             left_out[known] += 1
         else:
             taken.append(known)
     found = Fork(source.name, taken, dict(left_out.most_common()))
     if not taken:
-        raise InputError(f"{refused}none of its trials can be taken over{_told(left_out) or '; it has none'}")
+        raise InputError(f"{refused}none of its trials can be taken over{_reasons(left_out) or '; it has none'}")
     return found
 
 
-def _told(left_out: dict[str, int]) -> str:
+def _reasons(left_out: dict[str, int]) -> str:
     reasons = "".join(f"\n  {count} left out: {reason}" for reason, count in left_out.items())
     return f":{reasons}" if reasons else ""
 
 
-def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
-    """Return a trial as the new study's, or why it is none."""
+def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
+    """Return the copy of a trial for the new study, or the reason why it is left out."""
     if trial.state is TrialState.FAIL:
         return "crashed"
     if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or attributes.CONFIG not in trial.user_attrs:
@@ -124,7 +124,7 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
 
 
 def _suggested(parameter: Parameter, value: Any) -> Value:
-    """Return a value that a parameter contains in the type that Optuna suggests it in."""
+    """Return a value of a parameter in the type in which Optuna suggests it."""
     if isinstance(parameter, Choices):
         return next(choice for choice in parameter.points() if Choices(choices=[choice]).contains(value))
     return int(value) if parameter.whole else float(value)
