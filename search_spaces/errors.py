@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-Place = tuple[int | str, ...]
+Location = tuple[int | str, ...]
 """Where a value stands: keys and list indices from the top of the file."""
 
 
@@ -26,12 +26,12 @@ class Problem(NamedTuple):
     text: str
 
 
-def shown(value: object) -> str:
+def as_toml(value: object) -> str:
     """Return a value as a study file would write it."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {shown(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
-        return "[" + ", ".join(map(shown, value)) + "]"
+        return "[" + ", ".join(map(as_toml, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -40,16 +40,16 @@ def shown(value: object) -> str:
 
 
 def _cut(value: object) -> str:
-    text = shown(value)
+    text = as_toml(value)
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def wrong(key: str, value: object, expected: str) -> Problem:
+def wrong_value(key: str, value: object, expected: str) -> Problem:
     """Return the problem of a value that is not what was expected."""
     return Problem(key, f" = {_cut(value)}: expected {expected}")
 
 
-def unknown(key: str, value: object, known: Iterable[str], what: str = "key", name: str = "") -> Problem:
+def unknown_name(key: str, value: object, known: Iterable[str], what: str = "key", name: str = "") -> Problem:
     """Return the problem of a name that does not exist, with the one that was perhaps meant; the key is the name."""
     return Problem(key, f" = {_cut(value)}: unknown {what}; {suggestion(name or key.rpartition('.')[2], known)}")
 
@@ -61,8 +61,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(names) or 'none'}"
 
 
-def reject(problems: Sequence[Problem]) -> None:
-    """Hand problems, if any, to pydantic; ``explain`` puts the place of the table ahead of their keys."""
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Hand problems, if any, to pydantic; ``problems_of`` puts the place of the table ahead of their keys."""
     if problems:
         text = "; ".join(key + text for key, text in problems)
         raise PydanticCustomError("study", "{text}", {"text": text, "problems": list(problems)})
@@ -87,7 +87,7 @@ def expectation(message: str) -> str:
     return message
 
 
-def explain(error: ValidationError, models: Callable[[Place], Sequence[type[BaseModel]]]) -> list[Problem]:
+def problems_of(error: ValidationError, models: Callable[[Location], Sequence[type[BaseModel]]]) -> list[Problem]:
     """Return pydantic's errors about a study as problems.
 
     Args:
@@ -96,10 +96,10 @@ def explain(error: ValidationError, models: Callable[[Place], Sequence[type[Base
     """
     problems = []
     for item in error.errors(include_url=False):
-        place: Place = item["loc"]
+        place: Location = item["loc"]
         if place[:1] == ("space",):
             place = place[:2] + place[3:]  # the third is pydantic's tag for the form of the parameter
-        key = dotted(place)
+        key = dotted_key(place)
         if item["type"] == "json_invalid":
             problems.append(Problem("", f"not JSON: {item['msg'].removeprefix('Invalid JSON: ')}"))
         elif item["type"] == "study":
@@ -108,18 +108,18 @@ def explain(error: ValidationError, models: Callable[[Place], Sequence[type[Base
             field = _fields(models(item["loc"][:-1]))[str(place[-1])]
             problems.append(Problem(key, f": missing; expected {_MISSING.get(str(place[-1])) or _description(field)}"))
         elif item["type"] == "extra_forbidden":
-            problems.append(unknown(key, item["input"], _fields(models(item["loc"][:-1]))))
+            problems.append(unknown_name(key, item["input"], _fields(models(item["loc"][:-1]))))
         elif item["type"] in _TABLES:
             form = _FORMS.get(place[0], "a table") if len(place) == 2 else "a table"
-            problems.append(wrong(key, item["input"], form))
+            problems.append(wrong_value(key, item["input"], form))
         elif key == "run" and item["type"] == "list_type":
-            problems.append(wrong(key, item["input"], "[[run]] tables, in two pairs of brackets"))
+            problems.append(wrong_value(key, item["input"], "[[run]] tables, in two pairs of brackets"))
         else:
-            problems.append(wrong(key, item["input"], expectation(item["msg"])))
+            problems.append(wrong_value(key, item["input"], expectation(item["msg"])))
     return problems
 
 
-def dotted(place: Place) -> str:
+def dotted_key(place: Location) -> str:
     """Return a place as text: ``run[2].weight_decay``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 

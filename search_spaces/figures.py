@@ -1,4 +1,4 @@
-"""Published figures: what was measured by others, of the runs that the published studies repeat.
+"""PublishedStudy figures: what was measured by others, of the runs that the published studies repeat.
 
 Each is a row of a CSV file beside the study file in ``published/``. docs/recipes.md has the columns.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -51,7 +51,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedStudy:
     """A published study with its figures.
 
     Attributes:
@@ -65,7 +65,7 @@ class Published:
     figures: tuple[Figure, ...]
 
 
-def published() -> list[Published]:
+def published_studies() -> list[PublishedStudy]:
     """Return all published studies that have figures."""
     found = []
     for name in shipped_studies():
@@ -75,8 +75,25 @@ def published() -> list[Published]:
         spec = load_study(find_study(name))
         rows = _rows(f"{stem}.csv")
         if rows:
-            found.append(Published(spec.name, _configs(spec), tuple(_figures(stem, rows))))
+            found.append(PublishedStudy(spec.name, _configs(spec), tuple(_figures(stem, rows))))
     return found
+
+
+def published_rows(study: str) -> list[dict[str, Any]]:
+    """Return the published figures that a study may be compared with, as plain rows.
+
+    Returns:
+        The figures of the published study of that name, else of all published studies. One row a figure, in the
+        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (what the run
+        trains, as `TrialConfig.to_dict` has it).
+    """
+    every = published_studies()
+    chosen = [source for source in every if source.study == study] or every
+    return [
+        {"study": source.study, "config": source.configs[figure.run].to_dict(), **asdict(figure)}
+        for source in chosen
+        for figure in source.figures
+    ]
 
 
 def _configs(spec: StudySpec) -> dict[str, TrialConfig]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from search_spaces.errors import reject, shown, wrong
+from search_spaces.errors import as_toml, raise_problems, wrong_value
 
 Value = bool | int | float | str
 """What a parameter can be."""
@@ -20,7 +20,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def plain(value: Any) -> Any:
+def int_if_whole(value: Any) -> Any:
     """Return a whole float as an int, as a study file would mostly have it; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -52,24 +52,24 @@ class Range(Table):
     def _check(self) -> Self:
         problems = []
         if not self.low < self.high:
-            problems.append(wrong("high", plain(self.high), f"more than low = {plain(self.low)}"))
+            problems.append(wrong_value("high", int_if_whole(self.high), f"more than low = {int_if_whole(self.low)}"))
         if self.log and self.low <= 0:
-            problems.append(wrong("low", plain(self.low), "more than 0, because log = true"))
+            problems.append(wrong_value("low", int_if_whole(self.low), "more than 0, because log = true"))
         for key in ("low", "high", "step") if self.whole else ():
             value = getattr(self, key)
             if value is not None and value % 1:
-                problems.append(wrong(key, value, "a whole number, because int = true"))
+                problems.append(wrong_value(key, value, "a whole number, because int = true"))
         if self.step is not None:
             if self.step <= 0:
-                problems.append(wrong("step", plain(self.step), "more than 0"))
+                problems.append(wrong_value("step", int_if_whole(self.step), "more than 0"))
             elif self.log:
-                problems.append(wrong("step", plain(self.step), "none, because log = true"))
+                problems.append(wrong_value("step", int_if_whole(self.step), "none, because log = true"))
             elif not problems and self._steps_to(self.high) % 1:
                 steps = math.floor(self._steps_to(self.high))
-                below, above = plain(self._after(steps)), plain(self._after(steps + 1))
+                below, above = int_if_whole(self._after(steps)), int_if_whole(self._after(steps + 1))
                 expected = f"whole steps above low, such as {below} or {above}"
-                problems.append(wrong("high", plain(self.high), expected))
-        reject(problems)
+                problems.append(wrong_value("high", int_if_whole(self.high), expected))
+        raise_problems(problems)
         return self
 
     def _steps_to(self, value: float) -> Fraction:
@@ -80,7 +80,7 @@ class Range(Table):
         return float(Fraction(str(self.low)) + steps * Fraction(str(self.step)))
 
     @property
-    def ends(self) -> tuple[Value, Value]:
+    def extremes(self) -> tuple[Value, Value]:
         """The smallest and the largest value."""
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
@@ -91,7 +91,7 @@ class Range(Table):
             return int(self.high) - int(self.low) + 1 if self.whole else None
         return int(self._steps_to(self.high)) + 1
 
-    def points(self) -> list[Value]:
+    def values(self) -> list[Value]:
         """Return all values in rising order. Raises TypeError where they are continuous."""
         if self.size is None:
             raise TypeError(f"{self}: continuous")
@@ -117,7 +117,7 @@ class Range(Table):
         return [(scale(value) - low) / (scale(self.high) - low)]
 
     def __str__(self) -> str:
-        low, high = map(plain, self.ends)
+        low, high = map(int_if_whole, self.extremes)
         steps = "" if self.step is None else f" in steps of {self.step:g}"
         return f"a {'whole ' if self.whole else ''}number from {low} to {high}{steps}"
 
@@ -134,19 +134,19 @@ class Choices(Table):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [
-            wrong(f"choices[{i}]", value, "true, false, a finite number or a string")
+            wrong_value(f"choices[{i}]", value, "true, false, a finite number or a string")
             for i, value in enumerate(self.choices)
             if not isinstance(value, bool | str) and not is_number(value)
         ]
         if not self.choices:
-            problems.append(wrong("choices", self.choices, "one value or more"))
+            problems.append(wrong_value("choices", self.choices, "one value or more"))
         elif not problems and len(set(self.choices)) < len(self.choices):
-            problems.append(wrong("choices", self.choices, "every value once"))
-        reject(problems)
+            problems.append(wrong_value("choices", self.choices, "every value once"))
+        raise_problems(problems)
         return self
 
     @property
-    def ends(self) -> tuple[Value, Value]:
+    def extremes(self) -> tuple[Value, Value]:
         """The smallest and the largest number; the first and the last choice unless all are numbers."""
         if all(map(is_number, self.choices)):
             return min(self.choices), max(self.choices)
@@ -157,7 +157,7 @@ class Choices(Table):
         """How many values there are."""
         return len(self.choices)
 
-    def points(self) -> list[Value]:
+    def values(self) -> list[Value]:
         """Return all values, in the file's order."""
         return list(self.choices)
 
@@ -176,7 +176,7 @@ class Choices(Table):
         return [math.sqrt(0.5) if self._is(value, choice) else 0.0 for choice in self.choices]
 
     def __str__(self) -> str:
-        return "one of " + ", ".join(map(shown, self.choices))
+        return "one of " + ", ".join(map(as_toml, self.choices))
 
 
 def _form(parameter: object) -> str:

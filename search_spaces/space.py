@@ -126,7 +126,7 @@ def longest_horizon(spec: StudySpec) -> int:
     """Return the most epochs that a trial of the study can last."""
     if not spec.space:
         return max(trial_config(spec, {}, run=run.name).horizon for run in spec.listed)
-    highest = {name: parameter.ends[1] for name, parameter in spec.space.items()}
+    highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
     schedules = spec.space.get("schedule")
     texts: list[Any] = schedules.choices if isinstance(schedules, Choices) else []
     candidates = [highest | {"schedule": text} for text in texts] or [highest]
@@ -140,7 +140,7 @@ def grid(spec: StudySpec) -> dict[str, list[Value]]:
         StudyError: a parameter is continuous.
     """
     _grid_size(spec)
-    return {name: parameter.points() for name, parameter in spec.space.items()}
+    return {name: parameter.values() for name, parameter in spec.space.items()}
 
 
 def _grid_size(spec: StudySpec) -> int:
@@ -157,12 +157,12 @@ def trial_count(spec: StudySpec) -> int:
     if not spec.space:
         return len(listed_runs(spec))
     counts = [spec.search.trials] if spec.search.trials is not None else []
-    if not spec.proposes:
+    if not spec.is_sampled:
         counts.append(_grid_size(spec))
     return min(counts)
 
 
-def trials_in_file(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return the trials that the study file itself names: listed runs, grid points, or its first trials.
 
     Returns:
@@ -172,7 +172,7 @@ def trials_in_file(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]
     if not spec.space:
         return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in listed_runs(spec)]
     first: list[Mapping[str, Any]] = list(spec.search.first)
-    if not spec.proposes:
+    if not spec.is_sampled:
         axes = grid(spec)
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
         # Shuffled, so that a grid cut short by `trials` is spread over the space.

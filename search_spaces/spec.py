@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from search_spaces.checks import study_problems
-from search_spaces.errors import reject
+from search_spaces.errors import raise_problems
 from search_spaces.tables import StudyTables
 
 
@@ -37,5 +37,5 @@ class StudySpec(StudyTables):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reject(list(dict.fromkeys(study_problems(self))))
+        raise_problems(list(dict.fromkeys(study_problems(self))))
         return self

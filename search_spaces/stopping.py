@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, create_model, model_validator
 
-from search_spaces.errors import Problem, reject, unknown, wrong
+from search_spaces.errors import Problem, raise_problems, unknown_name, wrong_value
 from search_spaces.parameters import Table
 from search_spaces.plugins import RuleSettings, rules
 
@@ -40,7 +40,7 @@ class Stopping(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reject([*self._shadow_problems(), *self._freeze_problems()])
+        raise_problems([*self._shadow_problems(), *self._freeze_problems()])
         return self
 
     def _shadow_problems(self) -> list[Problem]:
@@ -48,12 +48,12 @@ class Stopping(Table):
         for i, name in enumerate(self.shadow):
             key = f"shadow[{i}]"
             if name not in rules():
-                problems.append(unknown(key, name, rules(), "rule", name))
+                problems.append(unknown_name(key, name, rules(), "rule", name))
             elif name not in self.rules:
                 expected = f"a rule that is switched on; set {name} beside it, or leave it out here"
-                problems.append(wrong(key, name, expected))
+                problems.append(wrong_value(key, name, expected))
             elif name in self.shadow[:i]:
-                problems.append(wrong(key, name, "every rule once"))
+                problems.append(wrong_value(key, name, "every rule once"))
         return problems
 
     def _freeze_problems(self) -> list[Problem]:
@@ -62,9 +62,9 @@ class Stopping(Table):
         reviving = [rule for rule in self.rules.values() if rule.revives and rule.name not in self.shadow]
         if not reviving:
             known = " or ".join(name for name, rule in rules().items() if rule.revives)
-            return [wrong("freeze", True, f"false, or {known} beside it: other rules tell no chance")]
+            return [wrong_value("freeze", True, f"false, or {known} beside it: other rules tell no chance")]
         settings = filter(None, (rule.never_revives_where() for rule in reviving))
-        return [wrong("freeze", True, f"false where {setting}") for setting in settings]
+        return [wrong_value("freeze", True, f"false where {setting}") for setting in settings]
 
 
 @cache

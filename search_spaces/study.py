@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.errors import Place, StudyError, explain, shown, suggestion
-from search_spaces.parameters import Choices, Range, plain
+from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion
+from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import rules
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import stopping_keys
@@ -53,10 +53,10 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
         raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
-    return study_of(values, str(path), overrides)
+    return parse_study(values, str(path), overrides)
 
 
-def study_of(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
+def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
     """Return the study of what a study file holds, as plain values.
 
     Args:
@@ -76,13 +76,13 @@ def study_of(values: dict[str, Any], source: str, overrides: Sequence[str] = ())
 
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
     """Yield a line for each thing that is wrong, with a note on the override that it comes from."""
-    for key, text in explain(error, _models):
+    for key, text in problems_of(error, _models):
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
 
 
-def _models(place: Place) -> list[type[BaseModel]]:
+def _models(place: Location) -> list[type[BaseModel]]:
     """Return what the table at a place may be."""
     match place:
         case ("objective",):
@@ -214,7 +214,7 @@ def _plain(value: object) -> object:
     """Return whole floats as ints, so that 1 and 1.0 in a file are the same."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return plain(value)
+    return int_if_whole(value)
 
 
 def study_hash(spec: StudySpec) -> str:
@@ -234,4 +234,4 @@ def differences(old: StudySpec, new: StudySpec) -> list[str]:
 
 
 def _side(values: dict[str, object], key: str) -> str:
-    return shown(values[key]) if key in values else "(absent)"
+    return as_toml(values[key]) if key in values else "(absent)"

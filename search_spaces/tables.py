@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from resnet_core.config import SCHEDULE_FIELDS
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.errors import StudyError, reject, shown, wrong
+from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
 from search_spaces.fields import field_problems
 from search_spaces.parameters import Choices, Parameter, Table, Value
 from search_spaces.plugins import samplers
@@ -35,7 +35,7 @@ def check_name(name: str) -> str:
         StudyError: it cannot be a folder's name, or would leave its folder.
     """
     if not _NAME.fullmatch(name) or ".." in name:
-        raise StudyError(f"name = {shown(name)}: expected {_NAME_EXPECTS}")
+        raise StudyError(f"name = {as_toml(name)}: expected {_NAME_EXPECTS}")
     return name
 
 
@@ -121,9 +121,11 @@ class Resources(Table):
     def _check(self) -> Self:
         if self.gpus_per_trial > 1:
             expected = "1 at most: a trial trains on one GPU, and further ones train other trials"
-            reject([wrong("gpus_per_trial", self.gpus_per_trial, expected)])
+            raise_problems([wrong_value("gpus_per_trial", self.gpus_per_trial, expected)])
         if self.shared_process and self.gpus_per_trial > 0.5:
-            reject([wrong("shared_process", True, "false where a GPU has one trial; it is for shares up to 0.5")])
+            raise_problems(
+                [wrong_value("shared_process", True, "false where a GPU has one trial; it is for shares up to 0.5")]
+            )
         return self
 
 
@@ -145,12 +147,12 @@ class Run(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        reject(field_problems(self.changes))
+        raise_problems(field_problems(self.changes))
         return self
 
 
 def _valid_fields(values: dict[str, Any]) -> dict[str, Any]:
-    reject(field_problems(values))
+    raise_problems(field_problems(values))
     return values
 
 
@@ -170,7 +172,7 @@ class StudyTables(Table):
     run: list[Run] = Field(default_factory=list)
 
     @property
-    def proposes(self) -> bool:
+    def is_sampled(self) -> bool:
         """Whether a sampler proposes trials; else the file names all of them: its runs, or every point of a grid."""
         return bool(self.space) and not samplers()[self.search.sampler].exhaustive
 

@@ -75,7 +75,10 @@ def confirm(
     ],
     options: LaunchOptions,
 ) -> None:
-    """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
+    """Repeat a trial's configuration with fresh seeds.
+
+    No run is stopped early. At the end, the command says how sure the result is.
+    """
     from sweeps.ledger.confirmations import Side, confirmation
 
     claimed = _claim(claim)
@@ -117,9 +120,12 @@ def reproduce(
     changes: SetOption,
     options: LaunchOptions,
 ) -> None:
-    """Run, or continue, a published study, and print the published figures beside ours."""
+    """Run a published study, or continue it.
+
+    At the end, the published figures are printed beside those of the runs.
+    """
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     repeated = [f"search.seeds={list(range(seeds))}"] if seeds else []
     spec = sweeps.load_study(_published(study), name=name, changes=[*repeated, *changes])
@@ -181,7 +187,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     """
     from analysis.statistics.sequential import fewest_pairs
     from analysis.tables.comparison import arm, contrast
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.confirmations import paired
 
     wanted = fewest_pairs()
@@ -195,10 +201,10 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
         for spec in (pairs.a, pairs.b):
             tell(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
             end = launcher.start(spec, sequential=True)
-            if end is not End.DONE:
-                why = "some trials crashed" if end is End.CRASHES else "interrupted"
+            if end is not LaunchStatus.FINISHED:
+                why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"
                 typer.echo(f"{why} in {spec.name}; the same command goes on")
-                raise typer.Exit(CRASHES if end is End.CRASHES else INTERRUPTED)
+                raise typer.Exit(CRASHES if end is LaunchStatus.CRASHED else INTERRUPTED)
         studies = [options.store.results(spec.name) for spec in (pairs.a, pairs.b)]
         test = _look(studies[0], studies[1], pairs.seeds)
         typer.echo(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")

@@ -9,7 +9,7 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from search_spaces.errors import suggestion
-from search_spaces.study import study_of
+from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, tell
@@ -32,20 +32,25 @@ def report(
     ] = False,
     store: Store,
 ) -> None:
-    """Write a study's report: one HTML file with its question, result, curves, costs, and how to repeat it."""
+    """Write a study's report, one HTML file.
+
+    It has the study's question, its result, curves, costs, and how to repeat it.
+    """
     where, study = store.open(), store.results(name)
-    from sweeps.inspection import reporting
+    from sweeps.inspection.report import build_report, report_files
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(reporting.html(where, study), encoding="utf-8")
+        path.write_text(build_report(where, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     typer.echo(path)
     if attach:
-        plots = reporting.attach_report(where, study)
+        from sweeps.tracking.report import attach_report
+
+        plots = attach_report(where.mlflow_uri, study, report_files(where, study))
         tell(f"the report, and the curves of {plots} trials, are in MLflow")
 
 
@@ -62,7 +67,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
     store: Store,
 ) -> None:
-    """Write a study's curves: a recording to simulate on, or for TensorBoard, with a folder a trial."""
+    """Write a study's curves into a file or for TensorBoard.
+
+    --out writes a recording, on which `simulate` tries studies out; --tensorboard writes a folder for each trial.
+    """
     if tensorboard is None and out is None:
         raise InputError("expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both")
     if force and out is None:
@@ -138,7 +146,10 @@ def import_(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a study of curves that were recorded elsewhere; it is then read as any other."""
+    """Make a study of curves that were recorded elsewhere.
+
+    All commands that read studies read it; it cannot be launched.
+    """
     from sweeps.importing.trials import Options
     from sweeps.importing.write import prepare, write
 
@@ -167,7 +178,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
             raise InputError(f"--set {change}: expected a key of [train] or [objective], or description")
     if study:
         return load_study(study, name=name, changes=changes)
-    return study_of({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
+    return parse_study({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
 
 
 def _names(metric: list[str]) -> dict[str, str]:

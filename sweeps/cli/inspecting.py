@@ -27,14 +27,17 @@ def status(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a study stands, also from another terminal."""
-    from sweeps.inspection import views
+    """Show how far a study is, or all studies.
+
+    It works from any terminal, while the study runs and after it.
+    """
+    from sweeps.inspection.status import running_trials, study_summaries, study_summary
 
     where = store.open()
     while True:
-        rows = [views.summary(where, name)] if name else views.list_studies(where)
+        rows = [study_summary(where, name)] if name else study_summaries(where)
         for row in rows:
-            row["running"] = views.running(where, row["study"])
+            row["running"] = running_trials(where, row["study"])
         if as_json:
             print_json(rows[0] if name else rows)
         else:
@@ -47,15 +50,15 @@ def status(
 @command()
 def ls(*, store: Store, as_json: JsonOption = False) -> None:
     """List the studies."""
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summaries
 
     where = store.open()
-    rows = views.list_studies(where)
+    rows = study_summaries(where)
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(views.describe_summary(row))
+        typer.echo(describe_summary(row))
     if not rows:
         typer.echo(f"no study in {_place(where)}")
 
@@ -67,21 +70,21 @@ def best(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
-    from sweeps.inspection import views
-    from sweeps.inspection.standing import standing
+    """Show the trial with the fewest epochs to target.
+
+    The command says too whether the trial is confirmed, and whether it leads by more than noise.
+    """
+    from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
-    from sweeps.study.ranking import best_entry
 
     where = store.open()
-    opened = Ledger.open(where.ledger_uri, name)
-    entry, stands = best_entry(opened.spec, opened.entries()), standing(where, opened)
-    if entry is None or stands is None:
+    found = best_trial(where, Ledger.open(where.ledger_uri, name))
+    if found is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
-        print_json(views.trial_view(entry) | stands.to_dict())
-        return
-    typer.echo("\n".join([views.describe_trial(entry), *stands.lines()]))
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.describe())
 
 
 @command()
@@ -93,25 +96,25 @@ def show(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one trial: what it trained, its epochs, how it ended, its errors."""
-    from sweeps.inspection import views
+    """Show one trial: its settings, epochs, outcome and errors."""
+    from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
     where = store.open()
     opened = Ledger.open(where.ledger_uri, name)
-    entry = views.find_trial(opened, trial)
+    entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
-    tries = views.failed_tries(where, opened, entry)
+    tries = failed_tries(where, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        print_json({**shown, "log": views.logged(where, opened, entry)} if log else shown)
+        shown = {**trial_to_dict(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        print_json({**shown, "log": printed_output(where, opened, entry)} if log else shown)
         return
     if log:
-        typer.echo(views.logged(where, opened, entry), nl=False)
+        typer.echo(printed_output(where, opened, entry), nl=False)
         return
-    typer.echo(views.describe_trial(entry))
+    typer.echo(describe_trial(entry))
     for row in epochs:
         typer.echo(
             f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
@@ -134,7 +137,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     store: Store,
 ) -> None:
-    """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    """Start MLflow's UI on the studies, at http://127.0.0.1:5000."""
     where = store.open()
     if where.mlflow.startswith("http"):
         raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
@@ -165,7 +168,10 @@ def doctor(
     data: DataOption = DATA,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
+    """Check whether a sweep can run on this machine.
+
+    A store, a ledger and a cluster on other machines are connected to. The exit code is 1 where something is missing.
+    """
     import dataclasses
 
     from sweeps.inspection.doctor import examine
@@ -198,11 +204,11 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary
 
     lines = []
     for row in rows:
-        lines.append(views.describe_summary(row))
+        lines.append(describe_summary(row))
         for trial in row["running"]:
             shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
             lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")

@@ -30,7 +30,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
 
 _PLOTS = 10  # of the best trials; each takes a third of a second
 
@@ -51,7 +51,10 @@ def launch(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
     options: LaunchOptions,
 ) -> None:
-    """Run a study to its end; continue it where it has begun and asks the same."""
+    """Run a study to its end.
+
+    A study of this name that has begun is continued, if the file still asks the same.
+    """
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
@@ -77,7 +80,10 @@ def resume(
     ] = None,
     options: LaunchOptions,
 ) -> None:
-    """Continue a study that was interrupted or killed; trials go on from their last epoch."""
+    """Continue a study that was interrupted or killed.
+
+    Its trials continue after their last epoch.
+    """
     if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     more, total = (int(trials), None) if trials and trials.startswith("+") else (0, int(trials) if trials else None)
@@ -100,9 +106,10 @@ def race(
     ] = None,
     options: LaunchOptions,
 ) -> None:
-    """Run a study's best configurations again with fresh seeds, until it is clear which is the best.
+    """Run a study's best configurations again with fresh seeds.
 
-    The search starts no more trials. A configuration that has little chance to be the best is dropped.
+    The search starts no more trials. A configuration is dropped when it has little chance to be the best; the race ends
+    when it is clear which one is.
     """
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
@@ -121,17 +128,20 @@ def stop(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
     store: Store,
 ) -> None:
-    """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
+    """Ask a running study to stop, as Ctrl-C does.
+
+    Running trials finish their epoch. All trials are kept, and `resume` continues the study.
+    """
     where = store.open()
     process = where.holder(name)
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
     if every:
         _stop_all(where, name, wait)
         return
     if process is None:
-        alive = views.alive(where, name, Ledger.open(where.ledger_uri, name))  # a wrong name is told as such
+        alive = Ledger.open(where.ledger_uri, name).drivers.live(where)  # a wrong name is told as such
         if alive:
             drivers = ", ".join(driver.id for driver in alive)
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
@@ -142,16 +152,16 @@ def stop(
         return
     while where.holder(name) == process:
         time.sleep(0.2)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+    typer.echo(describe_summary(study_summary(where, name)))
 
 
 def _stop_all(where: Home, name: str, wait: bool) -> None:
     """Ask every driver of a study to finish, and wait until they have."""
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
     opened = Ledger.open(where.ledger_uri, name)
-    alive = views.alive(where, name, opened)
+    alive = opened.drivers.live(where)
     if not alive:
         raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
     opened.drivers.request_stop()
@@ -161,15 +171,15 @@ def _stop_all(where: Home, name: str, wait: bool) -> None:
     tell(f"asked {len(alive)} drivers to stop: {drivers}; running trials finish their epoch first")
     if not wait:
         return
-    while views.alive(where, name, opened):
+    while opened.drivers.live(where):
         time.sleep(0.5)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+    typer.echo(describe_summary(study_summary(where, name)))
 
 
 def run_study(
     options: LaunchOptions,
     name: str,
-    run: Callable[[], End],
+    run: Callable[[], LaunchStatus],
     *,
     table: Callable[[Study], str] | None = None,
     verdict: Callable[[Study], str] | None = None,
@@ -185,7 +195,7 @@ def run_study(
     """
     end = run()
     where = options.store.open()
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
     ledger = Ledger.open(where.ledger_uri, name)
@@ -196,24 +206,24 @@ def run_study(
     if verdict is not None:
         typer.echo(verdict(study))
     sys.stdout.flush()
-    if options.report and end is not End.INTERRUPTED:
+    if options.report and end is not LaunchStatus.INTERRUPTED:
         attach_report_to(where, study)
     if ledger.spec.phase == "search" and table is None:
-        from sweeps.inspection import views
-        from sweeps.inspection.standing import standing
-        from sweeps.study.ranking import best_entry
+        from sweeps.inspection.best import best_trial
 
-        entry, stands = best_entry(ledger.spec, ledger.entries()), standing(where, ledger)
-        if entry is not None and stands is not None:
-            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
+        best = best_trial(where, ledger)
+        if best is not None:
+            typer.echo(f"\nbest so far: {best.describe()}")
     server = without_password(where.mlflow) if where.mlflow.startswith("http") else None
     typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_typed(options, 'home', 'mlflow')}")
-    if end is not End.DONE:
-        why = "interrupted; continue" if end is End.INTERRUPTED else "some trials crashed; try them again"
+    if end is not LaunchStatus.FINISHED:
+        why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
         same = _as_typed(options, "home", "mlflow", "ledger", "data", "address")
         typer.echo(f"{why} with:  sweeps resume {name}{same}")
     sys.stdout.flush()
-    raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+    raise typer.Exit(
+        {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]
+    )
 
 
 def _as_typed(options: LaunchOptions, *names: str) -> str:
@@ -250,9 +260,10 @@ def confirmation_text(study: Study) -> str:
 
 def attach_report_to(where: Home, study: Study) -> None:
     """Add the report to MLflow; the study has ended, whether that succeeds or not."""
-    from sweeps.inspection.reporting import attach_report
+    from sweeps.inspection.report import report_files
+    from sweeps.tracking.report import attach_report
 
     try:
-        attach_report(where, study, _PLOTS)
+        attach_report(where.mlflow_uri, study, report_files(where, study), _PLOTS)
     except Exception as error:
         tell(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")

@@ -21,7 +21,10 @@ def init(
     *,
     dataset: Annotated[str, typer.Option("--dataset", help="What it trains on: digits or cifar10.")] = "digits",
 ) -> None:
-    """Write a study file to start from, with comments; overwrites nothing."""
+    """Write a study file to start from, NAME.toml.
+
+    Its comments explain each table. A file that is there already is not overwritten.
+    """
     check_name(name)
     if dataset not in ("digits", "cifar10"):
         raise InputError(f"--dataset {dataset}: expected digits or cifar10")
@@ -57,18 +60,21 @@ def plan(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a study and show what it would do; starts nothing."""
+    """Check a study and show what it would do.
+
+    Nothing is started.
+    """
     if measure and like:
         raise InputError("--measure and --like: expected one of them")
     spec = load_study(study, name=name, trials=trials, changes=changes)
     from sweeps.inspection import plan as plans
 
     if like:
-        from sweeps.simulation.curves import recorded
+        from sweeps.simulation.curves import recorded_curves
 
-        planned = plans.like(spec, recorded(store.open(), like), store.open())
+        planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured(spec, store.open()) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec)
     if as_json:
         print_json(planned.to_dict())
     else:
@@ -119,7 +125,11 @@ def simulate(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a study's stopping rules would save and cost, and what it would pick; trains nothing."""
+    """Simulate a study: what its stopping rules save and cost.
+
+    It also shows which configuration the study would pick. Nothing is trained: the curves come from a model, or from a
+    study that has ended.
+    """
     if source and model:
         raise InputError("--from and --model: expected one of them")
     if order not in ("", "sampler", "shuffled"):
@@ -129,14 +139,15 @@ def simulate(
     spec = load_study(study, changes=changes)
     from sweeps.simulation import simulate as simulation
     from sweeps.simulation.curve_model import MODELS
-    from sweeps.simulation.curves import recorded_in
+    from sweeps.simulation.curves import find_curves
+    from sweeps.simulation.setup import Setup
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     where = store.open()
-    setup = simulation.Setup(
+    setup = Setup(
         spec,
-        recorded_in(where, source) if source else MODELS[model or "post5"],
+        find_curves(where, source) if source else MODELS[model or "post5"],
         where,
         gpus=gpus,
         per_gpu=per_gpu,
@@ -163,7 +174,7 @@ def schedule(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw it into this file (png, pdf, svg).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a schedule; print its canonical text and its values."""
+    """Check a schedule, and print its canonical text and its values."""
     parsed = parse(text)
     try:
         epochs = [float(part) for part in at.split(",")] if at else [knot.epoch for knot in parsed.knots]

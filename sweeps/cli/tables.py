@@ -57,7 +57,10 @@ def table(
     style: FormatOption = "text",
     as_json: JsonOption = False,
 ) -> None:
-    """Print a table of a study, from MLflow's store: each trial's epochs to target, or the view that is asked for."""
+    """Print a table of a study's trials, fastest first.
+
+    --view prints another table. All of it is read from MLflow's store.
+    """
     if view not in _VIEWS:
         raise InputError(f"--view {view}: expected {_either(_VIEWS)}")
     if style not in ("text", "markdown", "csv", "latex"):
@@ -122,7 +125,10 @@ def compare(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
+    """Compare configurations with the first, seed by seed.
+
+    What is compared is the share of runs that reach the target, and their epochs to target.
+    """
     from analysis.tables.comparison import PhaseError, arm, contrasts
 
     if len(sides) < 2:
@@ -168,7 +174,10 @@ def stopping(
     style: FormatOption = "text",
     as_json: JsonOption = False,
 ) -> None:
-    """Print what each stopping rule of a study saved, and what is known of its errors, from MLflow's store."""
+    """Print what each stopping rule of a study saved.
+
+    What is known of its errors is in the table too. All of it is read from MLflow's store.
+    """
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
@@ -258,7 +267,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of published figures beside ours, and its footnotes."""
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     built = analysis.build_published(study, published_rows(study.name))
     notes = analysis.published_footnotes(study, built)

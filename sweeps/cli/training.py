@@ -68,14 +68,17 @@ def train(
     machine: Machine,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one run of a study here, without Ray, ledger or MLflow."""
+    """Train one run of a study in this process.
+
+    Ray, the ledger and MLflow are not used.
+    """
     spec, config = one.load()
     from resnet_core import trainer
     from resnet_core.objective import best, first_crossing
-    from sweeps.inspection.drawing import draw_rates
+    from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.take(spec)
-    tell(f"{config.model} on {config.data}: {config.schedule}\n{draw_rates(config)}")
+    tell(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
     records = []
     for record in trainer.train(config, data_dir=machine.data.resolve(), device=device, checkpoint=checkpoint):
         records.append(record)
@@ -108,7 +111,10 @@ def lr_range(
     machine: Machine,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a study's first trial at rising learning rates and suggest bounds for its schedule."""
+    """Train at rising learning rates, and suggest bounds for a schedule.
+
+    It trains the study's first trial, or the first of a listed run.
+    """
     if not 0 < low < high < float("inf"):
         raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
     if shape not in ("exp", "lin"):
@@ -117,14 +123,14 @@ def lr_range(
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
     from analysis.statistics.lr_range import RULES, suggest
-    from sweeps.inspection.ranges import range_test, rising
+    from sweeps.inspection.lr_range import range_test, with_rising_rate
 
     if plot is not None:
         try:
             check_suffix(plot)  # before any training
         except ValueError as error:
             raise InputError(f"--plot {error}") from error
-    config = rising(first, low, high, epochs, shape)
+    config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.take(spec)
     tell(f"{config.model} on {config.data}: {config.schedule}")
     test = range_test(config, machine.data.resolve(), device, stderr)

@@ -16,7 +16,7 @@ from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
-from search_spaces.study import study_of, to_json
+from search_spaces.study import parse_study, to_json
 from search_spaces.tables import Objective
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
@@ -121,7 +121,7 @@ def prepare(path: Path, base: StudySpec, options: Options) -> Import:
         if name not in SCHEDULE_FIELDS or (value != NO_SCHEDULE and not parse_template(value).parameters)
     }
     found = trials_of(source, train, options)
-    spec = study_of(
+    spec = parse_study(
         {
             "name": base.name,
             "description": base.description,

@@ -57,7 +57,7 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
     """
     refused = f"study {source.name!r} cannot be forked into {spec.name!r}: "
-    if not spec.proposes:
+    if not spec.is_sampled:
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {
@@ -126,5 +126,5 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
 def _suggested(parameter: Parameter, value: Any) -> Value:
     """Return a value of a parameter in the type in which Optuna suggests it."""
     if isinstance(parameter, Choices):
-        return next(choice for choice in parameter.points() if Choices(choices=[choice]).contains(value))
+        return next(choice for choice in parameter.values() if Choices(choices=[choice]).contains(value))
     return int(value) if parameter.whole else float(value)

@@ -50,6 +50,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
 from sweeps.ledger.database import WatchedFile, exclusive_transaction, retry_while_busy, sqlite_file
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
@@ -352,6 +353,11 @@ class Drivers:
             return []
         with engine_of(self._storage).connect() as connection:
             return drivers_of(connection, self._study)
+
+    def live(self, home: Home) -> list[Driver]:
+        """Return the drivers that are alive; for this home's own driver, the home's lock says so at once."""
+        own, held = home.driver(self._study), home.holder(self._study) is not None
+        return [driver for driver in self.all() if (held if driver.id == own else driver.alive)]
 
     def owners(self) -> dict[int, str]:
         """Return which driver runs or ran each trial, by number."""

@@ -190,7 +190,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.proposes:
+        if not spec.is_sampled:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -236,7 +236,7 @@ class Ledger:
         """
         trials = self._trials.own()
         left = self._search_left(trials)
-        if left and not self.spec.proposes:
+        if left and not self.spec.is_sampled:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"

@@ -42,7 +42,7 @@ def next_listed(spec: StudySpec, trials: Sequence[FrozenTrial], retries: Retries
         attrs = attributes.of_repetition(crashed.user_attrs) | {attributes.RETRY_OF: crashed.number}
         return Proposal(crashed.params, attrs)
     begun = {trial.user_attrs[attributes.LISTED] for trial in trials if attributes.LISTED in trial.user_attrs}
-    for index, (params, attrs) in enumerate(space.trials_in_file(spec)):
+    for index, (params, attrs) in enumerate(space.listed_trials(spec)):
         if index not in begun:
             return Proposal(params, attrs | {attributes.LISTED: index})
     return None

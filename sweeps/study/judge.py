@@ -11,7 +11,7 @@ from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.ranking import configuration_of, noise_of
 from sweeps.study.stopping.base import Curve, StudyState
-from sweeps.study.stopping.rules import group_of, modes, rules_of
+from sweeps.study.stopping.rules import group_of, rule_modes, rules_of
 from sweeps.study.trials import ActiveTrial, Job
 
 
@@ -31,7 +31,7 @@ class Judge:
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
-        self._rules, self._modes = rules_of(spec), modes(spec)
+        self._rules, self._modes = rules_of(spec), rule_modes(spec)
         self.longest_horizon = longest_horizon(spec)
         """Epochs of the study's longest schedule."""
         self._curves: dict[int, Curve] = {}  # by number, of trials that run, wait or have ended
@@ -48,8 +48,8 @@ class Judge:
         known = self._curves.get(job.number)
         if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
             group = group_of(self._spec, job.config, job.params)
-            place = self.coordinates(job) if known is None else known.place
-            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, place)
+            where = self.coordinates(job) if known is None else known.coordinates
+            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, where)
 
     def end(self, job: Job, result: Result) -> None:
         """Take in how a trial ended."""
@@ -94,7 +94,9 @@ class Judge:
             stopped = [number for number in sorted(frozen) if self._ended[number][1].stopped_by == rule.name]
             if stopped:
                 state = self._state(frozen[stopped[0]].config)
-                yield from (stopped[i] for i in rule.revived([self._curves[number] for number in stopped], state))
+                yield from (
+                    stopped[i] for i in rule.trials_to_revive([self._curves[number] for number in stopped], state)
+                )
 
     def noise(self, config: TrialConfig) -> float:
         """Return the standard deviation of a run's accuracy between seeds, as far as the ended trials show it."""

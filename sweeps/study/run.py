@@ -13,8 +13,7 @@ from functools import partial
 
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
-from sweeps.causes import cause_of, disk_full_message, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
 from sweeps.home import Home
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.judge import Judge, may_go_on

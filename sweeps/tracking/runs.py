@@ -23,7 +23,7 @@ from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
 from sweeps.study.protocols import WrittenRun
-from sweeps.study.stopping.rules import modes
+from sweeps.study.stopping.rules import rule_modes
 from sweeps.tracking import mlflow_internals, view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
@@ -118,7 +118,7 @@ class MlflowStudy:
                 schema.TARGET: repr(objective.target),
                 schema.SUSTAINED: str(objective.sustained),
                 schema.LONGEST_HORIZON: str(longest_horizon(spec)),
-                schema.STOPPING_RULES: json.dumps(modes(spec)),
+                schema.STOPPING_RULES: json.dumps(rule_modes(spec)),
                 schema.PHASE: spec.phase,
                 **(_space_tag(spec) if self._origin is None else {}),
                 **({schema.CONFIRMS: spec.confirms} if spec.confirms else {}),

@@ -75,7 +75,7 @@ def test_whatever_is_suggested_is_a_trial_no_longer_than_the_longest(spec: Study
 @few
 @given(spaces())
 def test_the_longest_horizon_is_some_trials(spec: StudySpec) -> None:
-    highest = {name: parameter.ends[1] for name, parameter in spec.space.items()}
+    highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
     fixed = optuna.trial.FixedTrial(highest)
     assert trial_config(spec, suggest(fixed, spec)).horizon == longest_horizon(spec)
 
@@ -121,7 +121,7 @@ def test_a_changed_bound_is_the_one_difference(spec: StudySpec, data: st.DataObj
 def test_steps_in_decimals_reach_high_exactly(low: int, step: int, count: int, unit: int) -> None:
     # As people write them: -0.3 to 0.7 in steps of 0.1. In binary, high would be missed or off the steps.
     parameter = Range(low=low / unit, high=(low + step * count) / unit, step=step / unit)
-    points = parameter.points()
+    points = parameter.values()
     assert len(points) == parameter.size == count + 1
     assert (points[0], points[-1]) == (parameter.low, parameter.high)
     assert all(map(parameter.contains, points))

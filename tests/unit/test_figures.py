@@ -8,10 +8,9 @@ import pytest
 from analysis.tables.published import build_published, published_footnotes, published_text
 from analysis.tables.rendering import render
 from resnet_core.config import TrialConfig
-from search_spaces.figures import QUANTITIES, Figure, published
-from sweeps.inspection.published import published_rows
+from search_spaces.figures import QUANTITIES, Figure, published_rows, published_studies
 
-FOUND = {source.study: source for source in published()}
+FOUND = {source.study: source for source in published_studies()}
 CONFIG = TrialConfig("[1e-3, 0] cos[1e-5, 4]", weight_decay=0.18)
 
 

@@ -20,7 +20,7 @@ from sweeps.study.stopping.diverged import Diverged
 from sweeps.study.stopping.forecast import Forecast
 from sweeps.study.stopping.median import Median
 from sweeps.study.stopping.patience import Patience
-from sweeps.study.stopping.rules import group_of, is_control, modes, rules_of
+from sweeps.study.stopping.rules import group_of, is_control, rule_modes, rules_of
 
 NAN, INF = float("nan"), float("inf")
 
@@ -485,7 +485,7 @@ def test_cap_takes_its_numbers_from_the_study():
 
 def test_rules_in_shadow_are_told_apart():
     spec = study(stopping={"asha": {}, "cap": {"best": 2, "slack": 1.5}, "shadow": ["asha", "diverged"]})
-    assert modes(spec) == {"diverged": "shadow", "cap": "active", "asha": "shadow"}
+    assert rule_modes(spec) == {"diverged": "shadow", "cap": "active", "asha": "shadow"}
 
 
 @pytest.mark.parametrize(("per", "group"), [("lr", 1e-3), ("optimizer", "adamw"), ("batch_size", 64), (None, None)])
@@ -632,8 +632,8 @@ def test_forecast_sets_a_trial_against_the_best_of_many_wherever_they_lie():
 def test_forecast_revives_a_trial_whose_neighbours_turned_out_fast():
     ended = [at(0.97, 2, Outcome.PRUNED), at(0.6, 2, Outcome.PRUNED)]
     rule, fast = Forecast(chance=0.1, best=5, trials=10), [at(0.9 + i / 100, 8) for i in range(8)]
-    assert rule.revived(ended, study_of([*SLOPE, *ended])) == []
-    assert rule.revived(ended, study_of([*SLOPE, *fast, *ended])) == [0]
+    assert rule.trials_to_revive(ended, study_of([*SLOPE, *ended])) == []
+    assert rule.trials_to_revive(ended, study_of([*SLOPE, *fast, *ended])) == [0]
 
 
 def test_forecast_revives_at_twice_the_chance_that_it_stops_below():
@@ -648,17 +648,19 @@ def test_forecast_revives_at_twice_the_chance_that_it_stops_below():
         }
         for chance in (0.05, 0.1)
     )
-    assert set(Forecast(chance=0.05, best=5, trials=10).revived(ended, study)) == let_at_twice < let
+    assert set(Forecast(chance=0.05, best=5, trials=10).trials_to_revive(ended, study)) == let_at_twice < let
 
 
 def test_forecast_revives_no_trial_that_could_not_be_among_the_best_any_more():
     ended = [at(0.0, epochs, Outcome.PRUNED) for epochs in (10, 30)]
-    assert Forecast(chance=0.1, best=5, trials=10).revived(ended, study_of([*SLOPE, *ended])) == [0]
+    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, study_of([*SLOPE, *ended])) == [0]
 
 
 @pytest.mark.parametrize("curves", [SLOPE[:9], []])
 def test_forecast_revives_nothing_while_it_knows_little(curves):
-    assert Forecast(chance=0.1, best=5, trials=10).revived([at(0.0, 2, Outcome.PRUNED)], study_of(curves)) == []
+    assert (
+        Forecast(chance=0.1, best=5, trials=10).trials_to_revive([at(0.0, 2, Outcome.PRUNED)], study_of(curves)) == []
+    )
 
 
 def test_forecast_revives_by_the_trials_that_are_nearest_to_any_of_many():
@@ -666,4 +668,4 @@ def test_forecast_revives_by_the_trials_that_are_nearest_to_any_of_many():
         [at(i / 999, 11 + i // 50) for i in range(1000)],
         [at(place, 2, Outcome.PRUNED) for place in (0.8, 0.0)],
     )
-    assert Forecast(chance=0.1, best=5, trials=10).revived(ended, study_of([*many, *ended])) == [1]
+    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, study_of([*many, *ended])) == [1]

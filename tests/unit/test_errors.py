@@ -8,8 +8,7 @@ import ray.exceptions
 import sqlalchemy.exc
 import torch
 
-from sweeps.causes import cause_of, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, cause_of, is_disk_full
 
 
 def text_of(error: BaseException) -> str:
