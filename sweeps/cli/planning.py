@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from resnet_core.schedule import parse
+from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from sweeps.api import load_study
-from sweeps.cli.app import command, print_json, tell
+from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption
 from sweeps.errors import InputError
 
@@ -21,7 +22,10 @@ def init(
     *,
     dataset: Annotated[str, typer.Option("--dataset", help="What it trains on: digits or cifar10.")] = "digits",
 ) -> None:
-    """Write a study file to start from, with comments; overwrites nothing."""
+    """Write a study file to start from, NAME.toml.
+
+    Its comments explain each table. A file that is there already is not overwritten.
+    """
     check_name(name)
     if dataset not in ("digits", "cifar10"):
         raise InputError(f"--dataset {dataset}: expected digits or cifar10")
@@ -38,7 +42,19 @@ def init(
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     typer.echo(path)
-    tell(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+    print_message(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+
+
+@command()
+def studies(*, as_json: JsonOption = False) -> None:
+    """List the studies that ship, to launch by their names."""
+    rows = [{"study": name, "description": load_study(name).description} for name in shipped_studies()]
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["study"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['study']:<{width}}  {row['description']}")
 
 
 @command()
@@ -57,18 +73,21 @@ def plan(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a study and show what it would do; starts nothing."""
+    """Check a study and show what it would do.
+
+    Nothing is started.
+    """
     if measure and like:
         raise InputError("--measure and --like: expected one of them")
     spec = load_study(study, name=name, trials=trials, changes=changes)
     from sweeps.inspection import plan as plans
 
     if like:
-        from sweeps.simulation.curves import recorded
+        from sweeps.simulation.curves import recorded_curves
 
-        planned = plans.like(spec, recorded(store.open(), like), store.open())
+        planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured(spec, store.open()) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec)
     if as_json:
         print_json(planned.to_dict())
     else:
@@ -90,21 +109,29 @@ def simulate(
     ] = "",
     model: Annotated[str, typer.Option("--model", help="Draw curves from this model.", show_default="post5")] = "",
     trials: TrialsOption = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs.")] = 4,
-    per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="Trials at once on a GPU.")] = 1,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many GPUs.")] = 4,
+    per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="How many trials run at once on a GPU.")] = 1,
     order: Annotated[
         str,
         typer.Option("--order", help="sampler or shuffled.", show_default="sampler; shuffled with --from"),
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampler, order and noise.")] = 0,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Studies to simulate, each with another seed.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler, the order and the noise.")] = 0,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="How many studies to simulate, each with its seed.")
+    ] = 1,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds-per-epoch", help="Of one trial.", show_default="as recorded; 22 on the model"),
+        typer.Option(
+            "--seconds-per-epoch",
+            help="Seconds that an epoch of a trial takes.",
+            show_default="as recorded; 22 on the model",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs to spend, however many trials that makes.", show_default="all"),
+        typer.Option(
+            "--epochs", min=1, help="How many epochs to spend, on as many trials as they last for.", show_default="all"
+        ),
     ] = None,
     against: Annotated[
         str,
@@ -119,7 +146,11 @@ def simulate(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a study's stopping rules would save and cost, and what it would pick; trains nothing."""
+    """Simulate a study: what its stopping rules save and cost.
+
+    It also shows which configuration the study would pick. Nothing is trained: the curves come from a model, or from a
+    study that has ended.
+    """
     if source and model:
         raise InputError("--from and --model: expected one of them")
     if order not in ("", "sampler", "shuffled"):
@@ -129,15 +160,16 @@ def simulate(
     spec = load_study(study, changes=changes)
     from sweeps.simulation import simulate as simulation
     from sweeps.simulation.curve_model import MODELS
-    from sweeps.simulation.curves import recorded_in
+    from sweeps.simulation.curves import find_curves
+    from sweeps.simulation.setup import Setup
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
-    where = store.open()
-    setup = simulation.Setup(
+    home = store.open()
+    setup = Setup(
         spec,
-        recorded_in(where, source) if source else MODELS[model or "post5"],
-        where,
+        find_curves(home, source) if source else MODELS[model or "post5"],
+        home,
         gpus=gpus,
         per_gpu=per_gpu,
         shuffled=order == "shuffled" or (not order and bool(source)),
@@ -163,7 +195,7 @@ def schedule(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw it into this file (png, pdf, svg).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a schedule; print its canonical text and its values."""
+    """Check a schedule, and print its canonical text and its values."""
     parsed = parse(text)
     try:
         epochs = [float(part) for part in at.split(",")] if at else [knot.epoch for knot in parsed.knots]
@@ -177,7 +209,7 @@ def schedule(
             plot_schedule(parsed, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"schedule drawn into {plot}")
+        print_message(f"schedule drawn into {plot}")
     if as_json:
         print_json({"schedule": str(parsed), "at": epochs, "values": values})
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.app import command, print_json, tell
+from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 
@@ -57,7 +57,10 @@ def table(
     style: FormatOption = "text",
     as_json: JsonOption = False,
 ) -> None:
-    """Print a table of a study, from MLflow's store: each trial's epochs to target, or the view that is asked for."""
+    """Print a table of a study's trials, fastest first.
+
+    --view prints another table. All of it is read from MLflow's store.
+    """
     if view not in _VIEWS:
         raise InputError(f"--view {view}: expected {_either(_VIEWS)}")
     if style not in ("text", "markdown", "csv", "latex"):
@@ -97,7 +100,7 @@ def table(
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"{figure} drawn into {plot}")
+        print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
@@ -122,8 +125,11 @@ def compare(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
-    from analysis.tables.comparison import PhaseError, arm, contrasts
+    """Compare configurations with the first, seed by seed.
+
+    What is compared is the share of runs that reach the target, and their epochs to target.
+    """
+    from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -135,11 +141,11 @@ def compare(
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(arm(store.results(study), trial, target))
+            arms.append(configuration_runs(store.results(study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrasts(arms, mix=mix)
+        found = compare_configurations(arms, mix=mix)
     except PhaseError as error:
         raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
@@ -151,7 +157,7 @@ def compare(
             plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"curves drawn into {plot}")
+        print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]
         print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})
@@ -168,7 +174,10 @@ def stopping(
     style: FormatOption = "text",
     as_json: JsonOption = False,
 ) -> None:
-    """Print what each stopping rule of a study saved, and what is known of its errors, from MLflow's store."""
+    """Print what each stopping rule of a study saved.
+
+    What is known of its errors is in the table too. All of it is read from MLflow's store.
+    """
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
@@ -258,7 +267,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of published figures beside ours, and its footnotes."""
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     built = analysis.build_published(study, published_rows(study.name))
     notes = analysis.published_footnotes(study, built)

@@ -25,7 +25,7 @@ from ray.tune.utils import flatten_dict
 
 from analysis.store import mlflow_internals as store_internals
 from resnet_core import schema
-from sweeps import causes
+from sweeps import errors
 from sweeps.execution import ray_internals
 from sweeps.tracking import mlflow_internals as tracking_internals
 
@@ -85,9 +85,9 @@ def test_results_are_flattened_with_a_slash():
 @pytest.mark.parametrize(
     ("words", "programs"),
     [
-        *((words, ["core/src/ray/gcs/gcs_server", "_raylet.so", "exceptions.py"]) for words in causes.NODE_GONE),
-        *((words, ["_raylet.so", "exceptions.py"]) for words in causes.PROCESS_GONE),
-        *((words, ["core/src/ray/raylet/raylet"]) for words in (causes.LOW_MEMORY, causes.MEMORY_USED)),
+        *((words, ["core/src/ray/gcs/gcs_server", "_raylet.so", "exceptions.py"]) for words in errors.NODE_GONE),
+        *((words, ["_raylet.so", "exceptions.py"]) for words in errors.PROCESS_GONE),
+        *((words, ["core/src/ray/raylet/raylet"]) for words in (errors.LOW_MEMORY, errors.MEMORY_USED)),
     ],
 )
 def test_ray_says_why_a_trial_was_lost_in_the_words_that_are_looked_for(words, programs):
