@@ -47,6 +47,8 @@ class RuleSettings(Table):
     """Whether the rule is on where the study file does not name it; possible for a rule without settings."""
     revives: ClassVar[bool] = False
     """Whether the rule can continue a trial that it ended, where the study has ``freeze = true``."""
+    predictive: ClassVar[bool] = False
+    """Whether it ends a trial because other trials predict a bad result. Its own curve then says nothing about it."""
 
     @property
     def group_by(self) -> str | None:
