@@ -78,7 +78,7 @@ class Sampler:
             that it was forked from.
         note: a remark on the name in docs/study-file.md; may be empty.
         ignores_pruned: whether it learns from COMPLETE trials alone. If so, trials that were stopped or diverged are
-            told as COMPLETE too; otherwise it would propose the same again and again.
+            reported as COMPLETE too; otherwise it would propose the same again and again.
         exhaustive: whether it tries every combination of values instead of sampling. If so, every parameter needs
             ``step``, ``int = true`` or ``choices``.
     """
