@@ -1,4 +1,4 @@
-"""What types cannot say about a study: what its tables must be to each other, and to TrialConfig."""
+"""Checks that types cannot make: whether the tables of a study fit each other, and fit TrialConfig."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse_template
-from search_spaces.errors import Problem, shown, suggestion, unknown, wrong
-from search_spaces.fields import FIELD_TYPES, misfit
-from search_spaces.parameters import Choices, Parameter, Range, Value, is_number, plain
+from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
+from search_spaces.fields import FIELD_TYPES, type_mismatch
+from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
 from search_spaces.plugins import samplers
 from search_spaces.tables import StudyTables
 
@@ -20,7 +20,7 @@ _MOST_CORNERS = 2048  # about half a second
 
 
 def study_problems(spec: StudyTables) -> Iterator[Problem]:
-    """Yield what is wrong with a study whose tables are each right by themselves."""
+    """Yield the problems of a study each of whose tables is valid by itself."""
     if spec.space and spec.run:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
@@ -39,7 +39,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
 def _search_problems(spec: StudyTables) -> Iterator[Problem]:
     search = spec.search
     if search.seeds and len(set(search.seeds)) < len(search.seeds):
-        yield wrong("search.seeds", search.seeds, "every seed once")
+        yield wrong_value("search.seeds", search.seeds, "every seed once")
     if search.finalists is not None and "seed" in spec.space:
         yield Problem(
             "search.finalists", ": expected none where the space has the seed: finalists have seeds of their own"
@@ -48,10 +48,10 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         if search.trials is not None:
             runs, seeds = len(spec.listed), len(search.seeds or [0])
             expected = f"none: without a [space] there are runs x seeds = {runs * seeds} trials"
-            yield wrong("search.trials", search.trials, expected)
+            yield wrong_value("search.trials", search.trials, expected)
         return
     if search.seeds is not None:
-        yield wrong("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
+        yield wrong_value("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
     if not samplers()[search.sampler].exhaustive:
         if search.trials is None:
             yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
@@ -59,7 +59,7 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, parameter in spec.space.items():
         if parameter.size is None:
             values = parameter.model_dump(by_alias=True, exclude_defaults=True)
-            yield wrong(f"space.{name}", values, grid_expects(search.sampler))
+            yield wrong_value(f"space.{name}", values, grid_expects(search.sampler))
 
 
 def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -68,11 +68,13 @@ def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
         tables = {"train": spec.train} | {f"run[{i}]": run.changes for i, run in enumerate(spec.run)}
         for key, values in tables.items():
             if values.get("test"):
-                yield wrong(f"{key}.test", True, expected)
+                yield wrong_value(f"{key}.test", True, expected)
         if "test" in spec.space:
             yield Problem("space.test", f": expected {expected}")
         if spec.confirms:
-            yield wrong("confirms", spec.confirms, 'none in a search; phase = "confirm" beside it, or leave it out')
+            yield wrong_value(
+                "confirms", spec.confirms, 'none in a search; phase = "confirm" beside it, or leave it out'
+            )
         return
     if spec.space:
         yield Problem("space", f": {FROZEN} has no space; list its run with its values")
@@ -87,7 +89,7 @@ FROZEN = 'phase = "confirm"'
 
 
 def grid_expects(sampler: str) -> str:
-    """Return what a sampler that tries every value expects of each parameter."""
+    """Return what a parameter needs for a sampler that tries every value."""
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
@@ -101,7 +103,7 @@ def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for i, run in enumerate(spec.run):
         if first.setdefault(run.name, i) != i:
-            yield wrong(f"run[{i}].name", run.name, f"a name of its own; run[{first[run.name]}] has this one")
+            yield wrong_value(f"run[{i}].name", run.name, f"a name of its own; run[{first[run.name]}] has this one")
 
 
 def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -111,7 +113,7 @@ def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
         try:
             template = parse_template(text)
             if template.parameters - spec.space.keys():
-                template.fill(dict.fromkeys(spec.space, 1.0))  # for its error on the name, with the caret
+                template.fill(dict.fromkeys(spec.space, 1.0))  # raises the error on the unknown name, with a caret
         except ScheduleError as error:
             yield Problem(key, f": {error}")
 
@@ -127,7 +129,7 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
     in_epochs = frozenset().union(*(template.epoch_parameters for template in templates))
     for name, parameter in spec.space.items():
         if name in spec.train:
-            yield wrong(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
+            yield wrong_value(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
         elif name in FIELD_TYPES:
@@ -141,20 +143,22 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
 def _scheduled_parameter_problems(name: str, parameter: Parameter, is_epoch: bool) -> Iterator[Problem]:
     key = f"space.{name}.{'low' if isinstance(parameter, Range) else 'choices'}"
     if isinstance(parameter, Choices) and not all(map(is_number, parameter.choices)):
-        yield wrong(key, parameter.choices, "numbers, because a schedule uses it")
-    elif is_epoch and not parameter.ends[0] > 0:  # type: ignore[operator]  # they are numbers, by the line above
-        yield wrong(key, plain(parameter.ends[0]), "more than 0, because a schedule uses it as an epoch")
+        yield wrong_value(key, parameter.choices, "numbers, because a schedule uses it")
+    elif is_epoch and not parameter.extremes[0] > 0:  # type: ignore[operator]  # they are numbers, by the line above
+        yield wrong_value(
+            key, int_if_whole(parameter.extremes[0]), "more than 0, because a schedule uses it as an epoch"
+        )
 
 
 def _field_parameter_problems(name: str, parameter: Parameter) -> Iterator[Problem]:
     if isinstance(parameter, Choices):
         for i, choice in enumerate(parameter.choices):
-            if expected := misfit(name, choice):
-                yield wrong(f"space.{name}.choices[{i}]", choice, expected)
-    elif expected := misfit(name, parameter.ends[0]):
-        if not parameter.whole and not misfit(name, 1):
+            if expected := type_mismatch(name, choice):
+                yield wrong_value(f"space.{name}.choices[{i}]", choice, expected)
+    elif expected := type_mismatch(name, parameter.extremes[0]):
+        if not parameter.whole and not type_mismatch(name, 1):
             expected = f"int = true beside it: {name} is a whole number"
-        yield wrong(f"space.{name}.low", plain(parameter.low), expected)
+        yield wrong_value(f"space.{name}.low", int_if_whole(parameter.low), expected)
 
 
 def _first_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -162,9 +166,9 @@ def _first_problems(spec: StudyTables) -> Iterator[Problem]:
         for name, value in trial.items():
             key = f"search.first[{i}].{name}"
             if name not in spec.space:
-                yield unknown(key, value, spec.space, "parameter")
+                yield unknown_name(key, value, spec.space, "parameter")
             elif not spec.space[name].contains(value):
-                yield wrong(key, value, str(spec.space[name]))
+                yield wrong_value(key, value, str(spec.space[name]))
 
 
 def _config_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -172,13 +176,13 @@ def _config_problems(spec: StudyTables) -> Iterator[Problem]:
         yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
     for params in corners(spec):
         found = list(_trial_problems(spec, params, None, ""))
-        if found:  # the other corners mostly repeat it
+        if found:  # other corners mostly have the same problem
             yield from found
             return
 
 
 def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
-    """Yield what keeps a trial from being a TrialConfig."""
+    """Yield the problems because of which a trial has no TrialConfig."""
     try:
         values = spec.trial_values(params, run)
     except ScheduleError as error:
@@ -189,7 +193,7 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
     if "schedule" not in values:
         yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
         return
-    while True:  # a config tells of one field at a time
+    while True:  # TrialConfig names one wrong field at a time
         try:
             TrialConfig(**values)
             return
@@ -197,7 +201,7 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
             at = _at(params, params.keys() if field == "schedule" else values.keys() - {field})
-            yield wrong(key, error.value, f"{error.expected} ({at})" if at else error.expected)
+            yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
             if field == "schedule" or field not in values:
                 return
             del values[field]
@@ -208,32 +212,32 @@ def _key_of(spec: StudyTables, field: str, params: Mapping[str, Value], run: str
         parameter = spec.space[field]
         if isinstance(parameter, Choices):
             return f"space.{field}.choices"
-        return f"space.{field}.{'low' if params[field] == parameter.ends[0] else 'high'}"
+        return f"space.{field}.{'low' if params[field] == parameter.extremes[0] else 'high'}"
     if any(field in listed.changes for listed in spec.run if listed.name == run):
         return f"{run_key}.{field}"
     return f"train.{field}"
 
 
 def _at(params: Mapping[str, Value], names: Collection[str]) -> str:
-    said = ", ".join(f"{name} = {shown(plain(value))}" for name, value in params.items() if name in names)
+    said = ", ".join(f"{name} = {as_toml(int_if_whole(value))}" for name, value in params.items() if name in names)
     return said and f"at {said}"
 
 
 def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
-    """Yield parameters at the ends of the space, such that no valid corner means no invalid trial.
+    """Yield parameters at the corners of the space: if they make valid trials, so do all others.
 
-    Epochs depend on their parameters linearly, so they rise everywhere in the space if they do at each of its
-    corners. Every other number is bound by itself: its lowest and highest value will do. Choices are all
-    combined. Of a space with too many combinations a share is looked at, with every choice in it.
+    Epochs of a schedule are linear in their parameters, so they rise everywhere in the space if they rise at each
+    corner. Every other number is bounded by itself, so its lowest and its highest value are enough. Choices are
+    combined with each other. In a space with too many corners a random share is checked, every choice included.
     """
     if not spec.space:
         return
     epochs = frozenset().union(*(parse_template(t).epoch_parameters for t in spec.schedule_texts().values()))
-    lows, highs = ({name: p.ends[end] for name, p in spec.space.items()} for end in (0, 1))
+    lows, highs = ({name: p.extremes[end] for name, p in spec.space.items()} for end in (0, 1))
     axes: list[list[dict[str, Value]]] = [[lows, highs]]
     for name, parameter in spec.space.items():
         if name in epochs:
-            axes.append([{name: end} for end in parameter.ends])
+            axes.append([{name: end} for end in parameter.extremes])
         elif isinstance(parameter, Choices):
             axes.append([{name: choice} for choice in parameter.choices])
     if math.prod(map(len, axes)) <= _MOST_CORNERS:

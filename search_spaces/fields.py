@@ -1,4 +1,4 @@
-"""The fields of TrialConfig, as a study file sets them: their types, and what is wrong with a value."""
+"""Fields of TrialConfig in a study file: their types, and what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS, TrialConfig
-from search_spaces.errors import Problem, expectation, unknown, wrong
+from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
 
 FIELD_TYPES: dict[str, TypeAdapter[Any]] = {
     name: TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -18,18 +18,18 @@ FIELD_TYPES: dict[str, TypeAdapter[Any]] = {
 
 
 def field_problems(values: Mapping[str, object]) -> list[Problem]:
-    """Return the problems of fields of TrialConfig that don't exist or have a value of the wrong type."""
+    """Return the problems of fields that TrialConfig does not have, or whose value has the wrong type."""
     problems = []
     for name, value in values.items():
         if name not in FIELD_TYPES:
-            problems.append(unknown(name, value, FIELD_TYPES, "field"))
-        elif expected := misfit(name, value):
-            problems.append(wrong(name, value, expected))
+            problems.append(unknown_name(name, value, FIELD_TYPES, "field"))
+        elif expected := type_mismatch(name, value):
+            problems.append(wrong_value(name, value, expected))
     return problems
 
 
-def misfit(field: str, value: object) -> str:
-    """Return the type a field expects, if the value does not have it."""
+def type_mismatch(field: str, value: object) -> str:
+    """Return in words the type that a field expects, if the value has another; else an empty text."""
     try:
         FIELD_TYPES[field].validate_python(value)
     except ValidationError as error:

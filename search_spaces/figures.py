@@ -1,13 +1,13 @@
-"""Published figures: what was measured by others, of the runs that the published studies repeat.
+"""Published figures: results of others, for the runs that the published studies repeat.
 
-Each is a row of a CSV file beside the study file in ``published/``. docs/recipes.md has the columns.
+Each figure is in a CSV file beside the study file in ``published/``. docs/recipes.md describes the columns.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -17,7 +17,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study, shipped_studies
 
 QUANTITIES = ("epochs_to_target", "transition", "val_acc_best", "val_acc_final")
-"""First crossing of a target, first epoch from which it holds, highest val_acc, val_acc after the last epoch."""
+"""First epoch at the target; first epoch from which the target holds; highest val_acc; val_acc of the last epoch."""
 
 _TRANSITIONS = {
     "epochs_to_091": 0.91,
@@ -36,10 +36,10 @@ class Figure:
     Attributes:
         run: name of the listed run that repeats it.
         quantity: one of QUANTITIES.
-        low: the figure, or the lower end of where it lies: of a run that did not reach its target, its last epoch.
-        high: the figure, or the upper end; math.inf of a run that did not reach its target.
-        target: validation accuracy, of the first two quantities; else None.
-        note: what the source says beside it.
+        low: the figure, or the lower end of its interval; for a run that did not reach its target, its last epoch.
+        high: the figure, or the upper end of its interval; math.inf for a run that did not reach its target.
+        target: validation accuracy to reach, for the first two quantities; else None.
+        note: a remark of the source.
     """
 
     run: str
@@ -51,13 +51,13 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedStudy:
     """A published study with its figures.
 
     Attributes:
-        study: its name.
-        configs: what its runs train, by name.
-        figures: what was published of them.
+        study: name of the study.
+        configs: what its runs train, by name of the run.
+        figures: the published figures of its runs.
     """
 
     study: str
@@ -65,8 +65,8 @@ class Published:
     figures: tuple[Figure, ...]
 
 
-def published() -> list[Published]:
-    """Return all published studies that have figures."""
+def published_studies() -> list[PublishedStudy]:
+    """Return all shipped studies with published figures."""
     found = []
     for name in shipped_studies():
         folder, _, stem = name.rpartition("/")
@@ -75,8 +75,25 @@ def published() -> list[Published]:
         spec = load_study(find_study(name))
         rows = _rows(f"{stem}.csv")
         if rows:
-            found.append(Published(spec.name, _configs(spec), tuple(_figures(stem, rows))))
+            found.append(PublishedStudy(spec.name, _configs(spec), tuple(_figures(stem, rows))))
     return found
+
+
+def published_rows(study: str) -> list[dict[str, Any]]:
+    """Return the published figures that a study may be compared with, as plain rows.
+
+    Returns:
+        The figures of the published study of that name, else of all published studies. One row a figure, in the
+        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (what the run
+        trains, as `TrialConfig.to_dict` has it).
+    """
+    every = published_studies()
+    chosen = [source for source in every if source.study == study] or every
+    return [
+        {"study": source.study, "config": source.configs[figure.run].to_dict(), **asdict(figure)}
+        for source in chosen
+        for figure in source.figures
+    ]
 
 
 def _configs(spec: StudySpec) -> dict[str, TrialConfig]:
@@ -99,7 +116,7 @@ def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
 def _post5(row: dict[str, str]) -> list[Figure]:
     name, best = f"run{int(row['run']):02d}", float(row["val_acc_best"])
     reached = row["epochs_to_092"]
-    # Post V's runs last as long as their schedules.
+    # The runs of post V have no other horizon than their schedules.
     low, high = (float(reached),) * 2 if reached else (float(_last_epoch(row["schedule"])), math.inf)
     return [
         Figure(name, "epochs_to_target", low, high, 0.92, row["note"]),

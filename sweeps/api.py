@@ -19,7 +19,7 @@ from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 from search_spaces.spec import StudySpec as StudySpec
-from search_spaces.study import find_study, study_of, to_json
+from search_spaces.study import find_study, parse_study, to_json
 from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
@@ -27,7 +27,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.execution.launch import End, Launch
+    from sweeps.execution.launch import Launch, LaunchStatus
 
 # torch, Ray, Optuna, MLflow and pandas take seconds to import: each function imports what it uses.
 
@@ -70,8 +70,8 @@ def load_study(
         if isinstance(study, str | Path):
             return _read_file(find_study(str(study)), overrides)
         if isinstance(study, StudySpec):
-            return study_of(json.loads(to_json(study)), study.name, overrides) if overrides else study
-        return study_of(copy.deepcopy(dict(study)), "study", overrides)
+            return parse_study(json.loads(to_json(study)), study.name, overrides) if overrides else study
+        return parse_study(copy.deepcopy(dict(study)), "study", overrides)
 
 
 def launch(
@@ -87,7 +87,7 @@ def launch(
     ledger: str = "",
     data: str | Path | None = None,
     debug: bool = False,
-) -> End:
+) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it where it has begun.
 
     Progress goes to stderr. One interrupt (Ctrl-C, or a notebook's stop button) lets the running trials finish their
@@ -137,21 +137,30 @@ def resume(
     ledger: str = "",
     data: str | Path | None = None,
     debug: bool = False,
-) -> End:
-    """Continue a study that was interrupted or killed, as `sweeps resume` does; or make it longer.
+) -> LaunchStatus:
+    """Continue a study that was interrupted or killed, as `sweeps resume` does, or make it longer.
 
-    Trials continue from their last epoch. See `launch` for the arguments that are not listed here.
+    Trials continue from their last epoch. Progress, interrupts and scripts are as `launch` says.
 
     Args:
         name: name of the study.
         trials: how many trials it has in all; None leaves that as it is.
-        more: how many trials are added to those that were asked for.
+        more: how many trials are added to those that the study has so far.
+        address: address of a running Ray cluster; ``RAY_ADDRESS``, else a Ray of its own on this machine.
+        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
+        ledger: database of Optuna's study; ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
+        data: folder of the images; ``SWEEPS_DATA``, else ``./data``.
+        debug: shows what Ray and MLflow say.
 
     Returns:
-        How the launch ended, as `launch` does.
+        How the launch ended: all trials have ended, some of them crashed, or it was interrupted.
 
     Raises:
         SweepError: the study cannot be run; InputError where there is none of this name, or an argument is wrong.
+
+    Examples:
+        >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
     with _launch_errors():
         launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
@@ -227,7 +236,7 @@ def _input_errors() -> Iterator[None]:
     try:
         yield
     except (StudyError, ConfigError, ScheduleError) as error:
-        raise InputError(str(error)) from error
+        raise InputError(str(error)) from None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,22 @@
-"""Errors that are the user's to mend: shown without a traceback, each with its exit code."""
+"""What went wrong, in words: errors that the user can mend, and the causes of those that others raise.
+
+A SweepError is shown without a traceback, and each class has its exit code. What Ray, torch and databases raise takes
+pages or hides its cause: `reason_of` and `cause_of` find the one line that matters.
+"""
 
 from __future__ import annotations
 
+import re
+
 from resnet_core.uris import without_password
+
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full", re.IGNORECASE)
+_SQLITE = re.compile(r"sqlite3\.\w+(?:: |\) )(.+)")
+# Ray's words. The last ones of NODE_GONE are all it says while it only knows that the connection is closed.
+NODE_GONE = ("node has died", "node has crashed", "NodeDiedError", "actor is temporarily unavailable")
+PROCESS_GONE = ("worker process has died", "ActorDiedError")
+LOW_MEMORY, MEMORY_USED = "running low on memory", "Memory on the node"  # of Ray's memory monitor
+_CLASS = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): *")
 
 
 class SweepError(Exception):
@@ -12,7 +26,7 @@ class SweepError(Exception):
 
 
 class InputError(SweepError):
-    """What the user gave is wrong: a study file, an argument, a name. Exit code 2."""
+    """The input is wrong: a study file, an argument, a name. Exit code 2."""
 
     exit_code = 2
 
@@ -22,10 +36,10 @@ class UnknownStudyError(InputError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in one line why something failed, without passwords of URIs."""
+    """Return the cause of an exception in one line, without the passwords of URIs."""
     cause: BaseException | None = error
     while cause is not None:
-        # SQLAlchemy puts what a database said, in two lines at the most, behind advice; MLflow and Optuna wrap that.
+        # SQLAlchemy has the message of the database, of up to two lines, as `orig`; MLflow and Optuna wrap its errors.
         if (said := getattr(cause, "orig", None)) is not None:
             return _in_a_line(said, 2)
         cause = cause.__cause__
@@ -35,3 +49,50 @@ def reason_of(error: BaseException) -> str:
 def _in_a_line(error: BaseException, lines: int) -> str:
     said = str(error).strip() or type(error).__name__
     return without_password(" ".join(line.strip() for line in said.splitlines()[:lines]))
+
+
+def cause_of(error: str) -> str:
+    """Return the cause of an error in one line.
+
+    Args:
+        error: the error's message, or its whole traceback.
+
+    >>> cause_of("Traceback (most recent call last):\\n  ...\\nValueError: 7 is even")
+    'ValueError: 7 is even'
+    """
+    lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else "unknown error"
+    said = _CLASS.sub("", last)
+    if last.startswith("sweeps.errors."):
+        return said
+    if is_disk_full(error):
+        return "no space left on the disk"
+    if "CUDA out of memory" in last or "CUDA error: out of memory" in last or "torch.OutOfMemoryError" in last:
+        return f"out of memory on the GPU: {said}"
+    if last.startswith("MemoryError") or "DefaultCPUAllocator" in last:
+        return f"out of memory: {said[max(0, said.find('DefaultCPUAllocator')) :]}"
+    if LOW_MEMORY in error:
+        used = next((line for line in lines if line.startswith(MEMORY_USED)), "the node was running low")
+        return f"out of memory: Ray ended the process ({used.split(';')[0].rstrip('. ')})"
+    if is_node_gone(error):
+        return "its machine, Ray's node on it, or the way there is gone"
+    if any(words in error for words in PROCESS_GONE):
+        return "its process was killed: out of memory on this machine, or by hand"
+    if found := _SQLITE.findall(error):
+        return f"SQLite: {found[-1]}"
+    return last
+
+
+def is_node_gone(error: str) -> bool:
+    """Return whether the text of an error says that Ray has lost the machine on which a trial ran."""
+    return any(words in error for words in NODE_GONE)
+
+
+def is_disk_full(error: str) -> bool:
+    """Return whether the text of an error says that a file system has no space left."""
+    return _DISK_FULL.search(error) is not None
+
+
+def disk_full_message(root: object, name: str) -> str:
+    """Return the message for a study that stops because the disk of its home folder ``root`` is full."""
+    return f"no space left on the disk of {root}. Free some, then go on with `sweeps resume {name}`"

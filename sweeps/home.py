@@ -1,4 +1,4 @@
-"""The folder that holds all state: MLflow's store, Optuna's ledger, checkpoints, one lock a study."""
+"""The home folder, which holds all state: MLflow's store, Optuna's ledger, checkpoints, a lock for each study."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10
-_SQLITE = b"SQLite format 3\0"  # every database of SQLite begins with it
+_SQLITE = b"SQLite format 3\0"  # the first bytes of every SQLite file
 _databases: dict[tuple[int, int], int] = {}
-"""File descriptors of what was found to be a database, by device and inode; kept open."""
+"""Open file descriptors of files that are databases, by device and inode; see check_database."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where things are under the home folder. Creates nothing by itself.
+    """Where things are in the home folder. To ask for a path creates nothing.
 
     Attributes:
         root: the home folder, absolute.
-        mlflow: MLflow's tracking URI where its store is not in the home folder.
-        ledger: URI of the database that holds the ledger where it is not in the home folder.
+        mlflow: MLflow's tracking URI, if its store is not in the home folder.
+        ledger: URI of the ledger's database, if it is not in the home folder.
     """
 
     root: Path
@@ -43,28 +43,33 @@ class Home:
 
     @property
     def own_mlflow_db(self) -> Path:
-        """The file of MLflow's store where it is the home's own."""
+        """The file of MLflow's store, if it is in the home folder."""
         return self.root / "mlflow.db"
 
     @property
     def mlflow_uri(self) -> str:
-        """Where MLflow is written and read: its tracking URI."""
+        """MLflow's tracking URI."""
         return with_psycopg2(self.mlflow) or f"sqlite:///{self.own_mlflow_db}"
 
     @property
     def own_ledger_db(self) -> Path:
-        """The file of the ledger where it is the home's own."""
+        """The file of the ledger, if it is in the home folder."""
         return self.root / "optuna.db"
 
     @property
     def ledger_uri(self) -> str:
-        """The database of Optuna's storage, the ledger of trials."""
+        """URI of the ledger's database: Optuna's storage."""
         return self.ledger or f"sqlite:///{self.own_ledger_db}"
 
     @property
     def artifacts(self) -> Path:
-        """Root of MLflow's artifacts."""
+        """The folder of MLflow's artifacts."""
         return self.root / "artifacts"
+
+    @property
+    def studies(self) -> Path:
+        """The folder with a folder for each study."""
+        return self.root / "studies"
 
     def study(self, name: str) -> Path:
         """Return the folder of a study.
@@ -73,7 +78,7 @@ class Home:
             InputError: the name cannot be a folder's, or would leave the home folder.
         """
         try:
-            return self.root / "studies" / check_name(name)
+            return self.studies / check_name(name)
         except StudyError as error:
             raise InputError(f"study {error}") from None
 
@@ -82,27 +87,27 @@ class Home:
         return self.study(name) / "checkpoints" / f"{number:05d}.pt"
 
     def recorded(self, name: str, number: int) -> list[EpochRecord]:
-        """Return the epochs that the checkpoint of a study's trial holds; none where it cannot be read."""
+        """Return the epochs in the checkpoint of a study's trial; none if it cannot be read."""
         try:
             return checkpoints.recorded(self.checkpoint(name, number))
         except checkpoints.CheckpointError:
             return []
 
     def error_log(self, name: str, number: int) -> Path:
-        """Return the file that keeps the errors of a study's trial, each with its traceback."""
+        """Return the file with the errors of a study's trial, each with its traceback."""
         return self.study(name) / "errors" / f"{number:05d}.jsonl"
 
     def trial_log(self, name: str, number: int) -> Path:
-        """Return the file that keeps what a study's trial printed and logged."""
+        """Return the file with what a study's trial printed and logged."""
         return self.study(name) / "logs" / f"{number:05d}.txt"
 
     def driver(self, name: str) -> str | None:
-        """Return the name that this home has as a driver of a study; None where it never was one."""
+        """Return the name of this home as a driver of a study; None if it never ran the study."""
         path = self.study(name) / "driver"
         return (path.read_text().strip() or None) if path.exists() else None
 
     def become_driver(self, name: str) -> str:
-        """Return the same, given once and kept; call it with the study's lock held."""
+        """Return the same name, and choose it if there is none; call it with the study's lock held."""
         driver = self.driver(name)
         if driver is None:
             driver = f"{socket.gethostname()[:64]}-{secrets.token_hex(3)}"
@@ -113,27 +118,27 @@ class Home:
         return driver
 
     def ask_to_stop(self, name: str) -> None:
-        """Ask the process that runs a study to finish as one Ctrl-C does.
+        """Ask the process that runs a study to stop, as one Ctrl-C does.
 
-        A file is asked with, not a signal: the process may be on another host, or have another number in its
-        container. It lasts as long as the launch that it is for.
+        The request is a file, not a signal: the process may be on another host, or have another id inside its
+        container. The file is removed when the launch ends.
         """
         self._stop_request(name).touch()
 
     def asked_to_stop(self, name: str) -> bool:
-        """Return whether the process that runs a study was asked to finish."""
+        """Return whether the process that runs a study was asked to stop."""
         return self._stop_request(name).exists()
 
     def _stop_request(self, name: str) -> Path:
         return self.study(name) / "stop"
 
     def spool(self, name: str) -> Path:
-        """Return the file where what MLflow lacks of a study waits while it cannot be written."""
+        """Return the file in which entries for MLflow wait while it cannot be written."""
         return self.study(name) / "spool.jsonl"
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a study for this process alone; the kernel lets go of it however the process ends.
+        """Hold a study's lock while the block lasts. The kernel releases it in whichever way the process ends.
 
         Raises:
             InputError: another process holds it.
@@ -141,7 +146,7 @@ class Home:
         path = self.study(name) / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            # Whoever only looks at the lock holds it for a moment: that is waited for.
+            # `holder` takes the lock for a moment: try again.
             for _ in range(_LOCK_TRIES):
                 if _take(file, fcntl.LOCK_EX):
                     break
@@ -155,7 +160,7 @@ class Home:
                 ) from None
             file.truncate(0)
             request = self._stop_request(name)
-            request.unlink(missing_ok=True)  # was for a launch that is gone; before anyone can ask this one
+            request.unlink(missing_ok=True)  # of an earlier launch; this one can be asked only after its id is written
             file.write(str(os.getpid()))
             file.flush()
             try:
@@ -164,7 +169,7 @@ class Home:
                 request.unlink(missing_ok=True)
 
     def holder(self, name: str) -> int | None:
-        """Return the process that runs a study now, or None."""
+        """Return the id of the process that runs a study now, or None."""
         path = self.study(name) / "lock"
         if not path.exists():
             return None
@@ -176,21 +181,21 @@ class Home:
 
 
 def check_database(path: Path) -> None:
-    """Find a file that is no database: MLflow and Optuna would try again for minutes, or say it in a page.
+    """Check that a file is a database; MLflow and Optuna would try for minutes, or print a page.
 
     Raises:
-        SweepError: it is there and cannot be read as SQLite's.
+        SweepError: the file is there, and is no SQLite database.
     """
     if not path.exists():
         return
     found = path.stat()
     if (found.st_dev, found.st_ino) in _databases:
         return
-    # Not closed where it is a database: that would let go of all POSIX locks this process has on the file, those of
-    # its connections too, and other processes would then remove the write-ahead log that these use.
+    # If it is a database, the descriptor stays open: to close it releases all POSIX locks of this process on the file,
+    # those of its connections too, and another process may then remove the write-ahead log that they use.
     file = os.open(path, os.O_RDONLY)
     try:
-        # SQLite would first work off a write-ahead log that lies beside the file, over whatever the file is.
+        # Checked before SQLite opens it, which may write a write-ahead log that lies beside the file into it.
         if os.read(file, len(_SQLITE)) not in (b"", _SQLITE):
             raise sqlite3.DatabaseError("file is not a database")
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -202,7 +207,7 @@ def check_database(path: Path) -> None:
 
 
 def _take(file: TextIO, kind: int) -> bool:
-    """Return whether the lock of a file could be had at once."""
+    """Take the lock of a file if it is free; return whether it was."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A trial's log: what its worker prints and logs, and its errors. Bounded in size, and never a reason to fail."""
+"""A trial's log file, with what its worker prints and logs, and the file of its errors. Neither makes a trial fail."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from sweeps.causes import cause_of
+from sweeps.errors import cause_of
 
 MOST_BYTES = 500_000
-"""Of a log; at twice that its older half goes."""
-_LONGEST = 10_000  # characters of one entry, and of the middle that is cut out of an error
+"""Size of a log file; a full one is kept as ``.1`` until the next is full."""
+_LONGEST = 10_000  # characters of an entry, and of each end of an error that is cut
 _logger = logging.getLogger("sweeps.trial")
 
 
 class TrialLog:
-    """Keeps what this process prints, logs and warns of in a file until it is closed; one at a time.
+    """Copies what this process prints, logs and warns into a file, until it is closed. A process has one at a time.
 
-    What is printed and logged goes where it went before, too. What C code writes past Python is not seen.
+    What C code prints is not seen. If the file cannot be written, the trial goes on without it.
 
     Args:
-        path: the file; what it holds already stays.
+        path: the file; new entries are appended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +44,11 @@ class TrialLog:
         sys.stdout, sys.stderr = (_Copied(stream) for stream in self._streams)
 
     def write(self, text: str) -> None:
-        """Write one entry."""
+        """Write an entry with time and level."""
         _logger.info(text)
 
     def close(self) -> None:
-        """Give everything back; closing twice does nothing."""
+        """Restore stdout, stderr and the loggers; closing twice does nothing."""
         if self._handler not in _logger.handlers:
             return
         for stream in (sys.stdout, sys.stderr):
@@ -64,7 +64,7 @@ class TrialLog:
 
 class _Quiet(logging.handlers.RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Do nothing: a trial goes on without its log, where the disk is full, say."""
+        """Do nothing: on a full disk, for example, a trial goes on without its log."""
 
 
 class _Short(logging.Formatter):
@@ -74,7 +74,7 @@ class _Short(logging.Formatter):
 
 
 class _Copied(io.TextIOBase):
-    """A stream whose lines go into the log as well."""
+    """A stream whose lines are logged too."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._line = stream, ""
@@ -105,18 +105,18 @@ class _Copied(io.TextIOBase):
 
 
 def read_log(path: Path) -> str:
-    """Return what is kept of a log; nothing where there is none."""
+    """Return the text of a log; empty if there is none."""
     files = (path.with_name(f"{path.name}.1"), path)
     return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of a trial, whether or not it was started again.
+    """An error of a trial.
 
     Attributes:
-        time: when, in ISO format with the zone.
-        error: the error, with its traceback.
+        time: when it happened, in ISO format with the time zone.
+        error: the error with its traceback.
     """
 
     time: str
@@ -124,12 +124,12 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """Its cause in one line."""
+        """The error's cause in one line."""
         return cause_of(self.error)
 
 
 def add_failure(path: Path, error: str) -> Failure:
-    """Add an error to those in a file, now; of a very long one, begin and end.
+    """Append an error with the present time to a file. The middle of a very long one is cut out.
 
     Raises:
         OSError: it cannot be written.
@@ -144,7 +144,7 @@ def add_failure(path: Path, error: str) -> Failure:
 
 
 def failures(path: Path) -> list[Failure]:
-    """Return the errors in a file, oldest first; none where there is no file. A line cut off by a kill is left out."""
+    """Return the errors in a file, oldest first; a line that a kill has cut off is left out."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
         with contextlib.suppress(ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Which code ran."""
+"""Which version of this package, and of the packages below it, runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_core.schema import PACKAGES
 
 @cache
 def code_version() -> str:
-    """Return the package's version, with the commit (and ``.dirty``) where it runs from a git checkout."""
+    """Return the package's version; in a git checkout with the commit, such as ``0.1.0+g6e2d22d.dirty``."""
     version = metadata.version("resnet-sweeps")
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
@@ -33,5 +33,5 @@ def code_version() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of resnet_core.schema.PACKAGES, by name."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

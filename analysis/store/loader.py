@@ -1,7 +1,6 @@
 """A study as MLflow's store has it: what it is, and how its frames are built from runs and points.
 
-Databases are read by plain read-only SQL, without mlflow: a million metric points take about a second this way, and
-minutes through MLflow's client, whose import alone takes seconds.
+How a store is read is in analysis.store.backends; which names it has is in resnet_core.schema.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.store.backends import BACKENDS
 from analysis.store.reader import Reader, Run, StoreError
 from resnet_core import schema
 from resnet_core.records import METRICS, Outcome
@@ -25,7 +25,6 @@ from resnet_core.uris import without_password
 
 __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
-"""What is known of each epoch."""
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -86,15 +85,14 @@ class Study:
 
 
 def studies(source: Path | str) -> pd.DataFrame:
-    """Return what `sweeps ls` lists: one row a study, newest first.
+    """Return the studies of a store, one row each, newest first.
 
     Args:
-        source: MLflow's store; see `load`.
+        source: MLflow's store, as for `load`.
 
     Returns:
-        Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (their
-        number), and how many of them ended reached, exhausted, pruned, diverged, crashed, or have no outcome
-        yet (running).
+        Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (how many there
+        are), and how many of them are reached, exhausted, pruned, diverged, crashed, or running (without an outcome).
 
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's.
@@ -121,16 +119,16 @@ def studies(source: Path | str) -> pd.DataFrame:
 
 
 def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> Study:
-    """Return a study with all its trials and epochs; the same one from whatever holds the store.
+    """Return a study with all its trials and epochs. It is the same for every kind of store.
 
-    Deleted runs are left out. Where a metric was logged twice for an epoch, as after a resume, the last one
-    counts; where a trial number has two runs, the one started last.
+    Deleted runs are left out. If a metric was logged twice for an epoch, the last value counts; if a trial number has
+    two runs, the one that started last.
 
     Args:
         source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
-            ``https://…``. It may be in use: what is read of a database is one consistent state of it.
+            ``https://…``. It may be in use: of a database, one consistent state is read.
         study: name of the study.
-        metrics: those to read; fewer take less time. An epoch that has none of them has no row.
+        metrics: the metrics to read; fewer take less time. An epoch without any of them has no row.
 
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's, it has no such study, or the
@@ -172,7 +170,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
 
 
 def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:
-    """Return the launch's versions and, of the tags of its trials that say where they ran, all values there are."""
+    """Return the launch's versions, and all values of the tags of its trials that say where they ran."""
     found = {name: tags[name] for name in schema.VERSIONS if name in tags}
     for name in (schema.CODE_VERSION, *schema.PLACE):
         values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
@@ -182,50 +180,33 @@ def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]
 
 
 def _description(tags: dict[str, str]) -> str:
-    """Return the study's description; an older launch has nothing else in its note."""
+    """Return the study's description; older launches have it as their note."""
     return tags.get(schema.DESCRIPTION, tags.get(schema.NOTE, ""))
 
 
-@contextmanager
-def _opened(source: Path | str) -> Iterator[Reader]:
-    """Give a reader of a store.
-
-    Args:
-        source: a path, or a URI: ``sqlite:///FILE``, ``postgresql://…``, ``http://…``, ``https://…``.
+def _opened(source: Path | str) -> AbstractContextManager[Reader]:
+    """Give a reader of a store, for as long as a block lasts.
 
     Raises:
         StoreError: it is not there, cannot be read, or is not MLflow's.
     """
-    with _opener(source) as reader:
-        yield reader
-
-
-def _opener(source: Path | str) -> AbstractContextManager[Reader]:
-    # Each of these is imported when it is used: the server's takes seconds.
     text = str(source)
-    if isinstance(source, str) and text.startswith(("http://", "https://")):
-        from analysis.store.server import open_server
-
-        return open_server(text)
-    if isinstance(source, str) and text.startswith(("postgresql://", "postgresql+psycopg2://")):
-        from analysis.store.postgres import open_postgres
-
-        return open_postgres(text)
-    if isinstance(source, str) and _URI.match(text) and not text.startswith("sqlite:///"):
-        shown = without_password(text)
-        raise StoreError(f"{shown}: expected a path, sqlite:///FILE, postgresql://…, http://… or https://…")
-    from analysis.store.sqlite import open_sqlite
-
-    return open_sqlite(Path(text.removeprefix("sqlite:///") if isinstance(source, str) else source))
+    if isinstance(source, Path) or not _URI.match(text):
+        return BACKENDS["sqlite"].open(text)
+    for backend in BACKENDS.values():
+        if text.startswith(backend.prefixes):
+            return backend.open(text)
+    *usages, last = [usage for backend in sorted(BACKENDS.values(), key=lambda b: b.usage) for usage in backend.usage]
+    raise StoreError(f"{without_password(text)}: expected {', '.join(usages)} or {last}")
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
-    """Runs in the order they started."""
+    """Return the runs in the order in which they started."""
     return sorted(runs, key=lambda run: (run.start_time, run.id))
 
 
 def _launches(runs: list[Run]) -> dict[str, list[Run]]:
-    """The launch runs of each study, in the order they started; none of an import that has not come to its end."""
+    """Return the launches of each study, in the order in which they started; without imports that are not complete."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.tags.get(schema.KIND) == schema.LAUNCH and (schema.IMPORTED not in run.tags or run.status == "FINISHED"):
@@ -234,7 +215,7 @@ def _launches(runs: list[Run]) -> dict[str, list[Run]]:
 
 
 def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
-    """The trials of these launches by number; the one started last where a number comes twice."""
+    """Return the trials of these launches by number; of two with the same number, the one that started last."""
     parents = {launch.id for launch in launches}
     found = {}
     for run in runs:
@@ -248,7 +229,7 @@ def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
 
 
 def parse_param(text: str) -> Any:
-    """Undo str() on a number, True, False or None; other text stays."""
+    """Return the number, True, False or None that a text is the `str` of; other text stays."""
     if text in _WORDS:
         return _WORDS[text]
     if not _NUMBER.fullmatch(text):
@@ -281,7 +262,7 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
 def _epoch_frame(reader: Reader, trials: dict[int, Run], metrics: Sequence[str]) -> pd.DataFrame:
     ids = [run.id for run in trials.values()]
     read = [reader.points(ids, metric) for metric in metrics]
-    # A number for each place of a trial and an epoch, in the order of both.
+    # One number for each pair of trial and epoch, in the order of both.
     span = 1 + max((int(points.epoch.max()) for points in read if len(points.epoch)), default=0)
     places = [points.run * span + points.epoch for points in read]
     rows = np.unique(np.concatenate(places)) if places else np.empty(0, np.int64)
@@ -289,7 +270,7 @@ def _epoch_frame(reader: Reader, trials: dict[int, Run], metrics: Sequence[str])
     columns = {"number": np.array(list(trials), np.int64)[run], "epoch": epoch}
     for metric, points, place in zip(metrics, read, places, strict=True):
         columns[metric] = np.full(len(rows), np.nan)
-        columns[metric][np.searchsorted(rows, place)] = points.value  # of several for a place the last stays
+        columns[metric][np.searchsorted(rows, place)] = points.value  # the last one for an epoch counts
     return pd.DataFrame(columns)
 
 

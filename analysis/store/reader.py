@@ -1,14 +1,18 @@
-"""What a study is read from: the runs, parameters and points of an MLflow store, wherever that is."""
+"""What every backend gives the loader: runs, parameters and points of an MLflow store; and what SQL backends share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.store import mlflow_internals
 from resnet_core import schema
 
 TAGS = (
@@ -26,16 +30,16 @@ class StoreError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """A living run of MLflow.
+    """An active run of MLflow; deleted ones are never read.
 
     Attributes:
-        id: MLflow's.
-        experiment: name of its experiment, the study.
-        name: of the run.
-        status: MLflow's.
+        id: MLflow's id.
+        experiment: the name of its experiment, which is the study's.
+        name: the run's name.
+        status: MLflow's status.
         start_time: milliseconds since 1970, UTC.
-        end_time: likewise; None while it runs.
-        tags: those of TAGS that it has.
+        end_time: likewise; None while the run has not ended.
+        tags: the run's tags, as far as they are in TAGS.
     """
 
     id: str
@@ -49,12 +53,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Points:
-    """What was logged under one metric, in the order of time; of one time, by value.
+    """The logged values of one metric, in the order of time; values of the same time in the order of value.
 
     Attributes:
         run: index of the run among those asked for; shape (points,).
         epoch: MLflow's step; shape (points,).
-        value: NaN and infinities as they were logged; shape (points,).
+        value: as it was logged, NaN and infinities included; shape (points,).
     """
 
     run: NDArray[np.int64]
@@ -63,29 +67,65 @@ class Points:
 
 
 class Reader(Protocol):
-    """An open store. What it raises names the store and says what is wrong; see StoreError."""
+    """An open store. What its methods raise is a StoreError that names the store."""
 
     def runs(self, study: str | None = None) -> list[Run]:
-        """Return the living runs of a study, or of all."""
+        """Return the active runs of a study, or of all studies."""
 
     def params(self, study: str) -> dict[str, dict[str, str]]:
-        """Return the parameters of a study's living runs, by run."""
+        """Return the parameters of a study's active runs, by the run's id."""
 
     def points(self, runs: Sequence[str], metric: str) -> Points:
         """Return what these runs, all of one study, logged under a metric."""
 
 
-def run_of(row: Sequence[Any], tags: Mapping[str, dict[str, str]]) -> Run:
-    """Return the run of a database's row: all that Run has but its tags, which come by run."""
-    run_id, experiment, name, status, start_time, end_time = row
-    return Run(run_id, experiment, name, status, start_time, end_time, tags.get(run_id, {}))
+@dataclass(frozen=True)
+class Backend:
+    """A kind of store. Each module of analysis.store.backends defines one, as BACKEND.
+
+    Attributes:
+        prefixes: what the URI of such a store begins with.
+        usage: how a user writes such a URI, for messages.
+        open: gives a Reader of the store with this URI, for as long as a block lasts. It raises a StoreError if the
+            store is not there, cannot be read, or is not MLflow's. No message shows a password.
+    """
+
+    prefixes: tuple[str, ...]
+    usage: tuple[str, ...]
+    open: Callable[[str], AbstractContextManager[Reader]]
 
 
-def missing_tables(found: Any) -> str:
-    """Return the tables of MLflow's that are not among those found, as text; empty where all are there."""
-    return ", ".join(sorted({"experiments", "runs", "tags", "params", "metrics"} - set(found)))
+class SqlReader(ABC):
+    """A Reader of MLflow's tables. A backend adds how it runs a query, and how it reads points."""
 
+    study_placeholder: ClassVar[str]
+    """How a query of this database names its parameter ``study``."""
 
-def unbounded(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values with their infinities: MLflow writes one as the largest float there is."""
-    return np.where(np.abs(value) == np.finfo(np.float64).max, np.copysign(np.inf, value), value)
+    @abstractmethod
+    def rows(self, query: str, **values: Any) -> Iterable[tuple[Any, ...]]:
+        """Return the rows of a query with these values for its parameters."""
+
+    def runs(self, study: str | None = None) -> list[Run]:
+        """See Reader."""
+        keys = ", ".join(f"'{key}'" for key in TAGS)
+        query = mlflow_internals.TAGS.format(study=self.study_placeholder, keys=keys)
+        tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for run_id, key, value in self.rows(query, study=study):
+            tags[run_id][key] = value
+        query = mlflow_internals.RUNS.format(study=self.study_placeholder)
+        return [
+            Run(run_id, experiment, name, status, start_time, end_time, tags.get(run_id, {}))
+            for run_id, experiment, name, status, start_time, end_time in self.rows(query, study=study)
+        ]
+
+    def params(self, study: str) -> dict[str, dict[str, str]]:
+        """See Reader."""
+        params: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        query = mlflow_internals.PARAMS.format(study=self.study_placeholder)
+        for run_id, key, value in self.rows(query, study=study):
+            params[run_id][key] = value
+        return params
+
+    @abstractmethod
+    def points(self, runs: Sequence[str], metric: str) -> Points:
+        """See Reader."""

@@ -1,4 +1,4 @@
-"""Commands that repeat: a search's winner with fresh seeds, and published runs."""
+"""Commands that repeat runs: of a trial with fresh seeds, or of a published study."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import sweeps
+from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_message
 from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
-from sweeps.cli.options import (
-    CRASHES,
-    DATA,
-    HOME,
-    INTERRUPTED,
-    AddressOption,
-    DataOption,
-    DebugOption,
-    HomeOption,
-    LedgerOption,
-    MlflowOption,
-    NameArgument,
-    NameOption,
-    ReportOption,
-    SetOption,
-    app,
-    open_home,
-    read_study,
-    stderr,
-    stored,
-)
+from sweeps.cli.options import LaunchOptions, NameArgument, NameOption, SetOption
 from sweeps.errors import InputError
 from sweeps.home import Home
 
@@ -37,16 +19,16 @@ if TYPE_CHECKING:
     from analysis import Study
     from analysis.statistics.claims import Claim
     from analysis.statistics.sequential import SequentialTest
-    from sweeps.execution.launch import Launch
     from sweeps.ledger.confirmations import Side
 
 _MOST_PAIRS = 40
-_MORE_PAIRS = 4  # before each further look: a launch takes seconds, a run takes minutes
+_MORE_PAIRS = 4  # added before the test is made again: a launch takes seconds, a run takes minutes
 
 
-@app.command()
+@command()
 def confirm(
     name: NameArgument,
+    *,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -83,88 +65,81 @@ def confirm(
     ] = "",
     changes: Annotated[
         list[str],
-        typer.Option("--set", metavar="resources.KEY=VALUE", help="Change what one run takes; all else is frozen."),
-    ] = [],  # noqa: B006
-    address: AddressOption = None,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-    report: ReportOption = True,
-    data: DataOption = DATA,
-    debug: DebugOption = False,
+        typer.Option(
+            "--set",
+            metavar="resources.KEY=VALUE",
+            help="Change what one run takes; all else is frozen.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    options: LaunchOptions,
 ) -> None:
-    """Repeat a trial's configuration with fresh seeds, stop none early, and say how sure its result is."""
+    """Repeat a trial's configuration with fresh seeds.
+
+    No run is stopped early. At the end, the command says how sure the result is.
+    """
     from sweeps.ledger.confirmations import Side, confirmation
 
     claimed = _claim(claim)
-    where = open_home(home, mlflow, ledger)
+    home = options.store.open()
     _check_sequential(against, against_name, until, claim)
+    resources = _resources(changes)
     if until:
-        from sweeps.execution.launch import Launch
-
         other, _, other_trial = against.partition(":")
         sides = Side(name, trial, new_name), Side(other, other_trial, against_name, "--against-as")
-        _until_decided(
-            *(where, Launch(where, data.resolve(), address, stderr, debug), *sides, seeds or _MOST_PAIRS),
-            resources=_resources(changes),
-            report=report,
-        )
+        _until_decided(options, *sides, seeds or _MOST_PAIRS, resources)
         return
-    if claimed is not None and _is_confirmation(where, name):
-        study = stored(where, name)
+    if claimed is not None and _is_confirmation(home, name):
+        study = options.store.results(name)
         typer.echo(confirmation_text(study))
         typer.echo(_verdict(study, claimed))
         return
-    spec = confirmation(where, name, seeds, trial=trial, new_name=new_name, resources=_resources(changes))
-    count = len(spec.search.seeds or [])
-    stderr.print(
-        f"{spec.name}: {spec.confirms}, {count} seeds from {(spec.search.seeds or [0])[0]} on",
-        *(() if spec.train["test"] else (f"; no test accuracy: {_split(spec.train)} has no untouched images",)),
-        sep="",
-        highlight=False,
-        soft_wrap=True,
+    spec = confirmation(home, name, seeds, trial=trial, new_name=new_name, resources=resources)
+    fresh = spec.search.seeds or [0]
+    untested = (
+        "" if spec.train["test"] else f"; no test accuracy: the {spec.train['split']} split has no untouched images"
     )
+    print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
-        *(where, data, address, debug, spec.name),
-        lambda launch: launch.start(spec),
-        report=report,
-        also=None if claimed is None else lambda study: _verdict(study, claimed),
+        options,
+        spec.name,
+        lambda: sweeps.launch(spec, **options.to_arguments()),
+        verdict=None if claimed is None else lambda study: _verdict(study, claimed),
     )
 
 
-@app.command()
+@command()
 def reproduce(
     study: Annotated[str, typer.Argument(help="A published study: post5, post1_batch_sizes, super_convergence …")],
+    *,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Repeat each run so often.", show_default="once, as shipped")
+        int | None,
+        typer.Option("--seeds", min=1, help="How many runs there are of each.", show_default="once, as shipped"),
     ] = None,
     name: NameOption = "",
-    changes: SetOption = [],  # noqa: B006
-    address: AddressOption = None,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-    report: ReportOption = True,
-    data: DataOption = DATA,
-    debug: DebugOption = False,
+    changes: SetOption,
+    options: LaunchOptions,
 ) -> None:
-    """Run, or continue, a published study, and print the published figures beside ours."""
+    """Run a published study, or continue it.
+
+    At the end, the published figures are printed beside those of the runs.
+    """
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     repeated = [f"search.seeds={list(range(seeds))}"] if seeds else []
-    spec = read_study(_published(study), name, None, [*repeated, *changes])
+    spec = sweeps.load_study(_published(study), name=name, changes=[*repeated, *changes])
 
     def beside(found: analysis.Study) -> str:
         built = analysis.build_published(found, published_rows(found.name))
         return analysis.render(analysis.published_text(built), "text", notes=analysis.published_footnotes(found, built))
 
-    where = open_home(home, mlflow, ledger)
-    run_study(*(where, data, address, debug, spec.name), lambda launch: launch.start(spec), report=report, table=beside)
+    run_study(options, spec.name, lambda: sweeps.launch(spec, **options.to_arguments()), table=beside)
 
 
 def _check_sequential(against: str, against_name: str, until: str, claim: str) -> None:
-    """Refuse options that do not go together."""
+    """Check that the options go together."""
     if until not in ("", "decided"):
         raise InputError(f"--until {until}: expected decided")
     if until and not against:
@@ -190,7 +165,7 @@ def _claim(text: str) -> Claim | None:
 
 
 def _verdict(study: Study, claim: Claim) -> str:
-    """Return what the runs that have ended say of a claim."""
+    """Return the test of a claim by the runs that have ended, in a sentence."""
     from analysis.statistics.claims import check_claim
     from analysis.tables.summary import ended_runs
 
@@ -200,22 +175,20 @@ def _verdict(study: Study, claim: Claim) -> str:
     return str(check_claim(claim, found["epochs_to_target"].tolist()))
 
 
-def _is_confirmation(where: Home, name: str) -> bool:
+def _is_confirmation(home: Home, name: str) -> bool:
     from sweeps.ledger.ledger import Ledger
 
-    return Ledger.open(where.ledger_uri, name).spec.phase == "confirm"
+    return Ledger.open(home.ledger_uri, name).spec.phase == "confirm"
 
 
-def _until_decided(
-    where: Home, launch: Launch, a: Side, b: Side, most: int, *, resources: dict[str, Any], report: bool
-) -> None:
+def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:
     """Confirm two trials on more and more seeds until the sequential test decides, or there are ``most`` pairs.
 
-    All of its state is that of the two confirmations: killed and called again it goes on from there.
+    It keeps nothing itself: the two confirmations are its state, and after a kill the same command continues.
     """
     from analysis.statistics.sequential import fewest_pairs
     from analysis.tables.comparison import compare_two, configuration_runs
-    from sweeps.execution.launch import End
+    from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.confirmations import paired
 
     wanted = fewest_pairs()
@@ -223,19 +196,18 @@ def _until_decided(
         raise InputError(
             f"--seeds {most}: the test decides after {wanted} pairs at the earliest; expected {wanted} or more"
         )
+    home, launcher = options.store.open(), options.open_launcher()
     while True:
-        pairs = paired(where, a, b, wanted, resources=resources)
+        pairs = paired(home, a, b, wanted, resources=resources)
         for spec in (pairs.a, pairs.b):
-            stderr.print(
-                f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds", highlight=False, soft_wrap=True
-            )
-            end = launch.start(spec, sequential=True)
-            if end is not End.DONE:
-                why = "some trials crashed" if end is End.CRASHES else "interrupted"
-                typer.echo(f"{why} in {spec.name}; the same command goes on")
-                raise typer.Exit(CRASHES if end is End.CRASHES else INTERRUPTED)
-        studies = [stored(where, spec.name) for spec in (pairs.a, pairs.b)]
-        test = _look(studies[0], studies[1], pairs.seeds)
+            print_message(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
+            end = launcher.start(spec, sequential=True)
+            if end is not LaunchStatus.FINISHED:
+                why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"
+                typer.echo(f"{why} in {spec.name}; the same command continues it")
+                raise typer.Exit(CRASHES if end is LaunchStatus.CRASHED else INTERRUPTED)
+        studies = [options.store.results(spec.name) for spec in (pairs.a, pairs.b)]
+        test = _test(studies[0], studies[1], pairs.seeds)
         typer.echo(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")
         sys.stdout.flush()
         if test.faster is not None or len(pairs.seeds) >= most:
@@ -245,15 +217,18 @@ def _until_decided(
         typer.echo(confirmation_text(study))
     typer.echo(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
     if test.faster is None:
-        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds goes on")
+        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds continues")
     sys.stdout.flush()
-    if report:
+    if options.report:
         for study in studies:
-            attach_report_to(where, study)
+            attach_report_to(home, study)
 
 
-def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
-    """Return what pairs decide, in the order of their seeds, up to the shorter of the two schedules."""
+def _test(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
+    """Return the sequential test of the pairs of runs, in the order of their seeds.
+
+    As in `compare_two`, a run counts as a miss after the last epoch of the shorter of the two schedules.
+    """
     from analysis.statistics.sequential import sequential_test
     from analysis.tables.comparison import configuration_runs
 
@@ -267,7 +242,7 @@ def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
 
 
 def _published(study: str) -> str:
-    """Return a published study by its name, with or without the folder, with - or _."""
+    """Return the name of the shipped study; the folder may be left out, and - may stand for _."""
     from search_spaces.study import shipped_studies
 
     names = [name for name in shipped_studies() if name.startswith("published/")]
@@ -296,7 +271,3 @@ def _resources(changes: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             raise InputError(f"--set {change}: {text or 'nothing'} is no TOML value; expected a number") from None
     return changed
-
-
-def _split(train: dict[str, Any]) -> str:
-    return f"the {train['split']} split"

@@ -1,59 +1,63 @@
-"""Commands that hand a study on: as a report, or to another tool."""
+"""Commands that exchange studies with other tools and people: reports, recordings, curves from elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.cli.options import (
-    HOME,
-    HomeOption,
-    LedgerOption,
-    MlflowOption,
-    NameArgument,
-    app,
-    open_home,
-    stderr,
-    stored,
-)
+from resnet_core.config import TRIAL_CONFIG_FIELDS
+from search_spaces.errors import suggestion
+from search_spaces.study import parse_study
+from search_spaces.tables import check_name
+from sweeps.api import load_study
+from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.options import JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 from sweeps.home import Home
 
+if TYPE_CHECKING:
+    from analysis import Study
+    from search_spaces.spec import StudySpec
 
-@app.command()
+
+@command()
 def report(
     name: NameArgument,
-    out: Annotated[Path | None, typer.Option("--out", help="The file.", show_default="NAME.html")] = None,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="NAME.html")] = None,
     attach: Annotated[
         bool, typer.Option("--attach", help="Add it to the study in MLflow, and every trial's curves to its run.")
     ] = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
+    store: Store,
 ) -> None:
-    """Write a study's report: one HTML file with its question, result, curves, costs, and how to repeat it."""
-    where = open_home(home, mlflow, ledger)
-    study = stored(where, name)
-    from sweeps.inspection import reporting
+    """Write a study's report, one HTML file.
+
+    It has the study's question, its result, curves, costs, and how to repeat it.
+    """
+    home, study = store.open(), store.results(name)
+    from sweeps.inspection.report import build_report, report_files
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(reporting.html(where, study), encoding="utf-8")
+        path.write_text(build_report(home, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     typer.echo(path)
     if attach:
-        plots = reporting.attach_report(where, study)
-        stderr.print(f"the report, and the curves of {plots} trials, are in MLflow", highlight=False)
+        from sweeps.tracking.report import attach_report
+
+        plots = attach_report(home.mlflow_uri, study, report_files(home, study))
+        print_message(f"the report, and the curves of {plots} trials, are in MLflow")
 
 
-@app.command()
+@command()
 def export(
     name: NameArgument,
+    *,
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")
     ] = None,
@@ -61,20 +65,20 @@ def export(
         Path | None, typer.Option("--out", help="File for a recording, which `simulate --from` reads: NAME.jsonl.gz.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
+    store: Store,
 ) -> None:
-    """Write a study's curves: a recording to simulate on, or for TensorBoard, with a folder a trial."""
+    """Write a study's curves into a file or for TensorBoard.
+
+    --out writes a recording, on which `simulate` tries studies out; --tensorboard writes a folder for each trial.
+    """
     if tensorboard is None and out is None:
         raise InputError("expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both")
     if force and out is None:
         raise InputError("--force: expected with --out; what --tensorboard wrote is replaced without it")
-    where = open_home(home, mlflow, ledger)
     if out is not None:
-        _write_recording(where, name, out, force)
+        _write_recording(store.open(), name, out, force)
     if tensorboard is not None:
-        _write_events(where, name, tensorboard)
+        _write_events(store.results(name), tensorboard)
 
 
 def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
@@ -90,12 +94,11 @@ def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror or error}") from error
     left = f"; {recording.running} that run are not in it" if recording.running else ""
-    stderr.print(f"{len(recording.trials)} trials recorded{left}; simulate on them with", highlight=False)
+    print_message(f"{len(recording.trials)} trials recorded{left}; simulate on them with")
     typer.echo(f"sweeps simulate STUDY --from {out}")
 
 
-def _write_events(home: Home, name: str, folder: Path) -> None:
-    study = stored(home, name)
+def _write_events(study: Study, folder: Path) -> None:
     from sweeps.tracking.tensorboard import write_events
 
     try:
@@ -104,5 +107,90 @@ def _write_events(home: Home, name: str, folder: Path) -> None:
         raise InputError(f"--tensorboard: {error.name} is not installed; pip install tensorboard") from error
     except OSError as error:
         raise InputError(f"--tensorboard {folder}: {error.strerror or error}") from error
-    stderr.print(f"curves of {trials} trials written; look at them with", highlight=False)
+    print_message(f"curves of {trials} trials written; look at them with")
     typer.echo(f"tensorboard --logdir {folder}")
+
+
+@command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV, or a folder of TensorBoard's event files.")],
+    *,
+    name: Annotated[str, typer.Option("--name", help="Name of the study to make.")],
+    study: Annotated[
+        str, typer.Option("--study", help="Study file with the [train] and [objective] of all trials.")
+    ] = "",
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of all trials, such as train.weight_decay=0.1.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            "--metric",
+            metavar="NAME=COLUMN",
+            help="Column that holds a metric, the epoch or the trial.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    percent: Annotated[bool, typer.Option("--percent", help="Accuracies are in percent.")] = False,
+    from_zero: Annotated[bool, typer.Option("--from-zero", help="Epochs count from 0.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier import of this name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and write nothing.")] = False,
+    store: Store,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a study of curves that were recorded elsewhere.
+
+    All commands that read studies read it; it cannot be launched.
+    """
+    from sweeps.importing.trials import Options
+    from sweeps.importing.write import prepare, write
+
+    home = store.open()
+    base = _base(study, check_name(name), changes)
+    made = prepare(file, base, Options(_names(metric), percent, from_zero))
+    new = not dry_run and write(home, made, replace=replace)
+    done = "would be imported" if dry_run else "imported" if new else "there already, nothing was changed"
+    if as_json:
+        print_json({**made.to_dict(), "state": done})
+        return
+    typer.echo("\n".join(made.lines()))
+    look = "" if dry_run else f"; look at them with `sweeps table {made.spec.name}`"
+    print_message(f"{made.spec.name}: {done}: {len(made.trials)} trials from {made.origin.file}{look}")
+
+
+def _base(study: str, name: str, changes: list[str]) -> StudySpec:
+    """Return a study with the settings that all trials share."""
+    from sweeps.importing.write import NO_SCHEDULE
+
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        if key in TRIAL_CONFIG_FIELDS:
+            raise InputError(f"--set {change}: expected train.{change}")
+        if key != "description" and not key.startswith(("train.", "objective.")):
+            raise InputError(f"--set {change}: expected a key of [train] or [objective], or description")
+    if study:
+        return load_study(study, name=name, changes=changes)
+    return parse_study({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
+
+
+def _names(metric: list[str]) -> dict[str, str]:
+    """Return the columns that --metric names, by the names they have here."""
+    from resnet_core.records import METRICS
+
+    known, names = ("trial", "epoch", *METRICS), {}
+    for text in metric:
+        name, equals, column = (part.strip() for part in text.partition("="))
+        if not equals or not column:
+            raise InputError(f"--metric {text}: expected NAME=COLUMN, such as val_acc=eval/accuracy")
+        if name not in known:
+            raise InputError(f"--metric {text}: unknown name; {suggestion(name, known)}")
+        names[name] = column
+    return names

@@ -1,4 +1,4 @@
-"""Commands that show where studies and trials stand."""
+"""Commands that show studies and trials, and what they run on."""
 
 from __future__ import annotations
 
@@ -12,122 +12,104 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
-from sweeps.cli.options import (
-    DATA,
-    FAILED,
-    HOME,
-    AddressOption,
-    DataOption,
-    HomeOption,
-    JsonOption,
-    LedgerOption,
-    MlflowOption,
-    NameArgument,
-    app,
-    open_home,
-    stderr,
-    stored,
-    to_json,
-)
+from sweeps.api import DATA
+from sweeps.cli.app import FAILED, command, print_json, print_message
+from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 
-@app.command()
+@command()
 def status(
-    name: Annotated[str, typer.Argument(help="Name of a study; all without one.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a study; all without one.", autocompletion=complete_name)] = "",
+    *,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until it ends.")] = False,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    ledger: LedgerOption = "",
 ) -> None:
-    """Show where a study stands, also from another terminal."""
-    from sweeps.inspection import views
+    """Show how far a study is, or all studies.
 
-    where = open_home(home, ledger=ledger)
+    It works from any terminal, while the study runs and after it.
+    """
+    from sweeps.inspection.status import running_trials, study_summaries, study_summary
+
+    home = store.open()
     while True:
-        rows = [views.summary(where, name)] if name else views.list_studies(where)
+        rows = [study_summary(home, name)] if name else study_summaries(home)
         for row in rows:
-            row["running"] = views.running(where, row["study"])
+            row["running"] = running_trials(home, row["study"])
         if as_json:
-            typer.echo(to_json(rows[0] if name else rows))
+            print_json(rows[0] if name else rows)
         else:
-            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(where)}")
+            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(home)}")
         if not watch or all(row["state"] != "running" for row in rows):
             return
         time.sleep(2)
 
 
-@app.command()
-def ls(as_json: JsonOption = False, home: HomeOption = HOME, ledger: LedgerOption = "") -> None:
+@command()
+def ls(*, store: Store, as_json: JsonOption = False) -> None:
     """List the studies."""
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary, study_summaries
 
-    where = open_home(home, ledger=ledger)
-    rows = views.list_studies(where)
+    home = store.open()
+    rows = study_summaries(home)
     if as_json:
-        typer.echo(to_json(rows))
+        print_json(rows)
         return
     for row in rows:
-        typer.echo(views.describe_summary(row))
+        typer.echo(describe_summary(row))
     if not rows:
-        typer.echo(f"no study in {_place(where)}")
+        typer.echo(f"no study in {_place(home)}")
 
 
-@app.command()
-def best(
-    name: NameArgument,
-    as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-) -> None:
-    """Show the trial with the fewest epochs to target, and whether it is confirmed and leads by more than noise."""
-    from sweeps.inspection import views
-    from sweeps.inspection.standing import standing
+@command()
+def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
+    """Show the trial with the fewest epochs to target.
+
+    The command says too whether the trial is confirmed, and whether it leads by more than noise.
+    """
+    from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
-    from sweeps.study.ranking import best_entry
 
-    where = open_home(home, mlflow, ledger)
-    opened = Ledger.open(where.ledger_uri, name)
-    entry, stands = best_entry(opened.spec, opened.entries()), standing(where, opened)
-    if entry is None or stands is None:
+    home = store.open()
+    found = best_trial(home, Ledger.open(home.ledger_uri, name))
+    if found is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
-        typer.echo(to_json(views.trial_view(entry) | stands.to_dict()))
-        return
-    typer.echo("\n".join([views.describe_trial(entry), *stands.lines()]))
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.describe())
 
 
-@app.command()
+@command()
 def show(
     name: NameArgument,
     trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    *,
     log: Annotated[bool, typer.Option("--log", help="Show what its worker printed and logged.")] = False,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
 ) -> None:
-    """Show one trial: what it trained, its epochs, how it ended, its errors."""
-    from sweeps.inspection import views
+    """Show one trial: its settings, epochs, outcome and errors."""
+    from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
-    where = open_home(home, mlflow, ledger)
-    opened = Ledger.open(where.ledger_uri, name)
-    entry = views.find_trial(opened, trial)
+    home = store.open()
+    opened = Ledger.open(home.ledger_uri, name)
+    entry = opened.find(trial)
     number = entry.job.number
-    epochs = _epochs(where, name, number)
-    tries = views.failed_tries(where, opened, entry)
+    epochs = _epochs(store, name, number)
+    tries = failed_tries(home, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        shown = {**views.trial_view(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        typer.echo(to_json({**shown, "log": views.logged(where, opened, entry)} if log else shown))
+        shown = {**trial_to_dict(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
-        typer.echo(views.logged(where, opened, entry), nl=False)
+        typer.echo(printed_output(home, opened, entry), nl=False)
         return
-    typer.echo(views.describe_trial(entry))
+    typer.echo(describe_trial(entry))
     for row in epochs:
         typer.echo(
             f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
@@ -140,22 +122,22 @@ def show(
         typer.echo(f"  {row['time']}  number {row['number']}: {row['summary']}")
     if error is not None:
         typer.echo(f"last error:\n{error}")
-    if where.trial_log(name, number).exists():
-        typer.echo(f"log: {where.trial_log(name, number)} (--log shows it)")
+    if home.trial_log(name, number).exists():
+        typer.echo(f"log: {home.trial_log(name, number)} (--log shows it)")
 
 
-@app.command()
+@command()
 def ui(
+    *,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
+    store: Store,
 ) -> None:
-    """Open MLflow's UI on the studies, at http://127.0.0.1:5000."""
-    where = open_home(home, mlflow)
-    if where.mlflow.startswith("http"):
-        raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
-    if not where.mlflow and not where.own_mlflow_db.exists():
-        raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
+    """Start MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    home = store.open()
+    if home.mlflow.startswith("http"):
+        raise InputError(f"a server has its UI at its own address: open {without_password(home.mlflow)}")
+    if not home.mlflow and not home.own_mlflow_db.exists():
+        raise InputError(f"no study in {home.root} yet; launch one, or name its folder with --home")
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -164,32 +146,36 @@ def ui(
             raise InputError(
                 f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; take another with --port"
             ) from error
-    stderr.print(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = where.mlflow_uri  # not an argument, which all users of the machine see
+    print_message(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # not an argument, which all users of the machine see
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a dozen processes, for jobs nobody has
-    os.execv(sys.executable, command)
+    os.environ.setdefault(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
+    )  # a dozen processes, for jobs that there are none of
+    os.execv(sys.executable, server)
 
 
-@app.command()
+@command()
 def doctor(
-    as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    data: DataOption = DATA,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
+    *,
     address: AddressOption = None,
+    store: Store,
+    data: DataOption = DATA,
+    as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine has, whether a sweep can run on it, and whether what it would use elsewhere answers."""
+    """Check whether a sweep can run on this machine.
+
+    A store, a ledger and a cluster on other machines are connected to. The exit code is 1 where something is missing.
+    """
     import dataclasses
 
     from sweeps.inspection.doctor import examine
 
-    checks = examine(open_home(home, mlflow, ledger), data.resolve(), address)
+    checks = examine(store.open(), data.resolve(), address)
     if as_json:
-        typer.echo(to_json([dataclasses.asdict(check) for check in checks]))
+        print_json([dataclasses.asdict(check) for check in checks])
     else:
         for check in checks:
             mark = {True: "ok", False: "NO", None: ""}[check.ok]
@@ -202,24 +188,24 @@ def _place(home: Home) -> str:
     return without_password(home.ledger) if home.ledger else str(home.root)
 
 
-def _epochs(home: Home, name: str, number: int) -> list[dict[str, Any]]:
+def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
     """Return a trial's epochs from MLflow's store; none where it holds none yet."""
     try:
-        epochs = stored(home, name).epochs
+        epochs = store.results(name).epochs
     except InputError as error:
-        if home.mlflow:  # its own store has none before the first epoch
-            stderr.print(f"no epochs: {error}", highlight=False, markup=False, soft_wrap=True)
+        if store.open().mlflow:  # the home's own store is not there before the first epoch
+            print_message(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
-    from sweeps.inspection import views
+    from sweeps.inspection.status import describe_summary
 
     lines = []
     for row in rows:
-        lines.append(views.describe_summary(row))
+        lines.append(describe_summary(row))
         for trial in row["running"]:
             shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
             lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")

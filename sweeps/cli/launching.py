@@ -7,73 +7,55 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+import sweeps
 from resnet_core.uris import without_password
+from sweeps.api import DATA, HOME
+from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, stderr
 from sweeps.cli.options import (
-    CRASHES,
-    DATA,
-    DONE,
-    HOME,
-    INTERRUPTED,
-    AddressOption,
-    DataOption,
-    DebugOption,
-    HomeOption,
-    LedgerOption,
-    MlflowOption,
+    LaunchOptions,
     NameArgument,
     NameOption,
-    ReportOption,
     SetOption,
+    Store,
     StudyArgument,
     TrialsOption,
-    app,
-    open_home,
-    read_study,
-    stderr,
-    stored,
 )
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
-    from sweeps.execution.launch import End, Launch
+    from sweeps.execution.launch import LaunchStatus
 
-_PLOTS = 10  # of the best trials; each takes a third of a second
+_PLOTS = 10  # the curves of so many of the best trials are drawn; each takes a third of a second
 
 
-@app.command()
+@command()
 def launch(
     study: StudyArgument,
+    *,
     name: NameOption = "",
     trials: TrialsOption = None,
-    changes: SetOption = [],  # noqa: B006  typer wants a list
+    changes: SetOption,
     fork: Annotated[
         str,
         typer.Option(
-            "--fork", metavar="NEW", help="Run it under this name; its sampler knows the study's trials so far."
+            "--fork", metavar="NEW", help="Run it as a new study of this name, whose sampler knows the trials so far."
         ),
     ] = "",
-    address: AddressOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-    data: DataOption = DATA,
-    report: ReportOption = True,
-    debug: DebugOption = False,
+    options: LaunchOptions,
 ) -> None:
-    """Run a study to its end. One of this name that asks the same is continued."""
-    spec = read_study(study, name, trials, changes)
-    source = spec.name
-    if fork:
-        spec = read_study(study, fork, trials, changes)
+    """Run a study to its end.
+
+    A study of this name that has begun is continued, if the file still asks the same.
+    """
+    spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
 
@@ -82,179 +64,173 @@ def launch(
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
     run_study(
-        *(open_home(home, mlflow, ledger), data, address, debug, spec.name),
-        lambda launch: launch.fork(spec, source) if fork else launch.start(spec),
-        report=report,
+        options,
+        spec.name,
+        lambda: sweeps.launch(study, name=name, trials=trials, changes=changes, fork=fork, **options.to_arguments()),
     )
 
 
-@app.command()
+@command()
 def resume(
     name: NameArgument,
+    *,
     trials: Annotated[
         str | None,
         typer.Option("--trials", metavar="[+]N", help="How many trials in all, or +N for N more than asked for."),
     ] = None,
-    address: AddressOption = None,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-    data: DataOption = DATA,
-    report: ReportOption = True,
-    debug: DebugOption = False,
+    options: LaunchOptions,
 ) -> None:
-    """Continue a study that was interrupted or killed; trials go on from their last epoch."""
+    """Continue a study that was interrupted or killed.
+
+    Its trials continue after their last epoch.
+    """
     if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
-    count = int(trials or 0)
-    change = {"more" if trials.startswith("+") else "trials": count} if trials else {}
-    where = open_home(home, mlflow, ledger)
-    run_study(where, data, address, debug, name, lambda launch: launch.resume(name, **change), report=report)
+    asked: dict[str, Any] = {"more" if trials.startswith("+") else "trials": int(trials)} if trials else {}
+    run_study(options, name, lambda: sweeps.resume(name, **asked, **options.to_arguments()))
 
 
-@app.command()
+@command()
 def race(
     name: NameArgument,
+    *,
     top: Annotated[
-        int | None, typer.Option("--top", min=2, help="So many configurations; as the study says, or 8.")
+        int | None,
+        typer.Option("--top", min=2, help="How many configurations.", show_default="as the study says, or 8"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="So many fresh seeds each at most; as the study says, or 4.")
+        int | None,
+        typer.Option(
+            "--seeds", min=1, help="How many fresh seeds each, at most.", show_default="as the study says, or 4"
+        ),
     ] = None,
-    address: AddressOption = None,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
-    ledger: LedgerOption = "",
-    data: DataOption = DATA,
-    report: ReportOption = True,
-    debug: DebugOption = False,
+    options: LaunchOptions,
 ) -> None:
-    """Run a study's best configurations again with fresh seeds, until it is clear which is the best.
+    """Run a study's best configurations again with fresh seeds.
 
-    The search ends with the trials that have begun. Whoever has little chance to be the best is dropped.
+    The search starts no more trials. A configuration is dropped when it has little chance to be the best; the race ends
+    when it is clear which one is.
     """
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
-    where = open_home(home, mlflow, ledger)
-    asked = Ledger.open(where.ledger_uri, name).spec.search.finalists or Finalists()
+    asked = Ledger.open(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
     changes = {key: value for key, value in (("top", top), ("seeds", seeds)) if value is not None}
     finalists = asked.model_copy(update=changes)
-    run_study(where, data, address, debug, name, lambda launch: launch.race(name, finalists), report=report)
+    run_study(options, name, lambda: options.open_launcher().race(name, finalists))
 
 
-@app.command()
+@command()
 def stop(
     name: NameArgument,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Stop every driver of the study, not only this home's.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
-    every: Annotated[bool, typer.Option("--all", help="Every driver of it, not only this home's.")] = False,
-    home: HomeOption = HOME,
-    ledger: LedgerOption = "",
+    store: Store,
 ) -> None:
-    """Ask a running study to finish as Ctrl-C does: its trials are kept, and `resume` continues it."""
-    where = open_home(home, ledger=ledger)
-    process = where.holder(name)
-    from sweeps.inspection import views
+    """Ask a running study to stop, as Ctrl-C does.
+
+    Running trials finish their epoch. All trials are kept, and `resume` continues the study.
+    """
+    from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
-    if every:
-        _stop_all(where, name, wait)
-        return
-    if process is None:
-        alive = views.alive(where, name, Ledger.open(where.ledger_uri, name))  # a wrong name is told as such
-        if alive:
-            drivers = ", ".join(driver.id for driver in alive)
+    home = store.open()
+    process = home.holder(name)
+    if process is not None and not every:
+        asked = f"process {process} to stop"
+
+        def runs() -> bool:
+            return home.holder(name) == process
+
+    else:
+        ledger = Ledger.open(home.ledger_uri, name)
+        alive = ledger.live_drivers(home)
+        drivers = ", ".join(driver.id for driver in alive)
+        if not alive:
+            raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
+        if not every:
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
-        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    where.ask_to_stop(name)
-    stderr.print(
-        f"asked process {process} to stop; running trials finish their epoch first", highlight=False, soft_wrap=True
-    )
-    if not wait:
-        return
-    while where.holder(name) == process:
-        time.sleep(0.2)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+        ledger.request_stop()
+        asked = f"{len(alive)} drivers to stop: {drivers}"
 
+        def runs() -> bool:
+            return bool(ledger.live_drivers(home))
 
-def _stop_all(where: Home, name: str, wait: bool) -> None:
-    """Ask every driver of a study to finish, and wait until they have."""
-    from sweeps.inspection import views
-    from sweeps.ledger.ledger import Ledger
-
-    opened = Ledger.open(where.ledger_uri, name)
-    alive = views.alive(where, name, opened)
-    if not alive:
-        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    opened.request_stop()
-    if where.holder(name) is not None:
-        where.ask_to_stop(name)
-    stderr.print(
-        f"asked {len(alive)} drivers to stop: {', '.join(driver.id for driver in alive)}; running trials finish their "
-        "epoch first",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if not wait:
-        return
-    while views.alive(where, name, opened):
-        time.sleep(0.5)
-    typer.echo(views.describe_summary(views.summary(where, name)))
+    if process is not None:
+        home.ask_to_stop(name)
+    print_message(f"asked {asked}; running trials finish their epoch first")
+    if wait:
+        while runs():
+            time.sleep(0.2)
+        typer.echo(describe_summary(study_summary(home, name)))
 
 
 def run_study(
-    where: Home,
-    data: Path,
-    address: str | None,
-    debug: bool,
+    options: LaunchOptions,
     name: str,
-    started: Callable[[Launch], End],
+    run: Callable[[], LaunchStatus],
     *,
-    report: bool,
     table: Callable[[Study], str] | None = None,
-    also: Callable[[Study], str] | None = None,
+    verdict: Callable[[Study], str] | None = None,
 ) -> None:
-    """Run or continue a study, then print what came out: its table, or the one that is given, and what else is."""
-    from sweeps.execution.launch import End, Launch
+    """Run a study, print its results, and exit with the code that says how the launch ended.
+
+    Args:
+        options: the options of the command.
+        name: the name of the study.
+        run: launches the study.
+        table: returns the table to print; where it is None, the table of all trials and the best trial are printed.
+        verdict: returns the text to print below the table.
+    """
+    end = run()
+    home = options.store.open()
+    from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
-    end = started(Launch(where, data.resolve(), address, stderr, debug))
-    ledger = Ledger.open(where.ledger_uri, name)
-    study = stored(where, name)
-    typer.echo(_results(study) if table is None else table(study))
+    ledger = Ledger.open(home.ledger_uri, name)
+    study = options.store.results(name)
+    typer.echo((table or _results)(study))
     if ledger.spec.phase == "confirm":
         typer.echo(confirmation_text(study))
-    if also is not None:
-        typer.echo(also(study))
+    if verdict is not None:
+        typer.echo(verdict(study))
     sys.stdout.flush()
-    if report and end is not End.INTERRUPTED:
-        attach_report_to(where, study)
+    if options.report and end is not LaunchStatus.INTERRUPTED:
+        attach_report_to(home, study)
     if ledger.spec.phase == "search" and table is None:
-        from sweeps.inspection import views
-        from sweeps.inspection.standing import standing
-        from sweeps.study.ranking import best_entry
+        from sweeps.inspection.best import best_trial
 
-        entry, stands = best_entry(ledger.spec, ledger.entries()), standing(where, ledger)
-        if entry is not None and stands is not None:
-            typer.echo("\n".join(["\nbest so far: " + views.describe_trial(entry), *stands.lines()]))
-    option = "" if where.root == HOME.resolve() else f" --home {shlex.quote(str(where.root))}"
-    option += f" --mlflow {without_password(where.mlflow)}" if where.mlflow else ""
-    at = where.mlflow if where.mlflow.startswith("http") else f"sweeps ui{option}"
-    typer.echo(f"\nlook at it:  {without_password(at)}")
-    option += f" --ledger {without_password(where.ledger)}" if where.ledger else ""
-    option += "" if data.resolve() == DATA.resolve() else f" --data {shlex.quote(str(data.resolve()))}"
-    option += f" --address {address}" if address else ""
-    if end is not End.DONE:
-        again = {
-            End.INTERRUPTED: "interrupted; continue with",
-            End.CRASHES: "some trials crashed; try them again with",
-        }
-        typer.echo(f"{again[end]}:  sweeps resume {name}{option}")
+        best = best_trial(home, ledger)
+        if best is not None:
+            typer.echo(f"\nbest so far: {best.describe()}")
+    server = without_password(home.mlflow) if home.mlflow.startswith("http") else None
+    typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
+    if end is not LaunchStatus.FINISHED:
+        why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
+        same = _as_text(options, "home", "mlflow", "ledger", "data", "address")
+        typer.echo(f"{why} with:  sweeps resume {name}{same}")
     sys.stdout.flush()
-    raise typer.Exit({End.DONE: DONE, End.CRASHES: CRASHES, End.INTERRUPTED: INTERRUPTED}[end])
+    raise typer.Exit(
+        {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]
+    )
+
+
+def _as_text(options: LaunchOptions, *names: str) -> str:
+    """Return the named options as text for a command line, without passwords; left out are those at their defaults."""
+    home, data = options.store.open(), options.data.resolve()
+    values = {
+        "home": "" if home.root == HOME.resolve() else home.root,
+        "mlflow": without_password(home.mlflow),
+        "ledger": without_password(home.ledger),
+        "data": "" if data == DATA.resolve() else data,
+        "address": options.address or "",
+    }
+    return "".join(f" --{name} {shlex.quote(str(values[name]))}" for name in names if values[name])
 
 
 def _results(study: Study) -> str:
+    """Return the table of a study, as wide as the terminal."""
     import analysis
 
     built = analysis.build_table(study)
@@ -272,16 +248,12 @@ def confirmation_text(study: Study) -> str:
         return str(error)
 
 
-def attach_report_to(where: Home, study: Study) -> None:
-    """Add the report to MLflow; the study has ended, whether that succeeds or not."""
-    from sweeps.inspection.reporting import attach_report
+def attach_report_to(home: Home, study: Study) -> None:
+    """Add the report to MLflow; print a message where that fails, since the study has ended all the same."""
+    from sweeps.inspection.report import report_files
+    from sweeps.tracking.report import attach_report
 
     try:
-        attach_report(where, study, _PLOTS)
+        attach_report(home.mlflow_uri, study, report_files(home, study), _PLOTS)
     except Exception as error:
-        stderr.print(
-            f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_message(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")

@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.options import (
-    HOME,
-    HomeOption,
-    JsonOption,
-    MlflowOption,
-    NameArgument,
-    app,
-    open_home,
-    stderr,
-    stored,
-    to_json,
-)
+from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,14 +20,13 @@ if TYPE_CHECKING:
     from analysis import Study
 
 
-@app.command()
+@command()
 def table(
     name: NameArgument,
+    *,
     view: Annotated[
         str, typer.Option("--view", help="results, statistics, ladder, importance, noise, cost or transitions.")
     ] = "results",
-    style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
-    as_json: JsonOption = False,
     target: Annotated[
         float | None,
         typer.Option("--target", help="Another target, for results and statistics.", show_default="the study's"),
@@ -60,11 +49,18 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Published figures beside those of the runs that repeat them.")
     ] = False,
-    trial: Annotated[list[str], typer.Option("--trial", help="Plot the curves of these trials only.")] = [],  # noqa: B006
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
+    trial: Annotated[
+        list[str],
+        typer.Option("--trial", help="Plot the curves of these trials only.", default_factory=list, show_default=False),
+    ],
+    store: Store,
+    style: FormatOption = "text",
+    as_json: JsonOption = False,
 ) -> None:
-    """Print a table of a study, from MLflow's store: each trial's epochs to target, or the view that is asked for."""
+    """Print a table of a study's trials, fastest first.
+
+    --view prints another table. All of it is read from MLflow's store.
+    """
     if view not in _VIEWS:
         raise InputError(f"--view {view}: expected {_either(_VIEWS)}")
     if style not in ("text", "markdown", "csv", "latex"):
@@ -88,7 +84,7 @@ def table(
 
     # Most of the time goes into reading; curves and other views need all there is.
     little = view == "results" and plot is None and not published
-    study = stored(open_home(home, mlflow), name, METRICS if little else None)
+    study = store.results(name, METRICS if little else None)
     for_people = not as_json and style != "csv"
     if published:
         built, notes = _published(study, for_people)
@@ -104,7 +100,7 @@ def table(
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        stderr.print(f"{figure} drawn into {plot}", highlight=False)
+        print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
@@ -112,12 +108,13 @@ def table(
     typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # checked above
 
 
-@app.command()
+@command()
 def compare(
     sides: Annotated[
         list[str],
         typer.Argument(metavar="A B [C]...", help="Studies of one configuration, or STUDY:TRIAL; A with each other."),
     ],
+    *,
     target: Annotated[
         float | None, typer.Option("--target", help="Another target, for all.", show_default="the studies'")
     ] = None,
@@ -125,11 +122,13 @@ def compare(
         Path | None, typer.Option("--plot", help="Draw both learning-curve bands of two sides into this file.")
     ] = None,
     mix: Annotated[bool, typer.Option("--mix", help="Compare a search with a confirmation all the same.")] = False,
+    store: Store,
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
 ) -> None:
-    """Compare configurations with the first: share that reaches and epochs to target, seed by seed."""
+    """Compare configurations with the first, seed by seed.
+
+    What is compared is the share of runs that reach the target, and their epochs to target.
+    """
     from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
@@ -138,12 +137,11 @@ def compare(
         raise InputError(f"--plot {plot}: expected with two sides, not {len(sides)}")
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
-    where = open_home(home, mlflow)
     arms = []
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(configuration_runs(stored(where, study), trial, target))
+            arms.append(configuration_runs(store.results(study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
@@ -159,30 +157,33 @@ def compare(
             plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        stderr.print(f"curves drawn into {plot}", highlight=False)
+        print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]
-        typer.echo(to_json(shown[0] if len(shown) == 1 else {"comparisons": shown}))
+        print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})
         return
     typer.echo("\n\n".join(map(str, found)))
 
 
-@app.command()
+@command()
 def stopping(
     name: NameArgument,
+    *,
     keep: Annotated[int, typer.Option("--keep", min=1, help="How many trials count as the best.")] = 5,
-    style: Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")] = "text",
+    store: Store,
+    style: FormatOption = "text",
     as_json: JsonOption = False,
-    home: HomeOption = HOME,
-    mlflow: MlflowOption = "",
 ) -> None:
-    """Print what each stopping rule of a study saved, and what is known of its errors, from MLflow's store."""
+    """Print what each stopping rule of a study saved.
+
+    What is known of its errors is in the table too. All of it is read from MLflow's store.
+    """
     if style not in ("text", "markdown", "csv", "latex"):
         raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
     from analysis.tables.stopping import METRICS
 
-    study = stored(open_home(home, mlflow), name, METRICS)
+    study = store.results(name, METRICS)
     trials = analysis.histories(study)
     built = analysis.build_stopping(trials, study.target, keep, study.stopping_rules)
     if as_json:
@@ -266,7 +267,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of published figures beside ours, and its footnotes."""
     import analysis
-    from sweeps.inspection.published import published_rows
+    from search_spaces.figures import published_rows
 
     built = analysis.build_published(study, published_rows(study.name))
     notes = analysis.published_footnotes(study, built)

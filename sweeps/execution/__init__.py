@@ -1,1 +1,1 @@
-"""Ray: one launch of a study, and where its trials run."""
+"""Ray: one launch of a study, and the machines and processes that its trials run on."""

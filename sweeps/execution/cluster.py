@@ -14,38 +14,38 @@ class Node:
     """A machine of the cluster.
 
     Attributes:
-        cpus: CPU cores.
-        gpus: GPUs.
+        cpus: number of CPU cores.
+        gpus: number of GPUs.
     """
 
     cpus: float
     gpus: float = 0.0
 
     def slots(self, resources: Resources) -> int:
-        """Return how many trials fit at once, 0 where not one does."""
+        """Return how many trials fit on the machine at the same time; 0 if none does."""
         slots = int(self.cpus // resources.cpus_per_trial)
         share = resources.gpus_per_trial
         if not share:
             return slots
-        # Fractions are taken from one GPU each: 0.4 fits twice on each, not 2.5 times.
+        # A trial takes its share from a single GPU: of 0.4, two fit on each GPU.
         return min(slots, int(self.gpus) * int(1 / share + 1e-9))
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray has to give.
+    """The machines that Ray may use.
 
     Attributes:
-        nodes: its machines; a trial runs on one of them.
+        nodes: the machines; a trial runs on one of them.
     """
 
     nodes: tuple[Node, ...]
 
     def slots(self, resources: Resources) -> int:
-        """Return how many trials fit at once.
+        """Return how many trials fit on the cluster at the same time.
 
         Raises:
-            InputError: not one does.
+            InputError: none does; the message names the resource that is missing.
         """
         slots = sum(node.slots(resources) for node in self.nodes)
         if slots:
@@ -77,7 +77,7 @@ def available_cores() -> int:
 
 
 def visible_gpus() -> int:
-    """Return how many GPUs torch finds; loads torch, which takes seconds and hundreds of megabytes."""
+    """Return how many GPUs torch finds. Loads torch, which takes seconds and hundreds of megabytes."""
     import torch
 
     return torch.cuda.device_count()

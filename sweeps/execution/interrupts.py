@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a study runs: the first is taken note of, a second ends the process."""
+"""Ctrl-C and SIGTERM while a study runs: the first asks the study to stop, the second ends the process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from contextlib import contextmanager
 
 
 class Interrupts:
-    """Whether a launch was asked to finish.
+    """The signals of a launch.
 
-    Nothing is raised where a signal arrives: a KeyboardInterrupt in the middle of Ray's start can get lost in
-    what Python does around a fork, and leave the lock of `logging` held for ever.
+    A signal raises no KeyboardInterrupt: in the middle of Ray's start that can get lost in the code that Python runs
+    around a fork, and leave the lock of `logging` held for ever.
 
     Args:
-        name: the study's, for what is said at a second signal.
+        name: the study's name, for the message at the second signal.
+
+    Attributes:
+        stop_requested: whether a signal has asked the study to stop.
     """
 
     def __init__(self, name: str) -> None:
@@ -26,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take signals for as long as the block lasts; blocks may be nested, should others have put theirs in."""
+        """Handle both signals while the block lasts. A nested block takes them back from other handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -41,7 +44,7 @@ class Interrupts:
         if not self.stop_requested:
             self.stop_requested = True
             return
-        # No cleaning up: that is what is being waited for. The live view had hidden the cursor.
+        # Without cleaning up, which is what takes long. The live view has hidden the cursor.
         shown = "\x1b[?25h\n" if os.isatty(2) else ""
         with contextlib.suppress(OSError):
             os.write(2, f"{shown}stopped at once; continue with:  sweeps resume {self._name}\n".encode())

@@ -1,4 +1,4 @@
-"""One launch of a study, from the ledger to its end: ties Ray, Optuna and MLflow together."""
+"""One launch of a study, from start to end: the only module that knows the ledger, MLflow's writer and Ray."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from resnet_core.data import DATASETS
 from search_spaces.space import distributions, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
-from sweeps.causes import disk_full_message, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
@@ -36,25 +35,28 @@ from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
 
-class End(enum.Enum):
+class LaunchStatus(enum.Enum):
     """How a launch ended."""
 
-    DONE = "done"
-    CRASHES = "crashes"
+    FINISHED = "finished"
+    """Every trial has ended, and none crashed."""
+    CRASHED = "crashed"
+    """Every trial has ended, and some crashed; `sweeps resume` tries these again."""
     INTERRUPTED = "interrupted"
+    """It was asked to stop; `sweeps resume` continues it."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launch needs beside the study.
+    """Launches studies.
 
     Attributes:
-        home: where things are.
+        home: the home folder.
         data_dir: folder of CIFAR-10.
         address: of a running Ray cluster; None starts one on this machine.
-        console: stderr.
-        debug: let Ray and MLflow talk.
-        trainable: what trains.
+        console: where the progress is printed: stderr.
+        debug: let Ray and MLflow log.
+        trainable: what trains a trial; None is what the study file asks for.
     """
 
     home: Home
@@ -64,8 +66,8 @@ class Launch:
     debug: bool = False
     trainable: type[TrialTrainable] | None = None
 
-    def start(self, spec: StudySpec, *, sequential: bool = False) -> End:
-        """Run a study that is new, or that is here and asks the same.
+    def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
+        """Run a study that is new, or continue one that has the same name and asks the same.
 
         Args:
             spec: the study.
@@ -82,14 +84,14 @@ class Launch:
         with self._disk(spec.name), self.home.lock(spec.name):
             return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
 
-    def fork(self, spec: StudySpec, source: str) -> End:
-        """Run a new study whose sampler knows the ended trials of another one.
+    def fork(self, spec: StudySpec, source: str) -> LaunchStatus:
+        """Run a new study whose sampler starts with the ended trials of another one.
 
         Raises:
             SweepError: it cannot be run; InputError where the user can mend it.
             DataError: the images cannot be had.
         """
-        # Found first, so that what is refused leaves no folder behind.
+        # First, so that a study that is refused leaves no folder.
         known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -97,13 +99,13 @@ class Launch:
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger)
 
-    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> End:
+    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> LaunchStatus:
         """Continue a study of the ledger.
 
         Args:
-            name: the study's.
-            trials: how many it is to have in all; None leaves that as it is.
-            more: so many trials beyond.
+            name: the study's name.
+            trials: the new total number of trials; None keeps it.
+            more: how many trials to add.
 
         Raises:
             SweepError: it cannot be run; InputError where the user can mend it.
@@ -116,7 +118,7 @@ class Launch:
 
         return self._continue(name, longer)
 
-    def race(self, name: str, finalists: Finalists) -> End:
+    def race(self, name: str, finalists: Finalists) -> LaunchStatus:
         """Run a study's best configurations again, after the trials that have begun.
 
         Raises:
@@ -125,9 +127,9 @@ class Launch:
         """
         return self._continue(name, lambda ledger: ledger.race(finalists))
 
-    def _continue(self, name: str, change: Callable[[Ledger], None]) -> End:
-        """Change what a study of the ledger asks, and run what is left of it."""
-        # Asked for by name first, so that a wrong name leaves no folder behind.
+    def _continue(self, name: str, change: Callable[[Ledger], None]) -> LaunchStatus:
+        """Change a study of the ledger, and run its open trials."""
+        # First, so that a wrong name leaves no folder.
         found = Ledger.open(self.home.ledger_uri, name)
         found.check_not_imported()
         self._check(found.spec)
@@ -137,7 +139,7 @@ class Launch:
             return self._run(ledger)
 
     def _check(self, spec: StudySpec) -> None:
-        """Find what would fail in every trial before anything is started."""
+        """Find before the start what would make every trial fail."""
         with contextlib.ExitStack() as stack:
             # Only a process that ends here loads torch. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
@@ -155,7 +157,11 @@ class Launch:
                     torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
-        """Notice that the ledger is gone before a new one is made in its place."""
+        """Refuse to create a ledger where one is missing.
+
+        Raises:
+            SweepError: MLflow has trials of the study, but the ledger's file is gone.
+        """
         db, mlflow_db = sqlite_file(self.home.ledger_uri), self.home.own_mlflow_db
         if db is None or db.exists():
             return
@@ -170,7 +176,7 @@ class Launch:
 
     @contextlib.contextmanager
     def _disk(self, name: str) -> Iterator[None]:
-        """Say in words that the disk is full, whoever finds it out."""
+        """Turn any error that a full disk causes in the block into a SweepError that says so."""
         try:
             yield
         except SweepError:
@@ -180,7 +186,7 @@ class Launch:
                 raise SweepError(f"the study stopped: {disk_full_message(self.home.root, name)}") from error
             raise
 
-    def _run(self, ledger: Ledger) -> End:
+    def _run(self, ledger: Ledger) -> LaunchStatus:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.become_driver(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
@@ -195,32 +201,32 @@ class Launch:
                 with contextlib.suppress(SweepError):
                     tracker.close("SCHEDULED")
                 raise
-            over = end is not End.INTERRUPTED
+            over = end is not LaunchStatus.INTERRUPTED
             tracker.close("FINISHED" if over else "SCHEDULED", ledger.expired_drivers() if over else ())
         return end
 
     def _run_trials(
         self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
-    ) -> End:
+    ) -> LaunchStatus:
         if ledger.complete():
-            run = StudyRun(self.home, ledger, tracker, watcher)  # writes what a killed launch left out of MLflow
+            run = StudyRun(self.home, ledger, tracker, watcher)  # writes to MLflow what a killed launch did not
             if run.exhausted:
                 run.remove_frozen()
-                return End.DONE
+                return LaunchStatus.FINISHED
         with ray_cluster(self.address, debug=self.debug) as cluster:
-            cluster.slots(ledger.spec.resources)  # refuses what fits nowhere
+            cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(self.home, ledger, tracker, watcher)
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
-            # Asked while Ray started, it starts no trial any more.
+            # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or self.home.asked_to_stop(ledger.spec.name):
-                return End.INTERRUPTED
+                return LaunchStatus.INTERRUPTED
             if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
-                return End.INTERRUPTED
+                return LaunchStatus.INTERRUPTED
             run.remove_frozen()
             if ledger.expired_drivers():
                 run.close_for_others()
-        return End.CRASHES if run.crashed else End.DONE
+        return LaunchStatus.CRASHED if run.crashed else LaunchStatus.FINISHED
 
 
 def _data_sets(spec: StudySpec) -> set[str]:

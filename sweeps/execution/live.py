@@ -1,4 +1,4 @@
-"""What people see while a study runs: a live table on a terminal, plain lines elsewhere. All on stderr."""
+"""What the user sees while a study runs, on stderr: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class PlainWatcher:
         self._console = console
 
     def started(self, trial: ActiveTrial) -> None:
-        """Print what the trial trains."""
+        """Print the trial's parameters, or its schedule."""
         control = " (control: no rule may stop it)" if trial.control else ""
         begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"
-        self._say(f"trial {trial.job.name}: {begins}{control}: {_asked(trial.job)}")
+        self._say(f"trial {trial.job.name}: {begins}{control}: {_settings(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
         """Print the epoch's figures."""
@@ -60,15 +60,15 @@ class PlainWatcher:
         self._say(f"trial {job.name}: {_ending(result)}")
 
     def stopping(self) -> None:
-        """Print what is waited for."""
+        """Print what the launch waits for."""
         self._say(_STOPPING)
 
     def lost(self, job: Job) -> None:
-        """Print that the trial runs elsewhere now."""
+        """Print that another driver runs the trial now."""
         self._say(f"trial {job.name}: {_LOST}")
 
     def waiting(self, trials: int) -> None:
-        """Print what is waited for."""
+        """Print what the launch waits for."""
         self._say(_WAITING.format(trials))
 
     def _say(self, line: str) -> None:
@@ -76,7 +76,7 @@ class PlainWatcher:
 
 
 class LiveWatcher:
-    """A table that redraws itself: running trials, the latest that ended, the best so far, the time left."""
+    """A table that is redrawn: running trials, those that ended last, the best so far, the time left."""
 
     def __init__(self) -> None:
         self._ended: deque[tuple[Job, Result]] = deque(maxlen=_SHOWN_ENDED)
@@ -94,7 +94,7 @@ class LiveWatcher:
         """Do nothing: the table shows it."""
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Keep the epoch's time for the estimate of what is left."""
+        """Add the epoch's seconds to the estimate of the time left."""
         self._seconds += trial.records[-1].seconds
         self._epochs += 1
 
@@ -107,15 +107,15 @@ class LiveWatcher:
         self._ended.append((job, result))
 
     def stopping(self) -> None:
-        """Show below the table what is waited for."""
+        """Show below the table what the launch waits for."""
         self._messages.append(_STOPPING)
 
     def lost(self, job: Job) -> None:
-        """Show below the table that the trial runs elsewhere now."""
+        """Show below the table that another driver runs the trial now."""
         self._messages.append(f"trial {job.name}: {_LOST}")
 
     def waiting(self, trials: int) -> None:
-        """Show below the table what is waited for."""
+        """Show below the table what the launch waits for."""
         self._messages.append(_WAITING.format(trials))
 
     def __rich__(self) -> RenderableType:
@@ -131,14 +131,14 @@ class LiveWatcher:
         for job, result in list(self._ended):
             shown = "-" if result.best_val_acc is None else f"{result.best_val_acc:.4f}"
             ending = Text(_ending(result), style=_STYLES[result.outcome])
-            table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_asked(job)))
+            table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_settings(job)))
         for trial in list(run.active.values()):
             done = len(trial.records)
             shown = f"{trial.records[-1].val_acc:.4f}" if done else "-"
             state = "running" if done else "starting"
             state += " (control)" if trial.control else ""
             length = f"{done}/{trial.job.config.horizon}"
-            table.add_row(Text(trial.job.name), length, shown, state, Text(_asked(trial.job)))
+            table.add_row(Text(trial.job.name), length, shown, state, Text(_settings(trial.job)))
         lines = [Text(line, style="red") for line in self._messages]
         return Group(table, Text(self._summary(run)), *lines)
 
@@ -177,7 +177,7 @@ def watching(console: Console) -> Iterator[PlainWatcher | LiveWatcher]:
         yield watcher
 
 
-def _asked(job: Job) -> str:
+def _settings(job: Job) -> str:
     if not job.params:
         return job.config.schedule
     return ", ".join(f"{name} {_short(value)}" for name, value in job.params.items())

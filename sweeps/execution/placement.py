@@ -22,8 +22,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resnet_core.records import EpochRecord
-from sweeps.causes import cause_of, disk_full_message, is_disk_full, is_node_gone
-from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Cluster, Node, available_cores
 from sweeps.execution.interrupts import Interrupts

@@ -1,4 +1,4 @@
-"""A folder of TensorBoard's event files, read into rows: a folder a trial, scalars by step."""
+"""Reads TensorBoard's event files into rows: a folder of files is a trial, a step is an epoch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from sweeps.errors import InputError
-from sweeps.importing.sources import Row
+from sweeps.importing.rows import Row
 
 _FILES = "events.out.tfevents.*"
 _HPARAMS = "_hparams_/session_start_info"
-_RESULT = "result/"  # what our export adds for the HParams page, at step 0
+_RESULT = "result/"  # tags that `sweeps export` adds for the HParams page, at step 0
 
 
 def digest(folder: Path) -> str:
@@ -26,7 +26,7 @@ def digest(folder: Path) -> str:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Return the epochs of all trials; of several values for a step the one written last counts.
+    """Return the epochs of all trials in a folder; of several values for a step the one written last counts.
 
     Raises:
         InputError: there is no event file, one is damaged, or tensorboard is not installed.
@@ -54,7 +54,7 @@ def _trial(place: Path, folder: Path, files: list[Path]) -> list[Row]:
 
 
 def _values(file: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield step, tag and value of every scalar; with the tag of HParams, its parameters."""
+    """Yield step, tag and value of every scalar; the value of the tag ``_HPARAMS`` is a dictionary of parameters."""
     try:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -72,7 +72,7 @@ def _values(file: Path) -> Iterator[tuple[int, str, Any]]:
                     yield event.step, summary.tag, _shortest(make_ndarray(summary.tensor).item())
     except InputError:
         raise
-    except Exception as error:  # whatever the reader of a damaged file stumbles over
+    except Exception as error:  # a damaged file makes TensorBoard's reader raise anything
         raise InputError(f"{file}: not an event file of TensorBoard's: {error}") from error
 
 
@@ -82,5 +82,5 @@ def _parameter(value: Any) -> Any:
 
 
 def _shortest(value: float) -> float:
-    """Return the shortest decimal that a float of 32 bits stands for: 0.95 was written as 0.949999988."""
+    """Return the shortest decimal that is the same as a 32-bit float: 0.95 was written as 0.949999988."""
     return float(str(np.float32(value)))

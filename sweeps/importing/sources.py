@@ -1,4 +1,4 @@
-"""Files of curves that were recorded elsewhere, read into rows: an epoch of a trial each, as yet unchecked."""
+"""Reads curves that were recorded elsewhere into rows: JSON lines, CSV, a folder of TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeps.errors import InputError
-from sweeps.importing.problems import cut
+from sweeps.importing import events
+from sweeps.importing.problems import first_lines
+from sweeps.importing.rows import Row, Source
 
 _EXPECTS = "expected .jsonl, .csv, or a folder of TensorBoard's event files"
-_LONG = {"run_id", "key", "step", "value"}
-_SPREAD = ("__MIN", "__MAX")  # W&B's, beside every column of a chart
+_METRIC_HISTORY = {"run_id", "key", "step", "value"}  # columns of MLflow's metric histories: a line a value
+_SPREAD = ("__MIN", "__MAX")  # columns that W&B adds to each column of a chart
 _NO_CURVES = (
     "MLflow's table of runs, which has the last value of each metric and no curves; expected a line a value, as from\n"
     "  rows = [vars(m) | {'run_id': run_id} for m in MlflowClient().get_metric_history(run_id, 'val_acc')]\n"
@@ -24,51 +25,14 @@ _NO_CURVES = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """An epoch of a trial as its source has it.
-
-    Attributes:
-        place: where it stands, for messages: the file and the line.
-        values: by the name of the column or key. Text where the source has nothing else; without those that are empty.
-    """
-
-    place: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a file or folder holds.
-
-    Attributes:
-        path: of it.
-        sha256: of its content; of a folder, of its files' names and contents.
-        rows: in its order; at least one.
-        columns: names of all columns or keys, in the order they came.
-    """
-
-    path: Path
-    sha256: str
-    rows: list[Row]
-    columns: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not self.rows:
-            raise InputError(f"{self.path}: no epoch in it; expected a line an epoch")
-        object.__setattr__(self, "columns", list(dict.fromkeys(name for row in self.rows for name in row.values)))
-
-
 def read(path: Path) -> Source:
-    """Return what a file or folder holds.
+    """Return the rows of a file or folder.
 
     Raises:
-        InputError: it cannot be read, or is of no kind that is known here; the message says where and why.
+        InputError: it cannot be read, or its kind is unknown; the message says where and why.
     """
     if path.is_dir():
-        from sweeps.importing.events import digest, rows
-
-        return Source(path, digest(path), rows(path))
+        return Source(path, events.digest(path), events.rows(path))
     readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv}
     try:
         data = path.read_bytes()
@@ -105,7 +69,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
             wrong.append(f"{place}: config: expected an object, with fields of TrialConfig")
         yield Row(place, {name: value for name, value in values.items() if value is not None})
     if wrong:
-        raise InputError("\n".join(cut(wrong)))
+        raise InputError("\n".join(first_lines(wrong)))
 
 
 def _csv(path: Path, text: str) -> Iterator[Row]:
@@ -121,7 +85,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
     odd = [f"{path}, line {n}: {len(cells)} cells; expected {len(header)}" for n, cells in lines]
     odd = [said for said, (_, cells) in zip(odd, lines, strict=True) if len(cells) != len(header)]
     if odd:
-        raise InputError("\n".join(cut([f"{said}, as the header has" for said in odd])))
+        raise InputError("\n".join(first_lines([f"{said}, as the header has" for said in odd])))
     if "Run ID" in header or any(name.startswith("metrics.") for name in header):
         raise InputError(f"{path}: {_NO_CURVES}")
     table = (
@@ -129,7 +93,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
         for number, cells in lines
     )
     rows = (Row(place, {name: cell for name, cell in cells.items() if name and cell}) for place, cells in table)
-    if set(header) >= _LONG:
+    if set(header) >= _METRIC_HISTORY:
         return _metric_history(rows)
     if len(header) > 1 and all(" - " in name for name in header[1:]):
         return _chart(rows, header)
@@ -137,7 +101,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
 
 
 def _metric_history(values: Iterator[Row]) -> Iterator[Row]:
-    """Yield the epochs of MLflow's metric histories, which have a line a value; the last of a step counts, as there."""
+    """Yield the epochs of MLflow's metric histories, a line a value; of several values for a step the last counts."""
     epochs: dict[tuple[str, str], Row] = {}
     for row in values:
         run, step = row.values.get("run_id", ""), row.values.get("step", "")
@@ -148,7 +112,7 @@ def _metric_history(values: Iterator[Row]) -> Iterator[Row]:
 
 
 def _chart(steps: Iterator[Row], header: list[str]) -> Iterator[Row]:
-    """Yield the epochs of a chart exported from W&B: a line a step, columns ``RUN - METRIC`` for every run."""
+    """Yield the epochs of a chart exported from W&B: a line a step, and a column ``RUN - METRIC`` for each run."""
     at = header[0]
     for row in steps:
         trials: dict[str, dict[str, Any]] = {}

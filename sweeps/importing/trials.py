@@ -13,10 +13,10 @@ from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError
 from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord
 from resnet_core.schedule import Schedule, ScheduleError, Segment, parse
 from search_spaces.errors import suggestion
-from search_spaces.parameters import plain
+from search_spaces.parameters import int_if_whole
 from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
-from sweeps.importing.sources import Row, Source
+from sweeps.importing.rows import Row, Source
 
 _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the order they are looked for
 _PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
@@ -163,13 +163,13 @@ class _Checker:
             name = self._name_of(row)
             if name is not None:
                 self._take(row, drafts.setdefault(name, _Draft()))
-        self._problems.reject()
+        self._problems.raise_if_any()
         for name, draft in drafts.items():
             self._check_epochs(name, draft)
-        self._problems.reject()
+        self._problems.raise_if_any()
         names = _folder_names(list(drafts))
         trials = [self._finish(name, names[name], draft) for name, draft in drafts.items()]
-        self._problems.reject()
+        self._problems.raise_if_any()
         from_lr = "schedule" not in self._fields and "schedule" not in self._train
         return Found([trial for trial in trials if trial is not None], self.left_out, from_lr)
 
@@ -178,7 +178,7 @@ class _Checker:
             return self._source.path.resolve().stem  # all of it is one trial
         value = row.values.get(self._trial)
         if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
-            return str(plain(value)).strip()
+            return str(int_if_whole(value)).strip()
         if value is None:
             self._problems.missing(row.place, self._trial, "the trial's name, text or a number")
         else:
@@ -361,11 +361,11 @@ def _parameter(name: str, value: Any) -> Any:
     if name in SCHEDULE_FIELDS:
         return str(value)
     if not isinstance(value, str):
-        return plain(value)
+        return int_if_whole(value)
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     number = _number(value)
-    return value if number is None else plain(number)
+    return value if number is None else int_if_whole(number)
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:

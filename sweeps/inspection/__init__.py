@@ -1,1 +1,1 @@
-"""What looks at a study and tells about it, and runs nothing."""
+"""Looks at studies, their trials and this machine, and tells about them; starts, stops and changes no study."""

@@ -15,11 +15,12 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
 from sweeps.execution.cluster import Node, available_cores, visible_gpus
 from sweeps.home import Home
-from sweeps.inspection.drawing import draw_rates
+from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
-from sweeps.simulation.curve_model import POST5, CurveModel
-from sweeps.simulation.curves import Recorded
-from sweeps.simulation.simulate import Setup, simulate
+from sweeps.simulation.curve_model import POST5
+from sweeps.simulation.curves import CurveSource, RecordedCurves
+from sweeps.simulation.setup import Setup
+from sweeps.simulation.simulate import simulate
 from sweeps.study.trials import Job
 
 _STEPS = 3
@@ -130,7 +131,7 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
     return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
 
 
-def measured(spec: StudySpec, home: Home) -> Plan:
+def measured_plan(spec: StudySpec, home: Home) -> Plan:
     """Return a plan timed over some ten seconds, with what the study's rules save on the model's curves."""
     quick = plan(spec)
     config = quick.samples[0].config
@@ -141,7 +142,7 @@ def measured(spec: StudySpec, home: Home) -> Plan:
     return replace(planned, share_saved=_share_saved(planned, POST5, home))
 
 
-def like(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
+def plan_from_earlier(spec: StudySpec, earlier: RecordedCurves, home: Home) -> Plan:
     """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
     planned = replace(
         _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
@@ -149,9 +150,11 @@ def like(spec: StudySpec, earlier: Recorded, home: Home) -> Plan:
     return replace(planned, share_saved=_share_saved(planned, earlier, home))
 
 
-def _share_saved(planned: Plan, source: Recorded | CurveModel, home: Home) -> float:
+def _share_saved(planned: Plan, source: CurveSource, home: Home) -> float:
     setup = Setup(planned.spec, source, home, planned.slots, seconds_per_epoch=planned.seconds_per_epoch)
-    return simulate(replace(setup, shuffled=isinstance(source, Recorded), seed=planned.spec.search.seed)).share_saved
+    return simulate(
+        replace(setup, shuffled=isinstance(source, RecordedCurves), seed=planned.spec.search.seed)
+    ).share_saved
 
 
 def _untimed(spec: StudySpec, count: int) -> Plan:
@@ -183,7 +186,7 @@ def describe(planned: Plan) -> str:
         asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
         lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
         lines.append(f"  {job.config.schedule}")
-        lines.append("  " + draw_rates(job.config))
+        lines.append("  " + draw_learning_rate(job.config))
     lines.append("")
     finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
     lines.append(

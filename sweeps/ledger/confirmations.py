@@ -12,7 +12,6 @@ from search_spaces.stopping import Stopping
 from search_spaces.tables import Resources, Run, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.inspection.views import find_trial
 from sweeps.ledger.ledger import Ledger, study_specs
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
@@ -190,7 +189,7 @@ def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec
     """Return the trial to confirm: the one asked for, else the one confirmed so far, else the best."""
     name = ledger.spec.name
     if trial:
-        return find_trial(ledger, trial)
+        return ledger.find(trial)
     if earlier is not None:
         for entry in entries:
             if confirms(name, entry) == earlier.confirms:

@@ -57,7 +57,7 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
     """
     refused = f"study {source.name!r} cannot be forked into {spec.name!r}: "
-    if not spec.proposes:
+    if not spec.is_sampled:
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {
@@ -129,5 +129,5 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
 def _suggested(parameter: Parameter, value: Any) -> Value:
     """Return a value that a parameter contains in the type that Optuna suggests it in."""
     if isinstance(parameter, Choices):
-        return next(choice for choice in parameter.points() if Choices(choices=[choice]).contains(value))
+        return next(choice for choice in parameter.values() if Choices(choices=[choice]).contains(value))
     return int(value) if parameter.whole else float(value)

@@ -22,6 +22,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
 from search_spaces.tables import SEEDS, Finalists
 from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
+from sweeps.home import Home
 from sweeps.ledger.database import exclusive_transaction, open_storage, retry_while_busy, sqlite_file
 from sweeps.ledger.forks import FORKED, Fork, fork
 from sweeps.ledger.leases import (
@@ -263,6 +264,11 @@ class Ledger:
         with self._storage.engine.connect() as connection:
             return drivers_of(connection, self.spec.name)
 
+    def live_drivers(self, home: Home) -> list[Driver]:
+        """Return the drivers that are alive; for this home's own driver, the home's lock says so at once."""
+        own, held = home.driver(self.spec.name), home.holder(self.spec.name) is not None
+        return [driver for driver in self.drivers() if (held if driver.id == own else driver.alive)]
+
     def owners(self) -> dict[int, str]:
         """Return by number which driver runs, or ran, a trial."""
         if self._storage is None:
@@ -291,7 +297,7 @@ class Ledger:
             InputError: the study names its trials itself, or more of them than that have begun.
         """
         name, spec = self.spec.name, self.spec
-        if not spec.proposes:
+        if not spec.is_sampled:
             if spec.phase == "confirm":
                 raise InputError(
                     f"--trials: study {name!r} is a confirmation, which is made longer with more seeds: "
@@ -340,7 +346,7 @@ class Ledger:
         """
         trials = self._trials()
         left = self._search_left(trials)
-        if left and not self.spec.proposes:
+        if left and not self.spec.is_sampled:
             raise InputError(
                 f"study {self.spec.name!r} names its trials itself, and {left} of them have not begun; run them first: "
                 f"`sweeps resume {self.spec.name}`"
@@ -351,6 +357,20 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Return all trials by number."""
         return self._entries(self._trials())
+
+    def find(self, text: str) -> Entry:
+        """Return the trial with this name, else with this number; of several tries of one run, the last.
+
+        Raises:
+            InputError: there is no such trial; the message lists the names there are.
+        """
+        entries = self.entries()
+        found = [entry for entry in entries if entry.job.name == text]
+        found = found or [entry for entry in entries if str(entry.job.number) == text]
+        if not found:
+            names = ", ".join(entry.job.name for entry in entries) or "none"
+            raise InputError(f"no trial {text!r} in study {self.spec.name!r}; there are: {names}")
+        return found[-1]
 
     def _entries(self, trials: list[FrozenTrial]) -> list[Entry]:
         return [self._entry(trial) for trial in trials if "config" in trial.user_attrs]
@@ -684,7 +704,7 @@ class Ledger:
             if trial.number in self._crashed - retried:
                 return trial.params, _kept(trial.user_attrs) | {"retry_of": trial.number}
         started = {trial.user_attrs["listed"] for trial in trials if "listed" in trial.user_attrs}
-        for index, (params, attrs) in enumerate(space.trials_in_file(self.spec)):
+        for index, (params, attrs) in enumerate(space.listed_trials(self.spec)):
             if index not in started:
                 return params, attrs | {"listed": index}
         return None

@@ -19,20 +19,20 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
 from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.recordings import Recording
-from sweeps.simulation.replay import Curves
+from sweeps.simulation.replay import CurveOf
 from sweeps.study.ranking import configuration_of
 from sweeps.study.trials import Job
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """The trials of a study that ran, whose curves are known to their end.
+class RecordedCurves:
+    """The trials of a study that ran to the end of their schedule, with their curves.
 
     Attributes:
         study: its name.
         jobs: the trials, by number.
-        curves: their epochs by name, as many as the horizon.
-        left_out: trials that cannot serve as truth, by why.
+        curves: their epochs, by the trial's name; as many as its horizon.
+        left_out: number of trials that did not run to the end of their schedule, by the reason.
     """
 
     study: str
@@ -40,20 +40,24 @@ class Recorded:
     curves: Mapping[str, Sequence[EpochRecord]]
     left_out: Mapping[str, int]
 
-    def curve(self, seconds: float | None = None) -> Curves:
-        """Return the curves, with so many seconds an epoch instead of the recorded ones where given."""
+    def curve_of(self, seconds: float | None = None) -> CurveOf:
+        """Return the function that looks up a trial's curve; ``seconds`` an epoch replace the recorded ones.
 
-        def curve(job: Job) -> Sequence[EpochRecord]:
+        Raises:
+            InputError: the seconds are neither given nor recorded.
+        """
+
+        def curve_of(job: Job) -> Sequence[EpochRecord]:
             records = self.curves[job.name]
             return records if seconds is None else [replace(record, seconds=seconds) for record in records]
 
         if seconds is None and math.isnan(self.seconds_per_epoch):
             raise InputError(f"--from {self.study}: it does not say how long epochs took; give --seconds-per-epoch")
-        return curve
+        return curve_of
 
     @property
     def configurations(self) -> list[list[Job]]:
-        """The trials by what they trained, all of it but the seed: a list for each, in the order they first come."""
+        """The trials in groups that differ in their seed alone, in the order of each group's first trial."""
         groups: dict[TrialConfig, list[Job]] = {}
         for job in self.jobs:
             groups.setdefault(configuration_of(job.config), []).append(job)
@@ -66,19 +70,23 @@ class Recorded:
         return math.nan if any(map(math.isnan, seconds)) else median(seconds)
 
 
-def recorded(home: Home, name: str) -> Recorded:
+CurveSource = RecordedCurves | CurveModel
+"""Where the curves of a simulated study come from."""
+
+
+def recorded_curves(home: Home, name: str) -> RecordedCurves:
     """Return the trials of a study of this home that ran to the end of their schedule.
 
     Raises:
         InputError: there is no such study, or none of its trials can be used.
     """
-    return known_to_end(recordings.of_study(home, name), name)
+    return complete_curves(recordings.of_study(home, name), name)
 
 
-def recorded_in(home: Home, text: str) -> Recorded:
-    """Return the same of a study of this home, or of a recording: a file, or one that ships.
+def find_curves(home: Home, text: str) -> RecordedCurves:
+    """Return the curves of a study of this home, or of a recording: a file, or one that ships.
 
-    A name with ``/`` in it, or that ends like a file, is no study's; no database is opened for it.
+    A text with ``/`` in it, or that ends in ``.jsonl.gz``, is a recording; no database is opened for it.
 
     Raises:
         InputError: there is no such study or recording, or none of its trials can be used; the message lists what
@@ -88,9 +96,9 @@ def recorded_in(home: Home, text: str) -> Recorded:
         path = recordings.find(text)
         if path is None:
             raise InputError(f"--from {text}: no such file{_ships()}")
-        return known_to_end(recordings.read(path), text)
+        return complete_curves(recordings.read(path), text)
     try:
-        return recorded(home, text)
+        return recorded_curves(home, text)
     except UnknownStudyError as error:
         raise InputError(f"{error}{_ships()}") from None
 
@@ -99,15 +107,15 @@ def _ships() -> str:
     return f"; recordings that ship: {', '.join(recordings.shipped()) or 'none'}"
 
 
-def known_to_end(recording: Recording, source: str) -> Recorded:
+def complete_curves(recording: Recording, source: str) -> RecordedCurves:
     """Return the trials of a recording that ran to the end of their schedule.
 
-    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and those that were
-    ended at the target, are left out: nobody knows how they would have gone on.
+    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and trials that were ended
+    at the target, are left out: how they would have gone on is not known.
 
     Args:
         recording: the trials.
-        source: what the user calls it.
+        source: the user's name for the recording, for messages.
 
     Raises:
         InputError: none of its trials can be used.
@@ -121,7 +129,7 @@ def known_to_end(recording: Recording, source: str) -> Recorded:
             missing = range(len(records) + 1, job.config.horizon + 1)
             records += [replace(records[-1], epoch=epoch) for epoch in missing]
         elif all(math.isnan(record.loss) for record in records):
-            # An imported curve may lack the loss: no rule is to take that for divergence.
+            # An imported curve may have no loss, which no rule may take for divergence.
             records = [replace(record, loss=0.0) for record in records]
         if trial.outcome in (Outcome.PRUNED, Outcome.CRASHED):
             left_out[trial.outcome.value] += 1
@@ -133,19 +141,19 @@ def known_to_end(recording: Recording, source: str) -> Recorded:
     if not jobs:
         reasons = ", ".join(f"{count} {why}" for why, count in left_out.items()) or "it has no trial"
         raise InputError(f"--from {source}: no trial of it ran to the end of its schedule ({reasons})")
-    return Recorded(recording.spec.name, jobs, curves, dict(left_out))
+    return RecordedCurves(recording.spec.name, jobs, curves, dict(left_out))
 
 
-def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curves:
-    """Return curves drawn from a model; a trial's noise depends on its number and ``seed`` alone.
+def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> CurveOf:
+    """Return the function that draws a trial's curve from a model; its noise depends on its number and ``seed`` alone.
 
-    The model tells validation accuracy only. The other figures are stand-ins that no rule takes for divergence.
+    The model tells validation accuracy only. The other figures are made up so that no rule takes them for divergence.
     """
 
-    def curve(job: Job) -> list[EpochRecord]:
+    def curve_of(job: Job) -> list[EpochRecord]:
         config = job.config
         noise = np.random.default_rng([seed, job.number])
-        accs = model.draw(config.schedule, mean_decay(config), noise, config.horizon).tolist()
+        accs = model.draw(config.schedule, mean_weight_decay(config), noise, config.horizon).tolist()
         return [
             EpochRecord(
                 epoch,
@@ -161,19 +169,19 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
             for epoch, acc in enumerate(accs, start=1)
         ]
 
-    return curve
+    return curve_of
 
 
-def mean_decay(config: TrialConfig) -> float:
-    """Return a trial's weight decay, its mean over the epochs where it is scheduled."""
+def mean_weight_decay(config: TrialConfig) -> float:
+    """Return a trial's weight decay; where it is scheduled, its mean over the epochs."""
     schedule = config.wd_schedule
     if schedule is None:
         return config.weight_decay
     return sum(schedule.value(epoch + 0.5) for epoch in range(config.horizon)) / config.horizon
 
 
-def beyond_model(spec: StudySpec) -> list[str]:
-    """Return what the study asks that the model, fitted to post V's runs, knows nothing about."""
+def unknown_to_model(spec: StudySpec) -> list[str]:
+    """Return the study's settings that the model, fitted to the runs of post V, knows nothing about."""
     config = Ledger.preview(spec).ask().config
     known = {
         **{"model": "resnet56v2", "data": "cifar10", "image_size": 32, "optimizer": "adamw", "batch_size": 64},

@@ -1,12 +1,11 @@
-"""What the configuration that a simulated study picks is truly worth, and what other ways to search would have picked.
+"""How good the configuration that a simulated study picks truly is, and what other ways to search would have picked.
 
-In a simulation the truth is known: a model draws as many runs of a configuration as are asked for, and a recording may
-hold several. The one run that a search saw tells less: of many runs the luckiest is seen first.
+A search saw one run of the configuration it picks, and often a lucky one, the best of many. A simulation knows more: a
+model draws as many runs of a configuration as are wanted, and a recording may hold several.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections.abc import Callable, Collection, Sequence
@@ -22,30 +21,30 @@ from resnet_core.records import EpochRecord
 from search_spaces import space
 from search_spaces.spec import StudySpec
 from sweeps.simulation.curve_model import CurveModel
-from sweeps.simulation.curves import Recorded, mean_decay
-from sweeps.simulation.replay import Curves, Replayed
+from sweeps.simulation.curves import CurveSource, RecordedCurves, mean_weight_decay
+from sweeps.simulation.replay import Begun, CurveOf, SimulatedTrial, run_in_virtual_time
 from sweeps.study.ranking import best_entry, configuration_of
 from sweeps.study.trials import Entry, Job
 
-_DRAWS = 400  # runs of a configuration on a model: its mean epochs are then known to some 0.4
+_DRAWS = 400  # runs of a configuration on a model; the standard error of its mean epochs is then about 0.4
 
 PRUNERS: dict[str, Callable[[int], optuna.pruners.BasePruner]] = {
     "optuna-median": lambda _: optuna.pruners.MedianPruner(),
     "optuna-asha": lambda _: optuna.pruners.SuccessiveHalvingPruner(),
     "optuna-hyperband": lambda longest: optuna.pruners.HyperbandPruner(max_resource=longest),
 }
-"""Optuna's own pruners as they come, for studies of so many epochs at most."""
+"""Optuna's pruners with their default settings, made for a study whose longest trial has so many epochs."""
 
 METHODS = ("first", "random", *PRUNERS)
-"""What a study can be set against."""
+"""The other ways to search that a study can be compared with."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a configuration does over many runs.
+    """How good a configuration is over many runs.
 
     Attributes:
-        share: of its runs that reach the target.
+        share: share of its runs that reach the target.
         rmst: restricted mean epochs to target, up to the study's longest horizon.
         ert: epochs spent for each run that reaches it; infinite where none does.
     """
@@ -60,16 +59,16 @@ class Pick:
     """The configuration that a search names in the end.
 
     Attributes:
-        observed: epochs to target of the run it is named for; None where that run missed.
-        truth: what the configuration does.
+        observed: epochs to target of the run by which it was named; None where that run missed.
+        truth: how good the configuration is.
     """
 
     observed: int | None
     truth: Truth
 
 
-def truth_of(val_accs: Sequence[Sequence[float]], target: float, budget: int) -> Truth:
-    """Return what the runs of a configuration come to.
+def truth_of_runs(val_accs: Sequence[Sequence[float]], target: float, budget: int) -> Truth:
+    """Return how good a configuration is, from its runs.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, … of each run; at least one run.
@@ -86,120 +85,136 @@ def truth_of(val_accs: Sequence[Sequence[float]], target: float, budget: int) ->
     )
 
 
-def truth_on(source: Recorded | CurveModel, job: Job, spec: StudySpec, seen: Collection[str]) -> Truth:
-    """Return what the configuration of a trial does: over many runs of a model, or over its other recorded ones.
+def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collection[str]) -> Truth:
+    """Return how good the configuration of a trial is: over many runs of a model, or over its other recorded runs.
 
     Args:
-        source: the model or the recording. Where that has no other run of it, those that were seen have to do.
+        source: the model or the recording. A recording without other runs of the configuration gives the seen ones.
         job: the trial.
         spec: the study.
-        seen: names of the trials that were chosen by.
+        seen: names of the trials that the search saw.
     """
     target, budget = spec.objective.target, space.longest_horizon(spec)
-    if isinstance(source, Recorded):
+    if isinstance(source, RecordedCurves):
         wanted = configuration_of(job.config)
         runs = [other for other in source.jobs if configuration_of(other.config) == wanted]
         others = [run for run in runs if run.name not in seen] or runs
-        return truth_of([[r.val_acc for r in source.curves[run.name]] for run in others], target, budget)
-    return truth_of(_runs(source, job.config), target, budget)
+        return truth_of_runs([[r.val_acc for r in source.curves[run.name]] for run in others], target, budget)
+    return truth_of_runs(_runs(source, job.config), target, budget)
 
 
 def _runs(model: CurveModel, config: TrialConfig) -> list[list[float]]:
     drawn = np.random.default_rng(0)  # the same noise for all that are compared
-    decay = mean_decay(config)
+    decay = mean_weight_decay(config)
     return [model.draw(config.schedule, decay, drawn, config.horizon).tolist() for _ in range(_DRAWS)]
 
 
-def pick_of_study(trials: Sequence[Replayed], source: Recorded | CurveModel, spec: StudySpec) -> Pick | None:
-    """Return what a study of ours picks: the first of its ranking; None where no trial has a result."""
+def pick_of_study(trials: Sequence[SimulatedTrial], source: CurveSource, spec: StudySpec) -> Pick | None:
+    """Return what the study itself picks: the first of its ranking; None where no trial has a result."""
     entry = best_entry(spec, [Entry(trial.job, trial.result) for trial in trials])
     if entry is None or entry.result is None:
         return None
     seen = {trial.job.name for trial in trials}
-    return Pick(entry.result.epochs_to_target, truth_on(source, entry.job, spec, seen))
+    return Pick(entry.result.epochs_to_target, truth_of_trial(source, entry.job, spec, seen))
 
 
-def pick_of_first(trials: Sequence[Replayed], source: CurveModel, spec: StudySpec) -> Pick | None:
-    """Return the settings that a study itself begins with, the first of them; None where it did not run them."""
+def pick_of_first(trials: Sequence[SimulatedTrial], source: CurveModel, spec: StudySpec) -> Pick | None:
+    """Return the first of the settings that a study begins with; None where it did not run them."""
     wanted = configuration_of(space.trial_config(spec, spec.search.first[0], seed=0))
     trial = next((trial for trial in trials if configuration_of(trial.job.config) == wanted), None)
-    return None if trial is None else Pick(trial.result.epochs_to_target, truth_on(source, trial.job, spec, ()))
+    return None if trial is None else Pick(trial.result.epochs_to_target, truth_of_trial(source, trial.job, spec, ()))
 
 
-def pick_of_random(trials: Sequence[Replayed], source: Recorded | CurveModel, spec: StudySpec) -> Pick | None:
-    """Return what a search at random picks: the trial that crossed the target first, else came closest to it."""
+def pick_of_random(trials: Sequence[SimulatedTrial], source: CurveSource, spec: StudySpec) -> Pick | None:
+    """Return what random search picks: the trial that crossed the target first, or came closest to it."""
     longest, target = space.longest_horizon(spec), spec.objective.target
 
-    def plain(trial: Replayed) -> float:
+    def plain(trial: SimulatedTrial) -> float:
         return objective([record.val_acc for record in trial.records], target, longest)
 
     fastest = min(trials, key=plain, default=None)
     if fastest is None:
         return None
-    return Pick(fastest.result.epochs_to_target, truth_on(source, fastest.job, spec, {fastest.job.name}))
+    return Pick(fastest.result.epochs_to_target, truth_of_trial(source, fastest.job, spec, {fastest.job.name}))
 
 
 def pick_of_optuna(
     name: str,
     spec: StudySpec,
     jobs: Sequence[Job] | None,
-    curves: Curves,
-    source: Recorded | CurveModel,
+    curve_of: CurveOf,
+    source: CurveSource,
     slots: int,
     epochs: int,
     seed: int,
 ) -> Pick | None:
-    """Return what Optuna picks with its own TPE and one of its pruners, both as they come.
+    """Return what Optuna picks with its TPE sampler and one of its pruners, both with their default settings.
 
-    It minimises the interpolated crossing (a miss: how far the best accuracy was from the target), and prunes by the
-    validation error of each epoch.
+    The sampler minimises `resnet_core.objective.objective`; the pruner looks at the validation error of each epoch.
 
     Args:
         name: one of PRUNERS.
         spec: the study, whose space is searched; its ``first`` trials come first.
-        jobs: the trials there are, in the order they are taken; None where the sampler makes them up.
-        curves: what each trial will show.
-        source: where they are from, for the truth.
+        jobs: the trials there are, in the order they are run; None where the sampler proposes them.
+        curve_of: the curve of a trial.
+        source: where the curves come from, for the truth.
         slots: trials at once.
-        epochs: no trial begins that these would not be enough for.
-        seed: of the sampler.
+        epochs: budget: no trial begins once the running trials will use it up.
+        seed: seed of the sampler.
     """
     longest, target = space.longest_horizon(spec), spec.objective.target
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=PRUNERS[name](longest))
     for params in spec.search.first if jobs is None else []:
         study.enqueue_trial(params)
-    names = {} if jobs is None else dict(enumerate(jobs))
-    running: list[tuple[float, int, int, optuna.Trial, Job, Sequence[EpochRecord]]] = []
-    clock, spent, scheduled = 0.0, 0, 0
-    taken: dict[int, Job] = {}
-    while True:
-        while len(running) < slots and (jobs is None or len(taken) < len(jobs)):
-            if spent + sum(job.config.horizon - done for _, _, done, _, job, _ in running) >= epochs:
-                break
-            trial = study.ask()
-            job = names[trial.number] if jobs is not None else _sampled(trial, spec)
-            taken[trial.number] = job
-            records = curves(job)
-            heapq.heappush(running, (clock + records[0].seconds, scheduled, 0, trial, job, records))
-            scheduled += 1
-        if not running:
-            break
-        clock, _, done, trial, job, records = heapq.heappop(running)
-        trial.report(1 - records[done].val_acc, done + 1)
-        done, spent = done + 1, spent + 1
-        if done == job.config.horizon:
-            study.tell(trial, objective([record.val_acc for record in records], target, longest))
-        elif trial.should_prune():
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    runs: dict[int, _Run] = {}
+    spent = 0
+
+    def begin_trial(_: float) -> Begun | None:
+        if jobs is not None and len(runs) == len(jobs):
+            return None
+        if spent + sum(run.left for run in runs.values()) >= epochs:
+            return None
+        trial = study.ask()
+        job = jobs[trial.number] if jobs is not None else _sampled(trial, spec)
+        curve = curve_of(job)
+        runs[trial.number] = _Run(trial, job, curve, job.config.horizon)
+        return trial.number, curve[0].seconds
+
+    def end_epoch(number: int, _: float) -> float | None:
+        nonlocal spent
+        run = runs[number]
+        run.left, spent = run.left - 1, spent + 1
+        epoch = run.job.config.horizon - run.left
+        run.trial.report(1 - run.curve[epoch - 1].val_acc, epoch)
+        if not run.left:
+            study.tell(run.trial, objective(run.val_accs, target, longest))
+        elif run.trial.should_prune():
+            run.left = 0
+            study.tell(run.trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            heapq.heappush(running, (clock + records[done].seconds, scheduled, done, trial, job, records))
-            scheduled += 1
+            return run.curve[epoch].seconds
+        return None
+
+    run_in_virtual_time(slots, begin_trial, end_epoch)
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state is optuna.trial.TrialState.COMPLETE]
     if not ended:
         return None
-    best = taken[min(ended, key=lambda trial: (trial.value or 0.0, trial.number)).number]
-    shown = [record.val_acc for record in curves(best)]
-    return Pick(first_crossing(shown, target), truth_on(source, best, spec, {best.name}))
+    best = runs[min(ended, key=lambda trial: (trial.value or 0.0, trial.number)).number]
+    return Pick(first_crossing(best.val_accs, target), truth_of_trial(source, best.job, spec, {best.job.name}))
+
+
+@dataclass
+class _Run:
+    """A trial of Optuna's, with the epochs that are left of it; none once it has ended."""
+
+    trial: optuna.Trial
+    job: Job
+    curve: Sequence[EpochRecord]
+    left: int
+
+    @property
+    def val_accs(self) -> list[float]:
+        return [record.val_acc for record in self.curve]
 
 
 def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:
@@ -207,7 +222,7 @@ def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:
     return Job(trial.number, str(trial.number), space.trial_config(spec, params), params)
 
 
-def one_of_each(recorded: Recorded, seed: int) -> list[Job]:
+def one_run_of_each(recorded: RecordedCurves, seed: int) -> list[Job]:
     """Return a run of each recorded configuration, which one and in what order drawn from a seed."""
     drawn = random.Random(f"order {seed}")
     return drawn.sample([drawn.choice(runs) for runs in recorded.configurations], len(recorded.configurations))

@@ -23,7 +23,7 @@ from typing import Any
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
-from search_spaces.errors import StudyError, shown
+from search_spaces.errors import StudyError, as_toml
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
 from sweeps.errors import InputError
@@ -173,7 +173,9 @@ def read(path: Path) -> Recording:
         trial = _trial_in(line, place, len(trials))
         # A crashed trial's next try has its name.
         if trial.outcome is not Outcome.CRASHED and (first := names.setdefault(trial.job.name, number)) != number:
-            raise InputError(f"{place}: name = {shown(trial.job.name)}: expected each once; it is in line {first}, too")
+            raise InputError(
+                f"{place}: name = {as_toml(trial.job.name)}: expected each once; it is in line {first}, too"
+            )
         trials.append(trial)
     return Recording(spec, trials)
 
@@ -187,7 +189,7 @@ def _object_in(line: str, place: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{place}: not JSON: {error}; expected an object a line") from None
     if not isinstance(values, dict):
-        raise InputError(f"{place}: {shown(values)}: expected an object")
+        raise InputError(f"{place}: {as_toml(values)}: expected an object")
     return values
 
 
@@ -200,7 +202,7 @@ def _study_in(line: str, place: str) -> StudySpec:
     if values.keys() != {"recording", "study"}:
         raise InputError(f"{place}: its keys are {', '.join(values) or 'none'}; expected recording, study")
     if values["recording"] != VERSION:
-        raise InputError(f"{place}: recording = {shown(values['recording'])}: expected version {VERSION}")
+        raise InputError(f"{place}: recording = {as_toml(values['recording'])}: expected version {VERSION}")
     try:
         return from_json(json.dumps(values["study"]))
     except StudyError as error:
@@ -214,9 +216,9 @@ def _trial_in(line: str, place: str, number: int) -> RecordedTrial:
     name, params = values["name"], values["params"]
     for key, kind, expected in (("name", str, "a text"), ("params", dict, "an object"), ("config", dict, "an object")):
         if not isinstance(values[key], kind):
-            raise InputError(f"{place}: {key} = {shown(values[key])}: expected {expected}")
+            raise InputError(f"{place}: {key} = {as_toml(values[key])}: expected {expected}")
     if values["outcome"] not in list(Outcome):
-        raise InputError(f"{place}: outcome = {shown(values['outcome'])}: expected one of {', '.join(Outcome)}")
+        raise InputError(f"{place}: outcome = {as_toml(values['outcome'])}: expected one of {', '.join(Outcome)}")
     try:
         config = TrialConfig.from_dict(values["config"])
     except (ConfigError, ScheduleError) as error:
@@ -237,7 +239,7 @@ def _records_in(columns: Any, place: str, horizon: int) -> Iterator[EpochRecord]
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and 0 <= value <= (1 if name in SHARES else math.inf)):
                 expected = "a share in [0, 1]" if name in SHARES else "a number of 0 or more"
-                raise InputError(f"{place}.{name}: {shown(value)} in epoch {epoch}: expected {expected}, or null")
+                raise InputError(f"{place}.{name}: {as_toml(value)} in epoch {epoch}: expected {expected}, or null")
     unknown = {name: math.nan for name in METRICS if name not in OPTIONAL_METRICS}
     for epoch, row in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
         kept = dict(zip(COLUMNS, (math.nan if value is None else float(value) for value in row), strict=True))

@@ -1,8 +1,7 @@
-"""A study in virtual time: its own stopping rules on curves that are known, with nothing trained.
+"""A study in virtual time: its trials and stopping rules run on curves that are known, and nothing is trained.
 
-The decisions are StudyRun's, which runs real studies. Only what surrounds it is made up: a clock, slots, and
-trials whose epochs are known. The curve of a trial is known to its end whatever the rules do, so every stop can be
-judged.
+StudyRun decides, as in a real study; only the clock, the slots and the trials' epochs are made up. The curve of a trial
+is known to its end even where a rule stops it, so every stop can be judged.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import heapq
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from statistics import fmean
 
 from resnet_core.config import TrialConfig
@@ -24,19 +24,22 @@ from sweeps.study.ranking import configuration_of
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
-Curves = Callable[[Job], Sequence[EpochRecord]]
-"""The epochs of a job, 1, 2, … to its horizon."""
+CurveOf = Callable[[Job], Sequence[EpochRecord]]
+"""A function that returns the epochs of a job, 1, 2, … to its horizon."""
+
+Begun = tuple[int, float]
+"""The number of a trial that takes a slot, and how many seconds its next epoch lasts."""
 
 
 @dataclass(frozen=True)
-class Replayed:
+class SimulatedTrial:
     """One simulated trial.
 
     Attributes:
-        job: what it was.
-        started: when it took its slot, in seconds of virtual time.
-        epoch_ends: when each of the epochs it was trained ended, likewise; there is a gap where it ended and went on.
-        records: its whole curve, also behind the epoch at which it was stopped.
+        job: what it trained.
+        started: when it took its slot first, in seconds of virtual time.
+        epoch_ends: when each epoch that it was trained ended, likewise; a trial that ended and went on has a gap.
+        records: its whole curve, including the epochs after the one at which it was stopped.
         result: how it ended.
     """
 
@@ -57,75 +60,120 @@ class Replayed:
         return math.fsum(record.seconds for record in self.records[: len(self.epoch_ends)])
 
 
+def run_in_virtual_time(
+    slots: int, begin_trial: Callable[[float], Begun | None], end_epoch: Callable[[int, float], float | None]
+) -> None:
+    """Run trials in so many slots until none begins and all have ended; every end of an epoch is an event.
+
+    A free slot takes the next trial at once. Events at the same time come in the order in which they were scheduled.
+
+    Args:
+        slots: trials at once, 1 or more.
+        begin_trial: takes the time in seconds, and returns the trial that takes a slot; None where none does now. It is
+            asked again after each event while a slot is free.
+        end_epoch: takes a trial's number and the time at which its epoch ends, and returns how many seconds its next
+            epoch lasts; None where the trial ends and frees its slot.
+    """
+    clock, free, scheduled = 0.0, slots, count()
+    events: list[tuple[float, int, int]] = []  # time, order of scheduling, number of the trial
+    while True:
+        while free and (begun := begin_trial(clock)) is not None:
+            number, seconds = begun
+            heapq.heappush(events, (clock + seconds, next(scheduled), number))
+            free -= 1
+        if not events:
+            return
+        clock, _, number = heapq.heappop(events)
+        following = end_epoch(number, clock)
+        if following is None:
+            free += 1
+        else:
+            heapq.heappush(events, (clock + following, next(scheduled), number))
+
+
+@dataclass
+class _Placed:
+    """A trial that took a slot: its whole curve, and when the epochs that it was trained ended."""
+
+    job: Job
+    started: float
+    records: Sequence[EpochRecord]
+    epoch_ends: list[float] = field(default_factory=list)
+
+    @property
+    def next_seconds(self) -> float:
+        return self.records[len(self.epoch_ends)].seconds
+
+
 def replay(
     run: StudyRun,
-    curves: Curves,
+    curve_of: CurveOf,
     slots: int,
     epochs: float = math.inf,
     finalists: int = 0,
     end_search: Callable[[], None] = lambda: None,
-) -> list[Replayed]:
-    """Run a study in virtual time and return its trials in the order they were placed.
+) -> list[SimulatedTrial]:
+    """Run a study in virtual time and return its trials in the order in which they were placed.
 
-    A free slot takes the next trial at once; every epoch of a trial is an event, and lasts the record's seconds.
-    Events at the same time come in the order they were scheduled. A trial that ended and goes on has its epochs so far.
+    Each epoch lasts its record's seconds. A trial that ended and goes on keeps the epochs that it was trained.
 
     Args:
-        run: the study, none of it begun.
-        curves: what each trial will show.
+        run: the study, before its first trial.
+        curve_of: the curve of a trial.
         slots: trials at once, 1 or more.
-        epochs: no further trial is placed once these are trained, or will be when all running trials end by themselves.
-        finalists: for so many runs of finalists epochs are kept, a quarter of them at most.
-        end_search: called once all but those are used up; from then on there are finalists alone.
+        epochs: budget: no trial begins once the running trials, if none is stopped, will use it up.
+        finalists: number of runs of finalists that a part of the budget is kept for, a quarter of it at most.
+        end_search: called once the search has used up all but that part; from then on only finalists run.
 
     Raises:
         ValueError: a curve is shorter than its trial's horizon.
     """
-    clock, scheduled, free, trained = 0.0, 0, slots, 0
-    events: list[tuple[float, int, int]] = []  # when, how many were scheduled before, whose epoch
-    placed: dict[int, tuple[Job, float, list[float], Sequence[EpochRecord]]] = {}
-    while True:
-        while free:
-            ahead = sum(trial.job.config.horizon - len(trial.records) for trial in run.active.values())
-            horizons = [job.config.horizon for job, *_ in placed.values()]
-            kept = min(epochs / 4, finalists * fmean(horizons)) if finalists and horizons else 0
-            if kept and trained + ahead >= epochs - kept:
-                end_search()
-                finalists = 0
-            if trained + ahead >= epochs or (trial := run.next_trial()) is None:
-                break
-            job, number = trial.job, trial.job.number
-            if number not in placed:
-                records = curves(job)
-                if len(records) < job.config.horizon:
-                    raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
-                placed[number] = (job, clock, [], records)
-            _, _, ends, records = placed[number]
-            for record in records[: len(ends)]:  # of one that had ended and goes on
-                run.epoch(number, record)
-            heapq.heappush(events, (clock + records[len(ends)].seconds, scheduled, number))
-            free, scheduled = free - 1, scheduled + 1
-        if not events:
-            return [Replayed(*parts, run.results[number]) for number, parts in placed.items()]
-        clock, _, number = heapq.heappop(events)
-        _, _, ends, records = placed[number]
-        ends.append(clock)
+    placed: dict[int, _Placed] = {}
+    trained = 0
+
+    def begin_trial(clock: float) -> Begun | None:
+        nonlocal finalists
+        ahead = sum(trial.job.config.horizon - len(trial.records) for trial in run.active.values())
+        horizons = [trial.job.config.horizon for trial in placed.values()]
+        kept = min(epochs / 4, finalists * fmean(horizons)) if finalists and horizons else 0
+        if kept and trained + ahead >= epochs - kept:
+            end_search()
+            finalists = 0
+        if trained + ahead >= epochs or (trial := run.next_trial()) is None:
+            return None
+        job, number = trial.job, trial.job.number
+        if number not in placed:
+            records = curve_of(job)
+            if len(records) < job.config.horizon:
+                raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
+            placed[number] = _Placed(job, clock, records)
+        for record in placed[number].records[: len(placed[number].epoch_ends)]:  # of a trial that ended and goes on
+            run.epoch(number, record)
+        return number, placed[number].next_seconds
+
+    def end_epoch(number: int, clock: float) -> float | None:
+        nonlocal trained
+        trial = placed[number]
+        trial.epoch_ends.append(clock)
         trained += 1
-        if run.epoch(number, records[len(ends) - 1]):
-            free += 1
-        else:
-            heapq.heappush(events, (clock + records[len(ends)].seconds, scheduled, number))
-            scheduled += 1
+        return None if run.epoch(number, trial.records[len(trial.epoch_ends) - 1]) else trial.next_seconds
+
+    run_in_virtual_time(slots, begin_trial, end_epoch)
+    return [
+        SimulatedTrial(trial.job, trial.started, trial.epoch_ends, trial.records, run.results[number])
+        for number, trial in placed.items()
+    ]
 
 
 @dataclass
 class FixedTrials:
-    """A list of trials instead of a ledger: handed out in its order, numbered from 0, remembered nowhere.
+    """A list of trials in the place of a ledger: run in the order of the list, numbered from 0, kept in memory.
 
     Attributes:
         spec: the study.
         jobs: its trials.
-        others: by configuration, its runs that finalists take; one that has none here gets runs with fresh seeds.
+        others: runs that finalists take, by configuration; a configuration that is not in it gets runs with fresh
+            seeds.
     """
 
     spec: StudySpec
@@ -136,15 +184,15 @@ class FixedTrials:
     _entries: dict[int, Entry] = field(default_factory=dict)
 
     def entries(self) -> list[Entry]:
-        """Return what was handed out so far; nothing ran before."""
+        """Return the trials that were taken so far."""
         return list(self._entries.values())
 
     def end_search(self) -> None:
-        """Hand out none of the trials that have not been."""
+        """Leave out the trials that were not taken yet."""
         self.jobs = self.jobs[: self._asked]
 
     def unfinished(self) -> list[Job]:
-        """Return none, likewise."""
+        """Return none: nothing ran before."""
         return []
 
     def remaining(self) -> int:
@@ -216,8 +264,8 @@ class FixedTrials:
         return True
 
 
-class _Unkept:
-    """Keeps nothing, where a launch has MLflow."""
+class _NoRecords:
+    """The records of a study in memory: none."""
 
     def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
         return {}
@@ -242,8 +290,8 @@ class _Unkept:
     def pause(self, jobs: list[Job]) -> None: ...
 
 
-class _Unwatched:
-    """Shows nothing."""
+class _NoWatcher:
+    """The watcher of a study in memory: shows nothing."""
 
     def started(self, trial: ActiveTrial) -> None: ...
 
@@ -261,5 +309,5 @@ class _Unwatched:
 
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
-    """Return a study that decides as a launch does and leaves no trace."""
-    return StudyRun(home, trials, _Unkept(), _Unwatched())
+    """Return a study that decides as a launched one does and writes nothing."""
+    return StudyRun(home, trials, _NoRecords(), _NoWatcher())

@@ -21,7 +21,7 @@ from typing import Any
 from resnet_core.objective import best, first_crossing, objective, sustained_crossing
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Progress
-from sweeps.study.stopping.diverged import breakdown
+from sweeps.study.stopping.diverged import divergence
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def result_of(
     """
     val_accs = trial.val_accs
     crossing = first_crossing(val_accs, target)
-    broken = breakdown(trial)
+    broken = divergence(trial)
     if broken is not None:
         outcome, crossing = Outcome.DIVERGED, None
     elif crossing is not None:

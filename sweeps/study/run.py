@@ -10,20 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from resnet_core import checkpoint
+from resnet_core import checkpoint, schema
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
-from sweeps.causes import cause_of, disk_full_message, is_disk_full
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
 from sweeps.home import Home
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.ranking import configuration_of, noise_of
 from sweeps.study.stopping.base import Curve, StudyState
-from sweeps.study.stopping.rules import group_of, is_control, modes, rules_of
+from sweeps.study.stopping.rules import group_of, is_control, rule_modes, rules_of
 from sweeps.study.trials import ActiveTrial, Entry, Job
 from sweeps.trial_log import add_failure
 
@@ -54,7 +53,7 @@ class StudyRun:
     def __init__(self, home: Home, ledger: Trials, tracker: Records, watcher: Watcher) -> None:
         self.spec: StudySpec = ledger.spec
         self._home, self._ledger, self._tracker, self._watcher = home, ledger, tracker, watcher
-        self._rules, self._modes = rules_of(self.spec), modes(self.spec)
+        self._rules, self._modes = rules_of(self.spec), rule_modes(self.spec)
         self._longest = longest_horizon(self.spec)
         self._curves: dict[int, Curve] = {}  # of all trials, ended and begun, that rules may look at
         self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
@@ -126,7 +125,7 @@ class StudyRun:
             job,
             control,
             group_of(self.spec, job.config, job.params),
-            self._place(job),
+            self._coordinates(job),
             judged=self._judged.get(job.number, 0),
             would_stop=self._ledger.load_would_stop(job.number),
         )
@@ -137,8 +136,8 @@ class StudyRun:
     def place(self, number: int, placement: dict[str, str]) -> None:
         """Take note of where a trial runs."""
         self._tracker.place(self.active[number].job, placement)
-        node = placement.get("node", "")
-        if placement.get("gpu_ids") and placement["device"] == "cpu" and node not in self._without_cuda:
+        node = placement.get(schema.NODE, "")
+        if placement.get(schema.GPU_IDS) and placement[schema.DEVICE] == "cpu" and node not in self._without_cuda:
             self._without_cuda.add(node)
             _log.warning("trials on %s were given a GPU and train on the CPU: torch finds no CUDA there", node)
         self._watcher.started(self.active[number])
@@ -240,7 +239,7 @@ class StudyRun:
                 ended = [number for number in sorted(self._frozen) if self.results[number].stopped_by == rule.name]
                 if ended:
                     standing = self._standing(self._frozen[ended[0]].config)
-                    chosen = rule.revived([self._curves[number] for number in ended], standing)
+                    chosen = rule.trials_to_revive([self._curves[number] for number in ended], standing)
                     self._revived += [ended[i] for i in chosen]
         return self._revived
 
@@ -341,7 +340,7 @@ class StudyRun:
             self._noises[images] = noise_of(self.spec, self._ended.values(), images)
         return self._noises[images]
 
-    def _place(self, job: Job) -> Sequence[float]:
+    def _coordinates(self, job: Job) -> Sequence[float]:
         """Return where a trial lies in the study's space; nowhere, where it lacks a parameter of it."""
         spec = self.spec
         return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
@@ -351,8 +350,8 @@ class StudyRun:
         known = self._curves.get(job.number)
         if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
             group = group_of(self.spec, job.config, job.params)
-            place = self._place(job) if known is None else known.place
-            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, place)
+            where = self._coordinates(job) if known is None else known.coordinates
+            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, where)
 
     def _result(self, trial: ActiveTrial) -> Result:
         return result_of(

@@ -70,7 +70,7 @@ class ActiveTrial:
         job: what it is.
         control: no rule may stop it; so it is with every finalist.
         group: its value of what the study caps by.
-        place: where its parameters lie in the study's space.
+        coordinates: where its parameters lie in the study's space.
         judged: epochs that rules have looked at already, in this launch or an earlier one.
         records: its epochs so far.
         would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
@@ -81,7 +81,7 @@ class ActiveTrial:
     job: Job
     control: bool
     group: Hashable = None
-    place: Sequence[float] = ()
+    coordinates: Sequence[float] = ()
     judged: int = 0
     records: list[EpochRecord] = field(default_factory=list)
     would_stop: dict[str, int] = field(default_factory=dict)
@@ -91,4 +91,4 @@ class ActiveTrial:
     @property
     def progress(self) -> Progress:
         """What rules see of it; needs one epoch at least."""
-        return Progress(self.job.config, self.records, self.group, self.place)
+        return Progress(self.job.config, self.records, self.group, self.coordinates)

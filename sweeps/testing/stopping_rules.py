@@ -26,7 +26,7 @@ from search_spaces.plugins import rules
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
 from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
-from sweeps.study.stopping.rules import modes, rules_of
+from sweeps.study.stopping.rules import rule_modes, rules_of
 
 CONFIG = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-5, 30]")
 """What all trials of the suite train: 30 epochs, the first two of them warm-up."""
@@ -141,10 +141,10 @@ class StoppingRuleContract:
     def test_it_revives_no_trial_that_it_would_end(self, others: list[Curve]) -> None:
         progress, study = self.ended
         ended = [replace(progress.curve, outcome=Outcome.PRUNED), *UNCOMMON]
-        revived = self.rule.revived(ended, state(*study.curves, *others, *ended))
+        revived = self.rule.trials_to_revive(ended, state(*study.curves, *others, *ended))
         assert revived == [] or self.rule.revives
         for i in revived:
-            shown = replace(trial(list(ended[i].val_accs)), place=ended[i].place)
+            shown = replace(trial(list(ended[i].val_accs)), coordinates=ended[i].coordinates)
             assert self.rule.reason_to_stop(shown, state(*study.curves, *others, *ended)) is None
 
     def test_it_is_registered(self) -> None:
@@ -153,7 +153,7 @@ class StoppingRuleContract:
     def test_its_name_switches_it_on_in_a_study(self) -> None:
         spec = self._study()
         assert rules_of(spec) == [self.rule]
-        assert modes(spec) == {self.rule.name: "active"}
+        assert rule_modes(spec) == {self.rule.name: "active"}
 
     def test_a_stored_study_keeps_its_settings(self) -> None:
         assert from_json(to_json(self._study())).stopping.rules == {self.rule.name: self.rule}

@@ -1,14 +1,13 @@
-"""A study in MLflow: an experiment, a parent run a driver of it, a child run a trial.
+"""A study in MLflow: an experiment with a parent run for each driver, and below it a child run for each trial.
 
-The only module of this package that imports mlflow. Who writes when, and what happens while the store cannot be
-written, is in sweeps.tracking.writer.
+The only module of sweeps that imports mlflow. When it is called, and what happens while the store cannot be written, is
+in sweeps.tracking.writer. The names of tags, parameters and metrics are in resnet_core.schema.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
-from sweeps.study.stopping.rules import modes
-from sweeps.tracking import view
+from sweeps.study.stopping.rules import rule_modes
+from sweeps.tracking import mlflow_internals, view
 from sweeps.tracking.note import Note
 from sweeps.version import code_version, versions
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _log = logging.getLogger(__name__)
-_LONGEST_TAG = 5000  # what MLflow takes, at least
+_LONGEST_TAG = 5000  # characters that every version of MLflow takes
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 
 LogEntry = dict[str, Any]
@@ -42,7 +41,7 @@ LogEntry = dict[str, Any]
 
 @dataclass
 class _Child:
-    """A trial's run: its id, its tag schema.THAWED, and, while it has not ended, the epochs it holds already."""
+    """A trial's run: its id and status, the epochs that it has (not read if it has ended), and its tag THAWED."""
 
     run_id: str
     status: str
@@ -51,25 +50,24 @@ class _Child:
 
 
 class MlflowStudy:
-    """The runs of a study, as one driver of it reads and writes them; for one thread.
+    """A study's experiment and runs, as one driver reads and writes them; for one thread.
 
-    Opening a study that is in the store continues it: its parent run and the runs of its trials are taken up
-    again, and an epoch that a run holds is not written twice. Whatever fails raises what MLflow raises, and may be
-    done again, whether the store had it or not.
+    Opening a study that is in the store continues its runs; an epoch that a run has is not written twice. A method
+    that fails raises what MLflow raises. It may be called again, whether or not the store has written something.
 
     Args:
         uri: MLflow's tracking URI.
-        artifacts: folder for artifacts, where no server keeps them.
+        artifacts: folder for artifacts; an MLflow server decides for itself where they are.
         spec: the study.
         driver: the driver's name in the study.
-        origin: where the study comes from, if it was imported: nothing is then said of what ran it.
-        lengthened: how a confirmation's number of runs came about, as the ledger says.
+        origin: where the study was imported from; the runs of an imported study have no tags of versions.
+        lengthened: the tag LENGTHENED of resnet_core.schema; empty for none.
 
     Attributes:
-        study: its name.
+        study: the study's name.
         shown: the URI without a password, for messages.
-        tags: what every run of this code and study is tagged with.
-        note_changed: whether the parent run's note is not what it should say.
+        tags: the tags of every run of the study.
+        note_changed: whether write_note has something new to write.
     """
 
     def __init__(
@@ -90,15 +88,19 @@ class MlflowStudy:
         self._children: dict[int, _Child] = {}
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
-        """Return, by trial number, every run's status and, unless it has ended, its epochs, as far as is known."""
+        """Return by trial number the status of its run and, unless it has ended, the epochs that the run has."""
         return {number: (child.status, frozenset(child.epochs)) for number, child in self._children.items()}
 
     def open(self) -> None:
-        """Take up the study where it is in the store, or begin it there."""
+        """Continue the study in the store, or create it there.
+
+        Raises:
+            SweepError: the store has an imported study of this name.
+        """
         from mlflow.entities import RunTag
 
         spec = self._spec
-        # One without a driver's name is of a time when a study had one driver.
+        # A launch without a driver's name was written when a study could have one driver only.
         launches = {run.data.tags.get(schema.DRIVER, ""): run for run in self._runs(schema.LAUNCH)}
         launch = launches.get(self._driver, launches.get(""))
         if launch is not None:
@@ -115,7 +117,7 @@ class MlflowStudy:
                 schema.TARGET: repr(objective.target),
                 schema.SUSTAINED: str(objective.sustained),
                 schema.LONGEST_HORIZON: str(longest_horizon(spec)),
-                schema.STOPPING_RULES: json.dumps(modes(spec)),
+                schema.STOPPING_RULES: json.dumps(rule_modes(spec)),
                 schema.PHASE: spec.phase,
                 **(_space_tag(spec) if self._origin is None else {}),
                 **({schema.CONFIRMS: spec.confirms} if spec.confirms else {}),
@@ -126,11 +128,11 @@ class MlflowStudy:
             self._parent = run.info.run_id
         self.refresh()
 
-    def earlier(self) -> tuple[str, Origin | None] | None:
-        """Return what the store has under the study's name: a launch's status, and its origin; None where it has none.
+    def existing_launch(self) -> tuple[str, Origin | None] | None:
+        """Return the status and the origin of a launch that the store has under the study's name; None if it has none.
 
         Raises:
-            InputError: the name is that of an experiment that was deleted, and can still be restored.
+            InputError: the experiment of this name was deleted, but can still be restored.
         """
         found = self._client.get_experiment_by_name(self.study)
         if found is None:
@@ -144,8 +146,8 @@ class MlflowStudy:
             return run.info.status, Origin.of_tags(run.data.tags)
         return None
 
-    def clear(self) -> None:
-        """Delete what an import wrote under the study's name; until that is done, nobody sees the study."""
+    def delete_runs(self) -> None:
+        """Delete the runs of an imported study; readers do not see the study from the first step on."""
         launches = self._runs(schema.LAUNCH)
         for run in launches:
             self._client.update_run(run.info.run_id, status="RUNNING")
@@ -153,7 +155,7 @@ class MlflowStudy:
             self._client.delete_run(run.info.run_id)
 
     def refresh(self) -> None:
-        """Ask the store which runs of trials it has, and how far they are."""
+        """Read from the store which trials have runs, and what these have."""
         for run in self._runs(schema.TRIAL):
             number = int(run.data.tags[schema.TRIAL_NUMBER])
             self._children[number] = self._child(run)
@@ -163,7 +165,7 @@ class MlflowStudy:
         self.note_changed = bool(self._children)
 
     def adopt(self, number: int) -> frozenset[int]:
-        """Take up the run of a trial that another driver began, as it is in the store now; return its epochs."""
+        """Continue the run of a trial that another driver began; return the epochs that the run has."""
         query = f"{_of_kind(schema.TRIAL)} and tags.`{schema.TRIAL_NUMBER}` = '{number}'"
         for run in self._client.search_runs([self._experiment], query):
             self._children[number] = self._child(run)
@@ -171,12 +173,12 @@ class MlflowStudy:
         return frozenset()
 
     def apply(self, entry: LogEntry) -> None:
-        """Write an entry; one that the store has already, whole or in part, changes nothing more."""
+        """Write an entry; what the store has of it already is not written again."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
-        goes_on = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
-        if child is not None and child.status in _ENDED and not goes_on:
-            return  # what has ended is whole
+        reopened = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
+        if child is not None and child.status in _ENDED and not reopened:
+            return  # a run that has ended is complete
         if do == "begin":
             self._begin(number, child, **rest)
         elif child is not None:
@@ -191,32 +193,29 @@ class MlflowStudy:
             }
             writers[do](child, **rest)
         else:
-            # Left by an earlier process, for another store than this one. Its trial is begun anew here, or is
-            # written here from its checkpoint.
+            # An earlier process left the entry for another store. In this store the trial begins anew, or is
+            # written from its checkpoint.
             _log.debug("trial %d has no run in MLflow (%s)", number, self.shown)
 
     def write_note(self) -> None:
-        """Write the parent run's note. It is made of what the store has, so that one that is lost is soon replaced."""
+        """Write the parent run's note. A note that could not be written is replaced by the next one."""
         self.note_changed = False
         try:
             self._client.set_tag(self._parent, schema.NOTE, str(self._note))
         except Exception as error:
             _log.debug("the note of study %s was not written: %s", self.study, error)
 
-    def close(self, status: str, gone: Collection[str]) -> None:
-        """Close the parent run with an MLflow status; parent runs that ``gone`` drivers left open become KILLED."""
+    def close(self, status: str, expired: Collection[str]) -> None:
+        """Close the parent run with an MLflow status, and those that ``expired`` drivers left open as KILLED."""
         self.write_note()
         self._client.set_terminated(self._parent, status)
-        for run in self._runs(schema.LAUNCH) if gone else []:
-            if run.data.tags.get(schema.DRIVER) in gone and run.info.status not in _ENDED:
+        for run in self._runs(schema.LAUNCH) if expired else []:
+            if run.data.tags.get(schema.DRIVER) in expired and run.info.status not in _ENDED:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     @cached_property
     def _client(self) -> MlflowClient:
-        quiet()
-        # A server that is down is noticed soon; the trying again is done here.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        mlflow_internals.set_environment(fail_soon=True)
         from mlflow import MlflowClient
 
         return MlflowClient(self._uri)
@@ -226,12 +225,11 @@ class MlflowStudy:
         name = self._spec.name
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            # A server decides itself where artifacts are.
+            # A server decides for itself where artifacts are.
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             tags = {
-                # Without this the UI opens on the pages it has for language models.
-                "mlflow.experimentKind": "custom_model_development",
-                view.TAG: view.view(self._spec, milliseconds()),
+                **mlflow_internals.EXPERIMENT_KIND,
+                view.TAG: view.view(self._spec, timestamp()),
             }
             try:
                 return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
@@ -239,7 +237,7 @@ class MlflowStudy:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
-                # Another driver has just made it.
+                # Another driver has just created it.
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -255,7 +253,7 @@ class MlflowStudy:
                 return runs
 
     def _child(self, run: Run) -> _Child:
-        # Asked for run by run, which is slow: what has ended is not written to again.
+        # A request for each run is slow, and runs that have ended are not written to again.
         unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
         return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(schema.THAWED, ""))
@@ -284,16 +282,16 @@ class MlflowStudy:
             if child.thawed != thawed:
                 self._reopen(child, thawed)
         self._note.begun(number, name, params)
-        # Written again for a run that is taken up: a process may have been killed before they were; MLflow
-        # accepts the same value twice.
+        # Also for a run that continues: an earlier process may have been killed before it wrote them. MLflow accepts
+        # the same value twice.
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def _reopen(self, child: _Child, thawed: str) -> None:
-        """Take back how a run ended; its last tag says that this is done."""
+        """Remove from a run how it ended. The tag THAWED comes last: it says that this is done."""
         child.epochs = self._written_epochs(child.run_id)
-        there = self._client.get_run(child.run_id).data.tags
+        tags = self._client.get_run(child.run_id).data.tags
         for name in (schema.OUTCOME, schema.STOPPED_BY, schema.STOP_REASON):
-            if name in there:
+            if name in tags:
                 self._client.delete_tag(child.run_id, name)
         self._client.set_tag(child.run_id, schema.THAWED, thawed)
         child.thawed = thawed
@@ -342,44 +340,31 @@ def _of_kind(kind: str) -> str:
     return f"tags.`{schema.KIND}` = '{kind}'"
 
 
-def quiet() -> None:
-    """Keep MLflow's and Alembic's log, and MLflow's telemetry, away; call before mlflow is imported."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    if logging.getLogger("sweeps").isEnabledFor(logging.DEBUG):
-        return
-    # MLflow logs a database's errors with their traceback and raises them, too: what is raised is told here.
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-
-
 def _space_tag(spec: StudySpec) -> dict[str, str]:
-    """Return the tag of what is sampled, with all keys of a range; none where it is too long."""
+    """Return the tag SPACE; none where it is too long."""
     space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
     text = json.dumps(space)
     return {schema.SPACE: text} if len(text) <= _LONGEST_TAG else {}
 
 
-def milliseconds() -> int:
-    """Return the time as MLflow counts it: milliseconds since 1970."""
+def timestamp() -> int:
+    """Return the time now as MLflow keeps it: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
-def attach(uri: str, study: str, files: Sequence[Path], children: Mapping[str, Sequence[Path]]) -> None:
-    """Add files to runs as artifacts, under their own names; one that is there is replaced.
+def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapping[str, Sequence[Path]]) -> None:
+    """Add files to runs as artifacts, under their own names; artifacts of the same name are replaced.
 
     Args:
         uri: MLflow's tracking URI.
-        study: the study whose launch gets ``files``.
-        files: of the launch.
-        children: files of trials, by run id.
+        study: the study's name.
+        files: for the run of its launch.
+        children: for other runs, by run id.
 
     Raises:
-        SweepError: MLflow cannot be used, or has no such study.
+        SweepError: MLflow cannot be used, or it has no such study.
     """
-    quiet()
+    mlflow_internals.set_environment()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""What waits to be written elsewhere, kept on disk until it is: a file of JSON lines."""
+"""A queue on disk, as a file of JSON lines: what is to be written elsewhere waits in it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _log = logging.getLogger(__name__)
 
 
 class Spool:
-    """Items in the order they came, in an append-only file that is there only while something waits.
+    """Items in order, in a file to which lines are appended. The file is there only while items wait.
 
-    What an earlier process left is to be read before anything is appended.
+    Call ``read`` before the first ``append``: an earlier process may have left items.
 
-    An item that was appended survives a kill of the process and of the machine. A line that was only half
-    written, which can be the last one alone, is as if it had never been appended.
+    An appended item survives a kill of the process and a crash of the machine. A last line that was written only in
+    part counts as not written.
 
     Args:
-        path: the file; it and its folder are made when something is appended.
+        path: the file; ``append`` makes it and its folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._length: int  # bytes of whole lines; what is behind them was left by a write that failed
+        self._length: int  # bytes of complete lines; a write that failed may have left more
 
     def read(self) -> list[dict[str, Any]]:
-        """Return what waits, oldest first; a damaged line is passed over with a warning."""
+        """Return the items, oldest first; a damaged line is skipped with a warning."""
         data = self.path.read_bytes() if self.path.exists() else b""
         self._length = data.rfind(b"\n") + 1
         items = []
@@ -41,10 +41,10 @@ class Spool:
         return items
 
     def append(self, items: Iterable[dict[str, Any]]) -> None:
-        """Add items (plain values) behind those that wait and sync them to the disk; all of them or none.
+        """Append items (values that JSON has) and sync them to the disk; all of them or none.
 
         Raises:
-            OSError: they could not be written (a full disk, say); what waited before is untouched.
+            OSError: they could not be written, on a full disk for example; the items before them are untouched.
         """
         lines = b"".join(json.dumps(item).encode() + b"\n" for item in items)
         new = not self.path.exists()
@@ -63,7 +63,7 @@ class Spool:
         self._length += len(lines)
 
     def clear(self) -> None:
-        """Forget everything: it has been written."""
+        """Remove all items."""
         self.path.unlink(missing_ok=True)
 
 

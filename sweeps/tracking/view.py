@@ -9,11 +9,12 @@ import zlib
 from analysis.tables.columns import EPOCH_BEST, RESULTS, Column, setting, with_settings
 from resnet_core import schema
 from search_spaces.spec import StudySpec
+from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
 NAME = "epochs-to-target"
 """The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
 
-TAG = f"mlflow.sharedViewState.{NAME}"
+TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
 _LEAST = EPOCH_BEST.importance

@@ -1,7 +1,7 @@
-"""What is written to MLflow, in order and once, by one thread.
+"""The thread that writes a study to MLflow: everything in order, and once.
 
-Nothing in a running sweep is decided from what is written here, and training never waits for it. While the store
-cannot be written, what is to be written waits on disk, in order. What the store then holds is in sweeps.tracking.runs.
+A running sweep decides nothing from MLflow, and training never waits for it. While the store cannot be written, the
+entries wait on disk, in order. What an entry changes in the store is in sweeps.tracking.runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import LogEntry, MlflowStudy, milliseconds
+from sweeps.tracking.runs import LogEntry, MlflowStudy, timestamp
 from sweeps.tracking.spool import Spool
 
 _log = logging.getLogger(__name__)
-_TRIES = 6  # at the start and at the end, with waits of 0.5, 1, 2, 4, 8 s between them
+_TRIES = 6  # where the caller waits for the store, with pauses of 0.5, 1, 2, 4, 8 s between them
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
-_EPOCHS_SECONDS = 0.05  # that an epoch waits for others: by then the driver has had its trial go on
-_MOST_EPOCHS = 50  # of a trial at once: an MLflow server takes 1,000 values
+_EPOCHS_SECONDS = 0.05  # that an epoch waits for others, to be written with them
+_MOST_EPOCHS = 50  # of a trial in one request: an MLflow server takes 1,000 values
 MLFLOW_STATUS = {
     Outcome.REACHED: "FINISHED",
     Outcome.EXHAUSTED: "FINISHED",
@@ -46,34 +46,34 @@ MLFLOW_STATUS = {
 
 @dataclass(frozen=True)
 class _Question:
-    """Asks the writer's thread for a value, for which everything before it must be in the store."""
+    """A question to the thread. Everything that was put in the queue before it is in the store when it is answered."""
 
     ask: Callable[[], Any]
     answer: Future[Any]
 
 
 _Item: TypeAlias = tuple[LogEntry, Callable[[], None] | None] | _Question | None
-"""What the writer's thread is sent: an entry and what is called once it is in the store; None ends it."""
+"""What the thread gets: an entry with what to call once it is in the store, a question, or None, which ends it."""
 
 
 class Tracker:
-    """Writes one study to MLflow. A thread does the writing; only ``written`` and ``close`` wait for it.
+    """Writes one study to MLflow in a thread. Only ``written``, ``refresh``, ``adopt`` and ``close`` wait for it.
 
-    From the first write that fails on, everything waits in the spool; it is written, in order, by this process when
-    the store is back, or by the next one.
+    When a write fails, this entry and all that follow wait in the spool. This process writes them, in order, when the
+    store is back; else the next process does.
 
     Args:
-        runs: the study in MLflow; the thread's from now on.
-        spool: the file where entries wait while the store cannot be written.
-        holds: whether a trial is still this driver's; nothing is written of one that is not.
+        runs: the study in MLflow; from now on only the thread may use it.
+        spool: the file in which entries wait while the store cannot be written.
+        owns: whether this driver still runs a trial, by its number; nothing is written of other trials.
     """
 
-    def __init__(self, runs: MlflowStudy, spool: Path, holds: Callable[[int], bool] = lambda number: True) -> None:
-        self._runs, self._holds = runs, holds
+    def __init__(self, runs: MlflowStudy, spool: Path, owns: Callable[[int], bool] = lambda number: True) -> None:
+        self._runs, self._owns = runs, owns
         self._note_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
-        # What waits for the store, with what is called once it is there; the first so many are in the spool too.
+        # Entries that wait for the store, each with what to call once it is there. The first _spooled are on disk.
         self._waiting: deque[tuple[LogEntry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
         self._spooled = len(self._waiting)
         self._behind = True  # the study has yet to be opened
@@ -83,16 +83,16 @@ class Tracker:
         self._thread.start()
 
     def written(self) -> dict[int, tuple[str, frozenset[int]]]:
-        """Return, by trial number, every run's status and, unless it has ended, its epochs; waits for the thread.
+        """Return by trial number the status of its run and, unless it has ended, the epochs that the run has.
 
         Raises:
-            SweepError: the store cannot be used, and could not for a while.
+            SweepError: the store could not be used for 15 seconds.
         """
         known: dict[int, tuple[str, frozenset[int]]] = self._ask(self._runs.written)
         return known
 
     def refresh(self) -> dict[int, tuple[str, frozenset[int]]]:
-        """Return the same, with what other drivers have written since.
+        """Return the same after reading the store again: other drivers write to it too.
 
         Raises:
             SweepError: as ``written``.
@@ -101,7 +101,7 @@ class Tracker:
         return self.written()
 
     def adopt(self, job: Job) -> frozenset[int]:
-        """Take up the run of a trial that another driver began, as it is in the store now; return its epochs.
+        """Continue the run of a trial that another driver began; return the epochs that the run has.
 
         Raises:
             SweepError: as ``written``.
@@ -114,7 +114,7 @@ class Tracker:
         return MLFLOW_STATUS[outcome]
 
     def begin(self, job: Job) -> None:
-        """Open the trial's run, or take it up again."""
+        """Begin the trial's run, or continue it."""
         self._put(begin_entry(job, self._runs.tags))
 
     def place(self, job: Job, placement: dict[str, str]) -> None:
@@ -122,31 +122,31 @@ class Tracker:
         self._put({"do": "place", "trial": job.number, "tags": placement})
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Write one epoch's metrics, in one batch with those of epochs that come right behind it."""
+        """Write the metrics of one epoch, in one request with epochs that follow at once."""
         metrics = {name: value for name, value in asdict(record).items() if value is not None}
         self._put(epochs_entry(job, [metrics]))
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
-        """Write how the trial ended and close its run; ``then`` is called once that is in the store."""
+        """Write how the trial ended and close its run; ``then`` is called once both are in the store."""
         self._put(end_entry(job, result), then)
 
     def pause(self, jobs: list[Job]) -> None:
-        """Mark the runs of interrupted trials as waiting to be continued."""
+        """Give the runs of interrupted trials the status SCHEDULED: they are continued later."""
         for job in jobs:
             self._put({"do": "pause", "trial": job.number})
 
-    def close(self, status: str, gone: Collection[str] = ()) -> None:
+    def close(self, status: str, expired: Collection[str] = ()) -> None:
         """Close the parent run with an MLflow status and wait until everything is written.
 
         Args:
-            status: of the parent run.
-            gone: other drivers that are gone; their parent runs become KILLED where nobody has closed them.
+            status: MLflow's, for the parent run.
+            expired: names of drivers that are gone; parent runs that they left open become KILLED.
 
         Raises:
-            SweepError: something could not be written; it waits in the spool for the next resume.
+            SweepError: something could not be written; it waits in the spool for `sweeps resume`.
         """
         try:
-            self._ask(lambda: self._runs.close(status, gone))
+            self._ask(lambda: self._runs.close(status, expired))
         except SweepError as error:
             raise SweepError(
                 f"{error}. Nothing is lost: `sweeps resume {self._runs.study}` writes what is missing"
@@ -164,10 +164,10 @@ class Tracker:
         self._queue.put(question)
         return question.answer.result()
 
-    # What follows runs in the writer's thread.
+    # The methods below run in the thread.
 
     def _write(self) -> None:
-        ahead: deque[_Item] = deque()  # out of the queue already
+        ahead: deque[_Item] = deque()  # items that were taken from the queue and come next
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()
@@ -189,7 +189,7 @@ class Tracker:
                 self._take(*item)
 
     def _gathered(self, first: LogEntry, ahead: deque[_Item]) -> list[LogEntry]:
-        """Return epochs with those that are right behind them, an entry a trial; the rest comes to ``ahead``."""
+        """Return these epochs and those directly behind them, as one entry a trial; other items go to ``ahead``."""
         if not ahead and self._queue.empty():
             time.sleep(_EPOCHS_SECONDS)
         with suppress(queue.Empty):
@@ -205,13 +205,13 @@ class Tracker:
         return [{"do": "epochs", "trial": trial, "epochs": of_trial} for trial, of_trial in epochs.items()]
 
     def _wait(self) -> float | None:
-        """Return in how many seconds there is something to do though nothing comes; None where there is nothing."""
+        """Return after how many seconds there is work even if no item comes; None for never."""
         if self._behind:
             return _seconds_until(self._retry_at)
         return _seconds_until(self._note_at) if self._runs.note_changed else None
 
     def _take(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
-        """Write an entry, or have it wait behind those that do."""
+        """Write an entry, or put it behind those that wait."""
         if not self._behind:
             try:
                 self._apply(entry, then)
@@ -220,14 +220,14 @@ class Tracker:
                 self._fall_behind(error)
         self._waiting.append((entry, then))
         try:
-            # With those that an earlier try could not save, so that what is on disk never has a gap.
+            # Also entries that could not be saved earlier: the spool must have no gap.
             self._spool.append(entry for entry, _ in list(self._waiting)[self._spooled :])
             self._spooled = len(self._waiting)
         except OSError as error:
             _log.error("%s cannot be written (%s): what MLflow lacks waits in memory alone", self._spool.path, error)
 
     def _answer(self, question: _Question) -> None:
-        """Catch up with the store, trying for a while, and answer."""
+        """Write what waits, try again for a while if that fails, and answer."""
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_pause(attempt - 1))
@@ -245,7 +245,7 @@ class Tracker:
         )
 
     def _catch_up(self) -> None:
-        """Ask the store what it holds, since the answer to a write may have been lost, and write what waits."""
+        """Read what the store has, since it may have written what it did not confirm; then write what waits."""
         try:
             self._runs.open()
             while self._waiting:
@@ -273,20 +273,20 @@ class Tracker:
         self._failures += 1
 
     def _apply(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
-        if not self._holds(entry["trial"]):
-            return  # another driver has taken it over, and writes it
+        if not self._owns(entry["trial"]):
+            return  # another driver has taken the trial over, and writes it
         self._runs.apply(entry)
         if then is not None:
             then()
 
 
 def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
-    """Return the entry that opens a trial's run.
+    """Return the entry that begins a trial's run.
 
     Args:
         job: the trial.
-        tags: of every run of the study.
-        known: the fields of its configuration that are known; others are not written.
+        tags: the tags of every run of the study.
+        known: the fields of the configuration to write; an import does not know all of them.
     """
     config = job.config
     params = {
@@ -310,8 +310,8 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
 
 
 def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
-    """Return the entry of some epochs of a trial: the metrics of each, and under ``epoch`` its number."""
-    now = milliseconds()
+    """Return the entry of epochs of a trial; each is its metrics, and its number under ``epoch``."""
+    now = timestamp()
     written = []
     for values in epochs:
         metrics = dict(values)
@@ -320,7 +320,7 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
 
 
 def end_entry(job: Job, result: Result) -> LogEntry:
-    """Return the entry of a trial's end."""
+    """Return the entry that ends a trial's run."""
     values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
     tags = {schema.OUTCOME: result.outcome.value}
     if result.stopped_by:
@@ -336,12 +336,12 @@ def end_entry(job: Job, result: Result) -> LogEntry:
         "metrics": {name: float(value) for name, value in values.items() if value is not None},
         "tags": tags,
         "step": result.epochs_run,
-        "now": milliseconds(),
+        "now": timestamp(),
     }
 
 
 def _pause(failures: int) -> float:
-    """Return how many seconds to leave the store alone after a try that failed, and so many right before it."""
+    """Return how many seconds to wait before the next try, after so many failures in a row before this one."""
     return min(0.5 * 2.0 ** min(failures, 16), _LONGEST_WAIT)
 
 

@@ -35,7 +35,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
 from search_spaces.study import load_study
-from sweeps.execution.launch import End, Launch
+from sweeps.execution.launch import Launch, LaunchStatus
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
 from tests.e2e.conftest import LISTED, METRICS, Running, Store, environment
@@ -61,7 +61,7 @@ class CountingTrainable(TrialTrainable):
 def drive(home: Path, study: Path) -> int:
     """Launch or continue the study and return the command line's exit code."""
     launch = Launch(Home(home), home, None, Console(stderr=True), trainable=CountingTrainable)
-    return 0 if launch.start(load_study(study)) is End.DONE else 1
+    return 0 if launch.start(load_study(study)) is LaunchStatus.FINISHED else 1
 
 
 def start(folder: Path, home: Path, study: Path) -> Running:

@@ -95,7 +95,7 @@ def main() -> None:
         started = time.perf_counter()
         end = launch.start(spec_of(Path(folder), trials, epochs))
         finished = time.perf_counter()
-        assert end is launching.End.DONE
+        assert end is launching.LaunchStatus.FINISHED
         there, twice = recorded(home.own_mlflow_db)
     begun, ended, memory = (_WatchedTracker.begun, _WatchedTracker.ended, _WatchedTracker.memory)
     wall = ended[-1] - begun[0]

@@ -127,7 +127,7 @@ def time_sweeps(trials: int, epochs: int) -> dict[str, float]:
         )
         finished = time.perf_counter()
     ended, written = _TimedTracker.ends, _TimedTracker.stored
-    assert end is launching.End.DONE
+    assert end is launching.LaunchStatus.FINISHED
     assert len(ended) == len(written) == trials
     return {
         "per_trial": (written[-1] - ended[0]) / (trials - 1),

@@ -27,10 +27,10 @@ from search_spaces.space import longest_horizon
 from search_spaces.study import find_study, load_study
 from sweeps.home import Home
 from sweeps.simulation.curve_model import POST5
-from sweeps.simulation.curves import Recorded, recorded_in
-from sweeps.simulation.picks import pick_of_study, truth_of, truth_on
-from sweeps.simulation.replay import Replayed
-from sweeps.simulation.simulate import Setup
+from sweeps.simulation.curves import RecordedCurves, find_curves
+from sweeps.simulation.picks import pick_of_study, truth_of_runs, truth_of_trial
+from sweeps.simulation.replay import SimulatedTrial
+from sweeps.simulation.setup import Setup
 from sweeps.study.ranking import configuration_of
 from sweeps.study.trials import Job
 
@@ -75,12 +75,12 @@ class Truths:
         """Return the restricted mean epochs to target of a trial's configuration."""
         key, spec, source = configuration_of(job.config), self._setup.spec, self._setup.source
         if key not in self._known:
-            if isinstance(source, Recorded):
+            if isinstance(source, RecordedCurves):
                 names = [other.name for other in source.jobs if configuration_of(other.config) == key]
                 runs = [[record.val_acc for record in source.curves[name]] for name in names]
-                truth = truth_of(runs, spec.objective.target, longest_horizon(spec))
+                truth = truth_of_runs(runs, spec.objective.target, longest_horizon(spec))
             else:
-                truth = truth_on(source, job, spec, ())
+                truth = truth_of_trial(source, job, spec, ())
             self._known[key] = truth.rmst
         return self._known[key]
 
@@ -100,11 +100,11 @@ def run(setup: Setup, seed: int, truths: Truths) -> Study:
     )
 
 
-def _plain(trial: Replayed, target: float, longest: int) -> float:
+def _plain(trial: SimulatedTrial, target: float, longest: int) -> float:
     return objective([record.val_acc for record in trial.records], target, longest)
 
 
-def _ended_early(trial: Replayed) -> bool:
+def _ended_early(trial: SimulatedTrial) -> bool:
     return trial.result.stopped_by is not None and trial.result.epochs_to_target is None
 
 
@@ -156,7 +156,7 @@ def _setup(source: str | None, sampler: str, stopping: str) -> Setup:
         overrides = [f"search.sampler={sampler}", "search.finalists=", f"stopping={stopping}"]
         return Setup(load_study(find_study("adamw_cosine"), overrides), POST5, home)
     study = load_study(find_study(source), [f"stopping={stopping}"])
-    return Setup(study, recorded_in(home, source), home, shuffled=True)
+    return Setup(study, find_curves(home, source), home, shuffled=True)
 
 
 if __name__ == "__main__":

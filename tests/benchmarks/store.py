@@ -32,7 +32,7 @@ from uuid import UUID
 from analysis.store.loader import load
 from analysis.tables.trials import build_table
 from resnet_core.config import TrialConfig
-from sweeps.tracking.runs import quiet
+from sweeps.tracking.mlflow_internals import set_environment
 from tests import postgres
 from tests.benchmarks.rounds import interleaved, print_values
 from tests.mlflow_server import serving
@@ -59,7 +59,7 @@ def make(uri: str, trials: int, epochs: int) -> None:
         trials: how many.
         epochs: of each trial.
     """
-    quiet()
+    set_environment()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow import MlflowClient
 

@@ -9,34 +9,42 @@ import typer
 from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
+STORE = "--home --mlflow --ledger"
+LAUNCH = f"--address --report --no-report {STORE} --data --debug"
 OPTIONS = {
-    "launch": "--name --trials --set --fork --address --yes --home --mlflow --ledger --data --report --no-report "
-    "--debug",
-    "resume": "--trials --address --home --mlflow --ledger --data --report --no-report --debug",
-    "race": "--top --seeds --address --home --mlflow --ledger --data --report --no-report --debug",
-    "stop": "--wait --no-wait --all --home --ledger",
-    "confirm": "--seeds --trial --as --against --against-as --until --claim --set --address --home --mlflow --ledger "
-    "--data --report --no-report --debug",
-    "reproduce": "--seeds --name --set --address --home --mlflow --ledger --data --report --no-report --debug",
-    "plan": "--name --trials --set --measure --like --json --home",
+    "launch": f"--name --trials --set --fork --yes {LAUNCH}",
+    "resume": f"--trials {LAUNCH}",
+    "race": f"--top --seeds {LAUNCH}",
+    "stop": f"--all --wait --no-wait {STORE}",
+    "confirm": f"--seeds --trial --as --against --against-as --until --claim --set {LAUNCH}",
+    "reproduce": f"--seeds --name --set {LAUNCH}",
+    "init": "--dataset",
+    "studies": "--json",
+    "plan": f"--name --trials --set --measure --like {STORE} --json",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
-    "--against --set --json --home",
+    f"--against --set {STORE} --json",
     "train": "--run --set --checkpoint --threads --device --data --json",
-    "lr-range": "--run --from --to --epochs --shape --plot --set --threads --device --data --json",
-    "status": "--watch --json --home --ledger",
-    "ls": "--json --home --ledger",
-    "best": "--json --home --mlflow --ledger",
-    "show": "--log --json --home --mlflow --ledger",
-    "table": "--view --format --json --target --levels --plot --figure --compare --published --trial --home --mlflow",
-    "compare": "--target --plot --mix --json --home --mlflow",
-    "stopping": "--keep --format --json --home --mlflow",
+    "lr-range": "--run --set --from --to --epochs --shape --plot --threads --device --data --json",
+    "status": f"--watch {STORE} --json",
+    "ls": f"{STORE} --json",
+    "best": f"{STORE} --json",
+    "show": f"--log {STORE} --json",
+    "table": f"--view --target --levels --plot --figure --compare --published --trial {STORE} --format --json",
+    "compare": f"--target --plot --mix {STORE} --json",
+    "stopping": f"--keep {STORE} --format --json",
     "schedule": "--at --plot --json",
-    "ui": "--port --home --mlflow",
-    "doctor": "--json --home --data --mlflow --ledger --address",
-    "report": "--out --attach --home --mlflow --ledger",
-    "export": "--tensorboard --out --force --home --mlflow --ledger",
-    "import": "--name --study --set --metric --percent --from-zero --replace --dry-run --json --home --mlflow --ledger",
+    "ui": f"--port {STORE}",
+    "doctor": f"--address {STORE} --data --json",
+    "report": f"--out --attach {STORE}",
+    "export": f"--tensorboard --out --force {STORE}",
+    "import": f"--name --study --set --metric --percent --from-zero --replace --dry-run {STORE} --json",
 }
+# Behind what is asked, in every command: how it runs, where things are, how it is shown.
+ORDER = (
+    {"--yes", "--watch", "--wait", "--no-wait", "--threads", "--device", "--address", "--report", "--no-report"},
+    {*STORE.split(), "--data"},
+    {"--format", "--json", "--debug"},
+)
 ARGUMENTS = {
     "launch": ["study"],
     "resume": ["name"],
@@ -44,6 +52,8 @@ ARGUMENTS = {
     "stop": ["name"],
     "confirm": ["name"],
     "reproduce": ["study"],
+    "init": ["name"],
+    "studies": [],
     "plan": ["study"],
     "simulate": ["study"],
     "train": ["study"],
@@ -64,22 +74,32 @@ ARGUMENTS = {
 }
 
 
+def parameters(command):
+    """The names of a command's options, in the order of its help, and of its arguments."""
+    options = [
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("-")
+    ]
+    return options, [parameter.name for parameter in command.params if parameter.param_type_name == "argument"]
+
+
+COMMANDS = {name: parameters(command) for name, command in typer.main.get_command(app).commands.items()}
+
+
 def test_commands_and_options_are_the_same_as_ever():
-    commands = typer.main.get_command(app).commands
-    found = {
-        name: {
-            option
-            for parameter in command.params
-            for option in (*parameter.opts, *parameter.secondary_opts)
-            if option.startswith("-")
-        }
-        for name, command in commands.items()
+    assert {name: set(options) for name, (options, _) in COMMANDS.items()} == {
+        name: set(options.split()) for name, options in OPTIONS.items()
     }
-    assert found == {name: set(options.split()) for name, options in OPTIONS.items()}
-    arguments = {
-        name: [p.name for p in command.params if p.param_type_name == "argument"] for name, command in commands.items()
-    }
-    assert arguments == ARGUMENTS
+    assert {name: arguments for name, (_, arguments) in COMMANDS.items()} == ARGUMENTS
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_options_are_in_the_same_order_in_every_command(command):
+    options = COMMANDS[command][0]
+    places = [next((place for place, names in enumerate(ORDER, 1) if option in names), 0) for option in options]
+    assert places == sorted(places), options
 
 
 def test_help_lists_every_command(sweeps):

@@ -108,10 +108,10 @@ def main() -> None:
     """Fork for each request of standard input, and write the number of each process to standard output."""
     import importlib
 
-    from sweeps.tracking.runs import quiet
+    from sweeps.tracking.mlflow_internals import set_environment
     from tests.migrations import keep_mlflow_tables, keep_scripts
 
-    quiet()
+    set_environment()
     before = dict(os.environ)
     for name in LOADED:
         importlib.import_module(name)

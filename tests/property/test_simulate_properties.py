@@ -10,7 +10,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
-from sweeps.simulation.replay import FixedTrials, Replayed, replay, study_in_memory
+from sweeps.simulation.replay import FixedTrials, SimulatedTrial, replay, study_in_memory
 from sweeps.study.trials import Job
 
 LONGEST = 6
@@ -34,7 +34,7 @@ curves = st.lists(
 slots = st.integers(1, 5)
 
 
-def run(spec: StudySpec, trials: list[tuple[float, list[float]]], slots: int) -> list[Replayed]:
+def run(spec: StudySpec, trials: list[tuple[float, list[float]]], slots: int) -> list[SimulatedTrial]:
     known = {
         str(i): [EpochRecord(e, 0.5, 0.8, 0.6, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(accs, start=1)]
         for i, (seconds, accs) in enumerate(trials)

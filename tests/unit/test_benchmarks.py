@@ -15,7 +15,7 @@ import torch
 
 import analysis
 from resnet_core.config import TrialConfig
-from search_spaces.figures import published
+from search_spaces.figures import published_studies
 from search_spaces.study import find_study, load_study
 from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, sequential, training, trainings, winners
 from tests.benchmarks.rounds import interleaved, print_ratio
@@ -393,7 +393,7 @@ def test_an_argument_that_cannot_be_is_refused(program, arguments, says, monkeyp
 
 
 def test_the_trainings_are_those_of_the_published_run():
-    (study,) = (source for source in published() if source.study == "post5")
+    (study,) = (source for source in published_studies() if source.study == "post5")
     assert replace(trainings.RUN_33, precision="fp32") == replace(study.configs["run33"], seed=0)
 
 

@@ -1,14 +1,10 @@
 """TrialConfig: what it refuses and in which words, what it makes of schedules, how it travels."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-import resnet_core
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
 from resnet_core.models import NETWORKS
 from resnet_core.schedule import ScheduleError, parse
@@ -255,10 +251,3 @@ def test_every_field_counts_for_equality_and_hash(field, value):
 def test_a_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         make().seed = 1  # type: ignore[misc]
-
-
-def test_importing_the_config_does_not_load_torch():
-    code = "import sys, resnet_core.config; print([m for m in ('torch', 'numpy') if m in sys.modules])"
-    root = Path(resnet_core.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

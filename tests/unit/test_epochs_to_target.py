@@ -1,4 +1,3 @@
-import doctest
 import math
 import subprocess
 import sys
@@ -137,11 +136,6 @@ def test_sustained_below_one_is_refused():
 def test_a_horizon_that_is_not_above_zero_is_refused(horizon):
     with pytest.raises(ValueError, match="longest_horizon"):
         ett.objective([0.95], 0.92, horizon)
-
-
-def test_the_examples_in_the_docstrings_hold():
-    results = doctest.testmod(ett)
-    assert (results.failed, results.attempted > 0) == (0, True)
 
 
 def test_importing_it_loads_no_pandas():

@@ -18,11 +18,11 @@ from sweeps.importing import write as writing
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, schedule_of, trials_of
 from sweeps.importing.write import NO_SCHEDULE, Import, prepare, write
-from sweeps.inspection import views
-from sweeps.inspection.reporting import html
+from sweeps.inspection.report import build_report
+from sweeps.inspection.status import describe_summary, study_summary
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
-from sweeps.simulation.curves import recorded
+from sweeps.simulation.curves import recorded_curves
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.tensorboard import write_events
 
@@ -342,25 +342,23 @@ def test_every_view_and_the_report_read_it(home, run33):
     for build in (analysis.build_cost, analysis.build_noise, analysis.build_transitions, analysis.build_ladder):
         assert len(build(study))
     assert len(analysis.build_stopping(analysis.histories(study), study.target, modes=study.stopping_rules))
-    text = html(home, study)
+    text = build_report(home, study)
     assert text.count(f"Imported from {RUN33.name}") == 1
     assert "sweeps confirm" not in text
     assert compare_two(configuration_runs(study), configuration_runs(study)).pairs == (0, 1, 2, 3, 4, 5, 6, 33)
 
 
 def test_the_ledger_knows_it(home, run33):
-    row = views.summary(home, "run33")
+    row = study_summary(home, "run33")
     assert (row["state"], row["imported_from"], row["reached"], row["best_trial"]) == ("complete", RUN33.name, 5, "33")
-    assert "run33: imported from run33_h200.jsonl · 8 trials · ended: 5 reached, 3 exhausted" in views.describe_summary(
-        row
-    )
-    entry = views.find_trial(Ledger.open(home.ledger_uri, "run33"), "5")
+    assert "run33: imported from run33_h200.jsonl · 8 trials · ended: 5 reached, 3 exhausted" in describe_summary(row)
+    entry = Ledger.open(home.ledger_uri, "run33").find("5")
     assert entry.result is not None
     assert entry.result.epochs_to_target == 22
 
 
 def test_it_can_be_simulated(home, run33):
-    curves = recorded(home, "run33")
+    curves = recorded_curves(home, "run33")
     assert (len(curves.jobs), curves.left_out) == (8, {})
     assert 15 < curves.seconds_per_epoch < 17
 
@@ -410,7 +408,7 @@ def test_what_broke_off_is_seen_by_nobody_and_begins_again(home, tmp_path, monke
         patch.setattr(
             *{
                 "a trial": (writing, "_write_trial", fail),
-                "the ledger": (Ledger, "imported", fail),
+                "the ledger": (Ledger, "create_import", fail),
                 "the end": (MlflowStudy, "close", fail),
             }[broken]
         )
@@ -440,12 +438,12 @@ def test_a_curve_of_accuracies_alone(home, tmp_path):
     write(home, made)
     study = analysis.load(home.mlflow_uri, "bare")
     assert study.epochs["loss"].isna().all()
-    assert "Left out: the store does not say how long the epochs took." in html(home, study)
-    curves = recorded(home, "bare")
+    assert "Left out: the store does not say how long the epochs took." in build_report(home, study)
+    curves = recorded_curves(home, "bare")
     assert all(math.isfinite(record.loss) for records in curves.curves.values() for record in records)
     with pytest.raises(InputError, match="give --seconds-per-epoch"):
-        curves.curve()
-    assert curves.curve(2.0)(curves.jobs[0])[0].seconds == 2.0
+        curves.curve_of()
+    assert curves.curve_of(2.0)(curves.jobs[0])[0].seconds == 2.0
     # No seed is known, so that nothing is paired by it.
     assert compare_two(configuration_runs(study, "a"), configuration_runs(study, "b")).pairs == ()
 

@@ -48,6 +48,22 @@ def test_a_module_does_without(loaded, module, heavy):
     assert heavy not in loaded[module]
 
 
+def test_what_is_known_of_trials_does_without_torch_and_numpy():
+    """The study file, its checks and the tables need it; torch takes seconds to load."""
+    code = """if True:
+        import sys
+        from resnet_core import config, objective, records, schedule, schema, uris
+        from resnet_core.data import DATASETS
+        from resnet_core.models import NETWORKS, find
+        from resnet_core.optim import OPTIMIZERS
+
+        config.epoch_sizes(config.TrialConfig("[1e-3, 0] lin[0, 1]"))
+        everything = [*DATASETS.items(), *NETWORKS.items(), *OPTIMIZERS.items(), find("resnet56v2")]
+        sys.exit(", ".join({"torch", "torchvision", "numpy"} & set(sys.modules)) or 0)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_training_on_digits_does_without_torchvision_and_scikit_learn():
     """The first loads torch's compiler, the second SciPy."""
     code = """if True:

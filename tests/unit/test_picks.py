@@ -15,9 +15,18 @@ from search_spaces.tables import Finalists
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.simulation.curve_model import POST5
-from sweeps.simulation.curves import Recorded
-from sweeps.simulation.picks import PRUNERS, Truth, one_of_each, pick_of_optuna, pick_of_study, truth_of, truth_on
-from sweeps.simulation.simulate import Setup, simulate
+from sweeps.simulation.curves import RecordedCurves
+from sweeps.simulation.picks import (
+    PRUNERS,
+    Truth,
+    one_run_of_each,
+    pick_of_optuna,
+    pick_of_study,
+    truth_of_runs,
+    truth_of_trial,
+)
+from sweeps.simulation.setup import Setup
+from sweeps.simulation.simulate import simulate
 from sweeps.study.trials import Job
 
 NOWHERE = Home(Path("/nonexistent"))
@@ -34,7 +43,7 @@ SPEC = StudySpec.model_validate(
 )
 
 
-def recording(configurations: Mapping[float, Sequence[Sequence[float]]]) -> Recorded:
+def recording(configurations: Mapping[float, Sequence[Sequence[float]]]) -> RecordedCurves:
     """Runs by weight decay; each has another seed."""
     jobs, curves = [], {}
     for decay, runs in configurations.items():
@@ -44,36 +53,38 @@ def recording(configurations: Mapping[float, Sequence[Sequence[float]]]) -> Reco
             curves[jobs[-1].name] = [
                 EpochRecord(e, 0.2, 0.8, 0.5, acc, 1e-3, 1e-4, 1.0, 1e3) for e, acc in enumerate(val_accs, start=1)
             ]
-    return Recorded("made", jobs, curves, {})
+    return RecordedCurves("made", jobs, curves, {})
 
 
-def setup(source: Recorded, **options: Any) -> Setup:
+def setup(source: RecordedCurves, **options: Any) -> Setup:
     return Setup(SPEC, source, NOWHERE, gpus=2, shuffled=True, **options)
 
 
 def test_the_truth_of_runs_by_hand():
-    assert truth_of([LUCKY, SURE, UNLUCKY, SURE], 0.92, 10) == Truth(0.75, (2 + 3 + 10 + 3) / 4, (2 + 3 + 4 + 3) / 3)
+    assert truth_of_runs([LUCKY, SURE, UNLUCKY, SURE], 0.92, 10) == Truth(
+        0.75, (2 + 3 + 10 + 3) / 4, (2 + 3 + 4 + 3) / 3
+    )
 
 
 def test_what_never_reaches_costs_without_end():
-    assert truth_of([UNLUCKY], 0.92, 10) == Truth(0.0, 10, math.inf)
+    assert truth_of_runs([UNLUCKY], 0.92, 10) == Truth(0.0, 10, math.inf)
 
 
 def test_the_run_that_was_seen_is_no_part_of_the_truth():
     source = recording({0.1: [LUCKY, UNLUCKY, UNLUCKY]})
-    assert truth_on(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 0
-    assert truth_on(source, source.jobs[1], SPEC, {source.jobs[1].name}).share == 0.5
+    assert truth_of_trial(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 0
+    assert truth_of_trial(source, source.jobs[1], SPEC, {source.jobs[1].name}).share == 0.5
 
 
 def test_a_run_without_another_of_its_kind_has_to_do():
     source = recording({0.1: [SURE]})
-    assert truth_on(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 1
+    assert truth_of_trial(source, source.jobs[0], SPEC, {source.jobs[0].name}).share == 1
 
 
 def test_on_a_model_the_truth_is_that_of_many_runs_whatever_the_trial():
     spec = load_study(find_study("adamw_cosine"))
     config = TrialConfig(schedule="[8e-4, 0] lin[1e-3, 5] lin[1e-3, 12] cos[1e-5, 20] lin[6e-6, 26]", weight_decay=0.18)
-    truths = [truth_on(POST5, Job(number, "x", config, {}), spec, ()) for number in (0, 7)]
+    truths = [truth_of_trial(POST5, Job(number, "x", config, {}), spec, ()) for number in (0, 7)]
     assert truths[0] == truths[1]
     assert truths[0].rmst == pytest.approx(26.6, abs=0.6)
     assert truths[0].share == pytest.approx(0.65, abs=0.06)
@@ -81,7 +92,7 @@ def test_on_a_model_the_truth_is_that_of_many_runs_whatever_the_trial():
 
 def test_a_repeat_sees_one_run_of_each_configuration_and_another_repeat_others():
     source = recording({0.1: [LUCKY] * 5, 0.2: [SURE] * 5, 0.3: [SURE] * 5})
-    seen = [one_of_each(source, seed) for seed in range(12)]
+    seen = [one_run_of_each(source, seed) for seed in range(12)]
     assert all(sorted(job.config.weight_decay for job in jobs) == [0.1, 0.2, 0.3] for jobs in seen)
     assert len({tuple(job.name for job in jobs) for jobs in seen}) > 6
 
@@ -97,8 +108,8 @@ def test_the_study_picks_what_is_sure_and_a_search_at_random_what_was_lucky():
         assert picks["random"].observed.value == 2
 
 
-def _first_seen(source: Recorded, seed: int, decay: float) -> list[float]:
-    job = next(job for job in one_of_each(source, seed) if job.config.weight_decay == decay)
+def _first_seen(source: RecordedCurves, seed: int, decay: float) -> list[float]:
+    job = next(job for job in one_run_of_each(source, seed) if job.config.weight_decay == decay)
     return [record.val_acc for record in source.curves[job.name]]
 
 

@@ -14,10 +14,10 @@ from search_spaces.space import listed_runs, trial_config
 from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study
 from sweeps.home import Home
-from sweeps.inspection.plan import Plan, describe, like, measured, plan
+from sweeps.inspection.plan import Plan, describe, measured_plan, plan, plan_from_earlier
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.curve_model import POST5
-from sweeps.simulation.curves import Recorded, model_curves
+from sweeps.simulation.curves import RecordedCurves, model_curves
 
 SMALL = ["train.train_limit=16", "train.val_limit=8", "train.batch_size=8"]
 
@@ -144,7 +144,7 @@ def test_a_plan_that_is_not_simulated_tells_nothing_of_rules(planned, shown):
 
 def test_a_measured_plan_tells_what_the_rules_save(spec, tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.inspection.plan._MEASURED_SECONDS", 0.5)  # it asks nothing of how exact the time is
-    timed = measured(spec, Home(tmp_path / "home"))
+    timed = measured_plan(spec, Home(tmp_path / "home"))
     assert 0 < timed.stopped["epochs"] <= timed.epochs
     assert "with its stopping rules, simulated: about" in describe(timed)
 
@@ -153,8 +153,8 @@ def test_an_earlier_study_brings_its_times_and_its_curves(spec, tmp_path):
     ledger = Ledger.preview(spec)
     jobs = [ledger.ask() for _ in range(4)]
     drawn = model_curves(POST5, 7.0, seed=0)
-    earlier = Recorded("earlier", jobs, {job.name: drawn(job) for job in jobs}, {})
-    planned = like(spec, earlier, Home(tmp_path))
+    earlier = RecordedCurves("earlier", jobs, {job.name: drawn(job) for job in jobs}, {})
+    planned = plan_from_earlier(spec, earlier, Home(tmp_path))
     assert planned.seconds_per_epoch == 7
     assert planned.device == "the machine of earlier"
     assert planned.stopped["epochs"] <= planned.epochs

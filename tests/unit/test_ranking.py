@@ -26,6 +26,29 @@ def run(number: int, val_accs: tuple[float, ...], decay: float = 0.1, outcome: O
     )
 
 
+REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4)
+MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4)
+CRASHED = Result(Outcome.CRASHED, 0)
+
+
+def entry(number: int, result: Result | None) -> Entry:
+    return Entry(Job(number, str(number), CONFIG, {}), result)
+
+
+def test_the_best_trial_has_the_smallest_objective():
+    entries = [entry(0, MISSED), entry(1, REACHED), entry(2, CRASHED), entry(3, None)]
+    assert best_entry(SPEC, entries) == entries[1]
+
+
+def test_of_equals_the_first_trial_is_the_best():
+    assert best_entry(SPEC, [entry(1, REACHED), entry(0, REACHED)]) == entry(0, REACHED)
+
+
+@pytest.mark.parametrize("results", [[], [None], [CRASHED, Result(Outcome.DIVERGED, 2)]])
+def test_without_an_objective_there_is_no_best_trial(results):
+    assert best_entry(SPEC, [entry(number, result) for number, result in enumerate(results)]) is None
+
+
 def test_a_sure_run_is_ahead_of_a_lucky_one_that_was_earlier():
     lucky, sure = run(0, LUCKY, decay=0.1), run(1, SURE, decay=0.2)
     assert best_entry(SPEC, [lucky, sure]) == sure

@@ -16,9 +16,10 @@ from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
-from sweeps.simulation.curves import known_to_end, recorded_in
+from sweeps.simulation.curves import complete_curves, find_curves
 from sweeps.simulation.recordings import RecordedTrial, Recording, read, shipped, write
-from sweeps.simulation.simulate import Setup, simulate
+from sweeps.simulation.setup import Setup
+from sweeps.simulation.simulate import simulate
 from tests.benchmarks import record
 
 NAN = math.nan
@@ -97,7 +98,7 @@ def test_a_write_that_fails_leaves_what_was_there(path, monkeypatch):
 
 def test_trials_are_grouped_by_all_but_their_seed(path):
     write(recording(trials=3, seeds=2), path)
-    groups = known_to_end(read(path), "it").configurations
+    groups = complete_curves(read(path), "it").configurations
     assert [[job.name for job in group] for group in groups] == [["0-0", "0-1"], ["1-0", "1-1"], ["2-0", "2-1"]]
     assert [[job.config.seed for job in group] for group in groups] == [[0, 1]] * 3
     assert all(first.params == second.params for first, second in groups)
@@ -107,7 +108,7 @@ def test_trials_that_differ_in_more_than_their_seed_are_no_group():
     made = recording(trials=1, seeds=2)
     first, second = made.trials
     other = replace(second, job=replace(second.job, config=replace(second.job.config, batch_size=32)))
-    assert len(known_to_end(Recording(made.spec, [first, other]), "it").configurations) == 2
+    assert len(complete_curves(Recording(made.spec, [first, other]), "it").configurations) == 2
 
 
 # What is wrong with a file
@@ -223,7 +224,7 @@ def test_a_file_that_is_not_there(path):
 def test_a_file_is_simulated_on_and_no_home_is_made(path, tmp_path):
     write(recording(), path)
     home = Home(tmp_path / "home")
-    source = recorded_in(home, str(path))
+    source = find_curves(home, str(path))
     made = simulate(Setup(source_spec(path), source, home, shuffled=True))
     assert made.with_rules["trials"].median == 2  # one of each configuration's runs
     assert not home.root.exists()
@@ -236,13 +237,13 @@ def source_spec(path: Path) -> StudySpec:
 @pytest.mark.parametrize("text", ["absent.jsonl.gz", "folder/absent", "recorded/../recorded/digits", "recorded/digit"])
 def test_what_is_no_file_lists_what_ships(tmp_path, text):
     with pytest.raises(InputError) as caught:
-        recorded_in(Home(tmp_path), text)
+        find_curves(Home(tmp_path), text)
     assert str(caught.value) == f"--from {text}: no such file; recordings that ship: {', '.join(shipped()) or 'none'}"
 
 
 def test_a_study_that_is_not_there_lists_what_ships(tmp_path):
     with pytest.raises(InputError, match=r"no study 'absent' in .*; known: none.*; recordings that ship: "):
-        recorded_in(Home(tmp_path), "absent")
+        find_curves(Home(tmp_path), "absent")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +255,7 @@ def test_what_ships_is_of_the_study_that_ships_beside_it(name):
     found, spec = read(path), load_study(find_study(name))
     assert found.spec.model_copy(update={"search": spec.search}) == spec
     ledger = Ledger.preview(found.spec)
-    groups = known_to_end(found, name).configurations
+    groups = complete_curves(found, name).configurations
     assert [group[0].params for group in groups] == [ledger.ask().params for _ in groups]
     assert sum(map(len, groups)) == len(found.trials)
     assert {len(group) for group in groups} == {len(groups[0])}
@@ -264,7 +265,7 @@ def test_what_ships_is_of_the_study_that_ships_beside_it(name):
 def test_the_docs_say_what_ships(name, pytestconfig):
     assert name in shipped()
     recording = read(recordings.find(name))
-    found, target = known_to_end(recording, name), recording.spec.objective.target
+    found, target = complete_curves(recording, name), recording.spec.objective.target
     reached = sum(max(record.val_acc for record in records) >= target for records in found.curves.values())
     groups = found.configurations
     row = next(

@@ -1,12 +1,10 @@
 """The noise of a run's accuracy, from repeats and from the size of the validation set."""
 
-import doctest
 import math
 
 import numpy as np
 import pytest
 
-from analysis.statistics import repeats
 from analysis.statistics.repeats import accuracy_noise
 
 BINOMIAL = math.sqrt(0.9 * 0.1 / 1000)
@@ -41,7 +39,3 @@ def test_an_accuracy_that_is_not_known_is_passed_over():
     with_gap = [[0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.90, math.nan], [0.9] * 6 + [0.94, 0.9]]
     expected = math.sqrt((4 * BINOMIAL**2 + 0.02**2 * 2) / 5)
     assert accuracy_noise([with_gap], 0.9, 1000) == pytest.approx(expected)
-
-
-def test_the_example_in_the_docstring_holds():
-    assert doctest.testmod(repeats).failed == 0

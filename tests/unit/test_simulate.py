@@ -17,9 +17,11 @@ from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation import recordings
 from sweeps.simulation.curve_model import POST5
-from sweeps.simulation.curves import Recorded, beyond_model, model_curves, recorded, recorded_in
-from sweeps.simulation.replay import Curves, FixedTrials, Replayed, replay, study_in_memory
-from sweeps.simulation.simulate import Range, Setup, course_of, describe, histories, simulate
+from sweeps.simulation.curves import RecordedCurves, find_curves, model_curves, recorded_curves, unknown_to_model
+from sweeps.simulation.figures import Range, totals_of
+from sweeps.simulation.replay import CurveOf, FixedTrials, SimulatedTrial, replay, study_in_memory
+from sweeps.simulation.setup import Setup
+from sweeps.simulation.simulate import describe, simulate, trial_histories
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
@@ -58,11 +60,11 @@ def records(val_accs: Sequence[float], seconds: float = 10.0, loss: float = 0.25
     return [EpochRecord(e, loss, 0.8, 0.5, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(val_accs, start=1)]
 
 
-def curves(**val_accs: Sequence[float]) -> Curves:
+def curves(**val_accs: Sequence[float]) -> CurveOf:
     return lambda job: records(val_accs[job.name])
 
 
-def run(spec: StudySpec, known: Curves, slots: int) -> list[Replayed]:
+def run(spec: StudySpec, known: CurveOf, slots: int) -> list[SimulatedTrial]:
     return replay(study_in_memory(NOWHERE, Ledger.preview(spec)), known, slots)
 
 
@@ -94,7 +96,7 @@ def test_a_stopped_trial_keeps_its_whole_curve():
 def test_a_stop_is_judged_by_what_the_trial_would_have_come_to():
     known = curves(a=[0.95] * 2, b=[0.5, 0.5, 0.95, 0.95], c=[0.5] * 3)
     trials = run(listed(2, 4, 3, stopping=CAP), known, slots=3)
-    (row, _) = build_stopping(histories(trials), 0.92, keep=1).to_dict("records")
+    (row, _) = build_stopping(trial_histories(trials), 0.92, keep=1).to_dict("records")
     figures = ("rule", "mode", "stopped", "epochs_saved", "judged", "false_stops", "best_lost")
     assert [row[name] for name in figures] == ["cap", "active", 2, 5, 2, 1, 0]
 
@@ -102,23 +104,23 @@ def test_a_stop_is_judged_by_what_the_trial_would_have_come_to():
 def test_one_of_the_best_that_is_stopped_early_is_counted_as_lost():
     known = curves(a=[0.95] * 2, b=[0.5, 0.95, 0.95, 0.95])
     trials = run(listed(2, 4, stopping=CAP), known, slots=2)
-    assert build_stopping(histories(trials), 0.92, keep=2)["best_lost"].tolist() == [1, 1]
+    assert build_stopping(trial_histories(trials), 0.92, keep=2)["best_lost"].tolist() == [1, 1]
 
 
 def test_trials_of_a_shared_gpu_take_their_share_of_its_hours():
     trials = run(listed(3, 3), lambda job: records([0.5] * 4, seconds=3600), slots=2)
-    course = course_of(trials, per_gpu=2)
+    course = totals_of(trials, per_gpu=2)
     assert (course.gpu_hours, course.hours, course.epochs) == (3, 3, 6)
 
 
 def test_the_best_is_known_when_it_reaches_the_target_and_not_when_it_ends():
     known = curves(a=[0.5, 0.5, 0.95, 0.95], b=[0.5, 0.95, 0.95, 0.95])
-    course = course_of(run(listed(4, 4), known, slots=1), per_gpu=1)
+    course = totals_of(run(listed(4, 4), known, slots=1), per_gpu=1)
     assert (course.best_epochs_to_target, course.hours_to_best) == (2, pytest.approx(60 / 3600))
 
 
 def test_without_a_trial_at_the_target_there_is_no_best():
-    course = course_of(run(listed(2), lambda job: records([0.5] * 2), slots=1), per_gpu=1)
+    course = totals_of(run(listed(2), lambda job: records([0.5] * 2), slots=1), per_gpu=1)
     assert (course.reached, course.best_epochs_to_target, course.hours_to_best) == (0, None, None)
 
 
@@ -243,13 +245,13 @@ def test_seconds_per_epoch_scale_all_hours():
 
 
 def test_what_the_model_knows_nothing_of_is_told():
-    assert beyond_model(sampled()) == ["shift = 0.0"]
+    assert unknown_to_model(sampled()) == ["shift = 0.0"]
     other = sampled(
         train={"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "sgd", "shift": 0.07}
     )
-    assert beyond_model(other) == ["optimizer = sgd"]
+    assert unknown_to_model(other) == ["optimizer = sgd"]
     smaller = other.model_copy(update={"train": {**other.train, "optimizer": "adamw", "image_size": 16}})
-    assert beyond_model(smaller) == ["image_size = 16"]
+    assert unknown_to_model(smaller) == ["image_size = 16"]
 
 
 def test_a_scheduled_weight_decay_counts_by_its_mean():
@@ -294,11 +296,11 @@ NAN = float("nan")
 
 
 @pytest.fixture
-def earlier(home) -> Recorded:
+def earlier(home) -> RecordedCurves:
     """a reaches the target, b is stopped by the cap, c ends below the target before any, d diverges."""
     spec = listed(2, 4, 2, 4, stopping=CAP)
     ran(home, spec, a=[0.5, 0.95], b=[0.5] * 4, c=[0.5, 0.6], d=[0.5, NAN])
-    return recorded(home, spec.name)
+    return recorded_curves(home, spec.name)
 
 
 def test_whole_trials_are_taken_from_the_store(earlier):
@@ -339,7 +341,7 @@ def test_a_study_without_a_whole_trial_is_refused(home):
     spec = listed(4, stopping={"at_target": True})
     ran(home, spec, a=[0.95] * 4)
     with pytest.raises(InputError, match=r"no trial of it ran to the end of its schedule \(1 ended early\)"):
-        recorded(home, spec.name)
+        recorded_curves(home, spec.name)
 
 
 def test_a_study_whose_trials_still_run_is_refused(home):
@@ -347,14 +349,14 @@ def test_a_study_whose_trials_still_run_is_refused(home):
     Tracker(MlflowStudy(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name)).close("FINISHED")
     Ledger.create(home.ledger_uri, spec).ask()
     with pytest.raises(InputError, match=r"no trial of it ran to the end of its schedule \(1 running\)"):
-        recorded(home, spec.name)
+        recorded_curves(home, spec.name)
 
 
 def test_a_study_that_mlflow_does_not_know_is_refused(home):
     spec = listed(2)
     Ledger.create(home.ledger_uri, spec)
     with pytest.raises(InputError, match=f"no study '{spec.name}'"):
-        recorded(home, spec.name)
+        recorded_curves(home, spec.name)
 
 
 @pytest.mark.parametrize("order", ["own", "shuffled"])
@@ -363,7 +365,7 @@ def test_an_exported_study_is_simulated_as_the_study_itself(home, tmp_path, orde
     ran(home, spec, a=[0.5, 0.95], b=[0.5] * 4, c=[0.5, 0.6], d=[0.5, NAN])
     file = tmp_path / "curves.jsonl.gz"
     recordings.write(recordings.of_study(home, spec.name), file)
-    sources = recorded_in(home, spec.name), recorded_in(NOWHERE, str(file))
+    sources = find_curves(home, spec.name), find_curves(NOWHERE, str(file))
     setups = [Setup(spec, source, home, shuffled=order == "shuffled", repeats=3) for source in sources]
     first, second = (simulate(setup).to_dict() for setup in setups)
     assert first == second
@@ -380,7 +382,7 @@ def test_of_a_running_study_what_has_ended_is_exported(home, tmp_path):
     exported = recordings.of_study(home, spec.name)
     assert [trial.job.name for trial in exported.trials] == ["a", "b"]
     assert exported.running == 1
-    assert recorded(home, spec.name).left_out == {"running": 1}
+    assert recorded_curves(home, spec.name).left_out == {"running": 1}
 
 
 def test_fixed_trials_are_numbered_in_the_order_they_are_handed_out():
@@ -442,5 +444,5 @@ def test_a_frozen_trial_goes_on_where_it_ended(make):
 
 def test_while_it_is_frozen_a_trial_takes_no_gpu():
     trials = replay(study_in_memory(NOWHERE, Ledger.preview(freezing())), shown, 1)
-    assert course_of(trials, per_gpu=1).gpu_hours == pytest.approx(6 * 6 * 10 / 3600)
-    assert course_of(trials, per_gpu=1).hours == pytest.approx(6 * 6 * 10 / 3600)
+    assert totals_of(trials, per_gpu=1).gpu_hours == pytest.approx(6 * 6 * 10 / 3600)
+    assert totals_of(trials, per_gpu=1).hours == pytest.approx(6 * 6 * 10 / 3600)

@@ -231,7 +231,7 @@ def test_studies_leaves_out_deleted_launches(store):
     assert "deleted launch" not in studies(store.path)["name"].tolist()
 
 
-def test_studies_leaves_out_experiments_that_are_none(store):
+def test_studies_leaves_out_experiments_that_are_no_studies(store):
     store.client.create_experiment("somebody else's")
     assert "somebody else's" not in studies(store.path)["name"].tolist()
 
@@ -290,7 +290,7 @@ def test_reads_while_a_writer_has_a_transaction_open(tmp_path):
 
 
 def test_a_store_that_stays_locked_is_an_error_that_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.store.sqlite._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("analysis.store.backends.sqlite._BUSY_SECONDS", 0.01)
     db = tmp_path / "mlflow.db"
     empty_store(db)
     writer = sqlite3.connect(db)

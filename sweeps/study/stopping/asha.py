@@ -10,12 +10,12 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 
 
 class Asha(StoppingRule):
-    """Ends a trial that is not among the best of those that have been at its rung.
+    """Ends a trial that is not in the top 1/``reduction`` of the trials at its rung: asynchronous successive halving.
 
-    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. A trial at a rung goes on
-    if its val_acc there, smoothed over three epochs, is in the top 1/reduction of all that have been at that
-    rung, itself included; it is decided with what is there, and nothing is stopped while fewer than ``reduction``
-    are (the stopping variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares in place of epochs).
+    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. A trial at a rung goes on if its
+    val_acc, smoothed over three epochs, is in the top 1/reduction of all trials that have come to that rung so far,
+    itself included. Nothing is stopped while fewer than ``reduction`` trials have come there. This is the stopping
+    variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of epochs.
 
     Attributes:
         reduction: of so many trials at a rung one goes on.
@@ -39,12 +39,12 @@ class Asha(StoppingRule):
         return shares
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target that has come to a rung and is not in the top of it."""
+        """Stop a trial below the target that has come to a rung and is not in the top 1/reduction there."""
         mine = trial.curve
         rungs = [share for share in self.rungs if first_epoch_at(share, mine.horizon) == trial.epoch]
         if not rungs or mine.epochs_to_target(study.target) is not None:
             return None
-        for rung in rungs:  # several, where a short schedule has them at one epoch
+        for rung in rungs:  # a short schedule may have several at one epoch
             values = [
                 curve.smoothed[epoch - 1]
                 for curve in study.curves

@@ -1,4 +1,4 @@
-"""Ends a trial that has nothing left to show."""
+"""Ends a trial whose result is known."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class AtTarget(StoppingRule):
-    """Ends a trial once it has sustained the target: its result is known, later epochs cannot change it."""
+    """Ends a trial once it has sustained the target: no later epoch can change its result."""
 
     name = "at_target"
     order = 10
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop where the last ``study.sustained`` epochs are all at or above the target."""
+        """Stop a trial after ``study.sustained`` epochs in a row at or above the target."""
         first = sustained_crossing(trial.val_accs, study.target, study.sustained)
         if first is None:
             return None

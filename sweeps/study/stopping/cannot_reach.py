@@ -1,4 +1,4 @@
-"""Ends a trial that is further below the target than any trial of the study that came to reach it."""
+"""Ends a trial that is lower than every trial that later reached the target was at that time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class CannotReach(StoppingRule):
     """Ends a trial that is below every trial that reached the target, each at the same share of its own schedule.
 
-    What is compared is the best so far of val_acc smoothed over three epochs. Of a trial that reached the target
-    and was ended before this share, its last value counts, which is at most what it would have had.
+    It compares the best val_acc so far, smoothed over three epochs. A trial that reached the target and was ended
+    before this share counts with its last value, which is at most what it would have had.
 
     Attributes:
         after: share of its schedule before which no trial is ended.
@@ -27,7 +27,7 @@ class CannotReach(StoppingRule):
     margin: float = Field(default=0.0, ge=0, lt=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target where no trial from this far below has reached it."""
+        """Stop a trial below the target that is lower than every trial which reached it."""
         mine = trial.curve
         if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None
@@ -35,7 +35,7 @@ class CannotReach(StoppingRule):
         if len(reached) < self.trials:
             return None
         epochs = [min(last_epoch_by(trial.share, curve.horizon), len(curve.val_accs)) for curve in reached]
-        if not all(epochs):  # a trial without an epoch by this share could have had any accuracy
+        if not all(epochs):  # a trial without an epoch by this share had no accuracy to compare with
             return None
         lowest = min(curve.best_smoothed[epoch - 1] for curve, epoch in zip(reached, epochs, strict=True))
         best = mine.best_smoothed[-1]

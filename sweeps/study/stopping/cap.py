@@ -8,22 +8,22 @@ from collections.abc import Collection, Iterable
 from pydantic import Field
 
 from resnet_core.objective import first_crossing
-from search_spaces.errors import Problem, unknown
+from search_spaces.errors import Problem, unknown_name
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class Cap(StoppingRule):
     """Ends a trial that has used up ``slack`` times the ``best``-th smallest epochs-to-target so far.
 
-    No rank at an early epoch enters, so a trial whose accuracy is still erratic is safe; and a trial that
-    is among the best ``best`` of the study never crosses its own bound, since slack is at least 1
-    (the idea of adaptive capping: Hutter et al. 2009, ParamILS, doi:10.1613/jair.2861, section 4).
+    Accuracies at early epochs are not compared, so a trial whose accuracy is still erratic is safe. A trial that is
+    among the best ``best`` of the study is never ended, since ``slack`` is at least 1. The idea is adaptive capping:
+    Hutter et al. 2009, ParamILS, doi:10.1613/jair.2861, section 4.
 
     Attributes:
         best: rank among the trials that reached the target, from 1.
         slack: factor on the epochs of that trial.
-        per: a field of TrialConfig or a parameter: trials are ranked among those that have the same value of
-            it; None ranks all together.
+        per: a field of TrialConfig or a parameter: a trial is ranked among those that have the same value of it; None
+            ranks all together.
     """
 
     name = "cap"
@@ -41,10 +41,10 @@ class Cap(StoppingRule):
     def problems(self, names: Collection[str]) -> Iterable[Problem]:
         """Return the problem of a ``per`` that is neither a field nor a parameter."""
         if self.per is not None and self.per not in names:
-            yield unknown("per", self.per, names, "field or parameter", self.per)
+            yield unknown_name("per", self.per, names, "field or parameter", self.per)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target when not one more whole epoch fits under the bound."""
+        """Stop a trial below the target when no further whole epoch fits under the bound."""
         ranked = study.epochs_to_target if self.per is None else _of_group(trial, study)
         if len(ranked) < self.best:
             return None

@@ -1,4 +1,4 @@
-"""Ends a trial whose training has broken down."""
+"""Ends a trial whose training has diverged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _PATIENCE = 3
 _ABOVE_CHANCE = 1.2  # times the accuracy of a guess
 
 
-def breakdown(trial: Progress) -> str | None:
-    """Return what has broken down in a trial, or None.
+def divergence(trial: Progress) -> str | None:
+    """Return how a trial has diverged, in words; None where it has not.
 
-    Either the last epoch's training loss is not finite, or the training accuracy of each of the last
-    three epochs is at chance (below 1.2/classes), counted from the end of the warm-up: the epoch at
-    which the learning rate first takes its highest value. Training accuracy, since validation accuracy
-    is at chance in healthy trials too while BN's running statistics are young.
+    A trial has diverged if the training loss of its last epoch is not finite, or if the training accuracy of each of
+    its last three epochs is at chance: below 1.2/classes. Epochs count from the end of the warm-up, where the learning
+    rate first takes its highest value. Validation accuracy would not do: it is at chance in healthy trials too while
+    the running statistics of batch norm are young.
     """
     last = trial.records[-1]
     if not math.isfinite(last.loss):
@@ -38,6 +38,6 @@ class Diverged(StoppingRule):
     on_by_default = True
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
-        """Stop where ``breakdown`` finds one."""
-        broken = breakdown(trial)
+        """Stop a trial that has diverged, see `divergence`."""
+        broken = divergence(trial)
         return None if broken is None else f"stopped at epoch {trial.epoch}: {broken}"

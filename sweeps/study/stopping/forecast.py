@@ -1,4 +1,4 @@
-"""Ends a trial whose configuration has little chance to be among the best, by all that the study has seen."""
+"""Ends a trial whose configuration has little chance to be among the best, by all trials of the study."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from pydantic import Field
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 
-_MOST = 128  # trials that are looked at together: it takes their cube of time
-_REVIVED = 2.0  # times the limit that the chance of an ended trial must have come to, so that few go to and fro
+_MOST = 128  # trials in one Gaussian process: its time grows with their cube
+_REVIVAL = 2.0  # a trial is revived at this multiple of the chance below which it is ended, so that few change twice
 
-_Place = tuple[float, ...]
+_Point = tuple[float, ...]
+"""Coordinates of a configuration."""
+_Known = tuple[_Point, float]
+"""Coordinates of a trial, and its objective in epochs."""
 
 
 class Forecast(StoppingRule):
     """Ends a trial whose configuration has little chance to be among the ``best`` of the study.
 
-    A Gaussian process (`analysis.statistics.surrogate`) tells from the trials that have ended what a configuration's
-    objective is expected to be, by where it lies in the study's space. The chance is the probability that the
-    expectation of the trial's configuration is below that of the one that is expected to be ``best``-th: of a
-    configuration, not of a run, since a good one may have bad luck. Of the trial's own epochs only that it has not
-    reached the target enters: taking in its accuracy so far ended more of the best without saving more
+    A Gaussian process over the study's space (`analysis.statistics.surrogate`) predicts from the trials that have ended
+    what the objective of a configuration is. The chance is the probability that the expected objective of the trial's
+    configuration is below that of the configuration expected to be ``best``-th. It is about the configuration and not
+    about the run: a good configuration may have bad luck. From the trial's own epochs the rule takes only that the
+    target is not reached; a rule that took in the accuracy so far ended more of the best trials without saving more
     (docs/stopping.md).
 
-    A miss counts as the study's longest schedule, and so does what diverged. A trial that was ended below the target
-    says only what it could have come to at best. It counts with that where it is no better than the ``best``-th run,
-    and not at all where nobody knows. Without a space the rule says nothing.
+    A trial that missed the target, or diverged, counts as the study's longest schedule. A trial that was ended below
+    the target counts with the best objective that it could still have had if that is no better than the ``best``-th
+    run; otherwise it does not count. The rule ends nothing in a study without a space.
 
     Attributes:
         chance: probability below which a trial is ended.
@@ -45,17 +48,17 @@ class Forecast(StoppingRule):
     trials: int = Field(default=10, ge=3)
 
     def never_revives_where(self) -> str:
-        """Return why no chance can be as high as a revival takes."""
-        return "forecast.chance is 0.5 or more: none is twice that" if _REVIVED * self.chance >= 1 else ""
+        """Return the ``chance`` of which there is no double."""
+        return "forecast.chance is 0.5 or more: none is twice that" if _REVIVAL * self.chance >= 1 else ""
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target whose configuration is hardly among the best."""
-        if not trial.place or trial.curve.epochs_to_target(study.target) is not None:
+        """Stop a trial below the target whose configuration is unlikely to be among the best."""
+        if not trial.coordinates or trial.curve.epochs_to_target(study.target) is not None:
             return None
-        known = self._known(study)
-        if known is None:
+        found = self._known(study)
+        if found is None:
             return None
-        (chance,), (expected,), bar = self._chances(known[0], [tuple(trial.place)])
+        (chance,), (expected,), bar = self._chances(found[0], [tuple(trial.coordinates)])
         if chance >= self.chance:
             return None
         among = "the best" if self.best == 1 else f"the best {self.best}"
@@ -64,79 +67,79 @@ class Forecast(StoppingRule):
             f"{'best' if self.best == 1 else f'number {self.best}'} {bar:.1f})"
         )
 
-    def revived(self, ended: Sequence[Curve], study: StudyState) -> list[int]:
-        """Return the trials whose configuration has twice the chance below which it is ended, by what is known now.
+    def trials_to_revive(self, ended: Sequence[Curve], study: StudyState) -> list[int]:
+        """Return the trials whose configuration has by now twice the chance below which it is ended.
 
-        One that could not be as fast as the ``best``-th run any more is not among them.
+        A trial that can no longer be as fast as the ``best``-th run is not among them.
         """
         found = self._known(study) if ended else None
         if found is None:
             return []
-        told, bar = found
-        could = [i for i, curve in enumerate(ended) if curve.place and _at_best(curve, study) < bar]
-        chances = self._chances(told, [tuple(ended[i].place) for i in could])[0] if could else ()
-        return [i for i, chance in zip(could, chances, strict=True) if chance >= _REVIVED * self.chance]
+        known, bar = found
+        fast = [i for i, curve in enumerate(ended) if curve.coordinates and _lowest_objective(curve, study) < bar]
+        chances = self._chances(known, [tuple(ended[i].coordinates) for i in fast])[0] if fast else ()
+        return [i for i, chance in zip(fast, chances, strict=True) if chance >= _REVIVAL * self.chance]
 
-    def _chances(
-        self, told: list[tuple[_Place, float]], places: Sequence[_Place]
-    ) -> tuple[Sequence[float], Sequence[float], float]:
-        """Return the chance of each place and its expected epochs, and the expected epochs of the last of the best."""
-        if len(told) > _MOST:
-            told = _chosen(told, places, 2 * self.best)
-        return _forecast(tuple(told), tuple(places), self.best)
+    def _chances(self, known: list[_Known], points: Sequence[_Point]) -> tuple[Sequence[float], Sequence[float], float]:
+        """Return for each point its chance and its expected epochs; and the expected epochs of the ``best``-th."""
+        if len(known) > _MOST:
+            known = _most_informative(known, points, 2 * self.best)
+        return _forecast(tuple(known), tuple(points), self.best)
 
-    def _known(self, study: StudyState) -> tuple[list[tuple[_Place, float]], float] | None:
-        """Return what ended trials tell, and the epochs of the ``best``-th run; None while that is little.
+    def _known(self, study: StudyState) -> tuple[list[_Known], float] | None:
+        """Return what ended trials tell, sorted, and the epochs of the ``best``-th run; None where too few have ended.
 
-        It is told as places and epochs, in one order whatever theirs.
+        The order of the study's trials changes nothing.
         """
-        ended = [curve for curve in study.curves if curve.outcome is not None and curve.place]
-        known = [(tuple(curve.place), _value(curve, study)) for curve in ended if curve.outcome is not Outcome.PRUNED]
-        if len({place for place, _ in known}) < max(self.trials, self.best):
+        ended = [curve for curve in study.curves if curve.outcome is not None and curve.coordinates]
+        known = [(tuple(c.coordinates), _objective(c, study)) for c in ended if c.outcome is not Outcome.PRUNED]
+        if len({point for point, _ in known}) < max(self.trials, self.best):
             return None
         bar = sorted(value for _, value in known)[self.best - 1]
         for curve in ended:
             if curve.outcome is Outcome.PRUNED:
-                at_best = _at_best(curve, study)
-                if at_best >= bar:
-                    known.append((tuple(curve.place), min(study.longest, at_best)))
+                lowest = _lowest_objective(curve, study)
+                if lowest >= bar:
+                    known.append((tuple(curve.coordinates), min(study.longest, lowest)))
         return sorted(known), bar
 
 
-def _at_best(curve: Curve, study: StudyState) -> float:
-    return curve.objective_at_least(study.target, study.longest, study.noise)
+def _lowest_objective(curve: Curve, study: StudyState) -> float:
+    return curve.lowest_objective(study.target, study.longest, study.noise)
 
 
-def _value(curve: Curve, study: StudyState) -> float:
+def _objective(curve: Curve, study: StudyState) -> float:
     if curve.outcome is Outcome.DIVERGED:
         return study.longest
     return min(study.longest, curve.objective(study.target, study.longest, study.noise))
 
 
-def _chosen(told: list[tuple[_Place, float]], places: Sequence[_Place], fastest: int) -> list[tuple[_Place, float]]:
-    """Return the trials that matter most to places: the fastest, and beside them those that are nearest to any."""
-    by_value = sorted(told, key=lambda one: (one[1], one[0]))
-    others = sorted(by_value[fastest:], key=lambda one: (*min(_apart(one[0], place) for place in places), one[1]))
+def _most_informative(known: list[_Known], points: Sequence[_Point], fastest: int) -> list[_Known]:
+    """Return the fastest trials, and of the others those that are nearest to any of the points."""
+    by_value = sorted(known, key=lambda trial: (trial[1], trial[0]))
+    others = sorted(
+        by_value[fastest:], key=lambda trial: (*min(_distance(trial[0], point) for point in points), trial[1])
+    )
     return sorted([*by_value[:fastest], *others[: max(0, _MOST - fastest)]])
 
 
-def _apart(one: _Place, other: _Place) -> tuple[float, _Place]:
-    """Return the square of a distance, and the place: of two that are as far, the same is always the nearer."""
+def _distance(one: _Point, other: _Point) -> tuple[float, _Point]:
+    """Return the squared distance, and the first point: it decides between two that are equally far."""
     return sum((a - b) ** 2 for a, b in zip(one, other, strict=True)), one
 
 
 @lru_cache(maxsize=256)  # between two ends of trials nothing changes
 def _forecast(
-    told: tuple[tuple[_Place, float], ...], places: tuple[_Place, ...], best: int
+    known: tuple[_Known, ...], points: tuple[_Point, ...], best: int
 ) -> tuple[list[float], list[float], float]:
-    """Return of places the chance to be among the best and the expected epochs, and those of the last of the best."""
-    import numpy as np  # a tenth of a second, which reading a study file does without
+    """Return for each point the chance to be among the best and its expected epochs; and those of the ``best``-th."""
+    import numpy as np  # takes a tenth of a second, and a study file is read without it
 
     from analysis.statistics.surrogate import posterior
 
-    index = {where: i for i, where in enumerate(dict.fromkeys(where for where, _ in told))}
-    runs, values = [index[where] for where, _ in told], [value for _, value in told]
-    known, count = posterior(np.array([*index, *places]), runs, values), len(index)
-    last = int(np.argsort(known.mean[:count], kind="stable")[best - 1])
-    chances = [known.chance_lower(count + i, last) for i in range(len(places))]
-    return chances, [float(mean) for mean in known.mean[count:]], float(known.mean[last])
+    index = {point: i for i, point in enumerate(dict.fromkeys(point for point, _ in known))}
+    runs, values = [index[point] for point, _ in known], [value for _, value in known]
+    predicted, count = posterior(np.array([*index, *points]), runs, values), len(index)
+    last = int(np.argsort(predicted.mean[:count], kind="stable")[best - 1])
+    chances = [predicted.chance_lower(count + i, last) for i in range(len(points))]
+    return chances, [float(mean) for mean in predicted.mean[count:]], float(predicted.mean[last])

@@ -13,13 +13,13 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class Median(StoppingRule):
     """Ends a trial whose best val_acc is below the median of the others' running averages at the same share.
 
-    The trial's val_acc is smoothed over three epochs; a running average is the mean of all epochs up to that share
-    of the other trial's own schedule (Golovin et al. 2017, Google Vizier, doi:10.1145/3097983.3098043, section
-    3.2.2, with shares in place of steps, and with running trials among the others).
+    The trial's val_acc is smoothed over three epochs. A running average is the mean val_acc of all epochs up to that
+    share of the other trial's own schedule. Golovin et al. 2017, Google Vizier, doi:10.1145/3097983.3098043, section
+    3.2.2; here with shares of schedules instead of steps, and with running trials among the others.
 
     Attributes:
         after: share of its schedule before which no trial is ended.
-        trials: so many others must have come to the same share.
+        trials: so many other trials must have come to the same share.
     """
 
     name = "median"
@@ -29,7 +29,7 @@ class Median(StoppingRule):
     trials: int = Field(default=5, ge=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target whose best is below the median."""
+        """Stop a trial below the target whose best val_acc is below the median."""
         mine = trial.curve
         if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None

@@ -10,10 +10,10 @@ from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 
 class Patience(StoppingRule):
-    """Ends a trial with no higher val_acc for so many epochs, counted once its learning rate is past its peak.
+    """Ends a trial without a higher val_acc for ``epochs`` epochs, counted after the peak of its learning rate.
 
-    Before that the accuracy swings, and a pause says nothing. It looks at no other trial, and it ends trials
-    that reached the target too.
+    Before the peak the accuracy swings, and a pause means nothing. The rule looks at no other trial, and it also ends
+    trials that reached the target.
 
     Attributes:
         epochs: so many in a row without a higher val_acc.
@@ -27,9 +27,9 @@ class Patience(StoppingRule):
     min_delta: float = Field(default=0.0, ge=0, lt=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
-        """Stop where the last epochs have brought nothing."""
+        """Stop a trial whose last epochs have brought no higher val_acc."""
         schedule = trial.config.lr_schedule
-        # Where it ends at its peak, nothing is annealed.
+        # A schedule that ends at its peak anneals nothing: then epochs count from the start of the peak.
         past_peak = schedule.peak_epoch if math.isinf(schedule.peak_end) else schedule.peak_end
         best, at, waited = -math.inf, 0, 0
         for epoch, val_acc in enumerate(trial.val_accs, start=1):

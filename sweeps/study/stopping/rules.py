@@ -32,7 +32,7 @@ def rules_of(spec: StudySpec) -> list[StoppingRule]:
     return cast("list[StoppingRule]", list(spec.stopping.rules.values()))
 
 
-def modes(spec: StudySpec) -> dict[str, str]:
+def rule_modes(spec: StudySpec) -> dict[str, str]:
     """Return, by name, whether each rule of a study is ``active`` or only recorded, in ``shadow``."""
     return {name: "shadow" if name in spec.stopping.shadow else "active" for name in spec.stopping.rules}
 
@@ -47,5 +47,5 @@ def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) ->
 
 
 def is_control(spec: StudySpec, number: int) -> bool:
-    """Return whether a trial belongs to the share that no rule may stop; the same answer every time."""
+    """Return whether a trial is one of those that no rule may stop. The answer is the same every time."""
     return random.Random(f"control {spec.search.seed} {number}").random() < spec.stopping.control

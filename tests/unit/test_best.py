@@ -11,7 +11,7 @@ from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from sweeps.home import Home
-from sweeps.inspection.standing import Standing, standing
+from sweeps.inspection.best import BestTrial, best_trial
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
@@ -53,15 +53,15 @@ def confirmed(home: Home, name: str, *results: Result) -> str:
     return spec.name
 
 
-def stands(home: Home, name: str) -> Standing:
-    found = standing(home, Ledger.open(home.ledger_uri, name))
+def stands(home: Home, name: str) -> BestTrial:
+    found = best_trial(home, Ledger.open(home.ledger_uri, name))
     assert found is not None
     return found
 
 
 def test_one_run_of_a_trial_makes_no_winner(home):
     name = listed(home, reached(3.0))
-    (said,) = stands(home, name).lines()
+    (said,) = stands(home, name).sentences()
     assert said.startswith("no winner yet: one run may be luck")
     assert f"`sweeps race {name}`" in said
     assert f"`sweeps confirm {name}`" in said
@@ -72,14 +72,14 @@ def raced(home: Home) -> str:
     name = listed(home, reached(2.0), reached(3.0))
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.race(Finalists(top=2, seeds=2))
-    while (job := ledger.take().job) is not None:
+    while (job := ledger.next_assignment().job) is not None:
         ledger.tell(job.number, MISS if job.name.startswith("r0") else reached(3.0))
     return name
 
 
 def test_a_winner_is_named_of_those_that_were_run_again(home):
     name = raced(home)
-    winner, expected, *_ = stands(home, name).lines()
+    winner, expected, *_ = stands(home, name).sentences()
     assert winner.startswith("winner of the finalists: of 2 runs with fresh seeds 2 reached the target")
     assert f"`sweeps confirm {name}`" in winner
     assert expected.startswith("expected of its configuration: 2.9 epochs")
@@ -92,11 +92,11 @@ def test_while_the_race_goes_on_there_is_no_winner(home):
     name = listed(home, reached(2.0), reached(3.0))
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.race(Finalists(top=2, seeds=2))
-    job = ledger.take().job
+    job = ledger.next_assignment().job
     assert job is not None
     ledger.tell(job.number, reached(2.0))
     found = stands(home, name)
-    assert found.lines()[0].startswith(
+    assert found.sentences()[0].startswith(
         "ahead of the finalists so far, whose race goes on: of 1 runs with fresh seeds 1 "
     )
     assert not found.to_dict()["winner"]
@@ -111,16 +111,16 @@ def test_plain_values_tell_a_winner(home):
 def test_a_best_whose_own_runs_are_slower_is_said_to_be(home):
     found = stands(home, listed(home, reached(3.0), reached(3.25)))
     assert found.lead is not None
-    assert "0.25 epochs behind, with a chance of" in found.lines()[-1]
+    assert "0.25 epochs behind, with a chance of" in found.sentences()[-1]
     slower = dataclasses.replace(found, lead=dataclasses.replace(found.lead, epochs=-0.25))
-    assert "0.25 epochs ahead by its own runs, but not by those around it" in slower.lines()[-1]
+    assert "0.25 epochs ahead by its own runs, but not by those around it" in slower.sentences()[-1]
 
 
 def test_a_confirmation_is_named_with_how_many_runs_reached_the_target(home):
     name = listed(home, reached(3.0))
     confirming = confirmed(home, name, reached(3.0), MISS, reached(3.5))
     assert stands(home, name).confirmed_by == {confirming: (2, 3)}
-    assert stands(home, name).lines() == [f"confirmation {confirming}: 2 of 3 runs reached the target"]
+    assert stands(home, name).sentences() == [f"confirmation {confirming}: 2 of 3 runs reached the target"]
 
 
 def test_the_second_best_is_told_with_how_far_it_is_behind(home):
@@ -148,14 +148,14 @@ def test_there_is_no_lead_unless_two_reached_the_target(home, results):
 
 
 def test_without_repeats_the_noise_is_said_to_be_unknown(home):
-    said = stands(home, listed(home, reached(3.0), reached(9.0))).lines()[-1]
+    said = stands(home, listed(home, reached(3.0), reached(9.0))).sentences()[-1]
     assert "whether by more than noise is not known without repeats of a configuration; roughly" in said
     assert "both were validated on the same ones" in said
 
 
 def test_a_curve_that_cannot_tell_the_noise_is_given_no_rough_figure(home):
     falling = dataclasses.replace(reached(1.0), val_accs=(0.95, 0.94, 0.93, 0.92))
-    said = stands(home, listed(home, falling, reached(3.0))).lines()[-1]
+    said = stands(home, listed(home, falling, reached(3.0))).sentences()[-1]
     assert said.endswith("not known without repeats of a configuration")
 
 
@@ -167,7 +167,7 @@ def test_the_lead_is_judged_by_confirmations(home, second, said):
     assert found.lead is not None
     # The trial that they repeat is a run like theirs: four crossings.
     assert found.lead.degrees == 3
-    assert said in found.lines()[-1]
+    assert said in found.sentences()[-1]
 
 
 def test_the_lead_is_judged_by_seeds_of_the_search_itself(home):
@@ -179,13 +179,13 @@ def test_the_lead_is_judged_by_seeds_of_the_search_itself(home):
 
 def test_no_winner_of_a_confirmation_is_praised(home):
     name = confirmed(home, listed(home, reached(3.0)), reached(2.0), reached(3.0))
-    (said,) = stands(home, name).lines()
+    (said,) = stands(home, name).sentences()
     assert "its fastest run is luck" in said
 
 
 def test_a_study_without_a_result_stands_nowhere(home):
     spec = StudySpec.model_validate({"name": next(NAMES), "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}})
-    assert standing(home, Ledger.create(home.ledger_uri, spec)) is None
+    assert best_trial(home, Ledger.create(home.ledger_uri, spec)) is None
 
 
 def test_plain_values_tell_the_same(home):

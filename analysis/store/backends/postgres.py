@@ -1,16 +1,16 @@
-"""MLflow's store in PostgreSQL, by SQL in one read-only transaction."""
+"""MLflow's store in PostgreSQL, read by SQL in one read-only transaction."""
 
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.store.reader import TAGS, Points, Run, StoreError, missing_tables, run_of, unbounded
+from analysis.store import mlflow_internals
+from analysis.store.reader import Backend, Points, SqlReader, StoreError
 from resnet_core.uris import without_password
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _CONNECT_SECONDS = 10
 
 @contextmanager
 def open_postgres(uri: str) -> Iterator[PostgresReader]:
-    """Give a reader of a PostgreSQL database, inside one read-only transaction of one snapshot.
+    """Give a reader of a PostgreSQL database. All it reads belongs to one moment.
 
     Raises:
         StoreError: the server does not answer or refuses the user, the database is not MLflow's, or psycopg2 is
@@ -33,10 +33,10 @@ def open_postgres(uri: str) -> Iterator[PostgresReader]:
     except ImportError as error:
         raise StoreError(f"{shown}: psycopg2 is missing: pip install 'resnet-sweeps[postgres]'") from error
     try:
-        # libpq knows nothing of SQLAlchemy's drivers.
+        # psycopg2 does not know the name that SQLAlchemy has for it.
         opened = psycopg2.connect(uri.replace("+psycopg2://", "://", 1), connect_timeout=_CONNECT_SECONDS)
     except psycopg2.Error as error:
-        # What libpq cannot read as a URI it repeats, password and all.
+        # The message about a URI that is wrong repeats it, with the password.
         reason = "" if isinstance(error, psycopg2.ProgrammingError) else f": {_first_line(error)}"
         raise StoreError(f"{shown}: cannot be opened{reason}") from None
     try:
@@ -44,7 +44,7 @@ def open_postgres(uri: str) -> Iterator[PostgresReader]:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
                 cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = ANY(current_schemas(false))")
-                lacks = missing_tables(name for (name,) in cursor.fetchall())
+                lacks = mlflow_internals.missing_tables(name for (name,) in cursor.fetchall())
             if lacks:
                 raise StoreError(f"{shown}: not an MLflow database: it lacks the tables {lacks}")
             yield PostgresReader(connection)
@@ -52,22 +52,7 @@ def open_postgres(uri: str) -> Iterator[PostgresReader]:
         raise StoreError(f"{shown}: cannot be read: {_first_line(error)}") from error
 
 
-_RUNS = """
-    SELECT r.run_uuid, e.name, r.name, r.status, r.start_time, r.end_time
-    FROM runs r JOIN experiments e USING (experiment_id)
-    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.name = coalesce(%(study)s, e.name)
-"""
-_TAGS = """
-    SELECT t.run_uuid, t.key, t.value
-    FROM tags t JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE t.key = ANY(%(tags)s) AND r.lifecycle_stage = 'active' AND e.name = coalesce(%(study)s, e.name)
-"""
-_PARAMS = """
-    SELECT p.run_uuid, p.key, p.value
-    FROM params p JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE e.name = %(study)s AND r.lifecycle_stage = 'active'
-"""
-# Binary, since that is many times as fast as text, and exact.
+# Binary is many times faster than text, and exact.
 _POINTS = """
     COPY (
         SELECT picked.i - 1, m.step, m.timestamp, CASE WHEN m.is_nan THEN 'NaN' ELSE m.value END
@@ -75,7 +60,7 @@ _POINTS = """
         WHERE m.key = %(metric)s
     ) TO STDOUT (FORMAT binary)
 """
-# Of a COPY: a header of 19 bytes, a tuple a row with the length of each field before it, and a mark at the end.
+# The format of COPY: a header of 19 bytes, a tuple for each row with the length of each field ahead of it, an end mark.
 _HEADER, _END = 19, 2
 _TUPLE = np.dtype(
     [
@@ -85,43 +70,35 @@ _TUPLE = np.dtype(
 )
 
 
-class PostgresReader:
-    """See analysis.store.reader.Reader."""
+class PostgresReader(SqlReader):
+    """Reads MLflow's tables in a PostgreSQL database."""
+
+    study_placeholder = "%(study)s"
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def runs(self, study: str | None = None) -> list[Run]:
-        """Return the living runs of a study, or of all."""
-        tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        for run_id, key, value in self._rows(_TAGS, study=study, tags=list(TAGS)):
-            tags[run_id][key] = value
-        return [run_of(row, tags) for row in self._rows(_RUNS, study=study)]
-
-    def params(self, study: str) -> dict[str, dict[str, str]]:
-        """Return the parameters of a study's living runs, by run."""
-        params: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        for run_id, key, value in self._rows(_PARAMS, study=study):
-            params[run_id][key] = value
-        return params
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """See SqlReader."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query, values)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
 
     def points(self, runs: Sequence[str], metric: str) -> Points:
-        """Return what these runs logged under a metric."""
+        """See Reader."""
         copied = io.BytesIO()
         with self._connection.cursor() as cursor:
             query = cursor.mogrify(_POINTS, {"runs": list(runs), "metric": metric})
             cursor.copy_expert(query.decode(), copied)
         rows = np.frombuffer(copied.getvalue()[_HEADER:-_END], _TUPLE)
         rows = rows[np.lexsort((rows["value"], rows["time"]))]
-        value = unbounded(rows["value"].astype(np.float64))
+        value = mlflow_internals.with_infinities(rows["value"].astype(np.float64))
         return Points(rows["run"].astype(np.int64), rows["step"].astype(np.int64), value)
-
-    def _rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(query, values)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+BACKEND = Backend(("postgresql://", "postgresql+psycopg2://"), ("postgresql://…",), open_postgres)

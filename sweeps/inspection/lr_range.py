@@ -45,7 +45,7 @@ class RangeTest:
         return np.array([record.acc for record in self.records])
 
 
-def rising(config: TrialConfig, low: float, high: float, epochs: int, shape: str) -> TrialConfig:
+def with_rising_rate(config: TrialConfig, low: float, high: float, epochs: int, shape: str) -> TrialConfig:
     """Return a trial with a learning rate that rises from ``low`` to ``high``, along ``exp`` or ``lin``."""
     return dataclasses.replace(config, schedule=f"[{low!r}, 0] {shape}[{high!r}, {epochs}]", epochs=None)
 

@@ -1,11 +1,9 @@
-"""The report of a study in the home folder, as a file and in MLflow."""
+"""The report of a study, with what the ledger and the published runs add to what MLflow's store holds."""
 
 from __future__ import annotations
 
 import shlex
-import tempfile
 from importlib import resources
-from pathlib import Path
 
 import pandas as pd
 
@@ -18,47 +16,22 @@ from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.tracking.runs import attach
-
-REPORT, STUDY_FILE, CURVES = "report.html", "study.toml", "curves.png"
-"""Names of the artifacts."""
 
 
-def html(home: Home, study: Study) -> str:
-    """Return a study's report; how to repeat it is left out where the ledger is not there."""
+def build_report(home: Home, study: Study) -> str:
+    """Return a study's report as HTML; it says how to repeat the study where the ledger has it."""
+    return _build(study, _spec(home, study))
+
+
+def report_files(home: Home, study: Study) -> dict[str, str]:
+    """Return the report, and the study file where the ledger has the study, by file name."""
     spec = _spec(home, study)
+    study_file = {} if spec is None else {"study.toml": to_toml(spec)}
+    return {"report.html": _build(study, spec)} | study_file
+
+
+def _build(study: Study, spec: StudySpec | None) -> str:
     return analysis.build_report(study, None if spec is None else _repeat(spec, study), published_runs(study))
-
-
-def attach_report(home: Home, study: Study, plots: int | None = None) -> int:
-    """Add the report and the study file to the study's run in MLflow, and their curves to the runs of its best trials.
-
-    Args:
-        home: where things are.
-        study: what `analysis.load` returned.
-        plots: of how many trials; None is of all. Each takes a third of a second.
-
-    Returns:
-        How many trials got their curves.
-    """
-    spec = _spec(home, study)
-    table = analysis.build_table(study)
-    numbers = table.index[table["epochs_run"] > 0][:plots]
-    runs = study.trials.set_index("number")["run_id"]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {REPORT: html(home, study), **({STUDY_FILE: to_toml(spec)} if spec is not None else {})}
-        paths = []
-        for name, text in files.items():
-            paths.append(Path(folder) / name)
-            paths[-1].write_text(text, encoding="utf-8")
-        children = {}
-        for number in numbers:
-            path = Path(folder) / str(number) / CURVES
-            path.parent.mkdir()
-            analysis.plot_curves(study, [number], path)
-            children[runs[number]] = [path]
-        attach(home.mlflow_uri, study.name, paths, children)
-    return len(numbers)
 
 
 def published_runs(study: Study) -> pd.DataFrame | None:
@@ -89,7 +62,7 @@ def _repeat(spec: StudySpec, study: Study) -> Repeat:
     if pinned:
         commands.append("pip install . " + " ".join(map(shlex.quote, pinned)))
     commands += [f"sweeps launch {spec.name}.toml", f"sweeps report {spec.name}"]
-    if spec.proposes:
+    if spec.is_sampled:
         note = (
             f"The sampler's seed is {spec.search.seed}. Trials that run side by side end in an order that differs from "
             "launch to launch, and the sampler learns from those that have ended: the same file asks the same "

@@ -1,4 +1,4 @@
-"""Where a study's best trial stands: whether it is confirmed, and whether it leads by more than noise."""
+"""The best trial of a study: whether it is confirmed, and whether it leads by more than noise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from resnet_core.config import epoch_sizes
 from resnet_core.objective import interpolated_crossing
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
+from sweeps.inspection.trials import describe_trial, trial_to_dict
 from sweeps.ledger.confirmations import confirming
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.ranking import Configuration, ranking
@@ -18,30 +19,33 @@ from sweeps.study.trials import Entry
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What is known of a study's best trial beside its own figures.
+class BestTrial:
+    """The best trial of a study, and what is known of its configuration.
 
     Attributes:
+        entry: the trial: the best run of the best configuration.
         study: name of the study.
-        phase: its phase.
-        imported: whether it was imported, and nothing can confirm it here.
-        confirmed_by: names of the studies that confirm the trial, with how many runs reached the target and how many
-            ended.
-        expected: epochs to target expected of the trial's configuration, a miss as the study's longest schedule, and
-            the standard deviation of what is known of that; None while no run was repeated and there are few.
-        again: how many runs with fresh seeds its configuration has in the race of finalists, and how many reached the
-            target.
+        phase: phase of the study.
+        confirmed_by: names of the studies that confirm the trial, each with how many of its runs reached the target
+            and how many ended.
+        expected: expected epochs to target of the configuration, where a miss counts as the study's longest schedule,
+            and their standard error; None while no configuration has two runs and there are few trials.
+        reruns: how many runs with fresh seeds the configuration has in the race of the finalists, and how many of them
+            reached the target.
         raced: whether the race of the finalists is over.
-        second: name of the best trial of any other configuration that reached the target; None where there is none.
-        second_chance: probability that that configuration is better; None likewise.
-        lead: over that one; None where there is none, or the best did not reach the target.
+        second: name of the best trial of the second-best configuration; None where there is no other configuration, or
+            that trial missed the target.
+        second_chance: probability that the second-best configuration is the better one; None where there is none.
+        lead: of the best trial over the second; None unless both reached the target.
+        imported: whether the study was imported, so that nothing can confirm the trial here.
     """
 
+    entry: Entry
     study: str
     phase: str
     confirmed_by: dict[str, tuple[int, int]]
     expected: tuple[float, float] | None
-    again: tuple[int, int]
+    reruns: tuple[int, int]
     raced: bool
     second: str | None
     second_chance: float | None
@@ -49,14 +53,15 @@ class Standing:
     imported: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return what ``best --json`` prints: the trial, and what is known of it."""
         found = None
         if self.lead is not None:
             found = dataclasses.asdict(self.lead) | {"over": self.second, "within_noise": self.lead.within_noise}
             found["chance_of_the_other"] = self.second_chance
         confirmed = {name: {"reached": k, "runs": n} for name, (k, n) in self.confirmed_by.items()}
-        runs, reached = self.again
+        runs, reached = self.reruns
         return {
+            **trial_to_dict(self.entry),
             "expected": None if self.expected is None else dict(zip(("epochs", "sd"), self.expected, strict=True)),
             "winner": self.raced,
             "run_again": {"reached": reached, "runs": runs},
@@ -64,8 +69,12 @@ class Standing:
             "lead": found,
         }
 
-    def lines(self) -> list[str]:
-        """Return it in sentences."""
+    def describe(self) -> str:
+        """Return the trial as text, and what is known of it below."""
+        return "\n".join([describe_trial(self.entry), *self.sentences()])
+
+    def sentences(self) -> list[str]:
+        """Return what is known of the trial beside its own figures, in sentences."""
         said = []
         if self.phase == "confirm":
             said.append("a run of a confirmation: all are of one configuration, and its fastest run is luck")
@@ -75,7 +84,7 @@ class Standing:
         if self.imported:
             said.append("imported: one run, exploratory; what it trained is known as far as its file says")
         else:
-            said += self._worth()
+            said += self._confidence()
         if self.lead is None:
             return said
         place = "behind" if self.lead.epochs >= 0 else "ahead by its own runs, but not by those around it"
@@ -99,9 +108,9 @@ class Standing:
         )
         return said
 
-    def _worth(self) -> list[str]:
-        """Say what is known of the configuration, and what would tell more."""
-        runs, reached = self.again
+    def _confidence(self) -> list[str]:
+        """Return what is known of the configuration, and which command would tell more."""
+        runs, reached = self.reruns
         said = []
         if runs:
             place = "winner of the finalists" if self.raced else "ahead of the finalists so far, whose race goes on"
@@ -119,8 +128,8 @@ class Standing:
         return said
 
 
-def standing(home: Home, ledger: Ledger) -> Standing | None:
-    """Return where the best trial of a study stands; None where no trial has ended with a result."""
+def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
+    """Return the best trial of a study; None where no trial has ended with a result."""
     spec, entries = ledger.spec, ledger.entries()
     ranked = ranking(spec, entries)
     first = ranked.best
@@ -132,17 +141,18 @@ def standing(home: Home, ledger: Ledger) -> Standing | None:
     repeats: dict[object, list[float]] = {}
     for entry in [*entries, *(entry for runs in ended.values() for entry in runs)]:
         if _reached(entry):
-            repeats.setdefault(_repeated(entry), []).append(_crossing(entry, spec.objective.target))
+            repeats.setdefault(_without_seed(entry), []).append(_crossing(entry, spec.objective.target))
     other = next((one for one in ranked.configurations if one is not first), None)
     second = None if other is None else other.runs[0]
-    again = [run for run in first.runs if run.job.finalist]
-    return Standing(
+    reruns = [run for run in first.runs if run.job.finalist]
+    return BestTrial(
+        entry=best,
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
         expected=(first.expected, first.sd) if ranked.tells else None,
-        again=(len(again), sum(map(_reached, again))),
-        raced=bool(again) and ledger.complete(),
+        reruns=(len(reruns), sum(map(_reached, reruns))),
+        raced=bool(reruns) and ledger.complete(),
         second_chance=None if other is None else ranked.chance(other, first),
         second=second.job.name if second is not None and _reached(second) else None,
         lead=_lead(spec, first, other, list(repeats.values())),
@@ -172,8 +182,8 @@ def _ended(home: Home, name: str) -> list[Entry]:
     return [entry for entry in entries if entry.result is not None and entry.result.outcome != "crashed"]
 
 
-def _repeated(entry: Entry) -> object:
-    """What runs share that differ in their seed alone, whether the test images are looked at besides or not."""
+def _without_seed(entry: Entry) -> object:
+    """Return what repeats of a run have in common; a confirmation may look at the test images besides."""
     return dataclasses.replace(entry.job.config, seed=0, test=False)
 
 

@@ -1,0 +1,95 @@
+"""What this room uses of MLflow that MLflow does not promise to keep, each with its reason.
+
+MLflow's client needs minutes for a million metric points, and seconds to be imported. So databases are read by SQL from
+MLflow's tables, which takes about a second, and a server is asked on the route that MLflow's own pages use. When a new
+version of MLflow changes one of these, tests/unit/test_ray_and_mlflow_internals.py fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TABLES = {
+    "experiments": ("experiment_id", "name", "lifecycle_stage"),
+    "runs": ("run_uuid", "experiment_id", "name", "status", "start_time", "end_time", "lifecycle_stage"),
+    "tags": ("run_uuid", "key", "value"),
+    "params": ("run_uuid", "key", "value"),
+    "metrics": ("run_uuid", "key", "value", "timestamp", "step", "is_nan"),
+}
+"""The tables and columns that are read. `lifecycle_stage` is ``active`` unless it was deleted."""
+
+RUNS = """
+    SELECT r.run_uuid, e.name, r.name, r.status, r.start_time, r.end_time
+    FROM runs r JOIN experiments e USING (experiment_id)
+    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
+"""
+"""Query: the active runs of a study, or of all if it is null. ``{study}`` is where the driver's placeholder goes."""
+
+TAGS = """
+    SELECT t.run_uuid, t.key, t.value
+    FROM tags t JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
+    WHERE t.key IN ({keys}) AND r.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
+"""
+"""Query: their tags; ``{keys}`` is where the names go, as SQL literals."""
+
+PARAMS = """
+    SELECT p.run_uuid, p.key, p.value
+    FROM params p JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
+    WHERE e.name = {study} AND r.lifecycle_stage = 'active'
+"""
+"""Query: the parameters of a study's active runs."""
+
+MOST_RUNS, MOST_POINTS = 100, 25_000
+"""How many runs the route below takes at a time, and how many points it returns at most."""
+
+_HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+_LARGEST = np.finfo(np.float64).max
+
+
+def missing_tables(found: Iterable[str]) -> str:
+    """Return which of TABLES a database lacks, as text; empty if it has all."""
+    return ", ".join(sorted(TABLES.keys() - set(found)))
+
+
+def with_infinities(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return metric values with their infinities: MLflow writes one as the largest float with its sign."""
+    return np.where(np.abs(value) == _LARGEST, np.copysign(np.inf, value), value)
+
+
+def metric_history(uri: str, runs: Sequence[str], metric: str) -> list[dict[str, Any]]:
+    """Return the points of a metric, as an MLflow server has them: ``run_id``, ``step``, ``value``, in order of time.
+
+    The public API has a request for each run. This one takes MOST_RUNS runs, and silently leaves out what is beyond
+    MOST_POINTS.
+
+    Raises:
+        MlflowException: the server does not answer, or refuses the request.
+    """
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    asked = {"run_id": list(runs), "metric_key": metric}
+    answer = http_request(host, _HISTORY, "GET", params=asked)  # type: ignore[no-untyped-call]
+    points: list[dict[str, Any]] = verify_rest_response(answer, _HISTORY).json()["metrics"]
+    return points
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a server could not be read, in one line. MLflow has no error classes for these, only texts."""
+    text = str(error).strip()
+    if "timed out" in text.lower():
+        return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"
+    if "500 error responses" in text:
+        return "the server failed at it (error 500); its own log says why"
+    if "Max retries exceeded" in text or "Connection refused" in text:
+        return "no MLflow server answers there; start it, or name another store"
+    if "error code 401" in text or "error code 403" in text:
+        return "the server refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "error code 404" in text or "valid JSON" in text:
+        return "what answers there is no MLflow server"
+    return f"cannot be read: {(text or type(error).__name__).splitlines()[0]}"

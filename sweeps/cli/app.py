@@ -1,0 +1,111 @@
+"""The application, how commands are added to it, their exit codes, and how they print."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from rich.console import Console
+
+DONE, FAILED, WRONG_INPUT, CRASHES, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes."""
+
+app = typer.Typer(
+    help="Hyperparameter sweeps for epochs-to-target: Ray Tune, Optuna, MLflow, PyTorch.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+stderr = Console(stderr=True)
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def command(name: str | None = None) -> Callable[[_Command], _Command]:
+    """Add a function to the application as a command: each of its parameters is an argument or an option.
+
+    A parameter whose type is a dataclass is a group of options: each field is an option, and the function gets an
+    object of the dataclass. So options that several commands have are written down once.
+
+    Args:
+        name: name of the command; the function's name where it is None.
+    """
+
+    def register(function: _Command) -> _Command:
+        hints = get_type_hints(function, include_extras=True)
+        del hints["return"]
+
+        def run(**values: Any) -> None:
+            function(**_arguments(hints, values))
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        parameters = inspect.signature(function).parameters
+        options = [option for name, hint in hints.items() for option in _options(name, hint, parameters[name].default)]
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what typer reads
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
+    """Yield the parameter itself; where it is a dataclass, a parameter for each field."""
+    if not _is_group(hint):
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        return
+    hints = get_type_hints(hint, include_extras=True)
+    for field in dataclasses.fields(hint):
+        missing = field.default is dataclasses.MISSING
+        yield from _options(field.name, hints[field.name], inspect.Parameter.empty if missing else field.default)
+
+
+def _arguments(hints: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the value of each parameter; an object where it is a dataclass."""
+    return {
+        name: hint(**_arguments(get_type_hints(hint), values)) if _is_group(hint) else values[name]
+        for name, hint in hints.items()
+    }
+
+
+def _is_group(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sweeps.version import code_version
+
+        typer.echo(f"sweeps {code_version()}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _application(
+    version: Annotated[  # ended by its callback
+        bool, typer.Option("--version", help="Print the version, and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def print_json(value: Any) -> None:
+    """Print plain values on stdout as JSON, in which NaN and infinity become null."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: plain(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def print_message(message: str) -> None:
+    """Print a message on stderr, without breaking its lines."""
+    stderr.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,158 @@
+"""Commands that train one run of a study in this process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnet_core.config import TrialConfig
+from search_spaces.spec import StudySpec
+from sweeps.api import DATA, load_study
+from sweeps.cli.app import command, print_json, print_message, stderr
+from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument
+from sweeps.errors import InputError, SweepError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneRun:
+    """One run of a study."""
+
+    study: StudyArgument
+    run: Annotated[str, typer.Option("--run", help="Name of a listed run.", show_default="the first")] = ""
+    changes: SetOption
+
+    def load(self) -> tuple[StudySpec, TrialConfig]:
+        """Return the study and what the run trains: the study's first trial, or the first of the listed run."""
+        spec = load_study(self.study, changes=self.changes)
+        if self.run:
+            from search_spaces.space import trial_config
+
+            return spec, trial_config(spec, {}, run=self.run)
+        from sweeps.ledger.ledger import Ledger
+
+        return spec, Ledger.preview(spec).ask().config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What trains on this machine, and where the images are."""
+
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = ""
+    data: DataOption = DATA
+
+    def prepare(self, spec: StudySpec) -> str:
+        """Set the number of CPU threads, the study's unless one is given; return the device, a GPU if there is one."""
+        import torch
+
+        from sweeps.execution.cluster import available_cores
+
+        wanted = self.threads or spec.resources.cpus_per_trial
+        if wanted > available_cores():
+            raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
+        torch.set_num_threads(wanted)
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@command()
+def train(
+    one: OneRun,
+    *,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Save after each epoch to this file, and continue from it."),
+    ] = None,
+    machine: Machine,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one run of a study in this process.
+
+    Ray, the ledger and MLflow are not used.
+    """
+    spec, config = one.load()
+    from resnet_core import trainer
+    from resnet_core.objective import best, first_crossing
+    from sweeps.inspection.trials import draw_learning_rate
+
+    device = machine.prepare(spec)
+    print_message(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
+    records = []
+    for record in trainer.train(config, data_dir=machine.data.resolve(), device=device, checkpoint=checkpoint):
+        records.append(record)
+        print_message(
+            f"epoch {record.epoch}/{config.horizon} loss {record.loss:.4f} acc {record.acc:.4f} "
+            f"val_loss {record.val_loss:.4f} val_acc {record.val_acc:.4f} lr {record.lr:.3g} "
+            f"{record.seconds:.1f} s"
+        )
+    if as_json:
+        print_json({"config": config.to_dict(), "epochs": [asdict(r) for r in records]})
+        return
+    val_accs = [record.val_acc for record in records]
+    crossing, top = first_crossing(val_accs, spec.objective.target), best(val_accs)
+    reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
+    shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
+    typer.echo(f"{spec.objective.target:g} {reached}; best val_acc {shown}")
+
+
+@command()
+def lr_range(
+    one: OneRun,
+    *,
+    low: Annotated[float, typer.Option("--from", help="Learning rate of the first step.")] = 1e-6,
+    high: Annotated[float, typer.Option("--to", help="Learning rate it rises to.")] = 10.0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs it takes to rise.")] = 2,
+    shape: Annotated[str, typer.Option("--shape", help="How it rises: exp or lin.")] = "exp",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw loss and accuracy into this file (png, pdf, svg).")
+    ] = None,
+    machine: Machine,
+    as_json: JsonOption = False,
+) -> None:
+    """Train at rising learning rates, and suggest bounds for a schedule.
+
+    It trains the study's first trial, or the first of a listed run.
+    """
+    if not 0 < low < high < float("inf"):
+        raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
+    if shape not in ("exp", "lin"):
+        raise InputError(f"--shape {shape}: expected exp or lin")
+    spec, first = one.load()
+    from analysis.plots.canvas import check_suffix
+    from analysis.plots.lr_range import plot_lr_range
+    from analysis.statistics.lr_range import RULES, suggest
+    from sweeps.inspection.lr_range import range_test, with_rising_rate
+
+    if plot is not None:
+        try:
+            check_suffix(plot)  # before any training
+        except ValueError as error:
+            raise InputError(f"--plot {error}") from error
+    config = with_rising_rate(first, low, high, epochs, shape)
+    device = machine.prepare(spec)
+    print_message(f"{config.model} on {config.data}: {config.schedule}")
+    test = range_test(config, machine.data.resolve(), device, stderr)
+    refused, bounds = None, None
+    try:
+        bounds = suggest(test.lrs, test.losses, test.accs, test.beta)
+    except ValueError as error:
+        refused = str(error)
+    suggested = None if bounds is None else asdict(bounds)
+    if as_json:
+        shown = {"config": config.to_dict(), "stopped": test.stopped, "bounds": suggested, "refused": refused}
+        print_json({**shown, "steps": [asdict(record) for record in test.records]})
+    elif suggested is not None:
+        for name, rate in suggested.items():
+            typer.echo(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
+    if plot is not None:
+        title = f"{spec.name}: {config.model}, batch {config.batch_size}, {config.optimizer}"
+        series = (test.lrs, test.losses, test.accs, bounds)
+        try:
+            plot_lr_range(*series, beta=test.beta, log=shape == "exp", title=title, path=plot)
+        except OSError as error:
+            raise InputError(f"--plot {plot}: {error}") from error
+        print_message(f"loss and accuracy drawn into {plot}")
+    if refused is not None:
+        raise SweepError(f"no bound can be told: {refused}")

@@ -1,0 +1,105 @@
+"""How far studies are, and which of their trials run now, for people and for --json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from resnet_core.records import Outcome
+from search_spaces.space import trial_count
+from sweeps.home import Home
+from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.study.ranking import best_entry
+
+
+def study_summaries(home: Home) -> list[dict[str, Any]]:
+    """Return `study_summary` of every study in the ledger of ``home``."""
+    return [study_summary(home, name) for name in study_names(home.ledger_uri)]
+
+
+def study_summary(home: Home, name: str) -> dict[str, Any]:
+    """Return how far a study is: its state, its drivers, counts of its trials by outcome, its best trial.
+
+    Raises:
+        InputError: there is no such study.
+    """
+    ledger = Ledger.open(home.ledger_uri, name)
+    entries = ledger.entries()
+    outcomes = {outcome.value: 0 for outcome in Outcome}
+    for entry in entries:
+        if entry.result is not None:
+            outcomes[entry.result.outcome.value] += 1
+    top = best_entry(ledger.spec, entries)
+    process = home.holder(name)
+    begun = sum(entry.result is None for entry in entries)
+    drivers = ledger.live_drivers(home)
+    state = "running" if process is not None or drivers else "complete" if ledger.complete() else "interrupted"
+    return {
+        "study": name,
+        "description": ledger.spec.description,
+        "state": state,
+        "imported_from": None if ledger.origin is None else ledger.origin.file,
+        "process": process,
+        "drivers": [{"driver": d.id, "host": d.host, "process": d.process, "home": d.home} for d in drivers],
+        "trials": trial_count(ledger.spec),
+        "finalists": sum(entry.job.finalist for entry in entries),
+        "begun": begun,
+        **outcomes,
+        "target": ledger.spec.objective.target,
+        "best_trial": None if top is None else top.job.name,
+        "best_epochs_to_target": None if top is None or top.result is None else top.result.epochs_to_target,
+        "best_val_acc": None if top is None or top.result is None else top.result.best_val_acc,
+    }
+
+
+def describe_summary(row: dict[str, Any]) -> str:
+    """Return a `study_summary` as two lines of text."""
+    ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
+    drivers = [driver["driver"] for driver in row["drivers"]]
+    # One driver, of this home, needs no name.
+    named = len(drivers) > 1 or (drivers and not row["process"])
+    who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
+    best = "no result yet"
+    if row["best_trial"] is not None:
+        best = f"best: trial {row['best_trial']}, "
+        best += (
+            f"{row['target']:g} at epoch {row['best_epochs_to_target']}"
+            if row["best_epochs_to_target"] is not None
+            else f"best val_acc {row['best_val_acc']:.4f}, below the target {row['target']:g}"
+        )
+    if row["imported_from"] is not None:
+        return (
+            f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"
+        )
+    finalists = f" and {row['finalists']} runs of finalists" if row["finalists"] else ""
+    return (
+        f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for{finalists} · ended: {ended} · "
+        f"begun: {row['begun']}\n  {best}"
+    )
+
+
+def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
+    """Return the trials of a study that have begun and not ended, with the last epoch in their checkpoints.
+
+    The checkpoints of another driver's trials are read from that driver's home folder; where this machine does not see
+    that folder, the trial is at epoch 0.
+    """
+    rows = []
+    ledger = Ledger.open(home.ledger_uri, name)
+    owners, own = ledger.owners(), home.driver(name)
+    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers() if driver.id != own}
+    for entry in ledger.entries():
+        if entry.result is None:
+            owner = owners.get(entry.job.number, "")
+            records = homes.get(owner, home).recorded(name, entry.job.number)
+            rows.append(
+                {
+                    "trial": entry.job.name,
+                    "driver": owner or None,
+                    "epoch": len(records),
+                    "horizon": entry.job.config.horizon,
+                    "val_acc": records[-1].val_acc if records else None,
+                    "schedule": entry.job.config.schedule,
+                }
+            )
+    return rows

@@ -1,0 +1,169 @@
+"""The figures of a simulated study: what one repeat came to, and their spread over the repeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median, stdev
+from typing import Any
+
+from sweeps.simulation.picks import Pick
+from sweeps.simulation.replay import SimulatedTrial
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What one simulated study came to.
+
+    Attributes:
+        trials: number of trials it ran.
+        reached: number of trials that reached the target.
+        epochs: number of epochs it trained.
+        gpu_hours: hours of GPU time; a trial that shares a GPU counts for its share.
+        hours: from the start of the first trial to the end of the last.
+        hours_to_best: from the start of the first trial to the moment at which a trial reached the target in
+            ``best_epochs_to_target`` epochs; None where no trial reached it.
+        best_epochs_to_target: fewest epochs to target of a trial; None likewise.
+    """
+
+    trials: int
+    reached: int
+    epochs: int
+    gpu_hours: float
+    hours: float
+    hours_to_best: float | None
+    best_epochs_to_target: int | None
+
+
+def totals_of(trials: Sequence[SimulatedTrial], per_gpu: int) -> Totals:
+    """Return what the trials of a simulated study came to; ``per_gpu`` of them shared a GPU."""
+    crossings = [
+        (epochs, trial.epoch_ends[epochs - 1])
+        for trial in trials
+        if (epochs := trial.result.epochs_to_target) is not None
+    ]
+    fewest, first = min(crossings, default=(None, None))
+    return Totals(
+        trials=len(trials),
+        reached=len(crossings),
+        epochs=sum(trial.result.epochs_run for trial in trials),
+        gpu_hours=math.fsum(trial.seconds for trial in trials) / per_gpu / 3600,
+        hours=max(trial.ended for trial in trials) / 3600,
+        hours_to_best=None if first is None else first / 3600,
+        best_epochs_to_target=fewest,
+    )
+
+
+@dataclass(frozen=True)
+class Range:
+    """A figure over the repeats: its median, lowest and highest; None where no repeat has it."""
+
+    median: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Range:
+        """Return the range of the values that are neither None nor NaN."""
+        known = [value for value in values if value is not None and not math.isnan(value)]
+        return cls(median(known), min(known), max(known)) if known else cls(None, None, None)
+
+    def __str__(self) -> str:
+        if self.median is None or self.low is None or self.high is None:
+            return "-"
+        if self.low == self.high:
+            return _short(self.median)
+        return f"{_short(self.median)} ({_short(self.low)}..{_short(self.high)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over the repeats with its 95 % interval by Student's t; a single repeat has no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float], highest: float = math.inf) -> Mean | None:
+        """Return the mean of values that lie between 0 and ``highest``; None where there are none.
+
+        >>> print(Mean.of([20.0, 22.0, 24.0]))
+        22.00 [17.03, 26.97]
+        """
+        from scipy.special import stdtrit
+
+        if not values:
+            return None
+        mean, count = fmean(values), len(values)
+        if count == 1:
+            return cls(mean, None, None)
+        half = float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count)
+        return cls(mean, max(0.0, mean - half), min(highest, mean + half))
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class PickSummary:
+    """How good the picks of one method truly are, over the repeats.
+
+    Attributes:
+        picks: number of repeats in which the method named a configuration.
+        observed: mean epochs to target of the runs by which the configurations were named, without those that missed.
+        true_rmst: mean restricted mean epochs to target of the picks.
+        true_share: mean share of the picks' runs that reach the target.
+        true_ert: median of the epochs that the picks spend for each run that reaches it; infinite where half never do.
+        better_than_random: share of the repeats in which the pick's restricted mean is lower than that of the random
+            method's pick, where ties count half; None for the random method, and where it was not simulated.
+        better_than_first: the same, against the settings that the study begins with.
+    """
+
+    picks: int
+    observed: Mean | None
+    true_rmst: Mean | None
+    true_share: Mean | None
+    true_ert: float | None
+    better_than_random: float | None
+    better_than_first: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; of a Mean, ``value``, ``low`` and ``high``."""
+        ert = self.true_ert
+        return {**asdict(self), "true_ert": None if ert is None or math.isinf(ert) else ert}
+
+
+def summarise_picks(repeats: Sequence[Mapping[str, Pick | None]]) -> dict[str, PickSummary]:
+    """Return how good the picks of each method are.
+
+    Args:
+        repeats: of each repeat, the pick by method; None where the method named no configuration.
+    """
+    return {method: _summary(method, repeats) for method in repeats[0]}
+
+
+def _summary(method: str, repeats: Sequence[Mapping[str, Pick | None]]) -> PickSummary:
+    known = [pick for repeat in repeats if (pick := repeat[method]) is not None]
+
+    def better_than(other: str) -> float | None:
+        against = [pick for repeat in repeats if (pick := repeat.get(other)) is not None]
+        if method == other or not len(known) == len(against) == len(repeats):
+            return None
+        pairs = [(mine.truth.rmst, theirs.truth.rmst) for mine, theirs in zip(known, against, strict=True)]
+        return fmean((mine < theirs) + (mine == theirs) / 2 for mine, theirs in pairs)
+
+    return PickSummary(
+        picks=len(known),
+        observed=Mean.of([float(pick.observed) for pick in known if pick.observed is not None]),
+        true_rmst=Mean.of([pick.truth.rmst for pick in known]),
+        true_share=Mean.of([pick.truth.share for pick in known], highest=1.0),
+        true_ert=median(pick.truth.ert for pick in known) if known else None,
+        better_than_random=better_than("random"),
+        better_than_first=better_than("first"),
+    )

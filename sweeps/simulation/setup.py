@@ -1,0 +1,177 @@
+"""How a study is simulated: on which curves, slots and seeds; and one repeat of it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_core.config import TrialConfig
+from search_spaces.space import trial_count
+from search_spaces.spec import StudySpec
+from search_spaces.stopping import Stopping
+from sweeps.home import Home
+from sweeps.ledger.ledger import Ledger
+from sweeps.simulation.curve_model import CurveModel
+from sweeps.simulation.curves import CurveSource, RecordedCurves, model_curves
+from sweeps.simulation.picks import (
+    Pick,
+    one_run_of_each,
+    pick_of_first,
+    pick_of_optuna,
+    pick_of_random,
+    pick_of_study,
+)
+from sweeps.simulation.replay import CurveOf, FixedTrials, SimulatedTrial, replay, study_in_memory
+from sweeps.study.ranking import configuration_of
+from sweeps.study.trials import Job
+
+PUBLISHED_SECONDS = 22.0
+"""An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a study is simulated.
+
+    Attributes:
+        spec: the study.
+        source: where the trials' curves come from: recorded trials, or a model.
+        home: the home folder, which is only read.
+        gpus: number of GPUs.
+        per_gpu: number of trials that share a GPU.
+        shuffled: run the trials in random order, instead of the sampler's or their own.
+        trials: number of trials; None is as many as the study, or the recording, has.
+        seed: seed of the first repeat, for order, sampler and noise; each further repeat has the next.
+        repeats: how often the study is simulated.
+        seconds_per_epoch: of one trial beside the others on its GPU; None takes what was recorded, and on a model
+            PUBLISHED_SECONDS.
+        epochs: budget of epochs, whatever ``trials`` says: no trial begins once the running trials will use it up;
+            None is no bound.
+        against: other ways to search, out of picks.METHODS, that get as many epochs.
+    """
+
+    spec: StudySpec
+    source: CurveSource
+    home: Home
+    gpus: int = 4
+    per_gpu: int = 1
+    shuffled: bool = False
+    trials: int | None = None
+    seed: int = 0
+    repeats: int = 1
+    seconds_per_epoch: float | None = None
+    epochs: int | None = None
+    against: Sequence[str] = ()
+
+    @property
+    def model_seconds(self) -> float:
+        """Seconds per epoch on a model's curves."""
+        return PUBLISHED_SECONDS if self.seconds_per_epoch is None else self.seconds_per_epoch
+
+    def jobs(self, spec: StudySpec) -> Sequence[Job] | None:
+        """Return all trials there are, in their own order; None where a sampler proposes them."""
+        if isinstance(self.source, RecordedCurves):
+            return self.source.jobs
+        if spec.is_sampled:
+            return None
+        ledger = Ledger.preview(spec)
+        return [ledger.ask() for _ in range(trial_count(spec))]
+
+    def replay(
+        self, seed: int, rules: bool, *, sampler: str | None = None, epochs: int | None = None
+    ) -> list[SimulatedTrial]:
+        """Return the trials of one repeat.
+
+        Args:
+            seed: seed of order, sampler and noise.
+            rules: whether the study's rules stop trials.
+            sampler: a sampler to use instead of the study's; then no finalists race.
+            epochs: a budget of epochs instead of the setup's.
+        """
+        epochs = self.epochs if epochs is None else epochs
+        search: dict[str, Any] = {"seed": seed}
+        if self.spec.space:
+            if self.trials is not None:
+                search["trials"] = self.trials
+            if epochs is not None and self.spec.is_sampled:
+                search["trials"] = epochs  # more than there can be
+            if sampler is not None:
+                search |= {"sampler": sampler, "finalists": None}
+        spec = self.spec.model_copy(
+            update={
+                "search": self.spec.search.model_copy(update=search),
+                "stopping": self.spec.stopping if rules else Stopping(rules={}),
+            }
+        )
+        jobs = self.ordered(spec, seed)
+        trials: Ledger | FixedTrials
+        trials = Ledger.preview(spec) if jobs is None else FixedTrials(*self._with_others(spec, jobs))
+        run = study_in_memory(self.home, trials)
+        bound = math.inf if epochs is None else epochs
+        race = trials.spec.search.finalists if epochs is not None else None
+        finalists = race.top * race.seeds if race is not None else 0
+        return replay(run, self.curves(seed), self.gpus * self.per_gpu, bound, finalists, trials.end_search)
+
+    def _with_others(
+        self, spec: StudySpec, jobs: Sequence[Job]
+    ) -> tuple[StudySpec, Sequence[Job], Mapping[TrialConfig, Sequence[Job]]]:
+        """Return the arguments of FixedTrials: a study, its trials, and the recorded runs that its finalists can take.
+
+        Finalists get half of a configuration's runs that the search does not see; the other half tells how good the
+        configuration truly is.
+        """
+        if spec.search.finalists is None or not isinstance(self.source, RecordedCurves):
+            return spec, jobs, {}
+        searched = {job.name for job in jobs}
+        others = {
+            configuration_of(runs[0].config): [job for job in runs if job.name not in searched][: (len(runs) - 1) // 2]
+            for runs in self.source.configurations
+        }
+        seeds = min(spec.search.finalists.seeds, *map(len, others.values()))
+        race = spec.search.finalists.model_copy(update={"seeds": seeds}) if seeds else None
+        return spec.model_copy(update={"search": spec.search.model_copy(update={"finalists": race})}), jobs, others
+
+    def ordered(self, spec: StudySpec, seed: int) -> Sequence[Job] | None:
+        """Return the trials there are in the order of one repeat; None where a sampler proposes them.
+
+        A search does not repeat a configuration: a shuffled repeat of a study with a space has one of the recorded runs
+        of each configuration.
+        """
+        jobs = self.jobs(spec)
+        if jobs is None or not self.shuffled:
+            return None if jobs is None else jobs[: self.trials]
+        if isinstance(self.source, RecordedCurves) and self.spec.space:
+            return one_run_of_each(self.source, seed)[: self.trials]
+        return random.Random(f"order {seed}").sample(jobs, len(jobs))[: self.trials]
+
+    def curves(self, seed: int) -> CurveOf:
+        """Return the curves of the trials of one repeat."""
+        if isinstance(self.source, RecordedCurves):
+            return self.source.curve_of(self.seconds_per_epoch)
+        return model_curves(self.source, self.model_seconds, seed)
+
+    def picks(self, seed: int, trials: Sequence[SimulatedTrial]) -> dict[str, Pick | None]:
+        """Return the pick of the study in one repeat, and of each method that it is set against, by method.
+
+        Args:
+            seed: seed of the repeat.
+            trials: the study's trials in this repeat. The other methods get as many epochs as they were trained,
+                unless ``epochs`` of the setup says how many all get.
+        """
+        spec, source = self.spec, self.source
+        spent = sum(trial.result.epochs_run for trial in trials) if self.epochs is None else self.epochs
+        found = {"study": pick_of_study(trials, source, spec)}
+        for method in self.against:
+            if method == "first":
+                assert isinstance(source, CurveModel)
+                found[method] = pick_of_first(trials, source, spec)
+            elif method == "random":
+                others = self.replay(seed, rules=False, sampler="random", epochs=spent)
+                found[method] = pick_of_random(others, source, spec)
+            else:
+                jobs, slots = self.ordered(spec, seed), self.gpus * self.per_gpu
+                found[method] = pick_of_optuna(method, spec, jobs, self.curves(seed), source, slots, spent, seed)
+        return found

@@ -1,0 +1,128 @@
+"""What the command line does as any other: its version, its help, completion in a shell, a first study file."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from search_spaces.errors import StudyError
+from search_spaces.study import shipped_studies
+from sweeps import load_study
+from sweeps.cli import app
+from sweeps.errors import InputError
+from sweeps.version import code_version
+
+
+def run(*arguments: str, **env: str) -> str:
+    """What a command prints; what it raises is raised."""
+    done = CliRunner().invoke(app, arguments, env=env, prog_name="sweeps")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_version_is_that_of_the_package_with_its_commit():
+    assert run("--version") == f"sweeps {code_version()}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("launch",), ("schedule",)])
+def test_h_is_help(command):
+    assert run(*command, "-h") == run(*command, "--help")
+
+
+def completed(line: str) -> list[str]:
+    """What bash offers behind a line."""
+    words = line.split(" ")
+    env = {"_SWEEPS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    return run(**env).splitlines()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder that a command runs in, with its home, two study files and a folder of others."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/studies/alpha", "runs/studies/beta", "other/studies/gamma", "quick"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("quick.toml", "quick/more.toml", "quick.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_commands_and_options_are_completed():
+    assert completed("sweeps la") == ["launch"]
+    assert completed("sweeps launch --fo") == ["--fork"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_studies_to_launch_are_those_that_ship_and_study_files():
+    assert completed("sweeps launch quick") == ["quickstart", "quick/", "quick.toml"]
+    assert completed("sweeps plan quick/") == ["quick/more.toml"]
+    assert set(shipped_studies()) <= set(completed("sweeps launch "))
+
+
+def test_names_are_those_of_the_studies_in_the_home_folder(folder):
+    assert completed("sweeps table ") == ["alpha", "beta"]
+    assert completed("sweeps status al") == ["alpha"]
+    assert completed(f"sweeps resume --home {folder / 'other'} ") == ["gamma"]
+
+
+def test_completing_does_without_what_takes_seconds_to_import():
+    code = """if True:
+        import atexit, os, sys
+        os.environ |= {"_SWEEPS_COMPLETE": "complete_bash", "COMP_WORDS": "sweeps table a", "COMP_CWORD": "2"}
+        atexit.register(lambda: print(*sys.modules))
+        sys.argv[0] = "sweeps"
+        from sweeps.cli import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "ray", "optuna", "mlflow", "pandas", "numpy"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_shown(shell, monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # it is pytest that started this
+    assert "_SWEEPS_COMPLETE" in run("--show-completion", shell)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
+@pytest.mark.usefixtures("folder")
+def test_init_writes_a_valid_study_of_its_name(dataset):
+    assert run("init", "mine", "--dataset", dataset) == "mine.toml\n"
+    study = load_study("mine.toml")
+    assert (study.name, study.train["data"]) == ("mine", dataset)
+
+
+def test_a_study_that_init_wrote_explains_each_of_its_tables(folder):
+    run("init", "mine")
+    lines = (folder / "mine.toml").read_text().splitlines()
+    tables = [i for i, line in enumerate(lines) if line.startswith("[")]
+    assert len(tables) == 6
+    assert all(lines[i - 1].startswith(f"# {lines[i]} is ") for i in tables)
+    assert max(map(len, lines)) <= 120
+
+
+def test_init_overwrites_nothing(folder):
+    (folder / "mine.toml").write_text("kept")
+    with pytest.raises(InputError, match=r"mine\.toml: it is there already"):
+        run("init", "mine")
+    assert (folder / "mine.toml").read_text() == "kept"
+
+
+@pytest.mark.usefixtures("folder")
+def test_init_refuses_a_name_that_no_study_can_have():
+    with pytest.raises(StudyError, match='name = "a/b"'):
+        run("init", "a/b")
+
+
+@pytest.mark.usefixtures("folder")
+def test_init_knows_two_datasets():
+    with pytest.raises(InputError, match="--dataset mnist: expected digits or cifar10"):
+        run("init", "mine", "--dataset", "mnist")
+
+
+def test_studies_are_those_that_ship():
+    assert [row["study"] for row in json.loads(run("studies", "--json"))] == shipped_studies()
+    assert "quickstart " in run("studies")

@@ -1,0 +1,112 @@
+"""Rules and samplers of installed packages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RULE = """
+from pydantic import Field
+
+from sweeps.study.stopping.base import StoppingRule
+
+
+class TooSlow(StoppingRule):
+    \"\"\"Ends a trial after so many epochs.
+
+    Attributes:
+        epochs: a trial ends after so many.
+    \"\"\"
+
+    name = "too_slow"
+    epochs: int = Field(default=10, ge=1)
+
+    def reason_to_stop(self, trial, study):
+        return f"stopped at epoch {trial.epoch}: too slow" if trial.epoch >= self.epochs else None
+
+
+class AnotherCap(TooSlow):
+    name = "cap"
+"""
+SAMPLER = """
+from search_spaces.plugins import Sampler
+from sweeps.ledger.samplers import SAMPLERS
+
+QMC = Sampler("qmc", SAMPLERS[0].make)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run code beside an installed package with these entry points; return what it prints and its errors."""
+
+    def run_code(points: str, code: str) -> tuple[str, str]:
+        (tmp_path / "mine.py").write_text(RULE + SAMPLER)
+        info = tmp_path / "mine-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(points)
+        head = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout, done.stderr
+
+    return run_code
+
+
+def test_a_rule_of_another_package_is_read_asked_stored_and_documented(run):
+    out, err = run(
+        "[sweeps.rules]\ntoo_slow = mine:TooSlow\n",
+        """if True:
+        import json
+        from docs.study_file import rule_tables
+        from search_spaces.errors import StudyError
+        from search_spaces.study import from_json, parse_study, to_json
+        from search_spaces.spec import StudySpec
+        from sweeps.study.stopping.rules import rules_of
+
+        study = {"name": "x", "train": {"schedule": "[1e-3, 0] cos[1e-5, 4]"}}
+        spec = parse_study({**study, "stopping": {"too_slow": {"epochs": 3}}}, "s.toml")
+        print([(rule.name, dict(rule)) for rule in rules_of(spec)])
+        print(from_json(to_json(spec)) == spec)
+        print("| `too_slow.epochs` | `10` | a trial ends after so many |" in rule_tables())
+        try:
+            parse_study({**study, "stopping": {"too_slow": {"epochs": 0}}}, "s.toml")
+        except StudyError as error:
+            print(error)
+        """,
+    )
+    assert (err, out.splitlines()) == (
+        "",
+        [
+            "[('diverged', {}), ('too_slow', {'epochs': 3})]",
+            "True",
+            "True",
+            "s.toml: stopping.too_slow.epochs = 0: expected at least 1",
+        ],
+    )
+
+
+def test_a_rule_that_a_study_leaves_off_changes_neither_its_json_nor_its_hash(run):
+    code = """if True:
+        from search_spaces.spec import StudySpec
+        from search_spaces.study import study_hash, to_json
+
+        spec = StudySpec(name="x", train={"schedule": "[1e-3, 0] cos[1e-5, 4]"})
+        print(study_hash(spec), "too_slow" in to_json(spec))
+    """
+    assert run("[sweeps.rules]\ntoo_slow = mine:TooSlow\n", code) == ("7f5e461f7a65 False\n", "")
+
+
+def test_two_rules_of_one_name_are_refused(run):
+    _, err = run("[sweeps.rules]\ncap = mine:AnotherCap\n", "from search_spaces.plugins import rules; rules()")
+    assert "ImportError: sweeps.rules: 'cap' exists twice: " in err
+
+
+def test_a_sampler_of_another_package_can_be_named(run):
+    code = """if True:
+        from search_spaces.study import find_study, load_study
+        print(load_study(find_study("quickstart"), ["search.sampler=qmc"]).search.sampler)
+    """
+    assert run("[sweeps.samplers]\nqmc = mine:QMC\n", code) == ("qmc\n", "")

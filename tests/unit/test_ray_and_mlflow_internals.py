@@ -1,0 +1,166 @@
+"""What this package uses of Ray and MLflow that neither promises is there, in the versions that are installed.
+
+A test that fails after an upgrade says what the missing thing was for; the modules named *_internals are to be changed.
+"""
+
+import inspect
+import logging
+import mmap
+import sqlite3
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+
+import mlflow.environment_variables
+import pytest
+import ray._private.node
+import ray._private.worker
+from mlflow.utils import mlflow_tags
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request, verify_rest_response
+from ray.tune.experiment import Trial
+from ray.tune.result import EXPR_ERROR_FILE
+from ray.tune.trainable.metadata import _TrainingRunMetadata
+from ray.tune.utils import flatten_dict
+
+from analysis.store import mlflow_internals as store_internals
+from resnet_core import schema
+from sweeps import errors
+from sweeps.execution import ray_internals
+from sweeps.tracking import mlflow_internals as tracking_internals
+
+RAY, MLFLOW = (Path(find_spec(name).origin).parent for name in ("ray", "mlflow"))
+
+
+@pytest.fixture(scope="module")
+def ray_sources() -> str:
+    files = (path for room in ("tune", "air", "_private", "_common") for path in (RAY / room).rglob("*.py"))
+    return "\n".join(path.read_text() for path in files)
+
+
+def holds(file: Path, words: str) -> bool:
+    """Whether a program has these words in it."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(words.encode()) >= 0
+
+
+# Ray
+
+
+@pytest.mark.parametrize("name", ray_internals.ENVIRONMENT)
+def test_ray_reads_the_environment_variables_that_are_set_for_it(ray_sources, name):
+    assert f'"{name}"' in ray_sources, "see ray_internals.ENVIRONMENT for what it keeps Ray from"
+
+
+def test_the_processes_that_ray_started_can_be_killed():
+    why = "a driver whose node has died would wait a minute at its exit"
+    assert hasattr(ray._private.worker, "_global_node"), why
+    known = inspect.signature(ray._private.node.Node.kill_all_processes).parameters
+    assert {"check_alive", "allow_graceful"} <= known.keys(), why
+
+
+def test_a_trials_failures_are_counted_in_its_metadata():
+    why = "a machine that leaves would use up a trial's retries"
+    assert _TrainingRunMetadata().num_failures == 0, why
+    assert "self.run_metadata.num_failures += 1" in inspect.getsource(Trial), why
+
+
+def test_a_trials_errors_are_in_a_file_of_its_folder():
+    why = "a crashed trial would have no reason"
+    assert isinstance(inspect.getattr_static(Trial, "local_path"), property), why
+    assert EXPR_ERROR_FILE == ray_internals._ERROR_FILE, why
+    assert ray_internals._ERROR_BEGINS in inspect.getsource(Trial), why
+
+
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
+def test_trials_have_a_status(status):
+    assert getattr(Trial, status) == status, "no trial would be started, or seen to run"
+
+
+def test_results_are_flattened_with_a_slash():
+    flat = flatten_dict({"record": {"epoch": 1}})
+    assert ray_internals.unflattened(flat, "record") == {"epoch": 1}, "the study would see no epoch"
+
+
+@pytest.mark.parametrize(
+    ("words", "programs"),
+    [
+        *((words, ["core/src/ray/gcs/gcs_server", "_raylet.so", "exceptions.py"]) for words in errors.NODE_GONE),
+        *((words, ["_raylet.so", "exceptions.py"]) for words in errors.PROCESS_GONE),
+        *((words, ["core/src/ray/raylet/raylet"]) for words in (errors.LOW_MEMORY, errors.MEMORY_USED)),
+    ],
+)
+def test_ray_says_why_a_trial_was_lost_in_the_words_that_are_looked_for(words, programs):
+    found = [name for name in programs if holds(RAY / name, words)]
+    assert found, "a lost machine would use up retries, or the cause of a crash be a page of Ray's"
+
+
+@pytest.mark.parametrize("name", ray_internals._LOGGERS)
+def test_ray_is_silenced(name):
+    before = logging.getLogger(name).level
+    try:
+        ray_internals.silence()
+        assert not logging.getLogger(name).isEnabledFor(logging.ERROR)
+    finally:
+        logging.getLogger(name).setLevel(before)
+
+
+# MLflow: what the writer uses
+
+
+@pytest.mark.parametrize(
+    "name", [*tracking_internals.ENVIRONMENT, *tracking_internals.FAIL_SOON, "MLFLOW_LOGGING_LEVEL"]
+)
+def test_mlflow_reads_the_environment_variables_that_are_set_for_it(name):
+    assert hasattr(mlflow.environment_variables, name), "see tracking.mlflow_internals for what it keeps MLflow from"
+
+
+def test_mlflow_shows_trials_below_their_launch():
+    assert mlflow_tags.MLFLOW_PARENT_RUN_ID == schema.PARENT_RUN
+
+
+def test_mlflow_shows_the_note_of_a_launch():
+    assert mlflow_tags.MLFLOW_RUN_NOTE == schema.NOTE
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (tracking_internals.SHARED_VIEW, "the view of a study would not be in the menu Views"),
+        *((word, "MLflow would open on its pages for language models") for word in tracking_internals.EXPERIMENT_KIND),
+        *((word, "likewise") for word in tracking_internals.EXPERIMENT_KIND.values()),
+    ],
+)
+def test_mlflows_pages_know_the_tags_of_an_experiment(words, why):
+    scripts = (MLFLOW / "server/js/build/static/js").glob("*.js")
+    assert any(holds(script, words.rstrip(".")) for script in scripts if script.stat().st_size), why
+
+
+# MLflow: what the readers use
+
+
+@pytest.mark.parametrize("table", store_internals.TABLES)
+def test_a_database_of_mlflows_has_the_columns_that_are_read(store, table):
+    with closing(sqlite3.connect(store.path)) as connection:
+        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    assert set(store_internals.TABLES[table]) - columns == set(), "no study could be read from a file or PostgreSQL"
+
+
+def test_a_server_has_the_route_that_gives_the_points_of_many_runs():
+    source = (MLFLOW / "server/handlers.py").read_text() + (MLFLOW / "server/__init__.py").read_text()
+    why = "no study could be read from a server"
+    assert store_internals._HISTORY.removeprefix("/ajax-api/2.0/mlflow/") in source, why
+    assert f"MAX_RUNS_GET_METRIC_HISTORY_BULK = {store_internals.MOST_RUNS}\n" in source, why
+
+
+def test_a_server_gives_as_many_points_as_are_expected():
+    source = (MLFLOW / "server/handlers.py").read_text()
+    why = "of a long study some epochs would silently be missing"
+    assert f"MAX_HISTORY_RESULTS = {store_internals.MOST_POINTS}\n" in source, why
+
+
+def test_a_server_can_be_asked_on_any_route_with_the_users_password():
+    why = "a server that wants a password could not be read"
+    assert {"host_creds", "endpoint", "method"} <= inspect.signature(http_request).parameters.keys(), why
+    assert list(inspect.signature(verify_rest_response).parameters)[:2] == ["response", "endpoint"], why
+    assert next(iter(inspect.signature(get_default_host_creds).parameters)) == "store_uri", why

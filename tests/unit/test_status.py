@@ -1,0 +1,163 @@
+"""How far studies are, and which trials of theirs run."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_core import checkpoint
+from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord, Outcome
+from search_spaces.spec import StudySpec
+from sweeps.errors import InputError
+from sweeps.home import Home
+from sweeps.inspection.status import describe_summary, running_trials, study_summaries, study_summary
+from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
+
+CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
+REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4, 0.25, 0.5)
+MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4, 0.25, 0.5)
+PRUNED = Result(Outcome.PRUNED, 2, 6.5, None, None, 0.85, 2, 0.25, 0.5, "cap", "too slow")
+CRASHED = Result(Outcome.CRASHED, 0, stop_reason="disk full")
+
+
+def study(name: str, **tables: Any) -> StudySpec:
+    fields = {"name": name, "description": f"About {name}", "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}}
+    return StudySpec.model_validate(fields | tables)
+
+
+def run(home: Home, spec: StudySpec, *results: Result | None) -> Ledger:
+    """Begin a trial for each result; None is one that still runs."""
+    ledger = Ledger.create(home.ledger_uri, spec)
+    for result in results:
+        number = ledger.ask().number
+        if result is not None:
+            ledger.tell(number, result)
+    return ledger
+
+
+def save(path: Path, *val_accs: float) -> None:
+    epochs = enumerate(val_accs, start=1)
+    records = [asdict(EpochRecord(e, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)) for e, val_acc in epochs]
+    checkpoint.save(path, {"config": CONFIG.to_dict(), "records": records})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    """Three studies: one complete, one cut off with two trials running, one that reached nothing."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    runs = [{"name": name} for name in ("a", "b")]
+    run(home, study("done", run=runs), MISSED, REACHED)
+    run(home, study("cut-off", run=runs, search={"seeds": [0, 1]}), CRASHED, None, None)
+    save(home.checkpoint("cut-off", 1), 0.5, 0.625)
+    home.checkpoint("cut-off", 2).write_text("cut off")
+    run(home, study("below", run=runs), MISSED, PRUNED)
+    return home
+
+
+def test_a_complete_study_is_summed_up(home):
+    assert study_summary(home, "done") == {
+        "study": "done",
+        "description": "About done",
+        "state": "complete",
+        "imported_from": None,
+        "process": None,
+        "drivers": [],
+        "finalists": 0,
+        "trials": 2,
+        "begun": 0,
+        "reached": 1,
+        "exhausted": 1,
+        "pruned": 0,
+        "diverged": 0,
+        "crashed": 0,
+        "target": 0.92,
+        "best_trial": "b",
+        "best_epochs_to_target": 3,
+        "best_val_acc": 0.9312,
+    }
+
+
+def test_a_study_that_was_cut_off_is_interrupted(home):
+    row = study_summary(home, "cut-off")
+    assert (row["state"], row["trials"], row["begun"], row["crashed"]) == ("interrupted", 4, 2, 1)
+    assert (row["best_trial"], row["best_epochs_to_target"], row["best_val_acc"]) == (None, None, None)
+
+
+def test_a_study_that_a_process_holds_is_running(home):
+    with home.lock("cut-off"):
+        row = study_summary(home, "cut-off")
+    assert (row["state"], row["process"]) == ("running", os.getpid())
+
+
+def test_the_best_of_a_study_below_the_target_has_no_epoch(home):
+    row = study_summary(home, "below")
+    assert (row["best_trial"], row["best_epochs_to_target"], row["best_val_acc"]) == ("b", None, 0.85)
+
+
+def test_an_unknown_study_is_named_with_the_known_ones(home):
+    with pytest.raises(InputError, match="known: below, cut-off, done"):
+        study_summary(home, "nope")
+
+
+def test_all_studies_are_listed(home):
+    rows = study_summaries(home)
+    assert rows == [study_summary(home, name) for name in ("below", "cut-off", "done")]
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_a_home_without_studies_lists_none(tmp_path):
+    assert study_summaries(Home(tmp_path)) == []
+
+
+def test_running_trials_are_told_with_the_epochs_of_their_checkpoints(home):
+    rows = running_trials(home, "cut-off")
+    schedule = "[0.001, 0] lin[1e-05, 4]"
+    assert [row | {"schedule": schedule} for row in rows] == [
+        {"trial": "a-s1", "driver": None, "epoch": 2, "horizon": 4, "val_acc": 0.625, "schedule": schedule},
+        {"trial": "b-s0", "driver": None, "epoch": 0, "horizon": 4, "val_acc": None, "schedule": schedule},
+    ]
+    assert rows[0]["schedule"] == CONFIG.schedule
+
+
+def test_a_complete_study_has_no_running_trials(home):
+    assert running_trials(home, "done") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "done",
+            "done: complete · 2 trials asked for · ended: 1 reached, 1 exhausted · begun: 0\n"
+            "  best: trial b, 0.92 at epoch 3",
+        ),
+        (
+            "below",
+            "below: complete · 2 trials asked for · ended: 1 exhausted, 1 pruned · begun: 0\n"
+            "  best: trial b, best val_acc 0.8500, below the target 0.92",
+        ),
+    ],
+)
+def test_people_are_told_in_two_lines(home, name, text):
+    assert describe_summary(study_summary(home, name)) == text
+
+
+def test_people_are_told_of_a_study_that_was_cut_off(home):
+    told = describe_summary(study_summary(home, "cut-off"))
+    assert told.startswith("cut-off: interrupted · 4 trials asked for · ended: 1 crashed · begun: 2\n")
+
+
+def test_people_are_told_that_nothing_has_ended(tmp_path):
+    home = Home(tmp_path)
+    run(home, study("begun", run=[{"name": "a"}]), None)
+    assert describe_summary(study_summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
+
+
+def test_people_are_told_which_process_runs_a_study(home):
+    row = study_summary(home, "cut-off") | {"state": "running", "process": 77}
+    assert describe_summary(row).startswith("cut-off: running by process 77 · ")
