@@ -166,10 +166,10 @@ def _claim(text: str) -> Claim | None:
 
 def _verdict(study: Study, claim: Claim) -> str:
     """Return the test of a claim by the runs that have ended, in a sentence."""
-    from analysis import runs
     from analysis.statistics.claims import check_claim
+    from analysis.tables.summary import ended_runs
 
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'
     return str(check_claim(claim, found["epochs_to_target"].tolist()))
@@ -187,7 +187,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     It keeps nothing itself: the two confirmations are its state, and after a kill the same command continues.
     """
     from analysis.statistics.sequential import fewest_pairs
-    from analysis.tables.comparison import arm, contrast
+    from analysis.tables.comparison import compare_two, configuration_runs
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.confirmations import paired
 
@@ -215,7 +215,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
         wanted = min(most, len(pairs.seeds) + _MORE_PAIRS)
     for study in studies:
         typer.echo(confirmation_text(study))
-    typer.echo(str(contrast(arm(studies[0]), arm(studies[1]))))
+    typer.echo(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
     if test.faster is None:
         typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds continues")
     sys.stdout.flush()
@@ -227,12 +227,12 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
 def _test(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
     """Return the sequential test of the pairs of runs, in the order of their seeds.
 
-    As in `contrast`, a run counts as a miss after the last epoch of the shorter of the two schedules.
+    As in `compare_two`, a run counts as a miss after the last epoch of the shorter of the two schedules.
     """
     from analysis.statistics.sequential import sequential_test
-    from analysis.tables.comparison import arm
+    from analysis.tables.comparison import configuration_runs
 
-    arms = arm(a), arm(b)
+    arms = configuration_runs(a), configuration_runs(b)
     budget = min(arm.horizon for arm in arms)
     of_a, of_b = (
         {seed: epochs if epochs <= budget else math.inf for seed, epochs in zip(arm.seeds, arm.epochs, strict=True)}

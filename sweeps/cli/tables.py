@@ -125,7 +125,7 @@ def compare(
 
     What is compared is the share of runs that reach the target, and their epochs to target.
     """
-    from analysis.tables.comparison import PhaseError, arm, contrasts
+    from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -137,11 +137,11 @@ def compare(
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(arm(store.results(study), trial, target))
+            arms.append(configuration_runs(store.results(study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrasts(arms, mix=mix)
+        found = compare_configurations(arms, mix=mix)
     except PhaseError as error:
         raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
