@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
 
@@ -92,13 +92,13 @@ def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
     return trials.loc[list(dict.fromkeys(numbers))]
 
 
-def ended(study: Study) -> pd.DataFrame:
-    """Return what statistics are made of; see `analysis.tables.summary.runs`.
+def runs_to_draw(study: Study) -> pd.DataFrame:
+    """Return what statistics are made of; see `analysis.tables.summary.ended_runs`.
 
     Raises:
         ValueError: no trial has ended.
     """
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         raise ValueError(f"study {study.name!r}: no trial has ended")
     return found

@@ -16,8 +16,8 @@ from analysis.plots.canvas import (
     POINTS,
     SCHEDULE,
     check_suffix,
-    ended,
     new_figure,
+    runs_to_draw,
     saved,
     scale_rates,
 )
@@ -83,7 +83,7 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study).sort_values("epochs_to_target", ascending=False, kind="stable")
+    found = runs_to_draw(study).sort_values("epochs_to_target", ascending=False, kind="stable")
     reached = found.loc[found["reached"], "epochs_to_target"]
     figure = new_figure(8, 5)
     axes = figure.subplots()

@@ -13,8 +13,8 @@ from analysis.plots.canvas import (
     COLOURS,
     DASHES,
     check_suffix,
-    ended,
     new_figure,
+    runs_to_draw,
     saved,
     whole_epochs,
 )
@@ -53,7 +53,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, no trial has ended, or no setting varies.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     settings = _slices(study, found.index.tolist())
     if settings.empty:
         raise ValueError(f"study {study.name!r}: no learning rate, weight decay, breakpoint or shift varies")
@@ -129,7 +129,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     table = build_best_so_far(study)
     figure = new_figure(8, 5)
     axes = figure.subplots()
@@ -166,7 +166,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     budget = found.attrs["budget"]
     summary = build_summary(study)
     names = summary.loc[summary["runs"] >= 2, "configuration"].tolist()[:_MOST_CURVES]

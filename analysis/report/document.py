@@ -29,8 +29,8 @@ from analysis.tables.cost import build_cost, cost_footnotes
 from analysis.tables.importance import build_importance, importance_footnotes
 from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
-from analysis.tables.summary import build_summary, configurations, readable, runs, summary_footnotes
-from analysis.tables.trials import build_table, count, footnotes, import_notes, protocol_notes, split_notes
+from analysis.tables.summary import build_summary, configurations, ended_runs, readable, summary_footnotes
+from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
 from resnet_core.objective import sustained_is_known
 
 _MOST_COLUMNS = 13  # of the table of trials, which is as wide as a page
@@ -116,7 +116,7 @@ class _Report:
     def __init__(self, study: Study, repeat: Repeat | None, published: pd.DataFrame | None) -> None:
         self.study, self.repeat, self.published = study, repeat, published
         self.table = build_table(study)
-        self.counts = count(study, self.table)
+        self.counts = count_outcomes(study, self.table)
         # One run says nothing of how far the next would be from it.
         summary = build_summary(study)
         self.summary = summary[summary["runs"] > 1]
@@ -206,7 +206,7 @@ class _Report:
 
     def _accuracies(self) -> Iterator[str]:
         """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""
-        if runs(self.study).empty:
+        if ended_runs(self.study).empty:
             return
         found = build_confirmation(self.study)
         final, best = found.final_val_acc, found.best_val_acc

@@ -13,8 +13,8 @@ import pandas as pd
 from analysis.statistics.differences import Comparison, compare, compare_independent, holm
 from analysis.statistics.estimates import restricted_mean
 from analysis.store.loader import Study
-from analysis.tables.summary import configurations, runs
-from analysis.tables.trials import curves, is_setting
+from analysis.tables.summary import configurations, ended_runs
+from analysis.tables.trials import is_setting, trial_curves
 from resnet_core.objective import sustained_crossing, sustained_is_known
 
 # What says which images are validated on, and with which weights: where it differs, accuracies mean different things.
@@ -26,7 +26,7 @@ class PhaseError(ValueError):
 
 
 @dataclass(frozen=True)
-class Arm:
+class ConfigurationRuns:
     """The ended runs of one configuration.
 
     Attributes:
@@ -67,7 +67,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ConfigurationComparison:
     """Two configurations compared.
 
     Attributes:
@@ -84,8 +84,8 @@ class Contrast:
         names: what the two are called in the text.
     """
 
-    a: Arm
-    b: Arm
+    a: ConfigurationRuns
+    b: ConfigurationRuns
     budget: int
     pairs: tuple[int, ...]
     result: Comparison
@@ -109,7 +109,7 @@ class Contrast:
     def __str__(self) -> str:
         a, b = self.names
         lines = [line for name, arm in zip(self.names, (self.a, self.b), strict=True) for line in self._arm(name, arm)]
-        lines += [f"   {setting}" for setting in differences(self.a, self.b)]
+        lines += [f"   {setting}" for setting in setting_differences(self.a, self.b)]
         how = f"{len(self.pairs)} pairs of runs that share a seed" if self.pairs else "independent runs"
         lines.append(f"{a} minus {b}, up to epoch {self.budget} ({how}):")
         lines += self._figures(self.result)
@@ -122,7 +122,7 @@ class Contrast:
         lines += [self._verdict, f"brackets: {self.result.difference.confidence:.0%} confidence intervals, one by one"]
         return "\n".join([*lines, *self.notes])
 
-    def _arm(self, name: str, arm: Arm) -> list[str]:
+    def _arm(self, name: str, arm: ConfigurationRuns) -> list[str]:
         mean, held = restricted_mean(arm.epochs, self.budget), restricted_mean(arm.sustained, self.budget)
         count = sum(math.isfinite(value) for value in arm.sustained)
         reached = f"reached {arm.target:g} in {arm.reached} of {len(arm.epochs)} runs"
@@ -158,7 +158,7 @@ class Contrast:
         )
 
 
-def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
+def configuration_runs(study: Study, trial: str = "", target: float | None = None) -> ConfigurationRuns:
     """Return the ended runs of one configuration of a study.
 
     Args:
@@ -170,7 +170,7 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it
             has ended.
     """
-    found = runs(study, target)
+    found = ended_runs(study, target)
     groups = configurations(study)["configuration"]
     trials = study.trials.set_index("number")
     if trial:
@@ -189,11 +189,11 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
     if found.empty:
         raise ValueError(f"study {study.name!r}: no run of {wanted} has ended yet")
     first = trials.loc[found.index[0]]
-    target, accs = float(found.attrs["target"]), {n: c["val_acc"].tolist() for n, _, c in curves(study)}
+    target, accs = float(found.attrs["target"]), {n: c["val_acc"].tolist() for n, _, c in trial_curves(study)}
     reaching = [(number, bool(reached)) for number, reached in found["reached"].items()]
     sustained = [sustained_crossing(accs[n], target, study.sustained) if reached else None for n, reached in reaching]
     unknown = [n for n, reached in reaching if reached and not sustained_is_known(accs[n], target, study.sustained)]
-    return Arm(
+    return ConfigurationRuns(
         label=f"{study.name}: {study.confirms or wanted}",
         study=study.name,
         phase=study.phase,
@@ -214,7 +214,9 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
     )
 
 
-def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.95) -> list[Contrast]:
+def compare_configurations(
+    arms: Sequence[ConfigurationRuns], *, mix: bool = False, confidence: float = 0.95
+) -> list[ConfigurationComparison]:
     """Compare each configuration with the first.
 
     Up to the shorter of the two horizons, where both are fully observed. Runs are compared in pairs where the arms
@@ -233,7 +235,7 @@ def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.9
     """
     if len(arms) < 2:
         raise ValueError(f"{len(arms)} configurations: expected two or more")
-    made = [_contrast(arms[0], other, mix, confidence) for other in arms[1:]]
+    made = [_compared(arms[0], other, mix, confidence) for other in arms[1:]]
     adjusted = holm([p for found in made for p in (found.result.share_p, found.result.time_p)])
     return [
         replace(
@@ -247,12 +249,14 @@ def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.9
     ]
 
 
-def contrast(a: Arm, b: Arm, *, mix: bool = False, confidence: float = 0.95) -> Contrast:
-    """Compare two configurations; see `contrasts`."""
-    return contrasts([a, b], mix=mix, confidence=confidence)[0]
+def compare_two(
+    a: ConfigurationRuns, b: ConfigurationRuns, *, mix: bool = False, confidence: float = 0.95
+) -> ConfigurationComparison:
+    """Compare two configurations; see `compare_configurations`."""
+    return compare_configurations([a, b], mix=mix, confidence=confidence)[0]
 
 
-def _contrast(a: Arm, b: Arm, mix: bool, confidence: float) -> Contrast:
+def _compared(a: ConfigurationRuns, b: ConfigurationRuns, mix: bool, confidence: float) -> ConfigurationComparison:
     if a.phase != b.phase and not mix:
         raise PhaseError(
             f"{a.label} is a {_PHASES[a.phase]} and {b.label} a {_PHASES[b.phase]}: a search's runs were chosen for "
@@ -274,20 +278,20 @@ def _contrast(a: Arm, b: Arm, mix: bool, confidence: float) -> Contrast:
 
     first, sustained = made(a.epochs, b.epochs), made(a.sustained, b.sustained)
     notes = tuple(_notes(a, b, budget, shared))
-    return Contrast(a, b, budget, shared, first, sustained, first.share_p, first.time_p, 2, notes)
+    return ConfigurationComparison(a, b, budget, shared, first, sustained, first.share_p, first.time_p, 2, notes)
 
 
 _PHASES = {"search": "search", "confirm": "confirmation"}
 
 
-def differences(a: Arm, b: Arm) -> list[str]:
+def setting_differences(a: ConfigurationRuns, b: ConfigurationRuns) -> list[str]:
     """Return the settings in which two configurations differ, as ``name: A's -> B's``."""
     names = dict.fromkeys([*a.settings, *b.settings])
     pairs = {name: (a.settings.get(name), b.settings.get(name)) for name in names}
     return [f"{name}: {x} -> {y}" for name, (x, y) in pairs.items() if x != y]
 
 
-def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
+def _notes(a: ConfigurationRuns, b: ConfigurationRuns, budget: int, shared: tuple[int, ...]) -> list[str]:
     notes = []
     if a.phase != b.phase:
         notes.append("A search beside a confirmation: the search's runs were chosen, so this is no fair comparison.")
@@ -305,7 +309,7 @@ def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
         notes.append(
             f"Their schedules end at epochs {a.horizon} and {b.horizon}: compared up to {budget}, later is a miss."
         )
-    protocol = [line for line in differences(a, b) if line.split(":")[0] in _PROTOCOL]
+    protocol = [line for line in setting_differences(a, b) if line.split(":")[0] in _PROTOCOL]
     if protocol:
         notes.append(f"Not validated alike: {', '.join(protocol)}.")
     return notes

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
 from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from resnet_core.objective import sustained_crossing
 from resnet_core.records import Outcome
 
@@ -152,7 +152,7 @@ def build_confirmation(study: Study) -> Confirmation:
     """
     if study.phase != "confirm":
         raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         raise ValueError(f"study {study.name!r}: no run has ended yet")
     budget, reached = int(found.attrs["budget"]), found["reached"].tolist()

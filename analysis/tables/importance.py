@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.store.loader import Study
-from analysis.tables.trials import curves
+from analysis.tables.trials import trial_curves
 from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.records import Outcome
@@ -98,7 +98,7 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
     horizons = pd.to_numeric(study.trials["horizon"], errors="coerce")
     longest = float(horizons.max()) if horizons.notna().any() else 1.0
     values, rows, undisturbed = list[float](), list[dict[str, Any]](), 0
-    for _, trial, curve in curves(study):
+    for _, trial, curve in trial_curves(study):
         row = {name.removeprefix(schema.SAMPLED): trial[name] for name in sampled}
         if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
             continue

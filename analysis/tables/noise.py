@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.columns import NOISE
-from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.data import DATASETS, Split
 from resnet_core.schedule import Schedule, parse
 
@@ -57,7 +57,7 @@ def build_noise(study: Study) -> pd.DataFrame:
         train_images, noise_scale; the index is the trial's number. Whole numbers are Int64, others float64, both
         missing where a value does not exist.
     """
-    rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
+    rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
     return frame(rows, NOISE).sort_index()
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from analysis.tables.transitions import transition
-from analysis.tables.trials import curves, protocol_notes, split_notes
+from analysis.tables.trials import protocol_notes, split_notes, trial_curves
 from resnet_core.objective import first_crossing
 from resnet_core.records import Outcome
 
@@ -54,10 +54,10 @@ def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataF
         it is known to lie in, is between the two; missing for a single run. Numbers are float64, runs is Int64,
         inside boolean.
     """
-    ended = runs(study)
+    ended = ended_runs(study)
     trials: dict[Any, dict[Any, Any]] = study.trials.set_index("number").loc[ended.index].to_dict("index")
     of_trial = {number: _published_run(study, trial, rows) for number, trial in trials.items()}
-    val_accs = {number: curve["val_acc"].tolist() for number, _, curve in curves(study) if number in trials}
+    val_accs = {number: curve["val_acc"].tolist() for number, _, curve in trial_curves(study) if number in trials}
     table = []
     for row in rows:
         numbers: list[Any] = [number for number, found in of_trial.items() if found == (row["study"], row["run"])]

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.store.loader import Study
-from analysis.tables.trials import curves, split_notes
+from analysis.tables.trials import split_notes, trial_curves
 from resnet_core import objective as ett
 from resnet_core.records import Outcome
 
@@ -151,7 +151,7 @@ def histories(study: Study) -> list[TrialHistory]:
 
 
 def _histories(study: Study) -> Iterator[TrialHistory]:
-    for _, trial, curve in curves(study):
+    for _, trial, curve in trial_curves(study):
         if trial["outcome"] is not None:
             yield TrialHistory(
                 name=trial["trial"],

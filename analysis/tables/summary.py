@@ -64,7 +64,7 @@ def configurations(study: Study) -> pd.DataFrame:
     return pd.DataFrame({"configuration": first.to_numpy(dtype=object)}, index=index)
 
 
-def runs(study: Study, target: float | None = None) -> pd.DataFrame:
+def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return what the statistics are made of: one row for each trial that has ended and not crashed, by number.
 
     A trial is cut short if it ended below the target without having run its schedule or diverged: a rule pruned it,
@@ -125,8 +125,8 @@ def runs(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the statistics of a study's configurations: one row each, the fewest epochs by restricted mean first.
 
-    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas; `runs`
-    says what counts as a miss, and how many epochs a miss spends.
+    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas;
+    `ended_runs` says what counts as a miss, and how many epochs a miss spends.
 
     Args:
         study: what `load` returned.
@@ -141,7 +141,7 @@ def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     Raises:
         ValueError: the target is outside (0, 1].
     """
-    found = runs(study, target)
+    found = ended_runs(study, target)
     budget = found.attrs["budget"]
     # Arrays: a frame for each of 2,000 configurations would take seconds.
     values = {str(name): found[name].to_numpy() for name in found}
@@ -201,7 +201,7 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
     """
     rows = [
         {"configuration": name, "n": n, "epochs_to_target": best_of_n(group.tolist(), n)}
-        for name, group in runs(study, target).groupby("configuration", sort=False)["epochs_to_target"]
+        for name, group in ended_runs(study, target).groupby("configuration", sort=False)["epochs_to_target"]
         for n in range(1, len(group) + 1)
     ]
     table = pd.DataFrame(rows, columns=["configuration", "n", "epochs_to_target"])
@@ -225,7 +225,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
     Raises:
         ValueError: the target is outside (0, 1].
     """
-    times = runs(study, target)["epochs_to_target"]
+    times = ended_runs(study, target)["epochs_to_target"]
     trials = study.trials[study.trials["outcome"].notna()].sort_values("number")
     if "end_time" in trials:
         trials = trials.sort_values("end_time", kind="stable")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.columns import EPOCHS_RUN, OUTCOME, TRIAL, column_named
-from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.records import Outcome
 
 LEVELS = (0.91, 0.92, 0.925, 0.927, 0.928, 0.93)
@@ -71,7 +71,10 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
         raise ValueError(f"levels = {', '.join(names)}: expected every level once")
     for level in levels:
         transition([], level)  # refuses a level that is no accuracy, be there trials or not
-    rows = {number: _row(trial, curve, dict(zip(names, levels, strict=True))) for number, trial, curve in curves(study)}
+    rows = {
+        number: _row(trial, curve, dict(zip(names, levels, strict=True)))
+        for number, trial, curve in trial_curves(study)
+    }
     return frame(rows, [TRIAL, *map(column_named, names), EPOCHS_RUN, OUTCOME])
 
 

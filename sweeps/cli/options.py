@@ -61,7 +61,12 @@ SetOption = Annotated[
 # How it runs.
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", envvar="RAY_ADDRESS", help="Of a running Ray cluster; none starts one on this machine."),
+    typer.Option(
+        "--address",
+        envvar="RAY_ADDRESS",
+        help="Address of a running Ray cluster.",
+        show_default="Ray is started on this machine",
+    ),
 ]
 
 # Where things are.
@@ -103,7 +108,7 @@ class Store:
         return open_home(self.home, self.mlflow, self.ledger)
 
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
-        """Return a study out of MLflow's store; of its epochs these metrics, or all."""
+        """Return a study from MLflow's store, with these metrics of its epochs, or all."""
         return load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
 
 
@@ -121,10 +126,10 @@ class LaunchOptions:
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")] = False
 
     def open_launcher(self) -> Launch:
-        """Return what launches studies so."""
+        """Return what launches studies with these options."""
         return open_launcher(self.store.open(), self.data, self.address, self.debug)
 
     def to_arguments(self) -> dict[str, Any]:
-        """Return the arguments of `sweeps.launch` and `sweeps.resume` that these options are."""
-        where = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
-        return where | {"address": self.address, "debug": self.debug}
+        """Return the options as arguments of `sweeps.launch` and `sweeps.resume`."""
+        places = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
+        return {**places, "address": self.address, "debug": self.debug}

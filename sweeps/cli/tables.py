@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.app import command, print_json, tell
+from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 
@@ -100,7 +100,7 @@ def table(
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"{figure} drawn into {plot}")
+        print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
@@ -129,7 +129,7 @@ def compare(
 
     What is compared is the share of runs that reach the target, and their epochs to target.
     """
-    from analysis.tables.comparison import PhaseError, arm, contrasts
+    from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -141,11 +141,11 @@ def compare(
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(arm(store.results(study), trial, target))
+            arms.append(configuration_runs(store.results(study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrasts(arms, mix=mix)
+        found = compare_configurations(arms, mix=mix)
     except PhaseError as error:
         raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
@@ -157,7 +157,7 @@ def compare(
             plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"curves drawn into {plot}")
+        print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]
         print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})

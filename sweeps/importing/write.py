@@ -197,8 +197,8 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
             if _is_there(home, runs, made, replace):
                 return False
             Ledger.remove_import(home.ledger_uri, spec.name)
-            if runs.earlier() is not None:
-                runs.clear()
+            if runs.existing_launch() is not None:
+                runs.delete_runs()
             runs.open()
             for trial, entry in zip(made.trials, made.entries, strict=True):
                 _write_trial(runs, trial, entry)
@@ -220,7 +220,7 @@ def _is_there(home: Home, runs: MlflowStudy, made: Import, replace: bool) -> boo
     """Return whether the very study is there already; what may not be replaced is refused."""
     name, digest = made.spec.name, made.origin.digest
     there = [Ledger.open(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
-    earlier = runs.earlier()
+    earlier = runs.existing_launch()
     if earlier is not None:
         status, origin = earlier
         # An import that did not come to its end has been seen by nobody.

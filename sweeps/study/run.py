@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from resnet_core import checkpoint
+from resnet_core import checkpoint, schema
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.uris import without_password
@@ -136,8 +136,8 @@ class StudyRun:
     def place(self, number: int, placement: dict[str, str]) -> None:
         """Take note of where a trial runs."""
         self._tracker.place(self.active[number].job, placement)
-        node = placement.get("node", "")
-        if placement.get("gpu_ids") and placement["device"] == "cpu" and node not in self._without_cuda:
+        node = placement.get(schema.NODE, "")
+        if placement.get(schema.GPU_IDS) and placement[schema.DEVICE] == "cpu" and node not in self._without_cuda:
             self._without_cuda.add(node)
             _log.warning("trials on %s were given a GPU and train on the CPU: torch finds no CUDA there", node)
         self._watcher.started(self.active[number])

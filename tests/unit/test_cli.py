@@ -1,5 +1,6 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
+import json
 import subprocess
 import sys
 
@@ -120,3 +121,8 @@ def test_init_refuses_a_name_that_no_study_can_have():
 def test_init_knows_two_datasets():
     with pytest.raises(InputError, match="--dataset mnist: expected digits or cifar10"):
         run("init", "mine", "--dataset", "mnist")
+
+
+def test_studies_are_those_that_ship():
+    assert [row["study"] for row in json.loads(run("studies", "--json"))] == shipped_studies()
+    assert "quickstart " in run("studies")

@@ -231,7 +231,7 @@ def test_studies_leaves_out_deleted_launches(store):
     assert "deleted launch" not in studies(store.path)["name"].tolist()
 
 
-def test_studies_leaves_out_experiments_that_are_none(store):
+def test_studies_leaves_out_experiments_that_are_no_studies(store):
     store.client.create_experiment("somebody else's")
     assert "somebody else's" not in studies(store.path)["name"].tolist()
 
