@@ -244,18 +244,18 @@ class FixedTrials:
         """Do nothing: no other driver takes a trial over."""
 
     def claimable(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return all: there is nobody else."""
+        """Return all, since there is no other driver."""
         return dict.fromkeys(numbers, "")
 
     def claim(self, number: int) -> bool:  # noqa: ARG002
-        """Return that it is this driver's."""
+        """Return that the trial is this driver's."""
         return True
 
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Do nothing: no process continues this one."""
 
     def load_would_stop(self, number: int) -> dict[str, int]:  # noqa: ARG002
-        """Return none, likewise."""
+        """Return none: nothing is saved."""
         return {}
 
     def tell(self, number: int, result: Result) -> bool:
