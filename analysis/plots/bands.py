@@ -20,15 +20,14 @@ from analysis.tables.comparison import ConfigurationComparison, ConfigurationRun
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
 _HATCHES = ("", "////")
-_BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
+_BELOW, _ABOVE = 0.06, 0.01  # limits of the close view: below the target, above the highest quartile
 
 
 def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = None) -> Figure:
     """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
 
-    Left the whole course, right the part from a little below the target upwards. A's median is solid, B's dashed;
-    the bands go from the lower to the upper quartile, B's hatched. An epoch is drawn as long as half of the runs are
-    still there.
+    The left axes show all accuracies, the right ones those near the target. A's median is solid, B's dashed; the bands
+    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs have it.
 
     Args:
         comparison: what `analysis.tables.comparison.compare_two` returned.

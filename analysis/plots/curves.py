@@ -1,4 +1,4 @@
-"""Curves of trials over epochs: one study, trials beside each other, the best beside published runs."""
+"""Curves of trials over epochs: of one study, of several trials compared, of the best and published runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
 from analysis.tables.trials import build_table
 
-_NEAR = 0.12  # what is of interest lies at most so far below the target
+_NEAR = 0.12  # accuracies further below the target are cut off
 _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
 
 
@@ -43,10 +43,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
     Training is red and dashed, validation blue and solid, the target a solid green line; the validation
     curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
-    it spans more than two decades and is never 0. Of several trials the best is drawn strong and named: the
-    one of fewest epochs to target, else of the highest validation accuracy. What an epoch leaves behind
-    stands at its end: the accuracy of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
-    classes costs 2.3.
+    it spans more than two decades and is never 0. The best of several trials has a strong line and its name in the
+    title: the one with the fewest epochs to target, or else with the highest validation accuracy. An epoch's
+    values are drawn at its end: those of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -102,12 +102,11 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
 
 def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
-    """Draw trials beside each other: training loss, test error, validation accuracy, time.
+    """Compare trials in four panels: training loss, test error, validation accuracy, time.
 
     Test error is 1 - val_acc. Time is the mean wall time of an epoch, training and validation. Each trial has a
-    colour (of Okabe and Ito's, which the colour-blind tell apart) and a line style (which tells them apart in
-    grey); up to 35 trials have a pair of their own. Losses above 3 nats are cut off; guessing among ten classes
-    costs 2.3.
+    colour (of Okabe and Ito's, safe for the colour-blind) and a line style (for print in grey): a different pair for
+    each of 35 trials. Losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.

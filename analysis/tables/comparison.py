@@ -1,4 +1,4 @@
-"""Configurations beside each other: which reaches the target more often, which faster, and how sure that is."""
+"""Compares configurations: which reaches the target more often, which faster, and how sure that is."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from analysis.tables.summary import configurations, ended_runs
 from analysis.tables.trials import is_setting, trial_curves
 from resnet_core.objective import sustained_crossing, sustained_is_known
 
-# What says which images are validated on, and with which weights: where it differs, accuracies mean different things.
+# Settings that decide on which images, and with which weights, is validated. Where they differ, accuracies do not mean
+# the same.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
 
 
 class PhaseError(ValueError):
-    """A search and a confirmation were to be compared, of which one chose its runs and the other did not."""
+    """A search and a confirmation cannot be compared: the runs of a search were chosen by their results."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ConfigurationRuns:
     """The ended runs of one configuration.
 
     Attributes:
-        label: for people: the study, and the trial that named the configuration.
+        label: for people: the study, and the name of the configuration.
         study: name of the study.
         phase: ``search`` or ``confirm``.
         target: validation accuracy to reach.
@@ -38,11 +39,11 @@ class ConfigurationRuns:
         seeds: of the runs, shape (runs,).
         epochs: epochs to target, math.inf for a miss; shape (runs,).
         horizon: epochs that every run could have taken.
-        cut_short: how many runs were ended below the target ahead of their schedule's end; they count as misses.
-        in_a_row: so many epochs in a row at or above the target count as sustained.
-        sustained: first of these, math.inf where there are none; shape (runs,).
-        unknown: of how many runs that reached the target it is not known whether they sustained it, since they ended
-            at it; they count as not sustained.
+        cut_short: number of runs that ended below the target before the end of their schedule; they count as misses.
+        in_a_row: number of epochs in a row at or above the target that count as sustained.
+        sustained: the first epoch of such a row, math.inf where there is none; shape (runs,).
+        unknown: number of runs that ended at the target too soon to tell whether they sustain it; they count as not
+            sustained.
         val_accs: validation accuracy, one row an epoch, one column a run; NaN where a run had ended.
     """
 
@@ -71,17 +72,17 @@ class ConfigurationComparison:
     """Two configurations compared.
 
     Attributes:
-        a: the one.
-        b: the other.
+        a: the first configuration.
+        b: the second one.
         budget: epochs up to which they are compared: the shorter horizon.
-        pairs: seeds that were compared run by run; empty where the arms share too few.
-        result: of first crossings; its ``pairs`` is 0 where the arms were compared as independent.
-        sustained: of sustained crossings, likewise.
-        share_p_holm: p-value of no difference in the shares, adjusted for all that are made with it.
-        time_p_holm: that of no difference in the time given that both reached, likewise.
-        p_values: how many were adjusted together.
-        notes: what a reader must know beside the figures.
-        names: what the two are called in the text.
+        pairs: seeds of the runs that were compared in pairs; empty where the configurations share too few.
+        result: of first crossings; its ``pairs`` is 0 where the runs were compared as independent.
+        sustained: of sustained crossings.
+        share_p_holm: p-value of equal shares, adjusted for the number of p-values.
+        time_p_holm: p-value of equal times given that both reached, adjusted likewise.
+        p_values: number of p-values that were adjusted together.
+        notes: sentences that a reader needs beside the figures.
+        names: names of the two in the text.
     """
 
     a: ConfigurationRuns
@@ -163,7 +164,7 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
 
     Args:
         study: what `load` returned.
-        trial: name of a trial of the configuration; may be left out where the study has one configuration.
+        trial: name of a trial of the configuration; not needed where the study has one configuration.
         target: validation accuracy to reach; the study's own unless given.
 
     Raises:
@@ -219,15 +220,14 @@ def compare_configurations(
 ) -> list[ConfigurationComparison]:
     """Compare each configuration with the first.
 
-    Up to the shorter of the two horizons, where both are fully observed. Runs are compared in pairs where the arms
-    share at least half of the seeds of the smaller one (`compare`); else as independent (`compare_independent`). What
-    is told apart is judged by p-values that are adjusted (`holm`) over all comparisons, two each: of the shares, and of
-    the times given that both reached.
+    They are compared up to the shorter of the two horizons, where both are fully observed: in pairs (`compare`) if they
+    share at least half of the seeds of the smaller one, else as independent (`compare_independent`). Each comparison
+    has two p-values, of the shares and of the times given that both reached; all are adjusted together (`holm`).
 
     Args:
         arms: two configurations or more; the first is A of every comparison.
         mix: whether a search may be compared with a confirmation.
-        confidence: of the intervals, in (0, 1); 1 less it is the level of the verdicts.
+        confidence: of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
 
     Raises:
         PhaseError: one is of a search, another of a confirmation.
@@ -328,7 +328,7 @@ def _epochs(in_a_row: int) -> str:
 
 
 def _seeds(trials: pd.DataFrame) -> tuple[int, ...]:
-    """The seeds of trials; none where that of one is not known, as it may be in a study that was imported."""
+    """Return the seeds of trials; none where one is not known, as in some imported studies."""
     if "seed" not in trials or trials["seed"].isna().any():
         return ()
     return tuple(int(seed) for seed in trials["seed"])

@@ -1,4 +1,4 @@
-"""What the trials of a study cost: time, GPU load, power, energy."""
+"""The cost of a study's trials: time, GPU load, power, energy."""
 
 from __future__ import annotations
 

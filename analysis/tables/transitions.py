@@ -1,4 +1,4 @@
-"""Transition epochs: from when on a trial's validation accuracy holds a level."""
+"""Transition epochs: the epoch from which on a trial's validation accuracy holds a level."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def transition(val_accs: Sequence[float], level: float) -> int | None:
     """Return the first epoch from which a level holds.
 
     Defined here as min{e : a(e) >= level and mean(a(e), ..., a(E)) >= level}, a(e) being the accuracy after
-    epoch e and E the last epoch. The mean takes account of how the accuracy varies after it first got there, as
-    post I does by eye: it gives averages over several runs, so its figures are near ours and not the same.
+    epoch e and E the last epoch. The mean accounts for the fluctuation after the first crossing. Post I reads
+    averages over several runs by eye, so its figures are close to these, and not the same.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,). NaN is

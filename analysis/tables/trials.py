@@ -43,7 +43,7 @@ _PROTOCOLS = {
 
 @dataclass(frozen=True)
 class OutcomeCounts:
-    """How a study's trials came out at the target of a table. The parts add up to `trials`.
+    """Numbers of a study's trials by their outcome at the target of a table. They add up to `trials`.
 
     Attributes:
         trials: all of them.
@@ -211,7 +211,7 @@ def _result(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) 
 
 
 def count_outcomes(study: Study, table: pd.DataFrame) -> OutcomeCounts:
-    """Return how the study's trials came out, at the target the table was built for."""
+    """Return how many of the study's trials had which outcome, at the target of the table."""
     reached = table["epochs_to_target"].notna()
     missed = table.loc[~reached, "outcome"]
     pruned, diverged = (int((missed == o).sum()) for o in (Outcome.PRUNED, Outcome.DIVERGED))
@@ -228,7 +228,7 @@ def count_outcomes(study: Study, table: pd.DataFrame) -> OutcomeCounts:
 
 
 def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
-    """Return the sentences a reader of the table needs: split, target, counts, and what `>N` means.
+    """Return the sentences that a reader of the table needs: split, target, counts, and the meaning of `>N`.
 
     Args:
         study: what `load` returned.
@@ -259,7 +259,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def import_notes(study: Study) -> list[str]:
-    """Return a sentence on where the study comes from if it was imported."""
+    """Return a sentence that names the file the study was imported from; none where it was not."""
     if not study.imported:
         return []
     return [f"Imported from {study.imported}: its trials ran elsewhere, and what the file does not say is not known."]
@@ -271,7 +271,7 @@ def split_notes(study: Study) -> list[str]:
 
 
 def protocol_notes(study: Study) -> list[str]:
-    """Return a sentence for each way of training or validating that no published run knows, naming its trials."""
+    """Return a sentence for each way of training or validating that no published run used, with its trials."""
     return [
         f"Not the published protocol: {words}: {', '.join(trials)}."
         for setting, words in _PROTOCOLS.items()

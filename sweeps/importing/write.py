@@ -23,7 +23,8 @@ from sweeps.home import Home, check_database
 from sweeps.importing.sources import read
 from sweeps.importing.trials import Options, Trial, trials_of
 from sweeps.ledger.database import sqlite_file
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result, Stop, result_of
 from sweeps.study.stopping.base import Progress

@@ -22,6 +22,7 @@ from sweeps.simulation.figures import Range, totals_of
 from sweeps.simulation.replay import CurveOf, FixedTrials, SimulatedTrial, replay, study_in_memory
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import describe, simulate, trial_histories
+from sweeps.study.recovery import recover
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
@@ -140,7 +141,8 @@ def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
     simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
     home = Home(tmp_path)
     tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, spec), home.spool(spec.name))
-    real = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
+    ledger = Ledger.create(home.ledger_uri, spec)
+    real = StudyRun(home, ledger, tracker, _Quiet(), recover(home, ledger, tracker))
     # At one moment, an epoch ends before the slot it frees is taken.
     starts = [(trial.started, "start", trial, 0) for trial in simulated]
     ends = [(end, "end", trial, epoch) for trial in simulated for epoch, end in enumerate(trial.epoch_ends)]
@@ -282,7 +284,8 @@ def home(store, tmp_path) -> Home:
 def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
     """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
     tracker = Tracker(MlflowStudy(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name))
-    study = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
+    ledger = Ledger.create(home.ledger_uri, spec)
+    study = StudyRun(home, ledger, tracker, _Quiet(), recover(home, ledger, tracker))
     while (trial := study.next_trial()) is not None:
         for record in records(val_accs[trial.job.name]):
             broken = record.val_acc != record.val_acc
