@@ -47,6 +47,8 @@ class RuleSettings(Table):
     """Whether the rule is on where the study file does not name it; possible for a rule without settings."""
     revives: ClassVar[bool] = False
     """Whether the rule can continue a trial that it ended, where the study has ``freeze = true``."""
+    predictive: ClassVar[bool] = False
+    """Whether it ends a trial because other trials predict a bad result. Its own curve then says nothing about it."""
 
     @property
     def group_by(self) -> str | None:
@@ -76,7 +78,7 @@ class Sampler:
             that it was forked from.
         note: a remark on the name in docs/study-file.md; may be empty.
         ignores_pruned: whether it learns from COMPLETE trials alone. If so, trials that were stopped or diverged are
-            told as COMPLETE too; otherwise it would propose the same again and again.
+            reported as COMPLETE too; otherwise it would propose the same again and again.
         exhaustive: whether it tries every combination of values instead of sampling. If so, every parameter needs
             ``step``, ``int = true`` or ``choices``.
     """

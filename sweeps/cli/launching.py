@@ -145,17 +145,17 @@ def stop(
 
     else:
         ledger = Ledger.open(home.ledger_uri, name)
-        alive = ledger.live_drivers(home)
+        alive = ledger.drivers.live(home)
         drivers = ", ".join(driver.id for driver in alive)
         if not alive:
             raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
         if not every:
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
-        ledger.request_stop()
+        ledger.drivers.request_stop()
         asked = f"{len(alive)} drivers to stop: {drivers}"
 
         def runs() -> bool:
-            return bool(ledger.live_drivers(home))
+            return bool(ledger.drivers.live(home))
 
     if process is not None:
         home.ask_to_stop(name)

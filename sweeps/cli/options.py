@@ -14,6 +14,7 @@ import typer
 
 from search_spaces.study import shipped_studies
 from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
+from sweeps.errors import InputError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -37,6 +38,29 @@ def complete_name(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     """Yield the studies in the home folder that begin with what was typed."""
     home = open_home(ctx.params.get("home"))
     yield from sorted(path.name for path in home.studies.glob("*/") if path.name.startswith(incomplete))
+
+
+def choice(flag: str, *words: str, help: str = "", show_default: str | bool = True) -> Any:
+    """Return an option whose value is one of these words; shells complete them.
+
+    Args:
+        flag: the option, such as ``--format``.
+        words: what its value may be.
+        help: what the option is for; the words are added to it.
+        show_default: what the help calls the default where that is no word.
+    """
+    listed = f"{', '.join(words[:-1])} or {words[-1]}"
+
+    def check(param: typer.CallbackParam, value: str) -> str:
+        if value not in (*words, param.default):
+            raise InputError(f"{flag} {value}: expected {listed}")
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    about = f"{help}{listed}."
+    return typer.Option(flag, help=about, show_default=show_default, callback=check, autocompletion=complete)
 
 
 # What is asked.
@@ -78,7 +102,7 @@ DataOption = Annotated[
 ]
 
 # How it is shown.
-FormatOption = Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")]
+FormatOption = Annotated[str, choice("--format", "text", "markdown", "csv", "latex")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -12,7 +12,7 @@ from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, print_message
-from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption
+from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
 from sweeps.errors import InputError
 
 
@@ -20,15 +20,13 @@ from sweeps.errors import InputError
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
     *,
-    dataset: Annotated[str, typer.Option("--dataset", help="What it trains on: digits or cifar10.")] = "digits",
+    dataset: Annotated[str, choice("--dataset", "digits", "cifar10", help="What it trains on: ")] = "digits",
 ) -> None:
     """Write a study file to start from, NAME.toml.
 
     Its comments explain each table. A file that is there already is not overwritten.
     """
     check_name(name)
-    if dataset not in ("digits", "cifar10"):
-        raise InputError(f"--dataset {dataset}: expected digits or cifar10")
     import jinja2
 
     loader = jinja2.PackageLoader("sweeps", "cli")
@@ -113,7 +111,7 @@ def simulate(
     per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="How many trials run at once on a GPU.")] = 1,
     order: Annotated[
         str,
-        typer.Option("--order", help="sampler or shuffled.", show_default="sampler; shuffled with --from"),
+        choice("--order", "sampler", "shuffled", show_default="sampler; shuffled with --from"),
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler, the order and the noise.")] = 0,
     repeats: Annotated[
@@ -153,8 +151,6 @@ def simulate(
     """
     if source and model:
         raise InputError("--from and --model: expected one of them")
-    if order not in ("", "sampler", "shuffled"):
-        raise InputError(f"--order {order}: expected sampler or shuffled")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds-per-epoch {seconds:g}: expected seconds above 0")
     spec = load_study(study, changes=changes)

@@ -12,7 +12,7 @@ from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
 from sweeps.api import DATA, load_study
 from sweeps.cli.app import command, print_json, print_message, stderr
-from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument
+from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
 
 
@@ -104,7 +104,7 @@ def lr_range(
     low: Annotated[float, typer.Option("--from", help="Learning rate of the first step.")] = 1e-6,
     high: Annotated[float, typer.Option("--to", help="Learning rate it rises to.")] = 10.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs it takes to rise.")] = 2,
-    shape: Annotated[str, typer.Option("--shape", help="How it rises: exp or lin.")] = "exp",
+    shape: Annotated[str, choice("--shape", "exp", "lin", help="How it rises: ")] = "exp",
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw loss and accuracy into this file (png, pdf, svg).")
     ] = None,
@@ -117,8 +117,6 @@ def lr_range(
     """
     if not 0 < low < high < float("inf"):
         raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
-    if shape not in ("exp", "lin"):
-        raise InputError(f"--shape {shape}: expected exp or lin")
     spec, first = one.load()
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range

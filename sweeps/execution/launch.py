@@ -29,7 +29,10 @@ from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
 from sweeps.ledger.database import sqlite_file
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
+from sweeps.study.checkpoints import Checkpoints
+from sweeps.study.recovery import recover, write_missing_ends
 from sweeps.study.run import StudyRun
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
@@ -202,30 +205,33 @@ class Launch:
                     tracker.close("SCHEDULED")
                 raise
             over = end is not LaunchStatus.INTERRUPTED
-            tracker.close("FINISHED" if over else "SCHEDULED", ledger.expired_drivers() if over else ())
+            tracker.close("FINISHED" if over else "SCHEDULED", ledger.drivers.expired() if over else ())
         return end
 
     def _run_trials(
         self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
     ) -> LaunchStatus:
+        home = self.home
         if ledger.complete():
-            run = StudyRun(self.home, ledger, tracker, watcher)  # writes to MLflow what a killed launch did not
+            # Nothing is left to run, but a killed launch may have left out of MLflow what ended.
+            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
             if run.exhausted:
                 run.remove_frozen()
                 return LaunchStatus.FINISHED
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
-            run = StudyRun(self.home, ledger, tracker, watcher)
+            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
             if isinstance(watcher, LiveWatcher):
                 watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
-            if interrupts.stop_requested or self.home.asked_to_stop(ledger.spec.name):
+            if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):
                 return LaunchStatus.INTERRUPTED
-            if not run_trials(run, self.home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
+            if not run_trials(run, home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
                 return LaunchStatus.INTERRUPTED
             run.remove_frozen()
-            if ledger.expired_drivers():
-                run.close_for_others()
+            if ledger.drivers.expired():
+                written, checkpoints = tracker.refresh(), Checkpoints(home, ledger.spec.name)
+                write_missing_ends(checkpoints, ledger, tracker, ledger.entries(), written)
         return LaunchStatus.CRASHED if run.crashed else LaunchStatus.FINISHED
 
 

@@ -151,7 +151,7 @@ class LiveWatcher:
         if run.fastest is not None:
             best = f"best so far: trial {run.fastest.name}, epoch {run.fastest.epochs}"
         return (
-            f"ended: {ended} · running: {len(run.active)} · to come: {run.left}\n{best} · "
+            f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"
         )
 
@@ -162,7 +162,7 @@ class LiveWatcher:
         open_epochs = sum(trial.job.config.horizon - len(trial.records) for trial in active)
         lengths = [result.epochs_run for result in list(run.results.values())]
         lengths = lengths or [trial.job.config.horizon for trial in active]
-        epochs = open_epochs + run.left * sum(lengths) / len(lengths)
+        epochs = open_epochs + run.remaining * sum(lengths) / len(lengths)
         return "about " + _clock(epochs * self._seconds / self._epochs / len(active))
 
 

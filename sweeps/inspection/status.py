@@ -8,7 +8,8 @@ from typing import Any
 from resnet_core.records import Outcome
 from search_spaces.space import trial_count
 from sweeps.home import Home
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.ranking import best_entry
 
 
@@ -32,7 +33,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     top = best_entry(ledger.spec, entries)
     process = home.holder(name)
     begun = sum(entry.result is None for entry in entries)
-    drivers = ledger.live_drivers(home)
+    drivers = ledger.drivers.live(home)
     state = "running" if process is not None or drivers else "complete" if ledger.complete() else "interrupted"
     return {
         "study": name,
@@ -86,8 +87,8 @@ def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
     """
     rows = []
     ledger = Ledger.open(home.ledger_uri, name)
-    owners, own = ledger.owners(), home.driver(name)
-    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers() if driver.id != own}
+    owners, own = ledger.drivers.owners(), home.driver(name)
+    homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers.all() if driver.id != own}
     for entry in ledger.entries():
         if entry.result is None:
             owner = owners.get(entry.job.number, "")

@@ -1,1 +1,1 @@
-"""The ledger of a study's trials: Optuna's study, and the database it lies in."""
+"""The ledger of a study's trials: Optuna, the database in which its studies are, and the drivers that share one."""

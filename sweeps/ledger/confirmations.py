@@ -1,4 +1,4 @@
-"""From a search to its confirmation: one frozen configuration, repeated with fresh seeds, nothing stopped early."""
+"""The confirmation of a trial: a study that repeats its configuration with fresh seeds, and stops no run early."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from search_spaces.stopping import Stopping
 from search_spaces.tables import Resources, Run, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.ledger.ledger import Ledger, study_specs
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_specs
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 
-_USUAL = 10  # seeds of a confirmation
+_USUAL = 10  # seeds of a confirmation unless a number is given
 _LONGEST_NAME = 64
 
 
@@ -26,10 +27,10 @@ class Side:
     """One of two trials that are to be confirmed in pairs.
 
     Attributes:
-        study: the search's name.
-        trial: name or number of the trial; empty as `confirmation` takes it.
-        new_name: of the confirmation; empty for ``STUDY-confirm``.
-        option: the option that names the confirmation, for messages.
+        study: name of the search.
+        trial: name or number of the trial; empty for the one that `confirmation` chooses.
+        new_name: name of the confirmation; empty for ``STUDY-confirm``.
+        option: the command's option that names the confirmation, for messages.
     """
 
     study: str
@@ -43,9 +44,9 @@ class Pairs:
     """Two confirmations that share seeds.
 
     Attributes:
-        a: the confirmation of the one trial.
-        b: that of the other.
-        seeds: that make pairs, in an order that does not depend on what came out.
+        a: the confirmation of the first trial.
+        b: the confirmation of the second trial.
+        seeds: the seeds that both have, in an order that does not depend on any result.
     """
 
     a: StudySpec
@@ -55,7 +56,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A confirmation but for its seeds."""
+    """A confirmation whose seeds are still open.
+
+    Attributes:
+        spec: the confirmation.
+        source: the search.
+        had: the seeds that the confirmation has already.
+        searched: the seeds of the search.
+    """
 
     spec: StudySpec
     source: StudySpec
@@ -76,21 +84,21 @@ def confirmation(
     new_name: str = "",
     resources: dict[str, Any] | None = None,
 ) -> StudySpec:
-    """Return the study that confirms a trial of another one; where it is there already, with its seeds and more.
+    """Return the study that confirms a trial. Where it exists already, its seeds come first, and further ones follow.
 
     Args:
         home: where things are.
-        name: the search's.
-        seeds: with how many seeds the configuration is to be repeated, in all; None for 10, or as many as there are.
-        trial: name or number of the trial; else the one that the confirmation has confirmed so far, else the best.
-        new_name: of the confirmation; ``NAME-confirm`` unless given.
-        resources: keys of ``[resources]`` that are to be others than the search's.
+        name: name of the search.
+        seeds: how many seeds the confirmation has in all; None for 10, or for as many as it has already.
+        trial: name or number of the trial; unless given, the one that the confirmation confirms, else the best.
+        new_name: name of the confirmation; ``NAME-confirm`` unless given.
+        resources: keys of ``[resources]`` that differ from the search's.
 
     Raises:
-        InputError: there is no such study or trial, it is a confirmation itself, or what is there under the new name
+        InputError: there is no such study or trial, the study is a confirmation itself, or the study of the new name
             confirms something else or has more seeds.
     """
-    planned = _planned(home, Side(name, trial, new_name), resources or {})
+    planned = _plan(home, Side(name, trial, new_name), resources or {})
     had = planned.had
     if seeds is None:
         seeds = len(had) or _USUAL
@@ -103,23 +111,24 @@ def confirmation(
 
 
 def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any] | None = None) -> Pairs:
-    """Return the studies that confirm two trials on the same seeds, so many of them or all that they share already.
+    """Return the studies that confirm two trials on the same seeds.
 
-    Seeds that either confirmation has come first, A's in their order, then B's; fresh ones follow, of A's search. None
-    was used by either search. So pairs keep their places as confirmations are made longer, whatever comes out.
+    The seeds that A's confirmation has come first in their order, then those of B's, then fresh ones of A's search.
+    Seeds that either search used are left out. So a pair keeps its place when the confirmations get more seeds, and
+    no result has a say in the order.
 
     Args:
         home: where things are.
-        a: the one trial.
-        b: the other.
-        pairs: how many seeds they are to share.
-        resources: keys of ``[resources]`` that are to be others than the searches'.
+        a: the first trial.
+        b: the second trial.
+        pairs: how many seeds they share; more where they share more already.
+        resources: keys of ``[resources]`` that differ from the searches'.
 
     Raises:
-        InputError: one of them cannot be confirmed (see `confirmation`), both are the same trial or would have the same
-            name, or their targets differ.
+        InputError: one of the trials cannot be confirmed (see `confirmation`), both are the same trial, both
+            confirmations would have the same name, or the targets differ.
     """
-    one, other = (_planned(home, side, resources or {}) for side in (a, b))
+    one, other = (_plan(home, side, resources or {}) for side in (a, b))
     if one.spec.confirms == other.spec.confirms:
         raise InputError(f"--against: both are {one.spec.confirms}; expected another trial")
     if one.spec.name == other.spec.name:
@@ -142,7 +151,7 @@ def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any
     return Pairs(specs[0], specs[1], seeds)
 
 
-def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
+def _plan(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
     name = side.study
     ledger = Ledger.open(home.ledger_uri, name)
     ledger.check_not_imported()
@@ -153,21 +162,21 @@ def _planned(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
             "name the search that it confirms, and the confirmation with --as to give it more seeds"
         )
     new_name = check_name(side.new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
-    earlier = _there(home, new_name)
+    earlier = _existing(home, new_name)
     entries = ledger.entries()
     entry = _chosen(ledger, entries, side.trial, earlier)
     spec = _frozen(source, entry, new_name, _changed(source.resources, resources))
     had = [] if earlier is None else earlier.search.seeds or []
     if earlier is not None and earlier.confirms != spec.confirms:
         raise InputError(
-            f"study {new_name!r} {_said(earlier)}, and not {spec.confirms}: "
+            f"study {new_name!r} {_described(earlier)}, and not {spec.confirms}: "
             f"give the confirmation of trial {entry.job.name} a name of its own with {side.option}"
         )
     return _Planned(spec, source, had, frozenset(entry.job.config.seed for entry in entries))
 
 
 def confirms(study: str, entry: Entry) -> str:
-    """Return what a confirmation of a trial says that it confirms."""
+    """Return how a confirmation names the trial that it confirms, in ``confirms`` of its study."""
     return f"{study} trial {entry.job.name}"
 
 
@@ -177,16 +186,16 @@ def confirming(home: Home, study: str, entry: Entry) -> list[StudySpec]:
     return [spec for spec in study_specs(home.ledger_uri) if spec.phase == "confirm" and spec.confirms == wanted]
 
 
-def _there(home: Home, name: str) -> StudySpec | None:
+def _existing(home: Home, name: str) -> StudySpec | None:
     return next((spec for spec in study_specs(home.ledger_uri) if spec.name == name), None)
 
 
-def _said(spec: StudySpec) -> str:
+def _described(spec: StudySpec) -> str:
     return f"confirms {spec.confirms}" if spec.phase == "confirm" else "is there, and no confirmation"
 
 
 def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec | None) -> Entry:
-    """Return the trial to confirm: the one asked for, else the one confirmed so far, else the best."""
+    """Return the trial to confirm: the one that was asked for, else the one confirmed so far, else the best."""
     name = ledger.spec.name
     if trial:
         return ledger.find(trial)
@@ -213,7 +222,7 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 
 
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
-    """Return the study of a trial's configuration; each field is written out, whatever a default becomes later."""
+    """Return the study of a trial's configuration. Every field is written out: defaults may change later."""
     config = entry.job.config
     train = {key: value for key, value in config.to_dict().items() if value is not None and key != "seed"}
     train["test"] = config.split == "held-out"

@@ -1,4 +1,4 @@
-"""The database that holds the ledger, a SQLite file or PostgreSQL: reached, taken in turns, waited for."""
+"""The database that holds the ledger, a SQLite file or PostgreSQL: how it is reached, locked and waited for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from resnet_core.uris import with_psycopg2, without_password
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import check_database
+from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _T = TypeVar("_T")
-RETRY_SECONDS = 60.0  # seconds that a study waits for a PostgreSQL that is away
+RETRY_SECONDS = 60.0
+"""How long a study waits for a PostgreSQL that is away."""
 _POSTGRES = {
-    "pool_pre_ping": True,  # a connection that a restarted server has forgotten is made anew
+    "pool_pre_ping": True,  # a connection that a restarted server dropped is made anew
     "connect_args": {
         "connect_timeout": 10,
-        # Where the network is cut, the lock of a driver that is gone is free after a minute, and not after hours.
+        # When the network is cut, the lock of a lost driver is released after a minute, and not after hours.
         **{"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
         "application_name": "sweeps",
     },
@@ -34,10 +36,10 @@ _POSTGRES = {
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a SQLite database, or None for another kind.
+    """Return the file of a SQLite database; None where the database is of another kind.
 
     Raises:
-        InputError: it is no URI of a kind that can hold a ledger.
+        InputError: the URI is not that of a database that can hold a ledger.
     """
     try:
         url = make_url(uri)
@@ -51,11 +53,11 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def open_storage(uri: str) -> optuna.storages.RDBStorage:
-    """Return Optuna's storage in a database; its tables are made where there are none.
+    """Return Optuna's storage in a database; Optuna's tables are created where there are none.
 
     Raises:
-        InputError: it is no URI that can hold a ledger, or what reaches PostgreSQL is not installed.
-        SweepError: it cannot be reached, or is no database.
+        InputError: the URI is not that of a database that can hold a ledger, or psycopg2 is not installed.
+        SweepError: the database cannot be reached, or the file is no database.
     """
     file = sqlite_file(uri)
     if file is None:
@@ -72,24 +74,24 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
             raise SweepError(f"{file}: {error.orig}; move it away, or choose another folder with --home") from error
     # With a write-ahead log, commits wait for no disk and readers for no writer; a killed process loses
     # nothing that it committed.
-    event.listen(storage.engine, "connect", _write_ahead)
-    storage.engine.dispose()
+    event.listen(engine_of(storage), "connect", _write_ahead)
+    engine_of(storage).dispose()
     return storage
 
 
 def _postgres(uri: str) -> optuna.storages.RDBStorage:
-    # Two drivers that begin on an empty database would make its tables at the same time.
+    # Two drivers that begin on an empty database would create its tables at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
         return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
 
 
 def check_reachable(uri: str) -> None:
-    """Make sure that a database is there and lets this process in; nothing is written to it.
+    """Make sure that a database is there and accepts this process; nothing is written to it.
 
     Raises:
-        InputError: what reaches PostgreSQL is not installed.
-        SweepError: it cannot be reached, or is no database.
+        InputError: psycopg2, which reaches PostgreSQL, is not installed.
+        SweepError: the database cannot be reached, or the file is no database.
     """
     if not uri.startswith("postgresql"):
         check_database(Path(make_url(uri).database or ""))
@@ -118,19 +120,45 @@ def _write_ahead(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+class WatchedFile:
+    """The file of a SQLite ledger, which somebody may delete while a study runs.
+
+    Args:
+        uri: URI of the database; of another kind than SQLite, there is no file to watch.
+        study: name of the study, for the message.
+    """
+
+    def __init__(self, uri: str, study: str) -> None:
+        self._file, self._study = sqlite_file(uri), study
+        self._inode = self._file.stat().st_ino if self._file is not None else None
+
+    def check(self) -> None:
+        """Notice that the file was deleted or exchanged. SQLite would go on writing to the deleted file.
+
+        Raises:
+            SweepError: it was.
+        """
+        file = self._file
+        if file is not None and (not file.exists() or file.stat().st_ino != self._inode):
+            raise SweepError(
+                f"the ledger {file} was deleted or exchanged while the study ran; put it back, then go on with "
+                f"`sweeps resume {self._study}`"
+            )
+
+
 @contextlib.contextmanager
 def exclusive_transaction(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
-    """Hold a study's ledger for this driver alone, whoever else reads it, for as long as the block lasts.
+    """Lock a study's ledger for as long as the block lasts; others can read it meanwhile, and not change it.
 
-    It is free again however the process ends. What is written through the connection is there at the end of the
-    block or not at all, and not where the turn was lost with the connection. With SQLite that is to be the last
-    thing in the block: Optuna could not write meanwhile.
+    The lock is released however the process ends. What is written through the connection is committed at the end of
+    the block, or not at all if the connection is lost. With SQLite such a write must be the last thing in the block:
+    Optuna, which writes through a connection of its own, could not write after it.
 
     Raises:
-        sqlalchemy.exc.OperationalError: it was not free for a minute, or the database is away.
+        sqlalchemy.exc.OperationalError: the lock was not free for a minute, or the database is away.
     """
-    file = sqlite_file(storage.url)
-    with _file_lock(file) if file is not None else contextlib.nullcontext(), storage.engine.begin() as connection:
+    file = sqlite_file(uri_of(storage))
+    with _file_lock(file) if file is not None else contextlib.nullcontext(), engine_of(storage).begin() as connection:
         if file is None:
             _advisory_lock(connection, study)
         yield connection
@@ -150,18 +178,18 @@ def _advisory_lock(connection: Connection, name: str) -> None:
 
 
 def retry_while_busy(do: Callable[[], _T], uri: str, study: str) -> _T:
-    """Do something with the ledger; while PostgreSQL is away, try it again for a minute.
+    """Call ``do`` and return its answer; while PostgreSQL is away, call it again for a minute.
 
     Args:
-        do: may have been done in part, or whole with the answer lost, when it is done again.
-        uri: the database's.
-        study: the study's name, for the message.
+        do: what to do. When it is called again, an earlier call may have done a part of it, or all of it.
+        uri: URI of the database.
+        study: name of the study, for the message.
 
     Raises:
         SweepError: the database was away for a minute.
     """
     if sqlite_file(uri) is not None:
-        return do()  # SQLite has waited for its locks itself
+        return do()  # SQLite waits for its locks itself
     wait, end = 0.5, time.monotonic() + RETRY_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What the sampler of a new study may know of an older one: its ended trials that the new study would train alike."""
+"""Forks: a new study whose sampler knows the ended trials of an older one that the new study would train alike."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
+from sweeps.ledger import attributes
 from sweeps.ledger.outcomes import OptunaResult, optuna_result
-from sweeps.study.outcomes import Result
+from sweeps.ledger.trials import result_of
 
-FORKED = "forked_from"
-"""The attribute of a trial that is known from another study: that study's name, and the trial's in it."""
+_COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # what a copy of a trial keeps
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Fork:
 
     Attributes:
         source: name of the older study.
-        trials: its trials as the new study's sampler is to know them.
-        left_out: how many of its trials are not taken, by the reason.
+        trials: copies of its trials for the new study's sampler.
+        left_out: by reason, how many of its trials are left out.
     """
 
     source: str
@@ -38,20 +38,20 @@ class Fork:
 
     def __str__(self) -> str:
         there = len(self.trials) + sum(self.left_out.values())
-        return f"the sampler knows {len(self.trials)} of the {there} trials of {self.source!r}{_told(self.left_out)}"
+        return f"the sampler knows {len(self.trials)} of the {there} trials of {self.source!r}{_reasons(self.left_out)}"
 
 
 def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> Fork:
-    """Return what a new study may know of another one.
+    """Return what a new study takes over from an older one.
 
-    A trial is taken over where the new study, given its parameters, trains the same configuration but for the
-    seed: then its objective means the same in both. A parameter that only the new study samples has the value
-    that the field of this name had in the trial.
+    A trial is copied if the new study, with the trial's parameters, trains the same configuration apart from the seed:
+    then its objective means the same in both studies. Where only the new study samples a parameter, its value in the
+    copy is that of the configuration's field of this name.
 
     Args:
         spec: the new study.
         source: the older study.
-        trials: the older study's in Optuna.
+        trials: trials of the older study in Optuna.
 
     Raises:
         InputError: the objectives are not comparable, the new study samples nothing, or no trial can be taken.
@@ -73,29 +73,29 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
     taken: list[FrozenTrial] = []
     left_out: Counter[str] = Counter()
     for trial in trials:
-        known = _translated(trial, spec, source.name)
+        known = _copied(trial, spec, source.name)
         if isinstance(known, str):
             left_out[known] += 1
         else:
             taken.append(known)
     found = Fork(source.name, taken, dict(left_out.most_common()))
     if not taken:
-        raise InputError(f"{refused}none of its trials can be taken over{_told(left_out) or '; it has none'}")
+        raise InputError(f"{refused}none of its trials can be taken over{_reasons(left_out) or '; it has none'}")
     return found
 
 
-def _told(left_out: dict[str, int]) -> str:
+def _reasons(left_out: dict[str, int]) -> str:
     reasons = "".join(f"\n  {count} left out: {reason}" for reason, count in left_out.items())
     return f":{reasons}" if reasons else ""
 
 
-def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
-    """Return a trial as the new study's, or why it is none."""
+def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
+    """Return the copy of a trial for the new study, or the reason why it is left out."""
     if trial.state is TrialState.FAIL:
         return "crashed"
-    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or "config" not in trial.user_attrs:
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or attributes.CONFIG not in trial.user_attrs:
         return "not ended"
-    config = TrialConfig.from_dict(trial.user_attrs["config"])
+    config = TrialConfig.from_dict(trial.user_attrs[attributes.CONFIG])
     fields = config.to_dict()
     params: dict[str, Value] = {}
     for name, parameter in spec.space.items():
@@ -110,24 +110,21 @@ def _translated(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial
     if changed:
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
-    if "result" in trial.user_attrs:  # what the older study's sampler was told may be no use to the new one's
-        result = Result.from_dict(trial.user_attrs["result"])
-        how = optuna_result(result, config.horizon, spec.search.sampler, longest_horizon(spec))
+    if attributes.RESULT in trial.user_attrs:  # another sampler may have to be told otherwise
+        how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, longest_horizon(spec))
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna keeps a pruned trial's last report
         params=params,
         distributions=distributions(spec),
-        user_attrs={
-            FORKED: trial.user_attrs.get(FORKED, {"study": source, "trial": trial.user_attrs["name"]}),
-            **{key: trial.user_attrs[key] for key in ("name", "config", "result") if key in trial.user_attrs},
-        },
+        user_attrs={attributes.FORKED: {"study": source, "trial": trial.user_attrs[attributes.NAME]}}
+        | {key: trial.user_attrs[key] for key in _COPIED if key in trial.user_attrs},
         intermediate_values=dict(how.intermediate_values),
     )
 
 
 def _suggested(parameter: Parameter, value: Any) -> Value:
-    """Return a value that a parameter contains in the type that Optuna suggests it in."""
+    """Return a value of a parameter in the type in which Optuna suggests it."""
     if isinstance(parameter, Choices):
         return next(choice for choice in parameter.values() if Choices(choices=[choice]).contains(value))
     return int(value) if parameter.whole else float(value)

@@ -1,8 +1,16 @@
-"""The drivers of a study: who is alive, and who runs which trial. Two tables beside Optuna's, by the database's clock.
+"""Several drivers of one study: who is alive, and who runs which trial.
 
-A driver is a home folder that runs a study. It has a lease, which it renews eight times as often as it runs out; one
-whose lease has run out is gone, and its trials may be taken over. Should it come back after all, it finds out before it
-writes anything of them.
+A driver is a home folder that runs a study. Several hosts, each with a home folder of its own, can run one study whose
+ledger all of them reach: they share its trials, and when a host is lost, the others take over its trials.
+
+How: a driver holds a lease, which it renews eight times before it would expire. A driver whose lease has expired is
+gone, and other drivers may claim its trials. If it comes back after all, it finds out before it writes anything about
+them. Leases and owners of trials are two tables beside Optuna's. Times are the database's: clocks of hosts differ.
+
+What it costs: every change of the ledger is a transaction that excludes other drivers and reads both tables; a thread
+renews the lease; and a driver asks whether it still owns a trial before it writes about it. A ledger that nobody
+drives, in memory or only looked at, does none of that: there every trial is its own. The rest of the room asks
+`Transaction` and `Drivers` alone.
 """
 
 from __future__ import annotations
@@ -17,8 +25,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import optuna
+from optuna.storages import RDBStorage
 from sqlalchemy import (
     Boolean,
     Column,
@@ -41,10 +50,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from sweeps.errors import InputError, SweepError
-from sweeps.ledger.database import exclusive_transaction, retry_while_busy, sqlite_file
+from sweeps.home import Home
+from sweeps.ledger.database import WatchedFile, exclusive_transaction, retry_while_busy, sqlite_file
+from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _log = logging.getLogger(__name__)
-_LEASE = 120.0
+_T = TypeVar("_T")
+_LEASE = 120.0  # seconds
 _tables = MetaData()
 _drivers = Table(
     "sweeps_drivers",
@@ -69,14 +81,14 @@ _owners = Table(
 
 @dataclass(frozen=True)
 class Driver:
-    """A driver as the ledger knows it.
+    """A driver of a study.
 
     Attributes:
         id: its name in the study.
-        host: the host it ran on last.
-        process: its process there.
+        host: the host on which it ran last.
+        process: number of its process there.
         home: its home folder there.
-        alive: its lease has not run out.
+        alive: whether its lease has not expired.
     """
 
     id: str
@@ -86,9 +98,9 @@ class Driver:
     alive: bool
 
 
-def create_tables(storage: optuna.storages.RDBStorage) -> None:
-    """Make the tables of drivers where there are none."""
-    if inspect(storage.engine).has_table(_owners.name):
+def create_tables(storage: RDBStorage) -> None:
+    """Create the tables of drivers and owners where there are none."""
+    if inspect(engine_of(storage)).has_table(_owners.name):
         return
     with exclusive_transaction(storage, "tables") as connection:
         for table in (_drivers, _owners):
@@ -96,13 +108,13 @@ def create_tables(storage: optuna.storages.RDBStorage) -> None:
 
 
 def delete_drivers(connection: Connection, study: str) -> None:
-    """Take out what is known of a study's drivers."""
+    """Delete the drivers of a study, and the owners of its trials."""
     for table in (_drivers, _owners):
         connection.execute(delete(table).where(table.c.study == study))
 
 
 def drivers_of(connection: Connection, study: str) -> list[Driver]:
-    """Return the drivers that a study has or had, by name."""
+    """Return the drivers that a study has or had, in the order of their names."""
     columns = _drivers.c
     found = connection.execute(
         select(columns.driver, columns.host, columns.process, columns.home, columns.lease > _clock(connection.engine))
@@ -113,21 +125,16 @@ def drivers_of(connection: Connection, study: str) -> list[Driver]:
 
 
 def owners_of(connection: Connection, study: str) -> dict[int, str]:
-    """Return by number which driver runs, or ran, a trial of a study."""
+    """Return which driver runs or ran each trial of a study, by number."""
     found = connection.execute(select(_owners.c.number, _owners.c.driver).where(_owners.c.study == study))
     return {number: driver for number, driver in found}  # noqa: C416  rows are no pairs to mypy
 
 
-def request_stop(connection: Connection, study: str) -> None:
-    """Ask all drivers of a study to finish; they see it when they renew their lease."""
-    connection.execute(update(_drivers).where(_drivers.c.study == study).values(stop=True))
-
-
 def lease_seconds() -> float:
-    """Return for how long a driver that is not heard of counts as alive: SWEEPS_LEASE, else 120 s.
+    """Return how long a lease lasts that is not renewed: SWEEPS_LEASE, else 120 s.
 
     Raises:
-        InputError: what is set is no such number.
+        InputError: SWEEPS_LEASE is no number from 1 to 86400.
     """
     given = os.environ.get("SWEEPS_LEASE", "")
     try:
@@ -140,26 +147,26 @@ def lease_seconds() -> float:
 
 
 class Lease:
-    """This process as a driver of a study.
+    """This process's lease as a driver of a study.
 
     Args:
         storage: where the ledger is.
-        study: the study's name.
-        driver: the driver's.
+        study: name of the study.
+        driver: name of the driver.
         home: its home folder.
     """
 
-    def __init__(self, storage: optuna.storages.RDBStorage, study: str, driver: str, home: Path) -> None:
+    def __init__(self, storage: RDBStorage, study: str, driver: str, home: Path) -> None:
         self.driver = driver
         self._storage, self._study, self._home = storage, study, home
         self._seconds, self._instance = lease_seconds(), secrets.token_hex(8)
-        self._mutex = threading.Lock()  # of what this process knows to hold; its heart beats in another thread
-        self._held: set[int] = set()
+        self._mutex = threading.Lock()  # guards _owned; a thread renews the lease
+        self._owned: set[int] = set()
         self._renewed = 0.0
         self._replaced = False
 
     def acquire(self, connection: Connection) -> None:
-        """Become the driver; whoever was it before, on a copy of the home folder, say, is it no longer."""
+        """Become the driver; a process that was it before, on a copy of the home folder, say, is it no longer."""
         began = _boot_clock()
         mine = (_drivers.c.study == self._study) & (_drivers.c.driver == self.driver)
         connection.execute(delete(_drivers).where(mine))
@@ -171,11 +178,11 @@ class Lease:
                 host=socket.gethostname(),
                 process=os.getpid(),
                 home=str(self._home),
-                lease=_clock(self._storage.engine) + self._seconds,
+                lease=_clock(engine_of(self._storage)) + self._seconds,
                 stop=False,
             )
         )
-        self._held = {number for number, owner in owners_of(connection, self._study).items() if owner == self.driver}
+        self._owned = {number for number, owner in owners_of(connection, self._study).items() if owner == self.driver}
         self._renewed = began
 
     def check(self, connection: Connection) -> None:
@@ -187,10 +194,10 @@ class Lease:
         found = connection.execute(select(_drivers.c.instance).where(self._mine)).scalar_one_or_none()
         if found != self._instance:
             self._replaced = True
-            self._refuse()
+            self._raise_replaced()
 
     def claim(self, connection: Connection, numbers: Iterable[int]) -> None:
-        """Note that this driver runs these trials from now on, whoever did before."""
+        """Make this driver the owner of trials, whichever driver owned them before."""
         wanted = sorted(numbers)
         if not wanted:
             return
@@ -199,23 +206,23 @@ class Lease:
             connection.execute(delete(_owners).where(which))
             rows = [{"study": self._study, "number": number, "driver": self.driver} for number in wanted]
             connection.execute(insert(_owners), rows)
-            self._held.update(wanted)
+            self._owned.update(wanted)
 
     def owns(self, number: int) -> bool:
-        """Return whether a trial is still this driver's, going by what was heard within half a lease.
+        """Return whether this driver owns a trial, as far as it was known at the last renewal of the lease.
 
         Raises:
-            SweepError: nothing could be heard for that long, or another process is the driver now.
+            SweepError: the lease could not be renewed for a while, or another process is the driver now.
         """
         if self._replaced:
-            self._refuse()
-        # Asleep for a while, with its host, say, it may have been taken for gone.
+            self._raise_replaced()
+        # The lease may have expired, since the host was suspended, say.
         if _boot_clock() - self._renewed > self._seconds / 2:
-            retry_while_busy(self.renew, self._storage.url, self._study)
-        return number in self._held
+            retry_while_busy(self.renew, uri_of(self._storage), self._study)
+        return number in self._owned
 
     def renew(self) -> bool:
-        """Renew the lease, learn which trials are this driver's, and return whether it is to stop.
+        """Renew the lease, read which trials this driver owns, and return whether it is asked to stop.
 
         Raises:
             SweepError: another process is the driver now.
@@ -223,36 +230,36 @@ class Lease:
         began = _boot_clock()
         with self._mutex, self._connection() as connection:
             renewed = connection.execute(
-                update(_drivers).where(self._mine).values(lease=_clock(self._storage.engine) + self._seconds)
+                update(_drivers).where(self._mine).values(lease=_clock(engine_of(self._storage)) + self._seconds)
             )
             self._replaced = renewed.rowcount == 0
             if self._replaced:
-                self._refuse()
+                self._raise_replaced()
             stop = connection.execute(select(_drivers.c.stop).where(self._mine)).scalar_one()
-            self._held = {n for n, owner in owners_of(connection, self._study).items() if owner == self.driver}
+            self._owned = {n for n, owner in owners_of(connection, self._study).items() if owner == self.driver}
             self._renewed = began
         return bool(stop)
 
     @contextlib.contextmanager
     def renewing(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Renew the lease for as long as the block lasts, then give it up.
+        """Renew the lease for as long as the block lasts, then end it.
 
         Args:
             stop: called when the driver is asked to stop through the ledger.
         """
         over = threading.Event()
 
-        def beat() -> None:
+        def keep_renewing() -> None:
             while not over.wait(self._seconds / 8):
                 try:
                     if self.renew():
                         stop()
                 except SweepError:
-                    return  # the study finds out at its next step
+                    return  # the study raises the same at its next step
                 except (SQLAlchemyError, OSError) as error:
                     _log.debug("the lease of driver %s could not be renewed: %s", self.driver, error)
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread = threading.Thread(target=keep_renewing, name="lease", daemon=True)
         thread.start()
         try:
             yield
@@ -264,10 +271,10 @@ class Lease:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Connection]:
-        file = sqlite_file(self._storage.url)
+        file = sqlite_file(uri_of(self._storage))
         if file is not None and not file.exists():
-            raise FileNotFoundError(f"{file} is gone")  # which SQLite would make anew
-        with self._storage.engine.begin() as connection:
+            raise FileNotFoundError(f"{file} is gone")  # SQLite would create it anew
+        with engine_of(self._storage).begin() as connection:
             yield connection
 
     @property
@@ -275,7 +282,7 @@ class Lease:
         columns = _drivers.c
         return (columns.study == self._study) & (columns.driver == self.driver) & (columns.instance == self._instance)
 
-    def _refuse(self) -> None:
+    def _raise_replaced(self) -> None:
         raise SweepError(
             f"another process runs study {self._study!r} as driver {self.driver} by now: is its home folder a copy of "
             f"this one, {self._home}? Then delete studies/{self._study}/driver in one of them, and resume there"
@@ -283,7 +290,14 @@ class Lease:
 
 
 class Transaction:
-    """What a driver may do in its turn. Without drivers every trial is its own."""
+    """What a driver may do while no other driver changes the ledger. Without drivers every trial is its own.
+
+    Args:
+        connection: the connection of the transaction.
+        lease: this driver's lease.
+        owners: which driver owns each trial, by number.
+        drivers: the drivers of the study, by name.
+    """
 
     def __init__(
         self,
@@ -296,33 +310,148 @@ class Transaction:
         self._owners, self._drivers = owners or {}, drivers or {}
 
     def is_mine(self, number: int) -> bool:
-        """Return whether a trial is this driver's or nobody's: a driver was killed before it had claimed it."""
+        """Return whether a trial is this driver's. A trial without an owner is: its driver was killed too early."""
         owner = self._owners.get(number)
         return self._lease is None or owner is None or owner == self._lease.driver
 
     def is_orphaned(self, number: int) -> bool:
-        """Return whether a trial is that of a driver that is gone."""
+        """Return whether a trial is another driver's, and that driver's lease has expired."""
         owner = self._drivers.get(self._owners.get(number, ""))
         return not self.is_mine(number) and (owner is None or not owner.alive)
 
+    def may_claim(self, number: int) -> bool:
+        """Return whether this driver may claim a trial: it is its own, or orphaned."""
+        return self.is_mine(number) or self.is_orphaned(number)
+
     def home_of(self, number: int) -> str:
-        """Return the home folder of the other driver whose trial it is; empty where there is none."""
+        """Return the home folder of the other driver that owns a trial; empty where this driver owns it."""
         owner = self._drivers.get(self._owners.get(number, ""))
         return "" if self.is_mine(number) or owner is None else owner.home
 
     def claim(self, numbers: Collection[int]) -> None:
-        """Make trials this driver's. Nothing may be written through Optuna after that in the same turn."""
+        """Make trials this driver's. Nothing may be written through Optuna after that in the same transaction."""
         if self._connection is not None and self._lease is not None:
             self._lease.claim(self._connection, numbers)
 
 
+class Drivers:
+    """The drivers of a study, for a process that may be one of them.
+
+    Args:
+        storage: where the ledger is; None where it is in memory, and has no drivers.
+        study: name of the study.
+    """
+
+    def __init__(self, storage: RDBStorage | None, study: str) -> None:
+        self._storage, self._study = storage, study
+        self._lease: Lease | None = None
+        self._file = None if storage is None else WatchedFile(uri_of(storage), study)
+
+    def all(self) -> list[Driver]:
+        """Return the drivers that the study has or had; none of a study that was never run."""
+        if self._storage is None:
+            return []
+        with engine_of(self._storage).connect() as connection:
+            return drivers_of(connection, self._study)
+
+    def live(self, home: Home) -> list[Driver]:
+        """Return the drivers that are alive; for this home's own driver, the home's lock says so at once."""
+        own, held = home.driver(self._study), home.holder(self._study) is not None
+        return [driver for driver in self.all() if (held if driver.id == own else driver.alive)]
+
+    def owners(self) -> dict[int, str]:
+        """Return which driver runs or ran each trial, by number."""
+        if self._storage is None:
+            return {}
+        with engine_of(self._storage).connect() as connection:
+            return owners_of(connection, self._study)
+
+    def expired(self) -> set[str]:
+        """Return the names of the other drivers whose lease has expired."""
+        this = None if self._lease is None else self._lease.driver
+        return {driver.id for driver in self.all() if not driver.alive and driver.id != this}
+
+    def request_stop(self) -> None:
+        """Ask every driver of the study to finish; each of them sees it when it renews its lease."""
+        assert self._storage is not None
+        with engine_of(self._storage).begin() as connection:
+            connection.execute(update(_drivers).where(_drivers.c.study == self._study).values(stop=True))
+
+    def join(self, connection: Connection, driver: str, home: Path) -> list[Driver]:
+        """Become a driver of the study, and return the others.
+
+        Args:
+            connection: holds the study's ledger.
+            driver: name of this driver.
+            home: its home folder.
+        """
+        assert self._storage is not None
+        lease = Lease(self._storage, self._study, driver, home)
+        others = [other for other in drivers_of(connection, self._study) if other.id != driver]
+        lease.acquire(connection)
+        self._lease = lease
+        return others
+
+    def renewing(self, stop: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """Renew the lease for as long as a block lasts; ``stop`` is called when this driver is asked to stop."""
+        assert self._lease is not None
+        return self._lease.renewing(stop)
+
+    def owns(self, number: int) -> bool:
+        """Return whether a trial that this driver began is still its own: its lease may have expired meanwhile.
+
+        Raises:
+            SweepError: the lease could not be renewed for a while, or another process is the driver now.
+        """
+        return self._lease is None or self._lease.owns(number)
+
+    def running_elsewhere(self, numbers: Iterable[int]) -> int:
+        """Return how many of these trials other drivers run; none for a process that is no driver."""
+        if self._lease is None:
+            return 0
+        owners = self.owners()
+        return sum(owners.get(number) not in (self._lease.driver, None) for number in numbers)
+
+    def check_file(self) -> None:
+        """Notice that the file of the ledger was deleted or exchanged.
+
+        Raises:
+            SweepError: it was.
+        """
+        if self._file is not None:
+            self._file.check()
+
+    def retry_while_busy(self, do: Callable[[], _T]) -> _T:
+        """Do something with the ledger; see `database.retry_while_busy`."""
+        return do() if self._storage is None else retry_while_busy(do, uri_of(self._storage), self._study)
+
+    def in_transaction(self, do: Callable[[Transaction], _T]) -> _T:
+        """Do something while no other driver changes the ledger; again from the start where that was interrupted.
+
+        Raises:
+            SweepError: the database could not be used for a while, or another process is the driver now.
+        """
+        storage, lease = self._storage, self._lease
+        if storage is None or lease is None:
+            return self.retry_while_busy(lambda: do(Transaction()))
+
+        def once() -> _T:
+            self.check_file()
+            with exclusive_transaction(storage, self._study) as connection:
+                lease.check(connection)
+                owners, drivers = owners_of(connection, self._study), drivers_of(connection, self._study)
+                return do(Transaction(connection, lease, owners, {driver.id: driver for driver in drivers}))
+
+        return self.retry_while_busy(once)
+
+
 def _clock(engine: Engine) -> ColumnElement[float]:
-    """Return the database's time in seconds: clocks of hosts differ."""
+    """Return the database's time in seconds since 1970."""
     sqlite = "(julianday('now') - 2440587.5) * 86400.0"
     return literal_column(sqlite if engine.dialect.name == "sqlite" else "extract(epoch from clock_timestamp())", Float)
 
 
 def _boot_clock() -> float:
-    """Return seconds that also pass while the machine sleeps."""
-    # Where there is none, macOS for one, the other clock does the same.
+    """Return seconds that also pass while the machine is suspended."""
+    # On macOS, which lacks the first, the second does the same.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.plugins import Sampler, samplers
 from search_spaces.tables import SEEDS
+from sweeps.ledger.attributes import FORKED
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -45,8 +46,6 @@ def _cmaes(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import CmaEsSampler
     from optuna.trial import TrialState
-
-    from sweeps.ledger.forks import FORKED
 
     known = [_numbers(t) for t in trials if FORKED in t.user_attrs and t.state is TrialState.COMPLETE]
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from statistics import fmean
@@ -17,10 +17,11 @@ from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
-from sweeps.study.finalists import max_runs_left, next_finalist
+from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
-from sweeps.study.protocols import Trials
+from sweeps.study.protocols import Trials, WrittenRun
 from sweeps.study.ranking import configuration_of
+from sweeps.study.recovery import Recovered
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
@@ -191,17 +192,9 @@ class FixedTrials:
         """Leave out the trials that were not taken yet."""
         self.jobs = self.jobs[: self._asked]
 
-    def unfinished(self) -> list[Job]:
-        """Return none: nothing ran before."""
-        return []
-
     def remaining(self) -> int:
         """Return how many trials are left."""
-        return len(self.jobs) - self._asked or max_runs_left(self.spec, self.entries())
-
-    def running_elsewhere(self) -> int:
-        """Return none: there are no other drivers."""
-        return 0
+        return len(self.jobs) - self._asked or race_of(self.spec, self.entries()).runs_left
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:  # noqa: ARG002
         """Return the next trial, under its number in this study."""
@@ -215,7 +208,7 @@ class FixedTrials:
         if self._asked < len(self.jobs):
             self._asked += 1
             return replace(self.jobs[self._asked - 1], number=self._asked - 1)
-        chosen = next_finalist(self.spec, self.entries())
+        chosen = race_of(self.spec, self.entries()).next
         if chosen is None:
             return None
         job, seed = chosen[0].job, chosen[1]
@@ -243,14 +236,6 @@ class FixedTrials:
     def release(self, number: int) -> None:
         """Do nothing: no other driver takes a trial over."""
 
-    def claimable(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return all: there is nobody else."""
-        return dict.fromkeys(numbers, "")
-
-    def claim(self, number: int) -> bool:  # noqa: ARG002
-        """Return that it is this driver's."""
-        return True
-
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Do nothing: no process continues this one."""
 
@@ -267,10 +252,7 @@ class FixedTrials:
 class _NoRecords:
     """The records of a study in memory: none."""
 
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        return {}
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
+    def written(self) -> Mapping[int, WrittenRun]:
         return {}
 
     def adopt(self, job: Job) -> frozenset[int]:  # noqa: ARG002
@@ -310,4 +292,4 @@ class _NoWatcher:
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
     """Return a study that decides as a launched one does and writes nothing."""
-    return StudyRun(home, trials, _NoRecords(), _NoWatcher())
+    return StudyRun(home, trials, _NoRecords(), _NoWatcher(), Recovered(remaining=trials.remaining()))

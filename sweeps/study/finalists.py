@@ -1,6 +1,6 @@
-"""The race of a study's best configurations: which is run again next, and when it is decided which is the best.
+"""The race of a study's best configurations: which one runs again next, and when the best one is decided.
 
-A search names what was fast once. Run again with fresh seeds, its best configurations show what they do as a rule.
+A search shows which configurations were fast once. Runs with fresh seeds show what the best of them do as a rule.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
 from search_spaces.tables import SEEDS, Finalists
-from sweeps.study.ranking import Configuration, Ranking, configuration_of, ranking
+from sweeps.study.ranking import Configuration, configuration_of, ranking
 from sweeps.study.trials import Entry
 
-_FAR = 1_000_000  # more trials than a search has: its own seeds count up from search.seed
-_OUT = 0.3  # whose chance to be better than the first is below is dropped; by simulation, see docs/simulation.md
-_REPEATED = 2  # runs with fresh seeds that the winner has at least, where it may have as many
+_FIRST = 1_000_000  # fresh seeds begin so far behind search.seed, from which the seeds of the search count up
+_OUT = 0.3  # lowest chance to be better than the first of a racer that stays in; see docs/simulation.md
+_REPEATED = 2  # fewest runs with fresh seeds of the winner, where it may have as many
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Racer:
     """A configuration in the race.
 
     Attributes:
-        configuration: what it is.
-        seeds: fresh seeds of its runs, running ones too.
-        chance: probability that it is better than the first; 0.5 for the first.
+        configuration: the configuration and its ended runs.
+        seeds: the fresh seeds of its runs, running ones included.
+        chance: probability that it is better than the first configuration; 0.5 for the first itself.
     """
 
     configuration: Configuration
@@ -34,63 +34,59 @@ class Racer:
     chance: float
 
 
-def racers(spec: StudySpec, entries: Sequence[Entry], ranked: Ranking | None = None) -> list[Racer]:
-    """Return the configurations that are still in the race, the best first; none of a study without finalists.
+@dataclass(frozen=True)
+class Race:
+    """Where the race stands.
 
-    The race is among ``top``: those that were run again already, then the first of the ranking. Who was run again and
-    has little chance to be better than the first is out, and is in again should later runs raise it.
+    Attributes:
+        racers: the configurations that are still in the race, the best first.
+        next: the trial whose configuration runs again next, and the seed; None where none is to be run now.
+        runs_left: how many runs of finalists there can still be at most. While any trial runs it is 1 or more, since
+            the trial's result may ask for another run. Without running trials it is 0 once the race is decided.
+    """
+
+    racers: Sequence[Racer] = ()
+    next: tuple[Entry, int] | None = None
+    runs_left: int = 0
+
+
+def race_of(spec: StudySpec, entries: Sequence[Entry]) -> Race:
+    """Return where the race of a study's finalists stands; nothing races in a study without finalists.
+
+    The configuration that ran again least is next; of several, the best. All of them get the same seeds in the same
+    order, and none of these was used in the search. The race is decided once a single configuration is left that ran
+    again twice.
 
     Args:
         spec: the study.
         entries: all its trials.
-        ranked: their ranking, where it is known.
     """
-    race = spec.search.finalists
-    if race is None:
-        return []
-    seeds: dict[TrialConfig, set[int]] = {}
-    for entry in entries:
-        if entry.job.finalist:
-            seeds.setdefault(configuration_of(entry.job.config), set()).add(entry.job.config.seed)
-    ranked = ranking(spec, entries) if ranked is None else ranked
-    others = [one for one in ranked.configurations if one.config not in seeds][: max(0, race.top - len(seeds))]
-    chosen = [one for one in ranked.configurations if one.config in seeds or one in others]
-    found = [Racer(one, frozenset(seeds.get(one.config, ())), ranked.chance(one, chosen[0])) for one in chosen]
-    return [racer for racer in found if racer.chance >= _OUT or not racer.seeds]
-
-
-def next_finalist(spec: StudySpec, entries: Sequence[Entry]) -> tuple[Entry, int] | None:
-    """Return which trial's configuration is run again next, and its seed; None where nothing is to be run now.
-
-    It is the one in the race that was run again least; of several, the best. All get the same seeds in the same order,
-    none of which the search had. The race is decided once one alone is left, and has been run again twice.
-    """
-    race, left = spec.search.finalists, racers(spec, entries)
-    return None if race is None else _next(spec, race, entries, left)
-
-
-def max_runs_left(spec: StudySpec, entries: Sequence[Entry]) -> int:
-    """Return how many runs of finalists there can still be at most; while any trial runs, at least one.
-
-    Where nothing runs it is 0 only once the race is decided.
-    """
-    race = spec.search.finalists
-    if race is None:
-        return 0
-    running, left = any(entry.result is None for entry in entries), racers(spec, entries)
-    if _next(spec, race, entries, left) is None:
-        return int(running)
-    return sum(race.seeds - len(racer.seeds) for racer in left)
+    finalists = spec.search.finalists
+    if finalists is None:
+        return Race()
+    racers = _racers(spec, finalists, entries)
+    following = _next(spec, finalists, entries, racers)
+    if following is None:
+        return Race(racers, None, int(any(entry.result is None for entry in entries)))
+    return Race(racers, following, sum(finalists.seeds - len(racer.seeds) for racer in racers))
 
 
 def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
-    """Return seeds that were not used, the first of ``seed`` + 1,000,000, + 1,000,001, …
+    """Return the first unused ones of the seeds ``seed`` + 1,000,000, ``seed`` + 1,000,001, …
 
     They depend on the search's seed alone, so that runs of two of its configurations share their seeds, and can be
     compared in pairs.
+
+    Args:
+        seed: the search's seed.
+        count: how many seeds to return.
+        used: seeds that are left out.
+
+    >>> fresh_seeds(7, 3, {1_000_008})
+    [1000007, 1000009, 1000010]
     """
     found: list[int] = []
-    candidate = (seed + _FAR) % SEEDS
+    candidate = (seed + _FIRST) % SEEDS
     while len(found) < count:
         if candidate not in used:
             found.append(candidate)
@@ -98,14 +94,31 @@ def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
     return found
 
 
+def _racers(spec: StudySpec, finalists: Finalists, entries: Sequence[Entry]) -> list[Racer]:
+    """Return the configurations in the race, the best first.
+
+    These are the ``top`` configurations that ran again already, or else rank first. One that ran again and has little
+    chance to be better than the first is out of the race; later runs may bring it in again.
+    """
+    seeds: dict[TrialConfig, set[int]] = {}
+    for entry in entries:
+        if entry.job.finalist:
+            seeds.setdefault(configuration_of(entry.job.config), set()).add(entry.job.config.seed)
+    ranked = ranking(spec, entries)
+    others = [one for one in ranked.configurations if one.config not in seeds][: max(0, finalists.top - len(seeds))]
+    chosen = [one for one in ranked.configurations if one.config in seeds or one in others]
+    found = [Racer(one, frozenset(seeds.get(one.config, ())), ranked.chance(one, chosen[0])) for one in chosen]
+    return [racer for racer in found if racer.chance >= _OUT or not racer.seeds]
+
+
 def _next(
-    spec: StudySpec, race: Finalists, entries: Sequence[Entry], left: Sequence[Racer]
+    spec: StudySpec, finalists: Finalists, entries: Sequence[Entry], racers: Sequence[Racer]
 ) -> tuple[Entry, int] | None:
-    if not left or (len(left) == 1 and len(left[0].seeds) >= _REPEATED):
+    if not racers or (len(racers) == 1 and len(racers[0].seeds) >= _REPEATED):
         return None
-    racer = min(left, key=lambda racer: len(racer.seeds))
-    if len(racer.seeds) >= race.seeds:
+    racer = min(racers, key=lambda racer: len(racer.seeds))
+    if len(racer.seeds) >= finalists.seeds:
         return None
     used = {entry.job.config.seed for entry in entries if not entry.job.finalist}
-    seeds = fresh_seeds(spec.search.seed, race.seeds, used)
+    seeds = fresh_seeds(spec.search.seed, finalists.seeds, used)
     return racer.configuration.runs[0], next(seed for seed in seeds if seed not in racer.seeds)

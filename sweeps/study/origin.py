@@ -1,4 +1,4 @@
-"""Where a study comes from that was imported, not run here."""
+"""Where an imported study comes from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Origin:
 
     Attributes:
         file: name of the file or folder, without its path.
-        sha256: of its content, in hexadecimal digits; of a folder, of its files' names and contents.
-        digest: of all that was made of it, options included: two imports with the same one are the same study.
+        sha256: SHA-256 of its content in hexadecimal digits; of a folder, of the names and contents of its files.
+        digest: digest of all that was made of it, options included. Imports with equal digests are the same study.
     """
 
     file: str

@@ -1,9 +1,9 @@
-"""What a study needs around it: who proposes its trials, who keeps what they did, who shows it to people."""
+"""What surrounds a study while it runs: who proposes its trials, who records them, who shows them to people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
@@ -12,83 +12,99 @@ from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
 
 class Trials(Protocol):
-    """Proposes a study's trials and remembers them: sweeps.ledger.ledger.Ledger, or a list of trials to replay."""
+    """Proposes a study's trials: the ledger, or a list of trials that are replayed."""
 
     spec: StudySpec
+
+    def remaining(self) -> int:
+        """Return how many further trials the study asks for; with finalists, at most so many."""
+
+    def next_assignment(self, known: Container[int] = ()) -> Assignment:
+        """Return the next trial, and which trials ended whose numbers are not among ``known``."""
+
+    def thaw(self, number: int) -> Job | None:
+        """Reopen a trial that a rule stopped, and return it; None where another driver owns it by now."""
+
+    def owns(self, number: int) -> bool:
+        """Return whether a trial that this driver began is still its own."""
+
+    def release(self, number: int) -> None:
+        """Forget a trial that another driver has taken over."""
+
+    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
+        """Save at which epochs rules would have stopped a trial that goes on."""
+
+    def load_would_stop(self, number: int) -> dict[str, int]:
+        """Return what ``save_would_stop`` saved last of a trial."""
+
+    def tell(self, number: int, result: Result) -> bool:
+        """Save how a trial ended; return False, and save nothing, where another driver owns it by now."""
+
+
+class StoredTrials(Trials, Protocol):
+    """Trials that outlive the process, so that a later launch continues them."""
 
     def entries(self) -> list[Entry]:
         """Return all trials so far, by number."""
 
     def unfinished(self) -> list[Job]:
-        """Return the trials to be continued."""
-
-    def remaining(self) -> int:
-        """Return how many more trials the study asks for; with finalists at most."""
+        """Return this driver's trials that were running when its last process ended."""
 
     def running_elsewhere(self) -> int:
         """Return how many trials other drivers run."""
 
-    def next_assignment(self, known: Container[int] = ()) -> Assignment:
-        """Return the next trial, if there is one, and what ended elsewhere that is not known yet."""
-
-    def thaw(self, number: int) -> Job | None:
-        """Have a trial that ended go on; return it, or None where it is no longer this driver's."""
-
-    def owns(self, number: int) -> bool:
-        """Return whether a trial is still this driver's."""
-
-    def release(self, number: int) -> None:
-        """Let go of a trial that is no longer this driver's."""
-
     def claimable(self, numbers: Collection[int]) -> dict[int, str]:
-        """Return which trials are this driver's to close, its own and of drivers that are gone, with their homes."""
+        """Return which of these trials this driver may claim: its own, and those of drivers whose lease has expired.
+
+        Each number maps to the home folder of the driver that ran the trial; to an empty text where it is this one.
+        """
 
     def claim(self, number: int) -> bool:
-        """Take over a trial that ended with a driver that is gone; return whether that was still to be done."""
+        """Make a trial that has ended this driver's own; return False where another driver owns it by now."""
 
-    def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
-        """Write down at which epochs rules said stop to a running trial that goes on."""
 
-    def load_would_stop(self, number: int) -> dict[str, int]:
-        """Return what was written down last of a trial that continues."""
+class WrittenRun(NamedTuple):
+    """What is recorded of a trial.
 
-    def tell(self, number: int, result: Result) -> bool:
-        """Write down how a trial ended; return False where it is no longer this driver's."""
+    Attributes:
+        status: status of its run.
+        epochs: numbers of its recorded epochs; empty once the run has ended.
+    """
+
+    status: str
+    epochs: frozenset[int]
 
 
 class Records(Protocol):
-    """Keeps what a study did: sweeps.tracking.writer.Tracker, or nothing at all."""
+    """Records what a study does: MLflow's writer, or nothing at all."""
 
-    def written(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return what is kept already: by trial number, its run's status and its epochs."""
-
-    def refresh(self) -> Mapping[int, tuple[str, frozenset[int]]]:
-        """Return the same, with what other drivers have written since."""
-
-    def adopt(self, job: Job) -> frozenset[int]:
-        """Take up the run of another driver's trial; return its epochs."""
+    def written(self) -> Mapping[int, WrittenRun]:
+        """Return what is recorded, by trial number, once all that was sent has been written."""
 
     def status_of(self, outcome: Outcome) -> str:
-        """Return the status that the run of a trial has when the trial ended so."""
+        """Return the status that a run has once its trial has ended so."""
+
+    def adopt(self, job: Job) -> frozenset[int]:
+        """Take over the run of a trial that another driver began; return its recorded epochs."""
 
     def begin(self, job: Job) -> None:
         """Open a trial's run."""
 
     def place(self, job: Job, placement: dict[str, str]) -> None:
-        """Keep where a trial runs."""
+        """Record where a trial runs."""
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Keep an epoch."""
+        """Record an epoch."""
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
-        """Keep how a trial ended; call ``then`` once that is safe."""
+        """Record how a trial ended; call ``then`` once that is stored."""
 
     def pause(self, jobs: list[Job]) -> None:
         """Mark trials as waiting to be continued."""
 
 
 class Watcher(Protocol):
-    """Shows a study to people while it runs."""
+    """Shows a running study to people."""
 
     def started(self, trial: ActiveTrial) -> None:
         """Show that a trial was placed."""
@@ -109,4 +125,4 @@ class Watcher(Protocol):
         """Show that another driver has taken a trial over."""
 
     def waiting(self, trials: int) -> None:
-        """Show that nothing is left but so many trials of other drivers."""
+        """Show that only trials of other drivers are left, and how many."""

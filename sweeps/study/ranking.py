@@ -1,4 +1,4 @@
-"""Which configuration of a study is best: by what all its runs say, not by one run's luck."""
+"""Which configuration of a study is best: judged by all its runs and by its neighbours, not by one lucky run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from analysis.statistics.surrogate import Posterior, posterior
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.objective import objective
 from resnet_core.records import Outcome
+from search_spaces.plugins import rules
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
-from sweeps.study.stopping.forecast import Forecast
 from sweeps.study.trials import Entry
 
-_NEIGHBOURS_FROM = 10  # configurations; fewer do not tell over what distance they do alike
-_MOST = 500  # configurations that are looked at together: it takes their cube of time
+_NEIGHBOURS_FROM = 10  # configurations; fewer do not show over what distance configurations are alike
+_MOST = 500  # configurations compared together: the time grows with the cube of their number
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Configuration:
     """A configuration and its ended runs.
 
     Attributes:
-        config: what its runs have in common; its seed is 0.
-        runs: those that ended and did not crash, of the search before finalists, and the best first; at least one did
-            not diverge.
-        objective: mean over the runs of the number that the sampler minimises; one that diverged counts as one that
-            never learned anything.
-        expected: that number over all runs it could have, a miss as the study's longest schedule: by its own runs and
-            by those of its neighbours, in epochs.
-        sd: standard deviation of what is known of it.
+        config: the configuration that its runs share, with seed 0.
+        runs: its ended runs that did not crash; those of the search before those of finalists, and the best first. At
+            least one did not diverge.
+        objective: mean over the runs of the number that the sampler minimises. A run that diverged counts as one that
+            learned nothing.
+        expected: expected value of that number over all runs that the configuration could have, in epochs, estimated
+            from its own runs and those of its neighbours. A miss counts as the study's longest schedule.
+        sd: standard deviation of that estimate.
     """
 
     config: TrialConfig
@@ -54,7 +54,7 @@ class Ranking:
 
     Attributes:
         configurations: the best first.
-        known: what is known of them, in the same order; None where there are none.
+        known: the joint estimate of what is expected of them, in the same order; None where there are none.
     """
 
     configurations: Sequence[Configuration]
@@ -67,13 +67,13 @@ class Ranking:
 
     @property
     def tells(self) -> bool:
-        """Whether what is expected is more than what one run showed: runs were repeated, or there are neighbours."""
+        """Whether the ranking tells more than single runs do: some were repeated, or there are enough neighbours."""
         repeated = any(len(one.runs) > 1 for one in self.configurations)
         return repeated or len(self.configurations) >= _NEIGHBOURS_FROM
 
     @property
     def best(self) -> Configuration | None:
-        """The best: of those that finalists ran again, if there are any, else of all that ran; None without any."""
+        """The best of those that ran again as finalists, if there are any, else the best that ran; None without any."""
         raced = (one for one in self.configurations if any(run.job.finalist for run in one.runs))
         ran = (one for one in self.configurations if any(map(_tells, one.runs)))
         return next(raced, next(ran, None))
@@ -81,18 +81,18 @@ class Ranking:
 
 @functools.lru_cache(maxsize=4096)  # the schedule is read anew each time
 def configuration_of(config: TrialConfig) -> TrialConfig:
-    """Return what all runs of a configuration have in common: everything but the seed."""
+    """Return the configuration that its runs with different seeds share: the same with seed 0."""
     return dataclasses.replace(config, seed=0)
 
 
 def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], images: int) -> float:
-    """Return the standard deviation of a run's validation accuracy in a study, as far as its trials tell.
+    """Return the standard deviation of a run's validation accuracy between seeds, estimated from a study's trials.
 
     Args:
         spec: the study.
-        trials: configurations (see `configuration_of`) and results of those that ended. Runs that were stopped, or
-            diverged, are passed over: their curves end anywhere.
-        images: how many validate.
+        trials: configurations (see `configuration_of`) and results of the ended trials. Trials that were stopped or
+            diverged are left out: their curves end anywhere.
+        images: number of validation images.
     """
     curves: dict[TrialConfig, list[Sequence[float]]] = {}
     for configuration, result in trials:
@@ -104,9 +104,14 @@ def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], imag
 def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     """Return a study's configurations, ranked by what is expected of them.
 
-    Configurations close to each other in the study's space tell of each other. Without a space, or while there are
-    few, each tells of itself alone, and all of them of how much runs differ. A trial that was ended because little was
-    expected of it tells nothing: its configuration is known by the others, and may yet come to be a finalist.
+    Each configuration is judged by its own runs and by its neighbours in the study's space. Without a space, or with
+    few configurations, each is judged by its own runs alone; all runs together show how much runs scatter. A trial that
+    was stopped because little was expected of it says nothing: its configuration is judged by its neighbours, and may
+    still become a finalist.
+
+    Args:
+        spec: the study.
+        entries: all its trials.
     """
     ended = [
         (configuration_of(entry.job.config), entry, entry.result)
@@ -122,11 +127,11 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     for config, entry, result in ended:
         values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective.target, longest, noise)
         runs.setdefault(config, []).append(entry)
-    told = {config: [values[config][entry.job.number] for entry in runs[config] if _tells(entry)] for config in runs}
+    shown = {config: [values[config][entry.job.number] for entry in runs[config] if _tells(entry)] for config in runs}
     observed = {config: fmean(of_runs.values()) for config, of_runs in values.items()}
     configs = sorted(observed, key=lambda config: (observed[config], runs[config][0].job.number))[:_MOST]
     known = _known(
-        spec, longest, [runs[config][0].job.params for config in configs], [told[config] for config in configs]
+        spec, longest, [runs[config][0].job.params for config in configs], [shown[config] for config in configs]
     )
     found = {
         i: Configuration(
@@ -146,7 +151,14 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
 def _known(
     spec: StudySpec, longest: int, params: Sequence[Mapping[str, Any]], values: Sequence[Sequence[float]]
 ) -> Posterior:
-    """Return what is known of configurations by their parameters and the values of their runs."""
+    """Return the joint estimate of what is expected of configurations.
+
+    Args:
+        spec: the study.
+        longest: epochs of its longest schedule.
+        params: the parameters of each configuration.
+        values: the objectives of the runs of each.
+    """
     if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
         places = np.array([coordinates(spec, each) for each in params])
     else:
@@ -156,14 +168,17 @@ def _known(
 
 
 def _tells(entry: Entry) -> bool:
-    """Return whether a run tells of its configuration: not what was ended because little was expected of that."""
-    return entry.result is not None and entry.result.stopped_by != Forecast.name
+    """Return whether a run says something about its configuration: not one that a predictive rule ended."""
+    if entry.result is None:
+        return False
+    rule = rules().get(entry.result.stopped_by or "")
+    return rule is None or not rule.predictive
 
 
 def _value(result: Result, target: float, longest: int, noise: float) -> float:
-    """Return a run's objective beside the noise that is known by now, which may be more than when it was told."""
+    """Return a run's objective with the noise that is known by now; at its end the noise was not known as well."""
     if result.objective is not None and not result.val_accs:
-        return result.objective  # of before curves were kept
+        return result.objective  # of a version that kept no curves
     return objective(() if result.objective is None else result.val_accs, target, longest, noise)
 
 

@@ -1,4 +1,4 @@
-"""A trial of a study: what there is to run, and what came of it."""
+"""A trial of a study as plain data: what there is to run, what came of it, and how far it is."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Job:
     """One trial to run.
 
     Attributes:
-        number: its number in the study, from 0; Optuna's, but for the trials that a fork knows.
-        name: the listed run's name, or the number; a finalist's has ``-s`` and its seed behind it.
+        number: its number in the study, from 0. It is Optuna's number, except in a forked study: there the trials that
+            the study was forked with are not counted.
+        name: the name of the listed run, else the number; a finalist's name ends in ``-s`` and its seed.
         config: what it trains.
-        params: what was sampled, by parameter name; empty for a listed run.
-        finalist: whether it runs one of the study's best configurations again, with a fresh seed.
-        thawed: the epochs after which it was ended, and later went on.
+        params: the sampled values by parameter name; empty for a listed run.
+        finalist: whether it repeats one of the study's best configurations with a fresh seed.
+        thawed: the epochs after which a rule had stopped it and it went on later.
     """
 
     number: int
@@ -43,15 +44,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a driver gets when it asks for a trial.
+    """The ledger's answer to a driver that asks for a trial.
 
     Attributes:
-        job: the trial; None where there is none for it now.
-        remaining: how many more the study asks for.
-        running_elsewhere: how many other drivers run; should one of them be gone, its trials will be handed out.
-        ended: trials that ended elsewhere, as far as the driver did not know of them.
-        adopted: the trial was another driver's that is gone.
-        home: that driver's home folder.
+        job: the trial to run; None where the driver has nothing to run now.
+        remaining: how many further trials the study asks for.
+        running_elsewhere: how many trials other drivers run. They are assigned again if their driver's lease expires.
+        ended: trials that have ended and whose results the driver did not know yet.
+        adopted: whether another driver began the trial, and its lease has expired.
+        home: the home folder of that driver.
     """
 
     job: Job | None
@@ -64,18 +65,18 @@ class Assignment:
 
 @dataclass
 class ActiveTrial:
-    """A trial that has been placed and has not ended.
+    """A trial that was placed and has not ended.
 
     Attributes:
-        job: what it is.
-        control: no rule may stop it; so it is with every finalist.
-        group: its value of what the study caps by.
-        coordinates: where its parameters lie in the study's space.
-        judged: epochs that rules have looked at already, in this launch or an earlier one.
+        job: the trial.
+        control: whether no rule may stop it; so it is with control trials and finalists.
+        group: its value of the parameter or field by which the study's cap is set; None without one.
+        coordinates: its position in the study's space; empty without one.
+        judged: number of epochs that the rules have judged, in this launch or an earlier one.
         records: its epochs so far.
-        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
-        stop: the rule's decision to end it, once there is one.
-        tries: times it has been started again after an error.
+        would_stop: by rule, the first epoch at which the rule would have stopped it.
+        stop: the decision that ends it, once there is one.
+        tries: how often it was started again after an error.
     """
 
     job: Job
@@ -90,5 +91,5 @@ class ActiveTrial:
 
     @property
     def progress(self) -> Progress:
-        """What rules see of it; needs one epoch at least."""
+        """What rules see of the trial; it must have at least one epoch."""
         return Progress(self.job.config, self.records, self.group, self.coordinates)

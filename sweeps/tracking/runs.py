@@ -22,6 +22,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.study.origin import Origin
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.stopping.rules import rule_modes
 from sweeps.tracking import mlflow_internals, view
 from sweeps.tracking.note import Note
@@ -87,9 +88,9 @@ class MlflowStudy:
         self._note = Note(spec.description, spec.objective.target, spec.space)
         self._children: dict[int, _Child] = {}
 
-    def written(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def written(self) -> dict[int, WrittenRun]:
         """Return by trial number the status of its run and, unless it has ended, the epochs that the run has."""
-        return {number: (child.status, frozenset(child.epochs)) for number, child in self._children.items()}
+        return {number: WrittenRun(child.status, frozenset(child.epochs)) for number, child in self._children.items()}
 
     def open(self) -> None:
         """Continue the study in the store, or create it there.

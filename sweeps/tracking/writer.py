@@ -24,6 +24,7 @@ from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import LogEntry, MlflowStudy, timestamp
 from sweeps.tracking.spool import Spool
@@ -82,16 +83,16 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
-    def written(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def written(self) -> dict[int, WrittenRun]:
         """Return by trial number the status of its run and, unless it has ended, the epochs that the run has.
 
         Raises:
             SweepError: the store could not be used for 15 seconds.
         """
-        known: dict[int, tuple[str, frozenset[int]]] = self._ask(self._runs.written)
+        known: dict[int, WrittenRun] = self._ask(self._runs.written)
         return known
 
-    def refresh(self) -> dict[int, tuple[str, frozenset[int]]]:
+    def refresh(self) -> dict[int, WrittenRun]:
         """Return the same after reading the store again: other drivers write to it too.
 
         Raises:

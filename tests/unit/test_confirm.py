@@ -155,7 +155,7 @@ def test_fewer_seeds_than_there_are_are_refused(home):
         confirmation(home, name, 2)
 
 
-def test_the_trial_that_was_confirmed_is_gone_on_with_when_another_is_the_best(home):
+def test_a_confirmation_continues_with_its_trial_when_another_is_the_best_by_now(home):
     name = search(home, 3.0)
     launched(home, name, 1)
     ledger = Ledger.open(home.ledger_uri, name)

@@ -82,7 +82,7 @@ def drive(uri: str, tmp_path: Path) -> Iterator[Drive]:
 
 def silence(ledger: Ledger) -> None:
     """Let the lease of a ledger's driver run out, as if its process had been held for long."""
-    lease = ledger._lease
+    lease = ledger.drivers._lease
     assert lease is not None
     with lease._storage.engine.begin() as connection:
         connection.exec_driver_sql(
@@ -108,7 +108,7 @@ def test_two_drivers_never_get_the_same_trial(drive):
     assert len({job.params["lr"] for job in jobs}) == 6
 
 
-def test_no_more_trials_are_handed_out_than_the_study_asks_for(drive):
+def test_no_more_trials_are_assigned_than_the_study_asks_for(drive):
     study = spec(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     take(a), take(b)
@@ -129,7 +129,7 @@ def test_a_driver_sees_how_the_trials_of_others_ended(drive):
     assert [(entry.job, entry.result) for entry in b.next_assignment().ended] == [(job, REACHED)]
 
 
-def test_what_a_driver_knows_it_is_not_told_again(drive):
+def test_a_result_that_the_driver_knows_is_left_out(drive):
     study = spec()
     a, b = drive(study, "a"), drive(study, "b")
     a.tell(take(a).number, REACHED)
@@ -212,14 +212,14 @@ def test_a_driver_continues_its_own_trials_alone(drive, uri):
     assert drive(study, "a").unfinished() == [job]
 
 
-def test_a_trial_that_was_asked_for_and_not_claimed_is_the_next_ones_to_ask(drive, uri):
+def test_an_unclaimed_trial_is_assigned_to_the_next_driver_that_asks(drive, uri):
     study = spec()
     a = drive(study, "a")
     begun = Ledger.open(uri, study.name).ask()
     assert take(a) == begun
 
 
-def test_of_several_such_trials_the_first_comes_first(drive, uri):
+def test_of_several_unclaimed_trials_the_first_comes_first(drive, uri):
     study = spec()
     a = drive(study, "a")
     begun = [Ledger.open(uri, study.name).ask() for _ in range(2)]
@@ -242,7 +242,7 @@ def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
     assert b.next_assignment() == Assignment(None, 0, 1)
 
 
-def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_left(drive, tmp_path):
+def test_the_trial_of_an_expired_driver_is_assigned_when_no_new_one_is_left(drive, tmp_path):
     study = spec(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     job = take(a)
@@ -251,7 +251,7 @@ def test_the_trial_of_a_driver_that_is_gone_is_handed_out_when_no_new_one_is_lef
     assert b.next_assignment() == Assignment(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
 
 
-def test_of_several_trials_of_drivers_that_are_gone_the_first_is_handed_out_first(drive, tmp_path):
+def test_of_several_trials_of_expired_drivers_the_first_is_assigned_first(drive, tmp_path):
     study = spec(trials=2)
     a, b, c = (drive(study, name) for name in "abc")
     jobs = [take(a), take(c)]
@@ -262,15 +262,15 @@ def test_of_several_trials_of_drivers_that_are_gone_the_first_is_handed_out_firs
     ]
 
 
-def test_drivers_that_are_gone_are_the_others(drive, uri):
+def test_a_driver_never_counts_itself_among_the_expired(drive, uri):
     study = spec()
     a, b, _ = (drive(study, name) for name in "abc")
     silence(a)
     ledgers = (a, b, Ledger.open(uri, study.name))
-    assert [ledger.expired_drivers() for ledger in ledgers] == [set(), {"a"}, {"a"}]
+    assert [ledger.drivers.expired() for ledger in ledgers] == [set(), {"a"}, {"a"}]
 
 
-def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):
+def test_the_first_driver_cannot_end_an_adopted_trial(drive):
     study = spec(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
@@ -279,7 +279,7 @@ def test_an_adopted_trial_is_no_longer_the_first_drivers_to_end(drive):
     assert (a.tell(number, REACHED), b.tell(number, REACHED)) == (False, True)
 
 
-def test_a_driver_that_comes_back_finds_that_its_trial_is_gone(drive):
+def test_a_driver_that_comes_back_no_longer_owns_its_trial(drive):
     study = spec(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     kept, number = take(b).number, take(a).number
@@ -297,7 +297,7 @@ def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
     assert b.next_assignment().job is None
 
 
-def test_a_driver_that_left_is_gone_at_once(uri, drive, tmp_path):
+def test_the_lease_of_a_driver_that_left_has_expired_at_once(uri, drive, tmp_path):
     study = spec(trials=1)
     a = Ledger.create(uri, study)
     with a.driven_by("a", tmp_path / "a", lambda: None):
@@ -305,7 +305,7 @@ def test_a_driver_that_left_is_gone_at_once(uri, drive, tmp_path):
     assert take(drive(study, "b")) == job
 
 
-def test_a_trial_that_a_gone_driver_had_ended_but_for_the_last_line_is_ended(drive, uri):
+def test_a_result_that_an_expired_driver_had_written_is_told_to_optuna(drive, uri):
     study = spec(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
@@ -328,7 +328,7 @@ def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri
     study = spec()
     a, _ = drive(study, "a"), drive(study, "b")
     silence(a)
-    found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers()]
+    found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers.all()]
     assert found == [("a", str(tmp_path / "a"), False), ("b", str(tmp_path / "b"), True)]
 
 
@@ -336,7 +336,7 @@ def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
     study, heard = spec(), [threading.Event(), threading.Event()]
     drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
-    Ledger.open(uri, study.name).request_stop()
+    Ledger.open(uri, study.name).drivers.request_stop()
     assert all(event.wait(10) for event in heard)
 
 
@@ -345,11 +345,11 @@ def test_a_driver_renews_its_lease(drive, uri, monkeypatch):
     study = spec()
     drive(study, "a")
     time.sleep(1.5)
-    assert [driver.alive for driver in Ledger.open(uri, study.name).drivers()] == [True]
+    assert [driver.alive for driver in Ledger.open(uri, study.name).drivers.all()] == [True]
 
 
 @pytest.mark.parametrize("text", ["0", "x", "-5", "nan", "1e9"])
-def test_a_lease_that_is_no_time_is_refused(text, monkeypatch):
+def test_a_lease_that_is_no_number_of_seconds_is_refused(text, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", text)
     with pytest.raises(InputError, match=rf"^SWEEPS_LEASE={text}: expected seconds"):
         lease_seconds()
@@ -425,7 +425,7 @@ def test_a_server_that_goes_down_before_the_study_begins_is_told_of_at_once(post
         pass
 
 
-def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_path):
+def test_the_message_is_the_databases_and_not_optunas(tmp_path):
     storage = open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE studies")
@@ -434,7 +434,7 @@ def test_what_a_database_says_is_told_and_not_what_optuna_says_around_it(tmp_pat
     assert reason_of(caught.value) == "no such table: studies"
 
 
-def test_a_ledger_that_is_damaged_behind_its_first_page_is_told_of(tmp_path):
+def test_a_ledger_damaged_behind_its_first_page_is_an_error(tmp_path):
     file = tmp_path / "optuna.db"
     open_storage(f"sqlite:///{file}").engine.dispose()
     with file.open("r+b") as pages:
@@ -467,7 +467,7 @@ def test_without_psycopg2_what_to_install_is_told(monkeypatch):
     "uri",
     ["", "x", "mysql://h/d", "postgresql://", "postgresql://h", "sqlite://", "/tmp/x.db", "http://h/x", "redis://h/1"],
 )
-def test_what_can_hold_no_ledger_is_refused(uri):
+def test_a_uri_that_can_hold_no_ledger_is_refused(uri):
     with pytest.raises(InputError, match=r"^--ledger .*expected postgresql://USER@HOST/DATABASE or sqlite:////FILE$"):
         sqlite_file(uri)
 
@@ -486,7 +486,7 @@ def test_no_password_is_shown(uri):
     assert "cret" not in without_password(uri)
 
 
-def test_a_lease_is_kept_where_there_is_no_clock_of_the_boot(tmp_path, monkeypatch):
+def test_a_lease_is_kept_where_the_boot_clock_is_missing(tmp_path, monkeypatch):
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     ledger = Ledger.create(f"sqlite:///{tmp_path / 'optuna.db'}", spec())
     with ledger.driven_by("a", tmp_path, lambda: None):

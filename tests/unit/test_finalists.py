@@ -7,7 +7,7 @@ import pytest
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
-from sweeps.study.finalists import max_runs_left, next_finalist, racers
+from sweeps.study.finalists import Race, race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import ranking
 from sweeps.study.trials import Entry, Job
@@ -45,7 +45,7 @@ def searched(*epochs: float) -> list[Entry]:
 
 
 def which(entries: list[Entry], spec: StudySpec) -> list[int]:
-    return [round(racer.configuration.config.weight_decay / 0.01) - 1 for racer in racers(spec, entries)]
+    return [round(racer.configuration.config.weight_decay / 0.01) - 1 for racer in race_of(spec, entries).racers]
 
 
 def test_the_best_few_race_in_the_order_of_their_rank():
@@ -54,11 +54,11 @@ def test_the_best_few_race_in_the_order_of_their_rank():
 
 def test_without_finalists_nothing_races():
     spec = StudySpec.model_validate({"name": "unraced", "train": {"schedule": CONFIG.schedule}})
-    assert (racers(spec, searched(20, 18)), max_runs_left(spec, searched(20, 18))) == ([], 0)
+    assert race_of(spec, searched(20, 18)) == Race()
 
 
-def test_the_first_run_is_the_bests_with_the_first_fresh_seed():
-    found = next_finalist(study(), searched(20, 18, 25))
+def test_the_best_configuration_runs_first_with_the_first_fresh_seed():
+    found = race_of(study(), searched(20, 18, 25)).next
     assert found is not None
     assert (found[0].job.number, found[1]) == (1, FRESH[0])
 
@@ -66,32 +66,32 @@ def test_the_first_run_is_the_bests_with_the_first_fresh_seed():
 def test_a_seed_of_the_search_is_not_fresh():
     used = [*searched(20, 18), entry(2, 5, 30.0)]
     used[2] = replace(used[2], job=replace(used[2].job, config=replace(used[2].job.config, seed=FRESH[0])))
-    found = next_finalist(study(), used)
+    found = race_of(study(), used).next
     assert found is not None
     assert found[1] == FRESH[1]
 
 
-def test_who_runs_or_was_run_again_least_is_next():
+def test_the_configuration_with_the_fewest_runs_is_next():
     entries = [*searched(20, 18), entry(2, 1, None, FRESH[0])]
-    found = next_finalist(study(), entries)
+    found = race_of(study(), entries).next
     assert found is not None
     assert (found[0].job.number, found[1]) == (0, FRESH[0])
 
 
-def test_who_falls_far_behind_is_dropped():
+def test_a_configuration_that_falls_far_behind_is_out():
     entries = searched(20.0, 20.2, 20.4, 20.6)
     entries += [entry(4 + k, 0, 20.0 + 0.1 * k, FRESH[k]) for k in range(3)]
     entries += [entry(7 + k, 1, 29.0 + 0.1 * k, FRESH[k]) for k in range(2)]
     assert 1 not in which(entries, study(top=2))
 
 
-def test_who_was_run_again_keeps_its_place_in_the_race():
+def test_a_configuration_that_ran_again_keeps_its_place_in_the_race():
     # 1 was fast in the search, and slower when run again: with one place taken by it, one is left.
     entries = [*searched(20, 18, 19, 18.5), entry(4, 1, 19.0, FRESH[0])]
     assert set(which(entries, study(top=2))) == {1, 3}
 
 
-def test_nobody_is_dropped_before_it_was_run_again():
+def test_no_configuration_is_out_before_it_ran_again():
     assert which(searched(5, 30, 30, 30), study(top=2)) == [0, 1]
 
 
@@ -100,18 +100,18 @@ def test_the_race_is_decided_once_one_is_left_and_was_repeated():
     entries += [entry(2 + k, 0, 10 + 0.1 * k, FRESH[k]) for k in range(2)]
     entries += [entry(4 + k, 1, 29 + 0.1 * k, FRESH[k]) for k in range(2)]
     assert which(entries, study(seeds=4)) == [0]
-    assert next_finalist(study(seeds=4), entries) is None
-    assert max_runs_left(study(seeds=4), entries) == 0
+    assert race_of(study(seeds=4), entries).next is None
+    assert race_of(study(seeds=4), entries).runs_left == 0
 
 
 def test_a_lead_without_repeats_decides_nothing():
-    assert next_finalist(study(), searched(5, 30, 30, 30, 30, 30)) is not None
+    assert race_of(study(), searched(5, 30, 30, 30, 30, 30)).next is not None
 
 
-def test_none_has_more_runs_than_seeds():
+def test_no_configuration_has_more_runs_than_there_are_seeds():
     entries = searched(20, 20.1)
     for number in range(2, 40):
-        found = next_finalist(study(top=2, seeds=3), entries)
+        found = race_of(study(top=2, seeds=3), entries).next
         if found is None:
             break
         place = round(found[0].job.config.weight_decay / 0.01) - 1
@@ -122,22 +122,22 @@ def test_none_has_more_runs_than_seeds():
 
 
 @pytest.mark.parametrize("running", [0, 1])
-def test_while_any_runs_another_may_still_be_asked_for(running):
+def test_while_a_trial_runs_another_run_may_still_be_asked_for(running):
     entries = searched(20, 20.1) + [
         entry(2 + 3 * place + k, place, 20.0, FRESH[k]) for place in range(2) for k in range(3)
     ]
     entries += [entry(20, 2, None)] * running
-    assert max_runs_left(study(top=2, seeds=3), entries) == running
+    assert race_of(study(top=2, seeds=3), entries).runs_left == running
 
 
-def test_a_run_again_that_crashed_is_not_given_again():
+def test_a_finalist_that_crashed_is_not_run_again():
     crashed = replace(entry(2, 1, 18.0, FRESH[0]), result=Result(Outcome.CRASHED, 0))
-    found = next_finalist(study(), [*searched(20, 18), crashed])
+    found = race_of(study(), [*searched(20, 18), crashed]).next
     assert found is not None
     assert (found[0].job.number, found[1]) == (0, FRESH[0])
 
 
-def test_the_best_of_a_raced_study_was_run_again():
+def test_the_best_configuration_of_a_raced_study_ran_again():
     entries = [*searched(20, 18, 19), entry(3, 0, 20.0, FRESH[0]), entry(4, 0, 20.0, FRESH[1])]
     best = ranking(study(), entries).best
     assert best is not None

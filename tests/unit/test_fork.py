@@ -10,8 +10,10 @@ from optuna.trial import TrialState
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
-from sweeps.ledger.forks import FORKED, Fork
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.attributes import FORKED
+from sweeps.ledger.forks import Fork
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.outcomes import Result
 
 NAMES = (f"study-{number}" for number in itertools.count())
@@ -84,7 +86,7 @@ def test_a_known_trial_says_where_it_is_from(db):
     ]
 
 
-def test_a_pruned_trial_is_known_as_it_was_told(db):
+def test_a_pruned_trial_is_known_with_its_objective(db):
     source, new = old(db, Result(Outcome.PRUNED, 5, 12.0)), spec()
     forked(db, source, new)
     (trial,) = in_optuna(db, new)
@@ -167,7 +169,7 @@ def test_what_was_taken_and_left_out_is_said():
         ({"train": {"schedule": "[lr, 0] lin[1e-5, 8]"}}, r"epochs of the longest schedule: 10 -> 8"),
     ],
 )
-def test_another_meaning_of_the_objective_is_refused_with_the_difference(db, tables, difference):
+def test_a_study_with_another_objective_is_refused_with_the_difference(db, tables, difference):
     with pytest.raises(InputError, match=rf"(?s)what is minimised means another thing there\n  {difference}\n"):
         old(db).fork_for(spec(**tables))
 
@@ -225,7 +227,7 @@ def test_a_name_that_exists_is_refused(db):
 # The new study
 
 
-def test_known_trials_are_none_of_the_new_study(db):
+def test_known_trials_do_not_count_in_the_new_study(db):
     source, new = old(db), spec()
     ledger = forked(db, source, new)
     assert (ledger.entries(), ledger.unfinished(), ledger.remaining(), ledger.complete()) == ([], [], 4, False)

@@ -14,7 +14,9 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import differences
 from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError
-from sweeps.ledger.ledger import Ledger, study_names
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
+from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 
@@ -283,7 +285,7 @@ def test_a_trial_that_ended_by_itself_is_complete_with_its_objective(db, outcome
     assert (trial.state, trial.value) == (TrialState.COMPLETE, 3.5)
 
 
-def test_a_pruned_trial_has_its_objective_at_the_percent_of_its_schedule_it_came_to(db):
+def test_a_pruned_trial_has_its_objective_at_the_trained_percentage_of_its_schedule(db):
     ledger = Ledger.create(db, sampled())
     ledger.tell(ledger.ask().number, result(Outcome.PRUNED, 12.5, epochs=9))
     trial = optuna_trial(db, ledger.spec.name)
@@ -326,7 +328,7 @@ def test_a_running_trial_has_no_result_yet(db):
 
 
 @pytest.mark.parametrize(("outcome", "left"), [(None, 3), *((o, 4 if o is Outcome.CRASHED else 3) for o in Outcome)])
-def test_every_trial_counts_but_a_crashed_one(db, outcome, left):
+def test_a_crashed_trial_does_not_count(db, outcome, left):
     ledger = Ledger.create(db, sampled())
     job = ledger.ask()
     if outcome is not None:
@@ -334,7 +336,7 @@ def test_every_trial_counts_but_a_crashed_one(db, outcome, left):
     assert Ledger.open(db, ledger.spec.name).remaining() == left
 
 
-def test_a_trial_that_crashes_is_left_to_the_next_launch(db):
+def test_a_trial_that_crashes_is_retried_by_the_next_launch(db):
     ledger = Ledger.create(db, sampled())
     ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
     assert ledger.remaining() == 3
@@ -402,14 +404,14 @@ def test_a_resumed_sampler_draws_the_same_for_the_same_seed(db):
     assert draws[0] == draws[1]
 
 
-def test_a_trial_cut_off_while_it_was_asked_for_is_not_listed_yet(db):
+def test_a_trial_without_a_configuration_yet_is_no_entry(db):
     spec = sampled()
     Ledger.create(db, spec)._study.ask()
     assert Ledger.open(db, spec.name).entries() == []
 
 
 @pytest.mark.parametrize("sampled_before", [[], ["lr"], ["lr", "shift"]])
-def test_a_trial_cut_off_while_it_was_asked_for_is_completed(db, sampled_before):
+def test_a_trial_without_a_configuration_is_completed_after_a_kill(db, sampled_before):
     spec = sampled()
     Ledger.create(db, spec)
     trial = optuna_study(db, spec.name).ask()
@@ -431,7 +433,7 @@ def test_a_trial_completed_once_stays_as_it_is(db):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_first_trial_cut_off_while_it_was_asked_for_is_run_once(db, asked):
+def test_a_first_trial_is_run_once_after_a_kill_while_it_was_asked_for(db, asked):
     spec = sampled(first=FIRST)
     study = Ledger.create(db, spec)._study
     study.enqueue_trial(FIRST[0], user_attrs={"listed": 0})
@@ -446,7 +448,7 @@ def test_a_first_trial_cut_off_while_it_was_asked_for_is_run_once(db, asked):
     assert [params.count(first) for first in FIRST] == [1, 1]
 
 
-def test_a_listed_run_cut_off_while_it_was_asked_for_keeps_name_and_seed(db):
+def test_a_listed_run_keeps_name_and_seed_after_a_kill_while_it_was_asked_for(db):
     spec = listed(seeds=[3, 5])
     study = Ledger.create(db, spec)._study
     study.enqueue_trial({}, user_attrs={"run": "a", "seed": 3, "name": "a-s3", "listed": 0})
@@ -513,7 +515,7 @@ def test_a_new_try_that_crashes_is_tried_again_by_the_launch_after(db):
 # What a process that was killed in between two writes left behind
 
 
-def test_a_trial_whose_result_was_written_down_is_closed(db):
+def test_a_written_result_is_told_to_optuna_after_a_kill(db):
     spec = sampled()
     job = Ledger.create(db, spec).ask()
     study = optuna_study(db, spec.name)
@@ -524,7 +526,7 @@ def test_a_trial_whose_result_was_written_down_is_closed(db):
     assert (optuna_trial(db, spec.name).state, optuna_trial(db, spec.name).value) == (TrialState.COMPLETE, 3.5)
 
 
-def test_a_trial_without_a_result_is_not_closed(db):
+def test_a_running_trial_without_a_result_is_not_told_to_optuna(db):
     spec = sampled()
     job = Ledger.create(db, spec).ask()
     ledger = Ledger.open(db, spec.name)
@@ -538,7 +540,7 @@ def test_a_study_that_asks_nothing_yet_is_not_listed(tmp_path):
     assert study_names(db) == []
 
 
-def test_a_study_that_asks_nothing_yet_is_made_whole(tmp_path):
+def test_a_study_that_asks_nothing_yet_is_created_anew(tmp_path):
     db = uri(tmp_path)
     optuna.create_study(storage=db, study_name="half")
     Ledger.create(db, sampled("half"))
@@ -674,13 +676,13 @@ def test_a_finalist_has_a_fresh_seed_whatever_the_study_fixes(db):
     assert (job.config.seed, job.params) == (1_000_000, ledger.entries()[0].job.params)
 
 
-def test_no_finalist_is_handed_out_before_the_search_has(db):
+def test_no_finalist_is_assigned_before_the_search_has_begun_all_its_trials(db):
     ledger = Ledger.create(db, raced())
     first = ledger.next_assignment()
     assert (first.job is not None and first.job.finalist, first.remaining) == (False, 1 + 4)
 
 
-def test_a_finalist_waits_for_what_runs_where_that_decides(db):
+def test_a_finalist_waits_for_running_trials_that_decide_the_race(db):
     ledger = Ledger.create(db, raced())
     first, second = ledger.ask(), ledger.ask()
     waiting = ledger.next_assignment()
@@ -695,14 +697,14 @@ def test_a_race_goes_on_in_another_process_as_it_would_have(db):
     ledger = Ledger.create(db, spec)
     searched(ledger)
     end(ledger, ledger.next_assignment().job, 3.1)  # type: ignore[arg-type]
-    kept, anew = Ledger.open(db, spec.name)._next_finalist, ledger._next_finalist
-    assert kept(ledger._trials()) == anew(ledger._trials())
+    races = [race_of(one.spec, one.entries()) for one in (Ledger.open(db, spec.name), ledger)]
+    assert races[0] == races[1]
     while (job := Ledger.open(db, spec.name).next_assignment().job) is not None:
         end(ledger_of := Ledger.open(db, spec.name), ledger_of.unfinished()[0], 3.0 + 0.1 * job.number)
     assert Ledger.open(db, spec.name).complete()
 
 
-def test_finalists_are_none_of_the_trials_a_study_asks_for(db):
+def test_finalists_do_not_count_among_the_trials_a_study_asks_for(db):
     spec = sampled(trials=2, finalists={"top": 2, "seeds": 1})
     ledger = Ledger.create(db, spec)
     searched(ledger)
@@ -803,7 +805,7 @@ def test_a_thawed_trial_is_the_one_that_ended(db):
     assert ledger.load_would_stop(1) == {"cap": 2}
 
 
-def test_a_thawed_trial_is_no_further_one(db):
+def test_a_thawed_trial_does_not_count_twice(db):
     spec = sampled()
     ledger = frozen(db, spec)
     assert ledger.thaw(1) is not None
@@ -834,7 +836,7 @@ def test_a_trial_may_be_thawed_again(db):
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_what_runs_is_not_thawed_and_what_is_unknown_neither(db, number):
+def test_neither_a_running_nor_an_unknown_trial_is_thawed(db, number):
     ledger = frozen(db, sampled())
     ledger.thaw(0)
     assert ledger.thaw(number) is None

@@ -17,6 +17,7 @@ from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
+from sweeps.study.recovery import Recovered
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking.runs import MlflowStudy
@@ -147,7 +148,8 @@ def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher
         watcher = LiveWatcher()
         runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
         trackers.append(Tracker(runs, Home(tmp_path).spool(study.name)))
-        run = StudyRun(Home(tmp_path), Ledger.preview(study), trackers[-1], watcher)
+        ledger = Ledger.preview(study)
+        run = StudyRun(Home(tmp_path), ledger, trackers[-1], watcher, Recovered(remaining=ledger.remaining()))
         watcher.watch(run)
         return run, watcher
 

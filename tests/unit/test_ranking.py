@@ -75,7 +75,7 @@ def test_a_configuration_without_any_result_is_not_ranked(outcome):
     assert ranking(SPEC, [run(0, (0.1,), outcome=outcome)]).configurations == []
 
 
-def test_repeats_that_scatter_make_a_lead_by_a_hair_count_less():
+def test_a_small_lead_counts_less_where_repeats_scatter():
     # Alone, 0 is ahead; beside repeats of 2 that differ by some points, that it hardly passed the target counts.
     hardly, well = run(0, (0.5, 0.7, 0.931, 0.931), decay=0.1), run(1, (0.5, 0.7, 0.9, 0.97), decay=0.2)
     scattered = [run(2 + i, (0.5, 0.6, 0.7, 0.8 + 0.02 * i), decay=0.3) for i in range(6)]
@@ -108,14 +108,14 @@ def line(slow_from: float) -> list[Entry]:
     return [*entries[:9], sampled(9 / 11, (0.5, 0.93, 0.95, 0.95), 9), *entries[10:]]
 
 
-def test_one_that_is_fast_among_slow_ones_is_behind_its_like():
+def test_a_fast_run_among_slow_neighbours_ranks_behind_its_equals():
     alone = ranking(SPEC, line(0.5)).configurations[0]
     assert alone.runs[0].job.number == 9
     among = ranking(SPACE, line(0.5)).configurations[0]
     assert among.config.weight_decay < 0.5
 
 
-def test_what_was_ended_for_lack_of_hope_is_known_by_its_neighbours():
+def test_a_trial_stopped_by_forecast_is_judged_by_its_neighbours():
     entries = line(0.5)
     entries[2] = sampled(2 / 11, (0.3,), 2, stopped_by="forecast")
     known = {one.runs[0].job.number: one for one in ranking(SPACE, entries).configurations}
@@ -126,7 +126,7 @@ def test_what_was_ended_for_lack_of_hope_is_known_by_its_neighbours():
     ].expected
 
 
-def test_the_best_is_one_that_ran():
+def test_the_best_configuration_has_run_to_an_end():
     entries = [sampled(0.0, (0.3,), 0, stopped_by="forecast"), *line(0.5)[1:]]
     ranked = ranking(SPACE, entries)
     assert ranked.best is not None

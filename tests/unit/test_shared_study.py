@@ -15,7 +15,9 @@ from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study import run as study_run
+from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.outcomes import Result
+from sweeps.study.recovery import recover, write_missing_ends
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
@@ -67,7 +69,8 @@ class Driver:
         stack.enter_context(self.ledger.driven_by(home.name, home, lambda: None))
         spool = self.home.spool(study.name)
         self.tracker = Tracker(MlflowStudy(mlflow, self.home.artifacts, study, home.name), spool, self.ledger.owns)
-        self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen)
+        recovered = recover(self.home, self.ledger, self.tracker)
+        self.run = StudyRun(self.home, self.ledger, self.tracker, self.seen, recovered)
 
     def begin(self) -> int:
         trial = self.run.next_trial()
@@ -87,13 +90,18 @@ class Driver:
         records = [asdict(record(e)) for e in range(1, epoch + 1)]
         checkpoint.save(self.path(number), {"config": config, "records": records})
 
+    def write_missing_ends(self) -> None:
+        """Record what drivers that are gone told the ledger alone, as a launch does at its end."""
+        written, checkpoints = self.tracker.refresh(), Checkpoints(self.home, self.run.spec.name)
+        write_missing_ends(checkpoints, self.ledger, self.tracker, self.ledger.entries(), written)
+
     def path(self, number: int) -> Path:
         return self.home.checkpoint(self.run.spec.name, number)
 
     def fall_silent(self, noticed: bool = True) -> None:
         """Have the lease run out, as if the process had been held for long; it notices when it goes on, if at all."""
         self.tracker.refresh()  # what it wrote is in the store
-        lease = self.ledger._lease
+        lease = self.ledger.drivers._lease
         assert lease is not None
         with lease._storage.engine.begin() as connection:
             name = self.run.spec.name
@@ -211,7 +219,7 @@ def test_a_trial_that_was_taken_over_a_moment_ago_cannot_be_ended(two, runs, cra
     assert runs(a) == [(number, "RUNNING", list(range(1, HORIZON)))]
 
 
-def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
+def test_a_result_of_another_driver_does_not_count_while_the_trial_runs_here(two):
     a, b = two(spec(trials=2))
     number = a.begin()
     a.fall_silent()
@@ -222,7 +230,7 @@ def test_a_trial_that_ended_elsewhere_does_not_count_while_it_runs_here(two):
     assert (a.run.active.keys(), a.run.results) == ({number}, {})
 
 
-def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monkeypatch):
+def test_waiting_for_other_drivers_is_shown_once(two, monkeypatch):
     monkeypatch.setattr(study_run, "_ASK_SECONDS", 0.0)
     a, b = two(spec(trials=2))
     mine = a.begin()
@@ -235,14 +243,14 @@ def test_it_is_said_once_that_nothing_is_left_but_the_trials_of_others(two, monk
     assert a.seen.waited == [1]
 
 
-def test_a_driver_that_finds_nothing_but_the_trials_of_others_is_told(two):
+def test_a_driver_without_trials_of_its_own_shows_that_it_waits(two):
     a, b = two(spec())
     a.begin()
     assert b.run.next_trial() is None
     assert b.seen.waited == [1]
 
 
-def test_a_driver_that_waits_asks_the_ledger_only_once_in_a_while(two, monkeypatch):
+def test_a_waiting_driver_does_not_ask_the_ledger_all_the_time(two, monkeypatch):
     a, b = two(spec())
     a.begin()
     ask, asked = b.ledger.next_assignment, []
@@ -261,7 +269,7 @@ def test_rules_see_the_trials_of_other_drivers_that_ended(two):
     assert b.run.results[second].stopped_by == "cap"
 
 
-def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
+def test_an_end_that_an_expired_driver_told_the_ledger_alone_is_written_to_mlflow(two, runs):
     a, b = two(spec())
     number = a.begin()
     a.train(number, range(1, HORIZON))
@@ -270,12 +278,12 @@ def test_what_a_gone_driver_told_the_ledger_alone_is_written_for_it(two, runs):
     result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
     a.ledger.tell(number, result)
     a.fall_silent()
-    b.run.close_for_others()
-    b.tracker.close("FINISHED", b.ledger.expired_drivers())
+    b.write_missing_ends()
+    b.tracker.close("FINISHED", b.ledger.drivers.expired())
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
-def test_what_cannot_be_written_of_one_trial_keeps_no_other_from_being_written(two, runs):
+def test_a_trial_that_cannot_be_completed_does_not_keep_another_from_being_written(two, runs):
     a, b = two(spec(trials=2))
     lost, whole = a.begin(), a.begin()
     result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
@@ -285,24 +293,24 @@ def test_what_cannot_be_written_of_one_trial_keeps_no_other_from_being_written(t
         a.ledger.tell(number, result)
     checkpoint.remove(a.path(lost))
     a.fall_silent()
-    b.run.close_for_others()
+    b.write_missing_ends()
     b.tracker.close("FINISHED")
     assert runs(b) == [(lost, "RUNNING", [1]), (whole, "FINISHED", list(range(1, HORIZON + 1)))]
 
 
-def test_what_only_a_gone_drivers_home_has_is_left_to_it(two, runs):
+def test_a_trial_whose_epochs_only_the_expired_driver_has_is_left_to_it(two, runs):
     a, b = two(spec())
     number = a.begin()
     a.train(number, [1])
     a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5))
     checkpoint.remove(a.path(number))
     a.fall_silent()
-    b.run.close_for_others()
+    b.write_missing_ends()
     b.tracker.close("FINISHED")
     assert runs(b) == [(number, "RUNNING", [1])]
 
 
-def test_what_a_driver_told_the_ledger_is_left_to_it_where_it_comes_back(two, runs, monkeypatch):
+def test_the_trials_of_a_driver_that_comes_back_are_left_to_it(two, runs, monkeypatch):
     a, b = two(spec())
     number = a.begin()
     a.train(number, range(1, HORIZON))
@@ -313,12 +321,12 @@ def test_what_a_driver_told_the_ledger_is_left_to_it_where_it_comes_back(two, ru
 
     def come_back_meanwhile(numbers: Sequence[int]) -> dict[int, str]:
         found = find(numbers)
-        assert a.ledger._lease is not None
-        a.ledger._lease.renew()
+        assert a.ledger.drivers._lease is not None
+        a.ledger.drivers._lease.renew()
         return found
 
     monkeypatch.setattr(b.ledger, "claimable", come_back_meanwhile)
-    b.run.close_for_others()
+    b.write_missing_ends()
     b.tracker.close("FINISHED")
     assert runs(b) == [(number, "RUNNING", list(range(1, HORIZON)))]
 

@@ -22,10 +22,12 @@ from sweeps.simulation.figures import Range, totals_of
 from sweeps.simulation.replay import CurveOf, FixedTrials, SimulatedTrial, replay, study_in_memory
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import describe, simulate, trial_histories
+from sweeps.study.recovery import recover
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
+from tests.studies import epoch_records, fixed_study
 
 NOWHERE = Home(Path("/nonexistent"))
 NAMES = (f"simulated-{number}" for number in itertools.count())
@@ -35,8 +37,7 @@ CAP = {"cap": {"best": 1, "slack": 1.0}}
 def listed(*horizons: int, **tables: Any) -> StudySpec:
     """A study of runs a, b, c, … of these lengths."""
     runs = [{"name": "abcdefgh"[i], "epochs": epochs} for i, epochs in enumerate(horizons)]
-    train = {"schedule": "[1e-3, 0] lin[1e-5, 4]"}
-    return StudySpec.model_validate({"name": next(NAMES), "train": train, "run": runs, **tables})
+    return fixed_study(run=runs, **tables)
 
 
 def sampled(**tables: Any) -> StudySpec:
@@ -56,8 +57,8 @@ def sampled(**tables: Any) -> StudySpec:
     )
 
 
-def records(val_accs: Sequence[float], seconds: float = 10.0, loss: float = 0.25) -> list[EpochRecord]:
-    return [EpochRecord(e, loss, 0.8, 0.5, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(val_accs, start=1)]
+def records(val_accs: Sequence[float], *, seconds: float = 10.0, loss: float = 0.25) -> list[EpochRecord]:
+    return epoch_records(val_accs, seconds=seconds, loss=loss)
 
 
 def curves(**val_accs: Sequence[float]) -> CurveOf:
@@ -140,7 +141,8 @@ def test_a_real_study_decides_the_same_on_the_same_events(store, tmp_path):
     simulated = run(spec, lambda job: [replace(r, seconds=22 + job.number / 97) for r in drawn(job)], slots=3)
     home = Home(tmp_path)
     tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, spec), home.spool(spec.name))
-    real = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
+    ledger = Ledger.create(home.ledger_uri, spec)
+    real = StudyRun(home, ledger, tracker, _Quiet(), recover(home, ledger, tracker))
     # At one moment, an epoch ends before the slot it frees is taken.
     starts = [(trial.started, "start", trial, 0) for trial in simulated]
     ends = [(end, "end", trial, epoch) for trial in simulated for epoch, end in enumerate(trial.epoch_ends)]
@@ -282,7 +284,8 @@ def home(store, tmp_path) -> Home:
 def ran(home: Home, spec: StudySpec, **val_accs: Sequence[float]) -> None:
     """Run a listed study in this home; NaN is an epoch whose loss is NaN."""
     tracker = Tracker(MlflowStudy(home.mlflow_uri, home.artifacts, spec), home.spool(spec.name))
-    study = StudyRun(home, Ledger.create(home.ledger_uri, spec), tracker, _Quiet())
+    ledger = Ledger.create(home.ledger_uri, spec)
+    study = StudyRun(home, ledger, tracker, _Quiet(), recover(home, ledger, tracker))
     while (trial := study.next_trial()) is not None:
         for record in records(val_accs[trial.job.name]):
             broken = record.val_acc != record.val_acc

@@ -21,6 +21,7 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
+from sweeps.study.recovery import recover
 from sweeps.study.run import Fastest, StudyRun
 from sweeps.study.stopping.rules import is_control
 from sweeps.study.trials import ActiveTrial, Job
@@ -129,7 +130,8 @@ def open_(store, db, tmp_path) -> Open:
     def open_(study: StudySpec) -> Launch:
         home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
         tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
-        return Launch(home, ledger, tracker, StudyRun(home, ledger, tracker, seen), seen)
+        run = StudyRun(home, ledger, tracker, seen, recover(home, ledger, tracker))
+        return Launch(home, ledger, tracker, run, seen)
 
     return open_
 
@@ -205,16 +207,16 @@ def test_a_study_from_its_first_epoch_to_a_crashed_trial_tried_again(open_, db, 
 # Which trial is next
 
 
-def test_trials_are_handed_out_until_none_is_left(open_):
+def test_trials_are_placed_until_none_is_left(open_):
     launch = open_(spec(trials=2))
-    steps = [(launch.run.left, launch.run.exhausted, launch.run.complete)]
+    steps = [(launch.run.remaining, launch.run.exhausted, launch.run.complete)]
     for _ in range(2):
         launch.begin()
-        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+        steps.append((launch.run.remaining, launch.run.exhausted, launch.run.complete))
     assert launch.run.next_trial() is None
     for number in (0, 1):
         launch.train(number, NEVER)
-        steps.append((launch.run.left, launch.run.exhausted, launch.run.complete))
+        steps.append((launch.run.remaining, launch.run.exhausted, launch.run.complete))
     assert steps == [(2, False, False), (1, False, False), (0, True, False), (0, True, False), (0, True, True)]
     launch.close()
 
@@ -225,7 +227,7 @@ def test_a_trial_to_be_continued_comes_before_a_new_one(open_):
     jobs = [before.run.active[before.begin()].job for _ in range(2)]
     before.close()
     launch = open_(study)
-    assert (launch.run.left, launch.run.exhausted) == (3, False)
+    assert (launch.run.remaining, launch.run.exhausted) == (3, False)
     assert [launch.run.next_trial().job for _ in range(2)] == jobs
     assert launch.run.next_trial().job.number == 2
     launch.close()
@@ -240,7 +242,7 @@ def test_a_placed_trial_is_shown_and_tagged(open_, store):
     assert run.data.tags["device"] == "cpu"
 
 
-def test_a_gpu_that_torch_cannot_use_is_told_once_a_node(open_, caplog):
+def test_a_gpu_that_torch_cannot_use_is_warned_of_once_per_node(open_, caplog):
     launch = open_(spec(trials=3))
     for node in ("a", "a", "b"):
         trial = launch.run.next_trial()
@@ -282,7 +284,7 @@ def test_at_its_horizon_a_trial_ends_by_itself(open_, stopping, val_accs):
     assert (result.epochs_run, result.stopped_by, result.stop_reason) == (HORIZON, None, None)
 
 
-def test_epochs_shown_again_after_an_error_are_passed_over(open_, epochs):
+def test_epochs_shown_again_after_an_error_are_ignored(open_, epochs):
     launch = open_(spec(stopping=CAPPED))
     number = launch.begin()
     launch.train(number, [0.5, 0.6, 0.7])
@@ -407,7 +409,7 @@ def test_a_full_disk_halts_the_study_and_ends_no_trial(open_, db, again):
     assert states(db, launch.run.spec) == ["RUNNING"]
 
 
-def test_what_fails_after_the_study_was_halted_is_no_trials_fault(open_):
+def test_an_error_after_the_study_was_halted_crashes_no_trial(open_):
     launch = open_(spec())
     number = launch.begin()
     launch.run.halt("Ray is gone")
@@ -424,7 +426,7 @@ def test_trials_in_the_store_that_the_ledger_does_not_know_are_an_error(open_, t
     tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", tmp_path, study), tmp_path / "spool.jsonl")
     home, other = Home(tmp_path), Ledger.create(f"sqlite:///{tmp_path / 'other.db'}", study)
     with pytest.raises(SweepError, match=rf"has 1 trials of a study '{study.name}' that the ledger .* does not know"):
-        StudyRun(home, other, tracker, Seen())
+        recover(home, other, tracker)
     tracker.close("SCHEDULED")
 
 
@@ -437,7 +439,7 @@ def test_a_trial_that_is_tried_again_goes_on(open_):
 
 
 @pytest.mark.parametrize("error", ["", " \n"])
-def test_an_error_without_words_is_one_too(open_, error):
+def test_an_error_without_a_message_crashes_the_trial_too(open_, error):
     launch = open_(spec())
     number = launch.begin()
     launch.epoch(number, record(1, 0.5))
@@ -488,7 +490,7 @@ def test_a_checkpoint_is_kept_until_the_store_has_the_end(open_, store, epochs, 
 # The next process
 
 
-def test_a_study_dropped_half_way_is_finished_with_every_epoch_once(open_, db, store, trials, epochs):
+def test_a_study_killed_half_way_is_finished_with_every_epoch_once(open_, db, store, trials, epochs):
     study = spec(trials=4, stopping=CAPPED)
     curves = [[0.5, 0.5, 0.93, 0.95, 0.95, 0.95], [0.5, 0.5, 0.5, 0.5, 0.93, 0.5], [0.5] * 5 + [0.94], NEVER]
     before = open_(study)
@@ -587,7 +589,7 @@ def test_a_killed_and_resumed_study_decides_as_an_undisturbed_one(open_):
 
 
 @pytest.mark.parametrize("every", [3, 5, 13])
-def test_a_killed_and_resumed_study_has_the_same_trials_go_on(open_, trials, every):
+def test_a_killed_and_resumed_study_thaws_the_same_trials(open_, trials, every):
     draw = Random(9)
     # More curves than trials: one that goes on takes a number in Optuna, and later ones have higher numbers.
     curves = [[draw.uniform(0.3, 0.97) for _ in range(HORIZON)] for _ in range(20)]
@@ -630,7 +632,7 @@ def test_a_shadow_rule_is_asked_at_the_epoch_at_which_another_ends_the_trial(ope
     launch.close()
 
 
-def test_of_two_rules_that_could_end_a_trial_the_first_alone_is_recorded(open_):
+def test_when_two_rules_stop_a_trial_only_the_first_is_recorded(open_):
     launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}, "patience": {"epochs": 2}}))
     launch.train(launch.begin(), [0.5, 0.6, 0.93, 0.94, 0.95, 0.96])
     assert launch.train(launch.begin(), NEVER).would_stop == {"cap": 3}
@@ -649,7 +651,7 @@ def test_on_a_control_trial_every_rule_is_recorded(open_):
     assert (result.would_stop, result.epochs_saved) == ({"cap": 2, "patience": 4}, 0)
 
 
-def test_what_a_rule_said_before_a_kill_is_kept(open_, db):
+def test_a_shadow_stop_before_a_kill_is_kept(open_, db):
     study = spec(stopping=SHADOWED)
     before = open_(study)
     number = before.begin()
@@ -663,7 +665,7 @@ def test_what_a_rule_said_before_a_kill_is_kept(open_, db):
     launch.close()
 
 
-def test_a_stop_that_was_not_told_before_a_kill_is_decided_anew(open_, monkeypatch):
+def test_a_stop_that_a_kill_kept_from_the_ledger_is_decided_again(open_, monkeypatch):
     study = spec(stopping={"patience": {"epochs": 1}})
     killed = open_(study)
     number = killed.begin()
@@ -679,7 +681,7 @@ def test_a_stop_that_was_not_told_before_a_kill_is_decided_anew(open_, monkeypat
     assert (result.stopped_by, result.epochs_run) == ("patience", 2)
 
 
-def test_trials_that_wait_to_be_continued_are_seen_as_they_were(open_):
+def test_rules_see_the_epochs_of_trials_that_wait_to_be_continued(open_):
     study = spec(trials=2, stopping={"cap": {"best": 1, "slack": 1.0}})
     before = open_(study)
     slow, fast = before.begin(), before.begin()
@@ -694,7 +696,7 @@ def test_trials_that_wait_to_be_continued_are_seen_as_they_were(open_):
     launch.close()
 
 
-def test_a_crashed_trial_is_not_counted_beside_the_one_that_takes_its_place(open_):
+def test_rules_do_not_see_a_crashed_trial(open_):
     launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}}))
     crashed = launch.begin()
     launch.train(crashed, [0.93, 0.93])
@@ -750,7 +752,7 @@ def test_what_the_store_lacks_is_written_from_the_checkpoint(open_, short, trial
     assert not launch.path(job.number).exists()
 
 
-def test_a_trial_that_still_runs_keeps_no_later_one_from_being_written(open_, trials):
+def test_a_running_trial_does_not_keep_a_later_ended_one_from_being_written(open_, trials):
     study = spec(trials=2)
     killed = open_(study)
     running, ended = killed.begin(), killed.begin()
@@ -769,7 +771,7 @@ def test_epochs_that_were_trained_after_the_end_are_left_out(open_, told, epochs
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut off")])
-def test_without_its_checkpoint_a_trial_is_closed_all_the_same(open_, told, trials, damage, tmp_path):
+def test_a_trial_without_a_checkpoint_is_closed_in_the_store(open_, told, trials, damage, tmp_path):
     study, job, _ = told
     damage(Home(tmp_path).checkpoint(study.name, job.number))
     open_(study).close()
@@ -786,7 +788,7 @@ def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, tria
     pd.testing.assert_series_equal(trials(study).loc[job.number], before)
 
 
-def test_finalists_are_asked_for_as_soon_as_what_they_wait_for_has_ended(open_):
+def test_a_finalist_is_placed_as_soon_as_the_search_has_ended(open_):
     launch = open_(spec(1, search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 2}}))
     number = launch.begin()
     assert launch.run.next_trial() is None
@@ -849,7 +851,7 @@ def up_to(launch: Launch, trials: int) -> Launch:
     return launch
 
 
-def test_what_forecast_ended_keeps_its_checkpoint_and_no_other(open_):
+def test_only_a_trial_stopped_by_forecast_keeps_its_checkpoint(open_):
     launch = up_to(open_(frozen_spec()), 3)
     assert launch.begin() == 3
     checkpoint.previous(launch.path(3)).write_bytes(b"of the epoch before")
@@ -860,7 +862,7 @@ def test_what_forecast_ended_keeps_its_checkpoint_and_no_other(open_):
     launch.close()
 
 
-def test_without_freeze_nothing_is_kept_and_nothing_goes_on(open_):
+def test_without_freeze_no_checkpoint_is_kept_and_no_trial_thaws(open_):
     launch = up_to(open_(frozen_spec(freeze=False)), 5)
     launch.tracker.written()
     assert list(launch.path(0).parent.iterdir()) == []
@@ -868,7 +870,7 @@ def test_without_freeze_nothing_is_kept_and_nothing_goes_on(open_):
     launch.close()
 
 
-def test_a_trial_goes_on_where_it_was_once_it_is_likely_again(open_, epochs, trials):
+def test_a_frozen_trial_continues_from_its_checkpoint_once_it_is_likely_again(open_, epochs, trials):
     study = frozen_spec()
     launch = up_to(open_(study), 5)
     assert launch.begin() == 3
@@ -887,7 +889,7 @@ def test_a_trial_goes_on_where_it_was_once_it_is_likely_again(open_, epochs, tri
     assert not launch.path(3).exists()
 
 
-def test_the_run_of_a_trial_that_went_on_says_so(open_, store):
+def test_the_run_of_a_thawed_trial_has_a_tag(open_, store):
     study = frozen_spec()
     launch = up_to(open_(study), 5)
     launch.train(launch.begin(), SHOWN[3])
@@ -898,7 +900,7 @@ def test_the_run_of_a_trial_that_went_on_says_so(open_, store):
     assert "stop_reason" not in run.data.tags
 
 
-def test_a_trial_that_goes_on_is_not_judged_by_its_first_epochs_again(open_):
+def test_the_first_epochs_of_a_thawed_trial_are_not_judged_again(open_):
     launch = up_to(open_(frozen_spec()), 5)
     number = launch.begin()
     assert launch.run.active[number].judged == 1
@@ -906,7 +908,7 @@ def test_a_trial_that_goes_on_is_not_judged_by_its_first_epochs_again(open_):
 
 
 @pytest.mark.parametrize("told", [False, True], ids=["before MLflow was told", "after it"])
-def test_a_trial_that_went_on_when_the_process_was_killed_goes_on(open_, told, epochs, trials):
+def test_a_thawed_trial_is_continued_after_a_kill(open_, told, epochs, trials):
     study = frozen_spec()
     before = up_to(open_(study), 5)
     before.tracker.written()
@@ -936,7 +938,7 @@ def test_a_killed_process_leaves_frozen_trials_frozen(open_):
     launch.close()
 
 
-def test_a_study_is_not_complete_while_a_trial_should_go_on(open_):
+def test_a_study_is_not_complete_while_a_trial_can_thaw(open_):
     study = frozen_spec()
     launch = up_to(open_(study), 4)
     launch.ledger.extend(5)
@@ -948,7 +950,7 @@ def test_a_study_is_not_complete_while_a_trial_should_go_on(open_):
     launch.close()
 
 
-def test_at_the_end_nothing_is_kept_of_frozen_trials(open_):
+def test_at_the_end_the_checkpoints_of_frozen_trials_are_removed(open_):
     launch = up_to(open_(frozen_spec()), 4)
     launch.tracker.written()
     launch.run.remove_frozen()
@@ -958,7 +960,7 @@ def test_at_the_end_nothing_is_kept_of_frozen_trials(open_):
     launch.close()
 
 
-def test_what_the_store_may_lack_is_kept(open_, monkeypatch):
+def test_frozen_checkpoints_are_kept_while_the_store_cannot_be_written(open_, monkeypatch):
     launch = up_to(open_(frozen_spec()), 4)
 
     def away() -> None:
@@ -973,14 +975,14 @@ def test_what_the_store_may_lack_is_kept(open_, monkeypatch):
     launch.close()
 
 
-def test_a_trial_that_another_driver_has_taken_over_stays_ended(open_, monkeypatch):
+def test_a_frozen_trial_of_another_driver_is_not_thawed(open_, monkeypatch):
     launch = up_to(open_(frozen_spec()), 5)
     monkeypatch.setattr(launch.ledger, "thaw", lambda number: None)
     assert launch.begin() == 5
     launch.close()
 
 
-def test_a_trial_that_goes_on_trains_what_it_would_have_trained_bit_for_bit(open_):
+def test_a_thawed_trial_trains_bit_for_bit_as_an_undisturbed_one(open_):
     digits = {"model": "resnet11v2", "data": "digits", "image_size": 16, "train_limit": 32, "val_limit": 20}
     train_table = {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]", "batch_size": 16, "shift": 0.1, **digits}
     launch = open_(frozen_spec().model_copy(update={"name": next(NAMES), "train": train_table}))

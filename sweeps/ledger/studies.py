@@ -1,0 +1,129 @@
+"""The studies in a ledger's database: found by name, begun, and what they ask."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from resnet_core.uris import without_password
+from search_spaces.spec import StudySpec
+from search_spaces.study import from_json, to_json
+from sweeps.errors import SweepError, UnknownStudyError, reason_of
+from sweeps.ledger import attributes
+from sweeps.ledger.database import exclusive_transaction, open_storage, sqlite_file
+from sweeps.ledger.leases import create_tables, delete_drivers
+from sweeps.ledger.optuna_internals import uri_of
+
+
+def study_names(uri: str) -> list[str]:
+    """Return the names of the studies in a ledger; none where its file does not exist."""
+    return list(_stored_specs(uri))
+
+
+def study_specs(uri: str) -> list[StudySpec]:
+    """Return what the studies in a ledger ask, in the order of their names; none where its file does not exist."""
+    return [from_json(text) for text in _stored_specs(uri).values()]
+
+
+def _stored_specs(uri: str) -> dict[str, str]:
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        return {}
+    kept = {study.study_name: study.user_attrs for study in ledger_storage(uri).get_all_studies()}
+    return {name: kept[name][attributes.SPEC] for name in sorted(kept) if attributes.SPEC in kept[name]}
+
+
+def ledger_storage(uri: str) -> RDBStorage:
+    """Return Optuna's storage in a database, with the tables of drivers beside Optuna's.
+
+    Raises:
+        InputError: the URI cannot be that of a ledger.
+        SweepError: the database cannot be used.
+    """
+    storage = open_storage(uri)
+    create_tables(storage)
+    return storage
+
+
+@contextlib.contextmanager
+def exclusive(storage: RDBStorage, study: str) -> Iterator[Connection]:
+    """Hold a study's ledger before this process is a driver of it; a database that is away is not waited for.
+
+    Raises:
+        SweepError: the database cannot be used.
+    """
+    try:
+        with exclusive_transaction(storage, study) as connection:
+            yield connection
+    except DBAPIError as error:
+        raise SweepError(
+            f"the ledger {without_password(uri_of(storage))} cannot be used: {reason_of(error)}"
+        ) from error
+
+
+def find_study(storage: BaseStorage, name: str) -> optuna.Study | None:
+    """Return the study of this name; None where there is none, or where a killed process did not complete it."""
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        return None
+    return study if attributes.SPEC in study.user_attrs else None
+
+
+def open_study(uri: str, name: str) -> tuple[optuna.Study, RDBStorage]:
+    """Return a study, and the storage that it is in.
+
+    Raises:
+        UnknownStudyError: there is no study of this name; the message lists those that there are.
+        SweepError: the study was here, and its ledger is gone; or the database cannot be used.
+    """
+    file = sqlite_file(uri)
+    if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():
+        raise SweepError(
+            f"{file} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
+            "the study under another --name. Its checkpoints and its epochs in MLflow are untouched"
+        )
+    if file is None or file.exists():
+        storage = ledger_storage(uri)
+        study = find_study(storage, name)
+        if study is not None:
+            return study, storage
+    known = ", ".join(study_names(uri)) or "none"
+    place = file.parent if file is not None else without_password(uri)
+    raise UnknownStudyError(f"no study {name!r} in {place}; known: {known}. See `sweeps ls`, --home or --ledger.")
+
+
+def begin_study(
+    connection: Connection,
+    storage: RDBStorage,
+    spec: StudySpec,
+    trials: Sequence[FrozenTrial] = (),
+    attrs: Mapping[str, Any] | None = None,
+) -> optuna.Study:
+    """Return a new study, in the place of one of this name if there is one.
+
+    What it asks is written last: nobody finds the study before all of it is there.
+
+    Args:
+        connection: holds the study's ledger, see `exclusive`.
+        storage: where it begins.
+        spec: what it asks.
+        trials: that it begins with.
+        attrs: further attributes of it.
+    """
+    with contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=spec.name, storage=storage)
+    study = optuna.create_study(storage=storage, study_name=spec.name, direction="minimize")
+    study.add_trials(trials)
+    for name, value in (attrs or {}).items():
+        study.set_user_attr(name, value)
+    study.set_user_attr(attributes.SPEC, to_json(spec))
+    delete_drivers(connection, spec.name)
+    return study

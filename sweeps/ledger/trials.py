@@ -1,0 +1,78 @@
+"""A study's own trials among those that Optuna's storage holds: their numbers, jobs and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from resnet_core.config import TrialConfig
+from sweeps.ledger import attributes
+from sweeps.study.outcomes import Result
+from sweeps.study.trials import Entry, Job
+
+
+class OptunaTrials:
+    """The trials of a study in Optuna's storage.
+
+    Two kinds of Optuna's trials are not the study's own:
+
+    - A forked study begins with copies of another study's trials. Only the sampler uses them; the study's own trials
+      are numbered from 0 behind them.
+    - A trial that was stopped and goes on is continued in a further trial of Optuna's, under its first number. Of
+      these, only the last one counts.
+
+    Args:
+        study: Optuna's study.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._forked = sum(attributes.FORKED in trial.user_attrs for trial in self.all())
+
+    def all(self) -> list[FrozenTrial]:
+        """Return all trials that Optuna holds, in Optuna's order."""
+        return self._study.get_trials(deepcopy=False)
+
+    def own(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the study's own trials by number; only those in some states if any are given."""
+        trials = self.last_of_each()
+        return [t for t in trials if attributes.FORKED not in t.user_attrs and (not states or t.state in states)]
+
+    def last_of_each(self) -> list[FrozenTrial]:
+        """Return the trials by number, copies included, without those that are continued in a later one."""
+        trials = self.all()
+        begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        last = {self.number(trial): trial for trial in begun}
+        waiting = [t for t in trials if t.state is TrialState.WAITING and attributes.CONTINUES not in t.user_attrs]
+        return [*(last[number] for number in sorted(last)), *waiting]
+
+    def number(self, trial: FrozenTrial | optuna.Trial) -> int:
+        """Return a trial's number in the study; negative for a copy."""
+        return int(trial.user_attrs.get(attributes.CONTINUES, trial.number - self._forked))
+
+    def job(self, trial: FrozenTrial | optuna.Trial) -> Job:
+        """Return what a trial runs; it must have its configuration."""
+        attrs = trial.user_attrs
+        return Job(
+            self.number(trial),
+            attrs[attributes.NAME],
+            TrialConfig.from_dict(attrs[attributes.CONFIG]),
+            dict(trial.params),
+            attributes.FINALIST in attrs,
+            tuple(attrs.get(attributes.THAWED, ())),
+        )
+
+    def entry(self, trial: FrozenTrial) -> Entry:
+        """Return a trial's job and, once it has ended, its result."""
+        return Entry(self.job(trial), result_of(trial) if attributes.RESULT in trial.user_attrs else None)
+
+    def entries(self, trials: Sequence[FrozenTrial]) -> list[Entry]:
+        """Return the entries of trials; those that a killed process left without a configuration are left out."""
+        return [self.entry(trial) for trial in trials if attributes.CONFIG in trial.user_attrs]
+
+
+def result_of(trial: FrozenTrial | optuna.Trial) -> Result:
+    """Return the result that was written down of a trial."""
+    return Result.from_dict(trial.user_attrs[attributes.RESULT])

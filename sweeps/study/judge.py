@@ -1,0 +1,115 @@
+"""Asks a study's stopping rules: what they see of its trials, and which trials they stop or revive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from resnet_core.config import TrialConfig, epoch_sizes
+from resnet_core.records import Outcome
+from search_spaces.space import coordinates, longest_horizon
+from search_spaces.spec import StudySpec
+from sweeps.study.outcomes import Result, Stop
+from sweeps.study.ranking import configuration_of, noise_of
+from sweeps.study.stopping.base import Curve, StudyState
+from sweeps.study.stopping.rules import group_of, rule_modes, rules_of
+from sweeps.study.trials import ActiveTrial, Job
+
+
+def may_go_on(spec: StudySpec, result: Result) -> bool:
+    """Return whether a trial that ended may be revived later by the rule that stopped it."""
+    if not spec.stopping.freeze or result.outcome is not Outcome.PRUNED:
+        return False
+    return any(rule.revives and rule.name == result.stopped_by for rule in rules_of(spec))
+
+
+class Judge:
+    """The stopping rules of a study, and the curves of all its trials that they compare.
+
+    Args:
+        spec: the study.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self._spec = spec
+        self._rules, self._modes = rules_of(spec), rule_modes(spec)
+        self.longest_horizon = longest_horizon(spec)
+        """Epochs of the study's longest schedule."""
+        self._curves: dict[int, Curve] = {}  # by number, of trials that run, wait or have ended
+        self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
+        self._noises: dict[int, float] = {}  # by number of validation images; valid until another trial ends
+
+    def coordinates(self, job: Job) -> Sequence[float]:
+        """Return a trial's position in the study's space; empty where the trial lacks a parameter of the space."""
+        spec = self._spec
+        return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
+
+    def see(self, job: Job, val_accs: Sequence[float], outcome: Outcome | None = None) -> None:
+        """Take in the curve of a trial. A shorter curve than the known one is of epochs that are shown again."""
+        known = self._curves.get(job.number)
+        if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
+            group = group_of(self._spec, job.config, job.params)
+            where = self.coordinates(job) if known is None else known.coordinates
+            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, where)
+
+    def end(self, job: Job, result: Result) -> None:
+        """Take in how a trial ended."""
+        self._ended[job.number] = (configuration_of(job.config), result)
+        self._noises.clear()
+        if result.outcome is Outcome.CRASHED:
+            self._curves.pop(job.number, None)  # it is tried again as another trial, with the same curve
+        else:
+            self.see(job, result.val_accs, result.outcome)
+
+    def reopen(self, job: Job) -> None:
+        """Take in that a trial that had ended goes on."""
+        _, ended = self._ended.pop(job.number)
+        del self._curves[job.number]
+        self._noises.clear()
+        self.see(job, ended.val_accs)
+
+    def stop(self, trial: ActiveTrial) -> Stop | None:
+        """Ask the rules about a trial after an epoch; return the decision of the first rule that stops it.
+
+        Each rule is asked until it has said stop once; ``trial.would_stop`` keeps the epoch. A rule in shadow, and any
+        rule on a control trial, stops nothing. Once a rule has stopped the trial, further active ones are not asked.
+        """
+        state, stop = self._state(trial.job.config, trial.job.number), None
+        for rule in self._rules:
+            active = self._modes[rule.name] == "active" and not trial.control
+            if rule.name in trial.would_stop or (active and stop is not None):
+                continue
+            reason = rule.reason_to_stop(trial.progress, state)
+            if reason is not None:
+                trial.would_stop[rule.name] = len(trial.records)
+                stop = Stop(rule.name, reason) if active else stop
+        return stop
+
+    def revived(self, frozen: Mapping[int, Job]) -> Iterable[int]:
+        """Yield the numbers of the trials that a rule stopped and that the same rule would let go on by now.
+
+        Args:
+            frozen: the trials that may go on, by number.
+        """
+        for rule in self._rules:
+            stopped = [number for number in sorted(frozen) if self._ended[number][1].stopped_by == rule.name]
+            if stopped:
+                state = self._state(frozen[stopped[0]].config)
+                yield from (
+                    stopped[i] for i in rule.trials_to_revive([self._curves[number] for number in stopped], state)
+                )
+
+    def noise(self, config: TrialConfig) -> float:
+        """Return the standard deviation of a run's accuracy between seeds, as far as the ended trials show it."""
+        images = epoch_sizes(config)[1]
+        if images not in self._noises:
+            self._noises[images] = noise_of(self._spec, self._ended.values(), images)
+        return self._noises[images]
+
+    def _state(self, config: TrialConfig, judged: int | None = None) -> StudyState:
+        """Return what rules see of the study, without the trial that is judged."""
+        objective = self._spec.objective
+        curves = [curve for number, curve in self._curves.items() if number != judged]
+        crossings = (curve.epochs_to_target(objective.target) for curve in curves)
+        reached = sorted(epochs for epochs in crossings if epochs is not None)
+        noise = self.noise(config)
+        return StudyState(objective.target, objective.sustained, reached, curves, self.longest_horizon, noise)

@@ -1,0 +1,189 @@
+"""What an earlier launch left undone is put right here, before a study runs, and at its end for drivers that are gone.
+
+A process may be killed between any two writes. The order of the writes makes up for that: a trial's checkpoint is saved
+before its epoch is shown to the rules, its end is told to the ledger before it is written to MLflow, and its checkpoint
+is removed once MLflow has the whole trial. So the ledger and the checkpoints hold whatever MLflow lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from resnet_core.uris import without_password
+from sweeps.errors import SweepError
+from sweeps.home import Home
+from sweeps.study.checkpoints import Checkpoints
+from sweeps.study.judge import may_go_on
+from sweeps.study.outcomes import Result
+from sweeps.study.protocols import Records, StoredTrials, WrittenRun
+from sweeps.study.trials import Entry, Job
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A trial that an earlier process began, and that is to be continued.
+
+    Attributes:
+        job: the trial.
+        val_accs: validation accuracies of epochs 1, 2, … in its checkpoint.
+        judged: number of epochs that the rules have judged.
+    """
+
+    job: Job
+    val_accs: Sequence[float]
+    judged: int
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Where earlier launches have left a study.
+
+    Attributes:
+        remaining: how many further trials the study asks for.
+        running_elsewhere: how many trials other drivers run.
+        ended: the trials that have ended, by number, with their results.
+        frozen: numbers of the trials that a rule stopped and may revive, and that have a checkpoint.
+        unfinished: the trials to be continued, by number.
+    """
+
+    remaining: int
+    running_elsewhere: int = 0
+    ended: Sequence[tuple[Job, Result]] = ()
+    frozen: frozenset[int] = frozenset()
+    unfinished: Sequence[Unfinished] = ()
+
+
+def recover(home: Home, trials: StoredTrials, records: Records) -> Recovered:
+    """Write to the records what earlier launches left out, and return where the study is.
+
+    Args:
+        home: this driver's home folder.
+        trials: the study's trials.
+        records: what is kept of them.
+
+    Raises:
+        SweepError: the records hold trials that the ledger does not know, or cannot be used.
+    """
+    unfinished = trials.unfinished()  # first: a killed process may not have written down yet what some of them train
+    written, entries = records.written(), trials.entries()
+    _check_known(home, trials.spec.name, written, entries)
+    checkpoints = Checkpoints(home, trials.spec.name)
+    ended = [(entry.job, entry.result) for entry in entries if entry.result is not None]
+    frozen = frozenset(
+        job.number for job, result in ended if may_go_on(trials.spec, result) and checkpoints.records(job.number)
+    )
+    write_missing_ends(checkpoints, trials, records, entries, written, frozen)
+    return Recovered(
+        ended=ended,
+        frozen=frozen,
+        unfinished=[_unfinished(job, _epochs(written, job.number), checkpoints) for job in unfinished],
+        remaining=trials.remaining(),
+        running_elsewhere=trials.running_elsewhere(),
+    )
+
+
+def take_over(checkpoints: Checkpoints, records: Records, job: Job, home: str) -> Unfinished:
+    """Continue here a trial of a driver whose lease has expired.
+
+    Args:
+        checkpoints: this driver's.
+        records: what is kept of the trials.
+        job: the trial.
+        home: the other driver's home folder.
+    """
+    checkpoints.copy_from(home, job)
+    return _unfinished(job, records.adopt(job), checkpoints)
+
+
+def write_missing_ends(
+    checkpoints: Checkpoints,
+    trials: StoredTrials,
+    records: Records,
+    entries: Sequence[Entry],
+    written: Mapping[int, WrittenRun],
+    frozen: Container[int] = frozenset(),
+) -> None:
+    """Record the ended trials that the ledger knows and the records lack, with their epochs from the checkpoints.
+
+    These are this driver's own trials and those of drivers whose lease has expired. The checkpoint of a trial that is
+    recorded whole is removed.
+
+    Args:
+        checkpoints: this driver's.
+        trials: the study's trials.
+        records: what is kept of them.
+        entries: the trials that the ledger knows.
+        written: what the records hold, see `Records.written`.
+        frozen: numbers of the trials whose checkpoints are kept, since they may go on.
+    """
+    missing: dict[int, tuple[Job, Result]] = {}
+    for entry in entries:
+        job, result = entry.job, entry.result
+        if result is None:
+            continue
+        if job.number not in written or written[job.number].status != records.status_of(result.outcome):
+            missing[job.number] = (job, result)
+        elif job.number not in frozen:
+            checkpoints.remove(job.number)
+    for number, home in (trials.claimable(list(missing)) if missing else {}).items():
+        job, result = missing[number]
+        epochs = _epochs(written, number)
+        checkpoints.copy_from(home, job)
+        from_checkpoint = checkpoints.records(number)[: result.epochs_run]
+        if home and len(epochs | {record.epoch for record in from_checkpoint}) < result.epochs_run:
+            _log.warning(
+                "MLflow lacks epochs of trial %s, and %s, which may have them, cannot be read: resume it there",
+                *(job.name, home),
+            )
+            continue
+        if not trials.claim(number):
+            continue
+        if home:
+            epochs = records.adopt(job)
+        records.begin(job)
+        for record in from_checkpoint:
+            if record.epoch not in epochs:
+                records.epoch(job, record)
+        records.end(job, result, then=None if number in frozen else partial(checkpoints.remove, number))
+
+
+def judged_epochs(job: Job, written: Collection[int] = ()) -> int:
+    """Return how many epochs of a trial the rules have judged.
+
+    An epoch is recorded after it was judged, so these are the recorded ones, or those up to where the trial had been
+    stopped if it went on.
+
+    Args:
+        job: the trial.
+        written: numbers of its recorded epochs.
+    """
+    return max(len(written), *job.thawed, 0)
+
+
+def _epochs(written: Mapping[int, WrittenRun], number: int) -> frozenset[int]:
+    return written[number].epochs if number in written else frozenset()
+
+
+def _unfinished(job: Job, written: Collection[int], checkpoints: Checkpoints) -> Unfinished:
+    val_accs = [record.val_acc for record in checkpoints.records(job.number)]
+    return Unfinished(job, val_accs, judged_epochs(job, written))
+
+
+def _check_known(home: Home, study: str, written: Mapping[int, WrittenRun], entries: Sequence[Entry]) -> None:
+    """Refuse records of trials that the ledger does not know.
+
+    Raises:
+        SweepError: there are some.
+    """
+    unknown = written.keys() - {entry.job.number for entry in entries}
+    if unknown:
+        store, ledger = without_password(home.mlflow_uri), without_password(home.ledger_uri)
+        raise SweepError(
+            f"MLflow ({store}) has {len(unknown)} trials of a study {study!r} that the ledger "
+            f"({ledger}) does not know: put the right one back, or launch under another --name"
+        )
