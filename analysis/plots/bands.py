@@ -16,6 +16,7 @@ from analysis.plots.canvas import (
     style,
     whole_epochs,
 )
+from analysis.tables.columns import VAL_ACC
 from analysis.tables.comparison import ConfigurationComparison, ConfigurationRuns
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
@@ -50,7 +51,7 @@ def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = No
             highest = max(highest, _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch))
         axes.axhline(target, color="black", linewidth=1, linestyle=":", label=f"target {target:g}")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy")
+        axes.set_ylabel(VAL_ACC.label)
         whole_epochs(axes.xaxis)
         axes.grid(alpha=0.3)
     close.set_ylim(max(0, target - _BELOW), min(1, max(highest, target) + _ABOVE))

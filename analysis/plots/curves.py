@@ -32,6 +32,7 @@ from analysis.plots.canvas import (
 )
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
+from analysis.tables.columns import VAL_ACC
 from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # accuracies further below the target are cut off
@@ -142,7 +143,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     times.set_xlabel("mean seconds an epoch")
     times.grid(axis="x", alpha=0.3)
     times.set_axisbelow(True)
-    quantities = ("training loss [nats]", "test error (1 - val_acc)", "validation accuracy")
+    quantities = ("training loss [nats]", "test error (1 - val_acc)", VAL_ACC.label)
     for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
@@ -207,7 +208,7 @@ def plot_best_trials(
     top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
     if table["val_acc_best"][chosen].min() > study.target - _NEAR / 2:
         top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
-    top.set_ylabel("validation accuracy")
+    top.set_ylabel(VAL_ACC.label)
     top.legend(loc="lower right", fontsize="small", handlelength=4)
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("epoch")
