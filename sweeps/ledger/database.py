@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 RETRY_SECONDS = 60.0
 """How long a study waits for a PostgreSQL that is away."""
 _POSTGRES = {
-    "pool_pre_ping": True,  # a connection that a restarted server dropped is made anew
+    "pool_pre_ping": True,  # a connection that a restarted server dropped is replaced
     "connect_args": {
         "connect_timeout": 10,
         # When the network is cut, the lock of a lost driver is released after a minute, and not after hours.

@@ -8,8 +8,8 @@ gone, and other drivers may claim its trials. If it comes back after all, it fin
 them. Leases and owners of trials are two tables beside Optuna's. Times are the database's: clocks of hosts differ.
 
 What it costs: every change of the ledger is a transaction that excludes other drivers and reads both tables; a thread
-renews the lease; and a driver asks whether it still owns a trial before it writes about it. A ledger that nobody
-drives, in memory or only looked at, does none of that: there every trial is its own. The rest of the room asks
+renews the lease; and a driver asks whether it still owns a trial before it writes about it. A ledger without
+a driver, in memory or only looked at, does none of that: there every trial is its own. The rest of the room asks
 `Transaction` and `Drivers` alone.
 """
 

@@ -56,10 +56,11 @@ class Ledger:
         self.drivers = Drivers(storage, spec.name)
         self._study, self._storage = study, storage
         self._trials = OptunaTrials(study)
-        self._retries = Retries(self._trials.all())
+        trials = self._trials.all()
+        self._retries = Retries(trials)
         self._running: dict[int, optuna.Trial] = {}  # by number, of this process
         self._longest_horizon = space.longest_horizon(spec)
-        study.sampler = make_sampler(spec, self._trials.all())
+        study.sampler = make_sampler(spec, trials)
 
     # Studies: begun, opened, changed
 
@@ -207,7 +208,7 @@ class Ledger:
                 f"--trials {trials}: {begun} trials of study {name!r} have begun or ended; "
                 f"expected {begun} or more, or +N to add N to the {space.trial_count(spec)} asked for"
             )
-        self._ask_for(trials=trials)
+        self._change_search(trials=trials)
 
     def race(self, finalists: Finalists) -> None:
         """Have the best configurations run again, and the search end with the trials that have begun.
@@ -226,7 +227,7 @@ class Ledger:
         if not any(entry.result is not None for entry in self.entries()):
             raise InputError(f"study {name!r} has no trial that ended yet; see `sweeps status {name}`")
         self.end_search()
-        self._ask_for(finalists=finalists)
+        self._change_search(finalists=finalists)
 
     def end_search(self) -> None:
         """Ask for no more trials of the search than have begun.
@@ -244,7 +245,7 @@ class Ledger:
         if left:
             self.extend(self._begun(trials))
 
-    def _ask_for(self, **search: int | Finalists) -> None:
+    def _change_search(self, **search: int | Finalists) -> None:
         """Change what the study asks in ``[search]``."""
         self.spec = self.spec.model_copy(update={"search": self.spec.search.model_copy(update=search)})
         self._study.set_user_attr(attributes.SPEC, to_json(self.spec))

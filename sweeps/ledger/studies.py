@@ -109,7 +109,7 @@ def begin_study(
 ) -> optuna.Study:
     """Return a new study, in the place of one of this name if there is one.
 
-    What it asks is written last: nobody finds the study before all of it is there.
+    What it asks is written last: `find_study` finds no study of which a part is missing.
 
     Args:
         connection: holds the study's ledger, see `exclusive`.

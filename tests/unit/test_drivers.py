@@ -1,4 +1,4 @@
-"""Several drivers of one study, on SQLite and on a real PostgreSQL: who asks, who runs what, who is gone."""
+"""Several drivers of one study, on SQLite and on a real PostgreSQL: which trials each of them gets, and whose lease has expired."""
 
 import itertools
 import subprocess
@@ -232,7 +232,7 @@ def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri)
     take(a)
     assignment = b.next_assignment()
     assert (assignment.remaining, assignment.running_elsewhere, b.running_elsewhere()) == (1, 1, 1)
-    assert Ledger.open(uri, study.name).running_elsewhere() == 0  # who drives nothing waits for nobody
+    assert Ledger.open(uri, study.name).running_elsewhere() == 0  # a process that is no driver
 
 
 def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):

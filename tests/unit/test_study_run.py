@@ -781,7 +781,7 @@ def test_a_trial_without_a_checkpoint_is_closed_in_the_store(open_, told, trials
 def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, trials, tmp_path, monkeypatch):
     study, job, _ = told
     open_(study).close()
-    monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("it looks for who is to write the trial"))
+    monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("the ledger is asked who may write the trial"))
     before = trials(study).loc[job.number]
     save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
     open_(study).close()
