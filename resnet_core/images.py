@@ -12,6 +12,7 @@ from torch import Tensor
 
 from resnet_core.config import TrialConfig
 from resnet_core.data import DATASETS, Images
+from resnet_core.sampling import stratified
 
 
 @dataclass(frozen=True)
@@ -106,31 +107,6 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         torch.from_numpy(spec.mean(train_set[0])),
         *(map(torch.from_numpy, test) if config.test else ()),
     )
-
-
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Choose ``count`` indices so that each class has its share, to within one image.
-
-    Args:
-        labels: int [N].
-        count: how many to choose, at most N.
-        seed: of the choice; the same seed chooses the same.
-
-    Returns:
-        int64 [count], rising.
-    """
-    random = np.random.default_rng([seed, count, len(labels)])
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * (count / len(labels))
-    quota = np.floor(exact).astype(int)
-    # The images that rounding left over go to the classes that lost most by it.
-    for position in np.argsort(quota - exact, kind="stable")[: count - quota.sum()]:
-        quota[position] += 1
-    chosen = [
-        random.permutation(np.flatnonzero(labels == label))[:wanted]
-        for label, wanted in zip(classes, quota, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
 def _limited(images: Images, limit: int | None, seed: int) -> Images:

@@ -292,11 +292,6 @@ def parse_template(text: str) -> ScheduleTemplate:
     return _Reader(text, names=True).read()
 
 
-def format_schedule(schedule: Schedule) -> str:
-    """Return the canonical text, the same as ``str``: ``parse(format_schedule(s)) == s`` holds exactly."""
-    return str(schedule)
-
-
 # v₀, v₁, share gone by -> value; written so that no two finite ends overflow on the way.
 _CURVES: dict[str, Callable[[float, float, float], float]] = {
     "lin": lambda v0, v1, s: v0 + (v1 - v0) * s,

@@ -23,7 +23,7 @@ def _enlarged(size: int) -> tuple[Images, Images]:
     import torch
     from torch.nn import functional as F
 
-    from resnet_core.images import stratified
+    from resnet_core.sampling import stratified
 
     # The file alone: a process would need two seconds to import scikit-learn.
     file = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")

@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 
 from resnet_core.config import TrialConfig
 from resnet_core.data import DataError
-from resnet_core.images import Dataset, load, normalise, stratified
+from resnet_core.images import Dataset, load, normalise
+from resnet_core.sampling import stratified
 
 SPLITS = ["official", "pooled", "held-out"]
 

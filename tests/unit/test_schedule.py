@@ -15,7 +15,6 @@ from resnet_core.schedule import (
     Schedule,
     ScheduleError,
     Segment,
-    format_schedule,
     parse,
     parse_template,
 )
@@ -241,10 +240,6 @@ def test_a_schedule_made_by_hand_keeps_the_rules(start: float, segments: tuple[S
 )
 def test_canonical_text(text: str, canonical: str) -> None:
     assert str(parse(text)) == canonical
-
-
-def test_format_schedule_is_str() -> None:
-    assert format_schedule(parse("[.1,0]step[0,5]")) == "[0.1, 0] step[0, 5]"
 
 
 def test_a_negative_zero_is_written_as_zero() -> None:

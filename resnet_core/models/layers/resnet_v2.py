@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_core.config import Head
 from resnet_core.fused import batch_norm
 
 BN_EPS = 1e-3
@@ -184,7 +183,7 @@ class ResNetV2(nn.Module):
         *,
         bottleneck: float | None = None,
         shortcut_kernel: int = 1,
-        head: Head = "average",
+        head: str = "average",
         conv_bias: bool = True,
         skip_conv_bias: bool = False,
     ) -> None:
