@@ -17,6 +17,8 @@ from resnet_core.records import EpochRecord
 
 _T = TypeVar("_T")
 _FORMAT = 3
+EPOCHS_BETWEEN = 1
+"""A run saves its state after every so many epochs, and after its last. A kill loses the epochs since then."""
 _RECORDS = "archive/records.json"
 """The file of the epochs in a checkpoint's zip file, beside torch's own: to read it, torch is not needed."""
 _log = logging.getLogger(__name__)
@@ -71,6 +73,11 @@ def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
             reason = os.strerror(number) if number != errno.EIO else str(error)
             raise OSError(number, f"checkpoint could not be written: {reason}", str(path)) from error
         raise
+
+
+def is_due(epoch: int, horizon: int) -> bool:
+    """Return whether a run of ``horizon`` epochs saves its state after an epoch, 1, 2, …"""
+    return epoch % EPOCHS_BETWEEN == 0 or epoch == horizon
 
 
 class Writer:

@@ -91,7 +91,7 @@ def train(
             with torch.cuda.stream(stream):
                 record = run.epoch(epoch)
                 records.append(record)
-                if writer is not None:
+                if writer is not None and checkpoints.is_due(epoch, config.horizon):
                     saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
                     writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
             yield record

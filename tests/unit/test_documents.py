@@ -25,6 +25,14 @@ def test_links_lead_to_files(name):
     assert missing == []
 
 
+@pytest.mark.parametrize("name", sorted(set(DOCUMENTS) - {"CHANGELOG.md"}))  # which names files of its time
+def test_files_of_the_project_that_are_named_are_there(name):
+    named = re.findall(
+        r"`((?:resnet_core|search_spaces|sweeps|analysis|tests|docs)/[\w./]*)`", (ROOT / name).read_text()
+    )
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_commands_and_their_options_are_there(name):
     commands = get_command(app).commands

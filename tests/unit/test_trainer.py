@@ -372,6 +372,15 @@ def test_a_run_interrupted_after_every_epoch_is_the_uninterrupted_one(path):
     assert curve(run(config, path)) == uninterrupted(config)
 
 
+def test_a_run_that_saves_every_third_epoch_is_the_uninterrupted_one(path, monkeypatch):
+    config = small(epochs=5)
+    monkeypatch.setattr(checkpoints, "EPOCHS_BETWEEN", 3)
+    for epochs, saved in ((2, 0), (4, 3), (5, 5)):
+        interrupt(config, path, epochs)
+        assert len(checkpoints.load_records(path)) == saved
+    assert curve(run(config, path)) == uninterrupted(config)
+
+
 CONTINUE = """
 import dataclasses, json, sys, torch
 from pathlib import Path
