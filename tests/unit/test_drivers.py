@@ -1,4 +1,4 @@
-"""Several drivers of one study, on SQLite and on a real PostgreSQL: which trials each of them gets, and whose lease has expired."""
+"""Several drivers of one study, on SQLite and on a real PostgreSQL: their trials and their leases."""
 
 import itertools
 import subprocess
