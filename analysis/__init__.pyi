@@ -1,4 +1,4 @@
-"""The names of the library, and the module that each is loaded from when it is first used."""
+"""The public names, and the module that each is loaded from when it is first used."""
 
 from .plots.bands import plot_bands as plot_bands
 from .plots.curves import plot_best_trials as plot_best_trials
@@ -10,12 +10,7 @@ from .plots.statistics import plot_best_so_far as plot_best_so_far
 from .plots.statistics import plot_importance as plot_importance
 from .plots.statistics import plot_share_reached as plot_share_reached
 from .plots.statistics import plot_slices as plot_slices
-from .report.document import Repeat as Repeat
 from .report.document import build_report as build_report
-from .statistics.claims import Claim as Claim
-from .statistics.claims import Verdict as Verdict
-from .statistics.claims import check_claim as check_claim
-from .statistics.claims import parse_claim as parse_claim
 from .statistics.differences import Comparison as Comparison
 from .statistics.differences import compare as compare
 from .statistics.estimates import best_of_n as best_of_n
@@ -25,19 +20,12 @@ from .statistics.estimates import median_epochs as median_epochs
 from .statistics.estimates import restricted_mean as restricted_mean
 from .statistics.estimates import share_reached as share_reached
 from .statistics.intervals import Estimate as Estimate
-from .statistics.intervals import mean_sd as mean_sd
-from .statistics.sequential import SequentialTest as SequentialTest
-from .statistics.sequential import sequential_test as sequential_test
 from .store.loader import StoreError as StoreError
 from .store.loader import Study as Study
 from .store.loader import load as load
 from .store.loader import studies as studies
-from .tables.comparison import Arm as Arm
-from .tables.comparison import Contrast as Contrast
-from .tables.comparison import PhaseError as PhaseError
-from .tables.comparison import arm as arm
-from .tables.comparison import contrast as contrast
-from .tables.confirmation import Confirmation as Confirmation
+from .tables.comparison import compare_configurations as compare_configurations
+from .tables.comparison import configuration_runs as configuration_runs
 from .tables.confirmation import build_confirmation as build_confirmation
 from .tables.cost import build_cost as build_cost
 from .tables.cost import cost_footnotes as cost_footnotes
@@ -49,23 +37,17 @@ from .tables.published import build_published as build_published
 from .tables.published import published_footnotes as published_footnotes
 from .tables.published import published_text as published_text
 from .tables.rendering import render as render
-from .tables.stopping import TrialHistory as TrialHistory
 from .tables.stopping import build_stopping as build_stopping
 from .tables.stopping import histories as histories
 from .tables.stopping import stopping_footnotes as stopping_footnotes
-from .tables.summary import build_best_of_n as build_best_of_n
-from .tables.summary import build_best_so_far as build_best_so_far
 from .tables.summary import build_ladder as build_ladder
 from .tables.summary import build_summary as build_summary
-from .tables.summary import configurations as configurations
+from .tables.summary import ended_runs as ended_runs
 from .tables.summary import readable as readable
-from .tables.summary import runs as runs
 from .tables.summary import summary_footnotes as summary_footnotes
 from .tables.transitions import build_transitions as build_transitions
 from .tables.transitions import transition_footnotes as transition_footnotes
 from .tables.trials import COLUMNS as COLUMNS
-from .tables.trials import Counts as Counts
 from .tables.trials import build_table as build_table
-from .tables.trials import count as count
 from .tables.trials import footnotes as footnotes
 from .tables.trials import import_notes as import_notes

@@ -1,8 +1,8 @@
-"""How the C library serves torch's tensors on a CPU.
+"""How the C library allocates torch's tensors on a CPU.
 
-glibc takes blocks above 32 MiB, at first above 128 KiB, from the kernel and gives them back when they are freed. A
-training step frees and takes again every activation and gradient of the network, and each time the kernel clears the
-pages anew: a fifth of the forward and backward pass of ResNet56v2 at batch 64 on two threads.
+glibc takes large blocks (above 128 KiB at first, above 32 MiB later) from the kernel, and returns them when they are
+freed. A training step frees and allocates every activation and gradient of the network, and the kernel clears the
+pages each time. That is a fifth of the time of the forward and backward pass of ResNet56v2 at batch 64 on two threads.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep the memory that tensors free, for the next ones; it holds its peak until it ends.
+    """Make this process keep freed memory for the next tensors; it holds its peak until it ends.
 
-    mallopt(3) with a trim threshold of 2 GiB, an mmap threshold of 1 GiB, and 64 MiB taken at a time. Does nothing
-    where the C library is not glibc.
+    It calls mallopt(3) with a trim threshold of 2 GiB, an mmap threshold of 1 GiB, and 64 MiB for each request to the
+    kernel. It does nothing where the C library is not glibc.
     """
     if sys.platform != "linux":
         return

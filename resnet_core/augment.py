@@ -66,7 +66,7 @@ def crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """Set a square in each image to 0, the mean of images that are normalised.
 
-    The square covers rows and columns centre - side//2 to centre - side//2 + side - 1, less what lies outside
+    The square supports rows and columns centre - side//2 to centre - side//2 + side - 1, less what lies outside
     the image (DeVries & Taylor 2017, arXiv 1708.04552).
 
     Args:

@@ -1,4 +1,4 @@
-"""What is validated instead of the last weights: averaged ones, or ones whose BN statistics are measured anew."""
+"""Networks to validate instead of the trained one: with averaged weights, or with BN statistics measured again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from resnet_core.flat import FlatParameters, flatten_statistics
 class ExponentialMovingAverage:
     """A second network whose weights and BN statistics follow the first's: a ← a + (1 − dₜ)·(w − a).
 
-    dₜ = min(decay, (1 + t)/(10 + t)) at update t, so that the first weights, which are random, are soon
-    forgotten (the rule of TensorFlow's ExponentialMovingAverage).
+    dₜ = min(decay, (1 + t)/(10 + t)) at update t, so that the random first weights soon have little weight
+    (the rule of TensorFlow's ExponentialMovingAverage).
 
     Args:
-        network: the one to follow.
-        weights: its FlatParameters' weights.
+        network: the network to follow.
+        weights: ``FlatParameters.weights`` of it.
         decay: in (0, 1).
     """
 
@@ -34,7 +34,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the network as it is now."""
+        """Move the average towards the network's weights and statistics."""
         self._updates.add_(1)
         share = (9 / (10 + self._updates)).clamp_(min=1 - self._decay)
         for average, followed in zip(self._averages, self._followed, strict=True):
@@ -57,10 +57,10 @@ class ExponentialMovingAverage:
 @contextlib.contextmanager
 @torch.no_grad()
 def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Within it, BN's running statistics are the mean of those of ``batches``; after it, what they were.
+    """Set BN's running statistics to the mean of those of ``batches``; restore them at the end.
 
     Args:
-        network: left in train mode within; its weights are not touched.
+        network: in train mode until the end; its weights do not change.
         batches: images [B, C, H, W], of equal size but for the last.
         forward: passes a batch through the network.
     """
@@ -72,7 +72,7 @@ def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callabl
         network.train()
         for count, batch in enumerate(batches, start=1):
             for layer in layers:
-                # The mean over all batches so far. torch's own way to it, None, asks the device at every layer.
+                # The mean over all batches so far. With a momentum of None, torch waits for the device at every layer.
                 layer.momentum = 1.0 / count
             forward(batch)
         yield

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written aside, synced, renamed; the one before is kept."""
+"""Checkpoints, written atomically: to a temporary file that is synced and renamed. The previous one is kept."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from resnet_core.records import EpochRecord
 _T = TypeVar("_T")
 _FORMAT = 3
 _RECORDS = "archive/records.json"
-"""Where the epochs stand in a checkpoint's zip file, beside torch's own: their readers need not load torch."""
+"""The file of the epochs in a checkpoint's zip file, beside torch's own: to read it, torch is not needed."""
 _log = logging.getLogger(__name__)
 _whole: dict[Path, tuple[int, int, int]] = {}
-"""Files that this process wrote, or read whole, as they were then; reading one anew costs as much as writing it."""
+"""Signatures of files that this process wrote, or read and found whole: to read one again would take as long."""
 
 
 class CheckpointError(RuntimeError):
@@ -31,20 +31,18 @@ class CheckpointError(RuntimeError):
 def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
     """Write ``state`` (tensors and plain values) to ``path``; a reader sees the old file or the new one.
 
-    ``recorded`` reads its ``records``, which JSON must be able to hold, without the rest.
-
-    The file that was at ``path`` stays beside it, with ``.previous`` behind its name, unless it is damaged: a
-    damaged file takes no good one's place.
+    The file that was at ``path`` is kept as ``previous(path)``, unless it is damaged: then the file before it is kept.
 
     Args:
-        path: where.
-        state: what to write.
-        replacing: do nothing where no file is any more: who removed it has no more use for the run.
+        path: the file to write.
+        state: the values to write. JSON must be able to hold its ``records``, which ``load_records`` reads without the
+            rest.
+        replacing: write nothing if there is no file at ``path``: then the run's checkpoint has been removed.
 
     Raises:
-        OSError: it could not be written (its errno says why: a full disk, say); what was there is untouched.
+        OSError: the file could not be written; errno gives the reason, such as a full disk. Older files are unchanged.
     """
-    import torch  # here and below: what looks at checkpoints need not load it
+    import torch  # here and below: a process that only reads records need not load it
 
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -66,7 +64,7 @@ def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink()
-        # torch reports a full disk as a RuntimeError of its zip writer, which came upon an OSError.
+        # torch reports a full disk as a RuntimeError of its zip writer, with the OSError as its context.
         if isinstance(error, RuntimeError):
             cause = error.__context__
             number = cause.errno if isinstance(cause, OSError) and cause.errno else errno.EIO
@@ -79,21 +77,21 @@ class Writer:
     """Saves the checkpoints of one run, each after its epoch.
 
     Args:
-        path: where.
-        beside: write while the caller goes on, from a copy of the state; a kill then may cost the last epoch once more.
-            The first of a run, and the last, are waited for. For a GPU, which trains meanwhile.
+        path: the file to write.
+        background: write in a thread, from a copy of the state, while the caller trains on a GPU. After a kill, the
+            last epoch may have to be trained again. The first and the last checkpoint of a run are waited for.
     """
 
-    def __init__(self, path: Path, *, beside: bool) -> None:
+    def __init__(self, path: Path, *, background: bool) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, "checkpoint") if beside else None
+        self._thread = ThreadPoolExecutor(1, "checkpoint") if background else None
         self._writing: Future[None] | None = None
 
     def save(self, state: dict[str, Any], *, last: bool) -> None:
-        """Save ``state`` as ``save`` does.
+        """Save ``state``, as the function ``save`` does.
 
         Raises:
-            OSError: it cannot be written, or the one before could not.
+            OSError: the checkpoint cannot be written, or the one before could not.
         """
         if self._writing is not None:
             self._writing.result()
@@ -103,7 +101,7 @@ class Writer:
             self._writing = self._thread.submit(save, self._path, _on_cpu(state), replacing=True)
 
     def close(self) -> None:
-        """Wait for what is being written; that it could not be is said in the log."""
+        """Wait for the checkpoint that is being written; a failure is logged."""
         if self._thread is not None:
             self._thread.shutdown()
         error = None if self._writing is None else self._writing.exception()
@@ -112,7 +110,7 @@ class Writer:
 
 
 def _on_cpu(state: Any) -> Any:
-    """Return a copy of tensors in nested dicts, on the CPU; all else as it is."""
+    """Return nested dicts with copies of their tensors on the CPU; other values are not copied."""
     import torch
 
     if isinstance(state, dict):
@@ -125,7 +123,7 @@ def _on_cpu(state: Any) -> Any:
 def load(path: Path) -> dict[str, Any] | None:
     """Return the newest whole checkpoint at ``path``, on the CPU, or None where there is none.
 
-    A damaged file is passed over, with a warning, for the one before it.
+    If the file is damaged, a warning is logged and the previous one is read.
 
     Raises:
         CheckpointError: there are files, and none of them can be read.
@@ -133,8 +131,8 @@ def load(path: Path) -> dict[str, Any] | None:
     return _newest(path, _read)
 
 
-def recorded(path: Path) -> list[EpochRecord]:
-    """Return the epochs that the trainer's checkpoint at ``path`` remembers; none where there is none.
+def load_records(path: Path) -> list[EpochRecord]:
+    """Return the epochs in the trainer's checkpoint at ``path``; an empty list where there is no checkpoint.
 
     Raises:
         CheckpointError: there are files, and none of them can be read.
@@ -147,7 +145,7 @@ def _newest(path: Path, read: Callable[[Path], _T]) -> _T | None:
     for candidate in (path, previous(path)):
         if not candidate.exists():
             continue
-        # torch reads past wrong checksums; zeroed or flipped bytes inside of a tensor would load as good.
+        # torch does not check checksums: it would load a tensor with zeroed or flipped bytes.
         try:
             signature = _signature(candidate)
             _verify(candidate)
@@ -211,18 +209,18 @@ def _signature(path: Path) -> tuple[int, int, int]:
 
 
 def previous(path: Path) -> Path:
-    """Return where the checkpoint before the one at ``path`` is kept."""
+    """Return the path of the checkpoint before the one at ``path``."""
     return path.with_name(path.name + ".previous")
 
 
 def remove_previous(path: Path) -> None:
-    """Delete the checkpoint before the one at ``path``, where there is one at ``path``."""
+    """Delete the checkpoint before the one at ``path``, unless it is the only one."""
     if path.exists():
         previous(path).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
-    """Delete the checkpoint at ``path``, the one before it, and what a killed writer left aside."""
+    """Delete the checkpoint at ``path``, the one before it, and temporary files of killed writers."""
     for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):
         leftover.unlink(missing_ok=True)
     _whole.pop(path, None)

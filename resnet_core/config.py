@@ -28,8 +28,8 @@ class ConfigError(ValueError):
 
     Attributes:
         field: name of the field.
-        value: what it was given.
-        expected: what would have been right, in words.
+        value: the value that was given.
+        expected: which values it can have, in words.
     """
 
     def __init__(self, field: str, value: object, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The randomness of an epoch, as tables with a row an image: it comes from (seed, epoch) alone."""
+"""The random numbers of an epoch, as tables with a row for each image; they follow from (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from resnet_core.config import TrialConfig
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each training image of an epoch, in training order; None where it is turned off.
+    """What happens to each training image of an epoch, in training order; None for an augmentation that is off.
 
     Attributes:
-        order: int64 [N], which image comes when.
+        order: int64 [N], the index of the image at each place.
         offsets: float32 [N, 2], pixels to move down and right.
         mirrored: bool [N].
-        corners: int64 [N, 2], top and left of the window cut out of the padded image.
-        centres: int64 [N, 2], row and column of the middle of the square that is cut out.
+        corners: int64 [N, 2], top and left of the crop's window in the padded image.
+        centres: int64 [N, 2], row and column of the middle of the cutout's square.
     """
 
     order: Tensor
@@ -29,7 +29,7 @@ class Draws:
     corners: Tensor | None
     centres: Tensor | None
 
-    def on(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> Draws:
         """Return the same tables on ``device``."""
         order, *others = (None if table is None else table.to(device) for table in self._tables())
         assert order is not None
@@ -53,7 +53,7 @@ def copy_over(target: Tensor, source: Tensor) -> None:
 def draw(config: TrialConfig, epoch: int, images: int) -> Draws:
     """Return the draws of an epoch (1-based) of ``images`` images, on the CPU.
 
-    They are made there whatever the device, so that a GPU run sees the same images in the same order.
+    They are always made on the CPU, so that a run on a GPU sees the same images in the same order.
     """
     seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Many tensors as views of one, so that what is done to all of them is one operation."""
+"""Many tensors as views of one, so that one operation changes all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALIGNMENT = 16
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """Make ``tensors``, of one type and device, views of one flat tensor and return that: [N].
+    """Turn ``tensors``, of one type and device, into views of one flat tensor and return it: [N].
 
     Each keeps its shape, strides and values, and starts at a multiple of 16 numbers; the gaps hold zeros.
     """
@@ -32,8 +32,8 @@ class FlatParameters:
 
     Attributes:
         weights: [P], all parameters, convolution kernels first, each in its order of memory.
-        gradients: [P], which the backward pass adds to.
-        kernels: [K], the part of weights that belongs to convolution kernels.
+        gradients: [P]; the backward pass adds to them.
+        kernels: [K], the convolution kernels among the weights.
         kernel_gradients: [K], their gradients.
     """
 
@@ -51,6 +51,6 @@ class FlatParameters:
 
 
 def flatten_statistics(network: nn.Module) -> Tensor:
-    """Make the network's floating-point buffers (BN's running statistics) views of one tensor: [S]."""
+    """Turn the network's floating-point buffers (BN's running statistics) into views of one tensor: [S]."""
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     return flatten(buffers) if buffers else torch.zeros(0)

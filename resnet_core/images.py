@@ -16,7 +16,7 @@ from resnet_core.data import DATASETS, Images
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images that train and images that validate, as bytes.
+    """The images of a run: those that train, those that validate, and those that test.
 
     Attributes:
         train_images: uint8 [N, 3, H, W].
@@ -25,7 +25,7 @@ class Dataset:
         val_labels: int64 [M].
         mean: float32 [3, H, W], what is subtracted from images / 255; see DatasetSpec.
         test_images: uint8 [T, 3, H, W]; None where the config does not test.
-        test_labels: int64 [T]; None likewise.
+        test_labels: int64 [T]; None where the config does not test.
     """
 
     train_images: Tensor
@@ -38,7 +38,7 @@ class Dataset:
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """Images and labels to test on; the config must ask for them."""
+        """The test images and their labels, of a config that tests."""
         assert self.test_images is not None
         assert self.test_labels is not None
         return self.test_images, self.test_labels

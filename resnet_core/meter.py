@@ -11,12 +11,12 @@ import torch
 
 
 class GpuMeter:
-    """Reads the whole GPU when it is opened and when it is closed; on a CPU it does nothing.
+    """A context manager that reads the whole GPU at its start and its end; on a CPU it does nothing.
 
     Attributes:
-        power_watts: mean power in between, whatever else runs there: by NVML's counter of energy, which GPUs have from
-            Volta on; None where it cannot be read.
-        gpu_util_percent: share of time in which any kernel ran, over NVML's last sampling period, of a second at most;
+        power_watts: mean power of the whole GPU between the two, also of other processes, from NVML's counter of energy
+            (on GPUs since Volta); None where it cannot be read.
+        gpu_util_percent: share of time in which any kernel ran, in NVML's last sampling period of at most a second;
             None where it cannot be read.
     """
 
@@ -36,7 +36,7 @@ class GpuMeter:
         ended = self._read()
         if self._begun is not None and ended is not None:
             (began_at, joules_before, _), (ended_at, joules, self.gpu_util_percent) = self._begun, ended
-            # The counter is moved on some ten times a second.
+            # The counter is updated some ten times a second.
             self.power_watts = (joules - joules_before) / (ended_at - began_at) if joules > joules_before else None
 
     def _read(self) -> tuple[float, float, float] | None:
@@ -47,13 +47,13 @@ class GpuMeter:
             nvml, gpu = _nvml(self._device)
             millijoules = nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
             return time.perf_counter(), millijoules / 1000, float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
-        except Exception:  # nvidia-ml-py is not installed, or the GPU does not tell: figures that stay absent
+        except Exception:  # nvidia-ml-py is not installed, or the GPU has no such counter
             return None
 
 
 @functools.cache
 def _nvml(device: torch.device) -> tuple[Any, Any]:
-    """Return NVIDIA's library and its handle for a device, which it numbers otherwise than CUDA does."""
+    """Return NVIDIA's library and its handle for a device; its numbers of devices are not CUDA's."""
     import pynvml
 
     pynvml.nvmlInit()

@@ -46,10 +46,10 @@ def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
         target: accuracy to reach, in (0, 1].
-        sustained: how many epochs in a row, 1 or more; 1 is `first_crossing`.
+        sustained: number of epochs in a row, 1 or more; 1 is `first_crossing`.
 
     Returns:
-        The first of those epochs, 1-based; None where the target is not held that long.
+        The first of those epochs, 1-based; None if there are no such epochs.
 
     Raises:
         ValueError: the target is outside (0, 1], or `sustained` is below 1.
@@ -69,14 +69,15 @@ def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int 
 
 
 def sustained_is_known(val_accs: Sequence[float], target: float, sustained: int = 2) -> bool:
-    """Return whether a run's epochs tell if it sustained the target: not where it ended at it too soon.
+    """Return whether a run's epochs tell if it sustained the target.
 
-    A run that was ended at its first crossing, or that crossed in the last epoch of its schedule, might have held it.
+    They do not tell if the run ended at or above the target, before `sustained` epochs in a row: it was stopped there,
+    or its schedule ended.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
         target: accuracy to reach, in (0, 1].
-        sustained: how many epochs in a row, 1 or more.
+        sustained: number of epochs in a row, 1 or more.
 
     Raises:
         ValueError: the target is outside (0, 1], or `sustained` is below 1.
@@ -118,7 +119,7 @@ def interpolated_crossing(val_accs: Sequence[float], target: float) -> float | N
 
 
 def objective(val_accs: Sequence[float], target: float, longest_horizon: float, noise: float = 0.0) -> float:
-    """Return the one number a sampler minimises: what a curve says of its configuration, not of its luck.
+    """Return the number that a sampler minimises: epochs to the target, averaged over the noise of a run.
 
     Defined here as the mean of v(c) over levels c ~ N(target, 2·noise²), where v(c) is the interpolated crossing of
     the level c, or, where the curve does not come to it,
@@ -126,12 +127,12 @@ def objective(val_accs: Sequence[float], target: float, longest_horizon: float, 
         v(c) = H + H·(c - b)/target + a/(H·target)
 
     H being `longest_horizon`, b the best accuracy, 0 where there is none, and a the integral of the crossings of all
-    levels from 0 to b, which is at most b·H and is small where the curve rose early. Shifting the level is
-    shifting the curve: a second run of the configuration would be off by as much, and the first one is already, hence
-    twice the variance of one run. So the number is continuous in every accuracy, also at the target; a run that
-    reaches it surely is below one that may have been lucky; and misses are told apart by how far they were from it,
-    and by how late they came that far. Without noise it is v(target): in (0, H] where reached, above H where not. The
-    mean is exact: v is piecewise linear.
+    levels from 0 to b, which is at most b·H and is small if the curve rises early. To shift the level is to shift the
+    curve. The run at hand differs from its configuration's mean by the noise of a run, and so does a second run: hence
+    twice the variance of one run. The number is continuous in every accuracy, also at the target. A run far above the
+    target has a lower number than one just above it, which may have been lucky. Runs that miss the target differ by how
+    far they are from it, and by how late they came that far. Without noise the number is v(target): in (0, H] if the
+    target is reached, above H if not. The mean is exact, since v is piecewise linear.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
@@ -171,7 +172,7 @@ def objective(val_accs: Sequence[float], target: float, longest_horizon: float, 
 def _crossings(
     val_accs: Sequence[float], target: float, longest_horizon: float
 ) -> list[tuple[float, float, float, float]]:
-    """Return, for all levels, where the curve crosses them: on (low, high] at intercept + slope·level."""
+    """Return the crossing of every level in pieces (low, high, intercept, slope): intercept + slope·level."""
     pieces = [(-math.inf, 0.0, 0.0, 0.0)]  # a shift may put the level below any accuracy
     highest, area, before = 0.0, 0.0, 0.0
     for epoch, val_acc in enumerate(val_accs, start=1):

@@ -3,7 +3,7 @@
 The weights of a network become views of one flat tensor, so that a step is a handful of element-wise
 operations, however many layers there are. The numbers that change from step to step (learning rate, λ, momentum, bias
 corrections) are computed beforehand on the host, in double precision, as a table with one row a step. To apply a
-row, nothing is read from the host, so that a CUDA graph can record a step.
+row, nothing is read from the host, so that a CUDA graph can capture a step.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
 from resnet_core.fused import optimizer as fused
-from resnet_core.fused.support import is_right
+from resnet_core.fused.support import is_correct
 from resnet_core.optim import OPTIMIZERS, StepTensors
 
 
 @dataclass(frozen=True)
 class StepValues:
-    """Learning rate, λ and momentum at every step of one epoch; floats, one a step."""
+    """Learning rate, λ and momentum of each step of an epoch."""
 
     lr: list[float]
     weight_decay: list[float]
@@ -36,9 +36,9 @@ def step_values(config: TrialConfig, epoch: int, steps: int, lr_scale: float = 1
     """Return the values of an epoch (1-based): schedule(epoch - 1 + i/steps) for i in 0 … steps-1.
 
     Args:
-        config: of the run.
-        epoch: 1-based.
-        steps: of the epoch.
+        config: has the schedules.
+        epoch: number of the epoch, 1-based.
+        steps: number of steps in the epoch.
         lr_scale: factor on the learning rate.
     """
     wd, momentum = config.wd_schedule, config.mom_schedule
@@ -61,7 +61,7 @@ class Optimizer:
     """
 
     coefficients = 5
-    """How many numbers determine a step."""
+    """Number of coefficients of a step."""
 
     def __init__(self, network: nn.Module, config: TrialConfig) -> None:
         self.flat = FlatParameters(network)
@@ -70,11 +70,11 @@ class Optimizer:
         self._buffers = {name: torch.zeros_like(self.flat.weights) for name in self._rule.buffers}
         self._steps = 0
         self._momenta = 1.0  # product of the momenta of all steps so far
-        self._fused = config.fused and fused.covers(self._rule, self.flat) and self._fused_is_right()
+        self._fused = config.fused and fused.supports(self._rule, self.flat) and self._fused_is_correct()
 
-    def _fused_is_right(self) -> bool:
+    def _fused_is_correct(self) -> bool:
         config, device = self._config, self.flat.weights.device
-        return is_right(f"step of {config.optimizer}", device, lambda: disagreement(config, device))
+        return is_correct(f"step of {config.optimizer}", device, lambda: relative_error(config, device))
 
     def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
         """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
@@ -130,7 +130,7 @@ class Optimizer:
             buffer.copy_(state["buffers"][name])
 
 
-def disagreement(config: TrialConfig, device: torch.device) -> float:
+def relative_error(config: TrialConfig, device: torch.device) -> float:
     """Return by what share three fused steps on made numbers change weights and buffers otherwise than torch's do."""
     generator = torch.Generator(device).manual_seed(0)
     network = nn.Conv2d(16, 16, 3, device="meta").to_empty(device=device)  # its weights come below

@@ -22,7 +22,7 @@ class Plateau:
     def __init__(self, config: TrialConfig) -> None:
         assert config.plateau_factor is not None
         self._peak = config.lr_alpha
-        # Its learning rate is all that is wanted of it.
+        # torch's class needs an optimizer; only its learning rate is used.
         self._carrier = torch.optim.SGD([torch.zeros(())], lr=self._peak)
         self._rule = ReduceLROnPlateau(
             self._carrier,
@@ -35,11 +35,11 @@ class Plateau:
 
     @property
     def scale(self) -> float:
-        """What the scheduled learning rate is to be multiplied by now."""
+        """The factor on the scheduled learning rate."""
         return float(self._carrier.param_groups[0]["lr"]) / self._peak
 
     def step(self, val_loss: float) -> None:
-        """Take note of an epoch's validation loss."""
+        """Update the factor by an epoch's validation loss."""
         self._rule.step(val_loss)
 
     def state_dict(self) -> dict[str, Any]:

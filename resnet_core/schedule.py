@@ -30,7 +30,7 @@ class ScheduleError(ValueError):
     Attributes:
         text: the whole text.
         position: index of the character at fault, ``len(text)`` where something is missing at the end.
-        expected: what would have been right there, in words.
+        expected: what could stand there, in words.
         reason: one line that says what is wrong.
     """
 
@@ -58,7 +58,8 @@ class Knot(NamedTuple):
 class Segment:
     """A piece of a schedule, from the knot before it to its own.
 
-    With v₀ the value at the knot before, v₁ its own, and s the share of the segment gone by, its value is:
+    With v₀ the value at the knot before, v₁ the value at its own knot, and s in [0, 1] the place within the segment,
+    its value is:
 
     - ``lin``: a straight line, v₀ + (v₁-v₀)·s.
     - ``cos``: a quarter cosine, v₁ + (v₀-v₁)·cos(s·π/2): flat at its start, steep at its end
@@ -81,11 +82,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A number over epochs; continuous but for ``step``. Immutable, hashable, comparable.
+    """A number over epochs, continuous except at a ``step``. Immutable, hashable, comparable.
 
     Attributes:
         start: value at epoch 0.
-        segments: what follows, by rising epoch; none is a constant.
+        segments: in the order of their epochs; without a segment, the schedule is a constant.
 
     Raises:
         ValueError: the numbers break a rule of the notation: values finite and >= 0, > 0 at both ends of
@@ -111,7 +112,7 @@ class Schedule:
 
     @property
     def last_epoch(self) -> float:
-        """Epoch of the last knot; the value stays from there on. 0 for a constant."""
+        """Epoch of the last knot, after which the value stays the same; 0 for a constant."""
         return self.knots[-1].epoch
 
     @property
@@ -267,7 +268,10 @@ class ScheduleTemplate:
 
 
 def parse(text: str) -> Schedule:
-    """Return the schedule a text stands for.
+    """Return the schedule of a text.
+
+    >>> parse("[1e-3, 0] lin[2e-3, +4] cos[0, 10]").value(2)
+    0.0015
 
     Raises:
         ScheduleError: the text is not in the notation, breaks one of its rules, or names a parameter.
@@ -277,10 +281,13 @@ def parse(text: str) -> Schedule:
 
 @lru_cache(maxsize=1024)  # a study reads each of its own for every trial
 def parse_template(text: str) -> ScheduleTemplate:
-    """Return the template a study file's text stands for; one without parameters is a template too.
+    """Return the template of a study file's text, which need not have parameters.
+
+    >>> str(parse_template("[0.1*lr, 0] lin[lr, 5]").fill({"lr": 1e-3}))
+    '[1e-4, 0] lin[1e-3, 5]'
 
     Raises:
-        ScheduleError: the text is not in the notation. Its rules on numbers are looked at by ``fill``.
+        ScheduleError: the text is not in the notation. ``fill`` checks the rules on numbers.
     """
     return _Reader(text, names=True).read()
 
@@ -329,7 +336,7 @@ def _find_fault(start: float, segments: tuple[Segment, ...]) -> _Fault | None:
 
 
 def _after(epoch: float, more: float) -> float:
-    """Return the sum as it is written in decimals: in binary, thrice 1.3 would end a little behind 3.9."""
+    """Return the sum in decimal arithmetic: in binary, 1.3 + 1.3 + 1.3 is a little more than 3.9."""
     return float(Decimal(repr(epoch)) + Decimal(repr(more)))
 
 

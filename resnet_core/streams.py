@@ -1,7 +1,7 @@
-"""Streams of GPUs, leased to one run at a time.
+"""CUDA streams, each leased to one run at a time.
 
-torch hands out 32 streams a device and then the first again. Runs of one process that asked for a new one each would
-soon share one, and a step that one of them records would hold the other's work as well.
+torch has 32 streams for a device and then gives the first one again. If each run of a process asked torch for a stream,
+two runs would soon share one, and the graph that one of them captures would hold the work of the other as well.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 import torch
 
-MOST = 32
-"""How many streams torch has for a device."""
+STREAMS_PER_DEVICE = 32
+"""Number of streams that torch has for a device."""
 
 
 class Streams:
-    """Hands out streams, each to one holder at a time, and makes no more than are held at once.
+    """Leases streams, each to one holder at a time, and makes no more than are held at once.
 
     Args:
         make: returns a new stream of a device.
@@ -31,10 +31,10 @@ class Streams:
 
     @contextmanager
     def leased(self, device: torch.device) -> Iterator[torch.cuda.Stream | None]:
-        """Within it, a stream of ``device`` is nobody else's; a CPU has none.
+        """Yield a stream of ``device`` that no other holder has until the end; None for a CPU.
 
         Raises:
-            RuntimeError: as many are held as torch has.
+            RuntimeError: all streams that torch has for the device are held.
         """
         if device.type != "cuda":
             yield None
@@ -50,12 +50,14 @@ class Streams:
         with self._change:
             if self._free[device]:
                 return self._free[device].pop()
-            if self._made[device] == MOST:
-                raise RuntimeError(f"{MOST} runs of this process train on {device} already, as many as it has streams")
+            if self._made[device] == STREAMS_PER_DEVICE:
+                raise RuntimeError(
+                    f"{STREAMS_PER_DEVICE} runs of this process train on {device} already, as many as it has streams"
+                )
             stream = self._make(device)
             self._made[device] += 1
             return stream
 
 
 STREAMS = Streams(lambda device: torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-"""Those of this process."""
+"""The streams of this process."""

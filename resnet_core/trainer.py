@@ -21,7 +21,7 @@ from resnet_core.config import ConfigError, TrialConfig, epoch_sizes
 from resnet_core.data import DATASETS
 from resnet_core.draws import Draws, copy_over, draw
 from resnet_core.fused.support import runs_on
-from resnet_core.graph import RecordedStep
+from resnet_core.graph import CapturedStep
 from resnet_core.images import Dataset, load, normalise, take
 from resnet_core.meter import GpuMeter
 from resnet_core.network import build
@@ -32,9 +32,9 @@ from resnet_core.streams import STREAMS
 from resnet_core.working_copy import WorkingCopy
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
-"""Images a step of validation: enough to fill a CPU; 1,000 took 0.6 GB more there and no less time (ResNet56v2)."""
+"""Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and no less time (ResNet56v2)."""
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
-"""Steps whose images are augmented at once: on a GPU some twenty kernels fewer a step, for 50 MB at batch 64."""
+"""Number of steps whose images are augmented at once. On a GPU that saves some twenty kernels a step, for 50 MB."""
 
 
 def train(
@@ -47,23 +47,27 @@ def train(
 ) -> Generator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
 
-    To stop a run is to stop iterating. With ``checkpoint`` the state is saved after each epoch, before its record is
-    yielded; on a GPU, but for the first and the last, while the next epoch trains. Where that file exists already, the
-    records it holds are yielded again first, at once, and the run continues behind them: the consumer always sees the
-    whole curve. The randomness of an epoch comes from (seed, epoch) alone, so on a CPU with the same number of threads
-    a continued run is the uninterrupted one, bit for bit. With ``config.test`` each record has the loss and accuracy on
-    the test images too; nothing else depends on it. On a CPU the process keeps the memory that it frees (see
-    resnet_core.allocator).
+    To stop a run, stop iterating. With ``checkpoint`` the state is saved after each epoch, before its record is
+    yielded; on a GPU, epochs between the first and the last are saved while the next one trains. If the file exists
+    already, the records in it are yielded first, and the run continues after them: the consumer always sees the
+    whole curve. The random numbers of an epoch depend on (seed, epoch) alone. So on a CPU, with the same number of
+    threads, a continued run equals an uninterrupted one, bit for bit. With ``config.test`` each record also has the
+    loss and the accuracy on the test images; nothing else depends on them. On a CPU the process keeps the memory that
+    it frees (see resnet_core.allocator).
+
+    >>> small = TrialConfig("[1e-3, 0] lin[0, 2]", model="resnet11v2", data="digits", image_size=16, train_limit=20)
+    >>> [record.epoch for record in train(small, data_dir=Path("data"))]
+    [1, 2]
 
     Args:
         config: everything that determines the run.
-        data_dir: the folder that holds CIFAR-10, or takes its download.
+        data_dir: the folder for data, from which images are read and to which they are downloaded.
         device: a torch device.
         checkpoint: the file to save to and to continue from; None saves nothing.
-        graph: on a GPU, record a step as a CUDA graph once and replay it; a CPU has none.
+        graph: on a GPU, capture a step as a CUDA graph once and replay it.
 
     Raises:
-        DataError: the images cannot be had.
+        DataError: the images are not there and cannot be downloaded.
         CheckpointError: the checkpoint cannot be read, or is of another config.
         OSError: the checkpoint cannot be written.
     """
@@ -74,12 +78,12 @@ def train(
         return
     there = torch.device(device)
     with STREAMS.leased(there) as stream, ExitStack() as closing:
-        writer = None if checkpoint is None else checkpoints.Writer(checkpoint, beside=there.type == "cuda")
+        writer = None if checkpoint is None else checkpoints.Writer(checkpoint, background=there.type == "cuda")
         if writer is not None:
             closing.callback(writer.close)
-        # Not across a yield: what the consumer does is not of this stream.
+        # The consumer's work between two epochs does not belong to this stream.
         with torch.cuda.stream(stream):
-            run = _Run(config, load(config, data_dir), there, graph)
+            run = _TrainingRun(config, load(config, data_dir), there, graph)
             if state is not None:
                 run.load_state_dict(state)
         del state
@@ -98,15 +102,15 @@ def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") ->
 
     Args:
         config: everything that determines the run.
-        data_dir: the folder that holds CIFAR-10, or takes its download.
+        data_dir: the folder for data, from which images are read and to which they are downloaded.
         device: a torch device.
 
     Raises:
-        DataError: the images cannot be had.
+        DataError: the images are not there and cannot be downloaded.
     """
     with STREAMS.leased(torch.device(device)) as stream:
         with torch.cuda.stream(stream):
-            run = _Run(config, load(config, data_dir), torch.device(device))
+            run = _TrainingRun(config, load(config, data_dir), torch.device(device))
         for epoch in range(1, config.horizon + 1):
             with torch.cuda.stream(stream):
                 run.train_epoch(epoch)
@@ -115,9 +119,9 @@ def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") ->
 
 
 def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 3) -> float:
-    """Time a few steps of ``config`` on made images and extrapolate to an epoch of it, in seconds.
+    """Time a few steps of ``config`` on random images and extrapolate to an epoch, in seconds.
 
-    An evaluation counts as a third of a training pass over its images (forward alone).
+    An evaluation counts as a third of a training pass over its images, since it is a forward pass alone.
     """
     spec = DATASETS[config.data]
     train_size, val_size = epoch_sizes(config)
@@ -126,7 +130,7 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
     labels = torch.arange(batch) % spec.classes
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, config.image_size, config.image_size))
     with STREAMS.leased(torch.device(device)) as stream, torch.cuda.stream(stream):
-        run = _Run(config, dataset, torch.device(device))
+        run = _TrainingRun(config, dataset, torch.device(device))
         run.train_epoch(1)
         run.steps(1)  # waits for the device
         started = time.perf_counter()
@@ -156,12 +160,12 @@ def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
     return state
 
 
-class _Run:
+class _TrainingRun:
     """A network, its optimizer and its images on one device.
 
-    A step reads everything that changes from step to step (which images, how they are augmented, the
-    optimizer's coefficients) from tables on the device, in the row that a counter on the device points at:
-    so it can be recorded as a CUDA graph, and nothing waits for the device before an epoch is over.
+    A step reads everything that changes between steps (which images, how they are augmented, the optimizer's
+    coefficients) from tables on the device. A counter on the device says which row. So a step can be captured as a CUDA
+    graph, and the host waits for the device only at the end of an epoch.
     """
 
     def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool = True) -> None:
@@ -175,7 +179,7 @@ class _Run:
             ExponentialMovingAverage(self._network, self._optimizer.flat.weights, config.ema) if config.ema else None
         )
         self._plateau = None if config.plateau_factor is None else Plateau(config)
-        # torch.compile makes kernels of its own.
+        # torch.compile generates its own kernels.
         fused = config.fused and not config.compile and runs_on(device)
         self._working = WorkingCopy(self._network, self._optimizer.flat, config.precision, fused=fused)
         self._forward: Callable[[Tensor], Tensor] = self._working.network
@@ -186,27 +190,27 @@ class _Run:
         images, size = len(dataset.train_labels), config.batch_size
         self._batches = [size] * (images // size) + ([images % size] if images % size else [])
         self._ahead = STEPS_AHEAD[device.type]
-        self._draws = self._draw(1).on(device)
-        self._drawn: dict[int, Draws] = {}  # of epochs to come
+        self._draws = self._draw(1).to(device)
+        self._drawn: dict[int, Draws] = {}  # by epoch, made before the epoch begins
         steps = len(self._batches)
         self._sizes = torch.tensor(self._batches, dtype=torch.float64).to(device)
         self._coefficients = torch.zeros(steps, self._optimizer.coefficients, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
-        # Of each step, its rows in the tables of the epoch and in the images augmented ahead: [steps, 2, size].
+        # For each step its rows in the tables of the epoch, and in the augmented images: [steps, 2, size].
         rows = torch.arange(steps * size).view(steps, size)
         self._rows = torch.stack((rows, rows % (self._ahead * size)), 1).to(device)
         side = config.image_size
         self._images = torch.zeros(self._ahead * size, 3, side, side, device=device).to(
             memory_format=torch.channels_last
         )
-        # What the last batch lacks in images has a label that no logit stands for.
+        # Places without an image in the last batch have the label -1, which no logit stands for.
         self._labels = torch.full((steps * size,), -1, device=device)
         self._labels[:images] = self._data.train_labels
         self._outputs = torch.zeros(steps * size, DATASETS[config.data].classes, device=device)
         self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
         if graph and device.type == "cuda":
-            self._step = RecordedStep(self._take_step, dict.fromkeys(self._batches), self._state())
+            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state())
 
     def _state(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
@@ -234,13 +238,13 @@ class _Run:
             self._plateau.load_state_dict(state["plateau"])
 
     def epoch(self, epoch: int) -> EpochRecord:
-        """Train, validate and, with ``test``, test once; the host waits for the device once, when all is under way."""
+        """Train, validate and, with ``test``, test once. The host waits for the device once, at the end."""
         started = time.perf_counter()
         with GpuMeter(self._device) as meter:
             begin = self._mark()
             lr, weight_decay = self.train_epoch(epoch)
             trained = self._mark()
-            sums = {"": self._sums().sum(0), "val_": self._evaluate(self._data.val_images, self._data.val_labels)}
+            sums = {"": self._sums().sum(0), "val_": self._validate()}
             if self._config.test:
                 sums["test_"] = self._evaluate(*self._data.test)
             pending = torch.stack(list(sums.values()))
@@ -272,7 +276,7 @@ class _Run:
         return means
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Take all steps of an epoch (1-based); return the last one's learning rate and λ."""
+        """Take all steps of an epoch (1-based); return the learning rate and λ of the last step."""
         scale = 1.0 if self._plateau is None else self._plateau.scale
         values = step_values(self._config, epoch, len(self._batches), scale)
         self._draws.copy_(self._drawn.pop(epoch) if epoch in self._drawn else self._draw(epoch))
@@ -290,7 +294,7 @@ class _Run:
         return draw(self._config, epoch, len(self._data.train_labels))
 
     def steps(self, epoch: int) -> list[StepRecord]:
-        """Return the records of the steps of ``epoch``, the last that was trained."""
+        """Return the records of the steps of ``epoch``, which must be the last one trained."""
         count = len(self._batches)
         values = step_values(self._config, epoch, count)
         return [
@@ -314,19 +318,19 @@ class _Run:
         self._counter.add_(1)
 
     def _sums(self) -> Tensor:
-        """Return the summed loss and the number of right answers of each step of the epoch: float64 [steps, 2]."""
+        """Return the sum of losses and the number of correct images of each step: float64 [steps, 2]."""
         right = (self._outputs.argmax(1) == self._labels).view(len(self._batches), -1).sum(1)
         return torch.stack((self._losses.double() * self._sizes, right.double()), 1)
 
     def _augment(self, step: int) -> None:
-        """Put the images of ``step`` (from 0) and of those behind it where the steps read them."""
+        """Augment the images of ``step`` (from 0) and of the steps after it, and put them where the steps read them."""
         first = step * self._config.batch_size
         rows = slice(first, first + len(self._images))
         images = take(self._data.train_images, self._draws.order[rows])
         self._images[: len(images)] = self._augmented(images, rows)
 
     def _augmented(self, images: Tensor, rows: slice) -> Tensor:
-        """Return normalised images of bytes, whose draws are in ``rows``."""
+        """Return images (uint8) augmented by their ``rows`` of the draws, and normalised."""
         offsets, mirrored, corners, centres = (
             None if table is None else table[rows]
             for table in (self._draws.offsets, self._draws.mirrored, self._draws.corners, self._draws.centres)
@@ -336,9 +340,12 @@ class _Run:
         x = shift_and_flip(normalise(images, self._data.mean), offsets, mirrored)
         return x if centres is None else cutout(x, centres, self._config.cutout)
 
+    def _validate(self) -> Tensor:
+        return self._evaluate(self._data.val_images, self._data.val_labels)
+
     @torch.no_grad()
     def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the summed loss and the number of right answers over images: [2], on the device."""
+        """Return the sum of losses and the number of correct images: [2], on the device."""
         network = self._network if self._average is None else self._average.network
         if not self._config.bn_recalibration:
             return self._sums_over(network, images, labels)
@@ -357,7 +364,7 @@ class _Run:
         return sums
 
     def _plain_images(self) -> Iterator[Tensor]:
-        """Yield the training images that BN is recalibrated on, as they are, in the order of the epoch."""
+        """Yield the training images on which BN is recalibrated, without augmentation, in the order of the epoch."""
         order, size = self._draws.order[: self._config.bn_recalibration], EVALUATION_BATCH[self._device.type]
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
@@ -369,7 +376,7 @@ class _Run:
         return logits.float()
 
     def _autocast(self) -> torch.autocast:
-        # Every weight is used once a pass, and a graph must not remember a weight of another one.
+        # No cache: each weight is used once a pass, and a CUDA graph must not read a weight cached by another pass.
         bf16 = self._config.precision == "bf16"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
@@ -382,7 +389,7 @@ class _Run:
 
 
 def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-    """Return the time between two marks, both of them past."""
+    """Return the time between two marks that are in the past."""
     if isinstance(begin, float) and isinstance(end, float):
         return end - begin
     return float(begin.elapsed_time(end)) / 1000  # type: ignore[union-attr,arg-type]  # both are events

@@ -1,8 +1,9 @@
-"""The network that a step passes images through: the same weights, some of them in bf16, and gradients in one tensor.
+"""A copy of a network for training steps: its weights, some of them in bf16, and its gradients in one tensor.
 
-Under autocast every convolution casts its weights to bf16, the backward pass casts every gradient back, and each is
-then added to the one that is there: three kernels a parameter, which a GPU takes longer to begin than to finish. Here
-all weights are cast at once, and all gradients of a type are copied at once.
+Under autocast every convolution casts its weights to bf16, the backward pass casts every gradient back, and each
+gradient is then added to the one of the parameter. These are three kernels for each parameter, and a GPU needs more
+time to start such a kernel than to run it. Here all weights are cast at once, and all gradients of a type are copied at
+once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class WorkingCopy:
 
     Mixed precision with fp32 master weights (Micikevicius et al. 2018, arXiv 1710.03740). In ``bf16`` the weights and
     biases of convolutions and dense layers are those that ``refresh`` cast last; the other parameters and BN's
-    running statistics are the original's own. The numbers are those of the original under autocast, bit for bit.
+    running statistics are shared with the original. The results equal the original's under autocast, bit for bit.
 
     Args:
         network: the original.
@@ -47,8 +48,8 @@ class WorkingCopy:
         for mine, original in zip(self.network.modules(), network.modules(), strict=True):
             for name, parameter in original.named_parameters(recurse=False):
                 leaf, start = parameter, parameter.storage_offset()
-                late = name == "bias" and isinstance(mine, Convolution) and mine.bias_is == "late"  # cast by the kernel
-                if self._cast is not None and isinstance(original, _CAST_BY_AUTOCAST) and not late:
+                by_kernel = name == "bias" and isinstance(mine, Convolution) and mine.bias_is == "deferred"
+                if self._cast is not None and isinstance(original, _CAST_BY_AUTOCAST) and not by_kernel:
                     view = self._cast.as_strided(parameter.shape, parameter.stride(), start)
                     leaf = nn.Parameter(view, requires_grad=parameter.requires_grad)
                 mine.register_parameter(name, leaf)
@@ -56,7 +57,7 @@ class WorkingCopy:
                     self._leaves.append((leaf, flat.gradients[start : start + leaf.numel()]))
             for name, buffer in original.named_buffers(recurse=False):
                 mine.register_buffer(name, buffer)
-            # Counted once an epoch. Without a momentum a mean over all batches is kept, which needs the number.
+            # ``count`` counts batches once an epoch. A BN without a momentum needs the number in every step.
             if isinstance(mine, nn.modules.batchnorm._BatchNorm) and mine.momentum is not None:
                 if mine.num_batches_tracked is not None:
                     self._counters.append(mine.num_batches_tracked)
@@ -64,12 +65,12 @@ class WorkingCopy:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the original's weights as they are now."""
+        """Cast the original's weights as they are now."""
         if self._cast is not None:
             self._cast.copy_(self._weights)
 
     def backward(self, loss: Tensor) -> None:
-        """Overwrite the flat gradients by those of ``loss``; that of a parameter it does not depend on stays."""
+        """Overwrite the flat gradients by those of ``loss``, except of parameters that ``loss`` does not depend on."""
         gradients = torch.autograd.grad(loss, [leaf for leaf, _ in self._leaves], allow_unused=True)
         by_type: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for (leaf, place), gradient in zip(self._leaves, gradients, strict=True):
@@ -81,14 +82,14 @@ class WorkingCopy:
             torch._foreach_copy_(places, values)
 
     def count(self, batches: int) -> None:
-        """Add to BN's counters of batches what as many passes would have."""
+        """Add a number of batches to the counters of BN."""
         if self._counters:
             torch._foreach_add_(self._counters, batches)
 
 
 def _in_memory_order(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Return a gradient as the 1-D tensor that lies in memory as its parameter does."""
-    # Strides of a side of 1 say nothing.
+    """Return a gradient as a 1-D tensor, in the order in which its parameter lies in memory."""
+    # The stride of a side of 1 does not matter.
     sides = [side for side, size in enumerate(gradient.shape) if size > 1]
     if any(gradient.stride(side) != parameter.stride(side) for side in sides):
         gradient = torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)

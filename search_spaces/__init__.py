@@ -1,1 +1,1 @@
-"""Study files: what a sweep asks, the code that reads them, and the studies that ship with the project."""
+"""Study files: the code that reads them, and the studies that ship with the project."""

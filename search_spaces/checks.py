@@ -1,4 +1,4 @@
-"""What types cannot say about a study: what its tables must be to each other, and to TrialConfig."""
+"""Checks that types cannot make: whether the tables of a study fit each other, and fit TrialConfig."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_CORNERS = 2048  # about half a second
 
 
 def study_problems(spec: StudyTables) -> Iterator[Problem]:
-    """Yield what is wrong with a study whose tables are each right by themselves."""
+    """Yield the problems of a study each of whose tables is valid by itself."""
     if spec.space and spec.run:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
@@ -89,7 +89,7 @@ FROZEN = 'phase = "confirm"'
 
 
 def grid_expects(sampler: str) -> str:
-    """Return what a sampler that tries every value expects of each parameter."""
+    """Return what a parameter needs for a sampler that tries every value."""
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
@@ -113,7 +113,7 @@ def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
         try:
             template = parse_template(text)
             if template.parameters - spec.space.keys():
-                template.fill(dict.fromkeys(spec.space, 1.0))  # for its error on the name, with the caret
+                template.fill(dict.fromkeys(spec.space, 1.0))  # raises the error on the unknown name, with a caret
         except ScheduleError as error:
             yield Problem(key, f": {error}")
 
@@ -176,13 +176,13 @@ def _config_problems(spec: StudyTables) -> Iterator[Problem]:
         yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
     for params in corners(spec):
         found = list(_trial_problems(spec, params, None, ""))
-        if found:  # the other corners mostly repeat it
+        if found:  # other corners mostly have the same problem
             yield from found
             return
 
 
 def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
-    """Yield what keeps a trial from being a TrialConfig."""
+    """Yield the problems because of which a trial has no TrialConfig."""
     try:
         values = spec.trial_values(params, run)
     except ScheduleError as error:
@@ -193,7 +193,7 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
     if "schedule" not in values:
         yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
         return
-    while True:  # a config tells of one field at a time
+    while True:  # TrialConfig names one wrong field at a time
         try:
             TrialConfig(**values)
             return
@@ -224,11 +224,11 @@ def _at(params: Mapping[str, Value], names: Collection[str]) -> str:
 
 
 def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
-    """Yield parameters at the ends of the space, such that no valid corner means no invalid trial.
+    """Yield parameters at the corners of the space: if they make valid trials, so do all others.
 
-    Epochs depend on their parameters linearly, so they rise everywhere in the space if they do at each of its
-    corners. Every other number is bound by itself: its lowest and highest value will do. Choices are all
-    combined. Of a space with too many combinations a share is looked at, with every choice in it.
+    Epochs of a schedule are linear in their parameters, so they rise everywhere in the space if they rise at each
+    corner. Every other number is bounded by itself, so its lowest and its highest value are enough. Choices are
+    combined with each other. In a space with too many corners a random share is checked, every choice included.
     """
     if not spec.space:
         return

@@ -1,4 +1,4 @@
-"""What is wrong with a study, in words: the error, and how its lines are made."""
+"""Errors of a study: their lines, with the key, the value and what was expected."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 Location = tuple[int | str, ...]
-"""Where a value stands: keys and list indices from the top of the file."""
+"""Keys and list indices from the top of a study file to a value, as pydantic's ``loc``."""
 
 
 class StudyError(ValueError):
-    """A study cannot be used. The message has a line for each error: file, key, value, what was expected."""
+    """A study file is missing or wrong. The message has a line an error: file, key, value and what was expected."""
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: the dotted key, and the rest of its line, such as `` = 3: expected 5``."""
+    """One error: its dotted key, and the rest of its line, such as `` = 3: expected 5``."""
 
     key: str
     text: str
 
 
 def as_toml(value: object) -> str:
-    """Return a value as a study file would write it."""
+    """Return a value as a study file has it, for a message.
+
+    >>> as_toml({"low": 1, "log": True})
+    '{ low = 1, log = true }'
+    """
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
@@ -45,31 +49,39 @@ def _cut(value: object) -> str:
 
 
 def wrong_value(key: str, value: object, expected: str) -> Problem:
-    """Return the problem of a value that is not what was expected."""
+    """Return the problem of a value that is not as expected."""
     return Problem(key, f" = {_cut(value)}: expected {expected}")
 
 
 def unknown_name(key: str, value: object, known: Iterable[str], what: str = "key", name: str = "") -> Problem:
-    """Return the problem of a name that does not exist, with the one that was perhaps meant; the key is the name."""
+    """Return the problem of an unknown name, by default the last part of the key; its text suggests a known one."""
     return Problem(key, f" = {_cut(value)}: unknown {what}; {suggestion(name or key.rpartition('.')[2], known)}")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean ...?`` where a known name is close, else what is known."""
+    """Return ``did you mean ...?`` where a known name is similar, else a list of the known names.
+
+    >>> suggestion("smapler", ["sampler", "seed"])
+    'did you mean sampler?'
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(names) or 'none'}"
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
-    """Hand problems, if any, to pydantic; ``problems_of`` puts the place of the table ahead of their keys."""
+    """Raise pydantic's error for the problems of a table, if there are any. Their keys are relative to the table."""
     if problems:
         text = "; ".join(key + text for key, text in problems)
         raise PydanticCustomError("study", "{text}", {"text": text, "problems": list(problems)})
 
 
 def expectation(message: str) -> str:
-    """Return what pydantic's message expects, in this project's words."""
+    """Return what pydantic's message expects, in this project's words.
+
+    >>> expectation("Input should be greater than or equal to 1")
+    'at least 1'
+    """
     message = message.removeprefix("Input should be ").removeprefix("Value error, ")
     for theirs, ours in (
         ("greater than or equal to", "at least"),
@@ -88,29 +100,31 @@ def expectation(message: str) -> str:
 
 
 def problems_of(error: ValidationError, models: Callable[[Location], Sequence[type[BaseModel]]]) -> list[Problem]:
-    """Return pydantic's errors about a study as problems.
+    """Return pydantic's errors about a study as problems, with keys from the top of the file.
 
     Args:
-        error: what validating a StudySpec raised.
-        models: returns what the table at a place may be; the place of a parameter ends with its form.
+        error: raised when a StudySpec was validated.
+        models: returns the models that the table at a location may be. The location of a parameter ends with its form,
+            ``range`` or ``choices``.
     """
     problems = []
     for item in error.errors(include_url=False):
-        place: Location = item["loc"]
-        if place[:1] == ("space",):
-            place = place[:2] + place[3:]  # the third is pydantic's tag for the form of the parameter
-        key = dotted_key(place)
+        location: Location = item["loc"]
+        if location[:1] == ("space",):
+            location = location[:2] + location[3:]  # the third is the parameter's form
+        key = dotted_key(location)
         if item["type"] == "json_invalid":
             problems.append(Problem("", f"not JSON: {item['msg'].removeprefix('Invalid JSON: ')}"))
         elif item["type"] == "study":
             problems += [Problem(".".join(filter(None, (key, part))), text) for part, text in item["ctx"]["problems"]]
         elif item["type"] == "missing":
-            field = _fields(models(item["loc"][:-1]))[str(place[-1])]
-            problems.append(Problem(key, f": missing; expected {_MISSING.get(str(place[-1])) or _description(field)}"))
+            field = _fields(models(item["loc"][:-1])).get(str(location[-1]))
+            expected = _MISSING.get(str(location[-1])) or _description(field)
+            problems.append(Problem(key, f": missing; expected {expected}"))
         elif item["type"] == "extra_forbidden":
             problems.append(unknown_name(key, item["input"], _fields(models(item["loc"][:-1]))))
         elif item["type"] in _TABLES:
-            form = _FORMS.get(place[0], "a table") if len(place) == 2 else "a table"
+            form = _FORMS.get(location[0], "a table") if len(location) == 2 else "a table"
             problems.append(wrong_value(key, item["input"], form))
         elif key == "run" and item["type"] == "list_type":
             problems.append(wrong_value(key, item["input"], "[[run]] tables, in two pairs of brackets"))
@@ -119,9 +133,13 @@ def problems_of(error: ValidationError, models: Callable[[Location], Sequence[ty
     return problems
 
 
-def dotted_key(place: Location) -> str:
-    """Return a place as text: ``run[2].weight_decay``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+def dotted_key(location: Location) -> str:
+    """Return a location as text.
+
+    >>> dotted_key(("run", 2, "weight_decay"))
+    'run[2].weight_decay'
+    """
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 _TABLES = frozenset({"model_type", "dict_type", "union_tag_invalid", "union_tag_not_found"})
@@ -138,14 +156,14 @@ _KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "tr
 
 
 def _fields(models: Sequence[type[BaseModel]]) -> dict[str, FieldInfo]:
-    """Return the fields of all models, by the keys that a study file has for them."""
+    """Return the fields of models by their keys in a study file."""
     return {field.alias or name: field for model in models for name, field in model.model_fields.items()}
 
 
-def _description(field: FieldInfo) -> str:
-    """Return what a field expects: ``a number of at least 1``."""
-    text = _KINDS.get(field.annotation, "a value")
-    for bound in field.metadata:
+def _description(field: FieldInfo | None) -> str:
+    """Return what a field expects, such as ``a number of at least 1``."""
+    text = _KINDS.get(field and field.annotation, "a value")
+    for bound in field.metadata if field else ():
         text += f" of at least {bound.ge}" if hasattr(bound, "ge") else ""
         text += f" of more than {bound.gt}" if hasattr(bound, "gt") else ""
     return text

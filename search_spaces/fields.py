@@ -1,4 +1,4 @@
-"""The fields of TrialConfig, as a study file sets them: their types, and what is wrong with a value."""
+"""Fields of TrialConfig in a study file: their types, and what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELD_TYPES: dict[str, TypeAdapter[Any]] = {
 
 
 def field_problems(values: Mapping[str, object]) -> list[Problem]:
-    """Return the problems of fields of TrialConfig that don't exist or have a value of the wrong type."""
+    """Return the problems of fields that TrialConfig does not have, or whose value has the wrong type."""
     problems = []
     for name, value in values.items():
         if name not in FIELD_TYPES:
@@ -29,7 +29,7 @@ def field_problems(values: Mapping[str, object]) -> list[Problem]:
 
 
 def type_mismatch(field: str, value: object) -> str:
-    """Return the type a field expects, if the value does not have it."""
+    """Return in words the type that a field expects, if the value has another; else an empty text."""
     try:
         FIELD_TYPES[field].validate_python(value)
     except ValidationError as error:

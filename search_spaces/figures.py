@@ -1,6 +1,6 @@
-"""PublishedStudy figures: what was measured by others, of the runs that the published studies repeat.
+"""Published figures: results of others, for the runs that the published studies repeat.
 
-Each is a row of a CSV file beside the study file in ``published/``. docs/recipes.md has the columns.
+Each figure is in a CSV file beside the study file in ``published/``. docs/recipes.md describes the columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study, shipped_studies
 
 QUANTITIES = ("epochs_to_target", "transition", "val_acc_best", "val_acc_final")
-"""First crossing of a target, first epoch from which it holds, highest val_acc, val_acc after the last epoch."""
+"""First epoch at the target; first epoch from which the target holds; highest val_acc; val_acc of the last epoch."""
 
 _TRANSITIONS = {
     "epochs_to_091": 0.91,
@@ -36,10 +36,10 @@ class Figure:
     Attributes:
         run: name of the listed run that repeats it.
         quantity: one of QUANTITIES.
-        low: the figure, or the lower end of where it lies: of a run that did not reach its target, its last epoch.
-        high: the figure, or the upper end; math.inf of a run that did not reach its target.
-        target: validation accuracy, of the first two quantities; else None.
-        note: what the source says beside it.
+        low: the figure, or the lower end of its interval; for a run that did not reach its target, its last epoch.
+        high: the figure, or the upper end of its interval; math.inf for a run that did not reach its target.
+        target: validation accuracy to reach, for the first two quantities; else None.
+        note: a remark of the source.
     """
 
     run: str
@@ -55,9 +55,9 @@ class PublishedStudy:
     """A published study with its figures.
 
     Attributes:
-        study: its name.
-        configs: what its runs train, by name.
-        figures: what was published of them.
+        study: name of the study.
+        configs: what its runs train, by name of the run.
+        figures: the published figures of its runs.
     """
 
     study: str
@@ -66,7 +66,7 @@ class PublishedStudy:
 
 
 def published_studies() -> list[PublishedStudy]:
-    """Return all published studies that have figures."""
+    """Return all shipped studies with published figures."""
     found = []
     for name in shipped_studies():
         folder, _, stem = name.rpartition("/")
@@ -116,7 +116,7 @@ def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
 def _post5(row: dict[str, str]) -> list[Figure]:
     name, best = f"run{int(row['run']):02d}", float(row["val_acc_best"])
     reached = row["epochs_to_092"]
-    # Post V's runs last as long as their schedules.
+    # The runs of post V have no other horizon than their schedules.
     low, high = (float(reached),) * 2 if reached else (float(_last_epoch(row["schedule"])), math.inf)
     return [
         Figure(name, "epochs_to_target", low, high, 0.92, row["note"]),

@@ -1,4 +1,4 @@
-"""The two forms a parameter of a space can have: a range of numbers, and a list of choices."""
+"""The two forms of a parameter in ``[space]``: a range of numbers, and a list of choices."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from search_spaces.errors import as_toml, raise_problems, wrong_value
 
 Value = bool | int | float | str
-"""What a parameter can be."""
+"""A value of a parameter."""
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number; true and false are none."""
+    """Return whether a value is a finite number; true and false are no numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def int_if_whole(value: Any) -> Any:
-    """Return a whole float as an int, as a study file would mostly have it; anything else as it is."""
+    """Return a whole float as an int, as study files mostly write it; anything else unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Table(BaseModel):
-    """A table of a study file: immutable, and as strict about keys and types as TOML is."""
+    """A table of a study file: immutable; unknown keys and values of another TOML type are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -34,12 +34,15 @@ class Table(BaseModel):
 class Range(Table):
     """A parameter between two numbers, both included.
 
+    >>> Range(low=1, high=3, int=True).values()
+    [1, 2, 3]
+
     Attributes:
         low: smallest value.
-        high: largest value, above low; with a step, a whole number of steps above it.
-        log: sampled evenly in the logarithm; low must be above 0.
-        whole: whole numbers only; written ``int`` in the file.
-        step: distance of neighbouring values, not with log; None is 1 for whole numbers, else continuous.
+        high: largest value, above low; with a step, a whole number of steps above low.
+        log: whether values are sampled uniformly in their logarithm; low must be above 0.
+        whole: whether values are whole numbers; the key ``int`` of the file.
+        step: difference of neighbouring values, not with log; None is 1 for whole numbers, else continuous.
     """
 
     low: float
@@ -73,7 +76,7 @@ class Range(Table):
         return self
 
     def _steps_to(self, value: float) -> Fraction:
-        # Of the decimals that people write: in binary 0.3 is not three steps of 0.1.
+        # Of decimal fractions, as the file has them: in binary 0.3 is not three steps of 0.1.
         return (Fraction(str(value)) - Fraction(str(self.low))) / Fraction(str(self.step))
 
     def _after(self, steps: int) -> float:
@@ -86,13 +89,17 @@ class Range(Table):
 
     @property
     def size(self) -> int | None:
-        """How many values there are; None where they are continuous."""
+        """Number of values; None where they are continuous."""
         if self.step is None:
             return int(self.high) - int(self.low) + 1 if self.whole else None
         return int(self._steps_to(self.high)) + 1
 
     def values(self) -> list[Value]:
-        """Return all values in rising order. Raises TypeError where they are continuous."""
+        """Return all values in rising order.
+
+        Raises:
+            TypeError: they are continuous.
+        """
         if self.size is None:
             raise TypeError(f"{self}: continuous")
         if self.whole:
@@ -108,10 +115,10 @@ class Range(Table):
         if self.step is None:
             return True
         steps = self._steps_to(value)
-        return abs(steps - round(steps)) < 1e-8  # as Optuna has it, whose own values are sums in binary
+        return abs(steps - round(steps)) < 1e-8  # as in Optuna, whose own values are binary sums
 
     def coordinates(self, value: float) -> list[float]:
-        """Return where a value lies: from 0 at the low end to 1 at the high one; in the logarithm with ``log``."""
+        """Return the coordinate of a value: 0 at ``low``, 1 at ``high``; linear, or in the logarithm with ``log``."""
         scale: Callable[[float], float] = math.log if self.log else float
         low = scale(self.low)
         return [(scale(value) - low) / (scale(self.high) - low)]
@@ -123,10 +130,10 @@ class Range(Table):
 
 
 class Choices(Table):
-    """A parameter out of a list.
+    """A parameter with a list of values.
 
     Attributes:
-        choices: the values, each once: true, false, numbers, strings. One alone fixes the parameter.
+        choices: the values, each once: true, false, numbers, strings. A single one fixes the parameter.
     """
 
     choices: list[Any]
@@ -147,18 +154,18 @@ class Choices(Table):
 
     @property
     def extremes(self) -> tuple[Value, Value]:
-        """The smallest and the largest number; the first and the last choice unless all are numbers."""
+        """The smallest and the largest choice if all are numbers, else the first and the last."""
         if all(map(is_number, self.choices)):
             return min(self.choices), max(self.choices)
         return self.choices[0], self.choices[-1]
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.choices)
 
     def values(self) -> list[Value]:
-        """Return all values, in the file's order."""
+        """Return all choices, in the file's order."""
         return list(self.choices)
 
     def contains(self, value: object) -> bool:
@@ -170,7 +177,7 @@ class Choices(Table):
         return value == choice and isinstance(value, bool) == isinstance(choice, bool)  # 1 is not true
 
     def coordinates(self, value: Value) -> list[float]:
-        """Return an axis for each choice, so that any two of them are 1 apart; none where there is one choice alone."""
+        """Return a coordinate for each choice: any two choices have distance 1. A single choice has none."""
         if len(self.choices) == 1:
             return []
         return [math.sqrt(0.5) if self._is(value, choice) else 0.0 for choice in self.choices]

@@ -1,12 +1,13 @@
-"""What a study file names and another package provides: stopping rules and samplers.
+"""Objects that a study file names: stopping rules and samplers.
 
-Those that ship are named here as ``module:object``. An installed package adds its own under the entry-point groups
-``sweeps.rules`` (a subclass of `sweeps.study.stopping.base.StoppingRule`) and ``sweeps.samplers`` (a `Sampler`):
+The shipped ones are found where ``_SHIPPED`` says, as ``module:object``. An installed package adds its own in the
+entry-point groups ``sweeps.rules`` (subclasses of `sweeps.study.stopping.base.StoppingRule`) and ``sweeps.samplers``
+(instances of `Sampler`):
 
     [project.entry-points."sweeps.rules"]
     plateau = "my_package.plateau:Plateau"
 
-They are loaded when the first study is read, not when this module is imported.
+They are loaded when the first study is read, not when this module is imported: search_spaces imports no other room.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _SHIPPED = {
 
 
 class RuleSettings(Table):
-    """What a study file has to know of a stopping rule. The fields are the rule's settings.
+    """A stopping rule as a study file sees it. The fields are the rule's settings.
 
-    A rule with settings is switched on by a table (``cap = { best = 5, slack = 1.2 }``), one without by ``true``. The
-    first line of the class's docstring and its section ``Attributes`` are the rule's entries in docs/study-file.md.
+    A rule with settings is switched on by a table (``cap = { best = 5, slack = 1.2 }``), a rule without settings by
+    ``true``. docs/study-file.md takes its entries from the docstring of the class: the first line, and ``Attributes``.
     """
 
     name: ClassVar[str]
@@ -43,24 +44,27 @@ class RuleSettings(Table):
     order: ClassVar[int] = 100
     """Rules are asked in rising order, certain ones first: the reason of the first that ends a trial is reported."""
     on_by_default: ClassVar[bool] = False
-    """Whether a study has the rule unless it says ``false``; only for a rule without settings."""
+    """Whether the rule is on where the study file does not name it; possible for a rule without settings."""
     revives: ClassVar[bool] = False
-    """Whether the rule can revive a trial that it ended, so that ``freeze = true`` is of use."""
+    """Whether the rule can continue a trial that it ended, where the study has ``freeze = true``."""
+    predictive: ClassVar[bool] = False
+    """Whether it ends a trial because other trials predict a bad result. Its own curve then says nothing about it."""
 
     @property
     def group_by(self) -> str | None:
-        """A field of TrialConfig or a parameter: trials with the same value are compared; None compares all trials."""
+        """The field of TrialConfig or the parameter by whose value the rule groups trials; None where it does not."""
         return None
 
     def problems(self, names: Collection[str]) -> Iterable[Problem]:  # noqa: ARG002
-        """Return what is wrong with the settings, beside the names of all fields of TrialConfig and all parameters.
+        """Return the problems of the settings, each with the setting's name as key. Types and bounds are valid already.
 
-        The key of each problem is the name of the setting. Bounds and types are checked before.
+        Args:
+            names: all fields of TrialConfig and all parameters of the study.
         """
         return ()
 
     def never_revives_where(self) -> str:
-        """Return the setting because of which the rule cannot revive any trial; empty where it can."""
+        """Return the setting with which the rule can revive no trial, and why; empty where it can revive some."""
         return ""
 
 
@@ -70,13 +74,13 @@ class Sampler:
 
     Attributes:
         name: the value of ``sampler`` in ``[search]``.
-        make: returns Optuna's sampler for a seed. It is shown the study's trials so far, and those of the study that it
-            was forked from.
-        note: what docs/study-file.md says beside the name; may be empty.
-        ignores_pruned: whether it learns from COMPLETE trials alone, and so would propose again and again what a rule
-            ended or what diverged.
-        exhaustive: whether the study tries every combination of values instead of sampling, so that every parameter
-            needs ``step``, ``int = true`` or ``choices``.
+        make: returns Optuna's sampler, given a seed and the study's trials so far. Among them are trials of the study
+            that it was forked from.
+        note: a remark on the name in docs/study-file.md; may be empty.
+        ignores_pruned: whether it learns from COMPLETE trials alone. If so, trials that were stopped or diverged are
+            reported as COMPLETE too; otherwise it would propose the same again and again.
+        exhaustive: whether it tries every combination of values instead of sampling. If so, every parameter needs
+            ``step``, ``int = true`` or ``choices``.
     """
 
     name: str
@@ -87,21 +91,21 @@ class Sampler:
 
 
 def rules() -> Mapping[str, type[RuleSettings]]:
-    """Return all stopping rules there are by name, in the order in which they are asked."""
+    """Return all stopping rules by name, in the order in which they are asked."""
     return _plugins("sweeps.rules")
 
 
 def samplers() -> Mapping[str, Sampler]:
-    """Return all samplers there are by name: those that ship first."""
+    """Return all samplers by name, the shipped ones first."""
     return _plugins("sweeps.samplers")
 
 
 @cache
 def _plugins(group: str) -> Mapping[str, Any]:
-    """Return by name what ships and what installed packages add; those with an ``order`` are sorted by it.
+    """Return the shipped and the installed plug-ins of a group by name, sorted by ``order`` where they have it.
 
     Raises:
-        ImportError: two have the same name.
+        ImportError: two plug-ins have the same name.
     """
     found: dict[str, Any] = {}
     for plugin in [*_load(_SHIPPED[group]), *(entry.load() for entry in entry_points(group=group))]:

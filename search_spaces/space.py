@@ -30,8 +30,8 @@ class ListedRun:
 
     Attributes:
         name: name of the run in the study file.
-        seed: the trial's seed.
-        trial_name: name of the run, followed by ``-s`` and the seed where the run is repeated, or confirmed.
+        seed: seed of the trial.
+        trial_name: name of the run; with ``-s`` and the seed behind it where the run is repeated or confirmed.
     """
 
     name: str
@@ -69,7 +69,10 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
 
 
 def coordinates(spec: StudySpec, params: Mapping[str, Any]) -> list[float]:
-    """Return where parameters lie in the study's space: ranges are 1 wide, two choices 1 apart; a seed is left out."""
+    """Return the coordinates of parameters in the study's space: a range has length 1, two choices have distance 1.
+
+    The seed has no coordinate.
+    """
     return [x for name, parameter in spec.space.items() if name != "seed" for x in parameter.coordinates(params[name])]
 
 
@@ -81,14 +84,14 @@ def trial_config(
     Args:
         spec: the study.
         params: a value for every parameter of the space; empty for a listed run.
-        seed: the trial's seed. With a space, one in ``[train]`` or among the parameters wins over it; a
-            listed run takes it, and has its own where it is None.
-        run: name of a listed run; may be left out where there is one alone.
+        seed: seed of the trial. In a study with a space, a seed in ``[train]`` or among the parameters takes
+            precedence. A listed run takes this seed, or its own where this is None.
+        run: name of a listed run; may be left out where the study has a single one.
 
     Raises:
         StudyError: a parameter is missing or unknown, or no run has that name.
-        ScheduleError: the parameters break a rule of the schedule notation; none inside of the space do.
-        ConfigError: they make no TrialConfig; none inside of the space do.
+        ScheduleError: a schedule is not valid with these parameters; not raised inside the space.
+        ConfigError: they make no valid TrialConfig; not raised inside the space.
     """
     if params.keys() != spec.space.keys():
         given, wanted = (", ".join(names) or "none" for names in (params, spec.space))
@@ -111,8 +114,8 @@ def _run(spec: StudySpec, name: str | None) -> Run:
 def listed_runs(spec: StudySpec) -> list[ListedRun]:
     """Return the trials of a study without a space: each run with each seed, in the file's order.
 
-    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0. A confirmation's
-    trials are all named by their seeds, since seeds may be added to it.
+    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0. All trials of a
+    confirmation have the seed in their name, since it may be continued with more seeds.
     """
     trials = []
     for run in spec.listed:
@@ -123,7 +126,7 @@ def listed_runs(spec: StudySpec) -> list[ListedRun]:
 
 
 def longest_horizon(spec: StudySpec) -> int:
-    """Return the most epochs that a trial of the study can last."""
+    """Return the epochs of the study's longest possible trial."""
     if not spec.space:
         return max(trial_config(spec, {}, run=run.name).horizon for run in spec.listed)
     highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
@@ -153,7 +156,7 @@ def _grid_size(spec: StudySpec) -> int:
 
 
 def trial_count(spec: StudySpec) -> int:
-    """Return how many trials the study has; a crashed one that is tried again counts once."""
+    """Return the number of trials of the study; a crashed trial that is started again counts once."""
     if not spec.space:
         return len(listed_runs(spec))
     counts = [spec.search.trials] if spec.search.trials is not None else []
@@ -163,11 +166,11 @@ def trial_count(spec: StudySpec) -> int:
 
 
 def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the trials that the study file itself names: listed runs, grid points, or its first trials.
+    """Return the trials that the study file determines: its runs, all points of a grid, or its first trials.
 
     Returns:
-        For each trial its parameters (of a first trial perhaps not all), and what else is known: of a listed run its
-        ``run``, ``seed`` and ``name``.
+        For each trial its parameters (a first trial may lack some, which are sampled), and for a run ``run`` (name of
+        the run), ``seed`` and ``name`` (of the trial).
     """
     if not spec.space:
         return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in listed_runs(spec)]
@@ -175,9 +178,9 @@ def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]
     if not spec.is_sampled:
         axes = grid(spec)
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-        # Shuffled, so that a grid cut short by `trials` is spread over the space.
+        # Shuffled, so that fewer trials than points are spread over the space.
         random.Random(spec.search.seed).shuffle(points)
-        # A first trial stands for a point that agrees with it.
+        # A first trial moves a point that agrees with it to the front.
         for wanted in reversed(first):
             chosen = next(point for point in points if wanted.items() <= point.items())
             points.remove(chosen)

@@ -1,4 +1,4 @@
-"""StudySpec: what a study file asks, checked as far as can be before anything starts."""
+"""StudySpec: a study file that has passed all checks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from search_spaces.tables import StudyTables
 class StudySpec(StudyTables):
     """A study: fixed fields, and either a space to sample or listed runs.
 
-    With neither it is one listed run of ``[train]`` alone, named like the study.
+    A study with neither has one listed run: ``[train]`` alone, under the name of the study.
 
     Attributes:
-        name: its name, and so its folder's.
-        description: for people; determines nothing.
-        phase: ``search`` explores; ``confirm`` repeats one frozen configuration with fresh seeds, stops no trial
-            early, and may have the test set evaluated after each epoch, which nothing acts upon.
-        confirms: in a confirmation, what it confirms: ``STUDY trial NAME``. For people; determines nothing.
+        name: name of the study and of its folder.
+        description: a text for people; no result depends on it.
+        phase: ``search`` explores. ``confirm`` repeats one configuration with fresh seeds, stops no trial early, and
+            may evaluate the test images after each epoch, without acting on the result.
+        confirms: what a confirmation confirms: ``STUDY trial NAME``. A text for people; no result depends on it.
         train: fields of TrialConfig that are fixed; schedules among them may name parameters.
-        space: parameters in the file's order. One that a schedule names goes into schedules and nowhere
-            else; any other is a field of TrialConfig.
+        space: parameters in the file's order. A parameter that a schedule names has effect in schedules alone; any
+            other is a field of TrialConfig.
         objective: what counts as reached.
         search: how trials are chosen.
         stopping: which rules end a trial early.
@@ -32,7 +32,7 @@ class StudySpec(StudyTables):
         run: listed runs, in the file's order.
 
     Raises:
-        pydantic.ValidationError: something is wrong; ``load_study`` and ``from_json`` make it a StudyError.
+        pydantic.ValidationError: something is wrong; ``load_study`` and ``from_json`` raise a StudyError instead.
     """
 
     @model_validator(mode="after")

@@ -12,9 +12,9 @@ from search_spaces.parameters import Table
 from search_spaces.plugins import RuleSettings, rules
 
 _WRITTEN_WHERE_OFF = ("diverged", "at_target", "cap", "cannot_reach", "asha", "median", "patience", "forecast")
-"""Version 0.1.0 wrote these rules into a study's JSON also where they were off, and its hash follows from that.
+"""Version 0.1.0 had these rules, and wrote them into a study's JSON also where they were off. Its hash depends on that.
 
-A rule that came later is written where it is not as it is by default: so its coming changes no hash.
+Any other rule is written only where it differs from its default, so that a new rule changes no study's hash.
 """
 
 
@@ -26,11 +26,11 @@ class Stopping(Table):
     """Which rules end a trial early.
 
     Attributes:
-        rules: those that are on, including those in shadow, by name, in the order in which they are asked.
-        freeze: keep the checkpoints of what forecast ends, and go on with a trial whose chance has come to twice the
-            limit.
-        control: share of trials that are never stopped, to measure what stopping costs.
-        shadow: rules, out of those above, that are recorded and never stop a trial.
+        rules: rules that are on, including those in shadow, by name, in the order in which they are asked.
+        freeze: keep the checkpoints of trials that forecast ends, and continue a trial whose chance has risen to twice
+            the limit.
+        control: share of trials that no rule stops, to measure what stopping costs.
+        shadow: rules out of those above whose decisions are recorded and stop no trial.
     """
 
     rules: dict[str, RuleSettings] = Field(default_factory=_on_by_default)
@@ -69,7 +69,7 @@ class Stopping(Table):
 
 @cache
 def stopping_keys() -> type[Table]:
-    """Return the form of ``[stopping]`` in a study file: a key for every rule there is, then those beside the rules."""
+    """Return the model of ``[stopping]`` in a study file: a key for each rule, then the keys beside the rules."""
     names = dict.fromkeys([*_WRITTEN_WHERE_OFF, *rules()])
     keys: dict[str, Any] = {name: _key(rules()[name]) for name in names}
     keys |= {name: (field.annotation, field) for name, field in Stopping.model_fields.items() if name != "rules"}
@@ -77,12 +77,12 @@ def stopping_keys() -> type[Table]:
 
 
 def _key(rule: type[RuleSettings]) -> tuple[Any, Any]:
-    """Return the type of a rule's key, and its default."""
+    """Return the type and the default of a rule's key."""
     return (rule | None, None) if rule.model_fields else (bool, rule.on_by_default)
 
 
 def _read(table: Any) -> Stopping:
-    """Return what the table of a study file says."""
+    """Return the Stopping of a table in a study file."""
     if isinstance(table, Stopping):
         return table
     keys = dict(stopping_keys().model_validate(table))
@@ -92,7 +92,7 @@ def _read(table: Any) -> Stopping:
 
 
 def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
-    """Return the table of a study file that says the same."""
+    """Return the table in a study file of a Stopping."""
     form, keys = stopping_keys(), dict(stopping)
     keys |= {name: None if rule.model_fields else False for name, rule in rules().items()}
     keys |= {name: rule if type(rule).model_fields else True for name, rule in keys.pop("rules").items()}
@@ -104,4 +104,4 @@ def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
 
 
 StoppingTable = Annotated[Stopping, BeforeValidator(_read), PlainSerializer(_write)]
-"""Stopping, read from the keys of a study file and written as them."""
+"""Type of a field that a study file has in the form of `stopping_keys`."""

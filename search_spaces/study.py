@@ -1,8 +1,8 @@
-"""Studies: read from files, kept as JSON, compared.
+"""Studies: read from TOML files, kept as JSON, compared.
 
-    spec = load_study(find_study("quickstart"), ["search.trials=4"])
-
-A study file is TOML. Whatever is wrong with one is a StudyError, before anything starts.
+>>> spec = load_study(find_study("quickstart"), ["search.trials=4"])
+>>> spec.search.trials
+4
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
 
     Args:
         path: the file.
-        overrides: ``KEY=VALUE`` each, as after ``--set``: a dotted key of the file and a TOML value. What is
-            not TOML is a string; no value at all takes the key out.
+        overrides: ``KEY=VALUE`` each, as after ``--set``: a dotted key of the file and a TOML value. A value that is
+            not TOML is a string; an empty value removes the key.
 
     Raises:
         StudyError: the file cannot be read, is not TOML, or something in it or in the overrides is wrong.
@@ -57,11 +57,11 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
 
 
 def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study of what a study file holds, as plain values.
+    """Return the study with these values.
 
     Args:
-        values: as TOML has them; the overrides are written into them.
-        source: where they are from, for messages.
+        values: as ``tomllib`` returns them; overrides are written into this dictionary.
+        source: name of the file, for messages.
         overrides: as ``load_study`` takes them.
 
     Raises:
@@ -75,7 +75,7 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
 
 
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each thing that is wrong, with a note on the override that it comes from."""
+    """Yield a line for each error, with a note where an override caused it."""
     for key, text in problems_of(error, _models):
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
@@ -83,7 +83,7 @@ def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterat
 
 
 def _models(place: Location) -> list[type[BaseModel]]:
-    """Return what the table at a place may be."""
+    """Return the models that the table at a location may be."""
     match place:
         case ("objective",):
             return [Objective]
@@ -108,7 +108,7 @@ def _models(place: Location) -> list[type[BaseModel]]:
 
 
 def _override(values: dict[str, Any], override: str) -> str:
-    """Change what was read from a file by one ``KEY=VALUE``; return the key as errors write it."""
+    """Apply one ``KEY=VALUE`` to the values of a file; return the key in the form of error messages."""
     key, equals, text = (part.strip() for part in override.partition("="))
     *above, last = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
     if not equals or not all([*above, last]):
@@ -128,7 +128,7 @@ def _override(values: dict[str, Any], override: str) -> str:
 
 
 def _toml_value(text: str) -> object:
-    """Return a TOML value, or the text itself where it is none."""
+    """Return the TOML value of a text, or the text itself where it is not TOML."""
     try:
         values = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -147,10 +147,10 @@ def _package_folder() -> Path:
 
 
 def find_study(text: str) -> Path:
-    """Return the path of a study file: the file of that path, else the shipped study of that name.
+    """Return the path of a study file: of the file with this path, else of the shipped study with this name.
 
     Raises:
-        StudyError: it is neither.
+        StudyError: there is neither.
     """
     if Path(text).is_file():
         return Path(text)
@@ -171,7 +171,7 @@ def from_json(text: str) -> StudySpec:
     """Return the study that ``to_json`` wrote.
 
     Raises:
-        StudyError: the text holds no study, or one that is not valid any more.
+        StudyError: the text is no study, or a study that is no longer valid.
     """
     try:
         return StudySpec.model_validate_json(text)
@@ -180,11 +180,11 @@ def from_json(text: str) -> StudySpec:
 
 
 def identity(spec: StudySpec) -> dict[str, object]:
-    """Return all that determines a study's results, under dotted keys: where it agrees, so do they.
+    """Return by dotted key everything that a study's results depend on. Studies of one identity have the same results.
 
-    Left out are description, confirms, search.trials, search.finalists, search.retries and resources; so is whatever
-    has no value, the phase of a search and stopping.freeze where it is false: a study from before there were these is
-    still the same.
+    Left out are description, confirms, search.trials, search.finalists, search.retries and resources. Also left out
+    are keys without a value, the phase of a search, and stopping.freeze where it is false, so that a study from before
+    these keys existed has the same identity.
     """
     values = spec.model_dump(
         by_alias=True,
@@ -218,13 +218,13 @@ def _plain(value: object) -> object:
 
 
 def study_hash(spec: StudySpec) -> str:
-    """Return 12 hexadecimal digits that stand for the study's identity."""
+    """Return 12 hexadecimal digits of a hash of the study's identity."""
     text = json.dumps(identity(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differences(old: StudySpec, new: StudySpec) -> list[str]:
-    """Return where two identities differ, in lines such as ``space.lr.high: 0.002 -> 0.003``."""
+    """Return the differences of two identities, in lines such as ``space.lr.high: 0.002 -> 0.003``."""
     before, after = identity(old), identity(new)
     return [
         f"{key}: {_side(before, key)} -> {_side(after, key)}"

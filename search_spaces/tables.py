@@ -1,4 +1,4 @@
-"""The tables of a study file, each right by itself; StudySpec is what is right as a whole."""
+"""The tables of a study file. Each is checked by itself here; `StudySpec` checks them against each other."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NAME_EXPECTS = (
     "it becomes a folder's name"
 )
 SEEDS = 2**32
-"""Seeds are below it."""
+"""Every seed is below this number."""
 _Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 def check_name(name: str) -> str:
-    """Return the name of a study or run as it is.
+    """Return the name of a study or run unchanged.
 
     Raises:
-        StudyError: it cannot be a folder's name, or would leave its folder.
+        StudyError: it cannot be the name of a folder, or would lead out of its folder.
     """
     if not _NAME.fullmatch(name) or ".." in name:
         raise StudyError(f"name = {as_toml(name)}: expected {_NAME_EXPECTS}")
@@ -54,7 +54,7 @@ class Objective(Table):
 
     Attributes:
         target: validation accuracy to reach.
-        sustained: so many epochs in a row at or above the target.
+        sustained: the target is sustained after so many epochs in a row at or above it.
     """
 
     target: float = Field(default=0.92, gt=0, le=1)
@@ -62,11 +62,11 @@ class Objective(Table):
 
 
 class Finalists(Table):
-    """After the search its best configurations are run again with fresh seeds, until it is clear which is the best.
+    """How the best configurations are repeated with fresh seeds after the search, until it is clear which is best.
 
     Attributes:
         top: so many configurations at most.
-        seeds: so many fresh seeds each at most; whoever has little chance to be the best gets fewer.
+        seeds: so many fresh seeds a configuration at most; one with little chance to be the best gets fewer.
     """
 
     top: int = Field(default=8, ge=2)
@@ -84,13 +84,13 @@ class Search(Table):
     """How trials are chosen.
 
     Attributes:
-        trials: how many, for a space; with sampler ``grid`` at most so many. None without a space.
+        trials: number of trials of a study with a space; with sampler ``grid`` at most so many. None without a space.
         sampler: Optuna's sampler: {samplers}.
-        seed: the sampler's, and the first trial's.
+        seed: seed of the sampler, and of the first trial.
         seeds: every listed run is repeated with each of these.
         first: parameters of the first trials; those left out are sampled.
-        finalists: how the best configurations are run again once the search has ended; None runs none again.
-        retries: times a crashed trial is tried again.
+        finalists: how the best configurations are repeated once the search has ended; None repeats none.
+        retries: how many times a crashed trial is started again.
     """
 
     trials: int | None = Field(default=None, ge=1)
@@ -107,10 +107,10 @@ class Resources(Table):
 
     Attributes:
         cpus_per_trial: CPU cores, and threads.
-        gpus_per_trial: A share of one GPU, with that share of its memory at most; 1 is all of it, 0 none.
-        shared_process: Whether trials that share a GPU, or without GPUs a node, train in one process: a thread and a
-            stream each, one copy of torch. The limit of memory is then the process's, not each trial's, and
-            what kills the process stops all of them; they go on from their checkpoints.
+        gpus_per_trial: share of one GPU, with at most that share of its memory; 1 is a whole GPU, 0 none.
+        shared_process: whether trials that share a GPU, or without GPUs a node, train in one process: each in a thread
+            and a stream of its own, with one copy of torch. The limit of memory then holds for the process, not for
+            each trial. If the process is killed, all its trials stop, and go on from their checkpoints.
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)
@@ -130,10 +130,10 @@ class Resources(Table):
 
 
 class Run(Table):
-    """A listed run.
+    """A listed run: its name, and fields of TrialConfig as further keys.
 
     Attributes:
-        name: its name, and so its trial's.
+        name: name of the run, and of its trial.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -142,7 +142,7 @@ class Run(Table):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The fields of TrialConfig that differ from ``[train]``."""
+        """Fields of TrialConfig that differ from ``[train]``."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ def _valid_fields(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class StudyTables(Table):
-    """All tables of a study file, not compared with each other yet: see `search_spaces.spec.StudySpec`."""
+    """All tables of a study file, not checked against each other: see `search_spaces.spec.StudySpec`."""
 
     name: _Name
     description: str = ""
@@ -173,7 +173,7 @@ class StudyTables(Table):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether a sampler proposes trials; else the file names all of them: its runs, or every point of a grid."""
+        """Whether a sampler proposes trials. If not, all are listed: the file's runs, or every point of a grid."""
         return bool(self.space) and not samplers()[self.search.sampler].exhaustive
 
     @property
@@ -182,7 +182,7 @@ class StudyTables(Table):
         return [] if self.space else self.run or [Run(name=self.name)]
 
     def schedule_texts(self) -> dict[str, str]:
-        """Return all schedules, as written, under their dotted keys."""
+        """Return all schedules as they are written, by their dotted keys."""
         tables = {"train": self.train} | {f"run[{i}]": run.changes for i, run in enumerate(self.run)}
         texts = {
             f"{table}.{field}": values[field]
@@ -197,14 +197,14 @@ class StudyTables(Table):
         return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def trial_values(self, params: Mapping[str, Value], run: str | None = None) -> dict[str, Any]:
-        """Return the fields of a trial's TrialConfig, with its parameters put into fields and schedules.
+        """Return the fields of a trial's TrialConfig, with the values of its parameters in fields and schedules.
 
         Args:
             params: a value for every parameter of the space.
             run: name of a listed run.
 
         Raises:
-            ScheduleError: the values break a rule of the notation.
+            ScheduleError: a schedule is not valid with these values.
         """
         values = dict(self.train)
         values |= next((listed.changes for listed in self.run if listed.name == run), {})
@@ -222,6 +222,6 @@ class StudyTables(Table):
 
 
 def _readable(schedule: Schedule) -> Schedule:
-    """Round values to six significant digits: 0.2*3e-3 is 6.000000000000001e-4, and a schedule is for people too."""
+    """Round values to six significant digits: 0.2*3e-3 is 6.000000000000001e-4, and people read schedules."""
     segments = (replace(segment, value=float(f"{segment.value:.6g}")) for segment in schedule.segments)
     return Schedule(float(f"{schedule.start:.6g}"), tuple(segments))

@@ -1,4 +1,4 @@
-"""A study written as TOML: the file that a launch can be repeated from."""
+"""A study written as TOML, so that a launch can be repeated from the file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from search_spaces.spec import StudySpec
 
 
 def to_toml(spec: StudySpec) -> str:
-    """Return a study file of a study; ``load_study`` reads the same study from it.
+    """Return a study as the text of a study file, from which ``load_study`` reads the same study.
 
-    What has its default value is left out. A study launched with ``--set`` comes out as it ran.
+    Keys with their default value are left out. The values of ``--set`` are in the file.
     """
     values = spec.model_dump(by_alias=True, exclude_defaults=True)
     runs = values.pop("run", [])
@@ -27,14 +27,14 @@ def _lines(table: Mapping[str, object]) -> list[str]:
 
 
 def _value(value: object) -> str:
-    """Return a value as TOML, a table as an inline one."""
+    """Return a value as TOML; a table is inline."""
     if isinstance(value, dict):
         inside = ", ".join(_lines(value))
         return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
-        # JSON's escapes are TOML's too, but JSON lets one control character stand.
+        # JSON's escapes are TOML's too, but JSON leaves one control character as it is.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -11,6 +11,7 @@ from .api import load_study as load_study
 from .api import resume as resume
 from .errors import InputError as InputError
 from .errors import SweepError as SweepError
+from .execution.launch import LaunchStatus as LaunchStatus
 from .study.stopping.base import Curve as Curve
 from .study.stopping.base import Progress as Progress
 from .study.stopping.base import StoppingRule as StoppingRule

@@ -89,7 +89,7 @@ class Home:
     def recorded(self, name: str, number: int) -> list[EpochRecord]:
         """Return the epochs in the checkpoint of a study's trial; none if it cannot be read."""
         try:
-            return checkpoints.recorded(self.checkpoint(name, number))
+            return checkpoints.load_records(self.checkpoint(name, number))
         except checkpoints.CheckpointError:
             return []
 

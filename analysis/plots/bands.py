@@ -16,22 +16,22 @@ from analysis.plots.canvas import (
     style,
     whole_epochs,
 )
-from analysis.tables.comparison import Arm, Contrast
+from analysis.tables.columns import VAL_ACC
+from analysis.tables.comparison import ConfigurationComparison, ConfigurationRuns
 
 # In grey, A is the dark solid line in a plain band and B the dashed one in a hatched band.
 _HATCHES = ("", "////")
-_BELOW, _ABOVE = 0.06, 0.01  # of the target, and of the upper quartiles: what the close view shows
+_BELOW, _ABOVE = 0.06, 0.01  # limits of the close view: below the target, above the highest quartile
 
 
-def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
+def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = None) -> Figure:
     """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
 
-    Left the whole course, right the part from a little below the target upwards. A's median is solid, B's dashed;
-    the bands go from the lower to the upper quartile, B's hatched. An epoch is drawn as long as half of the runs are
-    still there.
+    The left axes show all accuracies, the right ones those near the target. A's median is solid, B's dashed; the bands
+    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs have it.
 
     Args:
-        contrast: what `analysis.tables.comparison.contrast` returned.
+        comparison: what `analysis.tables.comparison.compare_two` returned.
         path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
 
     Returns:
@@ -43,13 +43,15 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     check_suffix(path)
     figure = new_figure(11, 5)
     whole, close = figure.subplots(1, 2, sharex=True)
-    target, highest = contrast.a.target, 0.0
+    target, highest = comparison.a.target, 0.0
     for axes in (whole, close):
-        for name, arm, looks, hatch in zip("AB", (contrast.a, contrast.b), (style(0), style(1)), _HATCHES, strict=True):
+        for name, arm, looks, hatch in zip(
+            "AB", (comparison.a, comparison.b), (style(0), style(1)), _HATCHES, strict=True
+        ):
             highest = max(highest, _band(axes, arm, f"{name}: {arm.label}, n = {len(arm.epochs)}", looks, hatch))
         axes.axhline(target, color="black", linewidth=1, linestyle=":", label=f"target {target:g}")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy")
+        axes.set_ylabel(VAL_ACC.label)
         whole_epochs(axes.xaxis)
         axes.grid(alpha=0.3)
     close.set_ylim(max(0, target - _BELOW), min(1, max(highest, target) + _ABOVE))
@@ -59,7 +61,7 @@ def plot_bands(contrast: Contrast, path: Path | str | None = None) -> Figure:
     return saved(figure, path)
 
 
-def _band(axes: Axes, arm: Arm, label: str, looks: dict[str, Any], hatch: str) -> float:
+def _band(axes: Axes, arm: ConfigurationRuns, label: str, looks: dict[str, Any], hatch: str) -> float:
     """Draw a configuration's band; return its highest value."""
     values = arm.val_accs
     shown = values[values.notna().sum(axis=1) >= values.shape[1] / 2]

@@ -1,4 +1,4 @@
-"""What all figures share: how they begin and are saved, colours and line styles, how a trial is drawn."""
+"""What all figures share: making and saving one, colours and line styles, drawing a trial."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
 
-# What would make two files of the same figure differ is left out.
+# Without the date, two files of the same figure are equal.
 _METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
-# Okabe & Ito, Color Universal Design (2008), without the yellow, which is faint on white. Their number and that of
-# the dashes have no common divisor, so all pairs come up before one repeats.
+# Okabe & Ito, Color Universal Design (2008), without the yellow, which is faint on white. 7 colours and 5 dashes have
+# no common divisor, so there are 35 pairs before one repeats.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 TRAINING: dict[str, Any] = {"color": "tab:red", "linestyle": "--"}
@@ -36,14 +36,14 @@ STRONG: dict[str, Any] = {"linewidth": 1.8, "zorder": 3}
 _FAINT: dict[str, Any] = {"alpha": 0.35, "zorder": 2}
 THIN: dict[str, Any] = {"linewidth": 0.7, **_FAINT}
 HIGHEST_LOSS = 3.0
-"""Losses above are cut off, in nats: guessing among ten classes costs 2.3."""
+"""Where losses are cut off, in nats. Guessing among ten classes has a loss of 2.3."""
 
 POINTS = 1001
-"""Of a schedule's line; a fifth of it for a thin one."""
+"""Number of points of a schedule's line; a thin line has a fifth of them."""
 
 
 def check_suffix(path: Path | str | None) -> None:
-    """Raise ValueError for a path whose suffix is none that a figure can be saved as; None is one that can."""
+    """Raise ValueError for a path whose suffix is no format of a figure. None is no error."""
     if path is not None and Path(path).suffix.lower() not in _METADATA:
         raise ValueError(f"{path}: cannot save a figure as this; expected one of {', '.join(_METADATA)}")
 
@@ -56,7 +56,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def saved(figure: Figure, path: Path | str | None) -> Figure:
-    """Return a figure, written as the path's suffix says: the same bytes for the same figure."""
+    """Write a figure in the format of the path's suffix, the same bytes for the same figure; return it."""
     if path is not None:
         suffix = Path(path).suffix.lower()
         with mpl.rc_context({"svg.hashsalt": "curves"}):
@@ -65,12 +65,12 @@ def saved(figure: Figure, path: Path | str | None) -> Figure:
 
 
 def style(place: int) -> dict[str, Any]:
-    """Return a colour and a line style; up to 35 places have a pair of their own."""
+    """Return a colour and a line style: a different pair for each of 35 places."""
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
 
 
 def whole_epochs(axis: Axis) -> None:
-    """Mark whole numbers only."""
+    """Put ticks at whole numbers only."""
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -92,13 +92,13 @@ def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
     return trials.loc[list(dict.fromkeys(numbers))]
 
 
-def ended(study: Study) -> pd.DataFrame:
-    """Return what statistics are made of; see `analysis.tables.summary.runs`.
+def runs_to_draw(study: Study) -> pd.DataFrame:
+    """Return `analysis.tables.summary.ended_runs` of a study.
 
     Raises:
         ValueError: no trial has ended.
     """
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         raise ValueError(f"study {study.name!r}: no trial has ended")
     return found
@@ -113,7 +113,13 @@ def line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, look
 
 
 def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> None:
-    """Draw the lines of many trials, each of points [n, 2], with gaps where one is NaN; all at once, which is fast."""
+    """Draw the lines of many trials at once, which is fast.
+
+    Args:
+        axes: to draw on.
+        curves: points of each line; shape (points, 2). A line has a gap at a NaN.
+        looks: colour and line style.
+    """
     drawn = LineCollection(list(curves), **(looks | THIN))
     axes.add_collection(drawn)
     axes.autoscale_view()
@@ -124,7 +130,7 @@ def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> N
 
 
 def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POINTS) -> tuple[Floats, Floats]:
-    """Return epochs and learning rates to the run's horizon, which need not be the schedule's last epoch: [points]."""
+    """Return epochs and learning rates up to the run's horizon, each of shape (points,)."""
     schedule = parse(trial["schedule"])
     horizon = trial.get("horizon")
     end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)

@@ -1,4 +1,4 @@
-"""Curves of trials over epochs: one study, trials beside each other, the best beside published runs."""
+"""Curves of trials over epochs: of one study, of several trials compared, of the best and published runs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ from analysis.plots.canvas import (
 )
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
+from analysis.tables.columns import VAL_ACC
 from analysis.tables.trials import build_table
 
-_NEAR = 0.12  # what is of interest lies at most so far below the target
+_NEAR = 0.12  # accuracies further below the target are cut off
 _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
 
 
@@ -43,10 +44,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
     Training is red and dashed, validation blue and solid, the target a solid green line; the validation
     curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
-    it spans more than two decades and is never 0. Of several trials the best is drawn strong and named: the
-    one of fewest epochs to target, else of the highest validation accuracy. What an epoch leaves behind
-    stands at its end: the accuracy of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
-    classes costs 2.3.
+    it spans more than two decades and is never 0. The best of several trials has a strong line and its name in the
+    title: the one with the fewest epochs to target, or else with the highest validation accuracy. An epoch's
+    values are drawn at its end: those of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -102,12 +103,11 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
 
 def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
-    """Draw trials beside each other: training loss, test error, validation accuracy, time.
+    """Compare trials in four panels: training loss, test error, validation accuracy, time.
 
     Test error is 1 - val_acc. Time is the mean wall time of an epoch, training and validation. Each trial has a
-    colour (of Okabe and Ito's, which the colour-blind tell apart) and a line style (which tells them apart in
-    grey); up to 35 trials have a pair of their own. Losses above 3 nats are cut off; guessing among ten classes
-    costs 2.3.
+    colour (of Okabe and Ito's, safe for the colour-blind) and a line style (for print in grey): a different pair for
+    each of 35 trials. Losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -143,7 +143,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     times.set_xlabel("mean seconds an epoch")
     times.grid(axis="x", alpha=0.3)
     times.set_axisbelow(True)
-    quantities = ("training loss [nats]", "test error (1 - val_acc)", "validation accuracy")
+    quantities = ("training loss [nats]", "test error (1 - val_acc)", VAL_ACC.label)
     for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
@@ -208,7 +208,7 @@ def plot_best_trials(
     top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
     if table["val_acc_best"][chosen].min() > study.target - _NEAR / 2:
         top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
-    top.set_ylabel("validation accuracy")
+    top.set_ylabel(VAL_ACC.label)
     top.legend(loc="lower right", fontsize="small", handlelength=4)
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("epoch")

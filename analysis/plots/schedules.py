@@ -1,4 +1,4 @@
-"""Schedules: one with its knots, and those of a study by how fast they were."""
+"""Figures of schedules: one with its knots, and all of a study coloured by epochs to target."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from analysis.plots.canvas import (
     POINTS,
     SCHEDULE,
     check_suffix,
-    ended,
     new_figure,
+    runs_to_draw,
     saved,
     scale_rates,
 )
@@ -49,13 +49,13 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
     axes = figure.add_subplot()
     end = max(schedule.last_epoch, 1.0)
     knots = [knot.epoch for knot in schedule.knots]
-    # The knots are points of the line too, and so is what lies just before one: a step stays upright.
+    # The line has points at the knots and just before them, so that a step is vertical.
     epochs = np.unique(np.concatenate((np.linspace(0, end, POINTS), knots, np.nextafter(knots, -1)[1:])))
     values = np.array([schedule.value(epoch) for epoch in epochs])
     many = len(knots) > _MANY_KNOTS
     axes.plot(epochs, values, linewidth=0.7 if many else 1.5, **SCHEDULE)
     if not many:
-        # A knot on the frame, such as the first, is a whole mark too.
+        # clip_on: the mark of a knot on the frame, such as the first, is drawn whole.
         axes.plot(knots, [k.value for k in schedule.knots], "o", color="black", markersize=4, clip_on=False, zorder=3)
     scale_rates(axes, values)
     axes.set_xlim(0, end * 1.01)
@@ -67,9 +67,10 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
 
 
 def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the learning-rate schedules of all ended trials, shaded by epochs to target, the fastest strong.
+    """Draw the learning-rate schedules of all ended trials, coloured by epochs to target.
 
-    Dark is fast; trials that missed or were cut short are thin, dotted and grey.
+    Dark lines are fast trials, the strongest line the fastest. Trials that missed or were cut short are thin, dotted
+    and grey.
 
     Args:
         study: what `load` returned.
@@ -83,7 +84,7 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study).sort_values("epochs_to_target", ascending=False, kind="stable")
+    found = runs_to_draw(study).sort_values("epochs_to_target", ascending=False, kind="stable")
     reached = found.loc[found["reached"], "epochs_to_target"]
     figure = new_figure(8, 5)
     axes = figure.subplots()

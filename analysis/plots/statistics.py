@@ -13,8 +13,8 @@ from analysis.plots.canvas import (
     COLOURS,
     DASHES,
     check_suffix,
-    ended,
     new_figure,
+    runs_to_draw,
     saved,
     whole_epochs,
 )
@@ -39,8 +39,8 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     """Draw epochs to target over each setting that varies: learning rate, λ, the schedule's breakpoints, shift.
 
     A dot is a trial that reached; a triangle one that missed, at its last epoch; a cross one that was cut short. Post
-    V's ranges of learning rate and λ are shaded. A slice shows one setting while the others vary as they were
-    sampled: it is no effect of that setting alone.
+    V's ranges of learning rate and λ are shaded. The other settings vary too, so a slice does not show the effect of
+    its setting alone.
 
     Args:
         study: what `load` returned.
@@ -53,7 +53,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, no trial has ended, or no setting varies.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     settings = _slices(study, found.index.tolist())
     if settings.empty:
         raise ValueError(f"study {study.name!r}: no learning rate, weight decay, breakpoint or shift varies")
@@ -129,7 +129,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     table = build_best_so_far(study)
     figure = new_figure(8, 5)
     axes = figure.subplots()
@@ -166,7 +166,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial has ended.
     """
     check_suffix(path)
-    found = ended(study)
+    found = runs_to_draw(study)
     budget = found.attrs["budget"]
     summary = build_summary(study)
     names = summary.loc[summary["runs"] >= 2, "configuration"].tolist()[:_MOST_CURVES]
@@ -175,7 +175,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
     axes = figure.subplots()
     for place, (name, group) in enumerate(groups):
         looks = {"color": COLOURS[place], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.6}
-        # A run that ended below the target or diverged will not reach it any more: its budget is the study's.
+        # A run that missed or diverged stays below the target up to the study's budget.
         until = group["epochs_to_target"].where(group["reached"], group["epochs_run"].where(group["cut_short"], budget))
         until, cut = until.clip(upper=budget).tolist(), group["cut_short"].tolist()
         curve = kaplan_meier(until, group["reached"].tolist(), cut, bounds=True, budget=budget)
@@ -189,7 +189,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
                 curve.index, 1 - curve["high"], 1 - curve["low"], step="post", color=COLOURS[place], alpha=0.12
             )
     axes.set_xlim(0, budget)
-    axes.set_ylim(-0.02, 1.02)  # a curve along the frame is seen too
+    axes.set_ylim(-0.02, 1.02)  # so that the frame does not hide a curve at 0 or 1
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"share of runs at {study.target:g}")
     whole_epochs(axes.xaxis)
@@ -235,7 +235,7 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
 
 
 def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
-    """The settings to draw that vary, by trial."""
+    """Return the settings that vary, and that a figure of slices has; one row a trial."""
     trials = study.trials.set_index("number").loc[numbers]
     settings = pd.DataFrame(index=trials.index)
     for name in ("lr_alpha", "weight_decay"):

@@ -1,7 +1,7 @@
-"""A study as one HTML file: what was asked, what came out, how sure that is, and how to repeat it.
+"""A study as one HTML file: its question, its result, how sure that is, and how to repeat it.
 
-The file needs nothing beside itself: figures are in it, there are no scripts, and its policy forbids a browser to
-load anything.
+The file is self-contained: figures are embedded, there are no scripts, and its content security policy forbids a
+browser to load anything.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from analysis.tables.cost import build_cost, cost_footnotes
 from analysis.tables.importance import build_importance, importance_footnotes
 from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
-from analysis.tables.summary import build_summary, configurations, readable, runs, summary_footnotes
-from analysis.tables.trials import build_table, count, footnotes, import_notes, protocol_notes, split_notes
+from analysis.tables.summary import build_summary, configurations, ended_runs, readable, summary_footnotes
+from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
 from resnet_core.objective import sustained_is_known
 
 _MOST_COLUMNS = 13  # of the table of trials, which is as wide as a page
 _BEST = 5
 _LONGEST_TABLE = 40  # rows
-_MANY = 100  # trials whose curves are drawn as pixels at once: as shapes they would be too many
-_LARGEST_SVG = 1_000_000  # bytes; beyond, the same figure is smaller as pixels
+_MANY = 100  # with more trials, curves are drawn as pixels: they would be too many shapes
+_LARGEST_SVG = 1_000_000  # bytes; a larger figure is smaller as pixels
 _NO_LEDGER = "Left out: the ledger that holds the study file is not here."
 _NOT_RUN = "Left out: the trials ran elsewhere, and the imported file need not say all of what they trained."
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
@@ -45,7 +45,7 @@ _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a section: a paragraph, a reason why something is missing, code, notes, a table or a figure."""
+    """A part of a section: a paragraph, a reason why something is missing, code, notes, a table or a figure."""
 
     kind: Literal["text", "missing", "code", "notes", "table", "figure"]
     content: Any
@@ -69,12 +69,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Repeat:
-    """What a study can be repeated from, beyond what MLflow's store holds.
+    """What is needed to repeat a study, and not in MLflow's store.
 
     Attributes:
-        study_file: its study file, as text.
-        commands: what to type, a command a line.
-        note: what will be the same, and what will not.
+        study_file: the study file, as text.
+        commands: the commands to type, one a line.
+        note: a sentence on what will be the same, and what will not.
     """
 
     study_file: str
@@ -90,13 +90,13 @@ def build_report(
 ) -> str:
     """Return a study's report: one HTML file, which needs no other and no network.
 
-    A section for which there is nothing says why in a sentence.
+    A section that has nothing to show says why.
 
     Args:
         study: what `load` returned.
-        repeat: how to repeat it; None where the ledger that knows its study file is not there.
-        published: published runs to draw beside, as `plot_best_trials` takes them.
-        made: when the report was made; now unless given.
+        repeat: how to repeat it; None where the ledger that holds its study file is not there.
+        published: published runs to draw too, as `plot_best_trials` takes them.
+        made: time of the report; now unless given.
     """
     made = datetime.now(UTC) if made is None else made
     build = _Report(study, repeat, published)
@@ -116,8 +116,8 @@ class _Report:
     def __init__(self, study: Study, repeat: Repeat | None, published: pd.DataFrame | None) -> None:
         self.study, self.repeat, self.published = study, repeat, published
         self.table = build_table(study)
-        self.counts = count(study, self.table)
-        # One run says nothing of how far the next would be from it.
+        self.counts = count_outcomes(study, self.table)
+        # One run says nothing about the spread of runs.
         summary = build_summary(study)
         self.summary = summary[summary["runs"] > 1]
 
@@ -141,7 +141,7 @@ class _Report:
         for key, title, build in builders:
             try:
                 blocks = build()
-            except ValueError as error:  # what a table or plot that has nothing to show raises, with the reason
+            except ValueError as error:  # a table or plot that has nothing to show says why
                 blocks = [_missing(f"Left out: {error}.")]
             found.append(Section(key, title, blocks))
         return found
@@ -170,14 +170,14 @@ class _Report:
                 f"epoch {best['epoch_best']}."
             )
         said = [first, *self._uncertainty()]
-        # A figure of several runs says more than the luckiest of them.
+        # The statistics of several runs come first: they say more than the luckiest run.
         blocks = [_text(sentence) for sentence in (said[1:2] + said[:1] + said[2:] if len(self.summary) else said)]
         if counts.running:
             blocks.append(_text(f"{counts.running} trials have not ended: these figures are of an unfinished study."))
         return blocks
 
     def _uncertainty(self) -> Iterator[str]:
-        """Yield how sure the result is, in sentences."""
+        """Yield sentences on how sure the result is."""
         study, counts, table = self.study, self.counts, self.table
         if len(self.summary):
             first = readable(self.summary).iloc[0]
@@ -200,13 +200,13 @@ class _Report:
             chosen = f"the best of {len(table)} trials is flattered by having been chosen for its result"
         else:
             chosen = f"{len(table)} run{'s' * (len(table) > 1)} of one configuration"
-        # What was imported is known too little of to be run again.
+        # The file of an imported study may not say all that is needed to run it again.
         advice = "" if study.imported else f" `sweeps confirm {study.name}` repeats a configuration with fresh seeds."
         yield f"Exploratory: {chosen}.{advice}"
 
     def _accuracies(self) -> Iterator[str]:
-        """Yield the accuracies of a confirmation, on the test images too where it left them untouched."""
-        if runs(self.study).empty:
+        """Yield sentences on the accuracies of a confirmation; also on the test images, where it evaluated them."""
+        if ended_runs(self.study).empty:
             return
         found = build_confirmation(self.study)
         final, best = found.final_val_acc, found.best_val_acc
@@ -342,7 +342,7 @@ class _Report:
         return [*blocks, *([_text(self.repeat.note)] if self.repeat.note else [])]
 
     def _notes(self, notes: Sequence[str]) -> Block:
-        """Return notes on a table, without those that the protocol has said."""
+        """Return notes on a table, without those that are in the section on the protocol."""
         said = (*split_notes(self.study), *protocol_notes(self.study))
         return Block("notes", [note for note in notes if note not in said])
 
@@ -360,7 +360,7 @@ def _pairs(rows: dict[str, str], names: tuple[str, str]) -> Block:
 
 
 def _figure(figure: Figure, caption: str, *, pixels: bool = False) -> Block:
-    """Return a figure as an image inside the file, as shapes unless it is to be pixels or has too many of them."""
+    """Return a figure as an embedded image: SVG, or PNG where ``pixels`` is true or the SVG would be too large."""
     out, kind = io.BytesIO(), "svg+xml"
     if not pixels:
         with mpl.rc_context({"svg.hashsalt": "report"}):
@@ -385,7 +385,7 @@ def _duration(hours: float) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Return whole numbers in rising order as text, neighbours as 3-7."""
+    """Return whole numbers in rising order as text; several in a row as a range such as 3-7."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

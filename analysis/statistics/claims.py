@@ -7,7 +7,7 @@ epoch, p = P(T <= EPOCHS), T being epochs to target and a miss infinite: the med
     P = P(Binomial(n, SHARE) >= k)
 
 and the claim is supported where P <= 1 - confidence: just where Clopper and Pearson's lower bound for p (Biometrika 26,
-1934), one-sided, is SHARE or more. n must have been fixed before the runs were seen.
+1934), one-sided, is SHARE or more. n must be fixed before the runs are seen.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _EXPECTED = 'expected median <= EPOCHS, such as "median <= 21", or share(EPOCHS)
 
 @dataclass(frozen=True)
 class Claim:
-    """That a share of all runs, or more, reaches the target by an epoch.
+    """A claim that at least a share of all runs reaches the target by an epoch.
 
     Attributes:
-        text: as it was written.
-        epochs: by which, above 0.
-        share: in (0, 1).
+        text: the claim as it was written.
+        epochs: the epoch by which they reach it, above 0.
+        share: the claimed share, in (0, 1).
     """
 
     text: str
@@ -41,17 +41,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What runs say of a claim.
+    """The result of testing a claim.
 
     Attributes:
-        claim: what is claimed.
-        runs: how many runs there are.
-        within: of them, how many reached the target by the claim's epoch.
-        p_value: probability of as many or more if the share were just below the claimed one.
+        claim: the claim.
+        runs: number of runs.
+        within: number of runs that reached the target by the claim's epoch.
+        p_value: probability of so many or more if the true share were just below the claimed one.
         lower: Clopper and Pearson's one-sided lower bound for the share.
-        confidence: at which the claim is tested, in (0, 1).
-        supported: whether the claim is supported at it.
-        fewest: runs that could support the claim, if all of them reached the target in time.
+        confidence: of the test, in (0, 1).
+        supported: whether the runs support the claim.
+        fewest: smallest number of runs that can support the claim: if all of them reach the target in time.
     """
 
     claim: Claim
@@ -80,7 +80,7 @@ class Verdict:
 
 
 def parse_claim(text: str) -> Claim:
-    """Return what a text claims.
+    """Return the claim that a text makes.
 
     Raises:
         ValueError: it is not in the grammar, or a number in it is out of bounds.
@@ -105,10 +105,10 @@ def parse_claim(text: str) -> Claim:
 
 
 def check_claim(claim: Claim, epochs: Sequence[float], confidence: float = 0.95) -> Verdict:
-    """Return what runs say of a claim; see the module for the test.
+    """Test a claim; the module explains the test.
 
     Args:
-        claim: what is claimed.
+        claim: the claim.
         epochs: epochs to target of each run, math.inf for a miss; shape (runs,).
         confidence: in (0, 1).
 

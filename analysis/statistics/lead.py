@@ -1,6 +1,6 @@
-"""How far a winner is ahead, and how much of that noise alone can do.
+"""How far the best trial is ahead of the second best, compared with noise.
 
-Standard library only, so that it costs no import of pandas; scipy's t is imported where there are repeats.
+Standard library only, to import fast; scipy is imported where there are repeated runs.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 
 from resnet_core.objective import first_crossing
 
-_AROUND = 2  # epochs to each side of the crossing, over which the curve's slope is taken
+_AROUND = 2  # epochs on each side of the crossing, over which the slope of the curve is taken
 _95 = 1.959964
 
 
 @dataclass(frozen=True)
 class Lead:
-    """A winner's lead over the second best.
+    """The lead of the best trial over the second best.
 
     Attributes:
-        epochs: how many epochs the winner is ahead, by the objective.
-        noise: by so many epochs two runs of one configuration differ at most, in 95 of 100 cases; None where no
-            configuration was repeated, and that is not known.
-        degrees: degrees of freedom of the standard deviation it is made of; 0 where it is not known.
-        rough: by so many epochs two crossings would differ if nothing but independent draws of the validation images
-            moved them; math.inf where the curve does not tell. No bound: both are validated on the same images, which
-            makes it smaller, and seeds move crossings too, which makes it larger.
+        epochs: difference of their objectives, in epochs.
+        noise: two runs of one configuration differ by at most so many epochs in 95 of 100 cases; None where no
+            configuration was repeated.
+        degrees: degrees of freedom of ``noise``; 0 where it is None.
+        rough: the same figure, if independent draws of the validation images were all that moves a crossing; math.inf
+            where the curve does not rise at its crossing. It is no bound: both runs are validated on the same images,
+            which makes it smaller, and seeds move crossings too, which makes it larger.
     """
 
     epochs: float
@@ -37,7 +37,7 @@ class Lead:
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether chance alone may have made the lead; None where that is not known."""
+        """Whether noise alone can explain the lead; None where ``noise`` is None."""
         return None if self.noise is None else self.epochs <= self.noise
 
 
@@ -49,19 +49,19 @@ def lead(
     images: int,
     repeats: Sequence[Sequence[float]] = (),
 ) -> Lead:
-    """Return how far the best trial is ahead of the second best, beside noise.
+    """Return how far the best trial is ahead of the second best, and the size of noise.
 
     The noise is t·√2·s: s the standard deviation of the crossings of runs that differ in their seed alone, pooled over
-    configurations, √(Σ (k-1)·s²/Σ (k-1)), and t the 97.5 % quantile of Student's t of Σ (k-1) degrees of freedom. Being
-    the best of many does not raise it: without any difference the fastest two of many runs are closer to each other
-    than two runs are as a rule. It takes spreads for equal, and knows only runs that reached the target.
+    configurations, √(Σ (k-1)·s²/Σ (k-1)), and t the 97.5 % quantile of Student's t of Σ (k-1) degrees of freedom. It
+    needs no correction for the number of trials: without a difference, the fastest two of many runs are closer to each
+    other than any two runs. It assumes equal spreads, and knows only runs that reached the target.
 
     Args:
         best: objective of the best configuration, in epochs.
         second: that of the next.
         val_accs: validation accuracies of the best trial's epochs 1, 2, 3, …; shape (epochs,).
         target: accuracy to reach, in (0, 1].
-        images: how many validate.
+        images: number of validation images.
         repeats: interpolated crossings of runs that reached the target, a sequence for each configuration.
     """
     rough = _95 * math.sqrt(2) * crossing_error(val_accs, target, images)
@@ -78,14 +78,13 @@ def lead(
 def crossing_error(val_accs: Sequence[float], target: float, images: int) -> float:
     """Return the standard error of a crossing, in epochs, over draws of the validation images.
 
-    √(p·(1-p)/n) / slope: the binomial standard error of an accuracy p, the target, on n images, over the slope of the
-    curve, which is the least-squares line's through the crossing and the two epochs to each side of it, as far as
-    they are there.
+    √(p·(1-p)/n) / slope: the binomial standard error of an accuracy p, the target, on n images, divided by the slope of
+    the curve: that of the least-squares line through the crossing and up to two epochs on each side.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, …, each in [0, 1] or NaN; shape (epochs,).
         target: accuracy to reach, in (0, 1].
-        images: how many validate, 1 or more.
+        images: number of validation images, 1 or more.
 
     Returns:
         Epochs; math.inf where the curve never reaches the target, or does not rise where it does.

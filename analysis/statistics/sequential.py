@@ -1,15 +1,14 @@
-"""Which of two configurations is faster, pair by pair, with as many looks as one likes.
+"""A sequential test of which of two configurations is faster: it may be looked at after every pair of runs.
 
-A pair is two runs of one seed. H0 says that either wins with probability 1/2, given that one does; a tie says nothing
-of that and is left out, which keeps H0 exact: with a tie as half a win for each, pairs would no longer be tosses of a
-fair coin. After w wins and l losses of A the e-value is
+A pair is two runs that share a seed. H0: given that one of the two is faster, A is with probability 1/2. Ties are left
+out, so that under H0 pairs are tosses of a fair coin. After w wins and l losses of A the e-value is
 
     E = ∫ p^w (1-p)^l dBeta(p; a, a) / (1/2)^(w+l) = 2^(w+l) B(a+w, a+l) / B(a, a)
 
 the likelihood ratio of a mixture of all p against 1/2. The prior is symmetric, so the test is two-sided. Under H0, E is
 a martingale that begins at 1, so by Ville's inequality (Étude critique de la notion de collectif, 1939; Ramdas,
-Grünwald, Vovk & Shafer, Statistical Science 38, 2023) P(E reaches 1/alpha, ever) <= alpha: one may look after every
-pair, and stop or go on as one likes. A decision once made stays made.
+Grünwald, Vovk & Shafer, Statistical Science 38, 2023) P(E ever reaches 1/alpha) <= alpha: the test may be evaluated
+after every pair, and stopped or continued at any time. A decision is final.
 
 Standard library only.
 """
@@ -22,25 +21,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ALPHA = 0.05
-"""The most that a false decision may have of probability, however often one looks."""
+"""The highest probability of a false decision, however often the test is evaluated."""
 PRIOR = 2.0
-"""Both parameters of the beta prior, chosen by tests/benchmarks/sequential.py: the fewest pairs at gaps of 2 epochs
-and more among those whose false decisions stay below 2 %."""
+"""Both parameters of the beta prior. Chosen with tests/benchmarks/sequential.py: of those with less than 2 % of false
+decisions it needs the fewest pairs for differences of 2 epochs and more."""
 
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """What pairs of runs decide so far.
+    """The state of the test after some pairs of runs.
 
     Attributes:
-        pairs: how many were looked at.
-        wins: pairs in which A was faster.
-        losses: pairs in which B was.
-        ties: pairs in which neither was, or both missed; they are left out.
-        e_value: of all pairs.
-        faster: ``A`` or ``B``, once it is decided; else None.
-        decided_after: pairs up to the decision, ties among them; None where there is none.
-        alpha: the error probability that the decision keeps.
+        pairs: number of pairs.
+        wins: number of pairs in which A was faster.
+        losses: number of pairs in which B was faster.
+        ties: number of pairs in which both were equally fast, or both missed.
+        e_value: after all pairs.
+        faster: ``A`` or ``B`` if that is decided; else None.
+        decided_after: number of pairs up to the decision, ties included; None where there is none.
+        alpha: highest probability of a false decision.
     """
 
     pairs: int
@@ -65,11 +64,11 @@ class SequentialTest:
 
 
 def e_value(wins: int, losses: int, prior: float = PRIOR) -> float:
-    """Return the evidence against H0 after so many pairs, ties left out; see the module for the formula.
+    """Return the e-value, the evidence against H0; the module has the formula.
 
     Args:
-        wins: of A, 0 or more.
-        losses: of A, 0 or more.
+        wins: number of pairs that A won.
+        losses: number of pairs that A lost.
         prior: both parameters of the beta prior, above 0.
 
     Raises:
@@ -90,7 +89,7 @@ def e_value(wins: int, losses: int, prior: float = PRIOR) -> float:
 def sequential_test(
     a: Sequence[float], b: Sequence[float], alpha: float = ALPHA, prior: float = PRIOR
 ) -> SequentialTest:
-    """Look at pairs in their order, and decide at the first at which the e-value is 1/alpha or more.
+    """Go through pairs in order; decide at the first pair at which the e-value is 1/alpha or more.
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (pairs,). The order must not depend on what came out.
@@ -119,7 +118,7 @@ def sequential_test(
 
 
 def fewest_pairs(alpha: float = ALPHA, prior: float = PRIOR) -> int:
-    """Return after how many pairs a decision can come at the earliest: when one side wins all of them.
+    """Return the smallest number of pairs that can decide: those of a side that wins all.
 
     >>> fewest_pairs()
     9

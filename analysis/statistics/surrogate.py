@@ -1,7 +1,7 @@
-"""What all runs of a study say of each of its configurations together: a Gaussian process over the search space.
+"""A Gaussian process over the search space: what all runs of a study together say about each configuration.
 
-One run of a configuration is noisy, and of many the luckiest is seen first. Configurations that lie close to each
-other do alike, so the runs around one tell of it too.
+One run of a configuration is noisy, and the best of many runs is a lucky one. Configurations close to each other have
+similar results, so the runs near a configuration say something about it too.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of so many configurations after all runs.
+    """What is known of configurations after all runs.
 
     Attributes:
-        mean: expected value of each over all its possible runs; shape (configurations,).
-        covariance: of those expectations, not of single runs; shape (configurations, configurations).
+        mean: expected result of each configuration; shape (configurations,).
+        covariance: of these expectations, not of single runs; shape (configurations, configurations).
         noise: variance of a single run around its configuration's expectation.
     """
 
@@ -39,7 +39,7 @@ class Posterior:
         return np.sqrt(np.diag(self.covariance))
 
     def chance_lower(self, one: int, other: int) -> float:
-        """Return the probability that the expectation of one configuration is below that of another one."""
+        """Return the probability that one configuration's expected result is lower than another's."""
         both = [one, other]
         (a, shared), (_, b) = self.covariance[np.ix_(both, both)]
         spread = math.sqrt(max(a + b - 2 * shared, 0.0))
@@ -47,22 +47,22 @@ class Posterior:
         return 0.5 * math.erfc(-ahead / spread / math.sqrt(2)) if spread > 0 else float(ahead > 0) + 0.5 * (ahead == 0)
 
     def ordered(self, order: Sequence[int]) -> Posterior:
-        """Return the same of some of the configurations, in this order."""
+        """Return the posterior of some of the configurations, in this order."""
         return Posterior(self.mean[order], self.covariance[np.ix_(order, order)], self.noise)
 
 
 def posterior(coordinates: Array, runs: Sequence[int], values: Sequence[float]) -> Posterior:
-    """Return what is known of configurations whose runs gave noisy values.
+    """Return the posterior of configurations, given noisy results of their runs.
 
     A Gaussian process with a constant mean, a Matérn kernel of order 5/2 with one length over all coordinates, and
     noise of one variance (Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, eq. 2.23 to 2.25 and
-    4.17). Its length and its share of noise are not chosen but averaged over, each pair weighted by how likely it
-    makes the values (eq. 2.30, its variance integrated out under 1/variance): with few runs no single pair is known.
+    4.17). Length and share of noise are averaged over: with few runs no single pair is certain. Each pair is weighted
+    by its marginal likelihood (eq. 2.30, with the variance integrated out under the prior 1/variance).
 
     Args:
-        coordinates: of each configuration, in units in which the space is about 1 wide; shape (configurations, any).
-        runs: for each value the index of its configuration; a configuration may have none.
-        values: of the runs, finite, at least one; lower or higher is better, it does not matter here.
+        coordinates: of each configuration, where the space is about 1 wide; shape (configurations, dimensions).
+        runs: for each value the index of its configuration; shape (runs,). A configuration may have none.
+        values: results of the runs, finite, at least one; shape (runs,). Whether lower is better does not matter.
     """
     at, seen = np.asarray(runs), np.asarray(values, dtype=float)
     center, scale = float(seen.mean()), float(seen.std()) or 1.0
@@ -75,7 +75,7 @@ def posterior(coordinates: Array, runs: Sequence[int], values: Sequence[float]) 
         rotated, cross = vectors.T @ z, kernel[:, at] @ vectors
         for noise in _NOISES:
             spread = np.maximum(eigenvalues, 0) + noise
-            variance = float((rotated**2 / spread).sum() + 1) / (len(z) + 1)  # one value more, as uncertain as all
+            variance = float((rotated**2 / spread).sum() + 1) / (len(z) + 1)  # with one pseudo-value of variance 1
             weights.append(-0.5 * (len(z) * np.log(variance) + np.log(spread).sum()))
             means.append(cross @ (rotated / spread))
             covariances.append(variance * (kernel - (cross / spread) @ cross.T))

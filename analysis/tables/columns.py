@@ -140,6 +140,7 @@ def setting(name: str, source: str = "") -> Column:
 
 TRIAL = Column("trial", Kind.TEXT, Field("trial"))
 OUTCOME = Column("outcome", Kind.TEXT, Field(schema.OUTCOME), f"tags.{schema.OUTCOME}")
+VAL_ACC = Column("val_acc", read=Metric("val_acc", "crossing"), decimals=4, importance=30, label="validation accuracy")
 VAL_ACC_BEST = Column(
     "val_acc_best", read=Metric("val_acc", "best"), mlflow="metrics.best_val_acc", decimals=4, importance=90
 )
@@ -167,7 +168,7 @@ _SETTINGS = {column.name: column for column in SETTINGS}
 RESULTS = (
     TRIAL,
     Column("epoch", Kind.WHOLE, lambda result: result.crossing, importance=28),
-    Column("val_acc", read=Metric("val_acc", "crossing"), decimals=4, importance=30, label="validation accuracy"),
+    VAL_ACC,
     Column("acc", read=Metric("acc", "crossing"), decimals=4, importance=20),
     EPOCH_BEST,
     VAL_ACC_BEST,
@@ -223,7 +224,8 @@ NOISE = (
 METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, Metric)))
 """What the table of results needs of each epoch; see `analysis.load`."""
 
-_KNOWN = {column.name: column for column in (*NOISE, *COST, *RESULTS)}
+_RESULTS = {column.name: column for column in RESULTS}
+_KNOWN = {column.name: column for column in (*NOISE, *COST)} | _RESULTS
 
 
 def column_named(name: str, settings: bool = False) -> Column:
@@ -231,10 +233,12 @@ def column_named(name: str, settings: bool = False) -> Column:
 
     Args:
         name: of the column. One that begins with a digit is a level, such as 0.92: from which epoch on it holds.
-        settings: whether a name that is not known is a setting; else it is a column that is never left out.
+        settings: whether it is a column of the table of results, where any name that RESULTS lacks is a setting.
+            Elsewhere a name that is not known is a column that is never left out.
     """
-    if name in _KNOWN:
-        return _KNOWN[name]
+    known = _RESULTS if settings else _KNOWN
+    if name in known:
+        return known[name]
     if name[:1].isdigit():
         return Column(name, Kind.CROSSING)
     return setting(name) if settings else Column(name, None, shrinks=name == "differs")

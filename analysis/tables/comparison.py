@@ -1,4 +1,4 @@
-"""Configurations beside each other: which reaches the target more often, which faster, and how sure that is."""
+"""Compares configurations: which reaches the target more often, which faster, and how sure that is."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import pandas as pd
 from analysis.statistics.differences import Comparison, compare, compare_independent, holm
 from analysis.statistics.estimates import restricted_mean
 from analysis.store.loader import Study
-from analysis.tables.summary import configurations, runs
-from analysis.tables.trials import curves, is_setting
+from analysis.tables.summary import configurations, ended_runs
+from analysis.tables.trials import is_setting, trial_curves
 from resnet_core.objective import sustained_crossing, sustained_is_known
 
-# What says which images are validated on, and with which weights: where it differs, accuracies mean different things.
+# Settings that decide on which images, and with which weights, is validated. Where they differ, accuracies do not mean
+# the same.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
 
 
 class PhaseError(ValueError):
-    """A search and a confirmation were to be compared, of which one chose its runs and the other did not."""
+    """A search and a confirmation cannot be compared: the runs of a search were chosen by their results."""
 
 
 @dataclass(frozen=True)
-class Arm:
+class ConfigurationRuns:
     """The ended runs of one configuration.
 
     Attributes:
-        label: for people: the study, and the trial that named the configuration.
+        label: for people: the study, and the name of the configuration.
         study: name of the study.
         phase: ``search`` or ``confirm``.
         target: validation accuracy to reach.
@@ -38,11 +39,11 @@ class Arm:
         seeds: of the runs, shape (runs,).
         epochs: epochs to target, math.inf for a miss; shape (runs,).
         horizon: epochs that every run could have taken.
-        cut_short: how many runs were ended below the target ahead of their schedule's end; they count as misses.
-        in_a_row: so many epochs in a row at or above the target count as sustained.
-        sustained: first of these, math.inf where there are none; shape (runs,).
-        unknown: of how many runs that reached the target it is not known whether they sustained it, since they ended
-            at it; they count as not sustained.
+        cut_short: number of runs that ended below the target before the end of their schedule; they count as misses.
+        in_a_row: number of epochs in a row at or above the target that count as sustained.
+        sustained: the first epoch of such a row, math.inf where there is none; shape (runs,).
+        unknown: number of runs that ended at the target too soon to tell whether they sustain it; they count as not
+            sustained.
         val_accs: validation accuracy, one row an epoch, one column a run; NaN where a run had ended.
     """
 
@@ -67,25 +68,25 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ConfigurationComparison:
     """Two configurations compared.
 
     Attributes:
-        a: the one.
-        b: the other.
+        a: the first configuration.
+        b: the second one.
         budget: epochs up to which they are compared: the shorter horizon.
-        pairs: seeds that were compared run by run; empty where the arms share too few.
-        result: of first crossings; its ``pairs`` is 0 where the arms were compared as independent.
-        sustained: of sustained crossings, likewise.
-        share_p_holm: p-value of no difference in the shares, adjusted for all that are made with it.
-        time_p_holm: that of no difference in the time given that both reached, likewise.
-        p_values: how many were adjusted together.
-        notes: what a reader must know beside the figures.
-        names: what the two are called in the text.
+        pairs: seeds of the runs that were compared in pairs; empty where the configurations share too few.
+        result: of first crossings; its ``pairs`` is 0 where the runs were compared as independent.
+        sustained: of sustained crossings.
+        share_p_holm: p-value of equal shares, adjusted for the number of p-values.
+        time_p_holm: p-value of equal times given that both reached, adjusted likewise.
+        p_values: number of p-values that were adjusted together.
+        notes: sentences that a reader needs beside the figures.
+        names: names of the two in the text.
     """
 
-    a: Arm
-    b: Arm
+    a: ConfigurationRuns
+    b: ConfigurationRuns
     budget: int
     pairs: tuple[int, ...]
     result: Comparison
@@ -109,7 +110,7 @@ class Contrast:
     def __str__(self) -> str:
         a, b = self.names
         lines = [line for name, arm in zip(self.names, (self.a, self.b), strict=True) for line in self._arm(name, arm)]
-        lines += [f"   {setting}" for setting in differences(self.a, self.b)]
+        lines += [f"   {setting}" for setting in setting_differences(self.a, self.b)]
         how = f"{len(self.pairs)} pairs of runs that share a seed" if self.pairs else "independent runs"
         lines.append(f"{a} minus {b}, up to epoch {self.budget} ({how}):")
         lines += self._figures(self.result)
@@ -122,7 +123,7 @@ class Contrast:
         lines += [self._verdict, f"brackets: {self.result.difference.confidence:.0%} confidence intervals, one by one"]
         return "\n".join([*lines, *self.notes])
 
-    def _arm(self, name: str, arm: Arm) -> list[str]:
+    def _arm(self, name: str, arm: ConfigurationRuns) -> list[str]:
         mean, held = restricted_mean(arm.epochs, self.budget), restricted_mean(arm.sustained, self.budget)
         count = sum(math.isfinite(value) for value in arm.sustained)
         reached = f"reached {arm.target:g} in {arm.reached} of {len(arm.epochs)} runs"
@@ -158,19 +159,19 @@ class Contrast:
         )
 
 
-def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
+def configuration_runs(study: Study, trial: str = "", target: float | None = None) -> ConfigurationRuns:
     """Return the ended runs of one configuration of a study.
 
     Args:
         study: what `load` returned.
-        trial: name of a trial of the configuration; may be left out where the study has one configuration.
+        trial: name of a trial of the configuration; not needed where the study has one configuration.
         target: validation accuracy to reach; the study's own unless given.
 
     Raises:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it
             has ended.
     """
-    found = runs(study, target)
+    found = ended_runs(study, target)
     groups = configurations(study)["configuration"]
     trials = study.trials.set_index("number")
     if trial:
@@ -189,11 +190,11 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
     if found.empty:
         raise ValueError(f"study {study.name!r}: no run of {wanted} has ended yet")
     first = trials.loc[found.index[0]]
-    target, accs = float(found.attrs["target"]), {n: c["val_acc"].tolist() for n, _, c in curves(study)}
+    target, accs = float(found.attrs["target"]), {n: c["val_acc"].tolist() for n, _, c in trial_curves(study)}
     reaching = [(number, bool(reached)) for number, reached in found["reached"].items()]
     sustained = [sustained_crossing(accs[n], target, study.sustained) if reached else None for n, reached in reaching]
     unknown = [n for n, reached in reaching if reached and not sustained_is_known(accs[n], target, study.sustained)]
-    return Arm(
+    return ConfigurationRuns(
         label=f"{study.name}: {study.confirms or wanted}",
         study=study.name,
         phase=study.phase,
@@ -214,18 +215,19 @@ def arm(study: Study, trial: str = "", target: float | None = None) -> Arm:
     )
 
 
-def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.95) -> list[Contrast]:
+def compare_configurations(
+    arms: Sequence[ConfigurationRuns], *, mix: bool = False, confidence: float = 0.95
+) -> list[ConfigurationComparison]:
     """Compare each configuration with the first.
 
-    Up to the shorter of the two horizons, where both are fully observed. Runs are compared in pairs where the arms
-    share at least half of the seeds of the smaller one (`compare`); else as independent (`compare_independent`). What
-    is told apart is judged by p-values that are adjusted (`holm`) over all comparisons, two each: of the shares, and of
-    the times given that both reached.
+    They are compared up to the shorter of the two horizons, where both are fully observed: in pairs (`compare`) if they
+    share at least half of the seeds of the smaller one, else as independent (`compare_independent`). Each comparison
+    has two p-values, of the shares and of the times given that both reached; all are adjusted together (`holm`).
 
     Args:
         arms: two configurations or more; the first is A of every comparison.
         mix: whether a search may be compared with a confirmation.
-        confidence: of the intervals, in (0, 1); 1 less it is the level of the verdicts.
+        confidence: of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
 
     Raises:
         PhaseError: one is of a search, another of a confirmation.
@@ -233,7 +235,7 @@ def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.9
     """
     if len(arms) < 2:
         raise ValueError(f"{len(arms)} configurations: expected two or more")
-    made = [_contrast(arms[0], other, mix, confidence) for other in arms[1:]]
+    made = [_compared(arms[0], other, mix, confidence) for other in arms[1:]]
     adjusted = holm([p for found in made for p in (found.result.share_p, found.result.time_p)])
     return [
         replace(
@@ -247,12 +249,14 @@ def contrasts(arms: Sequence[Arm], *, mix: bool = False, confidence: float = 0.9
     ]
 
 
-def contrast(a: Arm, b: Arm, *, mix: bool = False, confidence: float = 0.95) -> Contrast:
-    """Compare two configurations; see `contrasts`."""
-    return contrasts([a, b], mix=mix, confidence=confidence)[0]
+def compare_two(
+    a: ConfigurationRuns, b: ConfigurationRuns, *, mix: bool = False, confidence: float = 0.95
+) -> ConfigurationComparison:
+    """Compare two configurations; see `compare_configurations`."""
+    return compare_configurations([a, b], mix=mix, confidence=confidence)[0]
 
 
-def _contrast(a: Arm, b: Arm, mix: bool, confidence: float) -> Contrast:
+def _compared(a: ConfigurationRuns, b: ConfigurationRuns, mix: bool, confidence: float) -> ConfigurationComparison:
     if a.phase != b.phase and not mix:
         raise PhaseError(
             f"{a.label} is a {_PHASES[a.phase]} and {b.label} a {_PHASES[b.phase]}: a search's runs were chosen for "
@@ -274,20 +278,20 @@ def _contrast(a: Arm, b: Arm, mix: bool, confidence: float) -> Contrast:
 
     first, sustained = made(a.epochs, b.epochs), made(a.sustained, b.sustained)
     notes = tuple(_notes(a, b, budget, shared))
-    return Contrast(a, b, budget, shared, first, sustained, first.share_p, first.time_p, 2, notes)
+    return ConfigurationComparison(a, b, budget, shared, first, sustained, first.share_p, first.time_p, 2, notes)
 
 
 _PHASES = {"search": "search", "confirm": "confirmation"}
 
 
-def differences(a: Arm, b: Arm) -> list[str]:
+def setting_differences(a: ConfigurationRuns, b: ConfigurationRuns) -> list[str]:
     """Return the settings in which two configurations differ, as ``name: A's -> B's``."""
     names = dict.fromkeys([*a.settings, *b.settings])
     pairs = {name: (a.settings.get(name), b.settings.get(name)) for name in names}
     return [f"{name}: {x} -> {y}" for name, (x, y) in pairs.items() if x != y]
 
 
-def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
+def _notes(a: ConfigurationRuns, b: ConfigurationRuns, budget: int, shared: tuple[int, ...]) -> list[str]:
     notes = []
     if a.phase != b.phase:
         notes.append("A search beside a confirmation: the search's runs were chosen, so this is no fair comparison.")
@@ -305,7 +309,7 @@ def _notes(a: Arm, b: Arm, budget: int, shared: tuple[int, ...]) -> list[str]:
         notes.append(
             f"Their schedules end at epochs {a.horizon} and {b.horizon}: compared up to {budget}, later is a miss."
         )
-    protocol = [line for line in differences(a, b) if line.split(":")[0] in _PROTOCOL]
+    protocol = [line for line in setting_differences(a, b) if line.split(":")[0] in _PROTOCOL]
     if protocol:
         notes.append(f"Not validated alike: {', '.join(protocol)}.")
     return notes
@@ -324,7 +328,7 @@ def _epochs(in_a_row: int) -> str:
 
 
 def _seeds(trials: pd.DataFrame) -> tuple[int, ...]:
-    """The seeds of trials; none where that of one is not known, as it may be in a study that was imported."""
+    """Return the seeds of trials; none where one is not known, as in some imported studies."""
     if "seed" not in trials or trials["seed"].isna().any():
         return ()
     return tuple(int(seed) for seed in trials["seed"])

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
 from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from resnet_core.objective import sustained_crossing
 from resnet_core.records import Outcome
 
@@ -40,11 +40,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Crossings:
-    """How often and when runs reach the target, by one way of telling it.
+    """How often and when runs reach the target, by one definition of a crossing.
 
     Attributes:
-        runs: runs of which it is known.
-        reached: of them, how many reached the target.
+        runs: number of runs of which it is known.
+        reached: number of them that reached the target.
         share: of runs that reach the target.
         median: epochs to target of half of the runs, misses counting as infinite.
     """
@@ -60,17 +60,17 @@ class Crossings:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the runs of a confirmation that have ended say; one that diverged counts as a miss.
+    """What the ended runs of a confirmation say. A diverged run counts as a miss.
 
     Attributes:
         study: its name.
         confirms: what it confirms.
         target: validation accuracy to reach.
         split: which images validate.
-        runs: runs that have ended.
-        reached: of them, how many reached the target.
-        running: runs that have not ended, and are left out.
-        crashed: runs that an error ended, and that are left out.
+        runs: number of runs that have ended.
+        reached: number of them that reached the target.
+        running: number of runs that have not ended; they are left out.
+        crashed: number of runs that an error ended; they are left out.
         budget: epochs of the longest run's schedule.
         share: of runs that reach the target.
         median: epochs to target of half of the runs.
@@ -152,7 +152,7 @@ def build_confirmation(study: Study) -> Confirmation:
     """
     if study.phase != "confirm":
         raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         raise ValueError(f"study {study.name!r}: no run has ended yet")
     budget, reached = int(found.attrs["budget"]), found["reached"].tolist()
@@ -162,7 +162,7 @@ def build_confirmation(study: Study) -> Confirmation:
     ended = study.epochs["number"].isin(found.index.difference(list(diverged)))
     last = study.epochs[ended].groupby("number").tail(1)
     validated = _curves(study, "val_acc", found.index)
-    # Of a run from when the last epoch alone was tested, it is not known when it crossed.
+    # Earlier versions tested after the last epoch alone: the crossing of such a run is not known.
     tested = {
         number: curve
         for number, curve in _curves(study, "test_acc", found.index).items()
@@ -203,7 +203,7 @@ def build_confirmation(study: Study) -> Confirmation:
 
 
 def _curves(study: Study, column: str, numbers: pd.Index[Any]) -> dict[int, list[float]]:
-    """Return a metric of epochs 1, 2, 3, … by number of the trial; empty where it was not recorded at all."""
+    """Return by trial number a metric of epochs 1, 2, 3, …; empty where no trial has it."""
     if column not in study.epochs:
         return {}
     by_number = study.epochs.groupby("number")[column].agg(list)

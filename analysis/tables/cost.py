@@ -1,4 +1,4 @@
-"""What the trials of a study cost: time, GPU load, power, energy."""
+"""The cost of a study's trials: time, GPU load, power, energy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.store.loader import Study
 from analysis.tables.columns import COST
-from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core import objective as ett
 
 
@@ -30,7 +30,7 @@ def build_cost(study: Study) -> pd.DataFrame:
         (median), epochs_run, hours, energy_wh; the index is the trial's number. Whole numbers are Int64, others
         float64, both missing where a value does not exist.
     """
-    rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
+    rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
     return frame(rows, COST)
 
 

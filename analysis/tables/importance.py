@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.store.loader import Study
-from analysis.tables.trials import curves
+from analysis.tables.trials import trial_curves
 from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.records import Outcome
@@ -29,7 +29,7 @@ _COLUMNS = ("parameter", "importance", "rank", "rank_low", "rank_high")
 
 
 def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
-    """Return how much each sampled parameter had to do with being among the best trials.
+    """Return how much each sampled parameter decided which trials are among the best.
 
     PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how far
     the values of the best trials are distributed unlike those of all. The best are a tenth, five at least, by the
@@ -91,19 +91,19 @@ def importance_footnotes(study: Study) -> list[str]:
 
 
 def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
-    """Objective and parameters of the trials, and the names of those that were sampled and vary."""
+    """Return objectives and parameters of the trials, and the names of the parameters that vary."""
     sampled = [name for name in study.trials.columns if name.startswith(schema.SAMPLED)]
     if not sampled:
         raise ValueError(f"study {study.name!r} sampled no parameter: it lists its runs")
     horizons = pd.to_numeric(study.trials["horizon"], errors="coerce")
     longest = float(horizons.max()) if horizons.notna().any() else 1.0
     values, rows, undisturbed = list[float](), list[dict[str, Any]](), 0
-    for _, trial, curve in curves(study):
+    for _, trial, curve in trial_curves(study):
         row = {name.removeprefix(schema.SAMPLED): trial[name] for name in sampled}
         if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
             continue
         stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)
-        # Behind every trial that was not stopped, whose objective is 2 · longest at most.
+        # Worse than any trial that was not stopped: its objective is at most 2 · longest.
         value = 3 * longest if stopped else ett.objective(curve["val_acc"].tolist(), study.target, longest)
         undisturbed += not stopped
         values.append(value)
@@ -137,7 +137,7 @@ def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | 
     low, high = _plain(values.min()), _plain(values.max())
     log = False
     if known is not None and "low" in known:
-        # A fork's older trials may lie outside of the range.
+        # Older trials of a forked study may lie outside of the range.
         low, high, log = min(low, known["low"]), max(high, known["high"]), bool(known.get("log")) and low > 0
     if pd.api.types.is_integer_dtype(values):
         return IntDistribution(int(low), int(high), log=log)
@@ -161,7 +161,7 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], share: flo
     from optuna.storages import InMemoryStorage
 
     class Held(InMemoryStorage):
-        """Has these trials as they are: to add them, each copied, took most of the time."""
+        """Returns the trials themselves: adding copies of them took most of the time."""
 
         def get_all_trials(self, *_: Any, **__: Any) -> list[FrozenTrial]:
             return list(trials)
@@ -172,7 +172,7 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], share: flo
 
 
 def _ranks(importances: Sequence[float]) -> list[int]:
-    """1 for the highest; equals share the better rank."""
+    """Return ranks, 1 for the highest; equal importances have the same, better rank."""
     return [1 + sum(other > value for other in importances) for value in importances]
 
 

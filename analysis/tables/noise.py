@@ -1,4 +1,4 @@
-"""How much the validation loss fluctuates ahead of annealing, beside the noise scale of SGD."""
+"""How much the validation loss fluctuates before annealing, and the noise scale of SGD."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.columns import NOISE
-from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.data import DATASETS, Split
 from resnet_core.schedule import Schedule, parse
 
 SETTLING = 2
-"""Epochs left out at the start, in which the loss falls too fast for its fluctuation to be seen."""
+"""Number of epochs left out at the start: there the loss falls too fast to see its fluctuation."""
 FEWEST_EPOCHS = 5
-"""Of fewer epochs no fluctuation is given."""
+"""Fewer epochs give no fluctuation."""
 
 
 def fluctuation(values: list[float]) -> float:
@@ -42,7 +42,7 @@ def fluctuation(values: list[float]) -> float:
 
 
 def build_noise(study: Study) -> pd.DataFrame:
-    """Return the noise of the validation loss ahead of annealing, one row a trial that has not crashed, by number.
+    """Return the noise of the validation loss before annealing: one row for each trial that has not crashed, by number.
 
     It is the `fluctuation` of val_loss over the epochs from the third to the last at which the learning rate is at
     its highest, given from five epochs on. Beside it is the noise scale of SGD, g = ε·N/(B·(1-m)): ε the mean
@@ -57,7 +57,7 @@ def build_noise(study: Study) -> pd.DataFrame:
         train_images, noise_scale; the index is the trial's number. Whole numbers are Int64, others float64, both
         missing where a value does not exist.
     """
-    rows = {number: _row(trial, curve) for number, trial, curve in curves(study)}
+    rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
     return frame(rows, NOISE).sort_index()
 
 
@@ -99,7 +99,7 @@ def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
 
 
 def _momentum(trial: dict[Any, Any], end: int) -> float | None:
-    """The momentum; of a schedule, its mean over the same epochs."""
+    """Return the momentum; of a momentum schedule the mean over the same epochs."""
     text = trial.get("momentum_schedule")
     if isinstance(text, str):
         schedule = parse(text)
@@ -108,7 +108,7 @@ def _momentum(trial: dict[Any, Any], end: int) -> float | None:
 
 
 def _mean(schedule: Schedule, epoch: int) -> float:
-    """Mean value over an epoch, the 1-based one that ends at its number."""
+    """Return a schedule's mean over an epoch, 1-based: epoch e lasts from e - 1 to e."""
     return float(np.mean([schedule.value(epoch - 1 + (i + 0.5) / 8) for i in range(8)]))
 
 

@@ -1,4 +1,4 @@
-"""Published figures beside a study's own: is theirs a run that ours could have been?"""
+"""Published figures beside those of a study's runs that repeat them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.loader import Study
-from analysis.tables.summary import runs
+from analysis.tables.summary import ended_runs
 from analysis.tables.transitions import transition
-from analysis.tables.trials import curves, protocol_notes, split_notes
+from analysis.tables.trials import protocol_notes, split_notes, trial_curves
 from resnet_core.objective import first_crossing
 from resnet_core.records import Outcome
 
@@ -22,7 +22,7 @@ COLUMNS = (
 )
 """The table's columns in order."""
 
-# What may differ while a run is still the published one; all else makes it another one.
+# Settings that may differ where a run repeats a published one.
 _PROTOCOL = (
     *("data", "split", "train_limit", "val_limit", "image_size", "precision", "compile", "epochs"),
     *("ema", "bn_recalibration"),
@@ -40,9 +40,9 @@ _WORDS = {
 def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return each published figure beside those of the study's runs that repeat it.
 
-    A trial repeats a published run where the study has the published one's name and the trial the run's, seed aside;
-    or where it trains the same, the protocol aside: data, split, limits, image size, precision, epochs, EMA, BN
-    recalibration. What differs is said in its row. Trials that have not ended or crashed are left out.
+    A trial repeats a published run if the study and the trial (its seed excepted) have the names of the published ones;
+    or if all settings are equal, the seed and the protocol excepted: data, split, limits, image size, precision,
+    epochs, EMA, BN recalibration. The row says what differs. Trials that run or crashed are left out.
 
     Args:
         study: what `load` returned.
@@ -50,14 +50,14 @@ def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataF
 
     Returns:
         One row a figure that a trial repeats, under COLUMNS: ours is the median over our runs, ours_low and ours_high
-        the lowest and highest (epochs: math.inf for a miss); inside: whether the published figure, or any of the span
-        it is known to lie in, is between the two; missing for a single run. Numbers are float64, runs is Int64,
+        the lowest and highest (epochs: math.inf for a miss); inside: whether the published figure, or a part of the
+        range that is known of it, lies between the two; missing for a single run. Numbers are float64, runs is Int64,
         inside boolean.
     """
-    ended = runs(study)
+    ended = ended_runs(study)
     trials: dict[Any, dict[Any, Any]] = study.trials.set_index("number").loc[ended.index].to_dict("index")
     of_trial = {number: _published_run(study, trial, rows) for number, trial in trials.items()}
-    val_accs = {number: curve["val_acc"].tolist() for number, _, curve in curves(study) if number in trials}
+    val_accs = {number: curve["val_acc"].tolist() for number, _, curve in trial_curves(study) if number in trials}
     table = []
     for row in rows:
         numbers: list[Any] = [number for number, found in of_trial.items() if found == (row["study"], row["run"])]
@@ -135,7 +135,7 @@ def published_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def _published_run(study: Study, trial: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return study and run that a trial repeats."""
+    """Return study and name of the published run that a trial repeats; None where there is none."""
     name = str(trial["trial"])
     names = (name, name.removesuffix(f"-s{trial.get('seed')}"))
     found = [row for row in rows if row["study"] == study.name and row["run"] in names]
@@ -144,7 +144,7 @@ def _published_run(study: Study, trial: Mapping[Any, Any], rows: Sequence[Mappin
 
 
 def _differing(config: Mapping[str, Any], trial: Mapping[Any, Any]) -> set[str]:
-    """Return the fields that a trial trains with another value; one that an older store lacks does not count."""
+    """Return the settings of which a trial has another value. Settings that an older store lacks do not count."""
     return {
         name
         for name, value in config.items()
@@ -153,7 +153,7 @@ def _differing(config: Mapping[str, Any], trial: Mapping[Any, Any]) -> set[str]:
 
 
 def _differs(config: Mapping[str, Any], trials: Sequence[Mapping[Any, Any]]) -> list[str]:
-    """Return what our runs did otherwise than the published one."""
+    """Return in which settings our runs differ from the published one, and how many stopped early."""
     said = {
         f"{name}: {_word(config[name])} -> {_word(_plain(trial[name]))}"
         for trial in trials
@@ -183,7 +183,7 @@ def _ours(row: Mapping[str, Any], trial: Mapping[Any, Any], val_accs: list[float
 
 def _inside(row: Mapping[str, Any], low: float, high: float) -> bool:
     if math.isinf(row["high"]):
-        return bool(high > row["low"])  # theirs is somewhere beyond, if anywhere
+        return bool(high > row["low"])  # the published run did not reach it by row["low"]
     return bool(row["low"] <= high and row["high"] >= low)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.store.loader import Study
-from analysis.tables.trials import curves, split_notes
+from analysis.tables.trials import split_notes, trial_curves
 from resnet_core import objective as ett
 from resnet_core.records import Outcome
 
@@ -26,7 +26,7 @@ _COLUMNS = ("rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", 
 
 @dataclass(frozen=True)
 class TrialHistory:
-    """An ended trial, as the table of rules needs it.
+    """What the table of stopping rules needs of an ended trial.
 
     Attributes:
         name: of the trial.
@@ -35,7 +35,7 @@ class TrialHistory:
         seconds_per_epoch: wall time.
         outcome: how it ended.
         stopped_by: name of the rule that ended it; None where none did.
-        would_stop: by rule, the first epoch at which it said stop, whether or not it was let.
+        would_stop: by rule, the first epoch at which it said stop, whether or not that ended the trial.
     """
 
     name: str
@@ -49,17 +49,17 @@ class TrialHistory:
 
 @dataclass(frozen=True)
 class _Stop:
-    """Where a rule said stop to a trial."""
+    """The epoch at which a rule said that a trial should stop."""
 
     trial: TrialHistory
     epoch: int
     ended: bool
-    """The rule was let."""
+    """Whether the rule ended the trial there; else it only said so, in shadow or to a control."""
     crossing: int | None
 
     @property
     def judged(self) -> bool:
-        """The truth is known: the trial ran on to its end, or at least to the target; or it is simulated."""
+        """Whether the trial's further course is known: it ran to its end, or to the target; or it is simulated."""
         if len(self.trial.val_accs) >= self.trial.horizon:
             return True
         ran_on = self.trial.stopped_by is None or self.trial.outcome is Outcome.DIVERGED
@@ -67,7 +67,7 @@ class _Stop:
 
     @property
     def too_early(self) -> bool:
-        """The trial reached the target after it was told to stop."""
+        """Whether the trial reached the target after the stop."""
         return self.crossing is not None and self.crossing > self.epoch
 
 
@@ -76,19 +76,19 @@ def build_stopping(
 ) -> pd.DataFrame:
     """Return what each stopping rule saved, and what is known of its errors: one row a rule, one of all together.
 
-    `stopped` counts the trials a rule ended; of a rule in shadow, those it would have ended. `epochs_saved` is what
-    was left of their schedules, `hours_saved` that times their time per epoch. `judged` counts the stops whose
-    trial ran on, as a control or because the rule is in shadow, to its end or to the target; `false_stops` those
-    of them that reached the target at a later epoch. `best_lost` is how many of the best `keep` trials by
-    epochs_to_target the rule would have ended before they got there. The last row takes all active rules for one
-    rule, which says stop as soon as any of them does.
+    `stopped` counts the trials that a rule ended; for a rule in shadow, those it would have ended. `epochs_saved` is
+    the rest of their schedules, `hours_saved` the time of these epochs. `judged` counts the stops after which the trial
+    ran on to its end or to the target, since it is a control or the rule is in shadow; `false_stops` counts the judged
+    ones that reached the target after the stop. `best_lost` counts the best `keep` trials by epochs_to_target that the
+    rule would have ended before the target. The last row treats all active rules as one rule, which says stop as soon
+    as any of them does.
 
     Args:
-        trials: ended trials, in the order of their numbers; those that crashed are passed over.
+        trials: ended trials, in the order of their numbers; crashed ones are ignored.
         target: validation accuracy to reach, in (0, 1].
-        keep: how many trials count as the best, from 1; of equals the earlier.
-        modes: ``active`` or ``shadow`` by rule, for its rows and their order; without it, the rules that appear in
-            the trials, in shadow where they ended none.
+        keep: number of trials that count as the best, from 1; of equal trials the earlier.
+        modes: ``active`` or ``shadow`` by rule: the rows and their order. Unless given, the rules that said stop to a
+            trial; a rule that ended none is taken to be in shadow.
 
     Returns:
         Columns rule, mode, stopped, epochs_saved, hours_saved, judged, false_stops, best_lost. Counts are Int64;
@@ -151,7 +151,7 @@ def histories(study: Study) -> list[TrialHistory]:
 
 
 def _histories(study: Study) -> Iterator[TrialHistory]:
-    for _, trial, curve in curves(study):
+    for _, trial, curve in trial_curves(study):
         if trial["outcome"] is not None:
             yield TrialHistory(
                 name=trial["trial"],
@@ -165,13 +165,13 @@ def _histories(study: Study) -> Iterator[TrialHistory]:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of what is not NaN; 0 where nothing is."""
+    """Return the mean of the values that are not NaN; 0 where all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else 0.0
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None  # pandas may have a NaN for what is missing
+    return value if isinstance(value, str) else None  # pandas has NaN for a text that is missing
 
 
 def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.DataFrame, keep: int = 5) -> list[str]:

@@ -38,9 +38,9 @@ _COUNTS = ("runs", "reached", "cut_short")
 
 
 def configurations(study: Study) -> pd.DataFrame:
-    """Return which configuration each trial is a run of: trials whose settings are equal but for the seed share one.
+    """Return the configuration of each trial. Trials whose settings are equal, the seed excepted, have the same one.
 
-    A configuration has the name of its first trial, without the ``-s`` and seed that a repeated run's name ends in.
+    Its name is that of its first trial, without the suffix ``-sSEED`` that a repeated run has.
 
     Args:
         study: what `load` returned.
@@ -51,26 +51,26 @@ def configurations(study: Study) -> pd.DataFrame:
     trials = study.trials.sort_values("number")
     names = [name for name in trials.columns if is_setting(name)]
     settings = trials[names].astype(object).where(trials[names].notna(), None).map(str)
-    # A hash of each row would do too, but two settings must never share one.
+    # The texts themselves, not their hashes: two configurations must never collide.
     group = settings.agg("\x1f".join, axis=1) if names else pd.Series("", index=trials.index)
     first = trials["trial"].groupby(group).transform("first") if len(trials) else trials["trial"]
     if "seed" in trials and len(trials):
         seeds = trials["seed"].groupby(group).transform("first")
         short = [name.removesuffix(f"-s{seed}") for name, seed in zip(first, seeds, strict=True)]
-        # Two configurations keep two names, whatever they are called.
+        # Two configurations must not get the same name.
         distinct = pd.Series(short, index=trials.index).groupby(group).first().is_unique
         first = pd.Series(short, index=trials.index) if distinct else first
     index = pd.Index(trials["number"], name="number", dtype="int64")
     return pd.DataFrame({"configuration": first.to_numpy(dtype=object)}, index=index)
 
 
-def runs(study: Study, target: float | None = None) -> pd.DataFrame:
-    """Return what the statistics are made of: one row for each trial that has ended and not crashed, by number.
+def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
+    """Return one row for each trial that has ended and not crashed, by number: what statistics are computed from.
 
-    A trial is cut short if it ended below the target without having run its schedule or diverged: a rule pruned it,
-    or it was ended at a lower target than the one asked for. What it would have done is not known, so it counts as a
-    miss that spent the whole budget: no figure comes out better for it. A diverged trial is a miss, whatever its
-    curve says, and spent what it ran.
+    A trial is cut short if it ended below the target, before the end of its schedule, without having diverged: a rule
+    pruned it, or it ended at a lower target than the one asked for. How it would have gone on is not known, so it
+    counts as a miss that spent the whole budget: no estimate is better for it. A diverged trial is always a miss, and
+    spent the epochs that it ran.
 
     Args:
         study: what `load` returned.
@@ -99,7 +99,7 @@ def runs(study: Study, target: float | None = None) -> pd.DataFrame:
     horizon = horizon.astype("float64").fillna(run)
     to_the_end = ~diverged & ((trials["outcome"] == Outcome.EXHAUSTED) | (run >= horizon))
     cut_short = ~reached & ~diverged & ~to_the_end
-    # A trial that runs now may go on for longer, but its horizon counts: budgets must not grow as a study runs.
+    # The horizons of running trials count too, so that the budget does not grow while the study runs.
     planned = pd.to_numeric(study.trials["horizon"], errors="coerce").max() if "horizon" in study.trials else math.nan
     budget = max((float(value) for value in (run.max(), planned) if value >= 1), default=1.0)
     last = epochs[epochs["epoch"] == by_trial["epoch"].transform("max")].set_index("number")["val_acc"]
@@ -123,10 +123,10 @@ def runs(study: Study, target: float | None = None) -> pd.DataFrame:
 
 
 def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
-    """Return the statistics of a study's configurations: one row each, the fewest epochs by restricted mean first.
+    """Return the statistics of a study's configurations: one row each, the lowest restricted mean first.
 
-    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas; `runs`
-    says what counts as a miss, and how many epochs a miss spends.
+    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas;
+    `ended_runs` says what counts as a miss, and how many epochs a miss spends.
 
     Args:
         study: what `load` returned.
@@ -141,9 +141,9 @@ def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     Raises:
         ValueError: the target is outside (0, 1].
     """
-    found = runs(study, target)
+    found = ended_runs(study, target)
     budget = found.attrs["budget"]
-    # Arrays: a frame for each of 2,000 configurations would take seconds.
+    # Arrays, since a data frame for each of 2,000 configurations would take seconds.
     values = {str(name): found[name].to_numpy() for name in found}
     places = found.groupby("configuration").indices
     rows = [
@@ -191,7 +191,7 @@ def build_ladder(study: Study, levels: Sequence[float] = LEVELS) -> pd.DataFrame
 
 
 def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
-    """Return what the best of n runs comes to, for every configuration and n: see `statistics.best_of_n`.
+    """Return the median of the best of n runs, for every configuration and n: see `analysis.best_of_n`.
 
     Returns:
         Columns configuration, n (Int64, 1 to its runs), epochs_to_target (math.inf where that is a miss).
@@ -201,7 +201,7 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
     """
     rows = [
         {"configuration": name, "n": n, "epochs_to_target": best_of_n(group.tolist(), n)}
-        for name, group in runs(study, target).groupby("configuration", sort=False)["epochs_to_target"]
+        for name, group in ended_runs(study, target).groupby("configuration", sort=False)["epochs_to_target"]
         for n in range(1, len(group) + 1)
     ]
     table = pd.DataFrame(rows, columns=["configuration", "n", "epochs_to_target"])
@@ -211,8 +211,8 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the fewest epochs to target so far against the epochs that all trials have spent.
 
-    Trials come in the order in which they ended (by number where the store does not say); those that crashed have
-    spent their epochs too, and reach nothing.
+    Trials come in the order in which they ended (by number where the store does not say when). Crashed trials spent
+    their epochs too, and do not reach the target.
 
     Args:
         study: what `load` returned.
@@ -225,7 +225,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
     Raises:
         ValueError: the target is outside (0, 1].
     """
-    times = runs(study, target)["epochs_to_target"]
+    times = ended_runs(study, target)["epochs_to_target"]
     trials = study.trials[study.trials["outcome"].notna()].sort_values("number")
     if "end_time" in trials:
         trials = trials.sort_values("end_time", kind="stable")
@@ -244,7 +244,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a summary or a ladder for people: an estimate and its interval in one cell, columns that say nothing gone.
+    """Return a summary or a ladder for people: an estimate and its interval share a cell, and columns are fewer.
 
     Args:
         table: what `build_summary` or `build_ladder` returned.
@@ -252,7 +252,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Texts and counts: configuration, target (of a ladder), runs, reached, share, median, restricted_mean,
         expected_running_time as ``20.5 [19, 22]``, final_val_acc and best_val_acc as ``0.9213 ± 0.0009``; cut_short
-        only where a run was, phase and budget not at all: the footnotes tell them.
+        only where a run was cut short. The footnotes tell phase and budget.
     """
     shown = table[[name for name in ("configuration", "target", "runs", "reached") if name in table]].copy()
     if table["cut_short"].any():
@@ -327,7 +327,7 @@ def _row(name: str, phase: str, group: Mapping[str, NDArray[Any]], budget: float
         row |= {column: estimate.value, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
     for column in _ACCURACIES:
         values = group[column]
-        # The final accuracy of those that went to the end alone would leave out the ones that were stopped for it.
+        # A mean over the runs that went to the end would be biased: the others were stopped for being bad.
         known = column != "final_val_acc" or not np.isnan(values).any()
         row[f"{column}_mean"], row[f"{column}_sd"] = mean_sd(values.tolist()) if known else (math.nan, math.nan)
     return row

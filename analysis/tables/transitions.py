@@ -1,4 +1,4 @@
-"""Transition epochs: from when on a trial's validation accuracy holds a level."""
+"""Transition epochs: the epoch from which on a trial's validation accuracy holds a level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.columns import EPOCHS_RUN, OUTCOME, TRIAL, column_named
-from analysis.tables.trials import Curve, curves, frame, protocol_notes, split_notes
+from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.records import Outcome
 
 LEVELS = (0.91, 0.92, 0.925, 0.927, 0.928, 0.93)
@@ -21,8 +21,8 @@ def transition(val_accs: Sequence[float], level: float) -> int | None:
     """Return the first epoch from which a level holds.
 
     Defined here as min{e : a(e) >= level and mean(a(e), ..., a(E)) >= level}, a(e) being the accuracy after
-    epoch e and E the last epoch. The mean takes account of how the accuracy varies after it first got there, as
-    post I does by eye: it gives averages over several runs, so its figures are near ours and not the same.
+    epoch e and E the last epoch. The mean accounts for the fluctuation after the first crossing. Post I reads
+    averages over several runs by eye, so its figures are close to these, and not the same.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,). NaN is
@@ -71,7 +71,10 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
         raise ValueError(f"levels = {', '.join(names)}: expected every level once")
     for level in levels:
         transition([], level)  # refuses a level that is no accuracy, be there trials or not
-    rows = {number: _row(trial, curve, dict(zip(names, levels, strict=True))) for number, trial, curve in curves(study)}
+    rows = {
+        number: _row(trial, curve, dict(zip(names, levels, strict=True)))
+        for number, trial, curve in trial_curves(study)
+    }
     return frame(rows, [TRIAL, *map(column_named, names), EPOCHS_RUN, OUTCOME])
 
 

@@ -42,8 +42,8 @@ _PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How a study's trials came out at the target of a table. The parts add up to `trials`.
+class OutcomeCounts:
+    """Numbers of a study's trials by their outcome at the target of a table. They add up to `trials`.
 
     Attributes:
         trials: all of them.
@@ -70,7 +70,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     Crossings follow resnet_core.objective. `epoch`, `val_acc` and `acc` are read at the first crossing,
     or at the best epoch where there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss`
     and `final_val_loss` after the last one. A diverged trial has no crossing, whatever its curve says.
-    Crashed trials are left out; `count` counts them. Running ones have no outcome yet.
+    Crashed trials are left out; `count_outcomes` counts them. Running ones have no outcome yet.
 
     Rows are sorted by epochs_to_target, those that have none last; then by val_acc_best, highest first; then
     by the trial's number.
@@ -94,7 +94,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     ett.first_crossing([], target)  # raises for a target that is no accuracy, also where there are no trials
     settings, sampled = setting_columns(_not_crashed(study), study.space)
     columns = with_settings(settings)
-    results = {number: _result(trial, curve, target, study.sustained) for number, trial, curve in curves(study)}
+    results = {number: _result(trial, curve, target, study.sustained) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = frame(rows, columns).sort_values(
         ["epochs_to_target", "val_acc_best"], ascending=[True, False], na_position="last", kind="stable"
@@ -162,7 +162,7 @@ def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str
     return found
 
 
-def curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
+def trial_curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
     """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number."""
     epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
     number, epoch = epochs["number"].to_numpy(), epochs["epoch"].to_numpy()
@@ -210,13 +210,13 @@ def _result(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) 
     return TrialResult(trial, values, reached, held, best[0] if best else None, len(val_accs))
 
 
-def count(study: Study, table: pd.DataFrame) -> Counts:
-    """Return how the study's trials came out, at the target the table was built for."""
+def count_outcomes(study: Study, table: pd.DataFrame) -> OutcomeCounts:
+    """Return how many of the study's trials had which outcome, at the target of the table."""
     reached = table["epochs_to_target"].notna()
     missed = table.loc[~reached, "outcome"]
     pruned, diverged = (int((missed == o).sum()) for o in (Outcome.PRUNED, Outcome.DIVERGED))
     running = int(missed.isna().sum())
-    return Counts(
+    return OutcomeCounts(
         trials=len(study.trials),
         reached=int(reached.sum()),
         exhausted=len(missed) - pruned - diverged - running,
@@ -228,7 +228,7 @@ def count(study: Study, table: pd.DataFrame) -> Counts:
 
 
 def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
-    """Return the sentences a reader of the table needs: split, target, counts, and what `>N` means.
+    """Return the sentences that a reader of the table needs: split, target, counts, and the meaning of `>N`.
 
     Args:
         study: what `load` returned.
@@ -243,7 +243,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     )
     if target != study.target:
         notes.append(f"outcome and stop_reason refer to the study's own target, {study.target:g}.")
-    counts = count(study, table)
+    counts = count_outcomes(study, table)
     parts = [f"Reached by {counts.reached} of {len(table)} trials"]
     others = {
         "ended below the target": counts.exhausted,
@@ -259,7 +259,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def import_notes(study: Study) -> list[str]:
-    """Return a sentence on where the study comes from if it was imported."""
+    """Return a sentence that names the file the study was imported from; none where it was not."""
     if not study.imported:
         return []
     return [f"Imported from {study.imported}: its trials ran elsewhere, and what the file does not say is not known."]
@@ -271,7 +271,7 @@ def split_notes(study: Study) -> list[str]:
 
 
 def protocol_notes(study: Study) -> list[str]:
-    """Return a sentence for each way of training or validating that no published run knows, naming its trials."""
+    """Return a sentence for each way of training or validating that no published run used, with its trials."""
     return [
         f"Not the published protocol: {words}: {', '.join(trials)}."
         for setting, words in _PROTOCOLS.items()

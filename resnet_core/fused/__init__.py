@@ -1,5 +1,5 @@
-"""Work of several of torch's operations in one kernel each, on GPUs: batch norm with what is around it, the optimizer.
+"""Kernels for GPUs that each replace several operations of torch: batch norm with ReLU and sums, the optimizer's step.
 
-The kernels are Triton's, which is there on Linux only. Before any is used on a device, what it computes there is
-compared with what torch does; where it cannot run, or is wrong, torch's operations do the work.
+They are written in Triton, which exists on Linux only. Before a kernel is used on a device, its results there are
+compared with torch's. If it cannot run, or its results differ, torch's operations are used.
 """

@@ -1,9 +1,9 @@
 """Batch norm, ReLU, the residual sum and convolutions' biases as two launches forward and two backward.
 
-A training step of ResNet56v2 has 54 such places. torch takes some ten launches for each, forward and backward, most of
-which read and write whole maps; here each pass reads the maps twice and writes them once.
+A training step of ResNet56v2 has 54 such places. torch needs some ten launches for each, forward and backward, and
+most of them read and write whole maps; here each pass reads the maps twice and writes them once.
 
-``covers`` says whether a tensor is one for these kernels, ``usable`` whether they are right on its device as well.
+``supports`` says whether the kernels take a tensor, ``usable`` whether their results on its device are correct as well.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from resnet_core.fused.support import is_right, runs_on
+from resnet_core.fused.support import is_correct, runs_on
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_CHANNELS = 16  # of a program: 32 bytes of a row in bf16, the least that memory hands out
+_CHANNELS = 16  # of a program: 32 bytes of a row in bf16, the smallest unit of a memory access
 _WARPS = 8
-# Rows that a program reads at a time: as many as leave room for two programs on a multiprocessor, whose registers hold
-# them. The backward pass reads more tensors.
+# Rows that a program reads at a time: the registers of a multiprocessor hold those of two programs. The backward pass
+# reads more tensors.
 _FORWARD_TILE, _BACKWARD_TILE = 512, 256
-_LEAST_ROWS = 256  # of a program: below, combining partial results costs as much as the rows themselves
+_LEAST_ROWS = 256  # of a program: with fewer, to combine partial results takes as long as to compute them
 _PROGRAMS = 256  # about two for each multiprocessor of an H100 (132), all running at once
 _MOST_BLOCKS = 128
 
@@ -32,10 +32,10 @@ class Tiles(NamedTuple):
     """How programs share a matrix [M, C]: each takes 16 channels of ``tiles`` tiles of ``tile`` rows.
 
     Attributes:
-        groups: of 16 channels, C/16.
-        blocks: of rows; groups·blocks programs run.
-        tiles: that a program works on, one behind the other.
-        tile: rows of one, a power of two.
+        groups: number of groups of 16 channels, C/16.
+        blocks: number of blocks of rows; groups·blocks programs run.
+        tiles: number of tiles of a program, which works on one after the other.
+        tile: number of rows of a tile, a power of two.
     """
 
     groups: int
@@ -47,9 +47,10 @@ class Tiles(NamedTuple):
 def tiles(rows: int, channels: int, largest: int) -> Tiles:
     """Return how programs share a matrix of ``rows`` rows and ``channels`` channels, a multiple of 16.
 
-    Few programs leave a GPU's multiprocessors without work. Many row blocks leave each program of the second launch
-    much to combine: two numbers for each block and channel. Narrow groups of channels give many programs with few row
-    blocks, so groups are as narrow as memory allows, and blocks as many as make some 256 programs.
+    With few programs, some of a GPU's multiprocessors have no work. With many row blocks, each program of the second
+    launch has much to combine: two numbers for each block and channel. Narrow groups of channels give many programs
+    with few row blocks. So groups are as narrow as memory allows, and there are as many blocks as give some 256
+    programs.
 
     Args:
         rows: M.
@@ -64,8 +65,8 @@ def tiles(rows: int, channels: int, largest: int) -> Tiles:
     return Tiles(groups, -(-rows // (count * tile)), count, tile)
 
 
-def covers(y: Tensor) -> bool:
-    """Return whether ``batch_norm_relu`` takes ``y``; other tensors are for torch's own operations.
+def supports(y: Tensor) -> bool:
+    """Return whether ``batch_norm_relu`` takes ``y``.
 
     It takes [B, C, H, W], contiguous as channels_last, of fp32, bf16 or fp16, where C is a multiple of 16 up to 2048,
     with more than one number a channel and fewer than 2³¹ in all, on a GPU (or on a CPU, in Triton's interpreter).
@@ -82,22 +83,22 @@ def covers(y: Tensor) -> bool:
 
 
 def usable(y: Tensor, *, with_residual: bool, with_biases: bool) -> bool:
-    """Return whether ``batch_norm_relu`` takes ``y`` and is right on its device; computes to see, but once a process.
+    """Return whether ``batch_norm_relu`` takes ``y`` and is correct on its device; a process checks once.
 
     Args:
         y: [B, C, H, W].
-        with_residual: whether a residual will be given.
-        with_biases: whether biases of convolutions will be.
+        with_residual: whether there will be a residual.
+        with_biases: whether there will be biases of convolutions.
     """
-    if not covers(y):
+    if not supports(y):
         return False
     batch, channels, side, _ = y.shape
     options = [name for name, on in (("a residual", with_residual), ("biases", with_biases)) if on]
     maps = f"{batch} maps of {channels}×{side}×{side} in {str(y.dtype).removeprefix('torch.')}"
-    return is_right(
+    return is_correct(
         " with ".join([f"batch norm of {maps}", *[" and ".join(options)][: len(options)]]),
         y.device,
-        lambda: disagreement(
+        lambda: relative_error(
             *(channels, side, batch, y.dtype, y.device), with_residual=with_residual, with_biases=with_biases
         ),
     )
@@ -118,20 +119,20 @@ def batch_norm_relu(
 ) -> tuple[Tensor, Tensor]:
     """Return z = relu(batch_norm(s)) and s = (y + y_bias) + (residual + residual_bias), both differentiable.
 
-    Batch norm (Ioffe & Szegedy 2015, arXiv 1502.03167) as in training: by the batch's own mean and variance. Sums are
-    rounded to y's type one by one, as torch's operations do under autocast, which rounds the biases too; all else is
-    in fp32, and z and gradients are rounded once. The same arguments give the same bits every time.
+    Batch norm (Ioffe & Szegedy 2015, arXiv 1502.03167) as in training: by the batch's own mean and variance. Each sum,
+    and each bias, is rounded to y's type, as torch's operations do under autocast; the rest is computed in fp32, and z
+    and the gradients are rounded once. The same arguments give the same bits every time.
 
-    s is for where it is used again, as the next unit's shortcut. Without a residual, y is returned in its place.
+    s is returned because the next unit's shortcut uses it again. Without a residual, y is returned in its place.
 
-    Everything happens on torch's current stream of y's device, without waiting for it: a CUDA graph can record it.
+    It works on torch's current stream of y's device and does not wait for it: a CUDA graph can capture it.
 
     Args:
-        y: [B, C, H, W]; see ``covers``.
+        y: [B, C, H, W]; see ``supports``.
         weight: [C], fp32, factor of the normalized values.
         bias: [C], fp32, added to them.
         running_mean: [C], fp32, changed in place.
-        running_var: [C], fp32, changed in place; takes in the unbiased variance, as torch's does.
+        running_var: [C], fp32, changed in place by the unbiased variance, as in torch.
         momentum: the share of the batch's statistics in the running ones.
         eps: added to the variance.
         y_bias: [C], of the convolution that y comes from.
@@ -139,15 +140,15 @@ def batch_norm_relu(
         residual_bias: [C], of the convolution that the residual comes from.
 
     Raises:
-        ValueError: if ``covers(y)`` is false, if the residual differs from y in shape, type or layout, or if there is
+        ValueError: if ``supports(y)`` is false, if the residual differs from y in shape, type or layout, or if there is
             a residual_bias without it.
     """
-    if not covers(y):
+    if not supports(y):
         raise ValueError(f"cannot take {y.dtype} of shape {list(y.shape)} and strides {y.stride()} on {y.device}")
     if residual is None:
         if residual_bias is not None:
             raise ValueError("residual_bias is without a residual")
-    elif (residual.shape, residual.dtype) != (y.shape, y.dtype) or not covers(residual):
+    elif (residual.shape, residual.dtype) != (y.shape, y.dtype) or not supports(residual):
         raise ValueError(
             f"residual is {residual.dtype} of shape {list(residual.shape)} and strides {residual.stride()}"
         )
@@ -157,7 +158,7 @@ def batch_norm_relu(
 
 
 class _BatchNormReLU(torch.autograd.Function):
-    """Autocast changes nothing here: no operation of torch's in it is one that autocast casts."""
+    """The kernels and their gradients. Autocast does not change it: autocast casts none of torch's operations here."""
 
     @staticmethod
     def forward(
@@ -233,7 +234,7 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def disagreement(
+def relative_error(
     channels: int,
     side: int,
     batch: int,
@@ -243,14 +244,14 @@ def disagreement(
     with_residual: bool,
     with_biases: bool,
 ) -> float:
-    """Return how far ``batch_norm_relu`` on made data is from torch's operations in double precision.
+    """Return the error of ``batch_norm_relu`` on random data, against torch's operations in double precision.
 
-    It is the largest relative error (norm of the difference over norm of the true one) of z, s, the gradients and the
-    running statistics. What type and rounding allow is some 1e-6 in fp32 and 3e-3 in bf16. In both computations s is
-    rounded alike. The gradient of a convolution's bias is a sum of numbers that mostly cancel: its error is one
-    of the sum of their absolute values. It is NaN where a result is.
+    It is the largest relative error (norm of the difference over norm of the true value) of z, s, the gradients and the
+    running statistics. Rounding alone gives some 1e-6 in fp32 and 3e-3 in bf16. Both computations round s in the
+    same way. The gradient of a convolution's bias is a sum of numbers that mostly cancel, so its error is relative to
+    the sum of their absolute values. The error is NaN where a result is.
 
-    torch's global random state is left as it was.
+    torch's global random state does not change.
 
     Args:
         channels: C.
@@ -258,8 +259,8 @@ def disagreement(
         batch: B.
         dtype: of y.
         device: to compute on.
-        with_residual: whether there are a residual and a gradient of s.
-        with_biases: whether y, and the residual where there is one, have a bias.
+        with_residual: whether there is a residual, and a gradient of s.
+        with_biases: whether y has a bias, and the residual if there is one.
     """
     generator = torch.Generator(device).manual_seed(0)
 

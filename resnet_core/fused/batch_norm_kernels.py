@@ -2,8 +2,8 @@
 
 A tensor is a matrix [M, C] in memory: a row for each pixel of the batch, a column for each channel. Program
 (c, g) of a grid works on channels c·CHANNELS … and on rows g·TILE·TILES …, in TILES tiles of TILE rows.
-No program waits for another: what a channel's programs found is combined by every program of the following
-launch that needs it, always in the same order, so that results are the same bits every time.
+No program waits for another. Each program of the next launch combines the results of a channel's programs for
+itself, always in the same order, so that results are the same bits every time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def _place(tile, rows, C: tl.constexpr, CHANNELS: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr):
-    """Return the places in memory of this program's tile of that number, [TILE, CHANNELS], and which are there."""
+    """Return the places in memory of this program's tile ``tile``, [TILE, CHANNELS], and which rows exist."""
     row = (tl.program_id(1) * TILES + tile) * TILE + tl.arange(0, TILE)[:, None]
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     return row * C + channel, row < rows
@@ -43,11 +43,11 @@ def _biased(y, y_bias, at, here, channel):
 
 @triton.jit
 def _combined(count, mean, m2):
-    """Return mean and sum of squared deviations, [CHANNELS], of the union of sets of numbers, one a row.
+    """Return mean and sum of squared deviations, [CHANNELS], of the union of N sets of numbers.
 
-    ``count`` [N, 1] is how many numbers a set has, 0 included; ``mean`` and ``m2`` are [N, CHANNELS].
-    The formula of Chan, Golub & LeVeque 1979, for all sets at once. It subtracts no large numbers from each other, as
-    E[x²] - E[x]² does.
+    ``count`` [N, 1] is the size of each set, which may be 0; ``mean`` and ``m2`` are those of each set, [N, CHANNELS].
+    The formula of Chan, Golub & LeVeque 1979, for all sets at once. Unlike E[x²] - E[x]², it does not subtract two
+    large numbers.
     """
     total = tl.sum(count, 0)
     center = tl.sum(count * mean, 0) / total

@@ -14,7 +14,7 @@ from resnet_core.optim import UpdateRule
 _BLOCK = 1024
 
 
-def covers(rule: UpdateRule, flat: FlatParameters) -> bool:
+def supports(rule: UpdateRule, flat: FlatParameters) -> bool:
     """Return whether there is a kernel for an optimizer, and it takes these parameters.
 
     It takes fewer than 2³¹, of fp32, on a GPU (or in Triton's interpreter).
@@ -34,12 +34,12 @@ def step(
 ) -> None:
     """Change the weights by the step whose coefficients are ``coefficients[counter]``.
 
-    It is ``Optimizer.apply``, in the same order and with the same rounding, division and square root being exact to
-    the last bit. What torch's kernels on a GPU round at once is theirs to choose, so that bits there may differ from
-    one version of torch to another: each operation by a unit in the last place. The power of padam is within
-    1e-5 of torch's, relatively.
+    It does the same as ``Optimizer.apply``, in the same order and with the same rounding; division and square root are
+    exact to the last bit. torch's own kernels on a GPU may round two operations at once, which differs between versions
+    of torch; each operation then differs by a unit in the last place. The power of padam has a relative difference
+    of up to 1e-5 from torch's.
 
-    Everything happens on torch's current stream, without waiting for the device: a CUDA graph can record it.
+    It works on torch's current stream and does not wait for the device: a CUDA graph can capture it.
 
     Args:
         rule: the optimizer.
@@ -50,10 +50,10 @@ def step(
         counter: [1], int64, on the device: which row, from 0 to steps - 1. It is not counted up.
 
     Raises:
-        ValueError: if ``covers(rule, flat)`` is false.
+        ValueError: if ``supports(rule, flat)`` is false.
     """
     weights, kernel = flat.weights, rule.kernel()
-    if kernel is None or not covers(rule, flat):
+    if kernel is None or not supports(rule, flat):
         raise ValueError(f"cannot take {weights.numel()} parameters of {weights.dtype} on {weights.device}")
     from resnet_core.fused import optimizer_kernels as kernels
 

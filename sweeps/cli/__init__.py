@@ -13,7 +13,7 @@ from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 
-# Each adds its commands, in the order of --help.
+# Each adds its commands to the application; --help lists them in this order.
 from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
 from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
@@ -22,35 +22,37 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line: one line for an error, unless --debug asks for its traceback."""
-    gc.set_threshold(20_000, 50, 100)  # with Python's own, a tenth of a start is spent looking for garbage
+    """Run the command line. An error is printed as one line, with its traceback where --debug asks for it."""
+    gc.set_threshold(
+        20_000, 50, 100
+    )  # with Python's defaults, the collector takes a tenth of the time that a command needs to start
     debug = "--debug" in sys.argv
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
     try:
-        # A command that ends by typer.Exit has its code returned; any other returns None.
+        # It returns the code of typer.Exit, and None where a command just ends.
         code = app(standalone_mode=False) or DONE
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except (StudyError, ConfigError, ScheduleError) as error:
-        code = _complain(error, WRONG_INPUT, debug)
+        code = _print_error(error, WRONG_INPUT, debug)
     except SweepError as error:
-        code = _complain(error, error.exit_code, debug)
+        code = _print_error(error, error.exit_code, debug)
     except Exception as error:
-        # What typer says of wrong arguments is an exception of the click it uses, installed or its own.
+        # An error in the arguments is an exception of click, in the copy that typer has of it or in another one.
         usage = getattr(error, "show", None)
         if usage is not None:
             usage()
             code = WRONG_INPUT
         else:
-            code = _complain(error, FAILED, debug)
+            code = _print_error(error, FAILED, debug)
     sys.exit(code)
 
 
 class _OneLine(logging.Formatter):
-    """Tells of an error in a line: SQLAlchemy logs connections that broke with their tracebacks."""
+    """Formats a message as one line; SQLAlchemy logs a broken connection with its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         said = record.getMessage().strip().splitlines()[:1]
@@ -59,10 +61,11 @@ class _OneLine(logging.Formatter):
         return f"{record.levelname} {without_password(': '.join([*said, *reason]))}"
 
 
-def _complain(error: Exception, code: int, debug: bool) -> int:
+def _print_error(error: Exception, code: int, debug: bool) -> int:
+    """Print an error on stderr, and return the exit code."""
     if debug:
         stderr.print_exception()
-    # Errors that are not ours say little by their text alone, or much more than a line.
+    # The text of an error of another package says too little without its type, or takes a page.
     ours = type(error).__module__.split(".")[0] in ("sweeps", "search_spaces", "resnet_core", "analysis")
     typer.echo(
         f"sweeps: {error}" if ours else f"sweeps: {type(error).__name__}: {reason_of(error)} (--debug shows where)",

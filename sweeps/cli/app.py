@@ -1,10 +1,11 @@
-"""The application that the commands are registered with, how they end and print, and their groups of options."""
+"""The application, how commands are added to it, their exit codes, and how they print."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -27,10 +28,10 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def command(name: str | None = None) -> Callable[[_Command], _Command]:
-    """Register a function as a command: each of its parameters is an argument or an option.
+    """Add a function to the application as a command: each of its parameters is an argument or an option.
 
-    A parameter that is a dataclass stands for a group of options that several commands have: each field of it is one,
-    and the function gets them in an object of the class.
+    A parameter whose type is a dataclass is a group of options: each field is an option, and the function gets an
+    object of the dataclass. So options that several commands have are written down once.
 
     Args:
         name: name of the command; the function's name where it is None.
@@ -41,7 +42,7 @@ def command(name: str | None = None) -> Callable[[_Command], _Command]:
         del hints["return"]
 
         def run(**values: Any) -> None:
-            function(**{name: _value(hint, name, values) for name, hint in hints.items()})
+            function(**_arguments(hints, values))
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         parameters = inspect.signature(function).parameters
@@ -54,8 +55,8 @@ def command(name: str | None = None) -> Callable[[_Command], _Command]:
 
 
 def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
-    """Yield the parameter itself, or one for each field of the dataclass that it is."""
-    if not dataclasses.is_dataclass(hint):
+    """Yield the parameter itself; where it is a dataclass, a parameter for each field."""
+    if not _is_group(hint):
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         return
     hints = get_type_hints(hint, include_extras=True)
@@ -64,12 +65,16 @@ def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
         yield from _options(field.name, hints[field.name], inspect.Parameter.empty if missing else field.default)
 
 
-def _value(hint: Any, name: str, values: dict[str, Any]) -> Any:
-    """Return the value of a parameter; an object of its dataclass where it is one."""
-    if not dataclasses.is_dataclass(hint):
-        return values[name]
-    hints = get_type_hints(hint, include_extras=True)
-    return hint(**{name: _value(hints[name], name, values) for name in hints})  # type: ignore[operator]
+def _arguments(hints: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the value of each parameter; an object where it is a dataclass."""
+    return {
+        name: hint(**_arguments(get_type_hints(hint), values)) if _is_group(hint) else values[name]
+        for name, hint in hints.items()
+    }
+
+
+def _is_group(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint)
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,18 +94,18 @@ def _application(
 
 
 def print_json(value: Any) -> None:
-    """Print plain values as JSON on stdout; NaN and infinity become null, which JSON has no number for."""
+    """Print plain values on stdout as JSON, in which NaN and infinity become null."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, dict):
             return {key: plain(inner) for key, inner in item.items()}
         if isinstance(item, list | tuple):
             return [plain(inner) for inner in item]
-        return None if isinstance(item, float) and item - item != 0 else item
+        return None if isinstance(item, float) and not math.isfinite(item) else item
 
     typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
 
 
-def tell(message: str) -> None:
-    """Print a message on stderr, as it is: one line where it has one, however long."""
+def print_message(message: str) -> None:
+    """Print a message on stderr, without breaking its lines."""
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands that repeat: a search's winner with fresh seeds, and published runs."""
+"""Commands that repeat runs: of a trial with fresh seeds, or of a published study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sweeps
-from sweeps.cli.app import CRASHES, INTERRUPTED, command, tell
+from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_message
 from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
 from sweeps.cli.options import LaunchOptions, NameArgument, NameOption, SetOption
 from sweeps.errors import InputError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sweeps.ledger.confirmations import Side
 
 _MOST_PAIRS = 40
-_MORE_PAIRS = 4  # before each further look: a launch takes seconds, a run takes minutes
+_MORE_PAIRS = 4  # added before the test is made again: a launch takes seconds, a run takes minutes
 
 
 @command()
@@ -82,7 +82,7 @@ def confirm(
     from sweeps.ledger.confirmations import Side, confirmation
 
     claimed = _claim(claim)
-    where = options.store.open()
+    home = options.store.open()
     _check_sequential(against, against_name, until, claim)
     resources = _resources(changes)
     if until:
@@ -90,17 +90,17 @@ def confirm(
         sides = Side(name, trial, new_name), Side(other, other_trial, against_name, "--against-as")
         _until_decided(options, *sides, seeds or _MOST_PAIRS, resources)
         return
-    if claimed is not None and _is_confirmation(where, name):
+    if claimed is not None and _is_confirmation(home, name):
         study = options.store.results(name)
         typer.echo(confirmation_text(study))
         typer.echo(_verdict(study, claimed))
         return
-    spec = confirmation(where, name, seeds, trial=trial, new_name=new_name, resources=resources)
+    spec = confirmation(home, name, seeds, trial=trial, new_name=new_name, resources=resources)
     fresh = spec.search.seeds or [0]
-    untold = (
+    untested = (
         "" if spec.train["test"] else f"; no test accuracy: the {spec.train['split']} split has no untouched images"
     )
-    tell(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untold}")
+    print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
         options,
         spec.name,
@@ -114,7 +114,8 @@ def reproduce(
     study: Annotated[str, typer.Argument(help="A published study: post5, post1_batch_sizes, super_convergence …")],
     *,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Repeat each run so often.", show_default="once, as shipped")
+        int | None,
+        typer.Option("--seeds", min=1, help="How many runs there are of each.", show_default="once, as shipped"),
     ] = None,
     name: NameOption = "",
     changes: SetOption,
@@ -138,7 +139,7 @@ def reproduce(
 
 
 def _check_sequential(against: str, against_name: str, until: str, claim: str) -> None:
-    """Refuse options that do not go together."""
+    """Check that the options go together."""
     if until not in ("", "decided"):
         raise InputError(f"--until {until}: expected decided")
     if until and not against:
@@ -164,20 +165,20 @@ def _claim(text: str) -> Claim | None:
 
 
 def _verdict(study: Study, claim: Claim) -> str:
-    """Return what the runs that have ended say of a claim."""
-    from analysis import runs
+    """Return the test of a claim by the runs that have ended, in a sentence."""
     from analysis.statistics.claims import check_claim
+    from analysis.tables.summary import ended_runs
 
-    found = runs(study)
+    found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'
     return str(check_claim(claim, found["epochs_to_target"].tolist()))
 
 
-def _is_confirmation(where: Home, name: str) -> bool:
+def _is_confirmation(home: Home, name: str) -> bool:
     from sweeps.ledger.ledger import Ledger
 
-    return Ledger.open(where.ledger_uri, name).spec.phase == "confirm"
+    return Ledger.open(home.ledger_uri, name).spec.phase == "confirm"
 
 
 def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:
@@ -186,7 +187,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     It keeps nothing itself: the two confirmations are its state, and after a kill the same command continues.
     """
     from analysis.statistics.sequential import fewest_pairs
-    from analysis.tables.comparison import arm, contrast
+    from analysis.tables.comparison import compare_two, configuration_runs
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.confirmations import paired
 
@@ -195,18 +196,18 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
         raise InputError(
             f"--seeds {most}: the test decides after {wanted} pairs at the earliest; expected {wanted} or more"
         )
-    where, launcher = options.store.open(), options.open_launcher()
+    home, launcher = options.store.open(), options.open_launcher()
     while True:
-        pairs = paired(where, a, b, wanted, resources=resources)
+        pairs = paired(home, a, b, wanted, resources=resources)
         for spec in (pairs.a, pairs.b):
-            tell(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
+            print_message(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
             end = launcher.start(spec, sequential=True)
             if end is not LaunchStatus.FINISHED:
                 why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"
-                typer.echo(f"{why} in {spec.name}; the same command goes on")
+                typer.echo(f"{why} in {spec.name}; the same command continues it")
                 raise typer.Exit(CRASHES if end is LaunchStatus.CRASHED else INTERRUPTED)
         studies = [options.store.results(spec.name) for spec in (pairs.a, pairs.b)]
-        test = _look(studies[0], studies[1], pairs.seeds)
+        test = _test(studies[0], studies[1], pairs.seeds)
         typer.echo(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")
         sys.stdout.flush()
         if test.faster is not None or len(pairs.seeds) >= most:
@@ -214,21 +215,24 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
         wanted = min(most, len(pairs.seeds) + _MORE_PAIRS)
     for study in studies:
         typer.echo(confirmation_text(study))
-    typer.echo(str(contrast(arm(studies[0]), arm(studies[1]))))
+    typer.echo(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
     if test.faster is None:
-        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds goes on")
+        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds continues")
     sys.stdout.flush()
     if options.report:
         for study in studies:
-            attach_report_to(where, study)
+            attach_report_to(home, study)
 
 
-def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
-    """Return what pairs decide, in the order of their seeds; up to the shorter of the two schedules, as `contrast`."""
+def _test(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
+    """Return the sequential test of the pairs of runs, in the order of their seeds.
+
+    As in `compare_two`, a run counts as a miss after the last epoch of the shorter of the two schedules.
+    """
     from analysis.statistics.sequential import sequential_test
-    from analysis.tables.comparison import arm
+    from analysis.tables.comparison import configuration_runs
 
-    arms = arm(a), arm(b)
+    arms = configuration_runs(a), configuration_runs(b)
     budget = min(arm.horizon for arm in arms)
     of_a, of_b = (
         {seed: epochs if epochs <= budget else math.inf for seed, epochs in zip(arm.seeds, arm.epochs, strict=True)}
@@ -238,7 +242,7 @@ def _look(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
 
 
 def _published(study: str) -> str:
-    """Return a published study by its name, with or without the folder, with - or _."""
+    """Return the name of the shipped study; the folder may be left out, and - may stand for _."""
     from search_spaces.study import shipped_studies
 
     names = [name for name in shipped_studies() if name.startswith("published/")]

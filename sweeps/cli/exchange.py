@@ -12,7 +12,7 @@ from search_spaces.errors import suggestion
 from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
-from sweeps.cli.app import command, print_json, tell
+from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 from sweeps.home import Home
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def report(
     name: NameArgument,
     *,
-    out: Annotated[Path | None, typer.Option("--out", help="The file.", show_default="NAME.html")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.", show_default="NAME.html")] = None,
     attach: Annotated[
         bool, typer.Option("--attach", help="Add it to the study in MLflow, and every trial's curves to its run.")
     ] = False,
@@ -36,22 +36,22 @@ def report(
 
     It has the study's question, its result, curves, costs, and how to repeat it.
     """
-    where, study = store.open(), store.results(name)
+    home, study = store.open(), store.results(name)
     from sweeps.inspection.report import build_report, report_files
 
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(build_report(where, study), encoding="utf-8")
+        path.write_text(build_report(home, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     typer.echo(path)
     if attach:
         from sweeps.tracking.report import attach_report
 
-        plots = attach_report(where.mlflow_uri, study, report_files(where, study))
-        tell(f"the report, and the curves of {plots} trials, are in MLflow")
+        plots = attach_report(home.mlflow_uri, study, report_files(home, study))
+        print_message(f"the report, and the curves of {plots} trials, are in MLflow")
 
 
 @command()
@@ -94,7 +94,7 @@ def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror or error}") from error
     left = f"; {recording.running} that run are not in it" if recording.running else ""
-    tell(f"{len(recording.trials)} trials recorded{left}; simulate on them with")
+    print_message(f"{len(recording.trials)} trials recorded{left}; simulate on them with")
     typer.echo(f"sweeps simulate STUDY --from {out}")
 
 
@@ -107,7 +107,7 @@ def _write_events(study: Study, folder: Path) -> None:
         raise InputError(f"--tensorboard: {error.name} is not installed; pip install tensorboard") from error
     except OSError as error:
         raise InputError(f"--tensorboard {folder}: {error.strerror or error}") from error
-    tell(f"curves of {trials} trials written; look at them with")
+    print_message(f"curves of {trials} trials written; look at them with")
     typer.echo(f"tensorboard --logdir {folder}")
 
 
@@ -115,16 +115,16 @@ def _write_events(study: Study, folder: Path) -> None:
 def import_(
     file: Annotated[Path, typer.Argument(help="JSON lines, CSV, or a folder of TensorBoard's event files.")],
     *,
-    name: Annotated[str, typer.Option("--name", help="Name of the study that it becomes.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the study to make.")],
     study: Annotated[
-        str, typer.Option("--study", help="Study file whose [train] and [objective] hold for all trials.")
+        str, typer.Option("--study", help="Study file with the [train] and [objective] of all trials.")
     ] = "",
     changes: Annotated[
         list[str],
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What holds for all trials, such as train.weight_decay=0.1.",
+            help="A setting of all trials, such as train.weight_decay=0.1.",
             default_factory=list,
             show_default=False,
         ),
@@ -134,7 +134,7 @@ def import_(
         typer.Option(
             "--metric",
             metavar="NAME=COLUMN",
-            help="The column of a metric, of epoch or of trial.",
+            help="Column that holds a metric, the epoch or the trial.",
             default_factory=list,
             show_default=False,
         ),
@@ -153,21 +153,21 @@ def import_(
     from sweeps.importing.trials import Options
     from sweeps.importing.write import prepare, write
 
-    where = store.open()
+    home = store.open()
     base = _base(study, check_name(name), changes)
     made = prepare(file, base, Options(_names(metric), percent, from_zero))
-    new = not dry_run and write(where, made, replace=replace)
+    new = not dry_run and write(home, made, replace=replace)
     done = "would be imported" if dry_run else "imported" if new else "there already, nothing was changed"
     if as_json:
         print_json({**made.to_dict(), "state": done})
         return
     typer.echo("\n".join(made.lines()))
     look = "" if dry_run else f"; look at them with `sweeps table {made.spec.name}`"
-    tell(f"{made.spec.name}: {done}: {len(made.trials)} trials from {made.origin.file}{look}")
+    print_message(f"{made.spec.name}: {done}: {len(made.trials)} trials from {made.origin.file}{look}")
 
 
 def _base(study: str, name: str, changes: list[str]) -> StudySpec:
-    """Return a study with what holds for all trials."""
+    """Return a study with the settings that all trials share."""
     from sweeps.importing.write import NO_SCHEDULE
 
     for change in changes:

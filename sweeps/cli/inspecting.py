@@ -1,4 +1,4 @@
-"""Commands that show where studies and trials stand."""
+"""Commands that show studies and trials, and what they run on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from resnet_core.uris import without_password
 from sweeps.api import DATA
-from sweeps.cli.app import FAILED, command, print_json, tell
+from sweeps.cli.app import FAILED, command, print_json, print_message
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
@@ -33,15 +33,15 @@ def status(
     """
     from sweeps.inspection.status import running_trials, study_summaries, study_summary
 
-    where = store.open()
+    home = store.open()
     while True:
-        rows = [study_summary(where, name)] if name else study_summaries(where)
+        rows = [study_summary(home, name)] if name else study_summaries(home)
         for row in rows:
-            row["running"] = running_trials(where, row["study"])
+            row["running"] = running_trials(home, row["study"])
         if as_json:
             print_json(rows[0] if name else rows)
         else:
-            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(where)}")
+            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(home)}")
         if not watch or all(row["state"] != "running" for row in rows):
             return
         time.sleep(2)
@@ -52,24 +52,19 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
     """List the studies."""
     from sweeps.inspection.status import describe_summary, study_summaries
 
-    where = store.open()
-    rows = study_summaries(where)
+    home = store.open()
+    rows = study_summaries(home)
     if as_json:
         print_json(rows)
         return
     for row in rows:
         typer.echo(describe_summary(row))
     if not rows:
-        typer.echo(f"no study in {_place(where)}")
+        typer.echo(f"no study in {_place(home)}")
 
 
 @command()
-def best(
-    name: NameArgument,
-    *,
-    store: Store,
-    as_json: JsonOption = False,
-) -> None:
+def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
     """Show the trial with the fewest epochs to target.
 
     The command says too whether the trial is confirmed, and whether it leads by more than noise.
@@ -77,8 +72,8 @@ def best(
     from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
 
-    where = store.open()
-    found = best_trial(where, Ledger.open(where.ledger_uri, name))
+    home = store.open()
+    found = best_trial(home, Ledger.open(home.ledger_uri, name))
     if found is None:
         raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
     if as_json:
@@ -100,19 +95,19 @@ def show(
     from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
-    where = store.open()
-    opened = Ledger.open(where.ledger_uri, name)
+    home = store.open()
+    opened = Ledger.open(home.ledger_uri, name)
     entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
-    tries = failed_tries(where, opened, entry)
+    tries = failed_tries(home, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
         shown = {**trial_to_dict(entry), "epochs": epochs, "error": error, "failed_tries": tries}
-        print_json({**shown, "log": printed_output(where, opened, entry)} if log else shown)
+        print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
-        typer.echo(printed_output(where, opened, entry), nl=False)
+        typer.echo(printed_output(home, opened, entry), nl=False)
         return
     typer.echo(describe_trial(entry))
     for row in epochs:
@@ -127,8 +122,8 @@ def show(
         typer.echo(f"  {row['time']}  number {row['number']}: {row['summary']}")
     if error is not None:
         typer.echo(f"last error:\n{error}")
-    if where.trial_log(name, number).exists():
-        typer.echo(f"log: {where.trial_log(name, number)} (--log shows it)")
+    if home.trial_log(name, number).exists():
+        typer.echo(f"log: {home.trial_log(name, number)} (--log shows it)")
 
 
 @command()
@@ -138,11 +133,11 @@ def ui(
     store: Store,
 ) -> None:
     """Start MLflow's UI on the studies, at http://127.0.0.1:5000."""
-    where = store.open()
-    if where.mlflow.startswith("http"):
-        raise InputError(f"a server has its UI at its own address: open {without_password(where.mlflow)}")
-    if not where.mlflow and not where.own_mlflow_db.exists():
-        raise InputError(f"no study in {where.root} yet; launch one, or name its folder with --home")
+    home = store.open()
+    if home.mlflow.startswith("http"):
+        raise InputError(f"a server has its UI at its own address: open {without_password(home.mlflow)}")
+    if not home.mlflow and not home.own_mlflow_db.exists():
+        raise InputError(f"no study in {home.root} yet; launch one, or name its folder with --home")
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -151,13 +146,15 @@ def ui(
             raise InputError(
                 f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; take another with --port"
             ) from error
-    tell(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--default-artifact-root", where.artifacts.as_uri(), "--workers", "1"]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = where.mlflow_uri  # not an argument, which all users of the machine see
+    print_message(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # not an argument, which all users of the machine see
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # a dozen processes, for jobs nobody has
-    os.execv(sys.executable, command)
+    os.environ.setdefault(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
+    )  # a dozen processes, for jobs that there are none of
+    os.execv(sys.executable, server)
 
 
 @command()
@@ -197,7 +194,7 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
         epochs = store.results(name).epochs
     except InputError as error:
         if store.open().mlflow:  # the home's own store is not there before the first epoch
-            tell(f"no epochs: {error}")
+            print_message(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]

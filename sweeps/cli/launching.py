@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.console import Console
 import sweeps
 from resnet_core.uris import without_password
 from sweeps.api import DATA, HOME
-from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, stderr, tell
+from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, stderr
 from sweeps.cli.options import (
     LaunchOptions,
     NameArgument,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from analysis import Study
     from sweeps.execution.launch import LaunchStatus
 
-_PLOTS = 10  # of the best trials; each takes a third of a second
+_PLOTS = 10  # the curves of so many of the best trials are drawn; each takes a third of a second
 
 
 @command()
@@ -45,7 +45,7 @@ def launch(
     fork: Annotated[
         str,
         typer.Option(
-            "--fork", metavar="NEW", help="Run it under this name; its sampler knows the study's trials so far."
+            "--fork", metavar="NEW", help="Run it as a new study of this name, whose sampler knows the trials so far."
         ),
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before starting.")] = False,
@@ -86,8 +86,8 @@ def resume(
     """
     if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
-    more, total = (int(trials), None) if trials and trials.startswith("+") else (0, int(trials) if trials else None)
-    run_study(options, name, lambda: sweeps.resume(name, trials=total, more=more, **options.to_arguments()))
+    asked: dict[str, Any] = {"more" if trials.startswith("+") else "trials": int(trials)} if trials else {}
+    run_study(options, name, lambda: sweeps.resume(name, **asked, **options.to_arguments()))
 
 
 @command()
@@ -124,7 +124,7 @@ def race(
 def stop(
     name: NameArgument,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every driver of it, not only this home's.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Stop every driver of the study, not only this home's.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has stopped.")] = True,
     store: Store,
 ) -> None:
@@ -132,48 +132,38 @@ def stop(
 
     Running trials finish their epoch. All trials are kept, and `resume` continues the study.
     """
-    where = store.open()
-    process = where.holder(name)
     from sweeps.inspection.status import describe_summary, study_summary
     from sweeps.ledger.ledger import Ledger
 
-    if every:
-        _stop_all(where, name, wait)
-        return
-    if process is None:
-        alive = Ledger.open(where.ledger_uri, name).drivers.live(where)  # a wrong name is told as such
-        if alive:
-            drivers = ", ".join(driver.id for driver in alive)
+    home = store.open()
+    process = home.holder(name)
+    if process is not None and not every:
+        asked = f"process {process} to stop"
+
+        def runs() -> bool:
+            return home.holder(name) == process
+
+    else:
+        ledger = Ledger.open(home.ledger_uri, name)
+        alive = ledger.drivers.live(home)
+        drivers = ", ".join(driver.id for driver in alive)
+        if not alive:
+            raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
+        if not every:
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
-        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    where.ask_to_stop(name)
-    tell(f"asked process {process} to stop; running trials finish their epoch first")
-    if not wait:
-        return
-    while where.holder(name) == process:
-        time.sleep(0.2)
-    typer.echo(describe_summary(study_summary(where, name)))
+        ledger.drivers.request_stop()
+        asked = f"{len(alive)} drivers to stop: {drivers}"
 
+        def runs() -> bool:
+            return bool(ledger.drivers.live(home))
 
-def _stop_all(where: Home, name: str, wait: bool) -> None:
-    """Ask every driver of a study to finish, and wait until they have."""
-    from sweeps.inspection.status import describe_summary, study_summary
-    from sweeps.ledger.ledger import Ledger
-
-    opened = Ledger.open(where.ledger_uri, name)
-    alive = opened.drivers.live(where)
-    if not alive:
-        raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
-    opened.drivers.request_stop()
-    if where.holder(name) is not None:
-        where.ask_to_stop(name)
-    drivers = ", ".join(driver.id for driver in alive)
-    tell(f"asked {len(alive)} drivers to stop: {drivers}; running trials finish their epoch first")
-    if not wait:
-        return
-    while opened.drivers.live(where):
-        time.sleep(0.5)
-    typer.echo(describe_summary(study_summary(where, name)))
+    if process is not None:
+        home.ask_to_stop(name)
+    print_message(f"asked {asked}; running trials finish their epoch first")
+    if wait:
+        while runs():
+            time.sleep(0.2)
+        typer.echo(describe_summary(study_summary(home, name)))
 
 
 def run_study(
@@ -184,21 +174,21 @@ def run_study(
     table: Callable[[Study], str] | None = None,
     verdict: Callable[[Study], str] | None = None,
 ) -> None:
-    """Run or continue a study, print its results, and exit with the code of how it ended.
+    """Run a study, print its results, and exit with the code that says how the launch ended.
 
     Args:
-        options: of the command.
-        name: of the study.
-        run: runs it.
-        table: makes the table that is printed; None is the study's own, with what is known of its best trial below it.
-        verdict: makes what is printed below the table.
+        options: the options of the command.
+        name: the name of the study.
+        run: launches the study.
+        table: returns the table to print; where it is None, the table of all trials and the best trial are printed.
+        verdict: returns the text to print below the table.
     """
     end = run()
-    where = options.store.open()
+    home = options.store.open()
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
-    ledger = Ledger.open(where.ledger_uri, name)
+    ledger = Ledger.open(home.ledger_uri, name)
     study = options.store.results(name)
     typer.echo((table or _results)(study))
     if ledger.spec.phase == "confirm":
@@ -207,18 +197,18 @@ def run_study(
         typer.echo(verdict(study))
     sys.stdout.flush()
     if options.report and end is not LaunchStatus.INTERRUPTED:
-        attach_report_to(where, study)
+        attach_report_to(home, study)
     if ledger.spec.phase == "search" and table is None:
         from sweeps.inspection.best import best_trial
 
-        best = best_trial(where, ledger)
+        best = best_trial(home, ledger)
         if best is not None:
             typer.echo(f"\nbest so far: {best.describe()}")
-    server = without_password(where.mlflow) if where.mlflow.startswith("http") else None
-    typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_typed(options, 'home', 'mlflow')}")
+    server = without_password(home.mlflow) if home.mlflow.startswith("http") else None
+    typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
     if end is not LaunchStatus.FINISHED:
         why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
-        same = _as_typed(options, "home", "mlflow", "ledger", "data", "address")
+        same = _as_text(options, "home", "mlflow", "ledger", "data", "address")
         typer.echo(f"{why} with:  sweeps resume {name}{same}")
     sys.stdout.flush()
     raise typer.Exit(
@@ -226,13 +216,13 @@ def run_study(
     )
 
 
-def _as_typed(options: LaunchOptions, *names: str) -> str:
-    """Return those of the named options that are not at their defaults, as one types them, without passwords."""
-    where, data = options.store.open(), options.data.resolve()
+def _as_text(options: LaunchOptions, *names: str) -> str:
+    """Return the named options as text for a command line, without passwords; left out are those at their defaults."""
+    home, data = options.store.open(), options.data.resolve()
     values = {
-        "home": "" if where.root == HOME.resolve() else where.root,
-        "mlflow": without_password(where.mlflow),
-        "ledger": without_password(where.ledger),
+        "home": "" if home.root == HOME.resolve() else home.root,
+        "mlflow": without_password(home.mlflow),
+        "ledger": without_password(home.ledger),
         "data": "" if data == DATA.resolve() else data,
         "address": options.address or "",
     }
@@ -258,12 +248,12 @@ def confirmation_text(study: Study) -> str:
         return str(error)
 
 
-def attach_report_to(where: Home, study: Study) -> None:
-    """Add the report to MLflow; the study has ended, whether that succeeds or not."""
+def attach_report_to(home: Home, study: Study) -> None:
+    """Add the report to MLflow; print a message where that fails, since the study has ended all the same."""
     from sweeps.inspection.report import report_files
     from sweeps.tracking.report import attach_report
 
     try:
-        attach_report(where.mlflow_uri, study, report_files(where, study), _PLOTS)
+        attach_report(home.mlflow_uri, study, report_files(home, study), _PLOTS)
     except Exception as error:
-        tell(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")
+        print_message(f"the report was not made: {error}; try again with `sweeps report {study.name} --attach`")

@@ -14,6 +14,7 @@ import typer
 
 from search_spaces.study import shipped_studies
 from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
+from sweeps.errors import InputError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -39,6 +40,29 @@ def complete_name(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     yield from sorted(path.name for path in home.studies.glob("*/") if path.name.startswith(incomplete))
 
 
+def choice(flag: str, *words: str, help: str = "", show_default: str | bool = True) -> Any:
+    """Return an option whose value is one of these words; shells complete them.
+
+    Args:
+        flag: the option, such as ``--format``.
+        words: what its value may be.
+        help: what the option is for; the words are added to it.
+        show_default: what the help calls the default where that is no word.
+    """
+    listed = f"{', '.join(words[:-1])} or {words[-1]}"
+
+    def check(param: typer.CallbackParam, value: str) -> str:
+        if value not in (*words, param.default):
+            raise InputError(f"{flag} {value}: expected {listed}")
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    about = f"{help}{listed}."
+    return typer.Option(flag, help=about, show_default=show_default, callback=check, autocompletion=complete)
+
+
 # What is asked.
 StudyArgument = Annotated[
     str,
@@ -61,7 +85,12 @@ SetOption = Annotated[
 # How it runs.
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", envvar="RAY_ADDRESS", help="Of a running Ray cluster; none starts one on this machine."),
+    typer.Option(
+        "--address",
+        envvar="RAY_ADDRESS",
+        help="Address of a running Ray cluster.",
+        show_default="Ray is started on this machine",
+    ),
 ]
 
 # Where things are.
@@ -73,7 +102,7 @@ DataOption = Annotated[
 ]
 
 # How it is shown.
-FormatOption = Annotated[str, typer.Option("--format", help="text, markdown, csv or latex.")]
+FormatOption = Annotated[str, choice("--format", "text", "markdown", "csv", "latex")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -103,7 +132,7 @@ class Store:
         return open_home(self.home, self.mlflow, self.ledger)
 
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
-        """Return a study out of MLflow's store; of its epochs these metrics, or all."""
+        """Return a study from MLflow's store, with these metrics of its epochs, or all."""
         return load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
 
 
@@ -121,10 +150,10 @@ class LaunchOptions:
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")] = False
 
     def open_launcher(self) -> Launch:
-        """Return what launches studies so."""
+        """Return what launches studies with these options."""
         return open_launcher(self.store.open(), self.data, self.address, self.debug)
 
     def to_arguments(self) -> dict[str, Any]:
-        """Return the arguments of `sweeps.launch` and `sweeps.resume` that these options are."""
-        where = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
-        return where | {"address": self.address, "debug": self.debug}
+        """Return the options as arguments of `sweeps.launch` and `sweeps.resume`."""
+        places = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
+        return {**places, "address": self.address, "debug": self.debug}

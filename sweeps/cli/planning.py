@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from resnet_core.schedule import parse
+from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from sweeps.api import load_study
-from sweeps.cli.app import command, print_json, tell
-from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption
+from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
 from sweeps.errors import InputError
 
 
@@ -19,15 +20,13 @@ from sweeps.errors import InputError
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
     *,
-    dataset: Annotated[str, typer.Option("--dataset", help="What it trains on: digits or cifar10.")] = "digits",
+    dataset: Annotated[str, choice("--dataset", "digits", "cifar10", help="What it trains on: ")] = "digits",
 ) -> None:
     """Write a study file to start from, NAME.toml.
 
     Its comments explain each table. A file that is there already is not overwritten.
     """
     check_name(name)
-    if dataset not in ("digits", "cifar10"):
-        raise InputError(f"--dataset {dataset}: expected digits or cifar10")
     import jinja2
 
     loader = jinja2.PackageLoader("sweeps", "cli")
@@ -41,7 +40,19 @@ def init(
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     typer.echo(path)
-    tell(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+    print_message(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+
+
+@command()
+def studies(*, as_json: JsonOption = False) -> None:
+    """List the studies that ship, to launch by their names."""
+    rows = [{"study": name, "description": load_study(name).description} for name in shipped_studies()]
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["study"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['study']:<{width}}  {row['description']}")
 
 
 @command()
@@ -96,21 +107,29 @@ def simulate(
     ] = "",
     model: Annotated[str, typer.Option("--model", help="Draw curves from this model.", show_default="post5")] = "",
     trials: TrialsOption = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs.")] = 4,
-    per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="Trials at once on a GPU.")] = 1,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many GPUs.")] = 4,
+    per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="How many trials run at once on a GPU.")] = 1,
     order: Annotated[
         str,
-        typer.Option("--order", help="sampler or shuffled.", show_default="sampler; shuffled with --from"),
+        choice("--order", "sampler", "shuffled", show_default="sampler; shuffled with --from"),
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampler, order and noise.")] = 0,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Studies to simulate, each with another seed.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler, the order and the noise.")] = 0,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="How many studies to simulate, each with its seed.")
+    ] = 1,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds-per-epoch", help="Of one trial.", show_default="as recorded; 22 on the model"),
+        typer.Option(
+            "--seconds-per-epoch",
+            help="Seconds that an epoch of a trial takes.",
+            show_default="as recorded; 22 on the model",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs to spend, however many trials that makes.", show_default="all"),
+        typer.Option(
+            "--epochs", min=1, help="How many epochs to spend, on as many trials as they last for.", show_default="all"
+        ),
     ] = None,
     against: Annotated[
         str,
@@ -132,8 +151,6 @@ def simulate(
     """
     if source and model:
         raise InputError("--from and --model: expected one of them")
-    if order not in ("", "sampler", "shuffled"):
-        raise InputError(f"--order {order}: expected sampler or shuffled")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds-per-epoch {seconds:g}: expected seconds above 0")
     spec = load_study(study, changes=changes)
@@ -144,11 +161,11 @@ def simulate(
 
     if (model or "post5") not in MODELS:
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
-    where = store.open()
+    home = store.open()
     setup = Setup(
         spec,
-        find_curves(where, source) if source else MODELS[model or "post5"],
-        where,
+        find_curves(home, source) if source else MODELS[model or "post5"],
+        home,
         gpus=gpus,
         per_gpu=per_gpu,
         shuffled=order == "shuffled" or (not order and bool(source)),
@@ -188,7 +205,7 @@ def schedule(
             plot_schedule(parsed, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"schedule drawn into {plot}")
+        print_message(f"schedule drawn into {plot}")
     if as_json:
         print_json({"schedule": str(parsed), "at": epochs, "values": values})
         return

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from sweeps.cli.app import command, print_json, tell
-from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store
+from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store, choice
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def table(
     name: NameArgument,
     *,
     view: Annotated[
-        str, typer.Option("--view", help="results, statistics, ladder, importance, noise, cost or transitions.")
+        str,
+        choice("--view", "results", "statistics", "ladder", "importance", "noise", "cost", "transitions"),
     ] = "results",
     target: Annotated[
         float | None,
@@ -38,9 +39,10 @@ def table(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw a figure into this file (png, pdf, svg).")] = None,
     figure: Annotated[
         str,
-        typer.Option(
+        choice(
             "--figure",
-            help="With --plot: curves, slices, importance, best-so-far, share-reached, best-of-n or schedules.",
+            *("curves", "slices", "importance", "best-so-far", "share-reached", "best-of-n", "schedules"),
+            help="With --plot: ",
         ),
     ] = "curves",
     compare: Annotated[
@@ -61,18 +63,12 @@ def table(
 
     --view prints another table. All of it is read from MLflow's store.
     """
-    if view not in _VIEWS:
-        raise InputError(f"--view {view}: expected {_either(_VIEWS)}")
-    if style not in ("text", "markdown", "csv", "latex"):
-        raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
     if target is not None and view not in ("results", "statistics"):
         raise InputError(f"--target {target:g}: expected with --view results or statistics only")
     if levels and view not in ("transitions", "ladder"):
         raise InputError(f"--levels {levels}: expected with --view transitions or ladder only")
-    if figure not in _FIGURES:
-        raise InputError(f"--figure {figure}: expected {_either(_FIGURES)}")
     if plot is None and (compare or figure != "curves"):
         raise InputError(f"{'--compare' if compare else '--figure'}: expected --plot FILE beside it")
     if figure != "curves" and (compare or trial):
@@ -100,12 +96,12 @@ def table(
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"{figure} drawn into {plot}")
+        print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
     width = Console().width if style == "text" and sys.stdout.isatty() else None
-    typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # checked above
+    typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 
 @command()
@@ -129,7 +125,7 @@ def compare(
 
     What is compared is the share of runs that reach the target, and their epochs to target.
     """
-    from analysis.tables.comparison import PhaseError, arm, contrasts
+    from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
     if len(sides) < 2:
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
@@ -141,11 +137,11 @@ def compare(
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(arm(store.results(study), trial, target))
+            arms.append(configuration_runs(store.results(study), trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        found = contrasts(arms, mix=mix)
+        found = compare_configurations(arms, mix=mix)
     except PhaseError as error:
         raise InputError(f"{error}; confirm them (`sweeps confirm`), or ask for it with --mix") from error
     except ValueError as error:
@@ -157,7 +153,7 @@ def compare(
             plot_bands(found[0], plot)
         except (ValueError, OSError) as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"curves drawn into {plot}")
+        print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]
         print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})
@@ -178,8 +174,6 @@ def stopping(
 
     What is known of its errors is in the table too. All of it is read from MLflow's store.
     """
-    if style not in ("text", "markdown", "csv", "latex"):
-        raise InputError(f"--format {style}: expected text, markdown, csv or latex")
     import analysis
     from analysis.tables.stopping import METRICS
 
@@ -190,15 +184,7 @@ def stopping(
         typer.echo(analysis.render(built, "json"))
         return
     notes = [*analysis.import_notes(study), *analysis.stopping_footnotes(study, trials, built, keep)]
-    typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # checked above
-
-
-_VIEWS = ("results", "statistics", "ladder", "importance", "noise", "cost", "transitions")
-_FIGURES = ("curves", "slices", "importance", "best-so-far", "share-reached", "best-of-n", "schedules")
-
-
-def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+    typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 
 def _view(

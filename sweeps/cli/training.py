@@ -1,4 +1,4 @@
-"""Commands that train one run of a study here, without Ray, ledger or MLflow."""
+"""Commands that train one run of a study in this process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import typer
 from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
 from sweeps.api import DATA, load_study
-from sweeps.cli.app import command, print_json, stderr, tell
-from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument
+from sweeps.cli.app import command, print_json, print_message, stderr
+from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneRun:
-    """Which run of a study."""
+    """One run of a study."""
 
     study: StudyArgument
-    run: Annotated[str, typer.Option("--run", help="Which listed run.", show_default="the first")] = ""
+    run: Annotated[str, typer.Option("--run", help="Name of a listed run.", show_default="the first")] = ""
     changes: SetOption
 
     def load(self) -> tuple[StudySpec, TrialConfig]:
@@ -38,13 +38,13 @@ class OneRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What of this machine trains, and where its images are."""
+    """What trains on this machine, and where the images are."""
 
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = ""
     data: DataOption = DATA
 
-    def take(self, spec: StudySpec) -> str:
+    def prepare(self, spec: StudySpec) -> str:
         """Set the number of CPU threads, the study's unless one is given; return the device, a GPU if there is one."""
         import torch
 
@@ -77,12 +77,12 @@ def train(
     from resnet_core.objective import best, first_crossing
     from sweeps.inspection.trials import draw_learning_rate
 
-    device = machine.take(spec)
-    tell(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
+    device = machine.prepare(spec)
+    print_message(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
     records = []
     for record in trainer.train(config, data_dir=machine.data.resolve(), device=device, checkpoint=checkpoint):
         records.append(record)
-        tell(
+        print_message(
             f"epoch {record.epoch}/{config.horizon} loss {record.loss:.4f} acc {record.acc:.4f} "
             f"val_loss {record.val_loss:.4f} val_acc {record.val_acc:.4f} lr {record.lr:.3g} "
             f"{record.seconds:.1f} s"
@@ -104,7 +104,7 @@ def lr_range(
     low: Annotated[float, typer.Option("--from", help="Learning rate of the first step.")] = 1e-6,
     high: Annotated[float, typer.Option("--to", help="Learning rate it rises to.")] = 10.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs it takes to rise.")] = 2,
-    shape: Annotated[str, typer.Option("--shape", help="How it rises: exp or lin.")] = "exp",
+    shape: Annotated[str, choice("--shape", "exp", "lin", help="How it rises: ")] = "exp",
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw loss and accuracy into this file (png, pdf, svg).")
     ] = None,
@@ -117,8 +117,6 @@ def lr_range(
     """
     if not 0 < low < high < float("inf"):
         raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
-    if shape not in ("exp", "lin"):
-        raise InputError(f"--shape {shape}: expected exp or lin")
     spec, first = one.load()
     from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
@@ -131,8 +129,8 @@ def lr_range(
         except ValueError as error:
             raise InputError(f"--plot {error}") from error
     config = with_rising_rate(first, low, high, epochs, shape)
-    device = machine.take(spec)
-    tell(f"{config.model} on {config.data}: {config.schedule}")
+    device = machine.prepare(spec)
+    print_message(f"{config.model} on {config.data}: {config.schedule}")
     test = range_test(config, machine.data.resolve(), device, stderr)
     refused, bounds = None, None
     try:
@@ -153,6 +151,6 @@ def lr_range(
             plot_lr_range(*series, beta=test.beta, log=shape == "exp", title=title, path=plot)
         except OSError as error:
             raise InputError(f"--plot {plot}: {error}") from error
-        tell(f"loss and accuracy drawn into {plot}")
+        print_message(f"loss and accuracy drawn into {plot}")
     if refused is not None:
         raise SweepError(f"no bound can be told: {refused}")

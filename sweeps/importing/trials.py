@@ -1,4 +1,4 @@
-"""From rows to trials: what each trained, its epochs, and everything that is wrong with them."""
+"""Makes trials of rows: the configuration and the epochs of each, with all mistakes found at once."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the
 _PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
 _METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # what every MLflow takes
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?|nan", re.IGNORECASE | re.ASCII)
-_EXACT = 1e-4  # of the highest learning rate: as far a schedule may be from a recorded one
-_LONGEST_SCHEDULE = 6000  # characters that MLflow takes of a parameter
+_EXACT = 1e-4  # share of the highest learning rate by which a schedule may miss a recorded one
+_LONGEST_SCHEDULE = 6000  # characters; MLflow takes no longer parameter
 _LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a source is to be read.
+    """How to read a source.
 
     Attributes:
-        names: columns of the source by the names they have here: fields of EpochRecord, ``trial``.
-        percent: accuracies are in percent.
-        from_zero: epochs count from 0.
+        names: the source's column for ``trial``, ``epoch`` or a metric of EpochRecord, by that name.
+        percent: whether accuracies are in percent.
+        from_zero: whether epochs count from 0.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -47,14 +47,14 @@ class Trial:
     """A trial that was recorded elsewhere.
 
     Attributes:
-        source_name: what the source calls it.
-        name: the same, as a name that a folder can have.
-        config: what it trained; what the source does not say is TrialConfig's default.
-        given: the fields of it that are known, from the source or for all trials.
-        changes: those of them that the source says of this trial.
+        source_name: its name in the source.
+        name: the same name, changed where a folder cannot have it.
+        config: its configuration; fields that are not known have TrialConfig's defaults.
+        given: names of the fields that are known, from the source or for all trials.
+        changes: the fields that the source gives for this trial.
         records: its epochs, 1, 2, …; NaN where the source has no value.
-        metrics: of each epoch, what the source has, fields of EpochRecord and others.
-        place: where it ran, as the store's tags: device, node.
+        metrics: the metrics of each epoch that the source has; EpochRecord need not have them.
+        place: where it ran, as tags of the store: device, node.
     """
 
     source_name: str
@@ -69,12 +69,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds, checked.
+    """The trials of a source, checked.
 
     Attributes:
         trials: in the order of the source.
-        left_out: columns that the store cannot hold, by why.
-        from_lr: whether schedules were made of the recorded learning rates.
+        left_out: the columns that the store cannot hold, each with the reason.
+        from_lr: whether the schedules were made from the recorded learning rates.
     """
 
     trials: list[Trial]
@@ -86,20 +86,19 @@ def trials_of(source: Source, train: Mapping[str, Any], options: Options) -> Fou
     """Return the trials of a source.
 
     Args:
-        source: what was read.
-        train: fields of TrialConfig that are the same for all trials that do not say otherwise.
-        options: how it is to be read.
+        source: the rows.
+        train: fields of TrialConfig for all trials; a column of the source goes before them.
+        options: how to read the source.
 
     Raises:
-        InputError: something is wrong with it; the message names up to ten kinds of mistakes, each with its first
-            place.
+        InputError: there are mistakes; the message names up to ten kinds of them, each with its first place.
     """
     return _Checker(source, train, options).found()
 
 
 @dataclass
 class _Draft:
-    """A trial while its rows are gathered: each epoch's row, and its parameters with the place they stand at."""
+    """A trial while its rows are collected."""
 
     epochs: dict[int, Row] = field(default_factory=dict)
     params: dict[str, tuple[Any, str, str]] = field(default_factory=dict)  # value, column, place
@@ -141,7 +140,7 @@ class _Checker:
         self._others = [name for name in rest if self._is_metric(name)]
 
     def _is_metric(self, name: str) -> bool:
-        """Return whether the store can keep a column that has no meaning here; note why where it cannot."""
+        """Return whether a column can be kept as a metric of its own; where it cannot, note the reason."""
         why = ""
         if name.removeprefix("config.") in (*schema.FINAL_METRICS, *schema.DERIVED_PARAMS):
             why = "worked out anew"
@@ -186,7 +185,7 @@ class _Checker:
         return None
 
     def _take(self, row: Row, draft: _Draft) -> None:
-        """Add a row to its trial, where its epoch and numbers are right."""
+        """Add a row to its trial, and note the mistakes in it."""
         for name, column in self._fields.items():
             if row.values.get(column, "None") != "None":  # as Python writes that there is none
                 value = _parameter(name, row.values[column])
@@ -245,7 +244,7 @@ class _Checker:
         return value
 
     def _check_epochs(self, name: str, draft: _Draft) -> None:
-        """Find epochs that are missing."""
+        """Note the first epoch that is missing."""
         last = max(draft.epochs, default=0)
         gap = next((epoch for epoch in range(1, last + 1) if epoch not in draft.epochs), None)
         if gap is not None:
@@ -280,7 +279,7 @@ class _Checker:
         return Trial(source_name, name, config, frozenset(values), changes, records, metrics, draft.place)
 
     def _misfit(self, row: Row, draft: _Draft, values: Mapping[str, Any], error: ConfigError | ScheduleError) -> None:
-        """Take in that a trial has a field that it cannot have."""
+        """Note that a field of a trial has a value that TrialConfig refuses."""
         if isinstance(error, ConfigError):
             name, value, expected = error.field, error.value, error.expected
         else:
@@ -290,7 +289,7 @@ class _Checker:
         self._problems.add(place, column, value, expected)
 
     def _schedule(self, rows: Sequence[Row]) -> str | None:
-        """Return a schedule made of the learning rates that were recorded; None where one is wrong."""
+        """Return a schedule made from the recorded learning rates; None where one of them is wrong."""
         lrs = [self._value(row, "lr") for row in rows]
         known = [lr for lr in lrs if lr is not None and 0 <= lr < math.inf]
         if len(known) == len(rows):
@@ -322,10 +321,10 @@ class _Checker:
 
 
 def schedule_of(lrs: Sequence[float]) -> str:
-    """Return a schedule in the notation that has these learning rates at the ends of epochs 1, 2, …
+    """Return a schedule, in the notation, that has these learning rates at the ends of epochs 1, 2, …
 
-    Straight between them, with no more knots than it takes to stay within 1/10,000 of the highest. What the rate did
-    within the first epoch is not known: it is held.
+    It is straight between its knots, and has as few of them as keep it within 1/10,000 of the highest rate. The rate
+    within the first epoch is not known; the schedule keeps it constant.
 
     >>> schedule_of([1e-3, 2e-3, 3e-3, 3e-3])
     '[1e-3, 0] lin[1e-3, 1] lin[3e-3, 3] lin[3e-3, 4]'
@@ -357,7 +356,7 @@ def _number(value: object) -> float | None:
 
 
 def _parameter(name: str, value: Any) -> Any:
-    """Return the value of a field; text that stands for a number, true or false is that."""
+    """Return the value of a field; a text that is a number, true or false becomes that."""
     if name in SCHEDULE_FIELDS:
         return str(value)
     if not isinstance(value, str):
@@ -369,7 +368,7 @@ def _parameter(name: str, value: Any) -> Any:
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names that folders can have: other characters become ``-``; of equals, later ones are numbered."""
+    """Return names that folders can have: other characters become ``-``, and names that are then equal get numbers."""
     found: dict[str, str] = {}
     for name in names:
         short = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._]+", "-", name)).lstrip("._-")[:_LONGEST_NAME] or "trial"

@@ -1,4 +1,4 @@
-"""An import, from its file to a study in MLflow's store and in the ledger."""
+"""Makes a study of a recorded file, and writes it into MLflow's store and the ledger."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import begin_entry, end_entry, epochs_entry
 
 NO_SCHEDULE = "[0, 0] lin[0, 1]"
-"""Stands in a study, which must have a schedule, for that of the trials until they are read."""
+"""A study file must have a schedule: this one says that the trials' schedules come from the source."""
 
 _BATCH = 1000  # values that an MLflow server takes at once
 
@@ -43,12 +43,12 @@ class Import:
     """A study that was recorded elsewhere, checked, and not written yet.
 
     Attributes:
-        spec: what it asks, as far as that is known: a listed run a trial.
-        origin: where it comes from.
-        trials: what was recorded.
-        entries: the same as the ledger keeps it, with the outcomes.
-        left_out: columns that the store cannot hold, by why.
-        from_lr: whether schedules were made of the recorded learning rates.
+        spec: the study as far as it is known; it lists a run for each trial.
+        origin: the file it comes from.
+        trials: the recorded trials.
+        entries: the trials as the ledger keeps them, with their outcomes.
+        left_out: the columns that the store cannot hold, each with the reason.
+        from_lr: whether the schedules were made from the recorded learning rates.
     """
 
     spec: StudySpec
@@ -59,7 +59,7 @@ class Import:
     from_lr: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for --json."""
+        """Return what ``import --json`` prints."""
         return {
             "study": self.spec.name,
             "source": self.origin.file,
@@ -80,7 +80,7 @@ class Import:
         }
 
     def lines(self) -> list[str]:
-        """Return it in sentences."""
+        """Return the import as lines of text: one a trial, and what was left out."""
         said = []
         for trial, entry in zip(self.trials, self.entries, strict=True):
             result = _result(entry)
@@ -102,16 +102,16 @@ _SHOWN = ("outcome", "epochs_run", "epochs_to_target", "epochs_to_target_sustain
 
 
 def prepare(path: Path, base: StudySpec, options: Options) -> Import:
-    """Return what a file or folder holds as a study, with all of it checked.
+    """Return the study that a file or folder holds, all of it checked.
 
     Args:
         path: the file or folder.
-        base: a study with the name, the objective and, in ``[train]`` and where it lists one run in that, what is the
-            same for all trials. A schedule that is NO_SCHEDULE, or has parameters, is none.
-        options: how the source is to be read.
+        base: a study with the name, the objective, and what is the same for all trials: its ``[train]``, and its run
+            where it lists just one. A schedule that is NO_SCHEDULE, or has parameters, is left out.
+        options: how to read the source.
 
     Raises:
-        InputError, StudyError: something is wrong; the message names up to ten kinds of mistakes with their places.
+        InputError, StudyError: there are mistakes; the message names up to ten kinds of them with their places.
     """
     source = read(path)
     train = {**base.train, **(base.run[0].changes if len(base.run) == 1 else {})}
@@ -145,7 +145,7 @@ def prepare(path: Path, base: StudySpec, options: Options) -> Import:
 
 
 def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return of each trial the parameters that the source varied: known of all, and not of one value."""
+    """Return the parameters of each trial: the fields that are known of all trials and differ between them."""
     names = set.intersection(*(set(trial.given) for trial in trials)) - {"seed", "epochs", *SCHEDULE_FIELDS}
     values = [{name: getattr(trial.config, name) for name in sorted(names)} for trial in trials]
     varied = {name for name in names if len({row[name] for row in values}) > 1}
@@ -153,9 +153,9 @@ def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
-    """Return how a trial ended, by the rule that trials of ours end by."""
+    """Return how a trial ended, as a study that runs would decide it."""
     has_loss = any("loss" in values for values in trial.metrics)
-    # A loss that was not recorded is no loss that broke away.
+    # A loss that was not recorded must not count as diverged.
     records = trial.records if has_loss else [dataclasses.replace(record, loss=0.0) for record in trial.records]
     cut_short = Stop("", f"its record ends at epoch {len(records)} of {trial.config.horizon}")
     result = result_of(
@@ -172,21 +172,21 @@ def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
 
 
 def write(home: Home, made: Import, *, replace: bool = False) -> bool:
-    """Write a study into MLflow's store and the ledger; readers see it once all of it is there.
+    """Write a study into MLflow's store and the ledger; readers see it only once all of it is written.
 
-    One that failed or was killed on its way is begun again by the next import under its name.
+    After an import that failed or was killed, the next import under the same name begins again.
 
     Args:
         home: where things are.
         made: the study.
-        replace: whether it takes the place of another import of this name.
+        replace: whether to replace another import of this name.
 
     Returns:
-        False where the same import is there already, and nothing was to be done.
+        False where the same import is there already, and nothing was written.
 
     Raises:
         InputError: there is another study of this name.
-        SweepError: the store or the ledger cannot be used, or could not be to the end.
+        SweepError: the store or the ledger cannot be used, or a write failed.
     """
     spec, origin = made.spec, made.origin
     for database in (home.own_mlflow_db, sqlite_file(home.ledger_uri)):
@@ -198,8 +198,8 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
             if _is_there(home, runs, made, replace):
                 return False
             Ledger.remove_import(home.ledger_uri, spec.name)
-            if runs.earlier() is not None:
-                runs.clear()
+            if runs.existing_launch() is not None:
+                runs.delete_runs()
             runs.open()
             for trial, entry in zip(made.trials, made.entries, strict=True):
                 _write_trial(runs, trial, entry)
@@ -218,13 +218,17 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
 
 
 def _is_there(home: Home, runs: MlflowStudy, made: Import, replace: bool) -> bool:
-    """Return whether the very study is there already; what may not be replaced is refused."""
+    """Return whether the same study is there already.
+
+    Raises:
+        InputError: there is another study of this name, which may not be replaced.
+    """
     name, digest = made.spec.name, made.origin.digest
     there = [Ledger.open(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
-    earlier = runs.earlier()
+    earlier = runs.existing_launch()
     if earlier is not None:
         status, origin = earlier
-        # An import that did not come to its end has been seen by nobody.
+        # No reader has seen an import that did not end.
         there += [origin] if origin is None or status == "FINISHED" else []
     for other in there:
         if other is None:

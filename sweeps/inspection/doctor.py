@@ -31,11 +31,11 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One thing that was checked.
 
     Attributes:
-        name: what it is.
-        ok: whether a sweep can run with it as it is; None where it is only told.
+        name: what was checked.
+        ok: whether a sweep can run with it; None where it is for information only.
         found: what was found, and what to do where that is not enough.
     """
 
@@ -45,12 +45,12 @@ class Check:
 
 
 def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
-    """Return what a sweep needs and what there is; writes nothing but the home folder.
+    """Return the checks of this machine; writes nothing but the home folder.
 
     Args:
-        home: where things are; a ledger and a store of MLflow's that are elsewhere are connected to.
+        home: the home folder; a ledger or an MLflow store outside of it is connected to.
         data_dir: folder of CIFAR-10.
-        address: of a running Ray cluster, which is connected to; None where a launch would start its own.
+        address: address of a running Ray cluster, which is connected to; None where a launch would start its own.
     """
     checks = [
         Check("resnet-sweeps", None, code_version()),
@@ -85,7 +85,7 @@ def _bf16() -> Check:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         found = "the GPU has it" if fast else "the GPU does not have it"
     else:
-        # Measured: processors have bf16 instructions that are twice as fast as fp32's, and ones that are slower.
+        # Measured, since bf16 instructions are twice as fast as fp32's on some processors, and slower on others.
         gain = _seconds("fp32") / _seconds("bf16")
         fast, found = gain > 1.1, f"{gain:.2g} times as fast as fp32 here"
     return Check("bf16", None, found if fast else f"{found}; use --set train.precision=fp32")
@@ -93,7 +93,7 @@ def _bf16() -> Check:
 
 @cache
 def _seconds(precision: Precision) -> float:
-    """Return what an epoch of the smallest ResNet v2 would take on the CPU, from a step of a few images.
+    """Return the seconds of an epoch of the smallest ResNet v2 on the CPU, estimated from a step of a few images.
 
     Where a processor has no bf16, torch computes in it at a fifth of fp32's speed or less: more images would take half
     a minute to say the same.

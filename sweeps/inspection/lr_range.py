@@ -1,4 +1,4 @@
-"""The learning-rate range test of one trial, run here: without Ray, ledger or MLflow."""
+"""The learning-rate range test: one trial trained here at rising rates, without Ray, ledger or MLflow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from resnet_core.trainer import step_records
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test left behind.
+    """The steps of a range test.
 
     Attributes:
-        records: its steps, up to the one that broke it.
-        beta: of the smoothing, for the steps it was planned to have.
-        stopped: why and where it was stopped early; None where it was not.
+        records: the steps, up to the one at which the loss broke away.
+        beta: factor of the smoothing, for as many steps as were planned.
+        stopped: why and where the test was stopped early; None where it was not.
     """
 
     records: list[StepRecord]
@@ -31,22 +31,22 @@ class RangeTest:
 
     @property
     def lrs(self) -> Floats:
-        """The learning rate of each step."""
+        """The learning rate of each step, shape (steps,)."""
         return np.array([record.lr for record in self.records])
 
     @property
     def losses(self) -> Floats:
-        """The training loss of each step."""
+        """The training loss of each step, shape (steps,)."""
         return np.array([record.loss for record in self.records])
 
     @property
     def accs(self) -> Floats:
-        """The training accuracy of each step."""
+        """The training accuracy of each step, shape (steps,)."""
         return np.array([record.acc for record in self.records])
 
 
 def with_rising_rate(config: TrialConfig, low: float, high: float, epochs: int, shape: str) -> TrialConfig:
-    """Return a trial with a learning rate that rises from ``low`` to ``high``, along ``exp`` or ``lin``."""
+    """Return a trial whose learning rate rises from ``low`` to ``high``; ``shape`` is ``exp`` or ``lin``."""
     return dataclasses.replace(config, schedule=f"[{low!r}, 0] {shape}[{high!r}, {epochs}]", epochs=None)
 
 
@@ -54,7 +54,7 @@ def range_test(config: TrialConfig, data_dir: Path, device: str, progress: Conso
     """Train a trial until its end, or until the epoch in which its loss breaks away.
 
     Raises:
-        DataError: the images cannot be had.
+        DataError: the images are not there and cannot be downloaded.
     """
     records: list[StepRecord] = []
     beta = 0.0

@@ -1,4 +1,4 @@
-"""What a study would do, before it does it: parameters, sampled trials, epochs, time, energy."""
+"""What a study would do if it were launched: its first trials, and how many epochs, hours and kWh it would take."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ class Plan:
 
     Attributes:
         spec: the study.
-        trials: how many trials its search has.
-        parameters: trainable parameters of the first sampled trial's network.
-        samples: the trials it would start with.
-        seconds_per_epoch: of the first of them, timed on this machine over a few steps; or of an earlier study.
+        trials: number of trials in its search.
+        parameters: trainable parameters of the network of the first sampled trial.
+        samples: the trials that it would start with.
+        seconds_per_epoch: of the first of them, timed over a few steps on this machine; or of an earlier study.
         slots: trials at once on this machine.
-        device: what was timed, or the earlier study.
-        watts: power of a GPU while that was timed; None where none was read.
-        share_saved: of all epochs, by the study's rules when it is simulated; None where it was not.
+        device: the device that was timed, or the earlier study.
+        watts: power of the GPU while it was timed; None where none was read.
+        share_saved: share of all epochs that the study's stopping rules save in a simulation; None where it was not
+            simulated.
     """
 
     spec: StudySpec
@@ -56,13 +57,13 @@ class Plan:
 
     @property
     def finalists(self) -> int:
-        """Runs of finalists there will be at most, after the search."""
+        """The most runs of finalists that can follow the search."""
         race = self.spec.search.finalists
         return 0 if race is None else race.top * race.seeds
 
     @property
     def epochs(self) -> int:
-        """Epochs of all trials when no rule stops any, and of finalists at most; of a space by the sampled ones."""
+        """Epochs of all trials and finalists, if no rule stops any; of a space estimated from the sampled trials."""
         if self.spec.space:
             horizons, trials = [job.config.horizon for job in self.samples], self.trials
         else:
@@ -72,19 +73,19 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Wall time of them, with all slots busy."""
+        """Hours that the epochs take, with all slots busy."""
         return self.epochs * self.seconds_per_epoch / min(self.slots, self.trials) / 3600
 
     @property
     def kilowatt_hours(self) -> float | None:
-        """Energy of them, each with a GPU to itself; None where no GPU's power was read."""
+        """Energy of the epochs, each with a GPU of its own; None where no GPU's power was read."""
         if self.watts is None:
             return None
         return self.epochs * self.seconds_per_epoch * self.watts / 3.6e6
 
     @property
     def stopped(self) -> dict[str, Any] | None:
-        """Epochs, hours and energy with the study's stopping rules; None where that was not simulated."""
+        """Epochs, hours and energy with the study's stopping rules; None where they were not simulated."""
         if self.share_saved is None:
             return None
         left, energy = 1 - self.share_saved, self.kilowatt_hours
@@ -115,7 +116,7 @@ class Plan:
 
 
 def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
-    """Return what ``spec`` would do on this machine; times ``steps`` training steps, and starts nothing."""
+    """Return what ``spec`` would do here, with ``count`` sampled trials; ``steps`` training steps are timed."""
     planned = _untimed(spec, count)
     config, resources = planned.samples[0].config, spec.resources
     cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
@@ -132,11 +133,11 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
 
 
 def measured_plan(spec: StudySpec, home: Home) -> Plan:
-    """Return a plan timed over some ten seconds, with what the study's rules save on the model's curves."""
+    """Return a plan timed over about ten seconds, with what the study's rules save on the model's curves."""
     quick = plan(spec)
     config = quick.samples[0].config
     train, val = epoch_sizes(config)
-    # So many steps that making the network hardly shows in the power that is read meanwhile.
+    # So many steps that the time to build the network hardly counts in the power that is read.
     step = quick.seconds_per_epoch * min(config.batch_size, train) / (train + val / 3)
     planned = plan(spec, steps=min(max(_STEPS, round(_MEASURED_SECONDS / step)), _MOST_STEPS))
     return replace(planned, share_saved=_share_saved(planned, POST5, home))
@@ -176,7 +177,7 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
 
 
 def describe(planned: Plan) -> str:
-    """Return the plan as text for people."""
+    """Return the plan as text."""
     spec = planned.spec
     lines = [f"{spec.name}: {spec.description}" if spec.description else spec.name]
     config = planned.samples[0].config

@@ -1,4 +1,4 @@
-"""The report of a study, with what the ledger and the published runs add to what MLflow's store holds."""
+"""The report of a study: what MLflow's store holds, how to repeat it from the ledger, and published runs beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samplers that ship. Optuna is loaded when one is made, not when a study file is read."""
+"""The shipped samplers. Optuna is loaded when one is made, not when a study file is read."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def _random(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: A
 
 
 def _cmaes(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
-    """Return CMA-ES, which starts from the trials of the study that this one was forked from, where those are enough.
+    """Return CMA-ES. It starts from the trials of the study that this one was forked from, if there are enough.
 
-    The other samplers take trials of another study for their own. This one has to be told which they are, and takes
-    numbers alone.
+    Other samplers treat those trials as trials of this study. CMA-ES has to be told which they are, and uses numbers
+    alone.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import CmaEsSampler
@@ -54,7 +54,7 @@ def _cmaes(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
 
 
 def _numbers(trial: FrozenTrial) -> FrozenTrial:
-    """Return a trial without its choices."""
+    """Return a trial without its categorical parameters."""
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import create_trial
 
@@ -67,9 +67,9 @@ SAMPLERS = (
     Sampler("gp", _gp, ignores_pruned=True),
     Sampler("random", _random),
     Sampler("cmaes", _cmaes, ignores_pruned=True),
-    Sampler("grid", _random, exhaustive=True),  # every point is listed ahead, so that nothing is left to sample
+    Sampler("grid", _random, exhaustive=True),  # all points are listed; nothing is sampled
 )
-"""`search_spaces.plugins` adds those of installed packages."""
+"""`search_spaces.plugins` adds the samplers of installed packages."""
 
 
 def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0) -> BaseSampler:
@@ -77,8 +77,8 @@ def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0)
 
     Args:
         spec: the study.
-        trials: the study's so far, and those it knows of another study. Their number is part of the seed: a continued
-            study must not draw again what it drew at its start.
-        shift: a further part of the seed.
+        trials: trials of the study so far, and those it knows from another study. The seed depends on their number, so
+            that a continued study does not repeat the draws of its start.
+        shift: is added to the seed.
     """
     return samplers()[spec.search.sampler].make((spec.search.seed + len(trials) + shift) % SEEDS, trials)

@@ -1,1 +1,1 @@
-"""Studies in virtual time: what stopping rules would save and cost, on curves that are known."""
+"""Studies in virtual time, on curves that are known: what stopping rules save and cost, and what is picked."""

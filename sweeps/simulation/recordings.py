@@ -1,4 +1,4 @@
-"""Recordings: a study's curves in one small file, for simulations without its home.
+"""Recordings: the curves of a study in one small file, for simulations without the study's home folder.
 
 A file is gzip'd JSON lines: first the version of the format and the study, then a trial a line.
 
@@ -34,7 +34,7 @@ from sweeps.study.trials import Job
 VERSION = 1
 SUFFIX = ".jsonl.gz"
 COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
-"""The figures of an epoch that are kept; what rules look at and simulations count is among them."""
+"""The figures of an epoch that are kept: those that stopping rules look at and simulations count."""
 
 _KEYS = ("name", "params", "config", "outcome", "epochs")
 
@@ -44,9 +44,9 @@ class RecordedTrial:
     """A trial that has ended.
 
     Attributes:
-        job: what it was.
+        job: the trial.
         outcome: how it ended.
-        records: its epochs, 1, 2, …; of one read from a file, figures that are not kept are NaN or None.
+        records: its epochs, 1, 2, …; in a trial read from a file, figures that are not kept are NaN or None.
     """
 
     job: Job
@@ -61,7 +61,7 @@ class Recording:
     Attributes:
         spec: the study.
         trials: in the order of their numbers.
-        running: how many more had begun.
+        running: number of trials that had begun and not ended.
     """
 
     spec: StudySpec
@@ -100,7 +100,7 @@ def _record_of(row: Mapping[Any, Any]) -> EpochRecord:
 
 
 def write(recording: Recording, path: Path) -> None:
-    """Write a recording into a file, whole or not at all; one that is there is replaced.
+    """Write a recording into a file, whole or not at all; a file that is there is replaced.
 
     Raises:
         OSError: it cannot be written.
@@ -112,7 +112,7 @@ def write(recording: Recording, path: Path) -> None:
     )
     aside = path.with_name(f"{path.name}.partial")
     try:
-        # Without the time of writing, the same recording is the same file.
+        # Without the time of writing, the same recording makes the same file.
         aside.write_bytes(gzip.compress(text.encode(), mtime=0))
         aside.replace(path)
     finally:
@@ -143,14 +143,14 @@ def _folder() -> Path:
 
 
 def find(text: str) -> Path | None:
-    """Return the path of a recording: the file of that path, else the shipped one of that name, else None."""
+    """Return the path of a recording: the file of that path, else the one of that name that ships, else None."""
     if Path(text).is_file():
         return Path(text)
     return _folder().parent / f"{text}{SUFFIX}" if text in shipped() else None
 
 
 def read(path: Path) -> Recording:
-    """Return what a file holds.
+    """Return the recording that a file holds.
 
     Raises:
         InputError: it cannot be read, or something in it is wrong; the message names the line and what was expected.

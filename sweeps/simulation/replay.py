@@ -240,7 +240,7 @@ class FixedTrials:
         """Do nothing: no process continues this one."""
 
     def load_would_stop(self, number: int) -> dict[str, int]:  # noqa: ARG002
-        """Return none, likewise."""
+        """Return none: nothing is saved."""
         return {}
 
     def tell(self, number: int, result: Result) -> bool:

@@ -16,10 +16,10 @@ from analysis.statistics.surrogate import Posterior, posterior
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.objective import objective
 from resnet_core.records import Outcome
+from search_spaces.plugins import rules
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
-from sweeps.study.stopping.forecast import Forecast
 from sweeps.study.trials import Entry
 
 _NEIGHBOURS_FROM = 10  # configurations; fewer do not show over what distance configurations are alike
@@ -168,8 +168,11 @@ def _known(
 
 
 def _tells(entry: Entry) -> bool:
-    """Return whether a run says something of its configuration: it was not stopped because little was expected."""
-    return entry.result is not None and entry.result.stopped_by != Forecast.name
+    """Return whether a run says something about its configuration: not one that a predictive rule ended."""
+    if entry.result is None:
+        return False
+    rule = rules().get(entry.result.stopped_by or "")
+    return rule is None or not rule.predictive
 
 
 def _value(result: Result, target: float, longest: int, noise: float) -> float:

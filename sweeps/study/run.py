@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from resnet_core import schema
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
@@ -114,10 +115,10 @@ class StudyRun:
         return trial
 
     def place(self, number: int, placement: dict[str, str]) -> None:
-        """Take in where a trial runs."""
+        """Take note of where a trial runs."""
         self._records.place(self.active[number].job, placement)
-        node = placement.get("node", "")
-        if placement.get("gpu_ids") and placement["device"] == "cpu" and node not in self._without_cuda:
+        node = placement.get(schema.NODE, "")
+        if placement.get(schema.GPU_IDS) and placement[schema.DEVICE] == "cpu" and node not in self._without_cuda:
             self._without_cuda.add(node)
             _log.warning("trials on %s were given a GPU and train on the CPU: torch finds no CUDA there", node)
         self._watcher.started(self.active[number])

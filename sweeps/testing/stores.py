@@ -188,9 +188,9 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     made.end(second, "KILLED", {schema.OUTCOME: "pruned", **why})
     third = made.trial(2)
     made.end(third, "FAILED", {schema.OUTCOME: "crashed", schema.STOP_REASON: "out of memory"})
-    made.epochs(made.trial(3), [0.4])
     fourth = made.trial(3, start=3_000, node="there")
     made.epochs(fourth, [0.45])
+    made.epochs(made.trial(3), [0.4])  # started earlier
     deleted = made.trial(4)
     made.epochs(deleted, [0.99])
     client.delete_run(deleted)

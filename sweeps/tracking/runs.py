@@ -129,7 +129,7 @@ class MlflowStudy:
             self._parent = run.info.run_id
         self.refresh()
 
-    def earlier(self) -> tuple[str, Origin | None] | None:
+    def existing_launch(self) -> tuple[str, Origin | None] | None:
         """Return the status and the origin of a launch that the store has under the study's name; None if it has none.
 
         Raises:
@@ -147,7 +147,7 @@ class MlflowStudy:
             return run.info.status, Origin.of_tags(run.data.tags)
         return None
 
-    def clear(self) -> None:
+    def delete_runs(self) -> None:
         """Delete the runs of an imported study; readers do not see the study from the first step on."""
         launches = self._runs(schema.LAUNCH)
         for run in launches:
@@ -206,12 +206,12 @@ class MlflowStudy:
         except Exception as error:
             _log.debug("the note of study %s was not written: %s", self.study, error)
 
-    def close(self, status: str, gone: Collection[str]) -> None:
-        """Close the parent run with an MLflow status, and those that ``gone`` drivers left open as KILLED."""
+    def close(self, status: str, expired: Collection[str]) -> None:
+        """Close the parent run with an MLflow status, and those that ``expired`` drivers left open as KILLED."""
         self.write_note()
         self._client.set_terminated(self._parent, status)
-        for run in self._runs(schema.LAUNCH) if gone else []:
-            if run.data.tags.get(schema.DRIVER) in gone and run.info.status not in _ENDED:
+        for run in self._runs(schema.LAUNCH) if expired else []:
+            if run.data.tags.get(schema.DRIVER) in expired and run.info.status not in _ENDED:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
     @cached_property

@@ -66,11 +66,11 @@ class Tracker:
     Args:
         runs: the study in MLflow; from now on only the thread may use it.
         spool: the file in which entries wait while the store cannot be written.
-        holds: whether this driver still runs a trial, by its number; nothing is written of other trials.
+        owns: whether this driver still runs a trial, by its number; nothing is written of other trials.
     """
 
-    def __init__(self, runs: MlflowStudy, spool: Path, holds: Callable[[int], bool] = lambda number: True) -> None:
-        self._runs, self._holds = runs, holds
+    def __init__(self, runs: MlflowStudy, spool: Path, owns: Callable[[int], bool] = lambda number: True) -> None:
+        self._runs, self._owns = runs, owns
         self._note_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
@@ -136,18 +136,18 @@ class Tracker:
         for job in jobs:
             self._put({"do": "pause", "trial": job.number})
 
-    def close(self, status: str, gone: Collection[str] = ()) -> None:
+    def close(self, status: str, expired: Collection[str] = ()) -> None:
         """Close the parent run with an MLflow status and wait until everything is written.
 
         Args:
             status: MLflow's, for the parent run.
-            gone: names of drivers that are gone; parent runs that they left open become KILLED.
+            expired: names of drivers that are gone; parent runs that they left open become KILLED.
 
         Raises:
             SweepError: something could not be written; it waits in the spool for `sweeps resume`.
         """
         try:
-            self._ask(lambda: self._runs.close(status, gone))
+            self._ask(lambda: self._runs.close(status, expired))
         except SweepError as error:
             raise SweepError(
                 f"{error}. Nothing is lost: `sweeps resume {self._runs.study}` writes what is missing"
@@ -274,7 +274,7 @@ class Tracker:
         self._failures += 1
 
     def _apply(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
-        if not self._holds(entry["trial"]):
+        if not self._owns(entry["trial"]):
             return  # another driver has taken the trial over, and writes it
         self._runs.apply(entry)
         if then is not None:

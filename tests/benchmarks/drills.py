@@ -30,7 +30,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from resnet_core.checkpoint import recorded
+from resnet_core.checkpoint import load_records
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
@@ -50,7 +50,7 @@ class CountingTrainable(TrialTrainable):
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
         """Return the trial's epochs."""
-        kept = len(recorded(checkpoint))
+        kept = len(load_records(checkpoint))
         for record in train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint):
             if record.epoch > kept:
                 with (checkpoint.parent.parent / "trained").open("a") as log:

@@ -128,13 +128,13 @@ def fused(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     yield "off by at most, as the trainer takes it", support.TOLERANCE
     for channels, side in MAPS:
         for with_residual in (False, True):
-            off = batch_norm.disagreement(
+            off = batch_norm.relative_error(
                 *(channels, side, sizes.config.batch_size, torch.bfloat16, device),
                 with_residual=with_residual,
                 with_biases=True,
             )
             yield f"batch norm, {channels}×{side}×{side}{', with a residual' * with_residual}{OFF_BY}", off
-    yield f"step of adamw{OFF_BY}", optimizer.disagreement(sizes.config, device)
+    yield f"step of adamw{OFF_BY}", optimizer.relative_error(sizes.config, device)
 
 
 def speed(device: torch.device, sizes: Sizes) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ from resnet_core.fused import batch_norm, optimizer
 from resnet_core.images import Dataset
 from resnet_core.models.layers.resnet_v2 import Sum
 from resnet_core.optim import UpdateRule
-from resnet_core.trainer import _Run
+from resnet_core.trainer import _TrainingRun
 
 BATCH = 64
 STEPS = 782
@@ -187,8 +187,8 @@ def _fused(tally: Tally) -> Iterator[None]:
         patch.object(trainer, "runs_on", lambda _: True),
         patch.object(batch_norm, "usable", lambda *_, **__: True),
         patch.object(batch_norm, "batch_norm_relu", batch_norm_relu),
-        patch.object(optimizer, "covers", lambda *_: True),
-        patch.object(optimizers, "is_right", lambda *_: True),
+        patch.object(optimizer, "supports", lambda *_: True),
+        patch.object(optimizers, "is_correct", lambda *_: True),
         patch.object(optimizer, "step", step),
     ):
         yield
@@ -201,7 +201,7 @@ def count(config: TrialConfig, batch: int = BATCH) -> dict[str, Tally]:
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, 32, 32))
     tallies = {name: Tally() for name in ("step", "optimizer", "validation")}
     with _fused(Tally()):
-        run = _Run(replace(config, batch_size=batch), dataset, torch.device("cpu"))
+        run = _TrainingRun(replace(config, batch_size=batch), dataset, torch.device("cpu"))
         weights = run._optimizer.flat.weights.numel()
         run._augment(0)
     parts: dict[str, Callable[[], object]] = {

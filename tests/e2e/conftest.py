@@ -519,6 +519,12 @@ class Launched:
     store: Store
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder that does not exist yet."""
+    return tmp_path / "home"
+
+
 @pytest.fixture(scope="session")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
     command = Sweeps(tmp_path_factory.mktemp("run"))

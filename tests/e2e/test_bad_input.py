@@ -10,11 +10,6 @@ OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 @pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def refused(sweeps, home):
     """Run a command that must fail and leave nothing behind; return what it said on stderr."""
 

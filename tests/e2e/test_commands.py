@@ -19,6 +19,7 @@ OPTIONS = {
     "confirm": f"--seeds --trial --as --against --against-as --until --claim --set {LAUNCH}",
     "reproduce": f"--seeds --name --set {LAUNCH}",
     "init": "--dataset",
+    "studies": "--json",
     "plan": f"--name --trials --set --measure --like {STORE} --json",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
     f"--against --set {STORE} --json",
@@ -52,6 +53,7 @@ ARGUMENTS = {
     "confirm": ["name"],
     "reproduce": ["study"],
     "init": ["name"],
+    "studies": [],
     "plan": ["study"],
     "simulate": ["study"],
     "train": ["study"],

@@ -17,11 +17,6 @@ from tests.mlflow_server import Server
 TRIALS, EPOCHS = 4, 8
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def assert_undisturbed(store, home, listed):
     left = store(home, listed.name)
     left.assert_whole(trials=TRIALS)

@@ -14,11 +14,6 @@ from tests import home_0_1_0
 TRIALS, EPOCHS = 4, 8
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def assert_undisturbed(store, home, listed):
     disturbed = store(home, listed.name)
     disturbed.assert_whole(trials=TRIALS)

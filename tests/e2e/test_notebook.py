@@ -27,11 +27,14 @@ target = 0.15
 trials = 2
 """
 SCRIPT = """
+from concurrent.futures import ThreadPoolExecutor
+
 import sweeps
 
 if __name__ == "__main__":
     print(sweeps.launch("quickstart", trials=1).value)
-    print(sweeps.resume("quickstart", more=1).value)
+    with ThreadPoolExecutor(1) as pool:  # only the main thread may listen to signals
+        print(pool.submit(sweeps.resume, "quickstart", more=1).result().value)
     print(sweeps.load_results("quickstart").trials["outcome"].count())
 """
 # As a kernel runs cells: in one namespace, the value of a cell's last line shown.

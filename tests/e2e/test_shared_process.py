@@ -16,11 +16,6 @@ from tests.e2e.test_placement import TRIALS as SHARES
 SHARED = ("--set", "resources.shared_process=true")
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 def places(home, name):
     """Return the GPU and the process of each start that a trial's log tells of, by trial."""
     logs = sorted((home / "studies" / name / "logs").glob("*.txt"))

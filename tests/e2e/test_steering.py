@@ -10,11 +10,6 @@ import pytest
 TRIALS, EPOCHS = 4, 8
 
 
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "home"
-
-
 @pytest.fixture(scope="module")
 def searched(sweeps, studies, cluster, tmp_path_factory):
     """The home of the study with a space, which has run to its end."""

@@ -7,20 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.simulation.replay import FixedTrials, SimulatedTrial, replay, study_in_memory
 from sweeps.study.trials import Job
+from tests.studies import epoch_records, fixed_study
 
 LONGEST = 6
 CONFIGS = [TrialConfig(schedule="[1e-3, 0] lin[1e-5, 3]", epochs=epochs) for epochs in range(1, LONGEST + 1)]
 
 
 def study(**stopping: object) -> StudySpec:
-    run = {"name": "longest", "epochs": LONGEST}
-    train = {"schedule": "[1e-3, 0] lin[1e-5, 3]"}
-    return StudySpec.model_validate({"name": "made", "train": train, "run": [run], "stopping": stopping})
+    return fixed_study(run=[{"name": "longest", "epochs": LONGEST}], stopping=stopping)
 
 
 FREE = study(diverged=False)
@@ -35,10 +33,7 @@ slots = st.integers(1, 5)
 
 
 def run(spec: StudySpec, trials: list[tuple[float, list[float]]], slots: int) -> list[SimulatedTrial]:
-    known = {
-        str(i): [EpochRecord(e, 0.5, 0.8, 0.6, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(accs, start=1)]
-        for i, (seconds, accs) in enumerate(trials)
-    }
+    known = {str(i): epoch_records(accs, seconds=seconds) for i, (seconds, accs) in enumerate(trials)}
     jobs = [Job(0, name, CONFIGS[len(records) - 1], {}) for name, records in known.items()]
     return replay(study_in_memory(Home(Path("/nonexistent")), FixedTrials(spec, jobs)), lambda j: known[j.name], slots)
 

@@ -63,7 +63,7 @@ def spaces(draw: st.DrawFn) -> StudySpec:
 
 @few
 @given(spaces(), st.integers(0, 2**31))
-def test_whatever_is_suggested_is_a_trial_no_longer_than_the_longest(spec: StudySpec, seed: int) -> None:
+def test_every_suggestion_is_a_valid_trial_within_the_longest_horizon(spec: StudySpec, seed: int) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     longest = longest_horizon(spec)
     for _ in range(5):
@@ -74,7 +74,7 @@ def test_whatever_is_suggested_is_a_trial_no_longer_than_the_longest(spec: Study
 
 @few
 @given(spaces())
-def test_the_longest_horizon_is_some_trials(spec: StudySpec) -> None:
+def test_some_trial_has_the_longest_horizon(spec: StudySpec) -> None:
     highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
     fixed = optuna.trial.FixedTrial(highest)
     assert trial_config(spec, suggest(fixed, spec)).horizon == longest_horizon(spec)
@@ -92,7 +92,7 @@ def test_json_takes_a_study_there_and_back(spec: StudySpec) -> None:
 
 @few
 @given(spaces(), st.text(max_size=20), st.integers(1, 64), st.integers(0, 8), st.integers(1, 9))
-def test_identity_knows_nothing_of_what_determines_no_result(
+def test_the_identity_leaves_out_what_no_result_depends_on(
     spec: StudySpec, description: str, cpus: int, gpus: int, trials: int
 ) -> None:
     values = spec.model_dump(by_alias=True)

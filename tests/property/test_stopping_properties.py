@@ -44,7 +44,7 @@ ranking = st.sampled_from(
 )
 
 
-def standing(others: list[Curve]) -> StudyState:
+def state(others: list[Curve]) -> StudyState:
     found = (curve.epochs_to_target(TARGET) for curve in others)
     return StudyState(TARGET, 2, sorted(epoch for epoch in found if epoch is not None), others)
 
@@ -146,20 +146,20 @@ def test_cannot_reach_never_ends_a_trial_that_was_always_as_good_as_one_that_rea
     epochs[crossing - 1] = (TARGET, max(TARGET, *epochs[crossing - 1]))
     reached = Curve([min(pair) for pair in epochs], HORIZON, Outcome.REACHED)
     trial = progress([max(pair) for pair in epochs][:done])
-    assert CannotReach(after=after, trials=1, margin=margin).reason_to_stop(trial, standing([reached, *others])) is None
+    assert CannotReach(after=after, trials=1, margin=margin).reason_to_stop(trial, state([reached, *others])) is None
 
 
 @given(st.lists(known, min_size=1, max_size=HORIZON - 1), st.lists(curves, max_size=8))
-def test_of_one_reduction_at_a_rung_asha_never_ends_the_best(val_accs, others):
+def test_asha_never_ends_the_best_trial_at_a_rung(val_accs, others):
     trial = progress(val_accs)
     best = max((value for curve in others for value in curve.smoothed if not math.isnan(value)), default=0)
     if trial.curve.smoothed[-1] >= best:
-        assert Asha(reduction=3, after=0.25).reason_to_stop(trial, standing(others)) is None
+        assert Asha(reduction=3, after=0.25).reason_to_stop(trial, state(others)) is None
 
 
 @given(ranking, st.lists(accuracies | known, min_size=1, max_size=HORIZON), st.lists(curves, max_size=8))
 def test_no_rule_that_ranks_ends_a_trial_that_reached_the_target(rule, val_accs, others):
-    if rule.reason_to_stop(progress(val_accs), standing(others)):
+    if rule.reason_to_stop(progress(val_accs), state(others)):
         assert first_crossing(val_accs, TARGET) is None
 
 
@@ -171,10 +171,10 @@ def test_no_rule_that_ranks_ends_a_trial_that_reached_the_target(rule, val_accs,
     st.randoms(use_true_random=False),
 )
 def test_no_order_of_the_other_trials_changes_an_answer(rule, val_accs, others, order):
-    answer = rule.reason_to_stop(progress(val_accs), standing(others))
+    answer = rule.reason_to_stop(progress(val_accs), state(others))
     shuffled = list(others)
     order.shuffle(shuffled)
-    assert rule.reason_to_stop(progress(val_accs), standing(shuffled)) == answer
+    assert rule.reason_to_stop(progress(val_accs), state(shuffled)) == answer
 
 
 @given(st.lists(known, min_size=1, max_size=HORIZON), st.integers(1, 5), st.floats(0, 0.5))

@@ -1,8 +1,10 @@
 """The public names of the package, and what they do without a launch."""
 
+import re
 import subprocess
 import sys
 from inspect import getdoc
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,8 @@ def test_results_are_read_from_the_home_that_the_environment_names(store, monkey
     results = sweeps.load_results("results", metrics=["val_acc"])
     assert results.epochs["val_acc"].tolist() == [0.5, 0.93]
     assert "loss" not in results.epochs
+
+
+def test_the_page_of_the_documentation_has_every_public_name():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: sweeps\.(\w+)$", page, re.MULTILINE)) == sorted(sweeps.__all__)

@@ -1,23 +1,19 @@
 """Whether the best trial is confirmed, and whether it leads by more than noise."""
 
 import dataclasses
-import itertools
 import math
-from typing import Any
 
 import pytest
 
 from resnet_core.records import Outcome
-from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from sweeps.home import Home
 from sweeps.inspection.best import BestTrial, best_trial
 from sweeps.ledger.confirmations import confirmation
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
-from sweeps.study.ranking import best_entry
+from tests.studies import SCHEDULE, fixed_study, run_trials
 
-NAMES = (f"listed-{number}" for number in itertools.count())
 MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, val_accs=(0.5, 0.6, 0.7, 0.8))
 
 
@@ -32,28 +28,18 @@ def reached(crossing: float) -> Result:
     return Result(Outcome.REACHED, 4, crossing, math.ceil(crossing), None, 0.94, 4, val_accs=val_accs)
 
 
-def listed(home: Home, *results: Result, seeds: tuple[int, ...] = (), runs: int = 1, **train: Any) -> str:
-    """A study of runs that differ in their weight decay, and that ended so."""
-    fields = {"schedule": "[1e-3, 0] lin[1e-5, 4]"} | train
+def listed(home: Home, *results: Result, seeds: tuple[int, ...] = (), runs: int = 1, schedule: str = SCHEDULE) -> str:
+    """The name of a study of runs that differ in their weight decay, and that ended with these results."""
     named = [{"name": f"r{i}", "weight_decay": 0.1 * i} for i in range(runs if seeds else len(results))]
-    spec = StudySpec.model_validate(
-        {"name": next(NAMES), "train": fields, "run": named, "search": {"seeds": list(seeds)} if seeds else {}}
-    )
-    ledger = Ledger.create(home.ledger_uri, spec)
-    for result in results:
-        ledger.tell(ledger.ask().number, result)
-    return spec.name
+    spec = fixed_study(schedule=schedule, run=named, search={"seeds": list(seeds)} if seeds else {})
+    return run_trials(home.ledger_uri, spec, *results).spec.name
 
 
 def confirmed(home: Home, name: str, *results: Result) -> str:
-    spec = confirmation(home, name, len(results))
-    ledger = Ledger.create(home.ledger_uri, spec)
-    for result in results:
-        ledger.tell(ledger.ask().number, result)
-    return spec.name
+    return run_trials(home.ledger_uri, confirmation(home, name, len(results)), *results).spec.name
 
 
-def stands(home: Home, name: str) -> BestTrial:
+def best_of(home: Home, name: str) -> BestTrial:
     found = best_trial(home, Ledger.open(home.ledger_uri, name))
     assert found is not None
     return found
@@ -61,7 +47,7 @@ def stands(home: Home, name: str) -> BestTrial:
 
 def test_one_run_of_a_trial_makes_no_winner(home):
     name = listed(home, reached(3.0))
-    (said,) = stands(home, name).sentences()
+    (said,) = best_of(home, name).sentences()
     assert said.startswith("no winner yet: one run may be luck")
     assert f"`sweeps race {name}`" in said
     assert f"`sweeps confirm {name}`" in said
@@ -79,13 +65,11 @@ def raced(home: Home) -> str:
 
 def test_a_winner_is_named_of_those_that_were_run_again(home):
     name = raced(home)
-    winner, expected, *_ = stands(home, name).sentences()
+    winner, expected, *_ = best_of(home, name).sentences()
     assert winner.startswith("winner of the finalists: of 2 runs with fresh seeds 2 reached the target")
     assert f"`sweeps confirm {name}`" in winner
     assert expected.startswith("expected of its configuration: 2.9 epochs")
-    best = best_entry(*(lambda ledger: (ledger.spec, ledger.entries()))(Ledger.open(home.ledger_uri, name)))
-    assert best is not None
-    assert best.job.name == "r1"
+    assert best_of(home, name).entry.job.name == "r1"
 
 
 def test_while_the_race_goes_on_there_is_no_winner(home):
@@ -95,7 +79,7 @@ def test_while_the_race_goes_on_there_is_no_winner(home):
     job = ledger.next_assignment().job
     assert job is not None
     ledger.tell(job.number, reached(2.0))
-    found = stands(home, name)
+    found = best_of(home, name)
     assert found.sentences()[0].startswith(
         "ahead of the finalists so far, whose race goes on: of 1 runs with fresh seeds 1 "
     )
@@ -103,13 +87,13 @@ def test_while_the_race_goes_on_there_is_no_winner(home):
 
 
 def test_plain_values_tell_a_winner(home):
-    shown = stands(home, raced(home)).to_dict()
+    shown = best_of(home, raced(home)).to_dict()
     assert (shown["winner"], shown["run_again"]) == (True, {"reached": 2, "runs": 2})
     assert shown["lead"]["chance_of_the_other"] < 0.5
 
 
 def test_a_best_whose_own_runs_are_slower_is_said_to_be(home):
-    found = stands(home, listed(home, reached(3.0), reached(3.25)))
+    found = best_of(home, listed(home, reached(3.0), reached(3.25)))
     assert found.lead is not None
     assert "0.25 epochs behind, with a chance of" in found.sentences()[-1]
     slower = dataclasses.replace(found, lead=dataclasses.replace(found.lead, epochs=-0.25))
@@ -119,12 +103,12 @@ def test_a_best_whose_own_runs_are_slower_is_said_to_be(home):
 def test_a_confirmation_is_named_with_how_many_runs_reached_the_target(home):
     name = listed(home, reached(3.0))
     confirming = confirmed(home, name, reached(3.0), MISS, reached(3.5))
-    assert stands(home, name).confirmed_by == {confirming: (2, 3)}
-    assert stands(home, name).sentences() == [f"confirmation {confirming}: 2 of 3 runs reached the target"]
+    assert best_of(home, name).confirmed_by == {confirming: (2, 3)}
+    assert best_of(home, name).sentences() == [f"confirmation {confirming}: 2 of 3 runs reached the target"]
 
 
 def test_the_second_best_is_told_with_how_far_it_is_behind(home):
-    found = stands(home, listed(home, reached(3.5), reached(3.0), MISS))
+    found = best_of(home, listed(home, reached(3.5), reached(3.0), MISS))
     assert found.second == "r0"
     assert found.lead is not None
     assert found.lead.epochs == pytest.approx(0.5, abs=0.05)
@@ -132,30 +116,30 @@ def test_the_second_best_is_told_with_how_far_it_is_behind(home):
 
 def test_one_that_crossed_earlier_by_luck_is_behind(home):
     lucky = dataclasses.replace(reached(2.0), val_accs=(0.9, 0.9201, 0.91, 0.91))
-    found = stands(home, listed(home, lucky, reached(3.0), schedule="[1e-3, 0] lin[1e-5, 12]"))
+    found = best_of(home, listed(home, lucky, reached(3.0), schedule="[1e-3, 0] lin[1e-5, 12]"))
     assert found.second == "r0"
     assert found.lead is not None
     assert found.lead.epochs > 0
 
 
 def test_another_seed_of_the_best_is_no_second_best(home):
-    assert stands(home, listed(home, reached(3.0), reached(3.1), seeds=(0, 1))).lead is None
+    assert best_of(home, listed(home, reached(3.0), reached(3.1), seeds=(0, 1))).lead is None
 
 
 @pytest.mark.parametrize("results", [(reached(3.0),), (reached(3.0), MISS), (MISS, MISS)])
 def test_there_is_no_lead_unless_two_reached_the_target(home, results):
-    assert stands(home, listed(home, *results)).lead is None
+    assert best_of(home, listed(home, *results)).lead is None
 
 
 def test_without_repeats_the_noise_is_said_to_be_unknown(home):
-    said = stands(home, listed(home, reached(3.0), reached(9.0))).sentences()[-1]
+    said = best_of(home, listed(home, reached(3.0), reached(9.0))).sentences()[-1]
     assert "whether by more than noise is not known without repeats of a configuration; roughly" in said
     assert "both were validated on the same ones" in said
 
 
 def test_a_curve_that_cannot_tell_the_noise_is_given_no_rough_figure(home):
     falling = dataclasses.replace(reached(1.0), val_accs=(0.95, 0.94, 0.93, 0.92))
-    said = stands(home, listed(home, falling, reached(3.0))).sentences()[-1]
+    said = best_of(home, listed(home, falling, reached(3.0))).sentences()[-1]
     assert said.endswith("not known without repeats of a configuration")
 
 
@@ -163,7 +147,7 @@ def test_a_curve_that_cannot_tell_the_noise_is_given_no_rough_figure(home):
 def test_the_lead_is_judged_by_confirmations(home, second, said):
     name = listed(home, reached(3.0), reached(second))
     confirmed(home, name, reached(1.0), reached(3.0), MISS, reached(5.0))
-    found = stands(home, name)
+    found = best_of(home, name)
     assert found.lead is not None
     # The trial that they repeat is a run like theirs: four crossings.
     assert found.lead.degrees == 3
@@ -172,23 +156,22 @@ def test_the_lead_is_judged_by_confirmations(home, second, said):
 
 def test_the_lead_is_judged_by_seeds_of_the_search_itself(home):
     results = [reached(crossing) for crossing in (3.0, 3.5, 4.0, 9.0, 9.5, 8.5)]
-    found = stands(home, listed(home, *results, seeds=(0, 1, 2), runs=2)).lead
+    found = best_of(home, listed(home, *results, seeds=(0, 1, 2), runs=2)).lead
     assert found is not None
     assert found.degrees > 1
 
 
 def test_no_winner_of_a_confirmation_is_praised(home):
     name = confirmed(home, listed(home, reached(3.0)), reached(2.0), reached(3.0))
-    (said,) = stands(home, name).sentences()
+    (said,) = best_of(home, name).sentences()
     assert "its fastest run is luck" in said
 
 
-def test_a_study_without_a_result_stands_nowhere(home):
-    spec = StudySpec.model_validate({"name": next(NAMES), "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}})
-    assert best_trial(home, Ledger.create(home.ledger_uri, spec)) is None
+def test_a_study_without_a_result_has_no_best_trial(home):
+    assert best_trial(home, Ledger.create(home.ledger_uri, fixed_study())) is None
 
 
 def test_plain_values_tell_the_same(home):
-    shown = stands(home, listed(home, reached(3.0), reached(3.25))).to_dict()
+    shown = best_of(home, listed(home, reached(3.0), reached(3.25))).to_dict()
     assert (shown["confirmed_by"], shown["lead"]["over"]) == ({}, "r1")
     assert shown["lead"]["epochs"] == pytest.approx(0.25, abs=0.05)

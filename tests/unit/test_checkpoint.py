@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from resnet_core.checkpoint import CheckpointError, Writer, load, previous, recorded, remove, remove_previous, save
+from resnet_core.checkpoint import CheckpointError, Writer, load, load_records, previous, remove, remove_previous, save
 from resnet_core.records import EpochRecord
 
 
@@ -65,7 +65,7 @@ def test_a_number_comes_back_to_the_last_bit(path):
 
 def test_nothing_there_loads_as_none(path):
     assert load(path) is None
-    assert recorded(path) == []
+    assert load_records(path) == []
 
 
 EPOCHS = [EpochRecord(n, 0.1 + 0.2, 0.5, float("inf"), 0.5, 1e-3, 1e-4, 1.5, 100.0) for n in (1, 2)]
@@ -79,13 +79,13 @@ def test_the_epochs_are_loaded_to_the_last_bit(path):
 
 def test_the_epochs_are_read_without_torch(path):
     save(path, {"records": [asdict(epoch) for epoch in EPOCHS]})
-    assert recorded(path) == EPOCHS
+    assert load_records(path) == EPOCHS
     code = """if True:
         import sys
         from pathlib import Path
-        from resnet_core.checkpoint import recorded
+        from resnet_core.checkpoint import load_records
 
-        assert len(recorded(Path(sys.argv[1]))) == 2
+        assert len(load_records(Path(sys.argv[1]))) == 2
         sys.exit("torch" in sys.modules)
     """
     subprocess.run([sys.executable, "-c", code, path], check=True)
@@ -97,7 +97,7 @@ def test_where_the_newest_is_damaged_the_epochs_of_the_one_before_it_are_read(pa
     damaged = bytearray(path.read_bytes())
     damaged[10_000:10_512] = bytes(512)
     path.write_bytes(damaged)
-    assert recorded(path) == EPOCHS[:1]
+    assert load_records(path) == EPOCHS[:1]
 
 
 def test_a_save_leaves_the_file_and_the_one_before_it(path):
@@ -154,7 +154,7 @@ def test_damaged_files_alone_are_an_error_that_names_them_both(path):
 def test_a_file_that_is_no_checkpoint_is_an_error_that_names_it(path, content):
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    for read in load, recorded:
+    for read in load, load_records:
         with pytest.raises(CheckpointError, match=path.name):
             read(path)
 
@@ -189,7 +189,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(path, write):
     path.parent.mkdir(parents=True)
     proof = path.with_name("it-ran")
     write({"format": 1, "n": Code(proof)}, path)
-    for read in load, recorded:
+    for read in load, load_records:
         with pytest.raises(CheckpointError, match=path.name):
             read(path)
     assert not proof.exists()
@@ -394,25 +394,25 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(path):
 
 
 @pytest.fixture
-def beside(path: Path) -> Iterator[Writer]:
-    writer = Writer(path, beside=True)
+def background_writer(path: Path) -> Iterator[Writer]:
+    writer = Writer(path, background=True)
     yield writer
     writer.close()
 
 
-def test_the_first_checkpoint_is_there_at_once(beside, path):
-    beside.save({"epoch": 1}, last=False)
+def test_the_first_checkpoint_is_there_at_once(background_writer, path):
+    background_writer.save({"epoch": 1}, last=False)
     assert load(path)["epoch"] == 1
 
 
-def test_the_last_is_there_at_once(beside, path):
+def test_the_last_is_there_at_once(background_writer, path):
     for epoch in (1, 2, 3):
-        beside.save({"epoch": epoch}, last=epoch == 3)
+        background_writer.save({"epoch": epoch}, last=epoch == 3)
     assert load(path)["epoch"] == 3
 
 
 def test_what_is_written_is_the_state_at_the_time(path):
-    writer = Writer(path, beside=True)
+    writer = Writer(path, background=True)
     weights = torch.ones(1000)
     for _ in range(2):
         writer.save({"network": {"weight": weights}}, last=False)
@@ -421,16 +421,16 @@ def test_what_is_written_is_the_state_at_the_time(path):
     assert load(path)["network"]["weight"].sum() == 1000
 
 
-def test_one_that_could_not_be_written_is_told_with_the_next(beside, path, monkeypatch):
-    beside.save({"epoch": 1}, last=False)
+def test_one_that_could_not_be_written_is_told_with_the_next(background_writer, path, monkeypatch):
+    background_writer.save({"epoch": 1}, last=False)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
-    beside.save({"epoch": 2}, last=False)
+    background_writer.save({"epoch": 2}, last=False)
     with pytest.raises(OSError, match="No space left"):
-        beside.save({"epoch": 3}, last=False)
+        background_writer.save({"epoch": 3}, last=False)
 
 
 def test_one_that_could_not_be_written_at_the_end_is_in_the_log(path, monkeypatch, caplog):
-    writer = Writer(path, beside=True)
+    writer = Writer(path, background=True)
     writer.save({"epoch": 1}, last=False)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     writer.save({"epoch": 2}, last=False)
@@ -439,7 +439,7 @@ def test_one_that_could_not_be_written_at_the_end_is_in_the_log(path, monkeypatc
 
 
 def test_a_checkpoint_that_was_removed_meanwhile_does_not_come_back(path, monkeypatch):
-    writer = Writer(path, beside=True)
+    writer = Writer(path, background=True)
     writer.save({"epoch": 1}, last=False)
     written, sync = threading.Event(), os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (written.wait(), sync(file)))
@@ -450,12 +450,12 @@ def test_a_checkpoint_that_was_removed_meanwhile_does_not_come_back(path, monkey
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_gpu_continues_from_what_was_written_beside_its_epochs(path):
-    writer = Writer(path, beside=True)
+def test_a_gpu_continues_from_what_was_written_in_the_background(path):
+    writer = Writer(path, background=True)
     for epoch in (1, 2):
         writer.save({"epoch": epoch}, last=False)
     writer.close()
-    again = Writer(path, beside=True)
+    again = Writer(path, background=True)
     again.save({"epoch": 3}, last=False)
     again.close()
     assert load(path)["epoch"] == 3

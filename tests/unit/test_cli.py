@@ -1,5 +1,6 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
+import json
 import subprocess
 import sys
 
@@ -52,6 +53,7 @@ def folder(tmp_path, monkeypatch):
 def test_commands_and_options_are_completed():
     assert completed("sweeps la") == ["launch"]
     assert completed("sweeps launch --fo") == ["--fork"]
+    assert completed("sweeps table NAME --view l") == ["ladder"]
 
 
 @pytest.mark.usefixtures("folder")
@@ -117,6 +119,12 @@ def test_init_refuses_a_name_that_no_study_can_have():
 
 
 @pytest.mark.usefixtures("folder")
-def test_init_knows_two_datasets():
-    with pytest.raises(InputError, match="--dataset mnist: expected digits or cifar10"):
-        run("init", "mine", "--dataset", "mnist")
+@pytest.mark.parametrize("dataset", ["mnist", ""])
+def test_init_knows_two_datasets(dataset):
+    with pytest.raises(InputError, match=f"--dataset {dataset}: expected digits or cifar10"):
+        run("init", "mine", "--dataset", dataset)
+
+
+def test_studies_are_those_that_ship():
+    assert [row["study"] for row in json.loads(run("studies", "--json"))] == shipped_studies()
+    assert "quickstart " in run("studies")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.tables.columns import ALWAYS, RESULTS, SETTINGS, Kind, column_named, most_important
+from analysis.tables.columns import ALWAYS, RESULTS, SETTING, SETTINGS, Kind, column_named, most_important
 from analysis.tables.rendering import render
 from analysis.tables.trials import COLUMNS, build_table
 
@@ -175,3 +175,8 @@ def test_every_column_of_results_reads_its_value():
 
 def test_a_level_is_a_crossing():
     assert column_named("0.925").kind is Kind.CROSSING
+
+
+@pytest.mark.parametrize("name", ["batch_size", "momentum"])
+def test_a_setting_that_another_table_has_too_matters_as_a_setting(name):
+    assert column_named(name, settings=True).importance == SETTING

@@ -10,7 +10,13 @@ import pytest
 
 from analysis.plots.bands import plot_bands
 from analysis.statistics.differences import compare, compare_independent, holm
-from analysis.tables.comparison import PhaseError, arm, contrast, contrasts, differences
+from analysis.tables.comparison import (
+    PhaseError,
+    compare_configurations,
+    compare_two,
+    configuration_runs,
+    setting_differences,
+)
 from analysis.tables.confirmation import build_confirmation
 
 FAST, SLOW, MISS = [0.5, 0.93, 0.94, 0.94], [0.5, 0.6, 0.7, 0.95], [0.5, 0.6, 0.7, 0.75]
@@ -38,47 +44,47 @@ def repeated(make_study):
 
 
 def test_an_arm_has_the_epochs_of_its_runs(repeated):
-    found = arm(repeated(FAST, SLOW, MISS))
+    found = configuration_runs(repeated(FAST, SLOW, MISS))
     assert (found.epochs, found.seeds, found.reached) == ((2.0, 4.0, math.inf), (0, 1, 2), 2)
 
 
 def test_an_arm_is_counted_at_the_target_that_is_asked_for(repeated):
-    assert arm(repeated(FAST, MISS), target=0.75).epochs == (2.0, 4.0)
+    assert configuration_runs(repeated(FAST, MISS), target=0.75).epochs == (2.0, 4.0)
 
 
 def test_a_run_that_has_not_ended_is_left_out(repeated):
     study = repeated(FAST, SLOW)
     study.trials.loc[1, "outcome"] = None
-    assert arm(study).epochs == (2.0,)
+    assert configuration_runs(study).epochs == (2.0,)
 
 
 def test_a_study_of_two_configurations_needs_a_trial(make_study):
     study = make_study({"val_accs": FAST, "outcome": "reached"}, {"val_accs": SLOW, "outcome": "reached", "shift": 0.1})
     with pytest.raises(ValueError, match=r"2 configurations: name one .* made:TRIAL; its trials: trial-0, trial-1"):
-        arm(study)
+        configuration_runs(study)
 
 
 def test_a_trial_stands_for_all_runs_of_its_configuration(make_study):
     runs = [{"val_accs": FAST, "outcome": "reached", "seed": seed, "shift": shift} for seed, shift in ((0, 0), (1, 0))]
     study = make_study(*runs, {"val_accs": SLOW, "outcome": "reached", "seed": 0, "shift": 0.1})
-    assert arm(study, "trial-1").epochs == (2.0, 2.0)
+    assert configuration_runs(study, "trial-1").epochs == (2.0, 2.0)
 
 
 def test_a_trial_that_is_not_there_is_told_as_such(repeated):
     with pytest.raises(ValueError, match="has no trial 'x'; its trials: a-s0"):
-        arm(repeated(FAST), "x")
+        configuration_runs(repeated(FAST), "x")
 
 
 def test_a_configuration_of_which_no_run_has_ended_is_no_arm(repeated):
     with pytest.raises(ValueError, match="study 'made': no run of a has ended yet"):
-        arm(repeated(FAST, outcome=None))
+        configuration_runs(repeated(FAST, outcome=None))
 
 
 # Two of them
 
 
 def test_shared_seeds_are_compared_in_pairs(repeated):
-    found = contrast(arm(repeated(FAST, MISS)), arm(repeated(SLOW, SLOW)))
+    found = compare_two(configuration_runs(repeated(FAST, MISS)), configuration_runs(repeated(SLOW, SLOW)))
     assert found.pairs == (0, 1)
     assert found.result == compare([2, math.inf], [4, 4], 4)
 
@@ -86,70 +92,80 @@ def test_shared_seeds_are_compared_in_pairs(repeated):
 def test_pairs_are_matched_by_seed_and_not_by_place(repeated):
     b = repeated(SLOW, FAST)
     b.trials["seed"] = [1, 0]
-    assert contrast(arm(repeated(FAST, SLOW)), arm(b)).result.difference.value == 0
+    assert compare_two(configuration_runs(repeated(FAST, SLOW)), configuration_runs(b)).result.difference.value == 0
 
 
 def test_runs_without_shared_seeds_are_compared_as_independent(repeated):
-    found = contrast(arm(repeated(FAST, SLOW)), arm(repeated(SLOW, SLOW, first_seed=5)))
+    found = compare_two(
+        configuration_runs(repeated(FAST, SLOW)), configuration_runs(repeated(SLOW, SLOW, first_seed=5))
+    )
     assert (found.pairs, found.result.pairs) == ((), 0)
     assert any("independent" in note for note in found.notes)
 
 
 def test_a_run_without_a_partner_is_left_out_and_said(repeated):
-    found = contrast(arm(repeated(FAST, FAST, FAST)), arm(repeated(FAST, FAST)))
+    found = compare_two(configuration_runs(repeated(FAST, FAST, FAST)), configuration_runs(repeated(FAST, FAST)))
     assert found.pairs == (0, 1)
     assert any("1 runs of made: a have no partner" in note for note in found.notes)
 
 
 def test_a_search_is_not_compared_with_a_confirmation(repeated):
     with pytest.raises(PhaseError, match=r"is a search and .* a confirmation"):
-        contrast(arm(repeated(FAST, phase="search")), arm(repeated(FAST)))
+        compare_two(configuration_runs(repeated(FAST, phase="search")), configuration_runs(repeated(FAST)))
 
 
 def test_a_search_is_compared_with_a_confirmation_where_asked_and_that_is_said(repeated):
-    found = contrast(arm(repeated(FAST, phase="search")), arm(repeated(FAST)), mix=True)
+    found = compare_two(
+        configuration_runs(repeated(FAST, phase="search")), configuration_runs(repeated(FAST)), mix=True
+    )
     assert "no fair comparison" in found.notes[0]
 
 
 def test_two_searches_are_said_to_be_exploratory(repeated):
-    found = contrast(arm(repeated(FAST, phase="search")), arm(repeated(SLOW, phase="search")))
+    found = compare_two(
+        configuration_runs(repeated(FAST, phase="search")), configuration_runs(repeated(SLOW, phase="search"))
+    )
     assert found.notes[0].startswith("Both are of searches, exploratory")
 
 
 def test_runs_that_were_stopped_early_are_counted_in_a_note(repeated):
-    found = contrast(arm(repeated(FAST, FAST)), arm(repeated(MISS[:2], MISS[:2], outcome="pruned")))
+    found = compare_two(
+        configuration_runs(repeated(FAST, FAST)), configuration_runs(repeated(MISS[:2], MISS[:2], outcome="pruned"))
+    )
     assert "2 runs of made: a were stopped early and count as misses." in found.notes
 
 
 def test_two_targets_are_refused(repeated):
     with pytest.raises(ValueError, match=r"aims at 0\.92 and .* at 0\.9: name one target"):
-        contrast(arm(repeated(FAST)), arm(repeated(FAST), target=0.9))
+        compare_two(configuration_runs(repeated(FAST)), configuration_runs(repeated(FAST), target=0.9))
 
 
 def test_the_shorter_horizon_is_the_budget(repeated):
-    found = contrast(arm(repeated(FAST, SLOW)), arm(repeated(FAST, SLOW, horizon=3)))
+    found = compare_two(configuration_runs(repeated(FAST, SLOW)), configuration_runs(repeated(FAST, SLOW, horizon=3)))
     assert found.budget == 3
     assert any("epochs 4 and 3" in note for note in found.notes)
 
 
 def test_what_differs_between_the_configurations_is_said(repeated):
-    a, b = arm(repeated(FAST)), arm(repeated(FAST, weight_decay=0.2))
-    assert differences(a, b) == ["weight_decay: 0.18 -> 0.2"]
+    a, b = configuration_runs(repeated(FAST)), configuration_runs(repeated(FAST, weight_decay=0.2))
+    assert setting_differences(a, b) == ["weight_decay: 0.18 -> 0.2"]
 
 
 def test_another_way_of_validating_is_said(repeated):
-    found = contrast(arm(repeated(FAST, ema=0.0)), arm(repeated(FAST, ema=0.99)))
+    found = compare_two(configuration_runs(repeated(FAST, ema=0.0)), configuration_runs(repeated(FAST, ema=0.99)))
     assert "Not validated alike: ema: 0.0 -> 0.99." in found.notes
 
 
 def test_plain_values_are_json(repeated):
-    shown = contrast(arm(repeated(FAST, SLOW)), arm(repeated(MISS, SLOW))).to_dict()
+    shown = compare_two(configuration_runs(repeated(FAST, SLOW)), configuration_runs(repeated(MISS, SLOW))).to_dict()
     json.dumps(shown)
     assert (shown["paired_seeds"], shown["difference"]["value"], shown["share"]["value"]) == ([0, 1], -1.5, 0.5)
 
 
 def test_the_text_names_both_and_the_difference(repeated):
-    said = str(contrast(arm(repeated(FAST, SLOW)), arm(repeated(SLOW, SLOW, name="other"))))
+    said = str(
+        compare_two(configuration_runs(repeated(FAST, SLOW)), configuration_runs(repeated(SLOW, SLOW, name="other")))
+    )
     assert "A: made: a: reached 0.92 in 2 of 2 runs" in said
     assert "B: other: a" in said
     assert "A minus B, up to epoch 4 (2 pairs of runs that share a seed):" in said
@@ -162,7 +178,7 @@ def test_the_text_names_both_and_the_difference(repeated):
 
 def test_sustained_crossings_stand_beside_first_ones(repeated):
     touched = [0.93, 0.5, 0.93, 0.94]
-    found = contrast(arm(repeated(touched, FAST)), arm(repeated(FAST, FAST)))
+    found = compare_two(configuration_runs(repeated(touched, FAST)), configuration_runs(repeated(FAST, FAST)))
     assert (found.a.epochs, found.a.sustained, found.a.unknown) == ((1, 2), (3, 2), 0)
     assert found.sustained == compare([3, 2], [2, 2], 4)
     assert "sustained for 2 epochs in a row: in 2, restricted mean 2.5 [" in str(found)
@@ -170,7 +186,9 @@ def test_sustained_crossings_stand_beside_first_ones(repeated):
 
 
 def test_a_run_that_ended_at_its_crossing_is_not_known_to_have_sustained_it(repeated):
-    found = contrast(arm(repeated(SLOW, [0.93, 0.5, 0.5, 0.5])), arm(repeated(FAST, FAST)))
+    found = compare_two(
+        configuration_runs(repeated(SLOW, [0.93, 0.5, 0.5, 0.5])), configuration_runs(repeated(FAST, FAST))
+    )
     assert (found.a.sustained, found.a.unknown) == ((math.inf, math.inf), 1)
     assert "in 0; of 1 not known, they ended at it, restricted mean" in str(found)
 
@@ -179,16 +197,19 @@ def test_a_run_that_ended_at_its_crossing_is_not_known_to_have_sustained_it(repe
 
 
 def test_each_is_compared_with_the_first(repeated):
-    arms = [arm(repeated(FAST, FAST, name=name)) for name in "abc"]
-    found = contrasts(arms)
+    arms = [configuration_runs(repeated(FAST, FAST, name=name)) for name in "abc"]
+    found = compare_configurations(arms)
     assert [(each.a.study, each.b.study, each.names) for each in found] == [
         *(("a", "b", ("A", "B")), ("a", "c", ("A", "C")))
     ]
 
 
 def test_verdicts_are_adjusted_for_all_that_are_made(repeated):
-    arms = [arm(repeated(*[FAST] * 9)), *(arm(repeated(*[curve] * 9)) for curve in (SLOW, MISS, FAST))]
-    found = contrasts(arms)
+    arms = [
+        configuration_runs(repeated(*[FAST] * 9)),
+        *(configuration_runs(repeated(*[curve] * 9)) for curve in (SLOW, MISS, FAST)),
+    ]
+    found = compare_configurations(arms)
     expected = holm([p for each in found for p in (each.result.share_p, each.result.time_p)])
     assert [p for each in found for p in (each.share_p_holm, each.time_p_holm)] == expected
     assert found[0].p_values == 6
@@ -199,16 +220,16 @@ def test_verdicts_are_adjusted_for_all_that_are_made(repeated):
 
 
 def test_a_verdict_that_is_one_of_many_needs_more(repeated):
-    a, b = (arm(repeated(*[FAST] * 5)) for _ in "ab")
+    a, b = (configuration_runs(repeated(*[FAST] * 5)) for _ in "ab")
     b = dataclasses.replace(b, epochs=(3.0,) * 5)
-    alone, among = contrast(a, b), contrasts([a, *[b] * 8])[0]
+    alone, among = compare_two(a, b), compare_configurations([a, *[b] * 8])[0]
     assert "A is faster where" in str(alone)
     assert "A is faster where" not in str(among)
 
 
 def test_one_configuration_is_no_comparison(repeated):
     with pytest.raises(ValueError, match="1 configurations: expected two or more"):
-        contrasts([arm(repeated(FAST))])
+        compare_configurations([configuration_runs(repeated(FAST))])
 
 
 # Independent runs
@@ -244,7 +265,9 @@ def test_the_interval_of_a_difference_holds_no_difference_where_there_is_none():
 
 
 def test_the_bands_go_from_quartile_to_quartile(repeated):
-    figure = plot_bands(contrast(arm(repeated(FAST, SLOW, MISS)), arm(repeated(SLOW, SLOW, SLOW))))
+    figure = plot_bands(
+        compare_two(configuration_runs(repeated(FAST, SLOW, MISS)), configuration_runs(repeated(SLOW, SLOW, SLOW)))
+    )
     (line, *_) = figure.axes[0].lines
     assert line.get_ydata() == pytest.approx(np.median([FAST, SLOW, MISS], axis=0))
     band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
@@ -252,13 +275,15 @@ def test_the_bands_go_from_quartile_to_quartile(repeated):
 
 
 def test_the_two_are_told_apart_in_grey(repeated):
-    a, b, *_ = plot_bands(contrast(arm(repeated(FAST)), arm(repeated(SLOW)))).axes[0].lines
+    a, b, *_ = (
+        plot_bands(compare_two(configuration_runs(repeated(FAST)), configuration_runs(repeated(SLOW)))).axes[0].lines
+    )
     assert a.get_linestyle() != b.get_linestyle()
 
 
 def test_the_figure_is_saved(repeated, tmp_path):
     path = tmp_path / "bands.png"
-    plot_bands(contrast(arm(repeated(FAST, MISS)), arm(repeated(SLOW, SLOW))), path)
+    plot_bands(compare_two(configuration_runs(repeated(FAST, MISS)), configuration_runs(repeated(SLOW, SLOW))), path)
     assert matplotlib.image.imread(path).std() > 0
 
 

@@ -24,12 +24,12 @@ def test_without_words_the_cause_is_unknown(text):
     assert cause_of(text) == "unknown error"
 
 
-def test_memory_on_the_gpu():
+def test_out_of_memory_on_the_gpu():
     error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert cause_of(text_of(error)) == "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
-def test_memory_that_torch_does_not_get():
+def test_out_of_memory_in_torch():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
     found = cause_of(text_of(caught.value))
@@ -40,7 +40,7 @@ def test_memory_that_torch_does_not_get():
 @pytest.mark.parametrize(
     ("said", "found"), [("", "MemoryError"), ("Unable to allocate 9 GiB", "Unable to allocate 9 GiB")]
 )
-def test_memory_that_python_does_not_get(said, found):
+def test_out_of_memory_in_python(said, found):
     assert cause_of(text_of(MemoryError(said))) == f"out of memory: {found}"
 
 
@@ -59,17 +59,17 @@ def test_a_process_that_was_killed():
     assert cause_of(text_of(ray.exceptions.ActorDiedError())).startswith("its process was killed: out of memory")
 
 
-def test_a_machine_that_is_gone():
+def test_a_lost_machine():
     error = ray.exceptions.NodeDiedError("The node has died.")
     assert cause_of(text_of(error)) == "its machine, Ray's node on it, or the way there is gone"
 
 
-def test_what_this_package_says_itself_is_left_as_it_is():
+def test_a_message_of_this_package_is_not_changed():
     error = SweepError("no space left on device: the message of another")
     assert cause_of(text_of(error)) == "no space left on device: the message of another"
 
 
-def test_what_sqlite_says_is_not_hidden_behind_the_statement():
+def test_the_message_of_sqlite_is_found_behind_the_statement():
     inner = sqlite3.OperationalError("database is locked")
     error = sqlalchemy.exc.OperationalError("UPDATE trials SET state=?", {}, inner)
     assert cause_of(text_of(error)) == "SQLite: database is locked"

@@ -58,7 +58,7 @@ def test_the_report_has_a_span():
     assert {(f.low, f.high) for f in FOUND["report-optimizers"].figures} == {(0.75, 0.80)}
 
 
-def test_a_study_of_a_published_name_has_that_ones_rows_alone():
+def test_a_study_with_a_published_name_has_that_studys_rows_alone():
     assert {row["study"] for row in published_rows("post5")} == {"post5"}
 
 
@@ -147,7 +147,7 @@ def test_a_run_without_a_finite_accuracy_has_an_accuracy_of_0(ours, quantity):
 @pytest.mark.parametrize(
     ("name", "value"), [("split", "pooled"), ("train_limit", 100), ("ema", 0.9), ("precision", "bf16")]
 )
-def test_another_protocol_is_the_same_run_and_is_said(ours, name, value):
+def test_a_run_with_another_protocol_is_compared_and_the_difference_is_named(ours, name, value):
     said = one(ours(FAST, **{name: value}))["differs"]
     assert said.startswith(f"{name}: ")
     assert said.endswith(f"-> {value}")
@@ -164,7 +164,7 @@ def test_the_name_counts_in_a_study_of_the_published_name(ours):
     assert (row["runs"], row["differs"]) == (2, "model: resnet56v2 -> resnet11v2")
 
 
-def test_a_run_that_a_rule_stopped_is_said(ours):
+def test_a_run_stopped_by_a_rule_is_marked(ours):
     assert one(ours(FAST, stopped_by="at_target"))["differs"] == "1 of 1 stopped early"
 
 
@@ -175,12 +175,12 @@ def test_a_crashed_run_is_left_out(ours):
     assert any("1 crashed" in note for note in published_footnotes(study, build_published(study, [figure()])))
 
 
-def test_people_read_a_miss_as_such(ours):
+def test_a_miss_is_shown_as_a_miss(ours):
     shown = published_text(build_published(ours(MISS, MISS), [figure(low=26.0, high=math.inf)])).loc[0]
     assert (shown["published"], shown["ours"], shown["quantity"]) == (">26", "never", "epochs to 0.92")
 
 
-def test_people_read_accuracies_with_four_digits(ours):
+def test_accuracies_are_shown_with_four_digits(ours):
     fields = {"quantity": "val_acc_best", "target": None, "low": 0.94, "high": 0.94}
     shown = published_text(build_published(ours(SLOW), [figure(**fields)])).loc[0]
     assert (shown["published"], shown["ours"], shown["quantity"]) == ("0.9400", "0.9500", "best val_acc")
@@ -222,7 +222,7 @@ def test_footnotes_explain_what_is_in_the_table_and_nothing_else(ours, study, ro
     assert not any(note.startswith(said) for note in notes({}, {}))
 
 
-def test_a_study_that_repeats_nothing_is_told_as_such(ours):
+def test_a_study_that_repeats_no_published_run_has_a_footnote(ours):
     study = ours(FAST, weight_decay=0.3)
     (note,) = published_footnotes(study, build_published(study, [figure()]))
     assert "repeats a published run" in note

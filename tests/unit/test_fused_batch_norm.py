@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from resnet_core.fused import batch_norm as fused_batch_norm
 from resnet_core.fused import support
-from resnet_core.fused.batch_norm import batch_norm_relu, covers, disagreement, tiles
+from resnet_core.fused.batch_norm import batch_norm_relu, relative_error, supports, tiles
 from tests.triton_kernels import Fenced, compiling, interpreted
 
 STEP = [(16, 32), (64, 32), (64, 16), (128, 16), (128, 8), (256, 8)]
@@ -30,15 +30,15 @@ needs_triton = pytest.mark.skipif(support.unavailable() is not None, reason="nee
 # What the interpreter's process computes.
 
 
-def disagreements() -> dict[str, float]:
+def relative_errors() -> dict[str, float]:
     """Of all cases; and of programs with several tiles, the last of them ragged."""
     found = {
-        str(case): disagreement(*shape, getattr(torch, name), "cpu", with_residual=residual, with_biases=biases)
+        str(case): relative_error(*shape, getattr(torch, name), "cpu", with_residual=residual, with_biases=biases)
         for case in CASES
         for *shape, name, residual, biases in [case]
     }
     before, fused_batch_norm._PROGRAMS = fused_batch_norm._PROGRAMS, 2
-    found["tiles"] = disagreement(16, 16, 5, torch.float32, "cpu", with_residual=True, with_biases=True)
+    found["tiles"] = relative_error(16, 16, 5, torch.float32, "cpu", with_residual=True, with_biases=True)
     fused_batch_norm._PROGRAMS = before
     return found
 
@@ -153,14 +153,14 @@ def behaviour() -> dict[str, Any]:
     found["no gradient"] = torch.autograd.grad(case.forward()[0].sum(), case.inputs["y"])[0].isfinite().all().item()
 
     before = torch.get_rng_state()
-    disagreement(16, 4, 2, torch.float32, "cpu", with_residual=True, with_biases=True)
+    relative_error(16, 4, 2, torch.float32, "cpu", with_residual=True, with_biases=True)
     found["random state"] = torch.equal(before, torch.get_rng_state())
     return found
 
 
 def everything() -> dict[str, Any]:
     torch.set_num_threads(1)
-    return {"disagreements": disagreements(), "fences": fences(), "odd": odd_values(), "behaviour": behaviour()}
+    return {"relative_errors": relative_errors(), "fences": fences(), "odd": odd_values(), "behaviour": behaviour()}
 
 
 # The tests.
@@ -174,12 +174,12 @@ def found() -> dict[str, Any]:
 @needs_triton
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_all_results_are_those_of_double_precision(found, case):
-    assert found["disagreements"][str(case)] < BOUNDS[case[3]]
+    assert found["relative_errors"][str(case)] < BOUNDS[case[3]]
 
 
 @needs_triton
 def test_a_program_combines_several_tiles(found):
-    assert found["disagreements"]["tiles"] < BOUNDS["float32"]
+    assert found["relative_errors"]["tiles"] < BOUNDS["float32"]
 
 
 @needs_triton
@@ -307,12 +307,12 @@ def image(channels: int, side: int, batch: int = 2, dtype: torch.dtype = torch.f
 )
 def test_what_is_covered(monkeypatch, y, covered):
     monkeypatch.setattr(fused_batch_norm, "runs_on", lambda device: True)
-    assert covers(y) is covered
+    assert supports(y) is covered
 
 
 def test_a_cpu_is_not_covered_unless_triton_interprets(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert not covers(image(16, 4))
+    assert not supports(image(16, 4))
 
 
 def test_without_triton_nothing_is_covered_and_the_reason_is_known(monkeypatch):

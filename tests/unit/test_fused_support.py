@@ -16,17 +16,17 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
-    monkeypatch.setattr(support, "_found_right", {})
+    monkeypatch.setattr(support, "_found_correct", {})
 
 
 def test_one_that_rounds_otherwise_is_right():
-    assert support.is_right("sum", CPU, lambda: 3e-3)
+    assert support.is_correct("sum", CPU, lambda: 3e-3)
 
 
 @pytest.mark.parametrize("off", [0.02, float("inf"), float("nan")])
 def test_one_that_is_off_is_not_used_and_the_log_says_by_how_much(off, caplog):
     with caplog.at_level(logging.WARNING):
-        assert not support.is_right("sum", CPU, lambda: off)
+        assert not support.is_correct("sum", CPU, lambda: off)
     assert caplog.messages == [
         f"the fused sum is off by {off:.2g} of the true values on cpu; torch's operations are used instead"
     ]
@@ -37,7 +37,7 @@ def test_one_that_does_not_run_is_not_used_and_the_log_says_why(caplog):
         raise OSError("no C compiler\nmore of it")
 
     with caplog.at_level(logging.WARNING):
-        assert not support.is_right("sum", CPU, broken)
+        assert not support.is_correct("sum", CPU, broken)
     assert "the fused sum does not run: no C compiler on cpu" in caplog.text
 
 
@@ -45,11 +45,11 @@ def test_one_that_does_not_run_is_not_used_and_the_log_says_why(caplog):
 def test_a_process_looks_once_for_each_kind(off):
     looks = count()
 
-    def disagreement() -> float:
+    def relative_error() -> float:
         next(looks)
         return off
 
-    answers = {support.is_right(what, CPU, disagreement) for what in ("sum", "sum", "product")}
+    answers = {support.is_correct(what, CPU, relative_error) for what in ("sum", "sum", "product")}
     assert answers == {off == 0.0}
     assert next(looks) == 2
 

@@ -36,7 +36,7 @@ def trained(config: TrialConfig) -> dict[str, Any]:
 
     By SGD: Adam makes steps as large as any of the rounding that biases have for a gradient.
     """
-    run = trainer._Run(config, load(config, NOWHERE), torch.device("cpu"))
+    run = trainer._TrainingRun(config, load(config, NOWHERE), torch.device("cpu"))
     records = [dataclasses.asdict(run.epoch(1))]
     fused = [module.fused for module in run._working.network.modules() if isinstance(module, BatchNormReLU)]
     biases = [abs(p).max().item() for name, p in run._network.named_parameters() if "conv" in name and "bias" in name]
@@ -50,8 +50,8 @@ def everything() -> dict[str, Any]:
         "fused": trained(CONFIG),
         "torch": trained(dataclasses.replace(CONFIG, fused=False)),
     }
-    batch_norm.disagreement = lambda *_, **__: 1.0
-    support._found_right.clear()
+    batch_norm.relative_error = lambda *_, **__: 1.0
+    support._found_correct.clear()
     warnings: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]

@@ -69,7 +69,7 @@ def test_every_path_is_under_the_home_folder(home):
     ]
 
 
-def test_a_home_is_a_driver_under_one_name_for_good(home):
+def test_a_home_keeps_its_name_as_a_driver(home):
     assert home.driver("study") is None
     with home.lock("study"):
         name = home.become_driver("study")
@@ -95,12 +95,12 @@ def test_the_holder_is_the_process_that_runs_the_study(home, holder):
     assert home.holder("study") == holder.pid
 
 
-def test_other_studies_are_free_meanwhile(home, holder):
+def test_the_locks_of_other_studies_are_free(home, holder):
     with home.lock("other"):
         pass
 
 
-def test_a_killed_holder_lets_go(home, holder):
+def test_a_lock_is_free_after_its_holder_was_killed(home, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert home.holder("study") is None
@@ -108,7 +108,7 @@ def test_a_killed_holder_lets_go(home, holder):
         pass
 
 
-def test_a_study_is_free_again_after_the_block(home):
+def test_a_lock_is_free_after_its_block(home):
     with pytest.raises(RuntimeError), home.lock("study"):
         raise RuntimeError
     assert home.holder("study") is None
@@ -124,11 +124,11 @@ def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(home):
         pass
 
 
-def test_nobody_holds_a_study_that_never_ran(home):
+def test_a_study_that_never_ran_has_no_holder(home):
     assert home.holder("study") is None
 
 
-def test_mlflow_is_in_the_home_unless_it_is_said_to_be_elsewhere(tmp_path):
+def test_mlflow_is_in_the_home_folder_by_default(tmp_path):
     assert Home(tmp_path).mlflow_uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert Home(tmp_path, "http://127.0.0.1:5000").mlflow_uri == "http://127.0.0.1:5000"
 
@@ -181,7 +181,7 @@ except sqlite3.OperationalError as error:
 """
 
 
-def test_looking_at_a_database_lets_go_of_no_lock(tmp_path):
+def test_checking_a_database_releases_no_lock(tmp_path):
     # Closing a file lets go of all locks that the process has on it, however they were had.
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -194,7 +194,7 @@ def test_looking_at_a_database_lets_go_of_no_lock(tmp_path):
     assert said == "database is locked\n"
 
 
-def test_a_file_that_is_no_database_is_told_of(tmp_path):
+def test_a_file_that_is_no_database_is_an_error(tmp_path):
     path = tmp_path / "x.db"
     path.write_text("not a database at all")
     with pytest.raises(SweepError, match=r"x\.db: file is not a database; move it away"):

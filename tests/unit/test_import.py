@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis.tables.comparison import arm, contrast
+from analysis.tables.comparison import compare_two, configuration_runs
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError
@@ -345,7 +345,7 @@ def test_every_view_and_the_report_read_it(home, run33):
     text = build_report(home, study)
     assert text.count(f"Imported from {RUN33.name}") == 1
     assert "sweeps confirm" not in text
-    assert contrast(arm(study), arm(study)).pairs == (0, 1, 2, 3, 4, 5, 6, 33)
+    assert compare_two(configuration_runs(study), configuration_runs(study)).pairs == (0, 1, 2, 3, 4, 5, 6, 33)
 
 
 def test_the_ledger_knows_it(home, run33):
@@ -445,7 +445,7 @@ def test_a_curve_of_accuracies_alone(home, tmp_path):
         curves.curve_of()
     assert curves.curve_of(2.0)(curves.jobs[0])[0].seconds == 2.0
     # No seed is known, so that nothing is paired by it.
-    assert contrast(arm(study, "a"), arm(study, "b")).pairs == ()
+    assert compare_two(configuration_runs(study, "a"), configuration_runs(study, "b")).pairs == ()
 
 
 def test_a_study_exported_to_tensorboard_comes_back(home, run33, tmp_path):

@@ -24,7 +24,7 @@ with interrupts.listening():
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_the_first_signal_is_taken_note_of_and_raises_nothing(number):
+def test_the_first_signal_requests_a_stop_and_raises_nothing(number):
     interrupts = Interrupts("study")
     with interrupts.listening():
         assert not interrupts.stop_requested
@@ -44,14 +44,14 @@ def test_a_second_signal_ends_the_process_and_says_how_to_go_on(number):
         assert process.stderr.read() == "stopped at once; continue with:  sweeps resume study\n"
 
 
-def test_signals_are_given_back_afterwards():
+def test_earlier_handlers_are_restored_after_the_block():
     before = [signal.getsignal(number) for number in BOTH]
     with Interrupts("study").listening():
         pass
     assert [signal.getsignal(number) for number in BOTH] == before
 
 
-def test_who_took_the_signals_meanwhile_is_overruled_by_listening_again():
+def test_a_nested_block_takes_the_signals_back_from_another_handler():
     interrupts = Interrupts("study")
     with interrupts.listening():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

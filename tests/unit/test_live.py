@@ -73,7 +73,7 @@ def test_an_epoch_is_a_line_with_its_figures(plain, file):
 
 
 @pytest.mark.parametrize(("again", "words"), [(True, "started again"), (False, "given up")])
-def test_an_error_is_a_line_with_what_becomes_of_the_trial(plain, file, again, words):
+def test_an_error_is_a_line_that_says_whether_the_trial_starts_again(plain, file, again, words):
     plain.failed(ActiveTrial(SAMPLED, False), "ValueError: [red] is no colour", again)
     assert file.getvalue() == f"trial 3: ValueError: [red] is no colour; {words}\n"
 
@@ -107,13 +107,13 @@ NEWS = [
 
 
 @pytest.mark.parametrize(("tell", "words"), NEWS)
-def test_what_becomes_of_the_launch_is_a_line(plain, file, tell, words):
+def test_an_event_of_the_launch_is_a_line(plain, file, tell, words):
     tell(plain)
     assert file.getvalue().startswith(words)
     assert file.getvalue().count("\n") == 1
 
 
-def test_elsewhere_than_on_a_terminal_lines_are_printed(file):
+def test_lines_are_printed_if_there_is_no_terminal(file):
     with watching(Console(file=file)) as watcher:
         assert isinstance(watcher, PlainWatcher)
 
@@ -262,7 +262,7 @@ def test_an_error_is_shown_below(watch):
 
 
 @pytest.mark.parametrize(("tell", "words"), NEWS)
-def test_what_becomes_of_the_launch_is_shown_below(watch, tell, words):
+def test_an_event_of_the_launch_is_shown_below(watch, tell, words):
     _, watcher = watch(spec())
     tell(watcher)
     assert screen(watcher)[-1].startswith(words)
@@ -276,5 +276,5 @@ def test_a_listed_run_is_shown_with_its_schedule(watch):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])
-def test_times_are_written_as_clocks_do(seconds, text):
+def test_times_are_hours_minutes_and_seconds(seconds, text):
     assert live._clock(seconds) == text

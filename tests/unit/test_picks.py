@@ -28,6 +28,7 @@ from sweeps.simulation.picks import (
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import simulate
 from sweeps.study.trials import Job
+from tests.studies import epoch_records
 
 NOWHERE = Home(Path("/nonexistent"))
 LUCKY = (0.5, 0.9201, 0.90, 0.905)
@@ -50,9 +51,7 @@ def recording(configurations: Mapping[float, Sequence[Sequence[float]]]) -> Reco
         for seed, val_accs in enumerate(runs):
             config = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]", weight_decay=decay, seed=seed)
             jobs.append(Job(len(jobs), str(len(jobs)), config, {"weight_decay": decay}))
-            curves[jobs[-1].name] = [
-                EpochRecord(e, 0.2, 0.8, 0.5, acc, 1e-3, 1e-4, 1.0, 1e3) for e, acc in enumerate(val_accs, start=1)
-            ]
+            curves[jobs[-1].name] = epoch_records(val_accs, seconds=1.0)
     return RecordedCurves("made", jobs, curves, {})
 
 

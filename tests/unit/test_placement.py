@@ -19,11 +19,11 @@ def slots(cpus: float, gpus: float = 0, *, cpus_each: int = 1, gpus_each: float 
 
 
 @pytest.mark.parametrize(("cpus", "each", "expected"), [(2, 1, 2), (8, 3, 2), (4, 4, 1), (2.5, 1, 2)])
-def test_cores_are_shared_out_whole(cpus, each, expected):
+def test_a_trial_takes_whole_cores(cpus, each, expected):
     assert slots(cpus, cpus_each=each) == expected
 
 
-def test_gpus_that_no_trial_asks_for_limit_nothing():
+def test_unused_gpus_do_not_limit_the_slots():
     assert slots(16, 1) == 16
 
 
@@ -34,7 +34,7 @@ def test_gpus_that_no_trial_asks_for_limit_nothing():
         *[(1, 0.6, 1), (3, 0.6, 3)],
     ],
 )
-def test_gpus_are_shared_out_each_by_itself(gpus, each, expected):
+def test_a_share_is_taken_from_a_single_gpu(gpus, each, expected):
     assert slots(64, gpus, gpus_each=each) == expected
 
 
@@ -43,14 +43,14 @@ def test_the_scarcer_of_cores_and_gpus_decides():
     assert slots(64, 2, cpus_each=8, gpus_each=0.25) == 8
 
 
-def test_too_few_cores_are_told_with_the_key_and_what_to_do():
+def test_too_few_cores_are_an_error_with_the_key_and_what_to_do():
     message = "resources.cpus_per_trial = 3: there are 2 CPU cores; use --set resources.cpus_per_trial=2 or fewer"
     with pytest.raises(InputError, match=re.escape(message)):
         slots(2, cpus_each=3)
 
 
 @pytest.mark.parametrize(("gpus", "each", "shown"), [(0, 0.25, "0.25"), (0, 1, "1")])
-def test_too_few_gpus_are_told_with_the_key_and_what_to_do(gpus, each, shown):
+def test_too_few_gpus_are_an_error_with_the_key_and_what_to_do(gpus, each, shown):
     message = (
         f"resources.gpus_per_trial = {shown}: there are {gpus} GPUs; "
         "use --set resources.gpus_per_trial=0 to run on CPU cores"
@@ -70,7 +70,7 @@ def test_nodes_that_have_the_cores_and_nodes_that_have_the_gpus_fit_nothing():
         Cluster((Node(8), Node(2, 4))).slots(Resources(cpus_per_trial=4, gpus_per_trial=1))
 
 
-def test_no_node_at_all_fits_nothing():
+def test_a_cluster_without_nodes_has_no_slots():
     with pytest.raises(InputError, match="no node has more than 0 CPU cores"):
         Cluster(()).slots(Resources())
 

@@ -21,6 +21,7 @@ from sweeps.simulation.recordings import RecordedTrial, Recording, read, shipped
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import simulate
 from tests.benchmarks import record
+from tests.studies import epoch_records
 
 NAN = math.nan
 
@@ -40,8 +41,7 @@ def recording(trials: int = 2, seeds: int = 2) -> Recording:
 
 
 def curve(number: int) -> list[EpochRecord]:
-    accs = [0.123456789 + number / 10, 0.5, 0.75]
-    return [EpochRecord(epoch, 0.25, 0.8, 0.5, acc, 1e-3, 1e-4, 9.87654321, 1e3) for epoch, acc in enumerate(accs, 1)]
+    return epoch_records([0.123456789 + number / 10, 0.5, 0.75], seconds=9.87654321)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
+from tests.studies import epoch_records, fixed_study
 
 NOWHERE = Home(Path("/nonexistent"))
 NAMES = (f"simulated-{number}" for number in itertools.count())
@@ -36,8 +37,7 @@ CAP = {"cap": {"best": 1, "slack": 1.0}}
 def listed(*horizons: int, **tables: Any) -> StudySpec:
     """A study of runs a, b, c, … of these lengths."""
     runs = [{"name": "abcdefgh"[i], "epochs": epochs} for i, epochs in enumerate(horizons)]
-    train = {"schedule": "[1e-3, 0] lin[1e-5, 4]"}
-    return StudySpec.model_validate({"name": next(NAMES), "train": train, "run": runs, **tables})
+    return fixed_study(run=runs, **tables)
 
 
 def sampled(**tables: Any) -> StudySpec:
@@ -57,8 +57,8 @@ def sampled(**tables: Any) -> StudySpec:
     )
 
 
-def records(val_accs: Sequence[float], seconds: float = 10.0, loss: float = 0.25) -> list[EpochRecord]:
-    return [EpochRecord(e, loss, 0.8, 0.5, acc, 1e-3, 1e-4, seconds, 1e3) for e, acc in enumerate(val_accs, start=1)]
+def records(val_accs: Sequence[float], *, seconds: float = 10.0, loss: float = 0.25) -> list[EpochRecord]:
+    return epoch_records(val_accs, seconds=seconds, loss=loss)
 
 
 def curves(**val_accs: Sequence[float]) -> CurveOf:

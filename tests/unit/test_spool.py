@@ -19,14 +19,14 @@ def test_a_spool_that_was_never_written_is_empty_and_makes_no_file(path):
     assert not path.parent.exists()
 
 
-def test_what_was_appended_is_read_back_in_order_by_another(path):
+def test_another_spool_reads_appended_items_in_order(path):
     spool = Spool(path)
     spool.append([{"n": 1}, {"n": 2}])
     spool.append([{"n": 3}])
     assert Spool(path).read() == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
-def test_numbers_that_are_none_come_back(path):
+def test_nan_and_infinities_come_back(path):
     Spool(path).append([{"loss": float("inf"), "x": 0.1 + 0.2}])
     assert Spool(path).read() == [{"loss": float("inf"), "x": 0.1 + 0.2}]
 
@@ -41,7 +41,7 @@ def test_a_cleared_spool_leaves_no_file(path):
 
 
 @pytest.mark.parametrize("lost", [1, 2, 5])
-def test_a_half_written_last_line_is_dropped_and_the_next_one_is_whole(path, lost):
+def test_an_incomplete_last_line_is_dropped_and_the_next_item_is_complete(path, lost):
     Spool(path).append([{"n": 1}, {"n": 2}])
     path.write_bytes(path.read_bytes()[:-lost])
     spool = Spool(path)
@@ -50,7 +50,7 @@ def test_a_half_written_last_line_is_dropped_and_the_next_one_is_whole(path, los
     assert Spool(path).read() == [{"n": 1}, {"n": 3}]
 
 
-def test_a_damaged_line_is_passed_over_with_its_place(path, caplog):
+def test_a_damaged_line_is_skipped_and_its_number_logged(path, caplog):
     Spool(path).append([{"n": 1}, {"n": 2}, {"n": 3}])
     path.write_bytes(path.read_bytes().replace(b'{"n": 2}', b"\0" * 8))
     assert Spool(path).read() == [{"n": 1}, {"n": 3}]
@@ -69,7 +69,7 @@ def synced(path, monkeypatch):
     return synced
 
 
-def test_what_was_appended_is_synced_whole_and_a_new_file_with_its_folder(path, synced):
+def test_an_append_syncs_the_file_and_the_first_one_the_folder(path, synced):
     Spool(path).append([{"n": 1}, {"n": 2}])
     assert synced == [b'{"n": 1}\n{"n": 2}\n', "folder"]
 
@@ -81,7 +81,7 @@ def test_a_folder_is_not_synced_again_for_a_file_that_it_has(path, synced):
     assert synced[2:] == [b'{"n": 1}\n{"n": 2}\n']
 
 
-def test_an_append_that_failed_half_way_leaves_what_was_there(path, monkeypatch):
+def test_a_failed_append_leaves_the_items_before_it(path, monkeypatch):
     spool = Spool(path)
     spool.append([{"n": 1}])
 

@@ -4,45 +4,21 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from resnet_core import checkpoint
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
-from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.status import describe_summary, running_trials, study_summaries, study_summary
-from sweeps.ledger.ledger import Ledger
-from sweeps.study.outcomes import Result
+from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_records, fixed_study, run_trials
 
-CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
-REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4, 0.25, 0.5)
-MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4, 0.25, 0.5)
-PRUNED = Result(Outcome.PRUNED, 2, 6.5, None, None, 0.85, 2, 0.25, 0.5, "cap", "too slow")
-CRASHED = Result(Outcome.CRASHED, 0, stop_reason="disk full")
-
-
-def study(name: str, **tables: Any) -> StudySpec:
-    fields = {"name": name, "description": f"About {name}", "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}}
-    return StudySpec.model_validate(fields | tables)
-
-
-def run(home: Home, spec: StudySpec, *results: Result | None) -> Ledger:
-    """Begin a trial for each result; None is one that still runs."""
-    ledger = Ledger.create(home.ledger_uri, spec)
-    for result in results:
-        number = ledger.ask().number
-        if result is not None:
-            ledger.tell(number, result)
-    return ledger
+CONFIG = TrialConfig(schedule=SCHEDULE)
 
 
 def save(path: Path, *val_accs: float) -> None:
-    epochs = enumerate(val_accs, start=1)
-    records = [asdict(EpochRecord(e, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)) for e, val_acc in epochs]
+    records = [asdict(record) for record in epoch_records(val_accs)]
     checkpoint.save(path, {"config": CONFIG.to_dict(), "records": records})
 
 
@@ -51,11 +27,11 @@ def home(tmp_path_factory) -> Home:
     """Three studies: one complete, one cut off with two trials running, one that reached nothing."""
     home = Home(tmp_path_factory.mktemp("home"))
     runs = [{"name": name} for name in ("a", "b")]
-    run(home, study("done", run=runs), MISSED, REACHED)
-    run(home, study("cut-off", run=runs, search={"seeds": [0, 1]}), CRASHED, None, None)
+    run_trials(home.ledger_uri, fixed_study("done", description="About done", run=runs), MISSED, REACHED)
+    run_trials(home.ledger_uri, fixed_study("cut-off", run=runs, search={"seeds": [0, 1]}), CRASHED, None, None)
     save(home.checkpoint("cut-off", 1), 0.5, 0.625)
     home.checkpoint("cut-off", 2).write_text("cut off")
-    run(home, study("below", run=runs), MISSED, PRUNED)
+    run_trials(home.ledger_uri, fixed_study("below", run=runs), MISSED, PRUNED)
     return home
 
 
@@ -154,7 +130,7 @@ def test_people_are_told_of_a_study_that_was_cut_off(home):
 
 def test_people_are_told_that_nothing_has_ended(tmp_path):
     home = Home(tmp_path)
-    run(home, study("begun", run=[{"name": "a"}]), None)
+    run_trials(home.ledger_uri, fixed_study("begun", run=[{"name": "a"}]), None)
     assert describe_summary(study_summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
 
 

@@ -36,7 +36,7 @@ def curve(val_accs: Sequence[float], loss: float = 0.5, accs: Sequence[float] = 
     return Progress(TrialConfig(schedule=f"[1e-4, 0] lin[1e-3, {warmup}] lin[1e-5, 60]"), records)
 
 
-def standing(*epochs_to_target: int, sustained: int = 2) -> StudyState:
+def state(*epochs_to_target: int, sustained: int = 2) -> StudyState:
     return StudyState(0.92, sustained, epochs_to_target)
 
 
@@ -48,7 +48,7 @@ def slow(epochs: int) -> Progress:
 
 
 def test_cap_says_which_trial_was_faster_and_what_is_used_up():
-    reason = Cap(best=5, slack=1.2).reason_to_stop(slow(24), standing(12, 15, 18, 19, 20, 22))
+    reason = Cap(best=5, slack=1.2).reason_to_stop(slow(24), state(12, 15, 18, 19, 20, 22))
     assert reason == (
         "stopped at epoch 24: the 5th-best trial reached 0.92 at epoch 20, and 1.2 x 20 epochs are used up"
     )
@@ -59,7 +59,7 @@ RANKS = {1: "", 2: "2nd-", 3: "3rd-", 4: "4th-", 11: "11th-", 12: "12th-", 13: "
 
 @pytest.mark.parametrize("best", RANKS)
 def test_cap_names_the_rank_in_words(best):
-    assert f": the {RANKS[best]}best trial " in Cap(best=best, slack=1.0).reason_to_stop(slow(5), standing(*[5] * best))
+    assert f": the {RANKS[best]}best trial " in Cap(best=best, slack=1.0).reason_to_stop(slow(5), state(*[5] * best))
 
 
 # 1.16 x 25 and 1.4 x 45 come out a little below 29 and 63 in binary.
@@ -69,18 +69,18 @@ def test_cap_names_the_rank_in_words(best):
 )
 def test_cap_stops_at_the_last_whole_epoch_below_the_bound(slack, bar, allowed):
     cap = Cap(best=1, slack=slack)
-    assert cap.reason_to_stop(slow(allowed - 1), standing(bar)) is None
-    assert cap.reason_to_stop(slow(allowed), standing(bar)).startswith(f"stopped at epoch {allowed}: ")
+    assert cap.reason_to_stop(slow(allowed - 1), state(bar)) is None
+    assert cap.reason_to_stop(slow(allowed), state(bar)).startswith(f"stopped at epoch {allowed}: ")
 
 
 def test_cap_waits_for_as_many_crossings_as_the_rank():
-    assert Cap(best=3, slack=1.2).reason_to_stop(slow(50), standing(5, 6)) is None
-    assert Cap(best=3, slack=1.2).reason_to_stop(slow(50), standing(5, 6, 7)) is not None
+    assert Cap(best=3, slack=1.2).reason_to_stop(slow(50), state(5, 6)) is None
+    assert Cap(best=3, slack=1.2).reason_to_stop(slow(50), state(5, 6, 7)) is not None
 
 
 @pytest.mark.parametrize("after", [[], [0.93] * 20, [0.5] * 20])
 def test_cap_lets_a_trial_go_on_that_reached_the_target_once(after):
-    assert Cap(best=1, slack=1.0).reason_to_stop(curve([0.5] * 9 + [0.92, *after]), standing(5)) is None
+    assert Cap(best=1, slack=1.0).reason_to_stop(curve([0.5] * 9 + [0.92, *after]), state(5)) is None
 
 
 # Diverged
@@ -88,45 +88,45 @@ def test_cap_lets_a_trial_go_on_that_reached_the_target_once(after):
 
 @pytest.mark.parametrize(("loss", "word"), [(NAN, "nan"), (INF, "inf"), (-INF, "-inf")])
 def test_a_loss_that_is_not_finite_is_divergence(loss, word):
-    reason = Diverged().reason_to_stop(curve([0.95, 0.1], loss), standing())
+    reason = Diverged().reason_to_stop(curve([0.95, 0.1], loss), state())
     assert reason == f"stopped at epoch 2: the loss is {word} at epoch 2"
 
 
 def test_chance_is_divergence_at_the_third_epoch_after_the_warm_up():
     chance = [0.1] * 20
-    assert Diverged().reason_to_stop(curve(chance[:6], accs=chance, warmup=4), standing()) is None
-    reason = Diverged().reason_to_stop(curve(chance[:7], accs=chance, warmup=4), standing())
+    assert Diverged().reason_to_stop(curve(chance[:6], accs=chance, warmup=4), state()) is None
+    reason = Diverged().reason_to_stop(curve(chance[:7], accs=chance, warmup=4), state())
     assert reason == "stopped at epoch 7: training accuracy is at chance (0.100) since epoch 5"
 
 
 def test_the_warm_up_ends_where_the_rate_is_first_highest():
     trial = curve([0.1] * 5, accs=[0.1] * 5)
     plateau = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-3, 30] lin[1e-5, 40]")
-    assert Diverged().reason_to_stop(Progress(plateau, trial.records), standing()) is not None
+    assert Diverged().reason_to_stop(Progress(plateau, trial.records), state()) is not None
 
 
 @pytest.mark.parametrize("accs", [[0.1, 0.1, 0.13], [0.1, 0.13, 0.1], [0.13, 0.1, 0.1]])
 def test_one_epoch_above_chance_is_enough(accs):
-    assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.1, *accs]), standing()) is None
+    assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.1, *accs]), state()) is None
 
 
 def test_an_accuracy_of_just_1_2_times_chance_is_no_divergence():
-    assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.12] * 4), standing()) is None
+    assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.12] * 4), state()) is None
 
 
 def test_chance_is_divergence_after_better_epochs_too():
     trial = curve([0.5] * 6, accs=[0.3, 0.5, 0.6, 0.1, 0.1, 0.1])
-    assert Diverged().reason_to_stop(trial, standing()).endswith("since epoch 4")
+    assert Diverged().reason_to_stop(trial, state()).endswith("since epoch 4")
 
 
 @pytest.mark.parametrize("val_acc", [0.0, 0.1, NAN])
 def test_validation_accuracy_alone_is_no_divergence(val_acc):
-    assert Diverged().reason_to_stop(curve([val_acc] * 20, accs=[0.6] * 20), standing()) is None
+    assert Diverged().reason_to_stop(curve([val_acc] * 20, accs=[0.6] * 20), state()) is None
 
 
 def test_a_loss_that_was_not_finite_before_is_not_asked_about():
     early = curve([0.5], NAN).records
-    assert Diverged().reason_to_stop(Progress(slow(2).config, [*early, slow(2).records[1]]), standing()) is None
+    assert Diverged().reason_to_stop(Progress(slow(2).config, [*early, slow(2).records[1]]), state()) is None
 
 
 # AtTarget
@@ -135,13 +135,13 @@ def test_a_loss_that_was_not_finite_before_is_not_asked_about():
 @pytest.mark.parametrize("sustained", [1, 2, 3])
 def test_at_target_stops_at_the_last_epoch_of_those_in_a_row(sustained):
     trial = curve([0.5] * 4 + [0.92] * sustained)
-    reason = AtTarget().reason_to_stop(trial, standing(sustained=sustained))
+    reason = AtTarget().reason_to_stop(trial, state(sustained=sustained))
     assert reason == f"stopped at epoch {4 + sustained}: 0.92 reached at epoch 5 and held for {sustained} epochs"
 
 
 @pytest.mark.parametrize("val_accs", [[0.5, 0.95], [0.95, 0.5, 0.95], [0.95, 0.91, 0.95, 0.91]])
 def test_at_target_does_not_stop_at_a_single_crossing(val_accs):
-    assert AtTarget().reason_to_stop(curve(val_accs), standing()) is None
+    assert AtTarget().reason_to_stop(curve(val_accs), state()) is None
 
 
 # Curves, and shares of schedules
@@ -254,7 +254,7 @@ def test_cannot_reach_takes_the_last_value_of_a_trial_that_was_ended_at_the_targ
     assert CannotReach(after=0.3, trials=1).reason_to_stop(curve([0.64] * 40), seen(ended)) is not None
 
 
-def test_cannot_reach_is_silent_where_a_trial_had_no_epoch_by_that_share():
+def test_cannot_reach_stops_nothing_where_a_trial_had_no_epoch_by_that_share():
     assert (
         CannotReach(after=0.3, trials=1).reason_to_stop(curve([0.0] * 20), seen([Curve([0.95], 2, Outcome.REACHED)]))
         is None
@@ -388,7 +388,7 @@ def test_median_calls_the_best_of_no_accuracy_zero():
 
 
 def test_patience_says_the_best():
-    reason = Patience(epochs=3, min_delta=0.01).reason_to_stop(curve([0.5, 0.6, 0.605, 0.609, 0.2]), standing())
+    reason = Patience(epochs=3, min_delta=0.01).reason_to_stop(curve([0.5, 0.6, 0.605, 0.609, 0.2]), state())
     assert reason == (
         "stopped at epoch 5: no val_acc above the best (0.6000 at epoch 2) by more than 0.01 in 3 epochs "
         "after the learning rate's peak"
@@ -400,28 +400,28 @@ def test_patience_says_the_best():
     [([0.5, 0.5, 0.5], False), ([0.5] * 4, True), ([NAN] * 3, False), ([NAN] * 4, True)],
 )
 def test_patience_ends_a_trial_after_so_many_epochs(val_accs, stops):
-    assert (Patience(epochs=3).reason_to_stop(curve(val_accs), standing()) is not None) is stops
+    assert (Patience(epochs=3).reason_to_stop(curve(val_accs), state()) is not None) is stops
 
 
 def test_patience_says_where_there_is_no_best():
-    assert "above the best (none)" in Patience(epochs=3).reason_to_stop(curve([NAN] * 4), standing())
+    assert "above the best (none)" in Patience(epochs=3).reason_to_stop(curve([NAN] * 4), state())
 
 
 def test_patience_begins_again_at_a_higher_accuracy():
-    assert Patience(epochs=3).reason_to_stop(curve([0.5, 0.5, 0.5, 0.51, 0.51, 0.51]), standing()) is None
+    assert Patience(epochs=3).reason_to_stop(curve([0.5, 0.5, 0.5, 0.51, 0.51, 0.51]), state()) is None
 
 
 def test_patience_counts_no_epoch_before_the_rate_has_left_its_peak():
     plateau = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-3, 10] lin[1e-5, 40]")
-    assert Patience(epochs=3).reason_to_stop(Progress(plateau, slow(12).records), standing()) is None
-    assert Patience(epochs=3).reason_to_stop(Progress(plateau, slow(13).records), standing()) is not None
+    assert Patience(epochs=3).reason_to_stop(Progress(plateau, slow(12).records), state()) is None
+    assert Patience(epochs=3).reason_to_stop(Progress(plateau, slow(13).records), state()) is not None
 
 
 @pytest.mark.parametrize("schedule", ["[1e-3, 0]", "[1e-3, 0] lin[1e-3, 20]"])
 def test_patience_counts_from_the_start_where_nothing_is_annealed(schedule):
     flat = TrialConfig(schedule=schedule, epochs=20)
-    assert Patience(epochs=3).reason_to_stop(Progress(flat, slow(3).records), standing()) is None
-    assert Patience(epochs=3).reason_to_stop(Progress(flat, slow(4).records), standing()) is not None
+    assert Patience(epochs=3).reason_to_stop(Progress(flat, slow(3).records), state()) is None
+    assert Patience(epochs=3).reason_to_stop(Progress(flat, slow(4).records), state()) is not None
 
 
 # Bounds
@@ -480,10 +480,10 @@ def test_a_study_switches_its_rules_on(stopping, names):
 
 def test_cap_takes_its_numbers_from_the_study():
     (cap,) = rules_of(study(stopping={"diverged": False, "cap": {"best": 2, "slack": 1.5}}))
-    assert "the 2nd-best trial reached 0.92 at epoch 4, and 1.5 x 4" in cap.reason_to_stop(slow(6), standing(3, 4, 9))
+    assert "the 2nd-best trial reached 0.92 at epoch 4, and 1.5 x 4" in cap.reason_to_stop(slow(6), state(3, 4, 9))
 
 
-def test_rules_in_shadow_are_told_apart():
+def test_modes_name_the_rules_in_shadow():
     spec = study(stopping={"asha": {}, "cap": {"best": 2, "slack": 1.5}, "shadow": ["asha", "diverged"]})
     assert rule_modes(spec) == {"diverged": "shadow", "cap": "active", "asha": "shadow"}
 
@@ -515,7 +515,7 @@ def test_the_control_trials_are_the_same_every_time():
     assert controls(0.1, trials=500) == controls(0.1, trials=500)
 
 
-def test_the_control_trials_are_these_in_every_process():
+def test_the_control_trials_are_the_same_in_every_process():
     assert [number for number, control in enumerate(controls(0.1, trials=40)) if control] == [12, 25, 27, 31, 39]
 
 
@@ -524,12 +524,12 @@ def test_another_seed_has_other_control_trials():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_share_is_about_what_was_asked_for(share):
+def test_the_control_share_is_about_as_large_as_configured(share):
     deviation = math.sqrt(share * (1 - share) / 10_000)
     assert sum(controls(share)) / 10_000 == pytest.approx(share, abs=4 * deviation)
 
 
-def test_a_share_of_zero_is_no_trial():
+def test_a_control_share_of_zero_has_no_trials():
     assert not any(controls(0.0))
 
 
@@ -542,7 +542,7 @@ def at(place: float, epochs: int = 20, outcome: Outcome = Outcome.REACHED) -> Cu
     return Curve([0.5] * (epochs - 1) + last, 40, outcome, None, (place,))
 
 
-def study_of(curves: Sequence[Curve]) -> StudyState:
+def state_of(curves: Sequence[Curve]) -> StudyState:
     return StudyState(0.92, 2, (), curves, longest=40, noise=0.003)
 
 
@@ -555,19 +555,19 @@ def placed(place: float | None, val_accs: Sequence[float] = (0.5,)) -> Progress:
     return Progress(trial.config, trial.records, None, () if place is None else (place,))
 
 
-def test_forecast_says_the_chance_and_what_it_is_set_against():
-    reason = Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.97), study_of(SLOPE))
+def test_forecast_names_the_chance_and_the_expected_epochs():
+    reason = Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.97), state_of(SLOPE))
     assert re.fullmatch(
         r"stopped at epoch 1: 0% chance to be among the best 5 \(expected 29\.\d epochs, number 5 14\.\d\)", reason
     )
 
 
 def test_forecast_lets_a_trial_go_on_among_the_best():
-    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.0), study_of(SLOPE)) is None
+    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.0), state_of(SLOPE)) is None
 
 
 def test_forecast_stops_more_with_a_higher_chance():
-    study = study_of([at(i / 19, 11 + i + 6 * (i % 2)) for i in range(20)])
+    study = state_of([at(i / 19, 11 + i + 6 * (i % 2)) for i in range(20)])
     stopped = [
         sum(
             Forecast(chance=chance, best=5, trials=10).reason_to_stop(placed(i / 50), study) is not None
@@ -579,66 +579,66 @@ def test_forecast_stops_more_with_a_higher_chance():
 
 
 def test_forecast_lets_a_trial_go_on_that_reached_the_target():
-    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.97, [0.92, 0.5]), study_of(SLOPE)) is None
+    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.97, [0.92, 0.5]), state_of(SLOPE)) is None
 
 
-def test_forecast_says_nothing_of_a_trial_without_a_place():
-    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(None), study_of(SLOPE)) is None
+def test_forecast_stops_no_trial_without_coordinates():
+    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(None), state_of(SLOPE)) is None
 
 
-def test_forecast_waits_for_as_many_configurations_as_it_is_told():
+def test_forecast_waits_for_as_many_configurations_as_configured():
     rule = Forecast(chance=0.1, best=3, trials=10)
-    assert rule.reason_to_stop(placed(0.97), study_of(SLOPE[:9])) is None
-    assert rule.reason_to_stop(placed(0.97), study_of(SLOPE[:10])) is not None
+    assert rule.reason_to_stop(placed(0.97), state_of(SLOPE[:9])) is None
+    assert rule.reason_to_stop(placed(0.97), state_of(SLOPE[:10])) is not None
 
 
 def test_forecast_counts_a_configuration_once_however_often_it_ran():
     assert (
-        Forecast(chance=0.1, best=3, trials=10).reason_to_stop(placed(0.97), study_of([*SLOPE[:9], *SLOPE[:9]])) is None
+        Forecast(chance=0.1, best=3, trials=10).reason_to_stop(placed(0.97), state_of([*SLOPE[:9], *SLOPE[:9]])) is None
     )
 
 
 def test_forecast_learns_nothing_from_a_trial_that_was_ended_before_it_showed_anything():
     early = [at(0.0, 2, Outcome.PRUNED)] * 30
     rule, trial = Forecast(chance=0.1, best=5, trials=10), placed(0.97)
-    assert rule.reason_to_stop(trial, study_of([*SLOPE, *early])) == rule.reason_to_stop(trial, study_of(SLOPE))
+    assert rule.reason_to_stop(trial, state_of([*SLOPE, *early])) == rule.reason_to_stop(trial, state_of(SLOPE))
 
 
 def test_forecast_learns_from_a_trial_that_was_ended_behind_the_best():
     flat = [at(i / 19, 20 - i % 2) for i in range(10)]
     late = [at(i / 19, 36, Outcome.PRUNED) for i in range(10, 20)]
-    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), study_of(flat)) is None
-    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), study_of([*flat, *late])) is not None
+    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), state_of(flat)) is None
+    assert Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), state_of([*flat, *late])) is not None
 
 
-def test_forecast_takes_a_trial_that_diverged_for_a_miss():
+def test_forecast_counts_a_diverged_trial_as_a_miss():
     near, far = [at(i / 19, 20 - i % 2) for i in range(10)], [i / 19 for i in range(10, 20)]
     diverged = [at(place, 3, Outcome.DIVERGED) for place in far]
     missed = [Curve([0.5] * 40, 40, Outcome.EXHAUSTED, None, (place,)) for place in far]
     reasons = {
-        Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), study_of([*near, *some]))
+        Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), state_of([*near, *some]))
         for some in (diverged, missed)
     }
     assert len(reasons) == 1
     assert None not in reasons
 
 
-def test_forecast_sets_a_trial_against_the_best_of_many_wherever_they_lie():
+def test_forecast_compares_with_the_best_of_many_trials_anywhere_in_the_space():
     many = [at(i / 999, 11 + i // 50) for i in range(1000)]
-    reason = Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), study_of(many))
+    reason = Forecast(chance=0.1, best=5, trials=10).reason_to_stop(placed(0.8), state_of(many))
     assert re.search(r"expected 2[67]\.\d epochs, number 5 1[01]\.\d", reason)
 
 
 def test_forecast_revives_a_trial_whose_neighbours_turned_out_fast():
     ended = [at(0.97, 2, Outcome.PRUNED), at(0.6, 2, Outcome.PRUNED)]
     rule, fast = Forecast(chance=0.1, best=5, trials=10), [at(0.9 + i / 100, 8) for i in range(8)]
-    assert rule.trials_to_revive(ended, study_of([*SLOPE, *ended])) == []
-    assert rule.trials_to_revive(ended, study_of([*SLOPE, *fast, *ended])) == [0]
+    assert rule.trials_to_revive(ended, state_of([*SLOPE, *ended])) == []
+    assert rule.trials_to_revive(ended, state_of([*SLOPE, *fast, *ended])) == [0]
 
 
 def test_forecast_revives_at_twice_the_chance_that_it_stops_below():
     draw = Random(1)
-    study = study_of([at(i / 19, 11 + i // 2 + draw.randrange(12)) for i in range(20)])
+    study = state_of([at(i / 19, 11 + i // 2 + draw.randrange(12)) for i in range(20)])
     ended = [at(i / 20, 2, Outcome.PRUNED) for i in range(20)]
     let, let_at_twice = (
         {
@@ -653,13 +653,13 @@ def test_forecast_revives_at_twice_the_chance_that_it_stops_below():
 
 def test_forecast_revives_no_trial_that_could_not_be_among_the_best_any_more():
     ended = [at(0.0, epochs, Outcome.PRUNED) for epochs in (10, 30)]
-    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, study_of([*SLOPE, *ended])) == [0]
+    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, state_of([*SLOPE, *ended])) == [0]
 
 
 @pytest.mark.parametrize("curves", [SLOPE[:9], []])
 def test_forecast_revives_nothing_while_it_knows_little(curves):
     assert (
-        Forecast(chance=0.1, best=5, trials=10).trials_to_revive([at(0.0, 2, Outcome.PRUNED)], study_of(curves)) == []
+        Forecast(chance=0.1, best=5, trials=10).trials_to_revive([at(0.0, 2, Outcome.PRUNED)], state_of(curves)) == []
     )
 
 
@@ -668,4 +668,4 @@ def test_forecast_revives_by_the_trials_that_are_nearest_to_any_of_many():
         [at(i / 999, 11 + i // 50) for i in range(1000)],
         [at(place, 2, Outcome.PRUNED) for place in (0.8, 0.0)],
     )
-    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, study_of([*many, *ended])) == [1]
+    assert Forecast(chance=0.1, best=5, trials=10).trials_to_revive(ended, state_of([*many, *ended])) == [1]

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 import torch
 
-from resnet_core.streams import MOST, Streams
+from resnet_core.streams import STREAMS_PER_DEVICE, Streams
 
 GPU, OTHER, CPU = torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cpu")
 
@@ -51,10 +51,10 @@ def test_each_device_has_its_own(streams):
 
 
 def test_more_than_torch_has_are_refused(streams):
-    held = [streams.leased(GPU) for _ in range(MOST)]
+    held = [streams.leased(GPU) for _ in range(STREAMS_PER_DEVICE)]
     for lease in held:
         lease.__enter__()
-    with pytest.raises(RuntimeError, match=f"{MOST} runs of this process train on cuda:0 already"):
+    with pytest.raises(RuntimeError, match=f"{STREAMS_PER_DEVICE} runs of this process train on cuda:0 already"):
         streams.leased(GPU).__enter__()
 
 

@@ -162,7 +162,7 @@ def test_overrides_are_applied_in_order(load: Load) -> None:
     assert spec.stopping.rules["cap"] == Cap(best=3, slack=1.5)
 
 
-def test_an_empty_override_takes_a_key_out(load: Load) -> None:
+def test_an_empty_override_removes_a_key(load: Load) -> None:
     text = SPACE + "[stopping]\ncap = { best = 2, slack = 1.5 }"
     assert "cap" not in load(text, "stopping.cap=").stopping.rules
 
@@ -178,7 +178,7 @@ def test_the_error_on_an_override_of_a_run_names_it(load: Load) -> None:
     assert message.startswith("s.toml: run[1].seed = -9: expected ")
 
 
-def test_an_empty_override_takes_a_run_out(load: Load) -> None:
+def test_an_empty_override_removes_a_run(load: Load) -> None:
     assert [run.name for run in load(RUNS, "run[0]=").run] == ["b"]
 
 
@@ -200,7 +200,7 @@ def test_an_override_without_key_and_value_is_refused(load: Load, override: str)
         ("stopping.capp=", "stopping.capp to take out"),
     ],
 )
-def test_an_override_of_what_cannot_be_there_is_refused(load: Load, override: str, what: str) -> None:
+def test_an_override_of_a_key_that_cannot_exist_is_refused(load: Load, override: str, what: str) -> None:
     assert error_of(load, RUNS, override) == f"--set {override}: the file has no {what}"
 
 
@@ -307,7 +307,7 @@ def test_identity_has_dotted_keys(load: Load) -> None:
         "resources.shared_process=true",
     ],
 )
-def test_what_determines_no_result_is_not_part_of_the_identity(load: Load, override: str) -> None:
+def test_keys_without_influence_on_results_are_not_in_the_identity(load: Load, override: str) -> None:
     assert study_hash(load(SPACE, override)) == study_hash(load(SPACE))
 
 
@@ -324,14 +324,14 @@ def test_what_determines_no_result_is_not_part_of_the_identity(load: Load, overr
         ("stopping.at_target=true", "stopping.at_target: false -> true"),
     ],
 )
-def test_what_determines_results_is_named_where_it_differs(load: Load, override: str, line: str) -> None:
+def test_differences_name_each_changed_key(load: Load, override: str, line: str) -> None:
     text = SPACE + "[stopping]\ncap = { best = 5, slack = 1.2 }"
     old, new = load(text), load(text, override)
     assert differences(old, new) == [line]
     assert study_hash(old) != study_hash(new)
 
 
-def test_what_was_taken_out_is_absent(load: Load) -> None:
+def test_differences_show_a_removed_key_as_absent(load: Load) -> None:
     text = SPACE + "[stopping]\ncap = { best = 5, slack = 1.2 }"
     assert differences(load(text), load(text, "stopping.cap=")) == [
         "stopping.cap.best: 5 -> (absent)",

@@ -231,7 +231,7 @@ def test_a_spec_made_in_code_is_checked_as_well() -> None:
         ),
     ],
 )
-def test_a_parameter_must_be_of_use(load: Load, lines: str, line: str) -> None:
+def test_a_parameter_must_be_used(load: Load, lines: str, line: str) -> None:
     assert error_of(load, with_toml(SPACE, "space", lines)) == f"s.toml: {line}"
 
 
@@ -276,7 +276,7 @@ def test_an_epoch_is_above_zero(load: Load) -> None:
     assert "space.warmup.low = 0: expected more than 0, because a schedule uses it as an epoch" in message
 
 
-def test_epochs_that_fall_somewhere_in_the_space_are_found(load: Load) -> None:
+def test_epochs_that_do_not_rise_somewhere_in_the_space_are_found(load: Load) -> None:
     # At neither all lowest nor all highest values: warmup at its highest, end at its lowest.
     message = error_of(load, SPACE.replace("low = 10", "low = 8"))
     assert message.splitlines() == [
@@ -349,7 +349,7 @@ def test_first_trials_lie_in_the_space(load: Load, first: str, line: str) -> Non
         ('cap = { best = 1, slack = 1, per = "warmpu" }', 'cap.per = "warmpu": unknown field or parameter; did you'),
     ],
 )
-def test_rules_name_rules_fields_and_parameters_that_there_are(load: Load, stopping: str, line: str) -> None:
+def test_a_stopping_table_that_names_something_unknown_or_off_is_refused(load: Load, stopping: str, line: str) -> None:
     assert error_of(load, SPACE + "[stopping]\n" + stopping).startswith(f"s.toml: stopping.{line}")
 
 
@@ -430,14 +430,14 @@ def test_run_names_are_unique(load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "33", "post5-run33", "a.b_c-d", "x" * 64])
-def test_a_good_name_comes_back(name: str) -> None:
+def test_a_valid_name_is_returned(name: str) -> None:
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a..b", "-a", "_a", "a/b", "a\\b", "/a", "a b", "é", "a\n", "a\0", "x" * 65]
 )
-def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
+def test_a_name_that_cannot_be_a_folders_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="expected 1 to 64 ASCII letters, digits"):
         check_name(name)
 

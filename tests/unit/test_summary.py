@@ -15,8 +15,8 @@ from analysis.tables.summary import (
     build_ladder,
     build_summary,
     configurations,
+    ended_runs,
     readable,
-    runs,
     summary_footnotes,
 )
 from analysis.tables.trials import build_table
@@ -114,7 +114,7 @@ def test_a_run_that_ended_at_the_studys_target_is_cut_short_below_a_higher_one(m
 
 
 def test_a_diverged_run_is_a_miss_that_spent_what_it_ran(make_study):
-    row = runs(make_study(DIVERGED)).loc[0]
+    row = ended_runs(make_study(DIVERGED)).loc[0]
     assert row[["epochs_to_target", "reached", "cut_short", "epochs_spent"]].tolist() == [math.inf, False, False, 2]
 
 
@@ -126,7 +126,7 @@ def test_a_trial_that_crashed_or_runs_is_no_run(make_study, trial):
 def test_epochs_to_target_are_those_of_the_table(make_study):
     study = make_study(FAST, SLOW, MISS, PRUNED, DIVERGED)
     table = build_table(study)["epochs_to_target"].sort_index().astype("float64").fillna(math.inf)
-    assert runs(study)["epochs_to_target"].tolist() == table.tolist()
+    assert ended_runs(study)["epochs_to_target"].tolist() == table.tolist()
 
 
 def test_the_fastest_configuration_comes_first(make_study):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.tables.rendering import render
-from analysis.tables.trials import COLUMNS, Counts, build_table, count, footnotes
+from analysis.tables.trials import COLUMNS, OutcomeCounts, build_table, count_outcomes, footnotes
 
 NAN = float("nan")
 REACHED = {"val_accs": [0.5, 0.93, 0.91, 0.94, 0.95, 0.94], "outcome": "reached"}
@@ -133,12 +133,12 @@ def test_a_study_without_trials_is_an_empty_table(make_study):
 
 def test_counts_add_up(make_study):
     study = make_study(*ONE_OF_EACH)
-    assert count(study, build_table(study)) == Counts(6, 1, 1, 1, 1, 1, 1)
+    assert count_outcomes(study, build_table(study)) == OutcomeCounts(6, 1, 1, 1, 1, 1, 1)
 
 
 def test_counts_follow_the_target_of_the_table(make_study):
     study = make_study(REACHED, EXHAUSTED)
-    assert count(study, build_table(study, target=0.96)) == Counts(2, 0, 2, 0, 0, 0, 0)
+    assert count_outcomes(study, build_table(study, target=0.96)) == OutcomeCounts(2, 0, 2, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_study_is_an_experiment_with_a_run_for_the_launch_and_one_a_trial(runs
     assert runs.keys() == {"launch", "0", "1", "2", "3", "4", "5"}
 
 
-def test_the_launch_says_what_was_asked(runs, study):
+def test_the_launch_has_what_the_study_asks(runs, study):
     wanted = {
         "sweeps.kind": "launch",
         "description": "Which rate?",
@@ -171,14 +171,14 @@ def test_the_launch_says_which_versions_it_ran_with(runs):
     assert {name: tags[name] for name in versions()} == versions()
 
 
-def test_the_launchs_note_has_its_question_and_its_trials(runs):
+def test_the_note_has_the_description_and_the_trials(runs):
     note = runs["launch"].data.tags["mlflow.note.content"]
     assert note.startswith("Which rate?")
     assert "| run-0 | 2 |" in note
     assert "run-5" not in note  # still runs
 
 
-def test_the_note_of_a_study_that_is_continued_has_its_earlier_trials(store, connect):
+def test_the_note_of_a_continued_study_has_its_earlier_trials(store, connect):
     study = spec()
     for number in range(2):
         tracker = connect(study)
@@ -205,7 +205,7 @@ def test_the_note_is_written_while_the_study_runs(store, connect, monkeypatch):
     tracker.close("FINISHED")
 
 
-def test_the_note_is_written_once_in_a_while(tracker, monkeypatch):
+def test_the_note_is_not_written_more_often_than_its_interval(tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_NOTE_SECONDS", 3600.0)
     calls: Counter[str] = Counter()
     monkeypatch.setattr(tracker._runs, "write_note", counted(calls, "notes", tracker._runs.write_note))
@@ -217,7 +217,7 @@ def test_the_note_is_written_once_in_a_while(tracker, monkeypatch):
     tracker.close("FINISHED")
 
 
-def test_a_note_that_cannot_be_written_holds_nothing_up(store, connect, monkeypatch):
+def test_a_note_that_cannot_be_written_is_no_failure(store, connect, monkeypatch):
     def refuse(*_: Any) -> NoReturn:
         raise ValueError("too long")
 
@@ -250,7 +250,7 @@ def test_files_of_an_unknown_study_are_refused(store):
         attach_artifacts(f"sqlite:///{store.path}", "nobody", [], {})
 
 
-def test_a_file_that_is_not_there_cannot_be_added(store, tracker, tmp_path):
+def test_a_missing_file_cannot_be_added_to_a_run(store, tracker, tmp_path):
     tracker.close("FINISHED")
     with pytest.raises(SweepError, match=r"MLflow \(sqlite:.*\) cannot be used: .*gone\.html"):
         attach_artifacts(f"sqlite:///{store.path}", tracker._runs.study, [tmp_path / "gone.html"], {})
@@ -263,11 +263,11 @@ def eventually(happened: Callable[[], bool], seconds: float = 20) -> bool:
     return happened()
 
 
-def test_a_closed_launch_has_the_status_it_was_closed_with(runs):
+def test_a_closed_launch_has_the_given_status(runs):
     assert runs["launch"].info.status == "FINISHED"
 
 
-def test_a_trial_says_what_it_is_and_where_it_ran(runs, study):
+def test_a_trial_has_tags_of_what_it_is_and_where_it_ran(runs, study):
     wanted = {
         "mlflow.parentRunId": runs["launch"].info.run_id,
         "sweeps.kind": "trial",
@@ -289,17 +289,17 @@ def test_a_trials_parameters_are_its_config_and_what_was_sampled(runs):
 
 
 @pytest.mark.parametrize("metric", [name for name, value in asdict(epoch(1)).items() if name != "epoch" and value])
-def test_every_figure_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
+def test_every_value_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
     points = history(store, runs["0"], metric)
     assert points == [(1, getattr(epoch(1, 0.5), metric)), (2, getattr(epoch(2, 0.93), metric))]
 
 
 @pytest.mark.parametrize("metric", ["power_watts", "gpu_util_percent"])
-def test_a_figure_that_an_epoch_does_not_have_is_no_metric(store, runs, metric):
+def test_a_value_that_an_epoch_lacks_is_no_metric(store, runs, metric):
     assert history(store, runs["0"], metric) == []
 
 
-def test_a_loss_that_is_no_number_is_kept_as_none(store, runs):
+def test_a_loss_of_nan_is_kept(store, runs):
     ((step, loss),) = history(store, runs["2"], "loss")
     assert step == 1
     assert math.isnan(loss)
@@ -328,7 +328,7 @@ def test_the_result_is_metrics(runs):
     assert values.items() <= runs["0"].data.metrics.items()
 
 
-def test_a_result_that_is_not_there_is_no_metric(runs):
+def test_a_result_without_a_value_is_no_metric(runs):
     assert "epochs_to_target" not in runs["1"].data.metrics
     assert "objective" not in runs["2"].data.metrics
 
@@ -340,14 +340,14 @@ def test_artifacts_are_under_the_folder_of_artifacts(store, connect, tmp_path):
     assert found.artifact_location == (tmp_path / "artifacts" / study.name).as_uri()
 
 
-def test_a_study_that_another_driver_has_just_made_in_the_store_is_shared(store, tmp_path, monkeypatch):
+def test_an_experiment_that_another_driver_has_just_created_is_used(store, tmp_path, monkeypatch):
     runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
     monkeypatch.setattr(runs._client, "create_experiment", lost_once(runs._client.create_experiment))
     runs.open()
     assert runs_of(store, runs.study).keys() == {"launch"}
 
 
-def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store, tmp_path, monkeypatch):
+def test_an_experiment_that_cannot_be_created_is_an_error_with_the_reason(store, tmp_path, monkeypatch):
     runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", spec())
     monkeypatch.setattr(runs._client, "create_experiment", lambda *_args, **_kwargs: disk_full())
     with pytest.raises(OSError, match="No space left on device"):
@@ -355,7 +355,7 @@ def test_a_study_that_cannot_be_made_in_the_store_is_told_with_the_reason(store,
 
 
 @pytest.mark.parametrize(("level", "said"), [(logging.DEBUG, logging.INFO), (logging.INFO, logging.CRITICAL)])
-def test_mlflow_chatters_only_where_all_is_to_be_told(caplog, level, said):
+def test_mlflow_logs_only_when_debugging(caplog, level, said):
     caplog.set_level(logging.INFO, logger="mlflow")
     caplog.set_level(level, logger="sweeps")
     set_environment()
@@ -365,7 +365,7 @@ def test_mlflow_chatters_only_where_all_is_to_be_told(caplog, level, said):
 # What has been written
 
 
-def test_what_was_written_is_told_at_any_time(tracker):
+def test_written_returns_status_and_epochs_of_each_run(tracker):
     assert tracker.written() == {}
     tracker.begin(job(3))
     assert tracker.written() == {3: ("RUNNING", frozenset())}
@@ -415,7 +415,7 @@ def counted(calls: Counter[str], name: str, function: Callable[..., Any]) -> Cal
     return call
 
 
-def test_what_follows_the_end_comes_after_it_is_in_the_store(store, tracker):
+def test_the_callback_of_an_end_is_called_after_the_end_is_in_the_store(store, tracker):
     seen = []
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
@@ -425,7 +425,7 @@ def test_what_follows_the_end_comes_after_it_is_in_the_store(store, tracker):
     assert (run.info.status, run.data.tags["outcome"], run.data.metrics["val_acc"]) == ("KILLED", "pruned", 0.5)
 
 
-def test_nothing_waits_for_the_store_but_close(tracker):
+def test_only_close_waits_for_the_store(tracker):
     go_on = threading.Event()
     tracker.begin(job(0))
     tracker.end(job(0), PRUNED, then=lambda: go_on.wait(20))
@@ -458,7 +458,7 @@ def continued(connect) -> Tracker:
     return connect(study)
 
 
-def test_an_interrupted_launch_and_its_trials_are_waiting(store, connect):
+def test_an_interrupted_launch_and_its_trials_are_scheduled(store, connect):
     tracker = connect(spec())
     tracker.begin(job(0))
     tracker.pause([job(0), job(1)])
@@ -511,7 +511,7 @@ def test_a_study_deleted_in_mlflow_is_restored(store, connect, continued):
     assert store.client.get_experiment_by_name(name).lifecycle_stage == "active"
 
 
-def test_of_a_store_that_was_never_away_nothing_is_said(continued, caplog):
+def test_nothing_is_logged_while_the_store_works(continued, caplog):
     continued.begin(job(1))
     continued.close("FINISHED")
     assert caplog.messages == []
@@ -527,19 +527,19 @@ def no_store(connect, tmp_path, monkeypatch) -> Tracker:
     return connect(spec(), f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_a_store_that_cannot_be_written_is_told_of_at_the_end_with_what_to_do(no_store):
+def test_close_says_what_to_do_if_the_store_cannot_be_written(no_store):
     no_store.begin(job(0))
     no_store.epoch(job(0), epoch(1))
     with pytest.raises(SweepError, match=rf"(?s)^MLflow \(.*mlflow.db\) .*`sweeps resume {no_store._runs.study}`"):
         no_store.close("FINISHED")
 
 
-def test_a_store_that_cannot_be_read_is_told_of_where_it_is_asked(no_store):
+def test_written_fails_if_the_store_cannot_be_read(no_store):
     with pytest.raises(SweepError, match=r"cannot be used: .*not a database"):
         no_store.written()
 
 
-def test_of_a_database_that_is_full_its_own_words_are_told_without_a_traceback(
+def test_a_full_database_is_reported_in_its_own_words_without_a_traceback(
     store, connect, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(tracking, "_TRIES", 1)
@@ -556,7 +556,7 @@ def test_of_a_database_that_is_full_its_own_words_are_told_without_a_traceback(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tmp_path, monkeypatch):
+def test_the_wait_for_the_store_doubles_with_each_try(connect, tmp_path, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     (tmp_path / "mlflow.db").write_text("no database " * 100)
@@ -566,16 +566,16 @@ def test_a_store_that_is_asked_is_waited_for_twice_as_long_each_time(connect, tm
     assert waits == [0.5, 1, 2, 4, 8]
 
 
-def test_a_store_that_is_away_for_long_is_asked_twice_a_minute():
+def test_the_longest_wait_is_half_a_minute():
     assert [tracking._pause(failures) for failures in (0, 1, 2, 5, 6, 10_000)] == [0.5, 1, 2, 16, 30, 30]
 
 
-def test_a_moment_is_waited_for_until_it_has_passed():
+def test_the_wait_until_a_past_moment_is_zero():
     assert tracking._seconds_until(time.monotonic() - 2) == 0
     assert 3600 < tracking._seconds_until(time.monotonic() + 7200) <= 7200
 
 
-def test_a_store_that_breaks_off_while_it_is_asked_is_asked_again(tracker, monkeypatch):
+def test_a_question_is_asked_again_if_the_store_fails_meanwhile(tracker, monkeypatch):
     tracker.begin(job(0))
     tracker.written()
     monkeypatch.setattr(tracker._runs, "refresh", lost_once(tracker._runs.refresh))
@@ -583,7 +583,7 @@ def test_a_store_that_breaks_off_while_it_is_asked_is_asked_again(tracker, monke
     tracker.close("FINISHED")
 
 
-def test_a_checkpoint_outlives_an_end_that_was_not_written(no_store):
+def test_the_callback_of_an_end_that_was_not_written_is_not_called(no_store):
     removed = []
     no_store.end(job(0), PRUNED, then=lambda: removed.append(True))
     with pytest.raises(SweepError):
@@ -609,7 +609,7 @@ def waiting(tracker: Tracker) -> list[tuple[str, int]]:
     return [(entry["do"], entry["trial"]) for entry in Spool(tracker._spool.path).read()]
 
 
-def test_what_cannot_be_written_waits_on_disk_in_order(store, tracker, monkeypatch):
+def test_entries_that_cannot_be_written_wait_on_disk_in_order(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
@@ -641,7 +641,7 @@ def refused(tracker, monkeypatch) -> set[int]:
     return refused
 
 
-def test_pauses_grow_until_the_store_is_back_and_the_user_is_told_once_each_time(tracker, refused, caplog, monkeypatch):
+def test_waits_grow_until_the_store_is_back_and_each_outage_is_logged_once(tracker, refused, caplog, monkeypatch):
     failures: list[int] = []
     fall_behind = tracker._fall_behind
 
@@ -665,7 +665,7 @@ def test_pauses_grow_until_the_store_is_back_and_the_user_is_told_once_each_time
     assert [found[0] for found in said if found] == expected  # writers of other tests may say more
 
 
-def test_what_waits_is_on_disk_once_however_often_the_store_breaks_off(tracker, refused):
+def test_a_waiting_entry_is_on_disk_once_after_several_outages(tracker, refused):
     refused |= {0, 1}
     tracker.epoch(job(0), epoch(1))
     tracker.epoch(job(1), epoch(1))
@@ -755,12 +755,12 @@ def test_an_epoch_that_comes_alone_hardly_waits_for_others(tracker, batches, mon
     assert [epochs for _, epochs in batches] == [[1]]
 
 
-def test_a_store_that_hangs_does_not_keep_the_process_from_its_end(tracker):
+def test_a_store_that_hangs_does_not_keep_the_process_alive(tracker):
     assert tracker._thread.daemon
     tracker.close("FINISHED")
 
 
-def test_while_all_is_well_nothing_is_on_disk(tracker):
+def test_there_is_no_spool_while_the_store_works(tracker):
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
     tracker.written()
@@ -768,7 +768,7 @@ def test_while_all_is_well_nothing_is_on_disk(tracker):
     tracker.close("FINISHED")
 
 
-def test_what_waited_is_written_in_order_once_by_the_same_process(store, tracker, monkeypatch):
+def test_the_same_process_writes_waiting_entries_in_order_once(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
@@ -785,14 +785,14 @@ def test_what_waited_is_written_in_order_once_by_the_same_process(store, tracker
     assert (run.info.status, ended, tracker._spool.path.exists()) == ("FINISHED", [True], False)
 
 
-def test_a_run_is_in_the_store_before_anybody_asks(store, tracker):
+def test_a_run_is_written_without_a_question(store, tracker):
     tracker.begin(job(0))
     name = tracker._runs.study
     assert eventually(lambda: store.client.get_experiment_by_name(name) is not None and "0" in runs_of(store, name))
     tracker.close("FINISHED")
 
 
-def test_a_store_that_is_away_is_left_alone_for_a_while(store, tracker, monkeypatch):
+def test_a_store_that_failed_is_not_tried_again_at_once(store, tracker, monkeypatch):
     calls: Counter[str] = Counter()
     tracker.begin(job(0))
     with down(store, tracker):
@@ -804,7 +804,7 @@ def test_a_store_that_is_away_is_left_alone_for_a_while(store, tracker, monkeypa
     tracker.close("FINISHED")
 
 
-def test_what_waited_is_written_by_the_next_process(store, tracker, connect, monkeypatch):
+def test_the_next_process_writes_waiting_entries(store, tracker, connect, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch(1))
@@ -821,7 +821,7 @@ def test_what_waited_is_written_by_the_next_process(store, tracker, connect, mon
     assert not again._spool.path.exists()
 
 
-def test_a_spool_that_was_written_before_a_kill_writes_nothing_twice(store, tracker, connect, monkeypatch):
+def test_a_spool_whose_entries_are_in_the_store_writes_nothing_twice(store, tracker, connect, monkeypatch):
     """The process is killed between the writing of what waited and the emptying of the file."""
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
@@ -841,7 +841,7 @@ def test_a_spool_that_was_written_before_a_kill_writes_nothing_twice(store, trac
     assert history(store, run, "objective") == [(2, 1.5)]
 
 
-def test_an_entry_whose_answer_was_lost_is_not_written_twice(store, tracker, monkeypatch):
+def test_an_entry_that_was_written_but_not_confirmed_is_not_written_twice(store, tracker, monkeypatch):
     """The store did what it was asked to, and the connection broke before it said so."""
     monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
     tracker.written()
@@ -870,7 +870,7 @@ def lost_once(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect, tmp_path, tracker):
+def test_waiting_entries_of_a_run_that_the_store_lacks_are_skipped(connect, tmp_path, tracker):
     """The store was exchanged: the trial is begun anew in it, and written from its checkpoint."""
     Spool(tracker._spool.path).append(
         [{"do": "epochs", "trial": 7, "epochs": [{"epoch": 3, "metrics": {"acc": 1.0}, "now": 1}]}]
@@ -880,7 +880,7 @@ def test_what_waits_for_a_run_that_this_store_does_not_have_is_left_out(connect,
     again.close("FINISHED")
 
 
-def test_a_full_disk_keeps_what_waits_in_memory_until_it_can_be_saved(store, tracker, monkeypatch):
+def test_entries_wait_in_memory_while_the_disk_is_full(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     for number in (1, 3):
@@ -906,7 +906,9 @@ def disk_full(*_args: object) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_goes_on(store, connect, monkeypatch):
+def test_parameters_that_a_killed_process_did_not_write_are_written_when_the_trial_continues(
+    store, connect, monkeypatch
+):
     tracker = connect(spec())
     tracker.written()  # its client is there
     with monkeypatch.context() as killed:
@@ -918,7 +920,7 @@ def test_parameters_that_a_killed_process_left_out_are_written_when_the_trial_go
     assert runs_of(store, tracker._runs.study)["0"].data.params["model"] == job(0).config.model
 
 
-def test_what_rules_saved_and_would_have_done_is_written(connect, store):
+def test_saved_epochs_and_would_stop_are_written(connect, store):
     study = spec()
     tracker = connect(study)
     stopped = replace(PRUNED, epochs_saved=3, would_stop={"asha": 1, "cap": 1})

@@ -24,7 +24,7 @@ from resnet_core import trainer
 from resnet_core.checkpoint import CheckpointError
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.draws import draw
-from resnet_core.graph import rehearse
+from resnet_core.graph import warm_up
 from resnet_core.images import load, normalise
 from resnet_core.network import build
 from resnet_core.optimizer import Optimizer, StepValues, step_values
@@ -121,7 +121,7 @@ def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_it
 def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
     config = small(schedule="[0, 0] lin[0, 1]")
     (record,) = run(config)
-    held = trainer._Run(config, load(config, NOWHERE), CPU)
+    held = trainer._TrainingRun(config, load(config, NOWHERE), CPU)
     held.train_epoch(1)
     data, network = load(config, NOWHERE), held._network.eval()
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, mov
 
 
 def make_run(config: TrialConfig) -> Any:
-    return trainer._Run(config, load(config, NOWHERE), CPU)
+    return trainer._TrainingRun(config, load(config, NOWHERE), CPU)
 
 
 def test_batch_norm_goes_on_learning_after_a_validation():
@@ -286,13 +286,13 @@ def test_on_a_plateau_the_learning_rate_is_cut():
 
 def test_recording_a_step_leaves_no_trace():
     # What a CUDA graph's recording does ahead of the first step, on the CPU.
-    rehearsed, plain = make_run(small(ema=0.9)), make_run(small(ema=0.9))
+    warmed_up, plain = make_run(small(ema=0.9)), make_run(small(ema=0.9))
     values = step_values(small(), 1, 3)
-    for held in (rehearsed, plain):
+    for held in (warmed_up, plain):
         held._coefficients.copy_(held._optimizer.plan(values))
     for size in (BATCH, REST):
-        rehearse(rehearsed._take_step, size, rehearsed._state())
-    pairs = list(zip(rehearsed._state(), plain._state(), strict=True))
+        warm_up(warmed_up._take_step, size, warmed_up._state())
+    pairs = list(zip(warmed_up._state(), plain._state(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -419,12 +419,12 @@ def test_what_a_checkpoint_remembers_comes_before_the_images_are_loaded(path, mo
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_record_is_in_the_checkpoint_when_it_is_yielded(path, epochs):
-    assert interrupt(small(), path, epochs) == checkpoints.recorded(path)
-    assert len(checkpoints.recorded(path)) == epochs
+    assert interrupt(small(), path, epochs) == checkpoints.load_records(path)
+    assert len(checkpoints.load_records(path)) == epochs
 
 
 def test_a_checkpoint_that_is_not_there_remembers_nothing(path):
-    assert checkpoints.recorded(path) == []
+    assert checkpoints.load_records(path) == []
 
 
 def test_without_a_checkpoint_nothing_is_written(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_steps_and_validation_wait_for_nothing_and_stay_on_their_device(fields, 
     settings = config(fused=False, **fields)  # its kernels are not torch's
     data = load(settings, Path("nowhere"))
     with OneFakeTensorMode(allow_non_fake_inputs=True):
-        run = trainer._Run(settings, data, GPU, graph=False)
+        run = trainer._TrainingRun(settings, data, GPU, graph=False)
         run._take_step(32)
         run._take_step(6)
         sums = run._validate()

@@ -25,7 +25,7 @@ def test_what_is_printed_is_kept_with_its_time(path):
     assert read_log(path)[:2] == "20"
 
 
-def test_what_is_printed_goes_where_it_went_before_too(path, capsys):
+def test_printed_text_still_reaches_the_terminal(path, capsys):
     log = TrialLog(path)
     print("out")
     print("err", file=sys.stderr)
@@ -33,7 +33,7 @@ def test_what_is_printed_goes_where_it_went_before_too(path, capsys):
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
-def test_what_is_printed_to_is_the_same_stream_to_those_who_ask(path, capfd):
+def test_the_copied_stream_has_the_descriptor_of_the_original(path, capfd):
     def asked():
         return sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.writable()
 
@@ -50,7 +50,7 @@ def test_a_line_that_is_printed_in_parts_is_one_entry(path):
     assert read_log(path).endswith(" INFO abc\n")
 
 
-def test_the_end_of_a_line_that_never_came_is_kept(path):
+def test_an_unfinished_line_is_kept(path):
     log = TrialLog(path)
     print("cut off", end="")
     log.close()
@@ -100,7 +100,7 @@ def test_the_next_trial_of_a_worker_has_a_log_of_its_own(path, tmp_path):
     assert "one" not in read_log(tmp_path / "second.txt")
 
 
-def test_a_trial_that_starts_again_writes_behind_what_there_is(path):
+def test_a_trial_that_starts_again_appends_to_its_log(path):
     for text in ("first", "again"):
         log = TrialLog(path)
         log.write(text)
@@ -126,7 +126,7 @@ def test_a_very_long_line_is_cut(path):
     assert len(read_log(path)) < 20_000
 
 
-def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path, capsys):
     (tmp_path / "logs").write_text("in the way")
     log = TrialLog(tmp_path / "logs" / "00003.txt")
     print("goes on")
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
-def test_a_full_disk_stops_nobody(tmp_path, capsys):
+def test_a_full_disk_is_no_failure(tmp_path, capsys):
     path = tmp_path / "full.txt"
     path.symlink_to("/dev/full")
     log = TrialLog(path)

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import Outcome
 from resnet_core.schedule import parse
-from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.trials import (
@@ -24,27 +22,9 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry, Job
 from sweeps.trial_log import add_failure
+from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, fixed_study, run_trials
 
-CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
-REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4, 0.25, 0.5)
-MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4, 0.25, 0.5)
-PRUNED = Result(Outcome.PRUNED, 2, 6.5, None, None, 0.85, 2, 0.25, 0.5, "cap", "too slow")
-CRASHED = Result(Outcome.CRASHED, 0, stop_reason="disk full")
-
-
-def study(name: str, **tables: Any) -> StudySpec:
-    fields = {"name": name, "description": f"About {name}", "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}}
-    return StudySpec.model_validate(fields | tables)
-
-
-def run(home: Home, spec: StudySpec, *results: Result | None) -> Ledger:
-    """Begin a trial for each result; None is one that still runs."""
-    ledger = Ledger.create(home.ledger_uri, spec)
-    for result in results:
-        number = ledger.ask().number
-        if result is not None:
-            ledger.tell(number, result)
-    return ledger
+CONFIG = TrialConfig(schedule=SCHEDULE)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +32,8 @@ def home(tmp_path_factory) -> Home:
     """Two studies: one complete, one cut off with two trials running."""
     home = Home(tmp_path_factory.mktemp("home"))
     runs = [{"name": name} for name in ("a", "b")]
-    run(home, study("done", run=runs), MISSED, REACHED)
-    run(home, study("cut-off", run=runs, search={"seeds": [0, 1]}), CRASHED, None, None)
+    run_trials(home.ledger_uri, fixed_study("done", run=runs), MISSED, REACHED)
+    run_trials(home.ledger_uri, fixed_study("cut-off", run=runs, search={"seeds": [0, 1]}), CRASHED, None, None)
     return home
 
 
@@ -67,13 +47,15 @@ def test_a_trial_is_found_by_name_or_number(home, text, number):
 
 
 def test_of_several_tries_of_a_run_the_last_is_found(tmp_path):
-    home, spec = Home(tmp_path), study("again", run=[{"name": "7"}])
-    run(home, spec, CRASHED)
-    assert run(home, spec, MISSED).find("7").result == MISSED
+    home, spec = Home(tmp_path), fixed_study("again", run=[{"name": "7"}])
+    run_trials(home.ledger_uri, spec, CRASHED)
+    assert run_trials(home.ledger_uri, spec, MISSED).find("7").result == MISSED
 
 
 def test_a_name_goes_before_a_number(tmp_path):
-    ledger = run(Home(tmp_path), study("numbers", run=[{"name": "1"}, {"name": "0"}]), MISSED, REACHED)
+    ledger = run_trials(
+        Home(tmp_path).ledger_uri, fixed_study("numbers", run=[{"name": "1"}, {"name": "0"}]), MISSED, REACHED
+    )
     assert ledger.find("1").result == MISSED
 
 
@@ -133,9 +115,9 @@ def test_people_are_told_that_a_trial_runs():
 
 
 def test_errors_of_every_try_of_a_run_are_listed_under_its_name(tmp_path):
-    home, spec = Home(tmp_path), study("tried")
-    run(home, spec, CRASHED)
-    ledger = run(home, spec, REACHED)  # the next launch tries it again
+    home, spec = Home(tmp_path), fixed_study("tried")
+    run_trials(home.ledger_uri, spec, CRASHED)
+    ledger = run_trials(home.ledger_uri, spec, REACHED)  # the next launch tries it again
     add_failure(home.error_log("tried", 0), "Traceback\nOSError: disk full")
     add_failure(home.error_log("tried", 1), "Traceback\nOSError: still full")
     tries = failed_tries(home, ledger, ledger.find("tried"))
@@ -144,9 +126,9 @@ def test_errors_of_every_try_of_a_run_are_listed_under_its_name(tmp_path):
 
 
 def test_the_log_of_a_run_is_that_of_all_its_tries(tmp_path):
-    home, spec = Home(tmp_path), study("tried")
-    run(home, spec, CRASHED)
-    ledger = run(home, spec, REACHED)
+    home, spec = Home(tmp_path), fixed_study("tried")
+    run_trials(home.ledger_uri, spec, CRASHED)
+    ledger = run_trials(home.ledger_uri, spec, REACHED)
     for number, text in enumerate(("first\n", "second\n")):
         home.trial_log("tried", number).parent.mkdir(parents=True, exist_ok=True)
         home.trial_log("tried", number).write_text(text)

@@ -47,7 +47,7 @@ def test_in_a_checkout_the_commit_is_named(root):
     assert version() == f"{VERSION}+g1a2b3c4.dirty"
 
 
-def test_it_is_the_packages_own_checkout_that_is_asked(root):
+def test_the_commit_is_that_of_the_packages_own_checkout(root):
     git(root, 'test "$1 $2" = "-C ' + str(root) + '" && echo 1a2b3c4')
     assert version() == f"{VERSION}+g1a2b3c4"
 

@@ -1,7 +1,8 @@
-"""ResNet-9 of the super-convergence course notes: four convolutions, two residual blocks, one dense layer.
+"""The layers of ResNet-9 of the super-convergence course notes.
 
-Max pooling comes between a convolution and its batch norm, as the notes have it. Two things they leave open:
-convolutions have no bias, since each is followed by a batch norm; weights are torch's defaults.
+Four convolutions, two residual blocks, one dense layer. Max pooling comes between a convolution and its batch norm, as
+in the notes. The notes leave two things open: here convolutions have no bias, since a batch norm follows each, and
+weights are torch's defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def _convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequent
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f being two of convolution, BN, ReLU; there is no ReLU behind the sum."""
+    """x + f(x), where f is convolution, BN, ReLU, twice; no ReLU follows the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """The course's network; 6,573,130 trainable parameters for 10 classes.
+    """The course's network.
 
     Weights are drawn from torch's global generator.
     """
@@ -52,7 +53,7 @@ class ResNet9(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, 3, H, W] to logits [B, classes].
 
-        The notes' 4×4 max pooling covers the whole map of a 32×32 image, so the maximum over the map is
+        The notes' 4×4 max pooling supports the whole map of a 32×32 image, so the maximum over the map is
         taken, whatever the image size.
         """
         logits: Tensor = self.dense(self.features(x).amax(dim=(2, 3)))

@@ -3,9 +3,9 @@
 Source: He et al. 2016 (arXiv 1603.05027), as built in R. Atienza, *Advanced Deep Learning with
 TensorFlow 2 and Keras*, 2nd ed. 2020, ch. 2. Details that Keras sets otherwise than torch are kept:
 BN epsilon 1e-3, BN momentum 0.99 (0.01 in torch's counting), truncated He-normal weights, a bias on
-every convolution. torch's BN adds the batch's unbiased variance to its running one, Keras the biased one:
-with n = B·H·W numbers a channel, what torch adds is n/(n-1) times as large: 1.00024 times where n is
-smallest in a step of 64 images of 32×32.
+every convolution. One detail is torch's: BN adds the batch's unbiased variance to the running one, where Keras adds
+the biased one. With n = B·H·W numbers a channel, torch's is n/(n-1) times as large: at most 1.00024 times in a step of
+64 images of 32×32.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from resnet_core.config import Head
 from resnet_core.fused import batch_norm
 
 BN_EPS = 1e-3
-BN_MOMENTUM = 0.01
-# Standard deviation of a unit normal cut off at two sigma: Keras divides by it, so that the
-# weights it draws have the variance He et al. ask for.
+# Standard deviation of a unit normal truncated at two sigma. Keras divides by it, so that the
+# weights have the variance that He et al. ask for.
 _TRUNCATED_STD = 0.87962566103423978
 
 
 def he_normal_(weight: Tensor, generator: torch.Generator) -> None:
     """Fill ``weight`` in place with a normal truncated at ±2σ, σ = √(2/fan_in)/0.8796 (Keras's he_normal).
 
-    By the inverse of the normal distribution function, in double precision: torch's own trunc_normal_ draws
-    otherwise from one version to the next, and a seed should give the same weights in all of them.
+    It inverts the normal distribution function in double precision. The numbers that torch's trunc_normal_ draws
+    differ between versions of torch; here a seed gives the same weights in all of them.
     """
     fan_in = weight[0].numel()
     std = math.sqrt(2.0 / fan_in) / _TRUNCATED_STD
@@ -43,13 +42,14 @@ def he_normal_(weight: Tensor, generator: torch.Generator) -> None:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that may leave its bias to the BN behind it, or out: that BN takes any constant off again.
+    """A convolution whose bias can be added later, or never: the BN after it subtracts any constant again.
 
     Attributes:
-        bias_is: ``added`` here; ``late``, added by the BN; ``left out``, so that it stays at the zero it begins with.
+        bias_is: ``added`` here; ``deferred``: added by the BN; ``skipped``: never added, so that it keeps its first
+            value, 0.
     """
 
-    bias_is: Literal["added", "late", "left out"] = "added"
+    bias_is: Literal["added", "deferred", "skipped"] = "added"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H/stride, W/stride]."""
@@ -57,13 +57,13 @@ class Convolution(nn.Conv2d):
         return y
 
     @property
-    def late_bias(self) -> Tensor | None:
-        """What is yet to be added to what it returned."""
-        return self.bias if self.bias_is == "late" else None
+    def deferred_bias(self) -> Tensor | None:
+        """The bias that the caller has to add to the output; None where there is none to add."""
+        return self.bias if self.bias_is == "deferred" else None
 
 
 class Sum(NamedTuple):
-    """What a BN normalises: a convolution's output, the shortcut beside it, and their biases where they come late."""
+    """The input of a BN: a convolution's output, the shortcut to add to it, and the biases that are not added yet."""
 
     y: Tensor
     bias: Tensor | None = None
@@ -81,21 +81,21 @@ def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """BN with Keras's epsilon and momentum, and ReLU, of a sum.
+    """BN with Keras's epsilon, and ReLU, of a sum.
 
     Attributes:
-        fused: whether all of it is one thing in training, where that is possible; see resnet_core.fused.
+        fused: whether training uses one kernel for all of it where one can be used; see resnet_core.fused.
     """
 
     fused = False
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        super().__init__(channels, eps=BN_EPS)
 
     def forward(self, x: Sum) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Return what comes out, and the sum: both [B, C, H, W]."""
-        late = x.bias is not None or x.shortcut_bias is not None
-        if self.fused and batch_norm.usable(x.y, with_residual=x.shortcut is not None, with_biases=late):
+        """Return ReLU of BN of the sum, and the sum: both [B, C, H, W]."""
+        deferred = x.bias is not None or x.shortcut_bias is not None
+        if self.fused and batch_norm.usable(x.y, with_residual=x.shortcut is not None, with_biases=deferred):
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.momentum is not None
@@ -112,19 +112,19 @@ class BatchNormReLU(nn.BatchNorm2d):
 
 
 def fuse(network: nn.Module) -> None:
-    """Have a network's BNs do what is around them too, in training, convolutions' biases included."""
+    """Make a network's BNs use fused kernels in training, which also add the biases of convolutions."""
     for module in network.modules():
         if isinstance(module, BatchNormReLU):
             module.fused = True
         elif isinstance(module, Convolution) and module.bias_is == "added":
-            module.bias_is = "late"
+            module.bias_is = "deferred"
 
 
 class Bottleneck(nn.Module):
     """BN-ReLU-conv three times (1×1, 3×3, 1×1), beside an identity or a projection.
 
     The stride is on the first 1×1. ``preactivated`` is the network's very first unit, whose input
-    already comes out of BN and ReLU. The sum is left to the BN behind.
+    already comes out of BN and ReLU. The next BN adds up the sum that it returns.
     """
 
     def __init__(
@@ -154,12 +154,12 @@ class Bottleneck(nn.Module):
     def forward(self, x: Sum) -> Sum:
         """Map a sum of [B, inputs, H, W] to one of [B, outputs, H/stride, W/stride]."""
         z, total = (x.y, x.y) if self.bn1 is None else self.bn1(x)
-        z, _ = self.bn2(Sum(self.conv1(z), self.conv1.late_bias))
-        z, _ = self.bn3(Sum(self.conv2(z), self.conv2.late_bias))
+        z, _ = self.bn2(Sum(self.conv1(z), self.conv1.deferred_bias))
+        z, _ = self.bn3(Sum(self.conv2(z), self.conv2.deferred_bias))
         y = self.conv3(z)
         if self.shortcut is None:
-            return Sum(y, self.conv3.late_bias, total)
-        return Sum(y, self.conv3.late_bias, self.shortcut(total), self.shortcut.late_bias)
+            return Sum(y, self.conv3.deferred_bias, total)
+        return Sum(y, self.conv3.deferred_bias, self.shortcut(total), self.shortcut.deferred_bias)
 
 
 class ResNetV2(nn.Module):
@@ -171,7 +171,7 @@ class ResNetV2(nn.Module):
         generator: the source of the initial weights.
         bottleneck: filters inside of a unit as a share of those it puts out; None is the published 16, 64, 128.
         shortcut_kernel: side of the projections' kernels, 1 or 3.
-        head: what is ahead of the dense layer; see TrialConfig.
+        head: what comes before the dense layer; see TrialConfig.
         conv_bias: whether convolutions have a bias.
         skip_conv_bias: whether the biases they have are left out of the arithmetic.
     """
@@ -219,17 +219,17 @@ class ResNetV2(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if isinstance(module, Convolution) and skip_conv_bias:
-                module.bias_is = "left out"
+                module.bias_is = "skipped"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, 3, H, W] to logits [B, classes]."""
-        z, _ = self.stem_bn(Sum(self.stem(x), self.stem.late_bias))
+        z, _ = self.stem_bn(Sum(self.stem(x), self.stem.deferred_bias))
         z, _ = self.head_bn(self.blocks(Sum(z)))
         logits: Tensor = self.dense(self._pool(z))
         return logits
 
     def _pool(self, x: Tensor) -> Tensor:
-        # The published 8×8 pooling covers the whole map of a 32×32 image, so the whole map is pooled at any size.
+        # The published 8×8 pooling supports the whole map of a 32×32 image, so the whole map is pooled at any size.
         if self.head == "average":
             return x.mean(dim=(2, 3))
         if self.head == "max":

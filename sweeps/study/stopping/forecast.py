@@ -42,6 +42,7 @@ class Forecast(StoppingRule):
     name = "forecast"
     order = 40
     revives = True
+    predictive = True
 
     chance: float = Field(default=0.05, gt=0, lt=1)
     best: int = Field(default=5, ge=1)
