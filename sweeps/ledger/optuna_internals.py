@@ -6,7 +6,7 @@
 - ``RDBStorage.engine`` and ``RDBStorage.url``: the tables of drivers lie in the same database, and are written in the
   same transactions.
 
-tests/unit/test_private_names.py fails where a new version of Optuna takes one of them away.
+tests/unit/test_optuna_internals.py fails where a new version of Optuna takes one of them away.
 """
 
 from __future__ import annotations
