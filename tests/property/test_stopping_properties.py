@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, sustained_crossing
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from sweeps.study.stopping.asha import Asha
 from sweeps.study.stopping.at_target import AtTarget
 from sweeps.study.stopping.base import Curve, Progress, StudyState
@@ -17,6 +17,7 @@ from sweeps.study.stopping.cap import Cap
 from sweeps.study.stopping.diverged import Diverged
 from sweeps.study.stopping.median import Median
 from sweeps.study.stopping.patience import Patience
+from tests.studies import epoch_record
 
 HORIZON, TARGET = 14, 0.92
 CONFIG = TrialConfig(schedule=f"[1e-3, 0] lin[1e-5, {HORIZON}]")
@@ -52,7 +53,7 @@ def state(others: list[Curve]) -> StudyState:
 def progress(val_accs: list[float], accs: list[float] | None = None) -> Progress:
     accs = accs or [0.8] * len(val_accs)
     pairs = enumerate(zip(accs, val_accs, strict=True), start=1)
-    return Progress(CONFIG, [EpochRecord(e, 0.5, acc, 0.6, val, 1e-3, 1e-4, 1.0, 1e3) for e, (acc, val) in pairs])
+    return Progress(CONFIG, [epoch_record(epoch, val, acc=acc) for epoch, (acc, val) in pairs])
 
 
 def stopped_by_cap(cap: Cap, curves: list[list[float]], at_once: int, order: Random) -> dict[int, int]:

@@ -11,19 +11,14 @@ from sweeps.study.finalists import Race, race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import ranking
 from sweeps.study.trials import Entry, Job
+from tests.studies import fixed_study
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
 FRESH = [1_000_000 + k for k in range(9)]
 
 
 def study(top: int = 3, seeds: int = 3) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": "raced",
-            "train": {"schedule": CONFIG.schedule},
-            "search": {"finalists": {"top": top, "seeds": seeds}},
-        }
-    )
+    return fixed_study(schedule=CONFIG.schedule, search={"finalists": {"top": top, "seeds": seeds}})
 
 
 def crossing(epochs: float) -> tuple[float, ...]:
@@ -53,8 +48,7 @@ def test_the_best_few_race_in_the_order_of_their_rank():
 
 
 def test_without_finalists_nothing_races():
-    spec = StudySpec.model_validate({"name": "unraced", "train": {"schedule": CONFIG.schedule}})
-    assert race_of(spec, searched(20, 18)) == Race()
+    assert race_of(fixed_study(schedule=CONFIG.schedule), searched(20, 18)) == Race()
 
 
 def test_the_best_configuration_runs_first_with_the_first_fresh_seed():

@@ -19,13 +19,14 @@ from sweeps.ledger.studies import study_names
 from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
+from tests.studies import fixed_study, sampled_study
 
+SCHEDULE = "[1e-3, 0] lin[1e-5, 10]"
 LR = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
 SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "shift": {"low": 0.0, "high": 0.2}}
 FIRST = [{"lr": 1e-3, "shift": 0.1}, {"lr": 2e-3, "shift": 0.05}]
 GRID = {"batch_size": {"choices": [16, 32]}, "shift": {"low": 0.0, "high": 0.2, "step": 0.1}}
 POINTS = set(itertools.product([16, 32], [0.0, 0.1, 0.2]))
-NAMES = (f"study-{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
@@ -40,33 +41,17 @@ def uri(folder: Path) -> str:
 
 def sampled(name: str = "", train: dict[str, Any] | None = None, **search: Any) -> StudySpec:
     """A study with a space, of random trials unless the sampler is given."""
-    return StudySpec.model_validate(
-        {
-            "name": name or next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[1e-5, 10]"} | (train or {}),
-            "space": SPACE,
-            "search": {"trials": 4, "sampler": "random"} | search,
-        }
-    )
+    train = {"schedule": "[lr, 0] lin[1e-5, 10]"} | (train or {})
+    return sampled_study(name, train=train, space=SPACE, search={"trials": 4, "sampler": "random"} | search)
 
 
 def gridded(**search: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"},
-            "space": GRID,
-            "search": {"sampler": "grid"} | search,
-        }
-    )
+    return fixed_study(schedule=SCHEDULE, space=GRID, search={"sampler": "grid"} | search)
 
 
 def listed(runs: list[dict[str, Any]] | None = None, **search: Any) -> StudySpec:
     runs = runs if runs is not None else [{"name": "a"}, {"name": "b", "seed": 7}]
-    schedule = "[1e-3, 0] lin[1e-5, 10]"
-    return StudySpec.model_validate(
-        {"name": next(NAMES), "train": {"schedule": schedule}, "run": runs, "search": search}
-    )
+    return fixed_study(schedule=SCHEDULE, run=runs, search=search)
 
 
 def result(outcome: Outcome = Outcome.REACHED, objective: float | None = 3.5, epochs: int = 4) -> Result:
@@ -766,16 +751,14 @@ def test_a_study_without_an_ended_trial_cannot_be_raced(db):
 
 
 def test_a_confirmation_has_no_finalists(db):
-    fixed = {"name": next(NAMES), "phase": "confirm", "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"}}
-    spec = StudySpec.model_validate(fixed | {"search": {"seeds": [1]}, "stopping": {"diverged": False}})
+    spec = fixed_study(phase="confirm", search={"seeds": [1]}, stopping={"diverged": False})
     with pytest.raises(InputError, match="is a confirmation"):
         Ledger.create(db, spec).race(Finalists())
 
 
 def test_a_space_that_has_the_seed_has_no_finalists(db):
     space = {"seed": {"low": 0, "high": 9, "int": True}}
-    spec = sampled().model_copy(update={"name": next(NAMES)})
-    spec = StudySpec.model_validate(spec.model_dump(by_alias=True) | {"space": SPACE | space})
+    spec = sampled_study(space=SPACE | space)
     with pytest.raises(InputError, match="samples the seed, and finalists have seeds of their own"):
         Ledger.create(db, spec).race(Finalists())
 

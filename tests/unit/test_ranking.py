@@ -10,9 +10,10 @@ from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import best_entry, ranking
 from sweeps.study.trials import Entry, Job
+from tests.studies import CRASHED, MISSED, REACHED, fixed_study
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 8]")
-SPEC = StudySpec.model_validate({"name": "ranked", "train": {"schedule": CONFIG.schedule}})
+SPEC = fixed_study(schedule=CONFIG.schedule)
 SURE = (0.5, 0.7, 0.85, 0.9, 0.93, 0.95, 0.95, 0.95)
 LUCKY = (0.5, 0.7, 0.9201, 0.9, 0.91, 0.91, 0.91, 0.91)
 
@@ -24,11 +25,6 @@ def run(number: int, val_accs: tuple[float, ...], decay: float = 0.1, outcome: O
         Job(number, str(number), config, {}),
         Result(outcome, len(val_accs), None if failed else 0.0, val_accs=() if outcome == "crashed" else val_accs),
     )
-
-
-REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4)
-MISSED = Result(Outcome.EXHAUSTED, 4, 8.5, None, None, 0.8, 4)
-CRASHED = Result(Outcome.CRASHED, 0)
 
 
 def entry(number: int, result: Result | None) -> Entry:

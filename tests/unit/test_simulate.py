@@ -1,6 +1,5 @@
 """Studies in virtual time: when what happens, that the decisions are the real study's, where curves come from."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,10 +26,9 @@ from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
-from tests.studies import epoch_records, fixed_study
+from tests.studies import epoch_records, fixed_study, sampled_study
 
 NOWHERE = Home(Path("/nonexistent"))
-NAMES = (f"simulated-{number}" for number in itertools.count())
 CAP = {"cap": {"best": 1, "slack": 1.0}}
 
 
@@ -41,19 +39,14 @@ def listed(*horizons: int, **tables: Any) -> StudySpec:
 
 
 def sampled(**tables: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "adamw"},
-            "space": {
-                "lr": {"low": 5e-4, "high": 2e-3, "log": True},
-                "weight_decay": {"low": 0.05, "high": 0.4, "log": True},
-                "plateau": {"low": 6, "high": 16, "int": True},
-            },
-            "search": {"trials": 12, "sampler": "random"},
-            "stopping": {"cap": {"best": 2, "slack": 1.0}},
-            **tables,
-        }
+    space = {
+        "lr": {"low": 5e-4, "high": 2e-3, "log": True},
+        "weight_decay": {"low": 0.05, "high": 0.4, "log": True},
+        "plateau": {"low": 6, "high": 16, "int": True},
+    }
+    train = {"schedule": "[lr, 0] lin[lr, +plateau] cos[1e-5, +8] lin[6e-6, +6]", "optimizer": "adamw"}
+    return sampled_study(
+        trials=12, **{"train": train, "space": space, "stopping": {"cap": {"best": 2, "slack": 1.0}}} | tables
     )
 
 
@@ -413,14 +406,12 @@ REACHED_AT = [3, None, 2, 6, None, 4]
 
 
 def freezing() -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[1e-5, 6]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
-            "search": {"trials": 6, "sampler": "random", "first": [{"lr": 10 ** (2 * place - 4)} for place in PLACES]},
-            "stopping": {"forecast": {"chance": 0.2, "best": 1, "trials": 3}, "freeze": True},
-        }
+    first = [{"lr": 10 ** (2 * place - 4)} for place in PLACES]
+    return sampled_study(
+        horizon=6,
+        space={"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+        search={"trials": 6, "sampler": "random", "first": first},
+        stopping={"forecast": {"chance": 0.2, "best": 1, "trials": 3}, "freeze": True},
     )
 
 
