@@ -96,7 +96,7 @@ def open_(store: Memory, spool: Path) -> Tracker:
     return Tracker(InMemory("memory", spool.parent, SPEC), spool)
 
 
-def settle(tracker: Tracker) -> None:
+def wait_until_taken(tracker: Tracker) -> None:
     """Wait until the thread has taken everything: written it, or saved it."""
     tracker._queue.put(question := tracking._Question(lambda: None, Future()))
     with suppress(SweepError):
@@ -126,7 +126,7 @@ STEPS = st.lists(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def impatient():
+def short_waits():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "_TRIES", 1)
         patch.setattr(tracking, "_LONGEST_WAIT", 0.001)
@@ -156,7 +156,7 @@ def test_every_epoch_is_in_the_store_once_and_in_order(steps):
             elif step == "lossy":
                 store.lossy = True
             elif step in ("kill", "half"):
-                settle(tracker)
+                wait_until_taken(tracker)
                 kill(tracker)
                 if step == "half":  # what a kill amid an append leaves
                     with spool.open("ab") as file:

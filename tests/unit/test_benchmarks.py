@@ -153,7 +153,7 @@ def test_what_came_to_its_end_is_not_run_again(benchmark):
     assert found["second"]["ended"] == "whole"
 
 
-def test_a_part_is_told_what_was_typed(monkeypatch, tmp_path):
+def test_a_benchmark_gets_the_options_that_were_typed(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(gpu, "_ended", lambda command, *_: commands.append(command) or "whole")
     typed = [
@@ -285,7 +285,7 @@ def test_recorded_trainings_become_a_study(back, tmp_path, monkeypatch):
     assert sorted(epochs.dropna()) == [20, 22, 22, 23, 25]
 
 
-def test_a_folder_without_findings_is_told(tmp_path, monkeypatch):
+def test_a_folder_without_findings_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["gpu", "report", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"no findings\.jsonl in"):
         gpu.main()
@@ -438,7 +438,7 @@ def test_an_optimizers_step_asks_a_gpu_for_no_more_kernels_than_it_did(fields, m
     assert kernels_of(**fields)["optimizer"].kernels.total() <= most
 
 
-def test_kernels_are_told_by_kind():
+def test_kernels_are_counted_by_kind():
     kinds = kernels_of()["step"].kernels
     # Each of 58 convolutions thrice but for the first, whose images need no gradient, and the dense layer's three.
     assert kinds["convolutions"] == 3 * 58 - 1 + 3

@@ -92,7 +92,7 @@ def test_plain_values_tell_a_winner(home):
     assert shown["lead"]["chance_of_the_other"] < 0.5
 
 
-def test_a_best_whose_own_runs_are_slower_is_said_to_be(home):
+def test_the_text_says_which_is_ahead_by_its_own_runs(home):
     found = best_of(home, listed(home, reached(3.0), reached(3.25)))
     assert found.lead is not None
     assert "0.25 epochs behind, with a chance of" in found.sentences()[-1]

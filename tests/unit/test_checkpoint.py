@@ -421,7 +421,7 @@ def test_what_is_written_is_the_state_at_the_time(path):
     assert load(path)["network"]["weight"].sum() == 1000
 
 
-def test_one_that_could_not_be_written_is_told_with_the_next(background_writer, path, monkeypatch):
+def test_a_failed_background_save_is_raised_by_the_next_one(background_writer, path, monkeypatch):
     background_writer.save({"epoch": 1}, last=False)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     background_writer.save({"epoch": 2}, last=False)

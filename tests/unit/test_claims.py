@@ -57,7 +57,7 @@ def test_the_test_is_scipys(k, n):
     assert found.supported == (found.lower >= 0.9)
 
 
-def test_as_few_runs_as_could_support_a_claim_are_told():
+def test_the_smallest_number_of_runs_that_could_support_a_claim_is_reported():
     claim = parse_claim("share(18) >= 0.9")
     assert check_claim(claim, [17.0] * 10).fewest == 29
     assert not check_claim(claim, [17.0] * 28).supported

@@ -70,7 +70,7 @@ def test_a_trial_stands_for_all_runs_of_its_configuration(make_study):
     assert configuration_runs(study, "trial-1").epochs == (2.0, 2.0)
 
 
-def test_a_trial_that_is_not_there_is_told_as_such(repeated):
+def test_a_missing_trial_is_an_error(repeated):
     with pytest.raises(ValueError, match="has no trial 'x'; its trials: a-s0"):
         configuration_runs(repeated(FAST), "x")
 
@@ -151,7 +151,7 @@ def test_what_differs_between_the_configurations_is_said(repeated):
     assert setting_differences(a, b) == ["weight_decay: 0.18 -> 0.2"]
 
 
-def test_another_way_of_validating_is_said(repeated):
+def test_a_different_validation_is_mentioned(repeated):
     found = compare_two(configuration_runs(repeated(FAST, ema=0.0)), configuration_runs(repeated(FAST, ema=0.99)))
     assert "Not validated alike: ema: 0.0 -> 0.99." in found.notes
 
@@ -350,7 +350,7 @@ def test_runs_that_were_tested_after_their_last_epoch_alone_have_no_epochs_to_ta
     assert (build_confirmation(study).test_first, build_confirmation(study).test_acc.runs) == (None, 2)
 
 
-def test_of_untouched_images_that_were_not_looked_at_nothing_is_said(repeated):
+def test_untouched_images_that_were_not_used_are_not_mentioned(repeated):
     study = dataclasses.replace(repeated(FAST), split="held-out")
     assert "test accuracy" not in str(build_confirmation(study))
 
@@ -378,7 +378,7 @@ def test_a_split_without_untouched_images_has_no_test_accuracy_and_that_is_said(
      ("sequential", "a sequential test decided the number of runs"),
      ("", None), ("of a later version", None)],
 )  # fmt: skip
-def test_a_number_of_runs_that_was_not_fixed_in_advance_is_told(repeated, lengthened, said):
+def test_a_number_of_runs_that_was_not_fixed_in_advance_is_reported(repeated, lengthened, said):
     text = str(build_confirmation(dataclasses.replace(repeated(FAST), lengthened=lengthened)))
     assert said in text if said else text.endswith("confidence intervals")
 

@@ -226,7 +226,7 @@ def confirm_file(**tables: Any) -> StudySpec:
         ({"stopping": {"diverged": False, "patience": {"epochs": 2}}}, r"stopping\.patience: expected none"),
     ],
 )
-def test_a_confirmation_cannot_have(tables, said):
+def test_a_confirmation_refuses(tables, said):
     with pytest.raises(ValueError, match=said):
         confirm_file(**tables)
 
@@ -255,12 +255,12 @@ def test_the_phase_of_a_search_is_no_part_of_its_identity():
     assert "phase" not in identity(fixed_study())
 
 
-def test_a_bad_name_is_told_as_such(home):
+def test_an_invalid_name_is_a_study_error(home):
     with pytest.raises(StudyError, match="name = "):
         confirmation(home, search(home, 3.0), 1, new_name="../x")
 
 
-def test_a_study_that_is_not_there_is_told_as_such(tmp_path: Path):
+def test_a_missing_study_is_an_input_error(tmp_path: Path):
     with pytest.raises(InputError, match="no study 'x'"):
         confirmation(Home(tmp_path), "x", 1)
 
@@ -283,7 +283,7 @@ def test_seeds_that_are_added_after_runs_have_ended_are_known_from_then_on(home)
     assert Ledger.open(home.ledger_uri, f"{name}-confirm").lengthened == "looked"
 
 
-def test_seeds_that_are_added_before_any_run_has_ended_were_not_looked_at(home):
+def test_seeds_that_are_added_before_any_run_has_ended_are_not_recorded_as_looked(home):
     name = search(home, 3.0)
     launched(home, name, 2)
     assert Ledger.create(home.ledger_uri, confirmation(home, name, 3)).lengthened == ""
@@ -295,7 +295,7 @@ def test_a_confirmation_that_is_continued_is_as_long_as_it_was(home):
     assert Ledger.create(home.ledger_uri, confirmation(home, name, 2)).lengthened == ""
 
 
-def test_seeds_that_a_sequential_test_adds_are_told_apart(home):
+def test_seeds_that_a_sequential_test_adds_are_recorded_as_sequential(home):
     name = search(home, 3.0)
     assert ended(home, confirmation(home, name, 2), sequential=True).lengthened == "sequential"
     assert ended(home, confirmation(home, name, 3), sequential=True).lengthened == "sequential"

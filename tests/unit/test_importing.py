@@ -248,7 +248,7 @@ def test_a_parameter_has_one_value_in_a_trial(refused):
     )
 
 
-def test_several_mistakes_are_told_at_once_and_ten_at_most(refused):
+def test_several_mistakes_are_reported_at_once_and_ten_at_most(refused):
     said = refused([*changed(0, val_acc=91.0, loss="x"), {"trial": "b", "epoch": "?", "val_acc": 0.5, "lr": 1}])
     assert len(said.splitlines()) == 3
     names = ("loss", "acc", "val_loss", "lr", "wd_lr", "seconds", "images_per_second", "power_watts", "test_loss")

@@ -52,7 +52,7 @@ def drive(uri: str, tmp_path: Path) -> Iterator[Drive]:
         yield drive
 
 
-def silence(ledger: Ledger) -> None:
+def expire_lease(ledger: Ledger) -> None:
     """Let the lease of a ledger's driver run out, as if its process had been held for long."""
     lease = ledger.drivers._lease
     assert lease is not None
@@ -63,7 +63,7 @@ def silence(ledger: Ledger) -> None:
     lease._renewed -= 1000
 
 
-def take(ledger: Ledger) -> Job:
+def next_job(ledger: Ledger) -> Job:
     job = ledger.next_assignment().job
     assert job is not None
     return job
@@ -75,7 +75,7 @@ def take(ledger: Ledger) -> Job:
 def test_two_drivers_never_get_the_same_trial(drive):
     study = sampled_study(trials=6)
     drivers = [drive(study, "a"), drive(study, "b")]
-    jobs = [take(drivers[turn % 2]) for turn in range(6)]
+    jobs = [next_job(drivers[turn % 2]) for turn in range(6)]
     assert [job.number for job in jobs] == list(range(6))
     assert len({job.params["lr"] for job in jobs}) == 6
 
@@ -83,20 +83,20 @@ def test_two_drivers_never_get_the_same_trial(drive):
 def test_no_more_trials_are_assigned_than_the_study_asks_for(drive):
     study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
-    take(a), take(b)
+    next_job(a), next_job(b)
     assert (a.next_assignment(), b.next_assignment()) == (Assignment(None, 0, 1), Assignment(None, 0, 1))
 
 
 def test_two_drivers_share_the_runs_that_a_study_lists(drive):
     study = fixed_study(run=[{"name": "a"}], search={"seeds": list(range(4))})
     a, b = drive(study, "a"), drive(study, "b")
-    assert [take(ledger).name for ledger in (a, b, b, a)] == ["a-s0", "a-s1", "a-s2", "a-s3"]
+    assert [next_job(ledger).name for ledger in (a, b, b, a)] == ["a-s0", "a-s1", "a-s2", "a-s3"]
 
 
 def test_a_driver_sees_how_the_trials_of_others_ended(drive):
     study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
-    job = take(a)
+    job = next_job(a)
     a.tell(job.number, REACHED)
     assert [(entry.job, entry.result) for entry in b.next_assignment().ended] == [(job, REACHED)]
 
@@ -104,24 +104,24 @@ def test_a_driver_sees_how_the_trials_of_others_ended(drive):
 def test_a_result_that_the_driver_knows_is_left_out(drive):
     study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
-    a.tell(take(a).number, REACHED)
+    a.tell(next_job(a).number, REACHED)
     assert b.next_assignment(known={0}).ended == []
 
 
-def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(drive):
+def test_no_driver_of_this_launch_retries_a_crashed_trial(drive):
     study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
-    a.tell(take(a).number, CRASHED)
-    take(b)
+    a.tell(next_job(a).number, CRASHED)
+    next_job(b)
     assert (a.next_assignment().job, b.next_assignment().job) == (None, None)
 
 
 def test_a_study_that_was_made_longer_is_longer_for_all_its_drivers(drive, uri):
     study = sampled_study(trials=1)
     a = drive(study, "a")
-    take(a)
+    next_job(a)
     Ledger.open(uri, study.name).extend(2)
-    assert take(a).number == 1
+    assert next_job(a).number == 1
 
 
 def test_another_driver_cannot_join_with_another_question(drive):
@@ -180,7 +180,7 @@ def test_two_processes_that_ask_at_once_get_a_hundred_trials_none_twice(uri):
 def test_a_driver_continues_its_own_trials_alone(drive, uri):
     study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
-    job, _ = take(a), take(b)
+    job, _ = next_job(a), next_job(b)
     assert drive(study, "a").unfinished() == [job]
 
 
@@ -188,20 +188,20 @@ def test_an_unclaimed_trial_is_assigned_to_the_next_driver_that_asks(drive, uri)
     study = sampled_study()
     a = drive(study, "a")
     begun = Ledger.open(uri, study.name).ask()
-    assert take(a) == begun
+    assert next_job(a) == begun
 
 
 def test_of_several_unclaimed_trials_the_first_comes_first(drive, uri):
     study = sampled_study()
     a = drive(study, "a")
     begun = [Ledger.open(uri, study.name).ask() for _ in range(2)]
-    assert [take(a), take(a)] == begun
+    assert [next_job(a), next_job(a)] == begun
 
 
-def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri):
+def test_an_assignment_counts_the_trials_that_remain_and_that_run_elsewhere(drive, uri):
     study = sampled_study(trials=3)
     a, b = drive(study, "a"), drive(study, "b")
-    take(a)
+    next_job(a)
     assignment = b.next_assignment()
     assert (assignment.remaining, assignment.running_elsewhere, b.running_elsewhere()) == (1, 1, 1)
     assert Ledger.open(uri, study.name).running_elsewhere() == 0  # a process that is no driver
@@ -210,24 +210,24 @@ def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri)
 def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
     study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
-    take(a)
+    next_job(a)
     assert b.next_assignment() == Assignment(None, 0, 1)
 
 
 def test_the_trial_of_an_expired_driver_is_assigned_when_no_new_one_is_left(drive, tmp_path):
     study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
-    job = take(a)
-    silence(a)
-    assert take(b).number == 1
+    job = next_job(a)
+    expire_lease(a)
+    assert next_job(b).number == 1
     assert b.next_assignment() == Assignment(job, 0, 0, adopted=True, home=str(tmp_path / "a"))
 
 
 def test_of_several_trials_of_expired_drivers_the_first_is_assigned_first(drive, tmp_path):
     study = sampled_study(trials=2)
     a, b, c = (drive(study, name) for name in "abc")
-    jobs = [take(a), take(c)]
-    silence(a), silence(c)
+    jobs = [next_job(a), next_job(c)]
+    expire_lease(a), expire_lease(c)
     assert [b.next_assignment(), b.next_assignment()] == [
         Assignment(job, 0, left, adopted=True, home=str(tmp_path / name))
         for job, left, name in zip(jobs, (1, 0), "ac", strict=True)
@@ -237,7 +237,7 @@ def test_of_several_trials_of_expired_drivers_the_first_is_assigned_first(drive,
 def test_a_driver_never_counts_itself_among_the_expired(drive, uri):
     study = sampled_study()
     a, b, _ = (drive(study, name) for name in "abc")
-    silence(a)
+    expire_lease(a)
     ledgers = (a, b, Ledger.open(uri, study.name))
     assert [ledger.drivers.expired() for ledger in ledgers] == [set(), {"a"}, {"a"}]
 
@@ -245,26 +245,26 @@ def test_a_driver_never_counts_itself_among_the_expired(drive, uri):
 def test_the_first_driver_cannot_end_an_adopted_trial(drive):
     study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
-    number = take(a).number
-    silence(a)
-    take(b)
+    number = next_job(a).number
+    expire_lease(a)
+    next_job(b)
     assert (a.tell(number, REACHED), b.tell(number, REACHED)) == (False, True)
 
 
 def test_a_driver_that_comes_back_no_longer_owns_its_trial(drive):
     study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
-    kept, number = take(b).number, take(a).number
-    silence(a)
-    take(b)
+    kept, number = next_job(b).number, next_job(a).number
+    expire_lease(a)
+    next_job(b)
     assert (a.owns(number), b.owns(number), b.owns(kept)) == (False, True, True)
 
 
 def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
     study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
-    number = take(a).number
-    silence(a)
+    number = next_job(a).number
+    expire_lease(a)
     assert a.owns(number)
     assert b.next_assignment().job is None
 
@@ -273,16 +273,16 @@ def test_the_lease_of_a_driver_that_left_has_expired_at_once(uri, drive, tmp_pat
     study = sampled_study(trials=1)
     a = Ledger.create(uri, study)
     with a.driven_by("a", tmp_path / "a", lambda: None):
-        job = take(a)
-    assert take(drive(study, "b")) == job
+        job = next_job(a)
+    assert next_job(drive(study, "b")) == job
 
 
 def test_a_result_that_an_expired_driver_had_written_is_told_to_optuna(drive, uri):
     study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
-    number = take(a).number
+    number = next_job(a).number
     a._running[number].set_user_attr("result", REACHED.to_dict())
-    silence(a)
+    expire_lease(a)
     assert b.next_assignment().job is None
     assert Ledger.open(uri, study.name).complete()
 
@@ -291,20 +291,20 @@ def test_a_second_process_under_the_same_name_takes_the_place_of_the_first(drive
     study = sampled_study()
     first = drive(study, "a")
     second = drive(study, "a")
-    take(second)
+    next_job(second)
     with pytest.raises(SweepError, match=r"another process runs study .* as driver a by now: is its home folder a"):
         first.next_assignment()
 
 
-def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri, tmp_path):
+def test_drivers_are_listed_with_their_homes_and_whether_they_are_alive(drive, uri, tmp_path):
     study = sampled_study()
     a, _ = drive(study, "a"), drive(study, "b")
-    silence(a)
+    expire_lease(a)
     found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers.all()]
     assert found == [("a", str(tmp_path / "a"), False), ("b", str(tmp_path / "b"), True)]
 
 
-def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
+def test_a_request_to_stop_reaches_every_driver(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
     study, heard = sampled_study(), [threading.Event(), threading.Event()]
     drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
@@ -331,7 +331,7 @@ def test_a_lease_that_is_no_number_of_seconds_is_refused(text, monkeypatch):
 
 
 @contextmanager
-def away(server: PostgresServer, seconds: float) -> Iterator[None]:
+def stopped_server(server: PostgresServer, seconds: float) -> Iterator[None]:
     """Stop PostgreSQL; start it again so many seconds later, while the block runs."""
     server.stop()
     thread = threading.Timer(seconds, server.start)
@@ -346,21 +346,21 @@ def test_a_restart_of_postgresql_is_waited_for(postgres, tmp_path):
     study = sampled_study(trials=2)
     ledger = Ledger.create(postgres.database(), study)
     with ledger.driven_by("a", tmp_path, lambda: None):
-        job = take(ledger)
-        with away(postgres, 1.0):
+        job = next_job(ledger)
+        with stopped_server(postgres, 1.0):
             assert ledger.tell(job.number, REACHED)
-        assert take(ledger).number == 1
+        assert next_job(ledger).number == 1
     assert [entry.result for entry in ledger.entries()] == [REACHED, None]
 
 
 BREAK_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> "
 
 
-def test_an_end_that_was_told_before_the_connection_broke_is_told_once(postgres, tmp_path, monkeypatch):
+def test_a_result_is_told_once_though_the_connection_broke_after_it(postgres, tmp_path, monkeypatch):
     uri = postgres.database()
     ledger = Ledger.create(uri, sampled_study())
     with ledger.driven_by("a", tmp_path, lambda: None):
-        number, tell = take(ledger).number, ledger._study.tell
+        number, tell = next_job(ledger).number, ledger._study.tell
 
         def tell_and_break_off(*args: Any) -> None:
             tell(*args)
@@ -375,22 +375,22 @@ def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypa
     monkeypatch.setattr(database, "RETRY_SECONDS", 1.0)
     study = sampled_study()
     ledger = Ledger.create(postgres.database(), study)
-    with ledger.driven_by("a", tmp_path, lambda: None), away(postgres, 5.0):
+    with ledger.driven_by("a", tmp_path, lambda: None), stopped_server(postgres, 5.0):
         message = rf"^the ledger postgresql://sweeps@.* could not be used for 1 s: .*`sweeps resume {study.name}`$"
         with pytest.raises(SweepError, match=message):
             ledger.next_assignment()
 
 
-def test_a_server_that_is_down_is_told_of_at_once():
+def test_a_server_that_is_down_is_reported_at_once():
     message = r"^the ledger postgresql://me:\*\*\*@127\.0\.0\.1:1/x cannot be used: .*refused"
     with pytest.raises(SweepError, match=message):
         Ledger.open("postgresql://me:secret@127.0.0.1:1/x", "study")
 
 
-def test_a_server_that_goes_down_before_the_study_begins_is_told_of_at_once(postgres, tmp_path):
+def test_a_server_that_goes_down_before_the_study_begins_is_reported_at_once(postgres, tmp_path):
     ledger = Ledger.create(postgres.database(), sampled_study())
     with (
-        away(postgres, 1.0),
+        stopped_server(postgres, 1.0),
         pytest.raises(SweepError, match=r"^the ledger postgresql.* cannot be used: .*refused"),
         ledger.driven_by("a", tmp_path, lambda: None),
     ):
@@ -416,13 +416,13 @@ def test_a_ledger_damaged_behind_its_first_page_is_an_error(tmp_path):
         open_storage(f"sqlite:///{file}")
 
 
-def test_a_wrong_password_is_told_of_and_not_shown(postgres):
+def test_a_wrong_password_is_reported_and_not_shown(postgres):
     with pytest.raises(SweepError, match="password authentication failed") as error:
         Ledger.open(postgres.guarded(postgres.database(), "wrong-one"), "study")
     assert "wrong-one" not in str(error.value)
 
 
-def test_a_study_that_is_not_in_postgresql_is_told_with_those_that_are(postgres):
+def test_an_error_for_a_missing_study_in_postgresql_lists_the_existing_ones(postgres):
     uri = postgres.database()
     Ledger.create(uri, sampled_study("known"))
     with pytest.raises(InputError, match=r"^no study 'nope' in postgresql://sweeps@127.*; known: known\."):

@@ -94,14 +94,14 @@ def test_every_outcome_has_words_and_a_colour():
     assert {result.outcome for result, _ in ENDS} == live._STYLES.keys() == set(Outcome)
 
 
-NEWS = [
+EVENTS = [
     (lambda watcher: watcher.stopping(), "stopping: running trials finish their epoch; Ctrl-C stops at once"),
     (lambda watcher: watcher.lost(SAMPLED), "trial 3: taken over by another driver"),
     (lambda watcher: watcher.waiting(2), "nothing left to run here; waiting for the trials of other drivers (2)"),
 ]
 
 
-@pytest.mark.parametrize(("tell", "words"), NEWS)
+@pytest.mark.parametrize(("tell", "words"), EVENTS)
 def test_an_event_of_the_launch_is_a_line(plain, file, tell, words):
     tell(plain)
     assert file.getvalue().startswith(words)
@@ -244,7 +244,7 @@ def test_an_error_is_shown_below(watch):
     assert screen(watcher)[-1] == "trial 0: ValueError: [red] is no colour; started again"
 
 
-@pytest.mark.parametrize(("tell", "words"), NEWS)
+@pytest.mark.parametrize(("tell", "words"), EVENTS)
 def test_an_event_of_the_launch_is_shown_below(watch, tell, words):
     _, watcher = watch(spec())
     tell(watcher)

@@ -84,7 +84,7 @@ def test_a_pruned_trial_says_by_which_rule_and_why():
     assert (pruned.stopped_by, pruned.stop_reason, pruned.epochs_run) == ("cap", "too slow", 2)
 
 
-def test_a_trial_ended_at_the_target_says_so_too():
+def test_a_trial_ended_at_the_target_names_the_rule():
     assert result([0.93, 0.93], Stop("at_target", "held")).stopped_by == "at_target"
 
 

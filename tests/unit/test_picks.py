@@ -119,7 +119,7 @@ def test_every_method_picks_among_the_trials_that_there_are(method):
     assert (worth.picks, worth.true_share.value) == (1, 1)
 
 
-def test_the_settings_that_a_study_begins_with_are_what_they_are_whatever_it_sees():
+def test_first_settings_do_not_depend_on_the_runs_that_a_study_sees():
     spec = load_study(find_study("adamw_cosine"), ["search.sampler=random", "search.finalists=", "search.trials=12"])
     made = [simulate(Setup(spec, POST5, NOWHERE, against=["first"], seed=seed)).picks for seed in (0, 1)]
     assert made[0]["first"].true_rmst == made[1]["first"].true_rmst
@@ -137,7 +137,7 @@ def test_a_study_without_first_settings_and_a_recording_cannot_be_set_against_th
         simulate(made)
 
 
-def test_optunas_own_are_given_so_many_epochs_and_no_more():
+def test_optunas_pruners_train_no_more_epochs_than_the_budget():
     asked, method = [], "optuna-median"  # which prunes none of the first five, so that each takes its four epochs
     source = recording({0.1 * i: [UNLUCKY] for i in range(1, 9)})
     made = setup(source, against=[method], epochs=12)
@@ -157,7 +157,7 @@ def test_no_trial_begins_that_the_epochs_would_not_be_enough_for():
     assert simulate(setup(source, epochs=13)).with_rules["epochs"].median == 16
 
 
-def test_intervals_are_told_from_two_repeats_on():
+def test_picks_have_intervals_from_two_repeats_on():
     source = recording({0.1: [SURE, SURE], 0.2: [UNLUCKY, SURE]})
     single, several = (simulate(setup(source, repeats=repeats)).picks["study"].true_rmst for repeats in (1, 3))
     assert (single.low, single.high) == (None, None)

@@ -107,7 +107,7 @@ def test_people_are_shown_each_trial_with_its_schedule_drawn(planned):
 @pytest.mark.parametrize(
     ("hours", "text"), [(0.05, "3 minutes"), (0.99, "59 minutes"), (2.5, "2.5 hours"), (148.8, "6.2 days")]
 )
-def test_the_cost_is_told_in_units_for_people(planned, hours, text):
+def test_the_cost_is_shown_in_readable_units(planned, hours, text):
     timed = replace(planned, seconds_per_epoch=hours * 3600 / planned.epochs, slots=1)
     assert describe(timed).endswith(f"about {text}")
 

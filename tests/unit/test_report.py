@@ -332,7 +332,7 @@ def test_a_figure_of_very_many_trials_is_pixels(read):
     assert [image["src"][:14] for image in report.images["trials"]] == ["data:image/png"]
 
 
-def test_published_runs_are_told_of_beside_the_best_trials(make_study):
+def test_the_legend_names_published_runs_and_the_best_trials(make_study):
     schedules = ["[1e-3, 0] cos[1e-5, 30]", "[8e-4, 0] lin[1e-3, 12] cos[1e-5, 20]"]
     published = pd.DataFrame(
         {"run": [7, 33], "epoch": [30, 19], "val_acc": [0.92, 0.92], "schedule": schedules, "epochs_to_092": [30, 19]}

@@ -146,7 +146,7 @@ def test_the_text_in_the_table_is_the_schedule_it_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_a_text_one_step_late_would_be_told_apart(name: str) -> None:
+def test_a_schedule_that_is_one_step_late_differs(name: str) -> None:
     expected = ORACLES[name]()
     with pytest.raises(AssertionError):
         assert_same(TABLE[name], [expected[0], *expected[:-1]])

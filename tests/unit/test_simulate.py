@@ -260,7 +260,7 @@ def test_a_scheduled_weight_decay_counts_by_its_mean():
 @pytest.mark.parametrize(
     ("values", "text"), [([3.0], "3"), ([1.0, 2.0, 6.0], "2 (1..6)"), ([None], "-"), ([None, 0.25], "0.25")]
 )
-def test_a_figure_over_repeats_is_told_as_median_and_range(values, text):
+def test_a_figure_over_repeats_is_shown_as_median_and_range(values, text):
     assert str(Range.of(values)) == text
 
 

@@ -381,7 +381,7 @@ def test_ties_count_half():
     assert compare([19, 20, INF, 25], [20, 20, INF, 24], 30).probability_faster.value == 0.5
 
 
-def test_a_configuration_that_is_faster_on_every_seed_is_told_apart():
+def test_a_configuration_that_is_faster_on_every_seed_is_significantly_faster():
     fast, slow = [18, 19, 18, 20, 19, 18, 19, 18, 19, 20], [22, 23, 23, 24, 22, 22, INF, 23, 24, 23]
     found = compare(fast, slow, 30)
     assert found.difference.high < 0

@@ -90,7 +90,7 @@ def test_a_home_without_studies_lists_none(tmp_path):
     assert study_summaries(Home(tmp_path)) == []
 
 
-def test_running_trials_are_told_with_the_epochs_of_their_checkpoints(home):
+def test_running_trials_are_listed_with_the_epochs_of_their_checkpoints(home):
     rows = running_trials(home, "cut-off")
     schedule = "[0.001, 0] lin[1e-05, 4]"
     assert [row | {"schedule": schedule} for row in rows] == [
@@ -119,21 +119,21 @@ def test_a_complete_study_has_no_running_trials(home):
         ),
     ],
 )
-def test_people_are_told_in_two_lines(home, name, text):
+def test_the_text_has_two_lines(home, name, text):
     assert describe_summary(study_summary(home, name)) == text
 
 
-def test_people_are_told_of_a_study_that_was_cut_off(home):
+def test_the_text_says_that_a_study_was_cut_off(home):
     told = describe_summary(study_summary(home, "cut-off"))
     assert told.startswith("cut-off: interrupted · 4 trials asked for · ended: 1 crashed · begun: 2\n")
 
 
-def test_people_are_told_that_nothing_has_ended(tmp_path):
+def test_the_text_says_that_nothing_has_ended(tmp_path):
     home = Home(tmp_path)
     run_trials(home.ledger_uri, fixed_study("begun", run=[{"name": "a"}]), None)
     assert describe_summary(study_summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
 
 
-def test_people_are_told_which_process_runs_a_study(home):
+def test_the_text_says_which_process_runs_a_study(home):
     row = study_summary(home, "cut-off") | {"state": "running", "process": 77}
     assert describe_summary(row).startswith("cut-off: running by process 77 · ")

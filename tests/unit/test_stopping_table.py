@@ -43,7 +43,7 @@ def test_an_active_rule_saved_what_was_left_of_the_schedules():
     assert (row["judged"], row["false_stops"], row["best_lost"]) == (0, None, None)
 
 
-def test_a_rule_in_shadow_would_have_saved_what_was_left_at_its_word():
+def test_a_shadow_rule_would_have_saved_the_epochs_after_its_stop():
     row = rows(history(MISSES, Outcome.EXHAUSTED, None, {"asha": 3}), history(RISES, would_stop={"asha": 8}))["asha"]
     assert (row["mode"], row["stopped"], row["epochs_saved"], row["judged"]) == ("shadow", 2, 9, 2)
 
@@ -99,7 +99,7 @@ def test_all_rules_are_the_active_ones_each_trial_counted_once():
     assert table["cap"]["false_stops"] == 0
 
 
-def test_rules_that_never_spoke_have_rows_too():
+def test_rules_that_stopped_nothing_have_rows_too():
     table = rows(history(RISES), modes={"diverged": "active", "asha": "shadow"})
     assert [(row["rule"], row["mode"], row["stopped"]) for row in table.values()] == [
         ("diverged", "active", 0),

@@ -39,7 +39,7 @@ spec = partial(sampled_study, horizon=HORIZON, trials=2)
 
 
 @dataclass
-class Seen:
+class RecordingWatcher:
     """A watcher that keeps what it was shown."""
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Launch:
     ledger: Ledger
     tracker: Tracker
     run: StudyRun
-    seen: Seen
+    seen: RecordingWatcher
 
     def begin(self) -> int:
         trial = self.run.next_trial()
@@ -110,7 +110,7 @@ def open_(store, db, tmp_path) -> Open:
     """Open a study as a new process would: everything anew on the same files."""
 
     def open_(study: StudySpec) -> Launch:
-        home, seen, ledger = Home(tmp_path), Seen(), Ledger.create(db, study)
+        home, seen, ledger = Home(tmp_path), RecordingWatcher(), Ledger.create(db, study)
         tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
         run = StudyRun(home, ledger, tracker, seen, recover(home, ledger, tracker))
         return Launch(home, ledger, tracker, run, seen)
@@ -812,8 +812,8 @@ def test_a_finalist_is_tagged_in_mlflow(open_, store):
 
 FORECAST = {"forecast": {"chance": 0.2, "best": 1, "trials": 3}, "freeze": True}
 PLACES = [0.84, 0.26, 0.98, 0.72, 0.96, 0.34]
-REACHES = {epochs: [0.5] * (epochs - 1) + [0.93] * (HORIZON + 1 - epochs) for epochs in range(2, HORIZON + 1)}
-SHOWN = [REACHES[3], NEVER, REACHES[2], REACHES[6], NEVER, REACHES[4]]
+REACHED_AT = {epochs: [0.5] * (epochs - 1) + [0.93] * (HORIZON + 1 - epochs) for epochs in range(2, HORIZON + 1)}
+CURVES = [REACHED_AT[3], NEVER, REACHED_AT[2], REACHED_AT[6], NEVER, REACHED_AT[4]]
 """By these trial 3 is ended after an epoch, and goes on once trial 4 has shown that its neighbours are no faster."""
 
 
@@ -825,19 +825,19 @@ def frozen_spec(**stopping: Any) -> StudySpec:
     )
 
 
-def up_to(launch: Launch, trials: int) -> Launch:
+def train_first(launch: Launch, trials: int) -> Launch:
     """Train the first trials to their ends."""
     for number in range(trials):
         assert launch.begin() == number
-        launch.train(number, SHOWN[number])
+        launch.train(number, CURVES[number])
     return launch
 
 
 def test_only_a_trial_stopped_by_forecast_keeps_its_checkpoint(open_):
-    launch = up_to(open_(frozen_spec()), 3)
+    launch = train_first(open_(frozen_spec()), 3)
     assert launch.begin() == 3
     checkpoint.previous(launch.path(3)).write_bytes(b"of the epoch before")
-    launch.train(3, SHOWN[3])
+    launch.train(3, CURVES[3])
     assert (launch.run.results[3].stopped_by, launch.run.results[3].epochs_run) == ("forecast", 1)
     launch.tracker.written()
     assert [path.name for path in launch.path(0).parent.iterdir()] == [launch.path(3).name]
@@ -845,7 +845,7 @@ def test_only_a_trial_stopped_by_forecast_keeps_its_checkpoint(open_):
 
 
 def test_without_freeze_no_checkpoint_is_kept_and_no_trial_thaws(open_):
-    launch = up_to(open_(frozen_spec(freeze=False)), 5)
+    launch = train_first(open_(frozen_spec(freeze=False)), 5)
     launch.tracker.written()
     assert list(launch.path(0).parent.iterdir()) == []
     assert launch.begin() == 5
@@ -854,13 +854,13 @@ def test_without_freeze_no_checkpoint_is_kept_and_no_trial_thaws(open_):
 
 def test_a_frozen_trial_continues_from_its_checkpoint_once_it_is_likely_again(open_, epochs, trials):
     study = frozen_spec()
-    launch = up_to(open_(study), 5)
+    launch = train_first(open_(study), 5)
     assert launch.begin() == 3
     assert launch.run.active[3].job.thawed == (1,)
     assert 3 not in launch.run.results
     launch.tracker.written()
     assert trials(study)["outcome"].isna()[3]
-    result = launch.train(3, SHOWN[3])
+    result = launch.train(3, CURVES[3])
     launch.close()
     assert result is not None
     assert (result.outcome, result.epochs_run, result.epochs_to_target, result.epochs_saved) == ("reached", 6, 6, 0)
@@ -873,8 +873,8 @@ def test_a_frozen_trial_continues_from_its_checkpoint_once_it_is_likely_again(op
 
 def test_the_run_of_a_thawed_trial_has_a_tag(open_, store):
     study = frozen_spec()
-    launch = up_to(open_(study), 5)
-    launch.train(launch.begin(), SHOWN[3])
+    launch = train_first(open_(study), 5)
+    launch.train(launch.begin(), CURVES[3])
     launch.close()
     (run,) = runs_of(store, study, 3)
     assert run.data.tags["thawed"] == "1"
@@ -883,7 +883,7 @@ def test_the_run_of_a_thawed_trial_has_a_tag(open_, store):
 
 
 def test_the_first_epochs_of_a_thawed_trial_are_not_judged_again(open_):
-    launch = up_to(open_(frozen_spec()), 5)
+    launch = train_first(open_(frozen_spec()), 5)
     number = launch.begin()
     assert launch.run.active[number].judged == 1
     launch.close()
@@ -892,7 +892,7 @@ def test_the_first_epochs_of_a_thawed_trial_are_not_judged_again(open_):
 @pytest.mark.parametrize("told", [False, True], ids=["before MLflow was told", "after it"])
 def test_a_thawed_trial_is_continued_after_a_kill(open_, told, epochs, trials):
     study = frozen_spec()
-    before = up_to(open_(study), 5)
+    before = train_first(open_(study), 5)
     before.tracker.written()
     assert before.ledger.thaw(3) is not None if not told else before.begin() == 3
     before.tracker.written()
@@ -901,8 +901,8 @@ def test_a_thawed_trial_is_continued_after_a_kill(open_, told, epochs, trials):
     launch = open_(study)
     assert launch.begin() == 3
     assert launch.run.active[3].judged == 1
-    launch.train(3, SHOWN[3])
-    launch.train(launch.begin(), SHOWN[5])
+    launch.train(3, CURVES[3])
+    launch.train(launch.begin(), CURVES[5])
     assert launch.run.complete
     launch.close()
     assert epochs(study, 3) == [1, 2, 3, 4, 5, 6]
@@ -911,39 +911,39 @@ def test_a_thawed_trial_is_continued_after_a_kill(open_, told, epochs, trials):
 
 def test_a_killed_process_leaves_frozen_trials_frozen(open_):
     study = frozen_spec()
-    before = up_to(open_(study), 4)
+    before = train_first(open_(study), 4)
     before.tracker.written()
     launch = open_(study)
     assert launch.begin() == 4
-    launch.train(4, SHOWN[4])
+    launch.train(4, CURVES[4])
     assert launch.begin() == 3
     launch.close()
 
 
 def test_a_study_is_not_complete_while_a_trial_can_thaw(open_):
     study = frozen_spec()
-    launch = up_to(open_(study), 4)
+    launch = train_first(open_(study), 4)
     launch.ledger.extend(5)
-    launch.train(launch.begin(), SHOWN[4])
+    launch.train(launch.begin(), CURVES[4])
     assert launch.ledger.complete()
     assert not launch.run.exhausted
-    launch.train(launch.begin(), SHOWN[3])
+    launch.train(launch.begin(), CURVES[3])
     assert launch.run.complete
     launch.close()
 
 
 def test_at_the_end_the_checkpoints_of_frozen_trials_are_removed(open_):
-    launch = up_to(open_(frozen_spec()), 4)
+    launch = train_first(open_(frozen_spec()), 4)
     launch.tracker.written()
     launch.run.remove_frozen()
     assert list(launch.path(0).parent.iterdir()) == []
-    launch.train(launch.begin(), SHOWN[4])
+    launch.train(launch.begin(), CURVES[4])
     assert launch.begin() == 5  # nothing goes on any more
     launch.close()
 
 
 def test_frozen_checkpoints_are_kept_while_the_store_cannot_be_written(open_, monkeypatch):
-    launch = up_to(open_(frozen_spec()), 4)
+    launch = train_first(open_(frozen_spec()), 4)
 
     def away() -> None:
         raise SweepError("MLflow cannot be used")
@@ -958,7 +958,7 @@ def test_frozen_checkpoints_are_kept_while_the_store_cannot_be_written(open_, mo
 
 
 def test_a_frozen_trial_of_another_driver_is_not_thawed(open_, monkeypatch):
-    launch = up_to(open_(frozen_spec()), 5)
+    launch = train_first(open_(frozen_spec()), 5)
     monkeypatch.setattr(launch.ledger, "thaw", lambda number: None)
     assert launch.begin() == 5
     launch.close()
@@ -976,7 +976,7 @@ def test_a_thawed_trial_trains_bit_for_bit_as_an_undisturbed_one(open_):
         for shown in train(config, data_dir=nowhere, device="cpu", checkpoint=launch.path(number)):
             seen += [shown] if number == 3 and shown.epoch > len(seen) else []
             # What it trains is real; which trials are fast is set by hand.
-            if launch.run.epoch(number, replace(shown, val_acc=SHOWN[number][shown.epoch - 1])):
+            if launch.run.epoch(number, replace(shown, val_acc=CURVES[number][shown.epoch - 1])):
                 break
     launch.close()
     whole = list(train(launch.ledger.entries()[3].job.config, data_dir=nowhere, device="cpu"))

@@ -99,7 +99,7 @@ def test_a_pruned_run_is_a_miss_that_spent_the_whole_budget(make_study):
     assert pruned[columns].tolist() == missed[columns].tolist()
 
 
-def test_a_pruned_run_is_said_to_be_cut_short(make_study):
+def test_a_pruned_run_is_marked_as_cut_short(make_study):
     assert build_summary(make_study(*seeds(FAST, PRUNED))).loc[0, "cut_short"] == 1
 
 
@@ -166,7 +166,7 @@ def test_best_so_far_adds_up_what_all_trials_spent(make_study):
     assert table["epochs_to_target"].tolist()[1:] == [5, 5, 2, 2]
 
 
-def test_before_the_first_that_reached_there_is_no_best(make_study):
+def test_without_a_trial_at_the_target_there_is_no_best_so_far(make_study):
     assert build_best_so_far(make_study(MISS))["epochs_to_target"].isna().all()
 
 

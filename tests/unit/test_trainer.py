@@ -412,7 +412,7 @@ def refuse(*_args: object) -> NoReturn:
     raise AssertionError("the images were asked for")
 
 
-def test_a_finished_run_is_told_again_without_its_images(path, monkeypatch):
+def test_a_finished_run_returns_its_records_without_loading_images(path, monkeypatch):
     config = small(epochs=2)
     first = run(config, path)
     monkeypatch.setattr(trainer, "load", refuse)

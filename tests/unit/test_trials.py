@@ -81,7 +81,7 @@ def test_a_running_trial_has_no_result():
     assert trial_to_dict(entry(2, None))["result"] is None
 
 
-def test_people_are_told_what_a_trial_trained_and_how_it_ended():
+def test_the_text_says_what_a_trial_trained_and_how_it_ended():
     text = describe_trial(entry(2, PRUNED, "b-s0", {"lr": 1e-3, "optimizer": "adam"}))
     assert text.splitlines() == [
         "trial b-s0 (number 2)",
@@ -101,13 +101,13 @@ def test_people_are_told_what_a_trial_trained_and_how_it_ended():
     ]
 
 
-def test_people_are_told_that_a_trial_ended_and_went_on():
+def test_the_text_says_that_a_trial_ended_and_went_on():
     ended = entry(2, REACHED)
     text = describe_trial(replace(ended, job=replace(ended.job, thawed=(3, 5))))
     assert "\n  ended after epoch 3, and went on later\n  ended after epoch 5, and went on later\n" in text
 
 
-def test_people_are_told_that_a_trial_runs():
+def test_the_text_says_that_a_trial_runs():
     assert describe_trial(entry(2, None)).endswith("\n  has not ended")
 
 

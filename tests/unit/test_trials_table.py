@@ -46,12 +46,12 @@ def test_a_trial_that_did_not_reach_is_read_at_its_best_epoch(make_study):
     assert row[["epoch", "val_acc", "acc"]].tolist() == [2, 0.8, 0.2]
 
 
-def test_both_epochs_to_target_are_told(make_study):
+def test_both_epochs_to_target_are_columns(make_study):
     row = build_table(make_study(REACHED)).loc[0]
     assert row[["epochs_to_target", "epochs_to_target_sustained"]].tolist() == [2, 4]
 
 
-def test_the_best_is_told(make_study):
+def test_the_best_epoch_and_accuracy_are_columns(make_study):
     row = build_table(make_study(REACHED)).loc[0]
     assert row[["epoch_best", "val_acc_best"]].tolist() == [5, 0.95]
 
