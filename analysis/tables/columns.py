@@ -188,7 +188,7 @@ RESULTS = (
     EPOCHS_RUN,
     OUTCOME,
     Column(
-        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=40, shrinks=True
+        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=55, shrinks=True
     ),
 )
 """The table of results: these columns in this order, and the settings that a study adds ahead of ``schedule``."""
