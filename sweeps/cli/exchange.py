@@ -182,7 +182,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
 
 
 def _names(metric: list[str]) -> dict[str, str]:
-    """Return the columns that --metric names, by the names they have here."""
+    """Return the columns that --metric names, by this project's names of the metrics."""
     from resnet_core.records import METRICS
 
     known, names = ("trial", "epoch", *METRICS), {}
