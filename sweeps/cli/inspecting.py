@@ -67,7 +67,7 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
 def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
     """Show the trial with the fewest epochs to target.
 
-    The command says too whether the trial is confirmed, and whether it leads by more than noise.
+    The command also says whether the trial is confirmed, and whether its lead is larger than the noise.
     """
     from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger

@@ -53,7 +53,7 @@ def launch(
 ) -> None:
     """Run a study to its end.
 
-    A study of this name that has begun is continued, if the file still asks the same.
+    If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:

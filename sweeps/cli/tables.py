@@ -61,7 +61,7 @@ def table(
 ) -> None:
     """Print a table of a study's trials, fastest first.
 
-    --view prints another table. All of it is read from MLflow's store.
+    --view prints another table. All values are read from MLflow's store.
     """
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
@@ -123,7 +123,7 @@ def compare(
 ) -> None:
     """Compare configurations with the first, seed by seed.
 
-    What is compared is the share of runs that reach the target, and their epochs to target.
+    The command compares the share of runs that reach the target, and their epochs to target.
     """
     from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
@@ -172,7 +172,7 @@ def stopping(
 ) -> None:
     """Print what each stopping rule of a study saved.
 
-    What is known of its errors is in the table too. All of it is read from MLflow's store.
+    The table also counts the known errors of each rule. All values are read from MLflow's store.
     """
     import analysis
     from analysis.tables.stopping import METRICS

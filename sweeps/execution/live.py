@@ -1,4 +1,4 @@
-"""What the user sees while a study runs, on stderr: a live table on a terminal, plain lines elsewhere."""
+"""The display of a running study on stderr: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class LiveWatcher:
         self._messages.append(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
 
     def ended(self, job: Job, result: Result) -> None:
-        """Move the trial to those that ended."""
+        """Move the trial to the ended trials in the table."""
         self._ended.append((job, result))
 
     def stopping(self) -> None:

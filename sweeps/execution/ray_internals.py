@@ -80,7 +80,8 @@ def is_running(trial: Any) -> bool:
 def last_error(trial: Any) -> str:
     """Return the text of a trial's last error, without colours.
 
-    Ray writes it into the trial's folder at once. The public `Trial.get_error` reads a copy that is made later.
+    Ray writes the error to the trial's folder immediately. The public `Trial.get_error` reads a copy that Ray makes
+    later.
     """
     written = Path(trial.local_path) / _ERROR_FILE
     text = without_colours(written.read_text() if written.exists() else "") or "unknown error"

@@ -50,7 +50,7 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
     Args:
         home: the home folder; if the ledger or MLflow's store is elsewhere, the connection to it is checked.
         data_dir: folder of the data sets.
-        address: address of a running Ray cluster, to which the connection is checked; None starts Ray in a launch.
+        address: address of a running Ray cluster, to which the connection is checked; None if a launch starts Ray.
     """
     checks = [
         Check("resnet-sweeps", None, code_version()),

@@ -1,6 +1,6 @@
 """Several drivers of one study: who is alive, and who runs which trial.
 
-A driver is a process that runs a study from its home folder. Several hosts, each with its own home folder, can run one
+A driver is a home folder from which a process runs a study. Several hosts, each with its own home folder, can run one
 study if all of them reach its ledger. They share its trials. If a host is lost, the others take over its trials.
 
 How: a driver holds a lease and renews it eight times in the time that a lease lasts. If a driver's lease has expired,

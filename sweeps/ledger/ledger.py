@@ -214,8 +214,8 @@ class Ledger:
         """End the search with the trials that have begun, and let the best configurations run again.
 
         Raises:
-            InputError: no trial has ended, some trials that the study file lists have not begun, the seed is a
-                parameter of the study's space, or the study is a confirmation.
+            InputError: no trial has ended, a listed trial has not begun, the seed is a parameter of the study's space,
+                or the study is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":

@@ -4,8 +4,8 @@ It is fitted to the 34 runs that post V published (ResNet56v2, AdamW, batch 64, 
 accuracy and the epoch to 0.92 of each run, but no curves. The model ignores all other settings of a run, and it is not
 meant to predict results.
 
-η(e) is the learning rate at the end of epoch e, η̂ the schedule's peak, and T = ∫η/η̂ de the number of epochs at the
-peak rate that train as much. The best accuracy that a run can reach is
+η(e) is the learning rate at the end of epoch e, and η̂ is the schedule's peak. T = ∫η/η̂ de is the equivalent number
+of epochs at the peak rate. The best accuracy that a run can reach is
 
     best   = limit - shortage·20/T - decay_cost·ln(η̂·λ·(T/20)^growth / decay)²
 

@@ -81,8 +81,8 @@ def simulate(setup: Setup) -> Simulation:
     """Simulate a study with its rules and without any, once for each repeat.
 
     Raises:
-        InputError: ``trials`` is larger than the number of trials, the trials of a space are to be shuffled, or
-            ``against`` names a method that is unknown or that this study or source does not allow.
+        InputError: ``trials`` is larger than the number of trials; the trials of a space are to be shuffled; or
+            ``against`` names an unknown method, or one that this study or source does not allow.
     """
     _check(setup)
     from analysis.tables.stopping import build_stopping

@@ -17,7 +17,7 @@ class Trials(Protocol):
     spec: StudySpec
 
     def remaining(self) -> int:
-        """Return how many further trials the study asks for; with finalists, the largest possible number."""
+        """Return how many further trials the study needs; with finalists, the largest possible number."""
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:
         """Return the next trial, and the ended trials whose numbers are not in ``known``."""

@@ -20,7 +20,7 @@ class Job:
         number: its number in the study, from 0. It is Optuna's number, except in a forked study: the trials copied from
             the older study are not counted there.
         name: the name of the listed run, else the number; a finalist's name ends in ``-s`` and its seed.
-        config: what it trains.
+        config: its configuration.
         params: the sampled values by parameter name; empty for a listed run.
         finalist: whether it repeats one of the study's best configurations with a fresh seed.
         thawed: the epochs after which a rule stopped the trial before it went on later.
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger knows of one trial: its job, and its result once it has ended."""
+    """A trial in the ledger: its job, and its result once it has ended."""
 
     job: Job
     result: Result | None

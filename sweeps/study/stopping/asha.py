@@ -12,10 +12,11 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class Asha(StoppingRule):
     """Ends a trial that is not in the top 1/``reduction`` of the trials at its rung: asynchronous successive halving.
 
-    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. A trial at a rung goes on if its
-    val_acc, smoothed over three epochs, is in the top 1/reduction of all trials that have reached that rung so far,
-    itself included. Nothing is stopped while fewer than ``reduction`` trials have reached the rung. This is the
-    stopping variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of epochs.
+    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. Val_acc, smoothed over three
+    epochs, is compared at each rung with that of all trials that have reached the rung so far, itself included. A trial
+    in the top 1/reduction goes on. Nothing is stopped while fewer than ``reduction`` trials have reached the rung. This
+    is the stopping variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of
+    epochs.
 
     Attributes:
         reduction: one of ``reduction`` trials at a rung goes on.

@@ -96,7 +96,7 @@ class Progress:
     """The trial that a rule judges, after an epoch.
 
     Attributes:
-        config: what the trial trains.
+        config: the trial's configuration.
         records: its epochs so far, 1, 2, …; at least one.
         group: as in `Curve`.
         coordinates: as in `Curve`.

@@ -14,10 +14,10 @@ _ABOVE_CHANCE = 1.2  # factor on the accuracy of random guesses
 def divergence(trial: Progress) -> str | None:
     """Return how a trial has diverged, in words; None where it has not.
 
-    A trial has diverged if the training loss of its last epoch is not finite, or if the training accuracy of each of
-    its last three epochs is at chance: below 1.2/classes. Epochs count from the end of the warm-up, where the learning
-    rate first takes its highest value. Validation accuracy is not used: in the first epochs, while batch norm's
-    running statistics are still inexact, it is at chance in healthy trials too.
+    A trial has diverged if the training loss of its last epoch is not finite. It has also diverged if the training
+    accuracy of each of its last three epochs is at chance: below 1.2/classes. These epochs count from the end of the
+    warm-up, where the learning rate first takes its highest value. Validation accuracy is not used: in the first epochs,
+    while batch norm's running statistics are still inexact, it is at chance in healthy trials too.
     """
     last = trial.records[-1]
     if not math.isfinite(last.loss):
