@@ -16,8 +16,8 @@ def divergence(trial: Progress) -> str | None:
 
     A trial has diverged if the training loss of its last epoch is not finite. It has also diverged if the training
     accuracy of each of its last three epochs is at chance: below 1.2/classes. These epochs count from the end of the
-    warm-up, where the learning rate first takes its highest value. Validation accuracy is not used: in the first epochs,
-    while batch norm's running statistics are still inexact, it is at chance in healthy trials too.
+    warm-up, where the learning rate first takes its highest value. Validation accuracy is not used: while batch norm's
+    running statistics are still inexact, in the first epochs, it is at chance in healthy trials too.
     """
     last = trial.records[-1]
     if not math.isfinite(last.loss):
