@@ -163,7 +163,7 @@ class Launch:
         """Refuse to create a ledger where one is missing.
 
         Raises:
-            SweepError: MLflow has trials of the study, but the ledger's file is gone.
+            SweepError: MLflow has trials of the study, but the ledger's file is missing.
         """
         db, mlflow_db = sqlite_file(self.home.ledger_uri), self.home.own_mlflow_db
         if db is None or db.exists():

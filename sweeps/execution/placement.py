@@ -373,10 +373,10 @@ def run_trials(
 
 
 def _make_on_all_nodes(folder: Path) -> None:
-    """Make a folder, and check that every node sees it.
+    """Create a folder, and check that every node can reach it.
 
     Raises:
-        SweepError: a node does not see it; the message names the node.
+        SweepError: a node cannot reach the folder; the message names the node.
     """
     folder.mkdir(parents=True, exist_ok=True)
     is_dir = ray.remote(num_cpus=0)(os.path.isdir)

@@ -54,8 +54,8 @@ def silence() -> None:
 def kill_started_processes() -> None:
     """Kill the processes that `ray.init` started on this machine.
 
-    Used when Ray's node on this machine has died. Then `ray.shutdown` would end this process immediately. Without any
-    cleanup, the process would wait for a minute at its exit.
+    Used when Ray's node on this machine has died. Then `ray.shutdown` would end this process immediately. With neither
+    call, the process would wait for a minute at its exit.
     """
     node = ray._private.worker._global_node
     if node is not None:

@@ -147,7 +147,7 @@ class Ledger:
 
         Raises:
             UnknownStudyError: there is no study of this name; the message lists the existing ones.
-            SweepError: the study was here, and its ledger is gone; or the database cannot be used.
+            SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
         """
         study, storage = open_study(uri, name)
         return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
@@ -393,7 +393,7 @@ class Ledger:
         return [self._describe(live) for live in self._running.values()]
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:
-        """Assign a trial to this driver: a new one where the study asks for more, else that of an expired driver.
+        """Assign a trial to this driver: a new one if the study needs more trials, else that of an expired driver.
 
         Args:
             known: numbers of the trials whose results the driver knows.

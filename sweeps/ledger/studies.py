@@ -82,7 +82,7 @@ def open_study(uri: str, name: str) -> tuple[optuna.Study, RDBStorage]:
 
     Raises:
         UnknownStudyError: there is no study of this name; the message lists the existing ones.
-        SweepError: the study was here, and its ledger is gone; or the database cannot be used.
+        SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
     """
     file = sqlite_file(uri)
     if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():

@@ -45,7 +45,7 @@ class RecordedTrial:
 
     Attributes:
         job: the trial.
-        outcome: how it ended.
+        outcome: the trial's outcome.
         records: its epochs, 1, 2, …; if the trial is read from a file, metrics that are not kept are NaN or None.
     """
 

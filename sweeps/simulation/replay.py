@@ -41,7 +41,7 @@ class SimulatedTrial:
         started: when it first took a slot, in seconds of virtual time.
         epoch_ends: when each trained epoch ended, in seconds of virtual time; a trial that ended and went on has a gap.
         records: its whole curve, including the epochs after the one at which it was stopped.
-        result: how it ended.
+        result: the trial's result.
     """
 
     job: Job

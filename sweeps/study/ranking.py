@@ -79,7 +79,7 @@ class Ranking:
         return next(raced, next(ran, None))
 
 
-@functools.lru_cache(maxsize=4096)  # the schedule is read anew each time
+@functools.lru_cache(maxsize=4096)  # each call parses the schedule again
 def configuration_of(config: TrialConfig) -> TrialConfig:
     """Return the configuration with seed 0; runs that differ in their seed alone share it."""
     return dataclasses.replace(config, seed=0)

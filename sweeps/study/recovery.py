@@ -44,7 +44,7 @@ class Recovered:
     """The state in which earlier launches have left a study.
 
     Attributes:
-        remaining: how many further trials the study asks for.
+        remaining: how many further trials the study needs.
         running_elsewhere: how many trials other drivers run.
         ended: the trials that have ended, by number, with their results.
         frozen: numbers of the trials that a rule stopped and may revive, and that have a checkpoint.

@@ -1,6 +1,6 @@
 """A study while it runs: which trial is next, what happens after an epoch, how a trial ends. Knows no Ray.
 
-The order of the writes is what makes a study survive a kill at any moment, see `sweeps.study.recovery`.
+A study survives a kill at any moment because of the order of the writes, see `sweeps.study.recovery`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class StudyRun:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no further trial will be placed."""
+        """Whether no trial is left to place, including those of other drivers and those to be revived."""
         return not (self._continued or self._remaining or self._running_elsewhere or self._to_thaw())
 
     @property

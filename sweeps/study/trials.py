@@ -48,7 +48,7 @@ class Assignment:
 
     Attributes:
         job: the trial to run; None where the driver has nothing to run now.
-        remaining: how many further trials the study asks for.
+        remaining: how many further trials the study needs.
         running_elsewhere: how many trials other drivers run. They are assigned again if their driver's lease expires.
         ended: ended trials whose results the driver did not know yet.
         adopted: whether ``job`` was begun by another driver whose lease has expired.

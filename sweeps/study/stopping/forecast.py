@@ -25,7 +25,7 @@ class Forecast(StoppingRule):
     A Gaussian process over the study's space (`analysis.statistics.surrogate`) predicts the objective of a
     configuration from the trials that have ended. The chance is the probability that the expected objective of the
     trial's configuration is below that of the configuration expected to be ``best``-th. The rule judges the
-    configuration and not the run: a good configuration may have a bad run. It uses the trial's own epochs only to see
+    configuration and not the run: a good configuration may have a bad run. It uses the trial's own epochs only to check
     that the target is not reached. A rule that also used the accuracy so far ended more of the best trials without
     saving more (docs/stopping.md).
 
