@@ -1,4 +1,4 @@
-"""The view of a study in MLflow's UI: its trials, fastest first, with the columns that tell them apart."""
+"""The view of a study in MLflow's UI: its trials, fastest first, with the columns in which they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search_spaces.spec import StudySpec
 from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
 NAME = "epochs-to-target"
-"""The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
+"""The view's name: the UI's menu Views lists it, and an address opens it with viewStateShareKey=NAME."""
 
 TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
@@ -22,7 +22,7 @@ _OF_THE_SCHEDULE = (schema.LR_ALPHA, "schedule")
 
 
 def view(spec: StudySpec, now: int) -> str:
-    """Return the value of TAG, in the form in which the UI keeps the views that people save.
+    """Return the value of TAG, in the format in which the UI stores saved views.
 
     Args:
         spec: the study.
@@ -53,7 +53,7 @@ def view(spec: StudySpec, now: int) -> str:
 
 
 def _settings(spec: StudySpec) -> list[Column]:
-    """Return the settings that the study samples, or in which its runs differ."""
+    """Return the settings that are sampled or differ between runs."""
     changes = [run.changes for run in spec.listed]
     differing = dict.fromkeys(name for run in changes for name in run)
     names = [name for name in differing if len({repr(run.get(name, spec.train.get(name))) for run in changes}) > 1]
@@ -61,6 +61,6 @@ def _settings(spec: StudySpec) -> list[Column]:
 
 
 def _quoted(field: str) -> str:
-    """Return a field of a run as the UI writes it: its name in backquotes."""
+    """Return a run's field in the UI's notation, with its name in backquotes."""
     kind, _, name = field.partition(".")
     return f"{kind}.`{name}`"
