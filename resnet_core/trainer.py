@@ -34,7 +34,7 @@ from resnet_core.working_copy import WorkingCopy
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and were not faster (ResNet56v2)."""
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
-"""Number of steps whose images are augmented at once: on a GPU, it saves about twenty kernels a step and takes 50 MB."""
+"""Number of steps whose images are augmented at once. On a GPU it saves about twenty kernels a step, for 50 MB."""
 
 
 def train(

@@ -46,7 +46,7 @@ class DatasetSpec:
         folder: name of the images' folder below the folder for data; None where a package brings the images.
         download: takes the folder for data and puts the images there; returns at once where they are complete, and
             raises DataError where it fails. None where there is nothing to download.
-        mean: takes the training images; returns the float32 mean [3, H, W] to subtract from x/255 for a network's input.
+        mean: takes the training images; returns the mean, float32 [3, H, W], that is subtracted from x/255.
     """
 
     classes: int
