@@ -28,14 +28,14 @@ def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = No
     """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
 
     The left axes show all accuracies, the right ones those near the target. A's median is solid, B's dashed; the bands
-    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs have it.
+    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs lasted that long.
 
     Args:
         comparison: what `analysis.tables.comparison.compare_two` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of two axes side by side. It belongs to no window and to no global state.
+        The figure, with two axes side by side. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix.

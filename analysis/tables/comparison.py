@@ -165,7 +165,7 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
     Args:
         study: what `load` returned.
         trial: name of a trial of the configuration; not needed where the study has one configuration.
-        target: validation accuracy to reach; the study's own unless given.
+        target: validation accuracy to reach; the default is the study's own.
 
     Raises:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it

@@ -74,7 +74,7 @@ def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns trial, configuration, epochs_to_target (math.inf for a miss), reached, cut_short, epochs_run,
@@ -130,7 +130,7 @@ def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns configuration, phase, runs, reached, cut_short, then share, median, restricted_mean and
@@ -216,7 +216,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns trial, epochs_spent (Int64, this trial's included), epochs_to_target (Int64, the fewest so far,

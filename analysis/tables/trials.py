@@ -77,7 +77,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given. `outcome` and
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own. `outcome` and
             `stop_reason` stay as recorded, at the study's target.
 
     Returns:
