@@ -28,7 +28,7 @@ def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = No
     """Draw the validation accuracy of two configurations over epochs: median and quartiles over their runs.
 
     The left axes show all accuracies, the right ones those near the target. A's median is solid, B's dashed; the bands
-    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs lasted that long.
+    go from the lower to the upper quartile, B's hatched. An epoch is drawn if at least half of the runs have it.
 
     Args:
         comparison: what `analysis.tables.comparison.compare_two` returned.

@@ -149,7 +149,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
 
 
 def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the share of runs that have reached the target by each epoch, one curve a configuration.
+    """Draw the share of runs that have reached the target by each epoch, one curve per configuration.
 
     It draws up to seven configurations of two runs or more, the fastest ones; if there is none, one curve of all
     trials. The shade is the 95 % interval of Kaplan and Meier's curve. If runs were cut short, two curves bound the
