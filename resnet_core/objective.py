@@ -211,7 +211,7 @@ def best(val_accs: Sequence[float]) -> tuple[int, float] | None:
     (2, 0.75)
     """
     finite = [(epoch, a) for epoch, a in enumerate(val_accs, start=1) if math.isfinite(a)]
-    return max(finite, key=lambda item: item[1], default=None)  # max keeps the first of equals
+    return max(finite, key=lambda item: item[1], default=None)  # max returns the first of equal items
 
 
 def _check_target(target: float) -> None:

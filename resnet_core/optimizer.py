@@ -77,7 +77,7 @@ class Optimizer:
         return is_correct(f"step of {config.optimizer}", device, lambda: relative_error(config, device))
 
     def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
-        """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
+        """Change the weights by one step and clear the gradients; the default momentum is the config's."""
         momentum = self._config.momentum if momentum is None else momentum
         row = self.plan(StepValues([lr], [weight_decay], [momentum])).to(self.flat.weights.device)
         self.apply(row, torch.zeros(1, dtype=torch.int64, device=row.device))

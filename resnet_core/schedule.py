@@ -123,7 +123,7 @@ class Schedule:
     @property
     def peak_epoch(self) -> float:
         """The first epoch at which the value is the peak."""
-        return max(self.knots, key=lambda knot: knot.value).epoch  # max returns the first of equals
+        return max(self.knots, key=lambda knot: knot.value).epoch  # max returns the first of equal items
 
     @property
     def peak_end(self) -> float:

@@ -112,7 +112,7 @@ WOULD_STOP = "would_stop"
 END = (OUTCOME, STOP_REASON, STOPPED_BY, WOULD_STOP)
 """The tags that say how a trial ended."""
 
-# Parameters of a trial, beside the fields of TrialConfig.
+# Parameters of a trial, besides the fields of TrialConfig.
 
 LR_ALPHA = "lr_alpha"
 """The highest learning rate of the schedule."""
@@ -126,7 +126,7 @@ DERIVED_PARAMS = (LR_ALPHA, HORIZON)
 SAMPLED = "space."
 """The prefix of a sampled parameter's name: ``space.warmup`` holds the value that Optuna gave ``warmup``."""
 
-# Metrics of a trial, beside the fields of EpochRecord.
+# Metrics of a trial, besides the fields of EpochRecord.
 
 FINAL_METRICS = (
     "objective",

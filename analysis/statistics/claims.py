@@ -1,4 +1,4 @@
-"""Claims on a confirmation, tested exactly: does the number of runs by some epoch support them?
+"""Claims on a confirmation, tested exactly: does the number of runs that reach the target by an epoch support them?
 
 Grammar: ``median <= EPOCHS`` or ``share(EPOCHS) >= SHARE``. Both claims are on the share of runs that reach the target
 by an epoch, p = P(T <= EPOCHS). T is epochs to target, infinite for a miss. The median is at most EPOCHS if and only if

@@ -4,7 +4,7 @@ All intervals are closed formulas, without random sampling: the same runs give t
 gives the mirror image of A compared with B. They consist of two parts:
 
     shares   of the runs that reached the target: Clopper and Pearson's exact interval (Biometrika 26, 1934). Its
-             coverage is at least nominal for any share and number of runs; that of Wilson's is not for small shares
+             coverage is at least nominal for any share and number of runs; Wilson's is below it for small shares
     means    of epochs, over the runs that reached: Student's t interval, with 1/12 added to the variance. Epochs are
              whole numbers, and 1/12 is the variance of what rounding hides, so runs of equal epochs do not have a
              spread of 0. With fewer than two runs the interval is the range of all possible means

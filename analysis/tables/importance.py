@@ -33,9 +33,10 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
 
     PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how much
     the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
-    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a
-    rule stopped below the target, counts among all trials, but never among the best. The ranks' intervals are the 2.5 and 97.5 % quantiles over 100
-    studies of trials resampled with replacement: wide if the order of the parameters depends on a few trials.
+    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a rule
+    stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5 and
+    97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters depends
+    on a few trials.
 
     Args:
         study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.

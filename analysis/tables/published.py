@@ -51,7 +51,8 @@ def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataF
     Returns:
         One row per figure that a trial repeats, with COLUMNS: ours is the median over our runs, ours_low and ours_high
         the lowest and highest (epochs: math.inf for a miss). inside is whether the published figure, or a part of its
-        known range, lies between the two; it is missing for a single run. Numbers are float64, runs is Int64, inside boolean.
+        known range, lies between these; it is missing for a single run. Numbers are float64, runs is Int64, inside
+        boolean.
     """
     ended = ended_runs(study)
     trials: dict[Any, dict[Any, Any]] = study.trials.set_index("number").loc[ended.index].to_dict("index")

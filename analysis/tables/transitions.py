@@ -79,7 +79,7 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
 
 
 def _row(trial: dict[Any, Any], curve: Curve, levels: dict[str, float]) -> dict[str, Any]:
-    # A diverged trial has no transition, whatever its curve says.
+    # A diverged trial has no transition, even if its curve holds the level.
     val_accs: list[float] = [] if trial["outcome"] == Outcome.DIVERGED else curve["val_acc"].tolist()
     held = {name: transition(val_accs, level) for name, level in levels.items()}
     return {"trial": trial["trial"], **held, "epochs_run": len(curve["val_acc"]), "outcome": trial["outcome"]}

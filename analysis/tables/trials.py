@@ -69,7 +69,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Crossings follow resnet_core.objective. `epoch`, `val_acc` and `acc` are read at the first crossing, or at the best
     epoch if there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss` and `final_val_loss` after
-    the last one. A diverged trial has no crossing, whatever its curve says. Crashed trials are left out;
+    the last one. A diverged trial has no crossing, even if its curve reaches the target. Crashed trials are left out;
     `count_outcomes` counts them. Running ones have no outcome yet.
 
     Rows are sorted by epochs_to_target, rows without it last; then by val_acc_best, highest first; then

@@ -63,7 +63,7 @@ class DatasetSpec:
         return self.folder is None or (data_dir / self.folder).is_dir()
 
     def ensure_available(self, data_dir: Path) -> None:
-        """Download missing images, once for many trials: call it before they start.
+        """Download missing images. Called once before many trials start, so that they do not all download them.
 
         Raises:
             DataError: they are not under ``data_dir`` and the download fails.
