@@ -36,7 +36,7 @@ class Draws:
         return Draws(order, *others)
 
     def copy_(self, other: Draws) -> None:
-        """Overwrite these tables by those of another epoch, without waiting for the device."""
+        """Overwrite these tables by another epoch's tables, without waiting for the device."""
         for mine, theirs in zip(self._tables(), other._tables(), strict=True):
             if mine is not None and theirs is not None:
                 copy_over(mine, theirs)

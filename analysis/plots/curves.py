@@ -46,7 +46,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
     it spans more than two decades and is never 0. The best of several trials has a strong line and its name in the
     title: the one with the fewest epochs to target, or else with the highest validation accuracy. An epoch's
-    values are drawn at its end: those of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    values are drawn at its end: the values of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
     classes has a loss of 2.3.
 
     Args:

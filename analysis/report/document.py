@@ -69,11 +69,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Information to repeat a study that is not in MLflow's store.
+    """Information that is needed to repeat a study and is not in MLflow's store.
 
     Attributes:
         study_file: the study file, as text.
-        commands: the commands to type, one a line.
+        commands: the commands to type, one per line.
         note: a sentence that says which results will be the same, and which will not.
     """
 
@@ -205,7 +205,7 @@ class _Report:
         yield f"Exploratory: {chosen}.{advice}"
 
     def _accuracies(self) -> Iterator[str]:
-        """Yield sentences on the accuracies of a confirmation; also on the test images, where it evaluated them."""
+        """Yield sentences on the accuracies of a confirmation; also those on the test images, if it evaluated them."""
         if ended_runs(self.study).empty:
             return
         found = build_confirmation(self.study)

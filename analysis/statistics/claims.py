@@ -30,7 +30,7 @@ class Claim:
 
     Attributes:
         text: the claim as it was written.
-        epochs: the epoch by which they reach it, above 0.
+        epochs: the epoch by which these runs reach the target, above 0.
         share: the claimed share, in (0, 1).
     """
 

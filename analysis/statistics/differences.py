@@ -33,11 +33,11 @@ class Comparison:
 
     Attributes:
         pairs: number of pairs of runs that share a seed; 0 if the runs are compared as independent.
-        share: difference of the shares that reach; above 0 where A reaches more often.
+        share: difference of the shares of runs that reach the target; above 0 if A reaches it more often.
         both: number of pairs in which both runs reached; for independent runs, the smaller of the two numbers of runs
             that reached.
-        time: difference of the mean epochs to target given that both reached, in epochs; below 0 where A is faster.
-            None where ``both`` is 0.
+        time: difference of the mean epochs to target given that both reached, in epochs; below 0 if A is faster. None
+            if ``both`` is 0.
         difference: difference of the mean epochs to target, where a miss counts as budget + 1: combines shares and
             times.
         probability_faster: probability that A is faster than B. A tie counts half; two misses are a tie.
@@ -67,9 +67,9 @@ def compare(a: Sequence[float], b: Sequence[float], budget: float, confidence: f
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (pairs,).
-        b: those of B; b[i] shares its seed with a[i]. Shape (pairs,).
+        b: epochs to target of B; b[i] shares its seed with a[i]. Shape (pairs,).
         budget: epochs, above 0; a later crossing counts as a miss.
-        confidence: of all intervals, in (0, 1).
+        confidence: confidence of all intervals, in (0, 1).
 
     Raises:
         ValueError: there is no pair, the shapes differ, an epoch is negative or NaN, or budget or confidence is out
@@ -111,9 +111,9 @@ def compare_independent(a: Sequence[float], b: Sequence[float], budget: float, c
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (runs of A,).
-        b: those of B; shape (runs of B,).
+        b: epochs to target of B; shape (runs of B,).
         budget: epochs, above 0; a later crossing counts as a miss.
-        confidence: of all intervals, in (0, 1).
+        confidence: confidence of all intervals, in (0, 1).
 
     Raises:
         ValueError: A or B has no run, an epoch is negative or NaN, or budget or confidence is out of bounds.
@@ -154,7 +154,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         p_values: shape (comparisons,).
 
     Raises:
-        ValueError: one is outside [0, 1].
+        ValueError: a p-value is outside [0, 1].
 
     >>> holm([0.01, 0.25, 0.03])
     [0.03, 0.25, 0.06]

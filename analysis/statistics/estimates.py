@@ -38,7 +38,7 @@ def share_reached(reached: int, runs: int, confidence: float = 0.95) -> Estimate
     Args:
         reached: number of runs that reached the target.
         runs: number of runs, 1 or more.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         ValueError: there is no run, more runs reached than there are, or the confidence is outside (0, 1).
@@ -62,7 +62,7 @@ def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate
 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,).
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         ValueError: there is no run, an epoch is negative or NaN, or the confidence is outside (0, 1).
@@ -87,7 +87,7 @@ def restricted_mean(epochs: Sequence[float], budget: float, confidence: float = 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,). Above the budget counts as a miss.
         budget: epochs, above 0; the same for all configurations that are compared.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         ValueError: there is no run, an epoch is negative or NaN, or budget or confidence is out of bounds.
@@ -114,7 +114,7 @@ def expected_running_time(
     Args:
         epochs_spent: epochs up to the target if the run reached it, else all its epochs; shape (runs,).
         reached: which runs reached; shape (runs,).
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
         budget: epochs of a miss, used for the interval if no run missed; the default is the most epochs that a run
             spent.
 
@@ -185,7 +185,7 @@ def kaplan_meier(
         reached: which runs reached; shape (runs,).
         pruned: which runs a rule ended below the target; the default is none. Shape (runs,).
         bounds: whether to bound pruned runs instead of refusing them.
-        confidence: of the interval at each epoch, in (0, 1).
+        confidence: confidence of the interval at each epoch, in (0, 1).
         budget: epochs that each run could have taken. The default is the epochs of the runs that missed, or the latest
             crossing if none missed. Required if every miss was pruned.
 

@@ -112,7 +112,7 @@ def mean_epochs(values: Sequence[float], low: float, high: float, confidence: fl
         values: epochs; shape (runs,).
         low: the lowest possible mean, at which the interval is cut off. With fewer than two values it is the lower end.
         high: likewise, the highest possible mean. Without values it is the mean, too.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
     """
     k = len(values)
     if k < 2:

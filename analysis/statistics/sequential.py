@@ -93,7 +93,7 @@ def sequential_test(
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (pairs,). The order must not depend on the results.
-        b: those of B; b[i] shares its seed with a[i]. Shape (pairs,).
+        b: epochs to target of B; b[i] shares its seed with a[i]. Shape (pairs,).
         alpha: error probability, in (0, 1).
         prior: both parameters of the beta prior, above 0.
 

@@ -227,7 +227,7 @@ def compare_configurations(
     Args:
         arms: two configurations or more; the first is A of every comparison.
         mix: whether a search may be compared with a confirmation.
-        confidence: of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
+        confidence: confidence of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
 
     Raises:
         PhaseError: one is from a search, another from a confirmation.

@@ -20,8 +20,8 @@ from resnet_core.fused.support import is_correct, runs_on
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CHANNELS = 16  # of a program: 32 bytes of a row in bf16, the smallest unit of a memory access
 _WARPS = 8
-# Rows that a program reads at a time: the registers of a multiprocessor hold those of two programs. The backward pass
-# reads more tensors.
+# Rows that a program reads at a time. A multiprocessor's registers hold the rows of two programs. The backward pass
+# reads more tensors, so fewer rows fit.
 _FORWARD_TILE, _BACKWARD_TILE = 512, 256
 _LEAST_ROWS = 256  # of a program: with fewer, combining partial results takes as long as computing them
 _PROGRAMS = 256  # about two for each multiprocessor of an H100 (132), all running at once
