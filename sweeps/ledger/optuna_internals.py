@@ -6,7 +6,7 @@
 - ``RDBStorage.engine`` and ``RDBStorage.url``: the tables of drivers lie in the same database, and are written in the
   same transactions.
 
-tests/unit/test_private_names.py fails if a new version of Optuna removes one of them.
+tests/unit/test_optuna_internals.py fails if a new version of Optuna removes one of them.
 """
 
 from __future__ import annotations

@@ -12,24 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
-from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
-from sweeps.study.outcomes import Result
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
+from tests.studies import MISSED, SCHEDULE, epoch_record, sampled_study
 
-SPEC = StudySpec.model_validate(
-    {
-        "name": "any",
-        "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
-        "space": {"lr": {"low": 1e-4, "high": 1e-2}},
-        "search": {"trials": 2},
-    }
-)
-RESULT = Result(Outcome.EXHAUSTED, 1, 9.5, best_val_acc=0.5, best_epoch=1)
+SPEC = sampled_study("any", horizon=4)
 
 
 class Memory:
@@ -119,7 +109,7 @@ def kill(tracker: Tracker) -> None:
 
 
 def job(number: int) -> Job:
-    return Job(number, str(number), TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]"), {})
+    return Job(number, str(number), TrialConfig(schedule=SCHEDULE), {})
 
 
 STEPS = st.lists(
@@ -157,10 +147,10 @@ def test_every_epoch_is_in_the_store_once_and_in_order(steps):
         for step, value in steps:
             if step == "epoch" and value not in ended:
                 done[value] += 1
-                tracker.epoch(job(value), EpochRecord(done[value], 0.2, 0.6, 0.5, 0.5, 1e-3, 1e-4, 1.5, 1e3))
+                tracker.epoch(job(value), epoch_record(done[value]))
             elif step == "end":
                 ended.add(value)
-                tracker.end(job(value), RESULT)
+                tracker.end(job(value), MISSED)
             elif step == "down":
                 store.down = value
             elif step == "lossy":

@@ -1,4 +1,4 @@
-"""Stores and studies that the tests of analysis share."""
+"""Fixtures of the unit tests: stores, studies of analysis, study files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ import pytest
 from analysis.store.loader import Study
 from resnet_core.config import TrialConfig
 from tests.postgres import postgres
+from tests.study_files import load
 
-__all__ = ["postgres"]
+__all__ = ["load", "postgres"]
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 NAN, INF = float("nan"), float("inf")

@@ -1,16 +1,15 @@
 """What people see while a study runs."""
 
 import io
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from sweeps.execution import live
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
@@ -22,16 +21,12 @@ from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
+from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_records, sampled_study
 
-CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]")
+CONFIG = TrialConfig(schedule=SCHEDULE)
 SAMPLED = Job(3, "3", CONFIG, {"lr": 0.00123456, "warmup": 2, "optimizer": "adam"})
 LISTED = Job(4, "baseline-s1", CONFIG, {})
-REACHED = Result(Outcome.REACHED, 4, 2.5, 3, None, 0.9312, 4)
-NAMES = (f"shown-{number}" for number in itertools.count())
-
-
-def record(epoch: int, val_acc: float = 0.5, seconds: float = 1.5) -> EpochRecord:
-    return EpochRecord(epoch, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, seconds, 1e3)
+spec = partial(sampled_study, horizon=4, trials=12)
 
 
 # Plain lines
@@ -66,7 +61,7 @@ def test_a_start_is_a_line_with_what_is_trained(plain, file, job, control, line)
 
 
 def test_an_epoch_is_a_line_with_its_figures(plain, file):
-    plain.epoch(ActiveTrial(SAMPLED, False, records=[record(1), record(2, 0.75)]))
+    plain.epoch(ActiveTrial(SAMPLED, False, records=epoch_records([0.5, 0.75])))
     assert file.getvalue() == (
         "trial 3: epoch 2/4 loss 0.2500 acc 0.8000 val_loss 0.5000 val_acc 0.7500 lr 0.001 1.5 s\n"
     )
@@ -80,11 +75,11 @@ def test_an_error_is_a_line_that_says_whether_the_trial_starts_again(plain, file
 
 ENDS = [
     (REACHED, "reached at epoch 3, best val_acc 0.9312 at epoch 4"),
-    (Result(Outcome.EXHAUSTED, 4, 5.5, best_val_acc=0.9, best_epoch=4), "exhausted, best val_acc 0.9000 at epoch 4"),
+    (MISSED, "exhausted, best val_acc 0.8000 at epoch 4"),
     (Result(Outcome.EXHAUSTED, 4, 8.0), "exhausted"),
-    (Result(Outcome.PRUNED, 2, 5.5, best_val_acc=0.9, best_epoch=2, stop_reason="too slow"), "pruned: too slow"),
+    (PRUNED, "pruned: too slow"),
     (Result(Outcome.DIVERGED, 2, stop_reason="the loss is nan"), "diverged: the loss is nan"),
-    (Result(Outcome.CRASHED, 0, stop_reason="disk full"), "crashed: disk full"),
+    (CRASHED, "crashed: disk full"),
     (Result(Outcome.REACHED, 3, 2.5, 2, 2, 0.93, 2, stop_reason="held"), "reached at epoch 2: held"),
 ]
 
@@ -127,18 +122,6 @@ def test_on_a_terminal_the_table_is_shown_and_taken_away(file):
 # The table
 
 
-def spec(**tables: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
-            "search": {"trials": 12, "sampler": "random"},
-            **tables,
-        }
-    )
-
-
 @pytest.fixture
 def watch(store, tmp_path) -> Iterator[Callable[..., tuple[StudyRun, LiveWatcher]]]:
     """Run a study under the eyes of a watcher."""
@@ -163,8 +146,8 @@ def train(run: StudyRun, *val_accs: float, seconds: float = 1.5) -> int:
     trial = run.next_trial()
     assert trial is not None
     run.place(trial.job.number, {"device": "cpu"})
-    for epoch, val_acc in enumerate(val_accs, start=1):
-        run.epoch(trial.job.number, record(epoch, val_acc, seconds))
+    for record in epoch_records(val_accs, seconds=seconds):
+        run.epoch(trial.job.number, record)
     return trial.job.number
 
 

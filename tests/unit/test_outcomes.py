@@ -7,11 +7,12 @@ import pytest
 from optuna.trial import TrialState
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
 from sweeps.study.outcomes import Result, Stop, crash_of, result_of
 from sweeps.study.stopping.base import Progress
 from sweeps.tracking.writer import MLFLOW_STATUS
+from tests.studies import epoch_record, epoch_records
 
 CONFIG = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 30]")
 CAPPED = Stop("cap", "too slow")
@@ -19,8 +20,8 @@ NAN, INF = float("nan"), float("inf")
 
 
 def result(val_accs: list[float], stop: Stop | None = None, loss: float = 0.25, acc: float = 0.8) -> Result:
-    """The result of a trial with these validation accuracies and this last training loss; target 0.92, twice."""
-    records = [EpochRecord(e, loss, acc, 0.5, val, 1e-3, 1e-4, 1.0, 1e3) for e, val in enumerate(val_accs, start=1)]
+    """The result of a trial with these validation accuracies and this training loss; target 0.92, twice."""
+    records = epoch_records(val_accs, loss=loss, acc=acc)
     return result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=stop)
 
 
@@ -57,7 +58,7 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
 
 
 def test_the_final_losses_are_those_of_the_last_epoch():
-    records = [EpochRecord(e, 1 / e, 0.8, 2 / e, 0.5, 1e-3, 1e-4, 1.0, 1e3) for e in (1, 2, 4)]
+    records = [replace(epoch_record(e, loss=1 / e), val_loss=2 / e) for e in (1, 2, 4)]
     ended = result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=None)
     assert (ended.final_loss, ended.final_val_loss) == (0.25, 0.5)
 

@@ -1,16 +1,15 @@
 """A study that two drivers run on one ledger and one MLflow store: what is taken over, dropped, and written once."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from resnet_core import checkpoint
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -22,25 +21,10 @@ from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
+from tests.studies import epoch_record, epoch_records, sampled_study
 
-NAMES = (f"shared-run-{number}" for number in itertools.count())
 HORIZON = 6
-
-
-def spec(trials: int = 1, **tables: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
-            "search": {"trials": trials, "sampler": "random"},
-            **tables,
-        }
-    )
-
-
-def record(epoch: int, val_acc: float = 0.5) -> EpochRecord:
-    return EpochRecord(epoch, 0.25, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
+spec = partial(sampled_study, horizon=HORIZON, trials=1)
 
 
 class Quiet:
@@ -82,12 +66,12 @@ class Driver:
         over = False
         for epoch in epochs:
             self.save(number, epoch)
-            over = self.run.epoch(number, record(epoch))
+            over = self.run.epoch(number, epoch_record(epoch))
         return over
 
     def save(self, number: int, epoch: int) -> None:
         config = self.run.active[number].job.config.to_dict()
-        records = [asdict(record(e)) for e in range(1, epoch + 1)]
+        records = [asdict(record) for record in epoch_records([0.5] * epoch)]
         checkpoint.save(self.path(number), {"config": config, "records": records})
 
     def write_missing_ends(self) -> None:
@@ -150,7 +134,7 @@ def test_an_adopted_trial_goes_on_from_its_checkpoint_in_the_same_run(two, runs)
     assert b.begin() == number
     assert b.path(number).read_bytes() != b""
     for epoch in range(1, 3):  # shown again out of the checkpoint
-        b.run.epoch(number, record(epoch))
+        b.run.epoch(number, epoch_record(epoch))
     assert b.train(number, range(3, HORIZON + 1))
     b.tracker.close("FINISHED")
     assert runs(b) == [(number, "FINISHED", list(range(1, HORIZON + 1)))]
@@ -265,7 +249,7 @@ def test_rules_see_the_trials_of_other_drivers_that_ended(two):
     a.train(first, range(1, HORIZON + 1))
     second = b.begin()
     assert b.run.results[first].epochs_to_target == 1
-    assert b.run.epoch(second, record(1, 0.1))
+    assert b.run.epoch(second, epoch_record(1, 0.1))
     assert b.run.results[second].stopped_by == "cap"
 
 

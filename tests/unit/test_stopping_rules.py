@@ -3,14 +3,14 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 from pydantic import ValidationError
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
-from search_spaces.spec import StudySpec
+from resnet_core.records import Outcome
 from sweeps.study.stopping.asha import Asha
 from sweeps.study.stopping.at_target import AtTarget
 from sweeps.study.stopping.base import Curve, Progress, StudyState, first_epoch_at, last_epoch_by
@@ -21,18 +21,16 @@ from sweeps.study.stopping.forecast import Forecast
 from sweeps.study.stopping.median import Median
 from sweeps.study.stopping.patience import Patience
 from sweeps.study.stopping.rules import group_of, is_control, rule_modes, rules_of
+from tests.studies import SCHEDULE, epoch_record, fixed_study, sampled_study
 
 NAN, INF = float("nan"), float("inf")
 
 
 def curve(val_accs: Sequence[float], loss: float = 0.5, accs: Sequence[float] = (), warmup: int = 1) -> Progress:
     """A trial with these epochs: validation accuracies, the last training loss, and training accuracies."""
-    records = [
-        EpochRecord(i + 1, 0.5, accs[i] if accs else 0.8, 0.6, val_acc, 1e-3, 1e-4, 1.0, 1e3)
-        for i, val_acc in enumerate(val_accs)
-    ]
-    last = records[-1]
-    records[-1] = EpochRecord(last.epoch, loss, last.acc, 0.6, last.val_acc, 1e-3, 1e-4, 1.0, 1e3)
+    epochs = enumerate(zip(val_accs, accs or [0.8] * len(val_accs), strict=False), start=1)
+    records = [epoch_record(epoch, val_acc, acc=acc) for epoch, (val_acc, acc) in epochs]
+    records[-1] = replace(records[-1], loss=loss)
     return Progress(TrialConfig(schedule=f"[1e-4, 0] lin[1e-3, {warmup}] lin[1e-5, 60]"), records)
 
 
@@ -457,10 +455,6 @@ def test_a_rule_refuses_settings_out_of_bounds(rule, settings):
 # From [stopping] to rules
 
 
-def study(**tables: object) -> StudySpec:
-    return StudySpec.model_validate({"name": "s", "train": {"schedule": "[1e-3, 0] lin[1e-5, 4]"}, **tables})
-
-
 @pytest.mark.parametrize(
     ("stopping", "names"),
     [
@@ -475,39 +469,32 @@ def study(**tables: object) -> StudySpec:
     ],
 )
 def test_a_study_switches_its_rules_on(stopping, names):
-    assert [rule.name for rule in rules_of(study(stopping=stopping))] == names
+    assert [rule.name for rule in rules_of(fixed_study(stopping=stopping))] == names
 
 
 def test_cap_takes_its_numbers_from_the_study():
-    (cap,) = rules_of(study(stopping={"diverged": False, "cap": {"best": 2, "slack": 1.5}}))
+    (cap,) = rules_of(fixed_study(stopping={"diverged": False, "cap": {"best": 2, "slack": 1.5}}))
     assert "the 2nd-best trial reached 0.92 at epoch 4, and 1.5 x 4" in cap.reason_to_stop(slow(6), state(3, 4, 9))
 
 
 def test_modes_name_the_rules_in_shadow():
-    spec = study(stopping={"asha": {}, "cap": {"best": 2, "slack": 1.5}, "shadow": ["asha", "diverged"]})
+    spec = fixed_study(stopping={"asha": {}, "cap": {"best": 2, "slack": 1.5}, "shadow": ["asha", "diverged"]})
     assert rule_modes(spec) == {"diverged": "shadow", "cap": "active", "asha": "shadow"}
 
 
 @pytest.mark.parametrize(("per", "group"), [("lr", 1e-3), ("optimizer", "adamw"), ("batch_size", 64), (None, None)])
 def test_a_trial_is_grouped_by_a_parameter_or_a_field(per, group):
     cap = {"best": 1, "slack": 1.0} | ({"per": per} if per else {})
-    spec = StudySpec.model_validate(
-        {
-            "name": "s",
-            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
-            "space": {"lr": {"choices": [1e-3, 1e-2]}},
-            "search": {"trials": 1},
-            "stopping": {"cap": cap},
-        }
-    )
-    assert group_of(spec, TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]"), {"lr": 1e-3}) == group
+    space = {"lr": {"choices": [1e-3, 1e-2]}}
+    spec = sampled_study(horizon=4, space=space, stopping={"cap": cap})
+    assert group_of(spec, TrialConfig(schedule=SCHEDULE), {"lr": 1e-3}) == group
 
 
 # The control share
 
 
 def controls(share: float, seed: int = 0, trials: int = 10_000) -> list[bool]:
-    spec = study(stopping={"control": share}, search={"seed": seed})
+    spec = fixed_study(stopping={"control": share}, search={"seed": seed})
     return [is_control(spec, number) for number in range(trials)]
 
 

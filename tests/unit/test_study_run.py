@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,31 +30,12 @@ from sweeps.tracking import writer as tracking
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 from sweeps.trial_log import failures
+from tests.studies import epoch_record, epoch_records, sampled_study
 
 HORIZON = 6
 NAN = float("nan")
-NAMES = (f"run-{number}" for number in itertools.count())
 NEVER = [0.5] * HORIZON
-
-
-def spec(trials: int = 2, **tables: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
-            "search": {"trials": trials, "sampler": "random"},
-            **tables,
-        }
-    )
-
-
-def record(epoch: int, val_acc: float, loss: float = 0.25) -> EpochRecord:
-    return EpochRecord(epoch, loss, 0.8, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
-
-
-def records(val_accs: Sequence[float]) -> list[EpochRecord]:
-    return [record(epoch, val_acc) for epoch, val_acc in enumerate(val_accs, start=1)]
+spec = partial(sampled_study, horizon=HORIZON, trials=2)
 
 
 @dataclass
@@ -99,7 +81,7 @@ class Launch:
 
     def train(self, number: int, val_accs: Sequence[float]) -> Result | None:
         """Show epochs until the trial is over or there are no more."""
-        for shown in records(val_accs):
+        for shown in epoch_records(val_accs):
             if self.epoch(number, shown):
                 return self.run.results[number]
         return None
@@ -173,10 +155,10 @@ def test_a_study_from_its_first_epoch_to_a_crashed_trial_tried_again(open_, db, 
     assert launch.train(launch.begin(), [0.5, 0.5, 0.5, 0.92, 0.95, 0.95]).outcome is Outcome.REACHED
     assert launch.train(launch.begin(), NEVER).epochs_run == 4
     diverged = launch.begin()
-    launch.epoch(diverged, record(1, 0.5))
-    assert launch.epoch(diverged, record(2, 0.1, loss=NAN))
+    launch.epoch(diverged, epoch_record(1, 0.5))
+    assert launch.epoch(diverged, epoch_record(2, 0.1, loss=NAN))
     crashed = launch.begin()
-    launch.epoch(crashed, record(1, 0.5))
+    launch.epoch(crashed, epoch_record(1, 0.5))
     launch.run.error(crashed, "Traceback\nRuntimeError: disk full\n", again=False)
     assert launch.run.next_trial() is None
     launch.close()
@@ -266,7 +248,7 @@ def test_an_epoch_is_shown_and_written(open_, epochs):
 def test_a_trial_is_over_at_its_horizon(open_):
     launch = open_(spec())
     number = launch.begin()
-    over = [launch.epoch(number, shown) for shown in records(NEVER)]
+    over = [launch.epoch(number, shown) for shown in epoch_records(NEVER)]
     launch.close()
     assert over == [False] * (HORIZON - 1) + [True]
     assert launch.seen.events[-1] == ("ended", 0, Outcome.EXHAUSTED)
@@ -289,8 +271,8 @@ def test_epochs_shown_again_after_an_error_are_ignored(open_, epochs):
     number = launch.begin()
     launch.train(number, [0.5, 0.6, 0.7])
     launch.run.error(number, "lost", again=True)
-    assert [launch.epoch(number, record(epoch, 0.1, NAN)) for epoch in (1, 2, 3)] == [False] * 3
-    assert not launch.epoch(number, record(4, 0.8))
+    assert [launch.epoch(number, epoch_record(epoch, 0.1, loss=NAN)) for epoch in (1, 2, 3)] == [False] * 3
+    assert not launch.epoch(number, epoch_record(4, 0.8))
     launch.close()
     assert [shown.val_acc for shown in launch.run.active[number].records] == [0.5, 0.6, 0.7, 0.8]
     assert [event[2] for event in launch.seen.events if event[0] == "epoch"] == [1, 2, 3, 4]
@@ -300,9 +282,9 @@ def test_epochs_shown_again_after_an_error_are_ignored(open_, epochs):
 def test_an_epoch_that_is_not_the_next_is_an_error(open_):
     launch = open_(spec())
     number = launch.begin()
-    launch.epoch(number, record(1, 0.5))
+    launch.epoch(number, epoch_record(1, 0.5))
     with pytest.raises(RuntimeError, match="trial 0: epoch 3 came after 1"):
-        launch.run.epoch(number, record(3, 0.5))
+        launch.run.epoch(number, epoch_record(3, 0.5))
     launch.close()
 
 
@@ -340,8 +322,8 @@ def test_trials_of_an_earlier_launch_count(open_):
 def test_a_diverged_trial_does_not_count_as_one_at_the_target(open_):
     launch = open_(spec(stopping={"cap": {"best": 1, "slack": 1.0}}))
     number = launch.begin()
-    launch.epoch(number, record(1, 0.95))
-    launch.epoch(number, record(2, 0.95, loss=NAN))
+    launch.epoch(number, epoch_record(1, 0.95))
+    launch.epoch(number, epoch_record(2, 0.95, loss=NAN))
     assert launch.train(launch.begin(), NEVER).outcome is Outcome.EXHAUSTED
     launch.close()
 
@@ -365,7 +347,7 @@ def test_a_control_trial_goes_on_after_it_diverged(open_, control):
         launch.begin()
     number = control_number(study, control)
     assert launch.run.active[number].control is control
-    assert launch.epoch(number, record(1, 0.1, NAN)) is not control
+    assert launch.epoch(number, epoch_record(1, 0.1, loss=NAN)) is not control
     launch.close()
 
 
@@ -442,7 +424,7 @@ def test_a_trial_that_is_tried_again_goes_on(open_):
 def test_an_error_without_a_message_crashes_the_trial_too(open_, error):
     launch = open_(spec())
     number = launch.begin()
-    launch.epoch(number, record(1, 0.5))
+    launch.epoch(number, epoch_record(1, 0.5))
     launch.run.error(number, error, again=False)
     assert launch.run.results[number] == Result(Outcome.CRASHED, 1, stop_reason="unknown error")
     assert (launch.run.crashed, launch.run.active) == (1, {})
@@ -461,7 +443,7 @@ def test_a_checkpoint_is_removed_once_the_trial_has_ended_in_the_store(open_, cr
     if crashes:
         launch.run.error(number, "x", again=False)
     else:
-        launch.run.epoch(number, record(HORIZON, 0.5))
+        launch.run.epoch(number, epoch_record(HORIZON, 0.5))
     launch.close()
     assert list(launch.path(number).parent.iterdir()) == []
 
@@ -475,7 +457,7 @@ def test_a_checkpoint_is_kept_until_the_store_has_the_end(open_, store, epochs, 
     launch.tracker.written()
     (run_id,) = trials(study)["run_id"]
     store.client.delete_run(run_id)
-    launch.epoch(number, record(HORIZON, 0.5))
+    launch.epoch(number, epoch_record(HORIZON, 0.5))
     with pytest.raises(SweepError):
         launch.close()
     assert launch.path(number).exists()
@@ -533,7 +515,7 @@ def test_a_continued_trial_is_not_judged_by_epochs_that_were_judged_before(open_
 
     launch = open_(study)
     assert launch.begin() == slow
-    over = [launch.run.epoch(slow, shown) for shown in records([0.5] * 5)]
+    over = [launch.run.epoch(slow, shown) for shown in epoch_records([0.5] * 5)]
     launch.close()
     # Two epochs are allowed by now; the four that were trained before were let, and stay so.
     assert over == [False, False, False, False, True]
@@ -566,11 +548,11 @@ def drive(open_: Open, study: StudySpec, curves: Sequence[Sequence[float]], kill
             shown[launch.begin()] = 0
         number = order.choice(sorted(shown))
         # A trial that continues shows its epochs again, and not before it is its turn.
-        for epoch in records(curves[number])[shown[number] : done[number]]:
+        for epoch in epoch_records(curves[number])[shown[number] : done[number]]:
             assert not launch.run.epoch(number, epoch)
         done[number] += 1
         shown[number] = done[number]
-        if launch.epoch(number, records(curves[number])[done[number] - 1]):
+        if launch.epoch(number, epoch_records(curves[number])[done[number] - 1]):
             del shown[number]
     launch.close()
     return launch.run.results
@@ -669,11 +651,11 @@ def test_a_stop_that_a_kill_kept_from_the_ledger_is_decided_again(open_, monkeyp
     study = spec(stopping={"patience": {"epochs": 1}})
     killed = open_(study)
     number = killed.begin()
-    killed.epoch(number, record(1, 0.5))
+    killed.epoch(number, epoch_record(1, 0.5))
     with monkeypatch.context() as patch:
         patch.setattr(killed.ledger, "tell", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            killed.epoch(number, record(2, 0.5))
+            killed.epoch(number, epoch_record(2, 0.5))
     killed.tracker.written()
     launch = open_(study)
     result = launch.train(launch.begin(), NEVER)
@@ -723,7 +705,7 @@ def told(db, tmp_path) -> tuple[StudySpec, Job, Result]:
     ledger = Ledger.create(db, study)
     job, result = ledger.ask(), Result(Outcome.PRUNED, 3, 9.5, stopped_by="cap", stop_reason="too slow")
     ledger.tell(job.number, result)
-    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, epoch_records([0.5, 0.6, 0.7]))
     return study, job, result
 
 
@@ -735,7 +717,7 @@ def short(request, told, store, tmp_path) -> tuple[StudySpec, Job, Result]:
         runs = MlflowStudy(f"sqlite:///{store.path}", tmp_path / "artifacts", study)
         tracker = Tracker(runs, Home(tmp_path).spool(study.name))
         tracker.begin(job)
-        for shown in records([0.5, 0.6, 0.7])[: request.param]:
+        for shown in epoch_records([0.5, 0.6, 0.7])[: request.param]:
             tracker.epoch(job, shown)
         tracker.written()
     return told
@@ -756,7 +738,7 @@ def test_a_running_trial_does_not_keep_a_later_ended_one_from_being_written(open
     study = spec(trials=2)
     killed = open_(study)
     running, ended = killed.begin(), killed.begin()
-    save(killed.path(ended), killed.run.active[ended].job, records(NEVER))
+    save(killed.path(ended), killed.run.active[ended].job, epoch_records(NEVER))
     killed.ledger.tell(ended, Result(Outcome.EXHAUSTED, HORIZON, 9.5))
     killed.tracker.written()
     open_(study).close()
@@ -765,7 +747,7 @@ def test_a_running_trial_does_not_keep_a_later_ended_one_from_being_written(open
 
 def test_epochs_that_were_trained_after_the_end_are_left_out(open_, told, epochs, tmp_path):
     study, job, _ = told
-    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7, 0.8]))
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, epoch_records([0.5, 0.6, 0.7, 0.8]))
     open_(study).close()
     assert epochs(study, job.number) == [1, 2, 3]
 
@@ -783,13 +765,13 @@ def test_a_trial_that_the_store_has_whole_is_not_written_again(open_, told, tria
     open_(study).close()
     monkeypatch.setattr(Ledger, "claimable", lambda *_: pytest.fail("the ledger is asked who may write the trial"))
     before = trials(study).loc[job.number]
-    save(Home(tmp_path).checkpoint(study.name, job.number), job, records([0.5, 0.6, 0.7]))
+    save(Home(tmp_path).checkpoint(study.name, job.number), job, epoch_records([0.5, 0.6, 0.7]))
     open_(study).close()
     pd.testing.assert_series_equal(trials(study).loc[job.number], before)
 
 
 def test_a_finalist_is_placed_as_soon_as_the_search_has_ended(open_):
-    launch = open_(spec(1, search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 2}}))
+    launch = open_(spec(search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 2}}))
     number = launch.begin()
     assert launch.run.next_trial() is None
     assert not launch.run.exhausted
@@ -803,7 +785,7 @@ def test_a_finalist_is_placed_as_soon_as_the_search_has_ended(open_):
 
 def test_no_rule_stops_a_finalist(open_):
     search = {"trials": 2, "sampler": "random", "finalists": {"top": 2, "seeds": 1}}
-    launch = open_(spec(2, search=search, stopping={"cap": {"best": 1, "slack": 1.0}}))
+    launch = open_(spec(search=search, stopping={"cap": {"best": 1, "slack": 1.0}}))
     for _ in range(2):
         launch.train(launch.begin(), [0.5, 0.93, 0.94, 0.95, 0.95, 0.95])
     number = launch.begin()
@@ -815,7 +797,7 @@ def test_no_rule_stops_a_finalist(open_):
 
 
 def test_a_finalist_is_tagged_in_mlflow(open_, store):
-    study = spec(1, search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 1}})
+    study = spec(search={"trials": 1, "sampler": "random", "finalists": {"top": 2, "seeds": 1}})
     launch = open_(study)
     for _ in range(2):
         launch.train(launch.begin(), [0.5, 0.6, 0.8, 0.93, 0.94, 0.95])
@@ -985,7 +967,7 @@ def test_a_frozen_trial_of_another_driver_is_not_thawed(open_, monkeypatch):
 def test_a_thawed_trial_trains_bit_for_bit_as_an_undisturbed_one(open_):
     digits = {"model": "resnet11v2", "data": "digits", "image_size": 16, "train_limit": 32, "val_limit": 20}
     train_table = {"schedule": f"[lr, 0] lin[1e-5, {HORIZON}]", "batch_size": 16, "shift": 0.1, **digits}
-    launch = open_(frozen_spec().model_copy(update={"name": next(NAMES), "train": train_table}))
+    launch = open_(frozen_spec().model_copy(update={"train": train_table}))
     seen: list[EpochRecord] = []
     nowhere = Path("nowhere")  # the digits come with scikit-learn
     for number in (0, 1, 2, 3, 4, 3):

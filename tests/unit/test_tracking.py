@@ -1,7 +1,6 @@
 """What is written to MLflow, when, and what happens where it cannot be."""
 
 import errno
-import itertools
 import json
 import logging
 import math
@@ -16,13 +15,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import event
 
 from resnet_core.config import TrialConfig
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import SweepError
@@ -34,36 +34,17 @@ from sweeps.tracking.runs import MlflowStudy, _space_tag, attach_artifacts
 from sweeps.tracking.spool import Spool
 from sweeps.tracking.writer import Tracker
 from sweeps.version import code_version, versions
+from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_record, sampled_study
 
 NAN = float("nan")
-NAMES = (f"tracked-{number}" for number in itertools.count())
-REACHED = Result(Outcome.REACHED, 2, 1.5, 2, None, 0.93, 2, 0.25, 0.5)
-PRUNED = Result(Outcome.PRUNED, 1, 12.5, None, None, 0.5, 1, 0.25, 0.5, "cap", "stopped at epoch 1: too slow")
 DIVERGED = Result(Outcome.DIVERGED, 1, stopped_by="diverged", stop_reason="stopped at epoch 1: the loss is nan")
-CRASHED = Result(Outcome.CRASHED, 0, stop_reason="RuntimeError: disk full")
 
 Open = Callable[..., Tracker]
-
-
-def spec(name: str = "") -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": name or next(NAMES),
-            "description": "Which rate?",
-            "train": {"schedule": "[lr, 0] lin[1e-5, 4]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2}},
-            "objective": {"target": 0.92, "sustained": 3},
-            "search": {"trials": 9},
-        }
-    )
+spec = partial(sampled_study, horizon=4, description="Which rate?", objective={"target": 0.92, "sustained": 3})
 
 
 def job(number: int) -> Job:
-    return Job(number, f"run-{number}", TrialConfig(schedule="[1e-3, 0] lin[1e-5, 4]", seed=40 + number), {"lr": 1e-3})
-
-
-def epoch(number: int, val_acc: float = 0.5, loss: float = 0.25) -> EpochRecord:
-    return EpochRecord(number, loss, 0.6, 0.5, val_acc, 1e-3, 1e-4, 1.5, 1e3)
+    return Job(number, f"run-{number}", TrialConfig(schedule=SCHEDULE, seed=40 + number), {"lr": 1e-3})
 
 
 @pytest.fixture
@@ -103,12 +84,12 @@ def study(store, tmp_path_factory) -> StudySpec:
     tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", folder, study), folder / "spool.jsonl")
     for number, (result, epochs) in enumerate(
         [
-            (REACHED, [epoch(1, 0.5), epoch(2, 0.93)]),
-            (PRUNED, [epoch(1)]),
-            (DIVERGED, [epoch(1, 0.1, NAN)]),
+            (REACHED, [epoch_record(1, 0.5), epoch_record(2, 0.93)]),
+            (PRUNED, [epoch_record(1)]),
+            (DIVERGED, [epoch_record(1, 0.1, loss=NAN)]),
             (CRASHED, []),
-            (replace(REACHED, outcome=Outcome.EXHAUSTED), [epoch(1), epoch(2)]),
-            (None, [epoch(1)]),
+            (MISSED, [epoch_record(1), epoch_record(2)]),
+            (None, [epoch_record(1)]),
         ]
     ):
         tracker.begin(job(number))
@@ -174,7 +155,7 @@ def test_the_launch_says_which_versions_it_ran_with(runs):
 def test_the_note_has_the_description_and_the_trials(runs):
     note = runs["launch"].data.tags["mlflow.note.content"]
     assert note.startswith("Which rate?")
-    assert "| run-0 | 2 |" in note
+    assert "| run-0 | 3 |" in note
     assert "run-5" not in note  # still runs
 
 
@@ -288,10 +269,12 @@ def test_a_trials_parameters_are_its_config_and_what_was_sampled(runs):
     assert runs["2"].data.params == {name: str(value) for name, value in values.items()}
 
 
-@pytest.mark.parametrize("metric", [name for name, value in asdict(epoch(1)).items() if name != "epoch" and value])
+@pytest.mark.parametrize(
+    "metric", [name for name, value in asdict(epoch_record(1)).items() if name != "epoch" and value]
+)
 def test_every_value_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
     points = history(store, runs["0"], metric)
-    assert points == [(1, getattr(epoch(1, 0.5), metric)), (2, getattr(epoch(2, 0.93), metric))]
+    assert points == [(1, getattr(epoch_record(1, 0.5), metric)), (2, getattr(epoch_record(2, 0.93), metric))]
 
 
 @pytest.mark.parametrize("metric", ["power_watts", "gpu_util_percent"])
@@ -309,9 +292,9 @@ def test_a_loss_of_nan_is_kept(store, runs):
     ("number", "status", "outcome", "stopped_by", "stop_reason"),
     [
         ("0", "FINISHED", "reached", None, None),
-        ("1", "KILLED", "pruned", "cap", "stopped at epoch 1: too slow"),
+        ("1", "KILLED", "pruned", "cap", "too slow"),
         ("2", "FAILED", "diverged", "diverged", "stopped at epoch 1: the loss is nan"),
-        ("3", "FAILED", "crashed", None, "RuntimeError: disk full"),
+        ("3", "FAILED", "crashed", None, "disk full"),
         ("4", "FINISHED", "exhausted", None, None),
         ("5", "RUNNING", None, None, None),
     ],
@@ -369,8 +352,8 @@ def test_written_returns_status_and_epochs_of_each_run(tracker):
     assert tracker.written() == {}
     tracker.begin(job(3))
     assert tracker.written() == {3: ("RUNNING", frozenset())}
-    tracker.epoch(job(3), epoch(1))
-    tracker.epoch(job(3), epoch(2))
+    tracker.epoch(job(3), epoch_record(1))
+    tracker.epoch(job(3), epoch_record(2))
     assert tracker.written() == {3: ("RUNNING", frozenset({1, 2}))}
     tracker.end(job(3), PRUNED)
     assert tracker.written() == {3: ("KILLED", frozenset({1, 2}))}
@@ -379,7 +362,7 @@ def test_written_returns_status_and_epochs_of_each_run(tracker):
 
 def test_an_epoch_is_written_once(store, tracker):
     tracker.begin(job(0))
-    for record in (epoch(1, 0.5), epoch(2, 0.6), epoch(1, 0.7), epoch(2, 0.8)):
+    for record in (epoch_record(1, 0.5), epoch_record(2, 0.6), epoch_record(1, 0.7), epoch_record(2, 0.8)):
         tracker.epoch(job(0), record)
     tracker.close("FINISHED")
     assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.6)]
@@ -401,7 +384,7 @@ def test_an_epoch_is_one_batch(tracker, monkeypatch):
     calls: Counter[str] = Counter()
     for name in ("log_batch", "log_metric", "set_tag", "log_param"):
         monkeypatch.setattr(tracker._runs._client, name, counted(calls, name, getattr(tracker._runs._client, name)))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     tracker.written()
     assert calls == {"log_batch": 1}
     tracker.close("FINISHED")
@@ -418,7 +401,7 @@ def counted(calls: Counter[str], name: str, function: Callable[..., Any]) -> Cal
 def test_the_callback_of_an_end_is_called_after_the_end_is_in_the_store(store, tracker):
     seen = []
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     tracker.end(job(0), PRUNED, then=lambda: seen.append(runs_of(store, tracker._runs.study)["0"]))
     tracker.close("FINISHED")
     (run,) = seen
@@ -432,7 +415,7 @@ def test_only_close_waits_for_the_store(tracker):
     started = time.monotonic()
     tracker.begin(job(1))
     tracker.place(job(1), {"device": "cpu"})
-    tracker.epoch(job(1), epoch(1))
+    tracker.epoch(job(1), epoch_record(1))
     tracker.end(job(1), PRUNED)
     tracker.pause([job(1)])
     assert time.monotonic() - started < 5
@@ -450,8 +433,8 @@ def continued(connect) -> Tracker:
     before = connect(study)
     for number in (0, 1):
         before.begin(job(number))
-        before.epoch(job(number), epoch(1, 0.5, NAN))
-    before.epoch(job(1), epoch(2, NAN))
+        before.epoch(job(number), epoch_record(1, 0.5, loss=NAN))
+    before.epoch(job(1), epoch_record(2, NAN))
     before.end(job(0), PRUNED)
     before.pause([job(1)])
     before.close("SCHEDULED")
@@ -488,7 +471,7 @@ def test_a_continued_launch_runs_again(store, continued):
 def test_a_continued_trial_runs_again_and_its_epochs_go_on(store, continued):
     continued.begin(job(1))
     for number in (1, 2, 3):
-        continued.epoch(job(1), epoch(number, 0.9))
+        continued.epoch(job(1), epoch_record(number, 0.9))
     assert continued.written()[1] == ("RUNNING", frozenset({1, 2, 3}))
     continued.close("FINISHED")
     points = history(store, runs_of(store, continued._runs.study)["1"])
@@ -529,7 +512,7 @@ def no_store(connect, tmp_path, monkeypatch) -> Tracker:
 
 def test_close_says_what_to_do_if_the_store_cannot_be_written(no_store):
     no_store.begin(job(0))
-    no_store.epoch(job(0), epoch(1))
+    no_store.epoch(job(0), epoch_record(1))
     with pytest.raises(SweepError, match=rf"(?s)^MLflow \(.*mlflow.db\) .*`sweeps resume {no_store._runs.study}`"):
         no_store.close("FINISHED")
 
@@ -550,7 +533,7 @@ def test_a_full_database_is_reported_in_its_own_words_without_a_traceback(
     engine = full._runs._client._tracking_client.store.engine
     event.listen(engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count = 1"))
     for number in range(1, 300):
-        full.epoch(job(0), epoch(number))
+        full.epoch(job(0), epoch_record(number))
     with pytest.raises(SweepError, match=r"^MLflow \(.*mlflow.db\) cannot be used: database or disk is full"):
         full.close("FINISHED")
     assert "Traceback" not in capsys.readouterr().err
@@ -612,11 +595,11 @@ def waiting(tracker: Tracker) -> list[tuple[str, int]]:
 def test_entries_that_cannot_be_written_wait_on_disk_in_order(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     with down(store, tracker):
-        tracker.epoch(job(0), epoch(2))
+        tracker.epoch(job(0), epoch_record(2))
         tracker.begin(job(1))
-        tracker.epoch(job(0), epoch(3))
+        tracker.epoch(job(0), epoch_record(3))
         tracker.end(job(0), REACHED)
         assert waiting(tracker) == [("epochs", 0), ("begin", 1), ("epochs", 0), ("end", 0)]
     tracker.close("FINISHED")
@@ -653,7 +636,7 @@ def test_waits_grow_until_the_store_is_back_and_each_outage_is_logged_once(track
     monkeypatch.setattr(tracking, "_pause", lambda _: 0.01)
     for number in (1, 2):
         refused.add(0)
-        tracker.epoch(job(0), epoch(number))
+        tracker.epoch(job(0), epoch_record(number))
         assert eventually(lambda: len(failures) >= 3)
         assert failures[:3] == [0, 1, 2]
         refused.clear()
@@ -667,17 +650,17 @@ def test_waits_grow_until_the_store_is_back_and_each_outage_is_logged_once(track
 
 def test_a_waiting_entry_is_on_disk_once_after_several_outages(tracker, refused):
     refused |= {0, 1}
-    tracker.epoch(job(0), epoch(1))
-    tracker.epoch(job(1), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
+    tracker.epoch(job(1), epoch_record(1))
     assert waiting(tracker) == [("epochs", 0), ("epochs", 1)]
     refused.remove(0)
     waiting(tracker)  # writes the first of them
-    tracker.epoch(job(1), epoch(2))
+    tracker.epoch(job(1), epoch_record(2))
     assert waiting(tracker) == [("epochs", 0), ("epochs", 1), ("epochs", 1)]
     refused.clear()
     assert waiting(tracker) == []
     refused.add(0)
-    tracker.epoch(job(0), epoch(2))
+    tracker.epoch(job(0), epoch_record(2))
     assert waiting(tracker) == [("epochs", 0)]
     refused.clear()
     tracker.close("FINISHED")
@@ -715,21 +698,21 @@ def all_put(tracker, monkeypatch) -> threading.Event:
 
 def test_epochs_that_come_together_are_written_together_a_batch_a_trial(store, tracker, batches, all_put):
     for number in (1, 2, 3, 3):  # one that is shown again is written once
-        tracker.epoch(job(0), epoch(number))
-        tracker.epoch(job(1), epoch(number))
+        tracker.epoch(job(0), epoch_record(number))
+        tracker.epoch(job(1), epoch_record(number))
     all_put.set()
     tracker.end(job(0), REACHED)
     tracker.close("FINISHED")
     runs = runs_of(store, tracker._runs.study)
     first, second = (runs[number].info.run_id for number in ("0", "1"))
-    assert batches == [(first, [1, 2, 3]), (second, [1, 2, 3]), (first, [2])]
+    assert batches == [(first, [1, 2, 3]), (second, [1, 2, 3]), (first, [REACHED.epochs_run])]
     for number in ("0", "1"):
         assert history(store, runs[number]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
 
 
 def test_a_batch_of_epochs_is_never_larger_than_a_server_takes(tracker, batches, all_put):
     for number in range(1, 121):
-        tracker.epoch(job(0), epoch(number))
+        tracker.epoch(job(0), epoch_record(number))
     all_put.set()
     tracker.close("FINISHED")
     assert [len(epochs) for _, epochs in batches] == [50, 50, 20]
@@ -738,7 +721,7 @@ def test_a_batch_of_epochs_is_never_larger_than_a_server_takes(tracker, batches,
 def test_epochs_that_wait_already_are_written_without_a_wait_for_more(tracker, batches, all_put, monkeypatch):
     monkeypatch.setattr(tracking, "_EPOCHS_SECONDS", 5.0)
     for number in range(1, 121):
-        tracker.epoch(job(0), epoch(number))
+        tracker.epoch(job(0), epoch_record(number))
     started = time.monotonic()
     all_put.set()
     tracker.close("FINISHED")
@@ -749,7 +732,7 @@ def test_epochs_that_wait_already_are_written_without_a_wait_for_more(tracker, b
 def test_an_epoch_that_comes_alone_hardly_waits_for_others(tracker, batches, monkeypatch):
     waits: queue.SimpleQueue[float] = queue.SimpleQueue()
     monkeypatch.setattr(time, "sleep", waits.put)
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     assert 0 < waits.get(timeout=20) <= 0.1
     tracker.close("FINISHED")
     assert [epochs for _, epochs in batches] == [[1]]
@@ -762,7 +745,7 @@ def test_a_store_that_hangs_does_not_keep_the_process_alive(tracker):
 
 def test_there_is_no_spool_while_the_store_works(tracker):
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     tracker.written()
     assert not tracker._spool.path.exists()
     tracker.close("FINISHED")
@@ -771,11 +754,11 @@ def test_there_is_no_spool_while_the_store_works(tracker):
 def test_the_same_process_writes_waiting_entries_in_order_once(store, tracker, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_WAIT", 0.1)
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     ended = []
     with down(store, tracker):
         for number in (2, 3):
-            tracker.epoch(job(0), epoch(number))
+            tracker.epoch(job(0), epoch_record(number))
         tracker.end(job(0), REACHED, then=lambda: ended.append(True))
         time.sleep(0.3)
         assert not ended
@@ -797,7 +780,7 @@ def test_a_store_that_failed_is_not_tried_again_at_once(store, tracker, monkeypa
     tracker.begin(job(0))
     with down(store, tracker):
         monkeypatch.setattr(tracker._runs, "open", counted(calls, "open", tracker._runs.open))
-        tracker.epoch(job(0), epoch(1))
+        tracker.epoch(job(0), epoch_record(1))
         assert eventually(tracker._spool.path.exists)
         time.sleep(0.3)
         assert calls["open"] <= 1
@@ -807,15 +790,15 @@ def test_a_store_that_failed_is_not_tried_again_at_once(store, tracker, monkeypa
 def test_the_next_process_writes_waiting_entries(store, tracker, connect, monkeypatch):
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
+    tracker.epoch(job(0), epoch_record(1))
     with down(store, tracker):
-        tracker.epoch(job(0), epoch(2))
-        tracker.epoch(job(0), epoch(3))
+        tracker.epoch(job(0), epoch_record(2))
+        tracker.epoch(job(0), epoch_record(3))
         with pytest.raises(SweepError, match=rf"(?s)`sweeps resume {tracker._runs.study}`.*{tracker._spool.path}"):
             tracker.close("FINISHED")
     again = connect(tracker._runs._spec)
     assert again.written()[0] == ("RUNNING", frozenset({1, 2, 3}))
-    again.epoch(job(0), epoch(3, 0.9))
+    again.epoch(job(0), epoch_record(3, 0.9))
     again.close("FINISHED")
     assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert not again._spool.path.exists()
@@ -826,8 +809,8 @@ def test_a_spool_whose_entries_are_in_the_store_writes_nothing_twice(store, trac
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     with down(store, tracker):
-        tracker.epoch(job(0), epoch(1))
-        tracker.epoch(job(0), epoch(2))
+        tracker.epoch(job(0), epoch_record(1))
+        tracker.epoch(job(0), epoch_record(2))
         tracker.end(job(0), REACHED)
         waiting(tracker)
         kept = tracker._spool.path.read_bytes()
@@ -838,7 +821,7 @@ def test_a_spool_whose_entries_are_in_the_store_writes_nothing_twice(store, trac
     again.close("FINISHED")
     run = runs_of(store, tracker._runs.study)["0"]
     assert history(store, run) == [(1, 0.5), (2, 0.5)]
-    assert history(store, run, "objective") == [(2, 1.5)]
+    assert history(store, run, "objective") == [(REACHED.epochs_run, REACHED.objective)]
 
 
 def test_an_entry_that_was_written_but_not_confirmed_is_not_written_twice(store, tracker, monkeypatch):
@@ -848,13 +831,13 @@ def test_an_entry_that_was_written_but_not_confirmed_is_not_written_twice(store,
     for name in ("create_run", "log_batch", "set_terminated"):
         monkeypatch.setattr(tracker._runs._client, name, lost_once(getattr(tracker._runs._client, name)))
     tracker.begin(job(0))
-    tracker.epoch(job(0), epoch(1))
-    tracker.epoch(job(0), epoch(2))
+    tracker.epoch(job(0), epoch_record(1))
+    tracker.epoch(job(0), epoch_record(2))
     tracker.end(job(0), REACHED)
     tracker.close("FINISHED")
     run = runs_of(store, tracker._runs.study)["0"]  # one run, or this would fail
     assert history(store, run) == [(1, 0.5), (2, 0.5)]
-    assert history(store, run, "objective") == [(2, 1.5)]
+    assert history(store, run, "objective") == [(REACHED.epochs_run, REACHED.objective)]
 
 
 def lost_once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -887,14 +870,14 @@ def test_entries_wait_in_memory_while_the_disk_is_full(store, tracker, monkeypat
         with down(store, tracker):
             with monkeypatch.context() as full:
                 full.setattr(os, "fsync", disk_full)
-                tracker.epoch(job(0), epoch(number))
+                tracker.epoch(job(0), epoch_record(number))
                 waiting(tracker)
-            tracker.epoch(job(0), epoch(number + 1))
+            tracker.epoch(job(0), epoch_record(number + 1))
             assert waiting(tracker) == [("epochs", 0), ("epochs", 0)]
         tracker.written()
         with down(store, tracker), monkeypatch.context() as full:  # saved at no time
             full.setattr(os, "fsync", disk_full)
-            tracker.epoch(job(0), epoch(10 + number))
+            tracker.epoch(job(0), epoch_record(10 + number))
             waiting(tracker)
         tracker.written()
     tracker.close("FINISHED")

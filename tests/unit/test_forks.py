@@ -1,6 +1,5 @@
 """What a new study's sampler knows of an older one, and what it does not."""
 
-import itertools
 from typing import Any
 
 import optuna
@@ -15,15 +14,14 @@ from sweeps.ledger.forks import Fork
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.outcomes import Result
+from tests.studies import REACHED, fixed_study, run_trials, sampled_study
 
-NAMES = (f"study-{number}" for number in itertools.count())
 SPACE = {
     "lr": {"low": 1e-4, "high": 1e-2, "log": True},
     "shift": {"low": 0.0, "high": 0.2},
     "batch_size": {"choices": [32, 64]},
 }
 POINTS = [{"lr": 1e-3, "shift": 0.05, "batch_size": 32}, {"lr": 2e-3, "shift": 0.1, "batch_size": 64}]
-ENDED = Result(Outcome.REACHED, 10, 3.5, 4)
 
 
 @pytest.fixture(scope="module")
@@ -31,31 +29,22 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'optuna.db'}"
 
 
-def spec(space: dict[str, Any] | None = None, train: dict[str, Any] | None = None, **tables: Any) -> StudySpec:
-    search = {"trials": 4, "sampler": "random"} | tables.pop("search", {})
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[1e-5, 10]"} | (train or {}),
-            "space": {name: values for name, values in (SPACE | (space or {})).items() if values},
-            "search": search,
-            **tables,
-        }
+def spec(
+    space: dict[str, Any] | None = None,
+    train: dict[str, Any] | None = None,
+    search: dict[str, Any] | None = None,
+    **tables: Any,
+) -> StudySpec:
+    return sampled_study(
+        train={"schedule": "[lr, 0] lin[1e-5, 10]"} | (train or {}),
+        space={name: values for name, values in (SPACE | (space or {})).items() if values},
+        search={"trials": 4, "sampler": "random"} | (search or {}),
+        **tables,
     )
 
 
-def run(db: str, study: StudySpec, *results: Result | None) -> Ledger:
-    """Begin a trial for each result; None is one that still runs."""
-    ledger = Ledger.create(db, study)
-    for result in results:
-        number = ledger.ask().number
-        if result is not None:
-            ledger.tell(number, result)
-    return ledger
-
-
 def old(db: str, *results: Result | None, **tables: Any) -> Ledger:
-    return run(db, spec(search={"first": POINTS}, **tables), *(results or (ENDED, ENDED)))
+    return run_trials(db, spec(search={"first": POINTS}, **tables), *(results or (REACHED, REACHED)))
 
 
 def forked(db: str, source: Ledger, new: StudySpec) -> Ledger:
@@ -74,7 +63,7 @@ def test_ended_trials_are_known_with_parameters_and_value(db):
     forked(db, source, new)
     trials = in_optuna(db, new)
     assert [trial.params for trial in trials] == POINTS
-    assert [(trial.state, trial.value) for trial in trials] == [(TrialState.COMPLETE, 3.5)] * 2
+    assert [(trial.state, trial.value) for trial in trials] == [(TrialState.COMPLETE, 2.5)] * 2
 
 
 def test_a_known_trial_says_where_it_is_from(db):
@@ -101,7 +90,7 @@ def test_a_diverged_trial_is_known_without_a_value(db):
 
 
 def test_crashed_and_unfinished_trials_are_left_out(db):
-    source = old(db, ENDED, Result(Outcome.CRASHED, 0), None)
+    source = old(db, REACHED, Result(Outcome.CRASHED, 0), None)
     known = source.fork_for(spec())
     assert (len(known.trials), known.left_out) == (1, {"crashed": 1, "not ended": 1})
 
@@ -147,7 +136,7 @@ def test_stopping_rules_make_no_difference(db):
 def test_a_fork_of_a_fork_knows_the_first_study_too(db):
     first, second, third = old(db), spec(), spec()
     run_on = forked(db, first, second)
-    run_on.tell(run_on.ask().number, ENDED)
+    run_on.tell(run_on.ask().number, REACHED)
     forked(db, run_on, third)
     origins = [trial.user_attrs[FORKED]["study"] for trial in in_optuna(db, third)]
     assert origins == [first.spec.name, first.spec.name, second.name]
@@ -195,27 +184,18 @@ def test_a_schedule_with_a_parameter_that_was_none_is_refused(db):
 
 def test_a_study_without_trials_is_refused(db):
     with pytest.raises(InputError, match="none of its trials can be taken over; it has none"):
-        run(db, spec()).fork_for(spec())
+        run_trials(db, spec()).fork_for(spec())
 
 
 def test_a_grid_cannot_learn(db):
-    space = {"batch_size": {"choices": [32, 64]}}
-    grid = StudySpec.model_validate(
-        {
-            "name": "grid",
-            "train": {"schedule": "[1e-3, 0]", "epochs": 10},
-            "space": space,
-            "search": {"sampler": "grid"},
-        }
-    )
+    grid = fixed_study(space={"batch_size": SPACE["batch_size"]}, search={"sampler": "grid"})
     with pytest.raises(InputError, match="the new one is a grid, and no sampler is there to learn"):
         old(db).fork_for(grid)
 
 
 def test_listed_runs_cannot_learn(db):
-    listed = StudySpec.model_validate({"name": "listed", "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"}})
     with pytest.raises(InputError, match="the new one lists its runs, and no sampler is there to learn"):
-        old(db).fork_for(listed)
+        old(db).fork_for(fixed_study())
 
 
 def test_a_name_that_exists_is_refused(db):
@@ -248,11 +228,11 @@ def test_the_new_study_runs_its_own_first_trials(db):
 def test_a_forked_study_is_continued_as_any_other(db):
     new = spec()
     ledger = forked(db, old(db), new)
-    ledger.tell(ledger.ask().number, ENDED)
+    ledger.tell(ledger.ask().number, REACHED)
     begun = ledger.ask()
     again = Ledger.open(db, new.name)
     assert again.unfinished() == [begun]
-    again.tell(begun.number, ENDED)
+    again.tell(begun.number, REACHED)
     assert [entry.job.number for entry in again.entries()] == [0, 1]
     assert again.remaining() == 2
     assert Ledger.create(db, new).remaining() == 2
@@ -286,10 +266,10 @@ def test_a_fork_that_was_killed_half_way_is_begun_anew(db):
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
 def test_every_sampler_goes_on_from_what_it_knows(db, sampler, recwarn):
-    source, new = old(db, *[ENDED] * 12), spec(search={"sampler": sampler, "trials": 3})
+    source, new = old(db, *[REACHED] * 12), spec(search={"sampler": sampler, "trials": 3})
     ledger = forked(db, source, new)
     for _ in range(3):
-        ledger.tell(ledger.ask().number, ENDED)
+        ledger.tell(ledger.ask().number, REACHED)
     assert ledger.complete()
     assert [str(warning.message) for warning in recwarn if warning.category is UserWarning] == []
 
@@ -301,8 +281,7 @@ def test_a_sampler_proposes_near_what_was_good_before(db, sampler):
     first = [{"lr": 10 ** (-2 - (7 * i % 40) / 20), "shift": i / 200} for i in range(40)]
 
     def study(**search: Any) -> StudySpec:
-        train = {"schedule": "[lr, 0] lin[1e-5, 10]"}
-        return StudySpec.model_validate({"name": next(NAMES), "train": train, "space": space, "search": search})
+        return sampled_study(space=space, search=search)
 
     source = Ledger.create(db, study(trials=40, sampler="random", first=first))
     for _ in range(40):

@@ -1,6 +1,5 @@
 """From a search to its confirmation: what is frozen, which seeds are taken, what is refused."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from sweeps.ledger.confirmations import Side, confirmation, confirming, paired
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.outcomes import Result
-
-SCHEDULE = "[1e-3, 0] lin[1e-5, 4]"
-NAMES = (f"search-{number}" for number in itertools.count())
+from tests.studies import SCHEDULE, fixed_study
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +32,13 @@ def result(objective: float) -> Result:
 
 def search(home: Home, *objectives: float, seed: int = 0, **train: Any) -> str:
     """A search of weight decays whose trials ended so; the name of it."""
-    spec = StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": SCHEDULE, "split": "held-out"} | train,
-            "space": {"weight_decay": {"low": 0.1, "high": 0.2}},
-            "search": {"trials": max(1, len(objectives)), "sampler": "random", "seed": seed, "retries": 3},
-            "objective": {"target": 0.9, "sustained": 3},
-            "stopping": {"cap": {"best": 1, "slack": 1.0}},
-            "resources": {"cpus_per_trial": 2},
-        }
+    spec = fixed_study(
+        train={"schedule": SCHEDULE, "split": "held-out"} | train,
+        space={"weight_decay": {"low": 0.1, "high": 0.2}},
+        search={"trials": max(1, len(objectives)), "sampler": "random", "seed": seed, "retries": 3},
+        objective={"target": 0.9, "sustained": 3},
+        stopping={"cap": {"best": 1, "slack": 1.0}},
+        resources={"cpus_per_trial": 2},
     )
     ledger = Ledger.create(home.ledger_uri, spec)
     for objective in objectives:
@@ -220,8 +214,7 @@ def test_the_studies_that_confirm_a_trial_are_found(home):
 
 def confirm_file(**tables: Any) -> StudySpec:
     train = {"schedule": SCHEDULE, "split": "held-out", "test": True}
-    fields = {"name": "c", "phase": "confirm", "train": train, "stopping": {"diverged": False}}
-    return StudySpec.model_validate(fields | tables)
+    return fixed_study("c", **{"phase": "confirm", "train": train, "stopping": {"diverged": False}} | tables)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +243,7 @@ def test_a_search_cannot_try_out_testing():
 
 def test_a_search_confirms_nothing():
     with pytest.raises(ValueError, match=r"confirms = .*expected none in a search"):
-        StudySpec.model_validate({"name": "s", "confirms": "x", "train": {"schedule": SCHEDULE}})
+        fixed_study(confirms="x")
 
 
 def test_what_a_study_confirms_is_no_part_of_its_identity():
@@ -259,7 +252,7 @@ def test_what_a_study_confirms_is_no_part_of_its_identity():
 
 def test_the_phase_of_a_search_is_no_part_of_its_identity():
     """A study from before there were phases is still the same."""
-    assert "phase" not in identity(StudySpec.model_validate({"name": "s", "train": {"schedule": SCHEDULE}}))
+    assert "phase" not in identity(fixed_study())
 
 
 def test_a_bad_name_is_told_as_such(home):

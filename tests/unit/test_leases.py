@@ -1,6 +1,5 @@
 """Several drivers of one study, on SQLite and on a real PostgreSQL: which trials each gets, and whose lease expires."""
 
-import itertools
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from resnet_core.records import Outcome
 from resnet_core.uris import with_psycopg2, without_password
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, SweepError, reason_of
@@ -23,35 +21,9 @@ from sweeps.ledger import database
 from sweeps.ledger.database import open_storage, sqlite_file
 from sweeps.ledger.leases import lease_seconds
 from sweeps.ledger.ledger import Ledger
-from sweeps.study.outcomes import Result
 from sweeps.study.trials import Assignment, Job
 from tests.postgres import PostgresServer
-
-NAMES = (f"shared-{number}" for number in itertools.count())
-REACHED = Result(Outcome.REACHED, 4, 3.5)
-CRASHED = Result(Outcome.CRASHED, 1)
-
-
-def spec(name: str = "", **search: Any) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": name or next(NAMES),
-            "train": {"schedule": "[lr, 0] lin[1e-5, 10]"},
-            "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}},
-            "search": {"trials": 4, "sampler": "random"} | search,
-        }
-    )
-
-
-def listed(seeds: int) -> StudySpec:
-    return StudySpec.model_validate(
-        {
-            "name": next(NAMES),
-            "train": {"schedule": "[1e-3, 0] lin[1e-5, 10]"},
-            "run": [{"name": "a"}],
-            "search": {"seeds": list(range(seeds))},
-        }
-    )
+from tests.studies import CRASHED, REACHED, fixed_study, sampled_study
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -101,7 +73,7 @@ def take(ledger: Ledger) -> Job:
 
 
 def test_two_drivers_never_get_the_same_trial(drive):
-    study = spec(trials=6)
+    study = sampled_study(trials=6)
     drivers = [drive(study, "a"), drive(study, "b")]
     jobs = [take(drivers[turn % 2]) for turn in range(6)]
     assert [job.number for job in jobs] == list(range(6))
@@ -109,20 +81,20 @@ def test_two_drivers_never_get_the_same_trial(drive):
 
 
 def test_no_more_trials_are_assigned_than_the_study_asks_for(drive):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     take(a), take(b)
     assert (a.next_assignment(), b.next_assignment()) == (Assignment(None, 0, 1), Assignment(None, 0, 1))
 
 
 def test_two_drivers_share_the_runs_that_a_study_lists(drive):
-    study = listed(4)
+    study = fixed_study(run=[{"name": "a"}], search={"seeds": list(range(4))})
     a, b = drive(study, "a"), drive(study, "b")
     assert [take(ledger).name for ledger in (a, b, b, a)] == ["a-s0", "a-s1", "a-s2", "a-s3"]
 
 
 def test_a_driver_sees_how_the_trials_of_others_ended(drive):
-    study = spec()
+    study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
     job = take(a)
     a.tell(job.number, REACHED)
@@ -130,14 +102,14 @@ def test_a_driver_sees_how_the_trials_of_others_ended(drive):
 
 
 def test_a_result_that_the_driver_knows_is_left_out(drive):
-    study = spec()
+    study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
     a.tell(take(a).number, REACHED)
     assert b.next_assignment(known={0}).ended == []
 
 
 def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(drive):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     a.tell(take(a).number, CRASHED)
     take(b)
@@ -145,7 +117,7 @@ def test_a_trial_that_crashed_with_one_driver_is_left_to_the_next_launch_by_all(
 
 
 def test_a_study_that_was_made_longer_is_longer_for_all_its_drivers(drive, uri):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a = drive(study, "a")
     take(a)
     Ledger.open(uri, study.name).extend(2)
@@ -153,10 +125,10 @@ def test_a_study_that_was_made_longer_is_longer_for_all_its_drivers(drive, uri):
 
 
 def test_another_driver_cannot_join_with_another_question(drive):
-    study = spec()
+    study = sampled_study()
     drive(study, "a")
     with pytest.raises(InputError, match=r"asks something else:\n  search\.seed: 0 -> 4"):
-        drive(spec(study.name, seed=4), "b")
+        drive(sampled_study(study.name, search={"trials": 4, "sampler": "random", "seed": 4}), "b")
 
 
 ASK = """
@@ -178,7 +150,7 @@ with ledger.driven_by(driver, Path("/nowhere") / driver, lambda: None):
 
 @pytest.mark.slow
 def test_two_processes_that_ask_at_once_get_a_hundred_trials_none_twice(uri):
-    study = spec(trials=100)
+    study = sampled_study(trials=100)
     Ledger.create(uri, study)
     command = [sys.executable, "-c", ASK, uri, study.name]
     processes = [
@@ -206,28 +178,28 @@ def test_two_processes_that_ask_at_once_get_a_hundred_trials_none_twice(uri):
 
 
 def test_a_driver_continues_its_own_trials_alone(drive, uri):
-    study = spec()
+    study = sampled_study()
     a, b = drive(study, "a"), drive(study, "b")
     job, _ = take(a), take(b)
     assert drive(study, "a").unfinished() == [job]
 
 
 def test_an_unclaimed_trial_is_assigned_to_the_next_driver_that_asks(drive, uri):
-    study = spec()
+    study = sampled_study()
     a = drive(study, "a")
     begun = Ledger.open(uri, study.name).ask()
     assert take(a) == begun
 
 
 def test_of_several_unclaimed_trials_the_first_comes_first(drive, uri):
-    study = spec()
+    study = sampled_study()
     a = drive(study, "a")
     begun = [Ledger.open(uri, study.name).ask() for _ in range(2)]
     assert [take(a), take(a)] == begun
 
 
 def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri):
-    study = spec(trials=3)
+    study = sampled_study(trials=3)
     a, b = drive(study, "a"), drive(study, "b")
     take(a)
     assignment = b.next_assignment()
@@ -236,14 +208,14 @@ def test_a_driver_is_told_how_many_trials_are_left_and_run_elsewhere(drive, uri)
 
 
 def test_the_trials_of_a_driver_that_is_alive_are_left_to_it(drive):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     take(a)
     assert b.next_assignment() == Assignment(None, 0, 1)
 
 
 def test_the_trial_of_an_expired_driver_is_assigned_when_no_new_one_is_left(drive, tmp_path):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     job = take(a)
     silence(a)
@@ -252,7 +224,7 @@ def test_the_trial_of_an_expired_driver_is_assigned_when_no_new_one_is_left(driv
 
 
 def test_of_several_trials_of_expired_drivers_the_first_is_assigned_first(drive, tmp_path):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     a, b, c = (drive(study, name) for name in "abc")
     jobs = [take(a), take(c)]
     silence(a), silence(c)
@@ -263,7 +235,7 @@ def test_of_several_trials_of_expired_drivers_the_first_is_assigned_first(drive,
 
 
 def test_a_driver_never_counts_itself_among_the_expired(drive, uri):
-    study = spec()
+    study = sampled_study()
     a, b, _ = (drive(study, name) for name in "abc")
     silence(a)
     ledgers = (a, b, Ledger.open(uri, study.name))
@@ -271,7 +243,7 @@ def test_a_driver_never_counts_itself_among_the_expired(drive, uri):
 
 
 def test_the_first_driver_cannot_end_an_adopted_trial(drive):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
     silence(a)
@@ -280,7 +252,7 @@ def test_the_first_driver_cannot_end_an_adopted_trial(drive):
 
 
 def test_a_driver_that_comes_back_no_longer_owns_its_trial(drive):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     a, b = drive(study, "a"), drive(study, "b")
     kept, number = take(b).number, take(a).number
     silence(a)
@@ -289,7 +261,7 @@ def test_a_driver_that_comes_back_no_longer_owns_its_trial(drive):
 
 
 def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
     silence(a)
@@ -298,7 +270,7 @@ def test_a_driver_that_comes_back_in_time_keeps_its_trial(drive):
 
 
 def test_the_lease_of_a_driver_that_left_has_expired_at_once(uri, drive, tmp_path):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a = Ledger.create(uri, study)
     with a.driven_by("a", tmp_path / "a", lambda: None):
         job = take(a)
@@ -306,7 +278,7 @@ def test_the_lease_of_a_driver_that_left_has_expired_at_once(uri, drive, tmp_pat
 
 
 def test_a_result_that_an_expired_driver_had_written_is_told_to_optuna(drive, uri):
-    study = spec(trials=1)
+    study = sampled_study(trials=1)
     a, b = drive(study, "a"), drive(study, "b")
     number = take(a).number
     a._running[number].set_user_attr("result", REACHED.to_dict())
@@ -316,7 +288,7 @@ def test_a_result_that_an_expired_driver_had_written_is_told_to_optuna(drive, ur
 
 
 def test_a_second_process_under_the_same_name_takes_the_place_of_the_first(drive):
-    study = spec()
+    study = sampled_study()
     first = drive(study, "a")
     second = drive(study, "a")
     take(second)
@@ -325,7 +297,7 @@ def test_a_second_process_under_the_same_name_takes_the_place_of_the_first(drive
 
 
 def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri, tmp_path):
-    study = spec()
+    study = sampled_study()
     a, _ = drive(study, "a"), drive(study, "b")
     silence(a)
     found = [(driver.id, driver.home, driver.alive) for driver in Ledger.open(uri, study.name).drivers.all()]
@@ -334,7 +306,7 @@ def test_drivers_are_told_with_their_homes_and_whether_they_are_alive(drive, uri
 
 def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
-    study, heard = spec(), [threading.Event(), threading.Event()]
+    study, heard = sampled_study(), [threading.Event(), threading.Event()]
     drive(study, "a", heard[0].set), drive(study, "b", heard[1].set)
     Ledger.open(uri, study.name).drivers.request_stop()
     assert all(event.wait(10) for event in heard)
@@ -342,7 +314,7 @@ def test_every_driver_hears_that_it_is_to_stop(drive, uri, monkeypatch):
 
 def test_a_driver_renews_its_lease(drive, uri, monkeypatch):
     monkeypatch.setenv("SWEEPS_LEASE", "1")
-    study = spec()
+    study = sampled_study()
     drive(study, "a")
     time.sleep(1.5)
     assert [driver.alive for driver in Ledger.open(uri, study.name).drivers.all()] == [True]
@@ -371,7 +343,7 @@ def away(server: PostgresServer, seconds: float) -> Iterator[None]:
 
 
 def test_a_restart_of_postgresql_is_waited_for(postgres, tmp_path):
-    study = spec(trials=2)
+    study = sampled_study(trials=2)
     ledger = Ledger.create(postgres.database(), study)
     with ledger.driven_by("a", tmp_path, lambda: None):
         job = take(ledger)
@@ -386,7 +358,7 @@ BREAK_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backen
 
 def test_an_end_that_was_told_before_the_connection_broke_is_told_once(postgres, tmp_path, monkeypatch):
     uri = postgres.database()
-    ledger = Ledger.create(uri, spec())
+    ledger = Ledger.create(uri, sampled_study())
     with ledger.driven_by("a", tmp_path, lambda: None):
         number, tell = take(ledger).number, ledger._study.tell
 
@@ -401,7 +373,7 @@ def test_an_end_that_was_told_before_the_connection_broke_is_told_once(postgres,
 
 def test_postgresql_that_stays_away_stops_the_study(postgres, tmp_path, monkeypatch):
     monkeypatch.setattr(database, "RETRY_SECONDS", 1.0)
-    study = spec()
+    study = sampled_study()
     ledger = Ledger.create(postgres.database(), study)
     with ledger.driven_by("a", tmp_path, lambda: None), away(postgres, 5.0):
         message = rf"^the ledger postgresql://sweeps@.* could not be used for 1 s: .*`sweeps resume {study.name}`$"
@@ -416,7 +388,7 @@ def test_a_server_that_is_down_is_told_of_at_once():
 
 
 def test_a_server_that_goes_down_before_the_study_begins_is_told_of_at_once(postgres, tmp_path):
-    ledger = Ledger.create(postgres.database(), spec())
+    ledger = Ledger.create(postgres.database(), sampled_study())
     with (
         away(postgres, 1.0),
         pytest.raises(SweepError, match=r"^the ledger postgresql.* cannot be used: .*refused"),
@@ -452,7 +424,7 @@ def test_a_wrong_password_is_told_of_and_not_shown(postgres):
 
 def test_a_study_that_is_not_in_postgresql_is_told_with_those_that_are(postgres):
     uri = postgres.database()
-    Ledger.create(uri, spec("known"))
+    Ledger.create(uri, sampled_study("known"))
     with pytest.raises(InputError, match=r"^no study 'nope' in postgresql://sweeps@127.*; known: known\."):
         Ledger.open(uri, "nope")
 
@@ -488,7 +460,7 @@ def test_no_password_is_shown(uri):
 
 def test_a_lease_is_kept_where_the_boot_clock_is_missing(tmp_path, monkeypatch):
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
-    ledger = Ledger.create(f"sqlite:///{tmp_path / 'optuna.db'}", spec())
+    ledger = Ledger.create(f"sqlite:///{tmp_path / 'optuna.db'}", sampled_study())
     with ledger.driven_by("a", tmp_path, lambda: None):
         job = ledger.next_assignment().job
         assert ledger.owns(job.number)
