@@ -18,7 +18,11 @@ from resnet_core.records import EpochRecord
 _T = TypeVar("_T")
 _FORMAT = 3
 EPOCHS_BETWEEN = 1
-"""Epochs between two saves of a run's state; the last epoch is always saved. A kill loses the epochs since a save."""
+"""Epochs between two saves of a run's state; the last epoch is always saved.
+
+Above 1, a killed run trains the epochs since its last save again. If the driver is killed at the moment in which a rule
+ends a trial, MLflow may lack these epochs; a warning says so.
+"""
 _RECORDS = "archive/records.json"
 """The file of epoch records inside a checkpoint's zip file, beside torch's own files. It is read without torch."""
 _log = logging.getLogger(__name__)

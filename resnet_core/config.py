@@ -47,8 +47,7 @@ class TrialConfig:
 
     Attributes:
         schedule: learning rate over epochs, in the schedule notation; kept as canonical text.
-        model: network by name: ``resnetDv2`` with depth D = 9n+2, ``resnet18``, ``resnet9``, ``vgg16`` or
-            ``densenet121``.
+        model: name of a network (resnet_core.models).
         bottleneck: filters inside a ResNet v2 unit as a share of its output filters; None is the published
             1/4 in the first stack and 1/2 in the others.
         shortcut_kernel: side of the kernels on ResNet v2's projected shortcuts, 1 (published) or 3.
@@ -60,14 +59,14 @@ class TrialConfig:
             the same up to rounding.
         bn_momentum: share of the old running statistics that a step keeps (as in Keras; torch's momentum is 1 minus
             it); None is the network's default: 0.99 for ResNet v2, 0.9 for the others.
-        data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
+        data: name of a data set (resnet_core.data).
         split: which images train and which validate: ``official``, ``pooled`` or ``held-out``; see
             resnet_core.data.
         image_size: height and width in pixels, 16 or 32 (vgg16: 32); at 16 a pixel of cifar10 is the mean of four.
         train_limit: largest number of training images: a stratified sample, drawn from the seed; None is all.
         val_limit: largest number of validation images: a stratified sample, drawn from the seed; None is all.
         batch_size: images per step; the last step of an epoch takes the rest.
-        optimizer: ``adam``, ``adamw``, ``amsgrad``, ``nadam``, ``padam`` or ``sgd``; see resnet_core.optim.
+        optimizer: name of an optimizer (resnet_core.optim).
         weight_decay: λ, decoupled: with any optimizer, every step subtracts lr·λ·w from every weight w.
         weight_decay_schedule: λ over epochs in the schedule notation, instead of a constant weight_decay.
         l2: factor of Σw² over convolution kernels in the loss; its gradient is 2·l2·w (Keras's l2).

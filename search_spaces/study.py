@@ -157,7 +157,8 @@ def find_study(text: str) -> Path:
     name, shipped = text.removesuffix(".toml"), shipped_studies()
     if name in shipped:  # so nothing outside the package's folder is read
         return _package_folder() / f"{name}.toml"
-    hint = suggestion(name, shipped)
+    beside = Path(f"{text}.toml")
+    hint = f"did you mean {beside}?" if beside.is_file() else suggestion(name, shipped)
     listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
     raise StudyError(f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}")
 

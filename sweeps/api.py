@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 HOME, DATA = Path("runs"), Path("data")
 """The default folders, used if neither an argument nor the environment names one."""
-_STORES = ("http://", "https://", "sqlite:///", "postgresql://", "postgresql+psycopg2://")
 
 
 def load_study(
@@ -208,9 +207,12 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
     home = home or os.environ.get("SWEEPS_HOME") or HOME
     mlflow = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
     ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
-    if mlflow and not mlflow.startswith(_STORES):
-        expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
-        raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
+    if mlflow:
+        from analysis.store.backends import BACKENDS
+
+        if not any(mlflow.startswith(backend.prefixes) for backend in BACKENDS.values()):
+            expected = " or ".join(usage for backend in BACKENDS.values() for usage in backend.usage if "://" in usage)
+            raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
     if ledger:
         from sweeps.ledger.database import sqlite_file
 

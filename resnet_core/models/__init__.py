@@ -81,6 +81,11 @@ def find(name: str) -> tuple[Network, dict[str, int]]:
         depth = network.depth(name)
         if depth is not None:
             return network, {"depth": depth}
+    raise LookupError(network_names())
+
+
+def network_names() -> str:
+    """Return the names of all networks, in words."""
     families = [network.family_names for network in NETWORKS.values() if network.family is not None]
     singles = ", ".join(module for module, network in NETWORKS.items() if network.family is None)
-    raise LookupError(", or one of ".join([*families, singles]))
+    return ", or one of ".join([*families, singles])

@@ -98,7 +98,7 @@ HomeOption = Annotated[
     Path, typer.Option("--home", envvar="SWEEPS_HOME", help="Folder of all state.", show_default="./runs")
 ]
 DataOption = Annotated[
-    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of CIFAR-10.", show_default="./data")
+    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of the images.", show_default="./data")
 ]
 
 # The output.

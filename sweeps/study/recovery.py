@@ -135,7 +135,10 @@ def write_missing_ends(
         epochs = _epochs(written, number)
         checkpoints.copy_from(home, job)
         from_checkpoint = checkpoints.records(number)[: result.epochs_run]
-        if home and len(epochs | {record.epoch for record in from_checkpoint}) < result.epochs_run:
+        lacking = result.epochs_run - len(epochs | {record.epoch for record in from_checkpoint})
+        if lacking and not home:
+            _log.warning("MLflow lacks %d epochs of trial %s, which no checkpoint holds", lacking, job.name)
+        if lacking and home:
             _log.warning(
                 "MLflow lacks epochs of trial %s, and %s, which may have them, cannot be read: resume it there",
                 *(job.name, home),

@@ -101,4 +101,4 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-BACKEND = Backend(("postgresql://", "postgresql+psycopg2://"), ("postgresql://…",), open_postgres)
+BACKEND = Backend(("postgresql://", "postgresql+psycopg2://"), ("postgresql://USER@HOST/DATABASE",), open_postgres)

@@ -128,4 +128,4 @@ class ServerReader:
         return self._history(runs[:half], metric) + self._history(runs[half:], metric)
 
 
-BACKEND = Backend(("http://", "https://"), ("http://…", "https://…"), open_server)
+BACKEND = Backend(("http://", "https://"), ("http://HOST:PORT", "https://…"), open_server)
