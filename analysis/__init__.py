@@ -3,8 +3,8 @@
 >>> import analysis
 >>> study = analysis.load("runs/mlflow.db", "adamw-cosine")  # doctest: +SKIP
 
-The names are in ``__init__.pyi``. Each loads its module when it is first used: ``resnet_core.objective`` must not
-cost pandas' import.
+The names are in ``__init__.pyi``. Each loads its module when it is first used, so that ``import analysis`` does not
+import pandas.
 """
 
 import lazy_loader

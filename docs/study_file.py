@@ -20,12 +20,16 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from resnet_core.config import TrialConfig
+from resnet_core.data import DATASETS
+from resnet_core.models import network_names
+from resnet_core.optim import OPTIMIZERS
 from search_spaces import tables
 from search_spaces.plugins import rules, samplers
 from search_spaces.stopping import Stopping, stopping_keys
 
 PAGE = Path(__file__).with_name("study-file.md")
 _TABLE = re.compile(r"(<!-- (?:keys (?P<name>\w+)(?: (?P<prefix>[\w.]+))?|rules) -->\n).*?(<!-- end -->)", re.DOTALL)
+_NAMES = {"model": network_names(), "data": ", ".join(DATASETS), "optimizer": ", ".join(OPTIMIZERS)}
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.|\n        )+)", re.MULTILINE)
 
 
@@ -69,8 +73,10 @@ def table(kind: type, prefix: str = "", said: Mapping[str, str] | None = None) -
         if key not in said:
             raise ValueError(f"{kind.__name__}.{key}: its docstring does not say what it is")
         # A study file has no None: a key that is left out is none.
-        meaning = re.sub(r"\bNone\b", "none", said[key].replace("{samplers}", _samplers()))
-        meaning = meaning.rstrip(".").replace("``", "`").replace("|", "\\|")
+        meaning = re.sub(r"\bNone\b", "none", said[key].replace("{samplers}", _samplers())).rstrip(".")
+        if kind is TrialConfig and key in _NAMES:
+            meaning += f": {_NAMES[key]}"
+        meaning = meaning.replace("``", "`").replace("|", "\\|")
         lines.append(f"| `{prefix}{key}` | {_shown(default)} | {meaning} |")
     return "\n".join(lines) + "\n"
 

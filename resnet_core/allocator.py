@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Make this process keep freed memory for the next tensors; it holds its peak until it ends.
+    """Make this process reuse freed memory for later tensors; it then holds its peak memory until it ends.
 
     It calls mallopt(3) with a trim threshold of 2 GiB, an mmap threshold of 1 GiB, and 64 MiB for each request to the
     kernel. It does nothing where the C library is not glibc.

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device. The draws come from outside, so nothing here is random."""
+"""Augmentation of whole batches on the device. The caller passes the random numbers, so nothing here is random."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def shift_and_flip(images: Tensor, offsets: Tensor | None, mirrored: Tensor | None) -> Tensor:
-    """Move each image by a continuous offset, then mirror it where asked.
+    """Move each image by a continuous offset, then mirror the chosen images.
 
-    As Keras's ImageDataGenerator does it, which the published runs used: linear interpolation, edge
+    This equals Keras's ImageDataGenerator, which the published runs used: linear interpolation, edge
     pixels repeated outwards (``scipy.ndimage.shift(order=1, mode="nearest")``), the mirror last.
 
     Args:
@@ -66,8 +66,8 @@ def crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """Set a square in each image to 0, the mean of images that are normalised.
 
-    The square supports rows and columns centre - side//2 to centre - side//2 + side - 1, less what lies outside
-    the image (DeVries & Taylor 2017, arXiv 1708.04552).
+    The square covers rows and columns centre - side//2 to centre - side//2 + side - 1, cut off at the image's edges
+    (DeVries & Taylor 2017, arXiv 1708.04552).
 
     Args:
         images: float [B, C, H, W].
@@ -82,7 +82,7 @@ def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
     rows = _within(start[:, 0:1], side, height)
     columns = _within(start[:, 1:2], side, width)
     kept = ~(rows[:, :, None] & columns[:, None, :])[:, None]
-    return images * kept.to(images.dtype)  # much faster than to fill by a mask
+    return images * kept.to(images.dtype)  # much faster than filling by a mask
 
 
 def _within(start: Tensor, side: int, length: int) -> Tensor:

@@ -21,7 +21,7 @@ class ExponentialMovingAverage:
 
     Args:
         network: the network to follow.
-        weights: ``FlatParameters.weights`` of it.
+        weights: the network's ``FlatParameters.weights``.
         decay: in (0, 1).
     """
 
@@ -49,7 +49,7 @@ class ExponentialMovingAverage:
         return {"network": self.network.state_dict(), "updates": self._updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.network.load_state_dict(state["network"])
         self._updates.copy_(state["updates"])
 
@@ -57,11 +57,11 @@ class ExponentialMovingAverage:
 @contextlib.contextmanager
 @torch.no_grad()
 def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Set BN's running statistics to the mean of those of ``batches``; restore them at the end.
+    """Set BN's running statistics to the mean of the statistics of ``batches``; restore the old ones at the end.
 
     Args:
         network: in train mode until the end; its weights do not change.
-        batches: images [B, C, H, W], of equal size but for the last.
+        batches: images [B, C, H, W], all of one size, except the last.
         forward: passes a batch through the network.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -18,12 +18,16 @@ from resnet_core.records import EpochRecord
 _T = TypeVar("_T")
 _FORMAT = 3
 EPOCHS_BETWEEN = 1
-"""A run saves its state after every so many epochs, and after its last. A kill loses the epochs since then."""
+"""Epochs between two saves of a run's state; the last epoch is always saved.
+
+Above 1, a killed run trains the epochs since its last save again. If the driver is killed at the moment in which a rule
+ends a trial, MLflow may lack these epochs; a warning says so.
+"""
 _RECORDS = "archive/records.json"
-"""The file of the epochs in a checkpoint's zip file, beside torch's own: to read it, torch is not needed."""
+"""The file of epoch records inside a checkpoint's zip file, beside torch's own files. It is read without torch."""
 _log = logging.getLogger(__name__)
 _whole: dict[Path, tuple[int, int, int]] = {}
-"""Signatures of files that this process wrote, or read and found whole: to read one again would take as long."""
+"""Signatures of files that this process wrote or verified. They are not verified again, since that takes long."""
 
 
 class CheckpointError(RuntimeError):
@@ -37,9 +41,8 @@ def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
 
     Args:
         path: the file to write.
-        state: the values to write. JSON must be able to hold its ``records``, which ``load_records`` reads without the
-            rest.
-        replacing: write nothing if there is no file at ``path``: then the run's checkpoint has been removed.
+        state: the values to write. Its ``records`` must fit into JSON; ``load_records`` reads them without the rest.
+        replacing: write only if there is a file at ``path``. If there is none, the run's checkpoint has been removed.
 
     Raises:
         OSError: the file could not be written; errno gives the reason, such as a full disk. Older files are unchanged.
@@ -76,7 +79,7 @@ def save(path: Path, state: dict[str, Any], *, replacing: bool = False) -> None:
 
 
 def is_due(epoch: int, horizon: int) -> bool:
-    """Return whether a run of ``horizon`` epochs saves its state after an epoch, 1, 2, …"""
+    """Return whether a run of ``horizon`` epochs saves its state after ``epoch`` (1-based)."""
     return epoch % EPOCHS_BETWEEN == 0 or epoch == horizon
 
 
@@ -86,7 +89,7 @@ class Writer:
     Args:
         path: the file to write.
         background: write in a thread, from a copy of the state, while the caller trains on a GPU. After a kill, the
-            last epoch may have to be trained again. The first and the last checkpoint of a run are waited for.
+            last epoch may have to be trained again. ``save`` waits for the first and the last checkpoint of a run.
     """
 
     def __init__(self, path: Path, *, background: bool) -> None:
@@ -128,7 +131,7 @@ def _on_cpu(state: Any) -> Any:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """Return the newest whole checkpoint at ``path``, on the CPU, or None where there is none.
+    """Return the newest undamaged checkpoint at ``path``, on the CPU; None where no file exists.
 
     If the file is damaged, a warning is logged and the previous one is read.
 
@@ -139,7 +142,7 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def load_records(path: Path) -> list[EpochRecord]:
-    """Return the epochs in the trainer's checkpoint at ``path``; an empty list where there is no checkpoint.
+    """Return the epoch records in the trainer's checkpoint at ``path``; an empty list where there is no checkpoint.
 
     Raises:
         CheckpointError: there are files, and none of them can be read.

@@ -24,16 +24,16 @@ Head = Literal["average", "max", "flatten"]
 
 
 class ConfigError(ValueError):
-    """A TrialConfig field has a value it cannot have.
+    """A field of TrialConfig has an invalid value.
 
     Attributes:
         field: name of the field.
         value: the value that was given.
-        expected: which values it can have, in words.
+        expected: the valid values, in words.
     """
 
     def __init__(self, field: str, value: object, expected: str) -> None:
-        # All arguments go to the base class: they are what pickle hands back to __init__ in another process.
+        # pickle passes the base class's arguments to __init__ in another process, so they must be all arguments.
         super().__init__(field, value, expected)
         self.field, self.value, self.expected = field, value, expected
 
@@ -43,63 +43,63 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """Everything that determines one training run. Hashable, comparable, free of torch.
+    """Everything that determines one training run. Hashable and comparable; needs no torch.
 
     Attributes:
         schedule: learning rate over epochs, in the schedule notation; kept as canonical text.
-        model: network by name: ``resnetDv2`` with depth D = 9n+2, ``resnet18``, ``resnet9``, ``vgg16`` or
-            ``densenet121``.
-        bottleneck: filters inside of a ResNet v2 unit as a share of those it puts out; None is the published
+        model: name of a network (resnet_core.models).
+        bottleneck: filters inside a ResNet v2 unit as a share of its output filters; None is the published
             1/4 in the first stack and 1/2 in the others.
         shortcut_kernel: side of the kernels on ResNet v2's projected shortcuts, 1 (published) or 3.
-        head: what a ResNet v2 has ahead of its dense layer: ``average`` or ``max`` pooling of the whole map, or
-            ``flatten``: average pooling to 2×2, all of which the dense layer sees.
-        conv_bias: whether a ResNet v2's convolutions have a bias. BN absorbs each, so its true gradient is zero.
-        skip_conv_bias: leave those biases out of the arithmetic: they stay at the zero that they begin with, but for
-            them training is the same up to rounding, and a step is shorter.
-        bn_momentum: share of the old running statistics a step keeps (Keras's counting; torch's is 1 minus
-            it); None is the network's own: 0.99 for ResNet v2, 0.9 for the others.
-        data: ``cifar10``, or ``digits`` (scikit-learn's, enlarged, three channels).
+        head: pooling before a ResNet v2's dense layer: ``average`` or ``max`` over the whole map, or ``flatten``:
+            average pooling to 2×2, whose values all go to the dense layer.
+        conv_bias: whether a ResNet v2's convolutions have a bias. BN removes each bias again, so its true gradient is
+            zero.
+        skip_conv_bias: leave these biases out of the computation: they stay 0, and a step takes less time. All else is
+            the same up to rounding.
+        bn_momentum: share of the old running statistics that a step keeps (as in Keras; torch's momentum is 1 minus
+            it); None is the network's default: 0.99 for ResNet v2, 0.9 for the others.
+        data: name of a data set (resnet_core.data).
         split: which images train and which validate: ``official``, ``pooled`` or ``held-out``; see
             resnet_core.data.
         image_size: height and width in pixels, 16 or 32 (vgg16: 32); at 16 a pixel of cifar10 is the mean of four.
-        train_limit: at most so many training images, stratified, drawn from the seed; None is all.
-        val_limit: at most so many validation images, stratified, drawn from the seed; None is all.
-        batch_size: images a step; the last step of an epoch takes what is left.
-        optimizer: ``adam``, ``adamw``, ``amsgrad``, ``nadam``, ``padam`` or ``sgd``; see resnet_core.optim.
-        weight_decay: λ, decoupled: every step takes lr·λ·w off every weight, whatever the optimizer.
-        weight_decay_schedule: λ over epochs in the notation, instead of a constant weight_decay.
+        train_limit: largest number of training images: a stratified sample, drawn from the seed; None is all.
+        val_limit: largest number of validation images: a stratified sample, drawn from the seed; None is all.
+        batch_size: images per step; the last step of an epoch takes the rest.
+        optimizer: name of an optimizer (resnet_core.optim).
+        weight_decay: λ, decoupled: with any optimizer, every step subtracts lr·λ·w from every weight w.
+        weight_decay_schedule: λ over epochs in the schedule notation, instead of a constant weight_decay.
         l2: factor of Σw² over convolution kernels in the loss; its gradient is 2·l2·w (Keras's l2).
-        momentum: SGD's momentum, β₁ of the others.
-        momentum_schedule: the same over epochs in the notation, instead of a constant momentum.
-        beta2: β₂ of all but sgd.
-        eps: ε of all but sgd, added to √v ahead of the correction of its bias; 1e-7 is Keras's default.
-        padam_p: Padam's p: 1/2 is AMSGrad, towards 0 it is SGD with momentum.
+        momentum: momentum of sgd; β₁ of the other optimizers.
+        momentum_schedule: momentum over epochs in the schedule notation, instead of a constant momentum.
+        beta2: β₂ of all optimizers but sgd.
+        eps: ε of all optimizers but sgd, added to √v before its bias correction; 1e-7 is Keras's default.
+        padam_p: Padam's p: 1/2 is AMSGrad; near 0 it is close to SGD with momentum.
         nesterov: Nesterov's momentum, for sgd.
-        plateau_factor: what the learning rate is multiplied by when val_loss has stopped falling (torch's
+        plateau_factor: factor on the learning rate when val_loss has stopped falling (torch's
             ReduceLROnPlateau, on top of the schedule); None is off.
-        plateau_patience: epochs without a lower val_loss that are let pass first.
+        plateau_patience: number of epochs without a lower val_loss that are allowed before a cut.
         plateau_threshold: the share by which val_loss must fall to count as lower.
         plateau_cooldown: epochs after a cut that are not counted.
         plateau_min_lr: the learning rate below which the plateau rule does not cut.
-        ema: decay a step of an exponential moving average of weights and BN statistics, which is what is then
-            validated; 0 is off.
-        bn_recalibration: training images, plain (not augmented), on which BN's statistics are measured anew
-            ahead of every validation; they serve that validation alone. 0 is off: the running ones.
+        ema: decay per step of an exponential moving average of weights and BN statistics. The average is validated in
+            place of the network. 0 is off.
+        bn_recalibration: number of training images, not augmented, on which BN's statistics are measured before every
+            validation; only that validation uses them. 0 is off: validation uses the running statistics.
         shift: images are moved by up to ±shift·image_size pixels on both axes; 0 is off.
         flip: half of the images are mirrored left to right.
-        crop: images are padded by so many black pixels a side and cut back at a random place; 0 is off.
+        crop: black pixels that are added on each side of an image before a random crop to the old size; 0 is off.
         cutout: side in pixels of a square at a random place that is set to the mean; 0 is off.
-        epochs: the run's horizon; None is the schedule's last epoch.
-        seed: of weights, order, augmentation, and of the ``pooled`` split.
+        epochs: number of epochs of the run (its horizon); None is the schedule's last epoch.
+        seed: seed of the initial weights, the order of images, augmentation, and the ``pooled`` split.
         precision: ``fp32``, or ``bf16`` autocast, faster on GPUs and on some CPUs: ``sweeps doctor`` measures it.
-        fused: on a GPU, do batch norm, ReLU and residual sums of a ResNet v2, and the optimizer's step, in kernels of
-            their own, which need Triton; false is torch's operations. Either is the same up to rounding.
-        compile: pass the network through torch.compile; needs a C++ compiler, and its cache serves later trials.
-        test: after each epoch, evaluate the test images of the ``held-out`` split, and act upon nothing of it.
+        fused: on a GPU, use Triton kernels for a ResNet v2's batch norm, ReLU and residual sums, and for the
+            optimizer's step. False uses torch's operations. Results are the same up to rounding.
+        compile: pass the network through torch.compile; needs a C++ compiler. Later trials reuse its cache.
+        test: after each epoch, evaluate the test images of the ``held-out`` split; no decision depends on the result.
 
     Raises:
-        ConfigError: a field has a value it cannot have.
+        ConfigError: a field has an invalid value.
         ScheduleError: a schedule is not in the notation.
     """
 
@@ -263,7 +263,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
-        """Make a config of plain values. Raises ConfigError for a name that is no field."""
+        """Return the config with these plain values. Raises ConfigError for an unknown name."""
         unknown = values.keys() - TRIAL_CONFIG_FIELDS
         if unknown:
             name = min(unknown)
@@ -282,7 +282,7 @@ SCHEDULE_FIELDS = ("schedule", "weight_decay_schedule", "momentum_schedule")
 """The fields that are texts in the schedule notation."""
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TrialConfig)}
-# Every schedule, and the field that it takes the place of.
+# Each schedule field, and the constant field that it replaces.
 _SCHEDULES = dict(zip(SCHEDULE_FIELDS, ("", "weight_decay", "momentum"), strict=True))
 _CHOICES: dict[str, tuple[str, ...]] = {
     "data": tuple(DATASETS),

@@ -1,4 +1,4 @@
-"""The random numbers of an epoch, as tables with a row for each image; they follow from (seed, epoch) alone."""
+"""The random numbers of an epoch, as tables with a row for each image; they depend on (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_core.config import TrialConfig
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each training image of an epoch, in training order; None for an augmentation that is off.
+    """The random choices for each training image of an epoch, in training order; None for an augmentation that is off.
 
     Attributes:
         order: int64 [N], the index of the image at each place.
@@ -36,7 +36,7 @@ class Draws:
         return Draws(order, *others)
 
     def copy_(self, other: Draws) -> None:
-        """Overwrite these tables by those of another epoch, without waiting for the device."""
+        """Overwrite these tables by another epoch's tables, without waiting for the device."""
         for mine, theirs in zip(self._tables(), other._tables(), strict=True):
             if mine is not None and theirs is not None:
                 copy_over(mine, theirs)
@@ -46,7 +46,7 @@ class Draws:
 
 
 def copy_over(target: Tensor, source: Tensor) -> None:
-    """Copy from the host to the device; from pinned memory, so that neither waits for the other."""
+    """Copy from the host to the device through pinned memory, so that neither waits for the other."""
     target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
 
 

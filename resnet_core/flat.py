@@ -12,7 +12,7 @@ _ALIGNMENT = 16
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """Turn ``tensors``, of one type and device, into views of one flat tensor and return it: [N].
+    """Turn ``tensors`` (of one type, on one device) into views of one flat tensor [N], and return that tensor.
 
     Each keeps its shape, strides and values, and starts at a multiple of 16 numbers; the gaps hold zeros.
     """
@@ -31,7 +31,7 @@ class FlatParameters:
     """The parameters of a network as views of one tensor, and their gradients as views of another.
 
     Attributes:
-        weights: [P], all parameters, convolution kernels first, each in its order of memory.
+        weights: [P], all parameters, convolution kernels first, each in its memory order.
         gradients: [P]; the backward pass adds to them.
         kernels: [K], the convolution kernels among the weights.
         kernel_gradients: [K], their gradients.

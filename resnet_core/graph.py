@@ -1,4 +1,4 @@
-"""A training step captured once as a CUDA graph and replayed: one launch instead of some hundreds."""
+"""A training step captured once as a CUDA graph and replayed: one launch instead of hundreds."""
 
 from __future__ import annotations
 

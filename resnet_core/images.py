@@ -1,4 +1,4 @@
-"""The images of a run as tensors: which of a data set train, validate and test, and what a network sees of them."""
+"""The images of a run as tensors: its training, validation and test images, and a network's input made from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dataset:
         train_labels: int64 [N].
         val_images: uint8 [M, 3, H, W].
         val_labels: int64 [M].
-        mean: float32 [3, H, W], what is subtracted from images / 255; see DatasetSpec.
+        mean: float32 [3, H, W], subtracted from images / 255; see DatasetSpec.
         test_images: uint8 [T, 3, H, W]; None where the config does not test.
         test_labels: int64 [T]; None where the config does not test.
     """
@@ -39,13 +39,13 @@ class Dataset:
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """The test images and their labels, of a config that tests."""
+        """The test images and their labels; only for a config that tests."""
         assert self.test_images is not None
         assert self.test_labels is not None
         return self.test_images, self.test_labels
 
     def to(self, device: torch.device) -> Dataset:
-        """Return the same data on ``device``, in channels_last, which is what training reads fastest."""
+        """Return the same data on ``device``, in channels_last, the fastest layout for training."""
         last = torch.channels_last
         return Dataset(
             self.train_images.to(device, memory_format=last),
@@ -59,12 +59,12 @@ class Dataset:
 
 
 def take(images: Tensor, chosen: Tensor) -> Tensor:
-    """Return the images [B, C, H, W] at ``chosen`` (int64 [B]); of images in channels_last, in channels_last."""
+    """Return the images [B, C, H, W] at the indices ``chosen`` (int64 [B]); a channels_last layout is kept."""
     return images.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
 
 
 def normalise(images: Tensor, mean: Tensor) -> Tensor:
-    """Return x/255 minus the mean [3, H, W]: float32 [B, 3, H, W] in channels_last, of uint8 [B, 3, H, W]."""
+    """Return images x (uint8 [B, 3, H, W]) as x/255 minus the mean [3, H, W]: float32, in channels_last."""
     scaled = images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
     return scaled.sub_(mean)
 

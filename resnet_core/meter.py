@@ -1,4 +1,4 @@
-"""Power and load of a GPU over an epoch, from NVIDIA's management library where it is there."""
+"""Power and load of a GPU over an epoch, from NVIDIA's management library (NVML), if it is installed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class GpuMeter:
     """A context manager that reads the whole GPU at its start and its end; on a CPU it does nothing.
 
     Attributes:
-        power_watts: mean power of the whole GPU between the two, also of other processes, from NVML's counter of energy
-            (on GPUs since Volta); None where it cannot be read.
-        gpu_util_percent: share of time in which any kernel ran, in NVML's last sampling period of at most a second;
-            None where it cannot be read.
+        power_watts: mean power of the whole GPU between start and end, other processes included, from NVML's energy
+            counter (GPUs since Volta); None where it cannot be read.
+        gpu_util_percent: percentage of time in which any kernel ran, in NVML's last sampling period of at most a
+            second; None where it cannot be read.
     """
 
     power_watts: float | None = None
@@ -36,7 +36,7 @@ class GpuMeter:
         ended = self._read()
         if self._begun is not None and ended is not None:
             (began_at, joules_before, _), (ended_at, joules, self.gpu_util_percent) = self._begun, ended
-            # The counter is updated some ten times a second.
+            # The counter is updated about ten times a second.
             self.power_watts = (joules - joules_before) / (ended_at - began_at) if joules > joules_before else None
 
     def _read(self) -> tuple[float, float, float] | None:
@@ -53,7 +53,7 @@ class GpuMeter:
 
 @functools.cache
 def _nvml(device: torch.device) -> tuple[Any, Any]:
-    """Return NVIDIA's library and its handle for a device; its numbers of devices are not CUDA's."""
+    """Return NVML and its handle for a device, found by UUID, since NVML and CUDA number devices differently."""
     import pynvml
 
     pynvml.nvmlInit()

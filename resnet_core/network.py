@@ -29,11 +29,11 @@ def build(config: TrialConfig) -> nn.Module:
     momentum = network.bn_momentum if config.bn_momentum is None else config.bn_momentum
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # torch counts the share of the new statistics. Rounded, since 1 - 0.99 is not quite 0.01.
+            # torch's momentum is the share of the new statistics. Rounded, since 1 - 0.99 is not quite 0.01.
             module.momentum = round(1.0 - momentum, 12)
     return built
 
 
 def trainable_parameters(network: nn.Module) -> int:
-    """Return how many numbers training changes."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -3,9 +3,8 @@
 All functions take the validation accuracies of epochs 1, 2, 3, ... as a sequence: item i belongs to epoch i +
 1. NaN stands for an accuracy that is not known, and never counts as reaching.
 
-The definitions are made here. A first crossing is what the published tables of
-machine-learning.anracom.com, "AdamW for a ResNet56v2 - V" (2024-07-14), give as the epoch of a run whose
-accuracy there is at or above 0.92, so the two can be compared.
+The definitions are this project's own. The published tables of machine-learning.anracom.com, "AdamW for a ResNet56v2 -
+V" (2024-07-14), give the first crossing of 0.92 as the epoch of a run that reached 0.92, so the two can be compared.
 
 Standard library only.
 """
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 def first_crossing(val_accs: Sequence[float], target: float) -> int | None:
     """Return the first epoch whose validation accuracy is at or above the target.
 
-    Defined here as min{e : a(e) >= target}, a(e) being the accuracy after epoch e.
+    Defined here as min{e : a(e) >= target}, where a(e) is the accuracy after epoch e.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
@@ -40,7 +39,7 @@ def first_crossing(val_accs: Sequence[float], target: float) -> int | None:
 def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int = 2) -> int | None:
     """Return the first epoch of `sustained` in a row at or above the target.
 
-    Defined here as min{e : a(e), ..., a(e+m-1) >= target}, m being `sustained`. One epoch at 0.92 on 10,000
+    Defined here as min{e : a(e), ..., a(e+m-1) >= target}, where m is `sustained`. One epoch at 0.92 on 10,000
     images has a standard error of 0.27 points, so a first crossing alone is optimistic.
 
     Args:
@@ -71,8 +70,8 @@ def sustained_crossing(val_accs: Sequence[float], target: float, sustained: int 
 def sustained_is_known(val_accs: Sequence[float], target: float, sustained: int = 2) -> bool:
     """Return whether a run's epochs tell if it sustained the target.
 
-    They do not tell if the run ended at or above the target, before `sustained` epochs in a row: it was stopped there,
-    or its schedule ended.
+    They do not tell if the run ended at or above the target after fewer than `sustained` such epochs in a row, because
+    it was stopped or its schedule ended.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
@@ -93,7 +92,7 @@ def sustained_is_known(val_accs: Sequence[float], target: float, sustained: int 
 def interpolated_crossing(val_accs: Sequence[float], target: float) -> float | None:
     """Return where the straight line into the first crossing meets the target.
 
-    Defined here as (e-1) + (target - a(e-1)) / (a(e) - a(e-1)), e being the first crossing. a(e-1) is taken
+    Defined here as (e-1) + (target - a(e-1)) / (a(e) - a(e-1)), where e is the first crossing. a(e-1) is taken
     as 0 where e = 1 or where it is NaN.
 
     Args:
@@ -122,17 +121,17 @@ def objective(val_accs: Sequence[float], target: float, longest_horizon: float, 
     """Return the number that a sampler minimises: epochs to the target, averaged over the noise of a run.
 
     Defined here as the mean of v(c) over levels c ~ N(target, 2·noise²), where v(c) is the interpolated crossing of
-    the level c, or, where the curve does not come to it,
+    the level c, or, if the curve stays below it,
 
         v(c) = H + H·(c - b)/target + a/(H·target)
 
-    H being `longest_horizon`, b the best accuracy, 0 where there is none, and a the integral of the crossings of all
-    levels from 0 to b, which is at most b·H and is small if the curve rises early. To shift the level is to shift the
-    curve. The run at hand differs from its configuration's mean by the noise of a run, and so does a second run: hence
-    twice the variance of one run. The number is continuous in every accuracy, also at the target. A run far above the
-    target has a lower number than one just above it, which may have been lucky. Runs that miss the target differ by how
-    far they are from it, and by how late they came that far. Without noise the number is v(target): in (0, H] if the
-    target is reached, above H if not. The mean is exact, since v is piecewise linear.
+    H is `longest_horizon`; b is the best accuracy, 0 if there is none; a is the integral of the crossings of all levels
+    from 0 to b. The integral is at most b·H, and small if the curve rises early. Shifting the level has the same effect
+    as shifting the curve. This run and a second one both differ from their configuration's mean by the noise of a run:
+    hence twice the variance of one run. The number is continuous in every accuracy, also at the target. A run far above
+    the target has a lower number than one just above it, which may have been lucky. For runs that miss the target, the
+    number depends on their distance to it, and on how late they got there. Without noise the number is v(target): in
+    (0, H] if the target is reached, above H if not. The mean is exact, since v is piecewise linear.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,).
@@ -212,7 +211,7 @@ def best(val_accs: Sequence[float]) -> tuple[int, float] | None:
     (2, 0.75)
     """
     finite = [(epoch, a) for epoch, a in enumerate(val_accs, start=1) if math.isfinite(a)]
-    return max(finite, key=lambda item: item[1], default=None)  # max keeps the first of equals
+    return max(finite, key=lambda item: item[1], default=None)  # max returns the first of equal items
 
 
 def _check_target(target: float) -> None:

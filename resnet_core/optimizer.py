@@ -1,9 +1,9 @@
 """An optimizer on all weights of a network at once, with L2, decoupled decay, and schedules applied at every step.
 
-The weights of a network become views of one flat tensor, so that a step is a handful of element-wise
-operations, however many layers there are. The numbers that change from step to step (learning rate, λ, momentum, bias
-corrections) are computed beforehand on the host, in double precision, as a table with one row a step. To apply a
-row, nothing is read from the host, so that a CUDA graph can capture a step.
+The weights of a network become views of one flat tensor, so that a step is a few element-wise operations for any number
+of layers. The numbers that change from step to step (learning rate, λ, momentum, bias corrections) are computed
+beforehand on the host, in double precision, as a table with one row per step. Applying a row reads nothing from the
+host, so a CUDA graph can capture a step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def step_values(config: TrialConfig, epoch: int, steps: int, lr_scale: float = 1
     """Return the values of an epoch (1-based): schedule(epoch - 1 + i/steps) for i in 0 … steps-1.
 
     Args:
-        config: has the schedules.
+        config: the config with the schedules.
         epoch: number of the epoch, 1-based.
         steps: number of steps in the epoch.
         lr_scale: factor on the learning rate.
@@ -50,11 +50,11 @@ def step_values(config: TrialConfig, epoch: int, steps: int, lr_scale: float = 1
 
 
 class Optimizer:
-    """The optimizer of the config's name, with L2 and decay as the published runs mean them.
+    """The optimizer that the config names, with L2 and decay as in the published runs.
 
-    Decay is decoupled for every optimizer: each step first takes lr·λ·w off every weight
+    Decay is decoupled for every optimizer: each step first subtracts lr·λ·w from every weight w
     (Loshchilov & Hutter 2019, arXiv 1711.05101, in the form torch and Keras share). L2 adds 2·l2·w to
-    the gradient of convolution kernels, which is what Keras's ``l2(l2)`` in the loss comes to. The rest
+    the gradient of convolution kernels, which equals the gradient of Keras's ``l2(l2)`` in the loss. The rest
     of a step is the optimizer's own; see resnet_core.optim.
 
     The network's parameters become views of ``flat``; the network must stay on its device from then on.
@@ -77,7 +77,7 @@ class Optimizer:
         return is_correct(f"step of {config.optimizer}", device, lambda: relative_error(config, device))
 
     def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
-        """Change the weights by one step and clear the gradients; momentum is the config's unless given."""
+        """Change the weights by one step and clear the gradients; the default momentum is the config's."""
         momentum = self._config.momentum if momentum is None else momentum
         row = self.plan(StepValues([lr], [weight_decay], [momentum])).to(self.flat.weights.device)
         self.apply(row, torch.zeros(1, dtype=torch.int64, device=row.device))
@@ -120,20 +120,20 @@ class Optimizer:
         return (self.flat.weights, self.flat.gradients, *self._buffers.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, beside the network."""
+        """Return what a checkpoint keeps, besides the network."""
         return {"steps": self._steps, "product": self._momenta, "buffers": self._buffers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self._steps, self._momenta = state["steps"], state["product"]
         for name, buffer in self._buffers.items():
             buffer.copy_(state["buffers"][name])
 
 
 def relative_error(config: TrialConfig, device: torch.device) -> float:
-    """Return by what share three fused steps on made numbers change weights and buffers otherwise than torch's do."""
+    """Return the relative difference between weights and buffers after three fused steps and three of torch's."""
     generator = torch.Generator(device).manual_seed(0)
-    network = nn.Conv2d(16, 16, 3, device="meta").to_empty(device=device)  # its weights come below
+    network = nn.Conv2d(16, 16, 3, device="meta").to_empty(device=device)  # its weights are set below
     by_torch, by_kernel = (Optimizer(copy.deepcopy(network), replace(config, fused=False)) for _ in range(2))
     start = torch.randn(by_torch.flat.weights.shape, generator=generator, device=device)
     coefficients = by_torch.plan(StepValues([1e-2] * 3, [0.1] * 3, [config.momentum] * 3)).to(device)

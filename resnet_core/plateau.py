@@ -13,10 +13,10 @@ from resnet_core.config import TrialConfig
 class Plateau:
     """torch's ReduceLROnPlateau on the validation loss, as a factor on the scheduled learning rate.
 
-    Where the schedule is a constant, the learning rate is the one torch's class would set.
+    With a constant schedule, the learning rate is the same as with torch's class.
 
     Args:
-        config: whose ``plateau_factor`` is not None.
+        config: a config whose ``plateau_factor`` is not None.
     """
 
     def __init__(self, config: TrialConfig) -> None:
@@ -47,6 +47,6 @@ class Plateau:
         return {"lr": self._carrier.param_groups[0]["lr"], "rule": self._rule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self._carrier.param_groups[0]["lr"] = state["lr"]
         self._rule.load_state_dict(state["rule"])

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: one record an epoch, one outcome at its end."""
+"""The results of a training run: one record per epoch, one outcome at its end."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class EpochRecord:
 
     Attributes:
         epoch: 1-based number of the epoch.
-        loss: mean cross-entropy over the training images of the epoch, as they were
-            augmented, in train mode, before each step (as Keras reports it; without L2).
+        loss: mean cross-entropy over the augmented training images of the epoch, in train mode, before each step (as
+            Keras reports it; without L2).
         acc: training accuracy of the same forward passes, in [0, 1].
         val_loss: mean cross-entropy over the validation images after the epoch.
         val_acc: validation accuracy after the epoch, in [0, 1].
         lr: learning rate of the epoch's last step.
-        wd_lr: λ·lr of the epoch's last step: the share of a weight that decoupled decay takes.
+        wd_lr: λ·lr of the epoch's last step: the share of a weight that decoupled decay subtracts.
         seconds: wall time of the epoch: training, validation and, with ``test``, the test images.
         images_per_second: training images over the wall time of the training part.
-        power_watts: mean power of the whole GPU over the epoch, whatever else runs on it; None without one.
-        gpu_util_percent: share of time in which the GPU ran anything at all, of the epoch's last second at most; None
-            without one.
+        power_watts: mean power of the whole GPU over the epoch, other processes included; None without a GPU.
+        gpu_util_percent: percentage of time in which the GPU ran any kernel, over at most the epoch's last second; None
+            without a GPU.
         test_loss: mean cross-entropy over the test images after the epoch; None without ``test``.
-        test_acc: accuracy on them, in [0, 1]; None likewise. It is told, and nothing acts upon it.
+        test_acc: accuracy on the test images, in [0, 1]; None without ``test``. No decision depends on it.
     """
 
     epoch: int
@@ -54,9 +54,9 @@ _FIELDS = [f for f in fields(EpochRecord) if f.name != "epoch"]
 METRICS = tuple(f.name for f in _FIELDS)
 """Names of an epoch's metrics."""
 OPTIONAL_METRICS = frozenset(f.name for f in _FIELDS if f.default is not MISSING)
-"""Those that are None where they are not measured."""
+"""The metrics that are None where they are not measured."""
 SHARES = frozenset(f.name for f in _FIELDS if "share" in f.metadata)
-"""Those in [0, 1]."""
+"""The metrics in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the modules of a folder define, by the name of the module: a file in the folder is all that an entry takes."""
+"""Objects that the modules of a package define, by the name of the module: a new file is a new entry."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """One object for each module of a package, read only; the modules are imported at the first look.
+    """One object for each module of a package, read only; the modules are imported at first use.
 
     Packages inside the package are not entries: code that several entries share can live there.
 
     >>> from resnet_core.data import DATASETS
-    >>> list(DATASETS)
-    ['cifar10', 'digits']
+    >>> "digits" in DATASETS
+    True
     >>> DATASETS["digits"].classes
     10
 

@@ -21,7 +21,7 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.i
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
     quota = np.floor(exact).astype(int)
-    # The images that rounding left over go to the classes that lost most by it.
+    # Images left over by rounding go to the classes that lost most by it.
     for position in np.argsort(quota - exact, kind="stable")[: count - quota.sum()]:
         quota[position] += 1
     chosen = [

@@ -1,8 +1,8 @@
 """The schedule notation: a number over epochs, written as one line of text.
 
 ``[1.e-3, 0] lin[1.2e-3, 6] cos[1.e-5, 20] lin[6.e-6, 26]`` is a first knot ``[value, epoch]``, then segments,
-each with the knot it ends at. ``cos[1e-5, +8]`` ends 8 epochs after the knot before it. In a study file a
-value may also be a parameter or number*parameter, an epoch a parameter: a template until it is filled.
+each with the knot it ends at. ``cos[1e-5, +8]`` ends 8 epochs after the knot before it. In a study file a value may
+also be a parameter or number*parameter, and an epoch a parameter. Such a text is a template.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, get_args
 Kind = Literal["lin", "cos", "hcos", "exp", "step"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
-# Spaces lie between the tokens; whatever else is neither number nor name is a token of one character.
+# Spaces separate tokens. Any other character that belongs to no number and no name is a token by itself.
 _TOKEN = re.compile(r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[^\W\d]\w*)|(?P<mark>\S)")
 
 
@@ -38,7 +38,7 @@ class ScheduleError(ValueError):
         if not reason:
             token = _TOKEN.match(text, position)
             reason = f"expected {expected}, found {repr(token[0]) if token else 'the end'}"
-        # All arguments go to the base class: they are what pickle hands back to __init__ in another process.
+        # pickle passes the base class's arguments to __init__ in another process, so they must be all arguments.
         super().__init__(text, position, expected, reason)
         self.text, self.position, self.expected, self.reason = text, position, expected, reason
 
@@ -70,8 +70,8 @@ class Segment:
     - ``step``: piecewise constant, v₀ before the knot and v₁ from it on.
 
     Attributes:
-        kind: which of these.
-        value: value at the knot it ends at, in the unit of what is scheduled.
+        kind: one of these names.
+        value: value at its own knot, in the unit of the scheduled quantity.
         epoch: epoch of that knot; epochs count from 0 and may be fractional.
     """
 
@@ -117,13 +117,13 @@ class Schedule:
 
     @property
     def peak(self) -> float:
-        """The highest value anywhere."""
+        """The highest value."""
         return max(knot.value for knot in self.knots)  # no segment leaves the range of its ends
 
     @property
     def peak_epoch(self) -> float:
-        """The first epoch at which the peak is taken."""
-        return max(self.knots, key=lambda knot: knot.value).epoch  # max returns the first of equals
+        """The first epoch at which the value is the peak."""
+        return max(self.knots, key=lambda knot: knot.value).epoch  # max returns the first of equal items
 
     @property
     def peak_end(self) -> float:
@@ -142,7 +142,7 @@ class Schedule:
     def value(self, epoch: float) -> float:
         """Return the value at an epoch, counted from 0 and fractional within an epoch.
 
-        Exactly the knot's value at a knot, and never outside the range of the segment's two ends elsewhere.
+        At a knot, it is exactly the knot's value. Between two knots, it stays in the range of their values.
 
         Raises:
             ValueError: the epoch is below 0, or not a number.
@@ -174,7 +174,7 @@ class Schedule:
         return [self.value(epoch_index + i / steps) for i in range(steps)]
 
     def __str__(self) -> str:
-        """Return the canonical text; ``parse`` makes an equal schedule of it."""
+        """Return the canonical text; ``parse`` returns an equal schedule for it."""
         kinds = ("", *(segment.kind for segment in self.segments))
         return " ".join(
             f"{kind}[{_number(knot.value)}, {_number(knot.epoch)}]"
@@ -279,7 +279,7 @@ def parse(text: str) -> Schedule:
     return _Reader(text, names=False).read().fill({})
 
 
-@lru_cache(maxsize=1024)  # a study reads each of its own for every trial
+@lru_cache(maxsize=1024)  # a study reads the same texts for every trial
 def parse_template(text: str) -> ScheduleTemplate:
     """Return the template of a study file's text, which need not have parameters.
 
@@ -292,7 +292,7 @@ def parse_template(text: str) -> ScheduleTemplate:
     return _Reader(text, names=True).read()
 
 
-# v₀, v₁, share gone by -> value; written so that no two finite ends overflow on the way.
+# v₀, v₁, s -> value, as in Segment; written so that intermediate results of finite ends do not overflow.
 _CURVES: dict[str, Callable[[float, float, float], float]] = {
     "lin": lambda v0, v1, s: v0 + (v1 - v0) * s,
     "cos": lambda v0, v1, s: v1 + (v0 - v1) * math.cos(s * math.pi / 2),
@@ -309,7 +309,7 @@ class _Fault(NamedTuple):
 
 
 def _find_fault(start: float, segments: tuple[Segment, ...]) -> _Fault | None:
-    """Return the first break of a rule on numbers, or None."""
+    """Return the first number that breaks a rule, or None."""
     if not 0 <= start < math.inf:
         return _Fault(0, "value", "a finite value of 0 or more")
     value, epoch = start, 0.0
@@ -336,9 +336,9 @@ def _after(epoch: float, more: float) -> float:
 
 
 def _number(number: float) -> str:
-    """Return the shortest text that reads back as the same number: plain from 0.01 to 1e16, else as 1e-3."""
+    """Return the shortest text that reads back as the same number: plain from 0.01 to 1e16, else like 1e-3."""
     if number == 0:
-        return "0"  # and not -0, which the notation does not have
+        return "0"  # never -0, which the notation does not have
     text = repr(float(number))
     if not math.isfinite(number) or 0.01 <= abs(number) < 1e16:
         return text.removesuffix(".0")

@@ -1,10 +1,10 @@
-"""What MLflow's store holds of a study: the names of its tags, parameters and metrics, for the writer and the readers.
+"""The names of a study's tags, parameters and metrics in MLflow's store, for the writer and the readers.
 
 A study is an experiment. A run of kind LAUNCH is one driver's part in it, and the parent of the runs of kind TRIAL.
-Tags and parameters are text; a parameter is the ``str`` of its value. The names never change: stores that earlier
-versions wrote are read by the same ones.
+Tags and parameters are text; a parameter is the ``str`` of its value. The names never change, so that stores of earlier
+versions can be read.
 
-Two groups of names stand elsewhere, because they are fields: the parameters of a trial are all fields of
+Two groups of names are not here, because they are fields of classes: the parameters of a trial are all fields of
 resnet_core.config.TrialConfig, and the metrics of an epoch are the fields of resnet_core.records.EpochRecord, each
 logged with the epoch as MLflow's step.
 """
@@ -19,7 +19,7 @@ KIND = "sweeps.kind"
 LAUNCH, TRIAL = "launch", "trial"
 
 STUDY_HASH = "study_hash"
-"""The hash of what the study asks: search_spaces.study.study_hash."""
+"""The hash of the study's identity: search_spaces.study.study_hash."""
 
 CODE_VERSION = "code_version"
 """This package's version, and its commit where it runs from a git checkout; not there for an imported study."""
@@ -54,7 +54,7 @@ CONFIRMS = "confirms"
 """What a confirmation confirms, as ``STUDY trial NAME``; only there in a confirmation."""
 
 LENGTHENED = "lengthened"
-"""How a confirmation's number of runs came about, where it was not fixed in advance: ``looked`` or ``sequential``."""
+"""How a confirmation's number of runs was decided, if it was not fixed in advance: ``looked`` or ``sequential``."""
 
 SPACE = "space"
 """JSON: the range or the choices of every sampled parameter, by name. Not there where that is too long for a tag."""
@@ -66,7 +66,7 @@ IMPORTED_SHA256 = "sweeps.imported_sha256"
 """The SHA-256 of that file, in hexadecimal digits."""
 
 IMPORTED_DIGEST = "sweeps.imported_digest"
-"""The SHA-256 of the study that was made of it, in hexadecimal digits."""
+"""The SHA-256 of the study that was made from the file, in hexadecimal digits."""
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 """Packages that results depend on; the tag of each holds its version."""
@@ -94,7 +94,7 @@ THAWED = "thawed"
 DEVICE, GPUS, GPU_IDS, THREADS, NODE = "device", "gpus", "gpu_ids", "threads", "node"
 
 PLACE = (DEVICE, GPUS, GPU_IDS, THREADS, NODE)
-"""Where the trial runs: what the device is called, how many GPUs or which share of one the trial holds, the numbers of
+"""Where the trial runs: the device's name, the number of GPUs or the share of one that the trial holds, the numbers of
 these GPUs, the CPU threads, and the name of the host."""
 
 OUTCOME = "outcome"
@@ -107,12 +107,12 @@ STOPPED_BY = "stopped_by"
 """The key of the stopping rule that ended it."""
 
 WOULD_STOP = "would_stop"
-"""JSON: by rule, the first epoch at which it would have stopped the trial; also of rules that only watch."""
+"""JSON: by rule, the first epoch at which it would have stopped the trial; rules in shadow included."""
 
 END = (OUTCOME, STOP_REASON, STOPPED_BY, WOULD_STOP)
 """The tags that say how a trial ended."""
 
-# Parameters of a trial, beside the fields of TrialConfig.
+# Parameters of a trial, besides the fields of TrialConfig.
 
 LR_ALPHA = "lr_alpha"
 """The highest learning rate of the schedule."""
@@ -124,9 +124,9 @@ DERIVED_PARAMS = (LR_ALPHA, HORIZON)
 """Parameters that follow from the configuration."""
 
 SAMPLED = "space."
-"""What the name of a sampled parameter begins with: ``space.warmup`` holds the value that Optuna gave ``warmup``."""
+"""The prefix of a sampled parameter's name: ``space.warmup`` holds the value that Optuna gave ``warmup``."""
 
-# Metrics of a trial, beside the fields of EpochRecord.
+# Metrics of a trial, besides the fields of EpochRecord.
 
 FINAL_METRICS = (
     "objective",
@@ -139,5 +139,5 @@ FINAL_METRICS = (
     "final_loss",
     "final_val_loss",
 )
-"""What is known of a trial at its end, to sort by: fields of sweeps.study.outcomes.Result, those without a value
-left out. The step is the last epoch."""
+"""Metrics of a trial at its end, to sort by: fields of sweeps.study.outcomes.Result; fields without a value are left
+out. The step is the last epoch."""

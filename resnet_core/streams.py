@@ -18,7 +18,7 @@ STREAMS_PER_DEVICE = 32
 
 
 class Streams:
-    """Leases streams, each to one holder at a time, and makes no more than are held at once.
+    """Leases streams, each to one holder at a time. It makes a new stream only if all others are held.
 
     Args:
         make: returns a new stream of a device.
@@ -31,7 +31,7 @@ class Streams:
 
     @contextmanager
     def leased(self, device: torch.device) -> Iterator[torch.cuda.Stream | None]:
-        """Yield a stream of ``device`` that no other holder has until the end; None for a CPU.
+        """Yield a stream of ``device`` that no other holder has until the block ends; None for a CPU.
 
         Raises:
             RuntimeError: all streams that torch has for the device are held.

@@ -32,9 +32,9 @@ from resnet_core.streams import STREAMS
 from resnet_core.working_copy import WorkingCopy
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
-"""Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and no less time (ResNet56v2)."""
+"""Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and were not faster (ResNet56v2)."""
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
-"""Number of steps whose images are augmented at once. On a GPU that saves some twenty kernels a step, for 50 MB."""
+"""Number of steps whose images are augmented at once. On a GPU it saves about twenty kernels a step, for 50 MB."""
 
 
 def train(
@@ -203,7 +203,7 @@ class _TrainingRun:
         self._images = torch.zeros(self._ahead * size, 3, side, side, device=device).to(
             memory_format=torch.channels_last
         )
-        # Places without an image in the last batch have the label -1, which no logit stands for.
+        # Places without an image in the last batch have the label -1, which is no class.
         self._labels = torch.full((steps * size,), -1, device=device)
         self._labels[:images] = self._data.train_labels
         self._outputs = torch.zeros(steps * size, DATASETS[config.data].classes, device=device)

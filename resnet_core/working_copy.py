@@ -31,7 +31,7 @@ class WorkingCopy:
         network: the original.
         flat: its parameters; takes the gradients.
         precision: in ``fp32`` all parameters are the original's own.
-        fused: use the kernels of resnet_core.fused where the network has places for them; they round otherwise.
+        fused: use the kernels of resnet_core.fused where the network has places for them; their rounding differs.
 
     Attributes:
         network: the copy, in train mode.
@@ -65,7 +65,7 @@ class WorkingCopy:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Cast the original's weights as they are now."""
+        """Cast the current weights of the original."""
         if self._cast is not None:
             self._cast.copy_(self._weights)
 

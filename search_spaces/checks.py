@@ -1,4 +1,4 @@
-"""Checks that types cannot make: whether the tables of a study fit each other, and fit TrialConfig."""
+"""Checks that go beyond types: whether the tables of a study fit each other, and fit TrialConfig."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_CORNERS = 2048  # about half a second
 
 
 def study_problems(spec: StudyTables) -> Iterator[Problem]:
-    """Yield the problems of a study each of whose tables is valid by itself."""
+    """Yield the problems of a study whose tables are valid, each by itself."""
     if spec.space and spec.run:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
@@ -89,7 +89,7 @@ FROZEN = 'phase = "confirm"'
 
 
 def grid_expects(sampler: str) -> str:
-    """Return what a parameter needs for a sampler that tries every value."""
+    """Return what an exhaustive sampler expects of a parameter, for a message."""
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
@@ -176,13 +176,13 @@ def _config_problems(spec: StudyTables) -> Iterator[Problem]:
         yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
     for params in corners(spec):
         found = list(_trial_problems(spec, params, None, ""))
-        if found:  # other corners mostly have the same problem
+        if found:  # other corners usually have the same problem
             yield from found
             return
 
 
 def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
-    """Yield the problems because of which a trial has no TrialConfig."""
+    """Yield the problems that prevent a trial's TrialConfig."""
     try:
         values = spec.trial_values(params, run)
     except ScheduleError as error:
@@ -193,7 +193,7 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
     if "schedule" not in values:
         yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
         return
-    while True:  # TrialConfig names one wrong field at a time
+    while True:  # TrialConfig reports one wrong field at a time
         try:
             TrialConfig(**values)
             return
@@ -224,11 +224,11 @@ def _at(params: Mapping[str, Value], names: Collection[str]) -> str:
 
 
 def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
-    """Yield parameters at the corners of the space: if they make valid trials, so do all others.
+    """Yield parameters at the corners of the space: if these make valid trials, all other parameters do too.
 
     Epochs of a schedule are linear in their parameters, so they rise everywhere in the space if they rise at each
-    corner. Every other number is bounded by itself, so its lowest and its highest value are enough. Choices are
-    combined with each other. In a space with too many corners a random share is checked, every choice included.
+    corner. Every other number has its own bounds, so its lowest and its highest value are enough. All choices are
+    combined. In a space with too many corners, a random share of them is checked, with every choice at least once.
     """
     if not spec.space:
         return

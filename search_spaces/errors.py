@@ -16,7 +16,7 @@ Location = tuple[int | str, ...]
 
 
 class StudyError(ValueError):
-    """A study file is missing or wrong. The message has a line an error: file, key, value and what was expected."""
+    """A study file is missing or wrong. The message has a line per error: file, key, value and what was expected."""
 
 
 class Problem(NamedTuple):
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def as_toml(value: object) -> str:
-    """Return a value as a study file has it, for a message.
+    """Return a value as it is written in a study file, for a message.
 
     >>> as_toml({"low": 1, "log": True})
     '{ low = 1, log = true }'
@@ -70,7 +70,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
-    """Raise pydantic's error for the problems of a table, if there are any. Their keys are relative to the table."""
+    """Raise pydantic's error for the problems of a table, if any. The problems' keys are relative to the table."""
     if problems:
         text = "; ".join(key + text for key, text in problems)
         raise PydanticCustomError("study", "{text}", {"text": text, "problems": list(problems)})

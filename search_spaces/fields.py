@@ -29,7 +29,7 @@ def field_problems(values: Mapping[str, object]) -> list[Problem]:
 
 
 def type_mismatch(field: str, value: object) -> str:
-    """Return in words the type that a field expects, if the value has another; else an empty text."""
+    """Return, in words, the type that a field expects if the value has another type; else an empty text."""
     try:
         FIELD_TYPES[field].validate_python(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Published figures: results of others, for the runs that the published studies repeat.
+"""Published figures: the results of the runs that the published studies repeat.
 
 Each figure is in a CSV file beside the study file in ``published/``. docs/recipes.md describes the columns.
 """
@@ -34,12 +34,12 @@ class Figure:
     """One published figure.
 
     Attributes:
-        run: name of the listed run that repeats it.
+        run: name of the listed run that repeats the published run.
         quantity: one of QUANTITIES.
         low: the figure, or the lower end of its interval; for a run that did not reach its target, its last epoch.
         high: the figure, or the upper end of its interval; math.inf for a run that did not reach its target.
         target: validation accuracy to reach, for the first two quantities; else None.
-        note: a remark of the source.
+        note: a remark in the source.
     """
 
     run: str
@@ -56,7 +56,7 @@ class PublishedStudy:
 
     Attributes:
         study: name of the study.
-        configs: what its runs train, by name of the run.
+        configs: the TrialConfig of each run, by the run's name.
         figures: the published figures of its runs.
     """
 
@@ -80,12 +80,12 @@ def published_studies() -> list[PublishedStudy]:
 
 
 def published_rows(study: str) -> list[dict[str, Any]]:
-    """Return the published figures that a study may be compared with, as plain rows.
+    """Return the published figures to compare a study with, as plain rows.
 
     Returns:
-        The figures of the published study of that name, else of all published studies. One row a figure, in the
-        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (what the run
-        trains, as `TrialConfig.to_dict` has it).
+        The figures of the published study with this name, else of all published studies. One row per figure, in the
+        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (the run's
+        `TrialConfig.to_dict`).
     """
     every = published_studies()
     chosen = [source for source in every if source.study == study] or every
@@ -116,7 +116,7 @@ def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
 def _post5(row: dict[str, str]) -> list[Figure]:
     name, best = f"run{int(row['run']):02d}", float(row["val_acc_best"])
     reached = row["epochs_to_092"]
-    # The runs of post V have no other horizon than their schedules.
+    # The horizon of a run in post V is always that of its schedule.
     low, high = (float(reached),) * 2 if reached else (float(_last_epoch(row["schedule"])), math.inf)
     return [
         Figure(name, "epochs_to_target", low, high, 0.92, row["note"]),

@@ -16,12 +16,12 @@ Value = bool | int | float | str
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number; true and false are no numbers."""
+    """Return whether a value is a finite number; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def int_if_whole(value: Any) -> Any:
-    """Return a whole float as an int, as study files mostly write it; anything else unchanged."""
+    """Return a whole float as an int, the usual form in study files; anything else unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -42,7 +42,7 @@ class Range(Table):
         high: largest value, above low; with a step, a whole number of steps above low.
         log: whether values are sampled uniformly in their logarithm; low must be above 0.
         whole: whether values are whole numbers; the key ``int`` of the file.
-        step: difference of neighbouring values, not with log; None is 1 for whole numbers, else continuous.
+        step: distance between neighbouring values; not with log. None is 1 for whole numbers, else continuous.
     """
 
     low: float
@@ -76,7 +76,7 @@ class Range(Table):
         return self
 
     def _steps_to(self, value: float) -> Fraction:
-        # Of decimal fractions, as the file has them: in binary 0.3 is not three steps of 0.1.
+        # In decimal fractions, as in the file: in binary, 0.3 is not three steps of 0.1.
         return (Fraction(str(value)) - Fraction(str(self.low))) / Fraction(str(self.step))
 
     def _after(self, steps: int) -> float:
@@ -98,7 +98,7 @@ class Range(Table):
         """Return all values in rising order.
 
         Raises:
-            TypeError: they are continuous.
+            TypeError: the parameter is continuous.
         """
         if self.size is None:
             raise TypeError(f"{self}: continuous")
@@ -115,7 +115,7 @@ class Range(Table):
         if self.step is None:
             return True
         steps = self._steps_to(value)
-        return abs(steps - round(steps)) < 1e-8  # as in Optuna, whose own values are binary sums
+        return abs(steps - round(steps)) < 1e-8  # as in Optuna, which computes its values as binary sums
 
     def coordinates(self, value: float) -> list[float]:
         """Return the coordinate of a value: 0 at ``low``, 1 at ``high``; linear, or in the logarithm with ``log``."""
@@ -133,7 +133,7 @@ class Choices(Table):
     """A parameter with a list of values.
 
     Attributes:
-        choices: the values, each once: true, false, numbers, strings. A single one fixes the parameter.
+        choices: the values, without repeats: true, false, numbers, strings. A single value fixes the parameter.
     """
 
     choices: list[Any]

@@ -1,13 +1,14 @@
 """Objects that a study file names: stopping rules and samplers.
 
-The shipped ones are found where ``_SHIPPED`` says, as ``module:object``. An installed package adds its own in the
+``_SHIPPED`` lists the built-in ones as ``module:object``. An installed package adds its own in the
 entry-point groups ``sweeps.rules`` (subclasses of `sweeps.study.stopping.base.StoppingRule`) and ``sweeps.samplers``
 (instances of `Sampler`):
 
     [project.entry-points."sweeps.rules"]
     plateau = "my_package.plateau:Plateau"
 
-They are loaded when the first study is read, not when this module is imported: search_spaces imports no other room.
+They are loaded when the first study is read, not when this module is imported: search_spaces imports none of the
+packages that define them.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ class RuleSettings(Table):
     name: ClassVar[str]
     """The rule's key in ``[stopping]``."""
     order: ClassVar[int] = 100
-    """Rules are asked in rising order, certain ones first: the reason of the first that ends a trial is reported."""
+    """Rules are asked in ascending order, certain ones first. The first that ends a trial gives the reason."""
     on_by_default: ClassVar[bool] = False
-    """Whether the rule is on where the study file does not name it; possible for a rule without settings."""
+    """Whether the rule is on in a study file without its key; only possible for a rule without settings."""
     revives: ClassVar[bool] = False
     """Whether the rule can continue a trial that it ended, where the study has ``freeze = true``."""
     predictive: ClassVar[bool] = False
-    """Whether it ends a trial because other trials predict a bad result. Its own curve then says nothing about it."""
+    """Whether it ends a trial because other trials predict a bad result, which the trial's own curve does not show."""
 
     @property
     def group_by(self) -> str | None:
-        """The field of TrialConfig or the parameter by whose value the rule groups trials; None where it does not."""
+        """The field of TrialConfig or the parameter by which the rule groups trials; None if it does not group them."""
         return None
 
     def problems(self, names: Collection[str]) -> Iterable[Problem]:  # noqa: ARG002
-        """Return the problems of the settings, each with the setting's name as key. Types and bounds are valid already.
+        """Return the problems of the settings, each with the setting's name as key. Types and bounds have been checked.
 
         Args:
             names: all fields of TrialConfig and all parameters of the study.
@@ -64,7 +65,7 @@ class RuleSettings(Table):
         return ()
 
     def never_revives_where(self) -> str:
-        """Return the setting with which the rule can revive no trial, and why; empty where it can revive some."""
+        """Return the setting that keeps the rule from reviving any trial, and why; empty if it can revive some."""
         return ""
 
 
@@ -74,11 +75,11 @@ class Sampler:
 
     Attributes:
         name: the value of ``sampler`` in ``[search]``.
-        make: returns Optuna's sampler, given a seed and the study's trials so far. Among them are trials of the study
-            that it was forked from.
+        make: returns Optuna's sampler, given a seed and the study's trials so far, which include the trials of the
+            study that it was forked from.
         note: a remark on the name in docs/study-file.md; may be empty.
-        ignores_pruned: whether it learns from COMPLETE trials alone. If so, trials that were stopped or diverged are
-            reported as COMPLETE too; otherwise it would propose the same again and again.
+        ignores_pruned: whether it learns from COMPLETE trials alone. If so, stopped and diverged trials are reported as
+            COMPLETE too; else it would propose the same parameters again and again.
         exhaustive: whether it tries every combination of values instead of sampling. If so, every parameter needs
             ``step``, ``int = true`` or ``choices``.
     """
@@ -96,13 +97,13 @@ def rules() -> Mapping[str, type[RuleSettings]]:
 
 
 def samplers() -> Mapping[str, Sampler]:
-    """Return all samplers by name, the shipped ones first."""
+    """Return all samplers by name, the built-in ones first."""
     return _plugins("sweeps.samplers")
 
 
 @cache
 def _plugins(group: str) -> Mapping[str, Any]:
-    """Return the shipped and the installed plug-ins of a group by name, sorted by ``order`` where they have it.
+    """Return the built-in and the installed plug-ins of a group by name, sorted by ``order`` if they have it.
 
     Raises:
         ImportError: two plug-ins have the same name.

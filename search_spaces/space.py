@@ -31,7 +31,7 @@ class ListedRun:
     Attributes:
         name: name of the run in the study file.
         seed: seed of the trial.
-        trial_name: name of the run; with ``-s`` and the seed behind it where the run is repeated or confirmed.
+        trial_name: name of the run, followed by ``-s`` and the seed if the run is repeated or confirmed.
     """
 
     name: str
@@ -85,13 +85,13 @@ def trial_config(
         spec: the study.
         params: a value for every parameter of the space; empty for a listed run.
         seed: seed of the trial. In a study with a space, a seed in ``[train]`` or among the parameters takes
-            precedence. A listed run takes this seed, or its own where this is None.
-        run: name of a listed run; may be left out where the study has a single one.
+            precedence. A listed run takes this seed, or its own if this is None.
+        run: name of a listed run; may be left out if the study has a single one.
 
     Raises:
         StudyError: a parameter is missing or unknown, or no run has that name.
         ScheduleError: a schedule is not valid with these parameters; not raised inside the space.
-        ConfigError: they make no valid TrialConfig; not raised inside the space.
+        ConfigError: the values make no valid TrialConfig; not raised inside the space.
     """
     if params.keys() != spec.space.keys():
         given, wanted = (", ".join(names) or "none" for names in (params, spec.space))
@@ -114,8 +114,8 @@ def _run(spec: StudySpec, name: str | None) -> Run:
 def listed_runs(spec: StudySpec) -> list[ListedRun]:
     """Return the trials of a study without a space: each run with each seed, in the file's order.
 
-    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0. All trials of a
-    confirmation have the seed in their name, since it may be continued with more seeds.
+    Without ``[search] seeds`` a run has the seed of its own fields, or of ``[train]``, or 0. In a confirmation, every
+    trial's name contains the seed, since more seeds may be added later.
     """
     trials = []
     for run in spec.listed:
@@ -156,7 +156,7 @@ def _grid_size(spec: StudySpec) -> int:
 
 
 def trial_count(spec: StudySpec) -> int:
-    """Return the number of trials of the study; a crashed trial that is started again counts once."""
+    """Return the number of trials of the study; a crashed trial that is retried counts once."""
     if not spec.space:
         return len(listed_runs(spec))
     counts = [spec.search.trials] if spec.search.trials is not None else []
@@ -178,9 +178,9 @@ def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]
     if not spec.is_sampled:
         axes = grid(spec)
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-        # Shuffled, so that fewer trials than points are spread over the space.
+        # Shuffled, so that the trials are spread over the space if they are fewer than the points.
         random.Random(spec.search.seed).shuffle(points)
-        # A first trial moves a point that agrees with it to the front.
+        # For each first trial, a point that agrees with it is moved to the front.
         for wanted in reversed(first):
             chosen = next(point for point in points if wanted.items() <= point.items())
             points.remove(chosen)

@@ -18,17 +18,17 @@ class StudySpec(StudyTables):
 
     Attributes:
         name: name of the study and of its folder.
-        description: a text for people; no result depends on it.
+        description: a text for readers; no result depends on it.
         phase: ``search`` explores. ``confirm`` repeats one configuration with fresh seeds, stops no trial early, and
             may evaluate the test images after each epoch, without acting on the result.
-        confirms: what a confirmation confirms: ``STUDY trial NAME``. A text for people; no result depends on it.
+        confirms: what a confirmation confirms: ``STUDY trial NAME``. A text for readers; no result depends on it.
         train: fields of TrialConfig that are fixed; schedules among them may name parameters.
-        space: parameters in the file's order. A parameter that a schedule names has effect in schedules alone; any
-            other is a field of TrialConfig.
-        objective: what counts as reached.
+        space: parameters in the file's order. A parameter that a schedule names is used in schedules only; any other is
+            a field of TrialConfig.
+        objective: when a trial has reached the target.
         search: how trials are chosen.
         stopping: which rules end a trial early.
-        resources: what one trial takes.
+        resources: the resources of one trial.
         run: listed runs, in the file's order.
 
     Raises:

@@ -12,9 +12,9 @@ from search_spaces.parameters import Table
 from search_spaces.plugins import RuleSettings, rules
 
 _WRITTEN_WHERE_OFF = ("diverged", "at_target", "cap", "cannot_reach", "asha", "median", "patience", "forecast")
-"""Version 0.1.0 had these rules, and wrote them into a study's JSON also where they were off. Its hash depends on that.
+"""Version 0.1.0 wrote these rules into a study's JSON even if they were off; the study's hash depends on that.
 
-Any other rule is written only where it differs from its default, so that a new rule changes no study's hash.
+Any other rule is written only if it differs from its default, so that a new rule changes no study's hash.
 """
 
 
@@ -27,10 +27,10 @@ class Stopping(Table):
 
     Attributes:
         rules: rules that are on, including those in shadow, by name, in the order in which they are asked.
-        freeze: keep the checkpoints of trials that forecast ends, and continue a trial whose chance has risen to twice
+        freeze: keep the checkpoints of trials that forecast ended, and continue such a trial once its chance is twice
             the limit.
         control: share of trials that no rule stops, to measure what stopping costs.
-        shadow: rules out of those above whose decisions are recorded and stop no trial.
+        shadow: those of these rules whose decisions are only recorded and stop no trial.
     """
 
     rules: dict[str, RuleSettings] = Field(default_factory=_on_by_default)
@@ -82,7 +82,7 @@ def _key(rule: type[RuleSettings]) -> tuple[Any, Any]:
 
 
 def _read(table: Any) -> Stopping:
-    """Return the Stopping of a table in a study file."""
+    """Return a table of a study file as a Stopping."""
     if isinstance(table, Stopping):
         return table
     keys = dict(stopping_keys().model_validate(table))
@@ -92,7 +92,7 @@ def _read(table: Any) -> Stopping:
 
 
 def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
-    """Return the table in a study file of a Stopping."""
+    """Return a Stopping as the table of a study file."""
     form, keys = stopping_keys(), dict(stopping)
     keys |= {name: None if rule.model_fields else False for name, rule in rules().items()}
     keys |= {name: rule if type(rule).model_fields else True for name, rule in keys.pop("rules").items()}
@@ -104,4 +104,4 @@ def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
 
 
 StoppingTable = Annotated[Stopping, BeforeValidator(_read), PlainSerializer(_write)]
-"""Type of a field that a study file has in the form of `stopping_keys`."""
+"""Type of a field that has the form of `stopping_keys` in a study file."""

@@ -32,10 +32,10 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
     Args:
         path: the file.
         overrides: ``KEY=VALUE`` each, as after ``--set``: a dotted key of the file and a TOML value. A value that is
-            not TOML is a string; an empty value removes the key.
+            not valid TOML is a string; an empty value removes the key.
 
     Raises:
-        StudyError: the file cannot be read, is not TOML, or something in it or in the overrides is wrong.
+        StudyError: the file cannot be read, is not TOML, or something in the file or in the overrides is wrong.
     """
     path = Path(path)
     text = ""
@@ -65,7 +65,7 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
         overrides: as ``load_study`` takes them.
 
     Raises:
-        StudyError: something in them or in the overrides is wrong.
+        StudyError: something in the values or in the overrides is wrong.
     """
     notes = {_override(values, override): f" (from --set {override})" for override in overrides}
     try:
@@ -147,7 +147,7 @@ def _package_folder() -> Path:
 
 
 def find_study(text: str) -> Path:
-    """Return the path of a study file: of the file with this path, else of the shipped study with this name.
+    """Return the path of a study file: this path if such a file exists, else that of the shipped study with this name.
 
     Raises:
         StudyError: there is neither.
@@ -155,9 +155,10 @@ def find_study(text: str) -> Path:
     if Path(text).is_file():
         return Path(text)
     name, shipped = text.removesuffix(".toml"), shipped_studies()
-    if name in shipped:  # and so nothing outside of the package's folder
+    if name in shipped:  # so nothing outside the package's folder is read
         return _package_folder() / f"{name}.toml"
-    hint = suggestion(name, shipped)
+    beside = Path(f"{text}.toml")
+    hint = f"did you mean {beside}?" if beside.is_file() else suggestion(name, shipped)
     listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
     raise StudyError(f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}")
 
@@ -180,11 +181,11 @@ def from_json(text: str) -> StudySpec:
 
 
 def identity(spec: StudySpec) -> dict[str, object]:
-    """Return by dotted key everything that a study's results depend on. Studies of one identity have the same results.
+    """Return all that a study's results depend on, by dotted key. Studies of one identity have the same results.
 
     Left out are description, confirms, search.trials, search.finalists, search.retries and resources. Also left out
-    are keys without a value, the phase of a search, and stopping.freeze where it is false, so that a study from before
-    these keys existed has the same identity.
+    are keys without a value, the phase of a search, and stopping.freeze where it is false, so that older studies, from
+    before these keys existed, keep their identity.
     """
     values = spec.model_dump(
         by_alias=True,

@@ -24,7 +24,7 @@ _NAME_EXPECTS = (
     "it becomes a folder's name"
 )
 SEEDS = 2**32
-"""Every seed is below this number."""
+"""All seeds are below this number."""
 _Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
@@ -50,11 +50,11 @@ _Name = Annotated[str, AfterValidator(_valid_name)]
 
 
 class Objective(Table):
-    """What counts as reached.
+    """When a trial has reached the target.
 
     Attributes:
         target: validation accuracy to reach.
-        sustained: the target is sustained after so many epochs in a row at or above it.
+        sustained: number of epochs in a row at or above the target after which it is sustained.
     """
 
     target: float = Field(default=0.92, gt=0, le=1)
@@ -62,11 +62,11 @@ class Objective(Table):
 
 
 class Finalists(Table):
-    """How the best configurations are repeated with fresh seeds after the search, until it is clear which is best.
+    """How the best configurations are repeated with fresh seeds after the search, until one is clearly the best.
 
     Attributes:
-        top: so many configurations at most.
-        seeds: so many fresh seeds a configuration at most; one with little chance to be the best gets fewer.
+        top: largest number of configurations to repeat.
+        seeds: largest number of fresh seeds per configuration; one with little chance to be the best gets fewer.
     """
 
     top: int = Field(default=8, ge=2)
@@ -74,7 +74,7 @@ class Finalists(Table):
 
 
 def _valid_sampler(name: Any) -> Any:
-    if name not in list(samplers()):  # it may be a value that cannot be a key
+    if name not in list(samplers()):  # a list, since the value may be unhashable
         *names, last = map(repr, samplers())
         raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
     return name
@@ -84,12 +84,13 @@ class Search(Table):
     """How trials are chosen.
 
     Attributes:
-        trials: number of trials of a study with a space; with sampler ``grid`` at most so many. None without a space.
+        trials: number of trials of a study with a space; with sampler ``grid``, the largest number; None without a
+            space.
         sampler: Optuna's sampler: {samplers}.
         seed: seed of the sampler, and of the first trial.
-        seeds: every listed run is repeated with each of these.
+        seeds: every listed run is repeated with each of these seeds.
         first: parameters of the first trials; those left out are sampled.
-        finalists: how the best configurations are repeated once the search has ended; None repeats none.
+        finalists: how the best configurations are repeated once the search has ended; None repeats nothing.
         retries: how many times a crashed trial is started again.
     """
 
@@ -103,14 +104,14 @@ class Search(Table):
 
 
 class Resources(Table):
-    """What one trial takes.
+    """The resources of one trial.
 
     Attributes:
         cpus_per_trial: CPU cores, and threads.
-        gpus_per_trial: share of one GPU, with at most that share of its memory; 1 is a whole GPU, 0 none.
-        shared_process: whether trials that share a GPU, or without GPUs a node, train in one process: each in a thread
-            and a stream of its own, with one copy of torch. The limit of memory then holds for the process, not for
-            each trial. If the process is killed, all its trials stop, and go on from their checkpoints.
+        gpus_per_trial: share of one GPU and of its memory, which the trial cannot exceed; 1 is a whole GPU, 0 none.
+        shared_process: whether trials that share a GPU (without GPUs: a node) train in one process, each in its own
+            thread and CUDA stream, with one copy of torch. The memory limit then holds for the process, not for each
+            trial. If the process is killed, all its trials stop, and continue from their checkpoints.
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)
@@ -182,7 +183,7 @@ class StudyTables(Table):
         return [] if self.space else self.run or [Run(name=self.name)]
 
     def schedule_texts(self) -> dict[str, str]:
-        """Return all schedules as they are written, by their dotted keys."""
+        """Return the texts of all schedules, by their dotted keys."""
         tables = {"train": self.train} | {f"run[{i}]": run.changes for i, run in enumerate(self.run)}
         texts = {
             f"{table}.{field}": values[field]
@@ -222,6 +223,6 @@ class StudyTables(Table):
 
 
 def _readable(schedule: Schedule) -> Schedule:
-    """Round values to six significant digits: 0.2*3e-3 is 6.000000000000001e-4, and people read schedules."""
+    """Round values to six significant digits, to be readable: 0.2*3e-3 is 6.000000000000001e-4."""
     segments = (replace(segment, value=float(f"{segment.value:.6g}")) for segment in schedule.segments)
     return Schedule(float(f"{schedule.start:.6g}"), tuple(segments))

@@ -1,4 +1,4 @@
-"""A study written as TOML, so that a launch can be repeated from the file."""
+"""Writes a study as TOML, so that a launch can be repeated from the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search_spaces.spec import StudySpec
 def to_toml(spec: StudySpec) -> str:
     """Return a study as the text of a study file, from which ``load_study`` reads the same study.
 
-    Keys with their default value are left out. The values of ``--set`` are in the file.
+    Keys with their default value are left out. The values of ``--set`` are included.
     """
     values = spec.model_dump(by_alias=True, exclude_defaults=True)
     runs = values.pop("run", [])

@@ -1,11 +1,11 @@
-"""The orchestrator: Ray Tune places trials, Optuna proposes and remembers them, MLflow is written to.
+"""The orchestrator: Ray Tune places trials, Optuna proposes and stores them, MLflow records them.
 
 >>> import analysis, sweeps
 >>> sweeps.launch("quickstart", trials=4)  # doctest: +SKIP
 >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
 
-The names of ``__init__.pyi`` are public, and so are those of `analysis`; any other name may change. A name loads its
-module when it is first used: Ray, Optuna, MLflow, torch and pandas take seconds to import.
+The names in ``__init__.pyi`` and those of `analysis` are public; any other name may change. The module of a name is
+imported when the name is first used, because Ray, Optuna, MLflow, torch and pandas take seconds to import.
 """
 
 import lazy_loader

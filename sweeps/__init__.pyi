@@ -1,4 +1,4 @@
-"""The public names, and the module that each is loaded from when it is first used."""
+"""The public names, and the module from which each is imported when it is first used."""
 
 from .api import EpochRecord as EpochRecord
 from .api import Outcome as Outcome

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 # torch, Ray, Optuna, MLflow and pandas take seconds to import: each function imports what it uses.
 
 HOME, DATA = Path("runs"), Path("data")
-"""The folders that are used where neither an argument nor the environment names one."""
-_STORES = ("http://", "https://", "sqlite:///", "postgresql://", "postgresql+psycopg2://")
+"""The default folders, used if neither an argument nor the environment names one."""
 
 
 def load_study(
@@ -43,14 +42,14 @@ def load_study(
     trials: int | None = None,
     changes: Sequence[str] = (),
 ) -> StudySpec:
-    """Return a study, checked, with the changes that are asked for.
+    """Load and check a study, with the requested changes applied.
 
     Args:
-        study: a study file; the name of a study that ships, such as ``"quickstart"``; what a study file holds, as
-            dictionaries; or a study.
-        name: its name; the study's own where this is empty.
-        trials: how many trials it has; as many as the study says where this is None.
-        changes: ``"KEY=VALUE"`` each, as after ``--set``: a dotted key of the study file, and a TOML value.
+        study: the path of a study file; the name of a shipped study, such as ``"quickstart"``; the content of a study
+            file as dictionaries; or a study.
+        name: a new name for the study; empty keeps its name.
+        trials: number of trials; None keeps the study's number.
+        changes: texts ``"KEY=VALUE"``, as after ``--set``: a dotted key of the study file, and a TOML value.
 
     Raises:
         InputError: the file cannot be read, or something in it or in the changes is wrong. The message has a line for
@@ -88,30 +87,30 @@ def launch(
     data: str | Path | None = None,
     debug: bool = False,
 ) -> LaunchStatus:
-    """Run a study to its end, as `sweeps launch` does; continue it where it has begun.
+    """Run a study to its end, as `sweeps launch` does; continue it if it has begun.
 
     Progress goes to stderr. One interrupt (Ctrl-C, or a notebook's stop button) lets the running trials finish their
     epoch, then the function returns; a second one ends the process. A script must call this below
     ``if __name__ == "__main__":``, because processes that are started here import the script again.
 
     Args:
-        study: a study file, the name of a study that ships, what a study file holds, or a study; see `load_study`.
-        name: runs the study under this name; the study's own where this is empty.
-        trials: how many trials it has; as many as the study says where this is None.
-        changes: ``"KEY=VALUE"`` each, as after ``--set``.
-        fork: runs the study as a new one of this name, whose sampler knows the trials of the one called ``name``.
-        address: address of a running Ray cluster; ``RAY_ADDRESS``, else a Ray of its own on this machine.
-        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
-        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
-        ledger: database of Optuna's study; ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
-        data: folder of the images; ``SWEEPS_DATA``, else ``./data``.
-        debug: shows what Ray and MLflow say.
+        study: a study file, the name of a shipped study, the content of a study file, or a study; see `load_study`.
+        name: a new name for the study; empty keeps its name.
+        trials: number of trials; None keeps the study's number.
+        changes: texts ``"KEY=VALUE"``, as after ``--set``.
+        fork: name of a new study to run instead; its sampler knows the trials of the existing study called ``name``.
+        address: address of a running Ray cluster; default: ``RAY_ADDRESS``, else Ray is started on this machine.
+        home: folder of all state; default: ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
+        ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
+        data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        debug: show the log messages of Ray and MLflow.
 
     Returns:
         How the launch ended: all trials have ended, some of them crashed, or it was interrupted.
 
     Raises:
-        SweepError: the study cannot be run; InputError where an argument or the study is wrong.
+        SweepError: the study cannot be run; InputError if an argument or the study is wrong.
 
     Examples:
         >>> import analysis, sweeps
@@ -138,26 +137,26 @@ def resume(
     data: str | Path | None = None,
     debug: bool = False,
 ) -> LaunchStatus:
-    """Continue a study that was interrupted or killed, as `sweeps resume` does, or make it longer.
+    """Continue a study that was interrupted or killed, as `sweeps resume` does, or add trials to it.
 
-    Trials continue from their last epoch. Progress, interrupts and scripts are as `launch` says.
+    Trials continue from their last epoch. See `launch` for progress, interrupts and use in scripts.
 
     Args:
         name: name of the study.
-        trials: how many trials it has in all; None leaves that as it is.
-        more: how many trials are added to those that the study has so far.
-        address: address of a running Ray cluster; ``RAY_ADDRESS``, else a Ray of its own on this machine.
-        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
-        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
-        ledger: database of Optuna's study; ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
-        data: folder of the images; ``SWEEPS_DATA``, else ``./data``.
-        debug: shows what Ray and MLflow say.
+        trials: the new total number of trials; None keeps it.
+        more: how many trials to add to the study's number.
+        address: address of a running Ray cluster; default: ``RAY_ADDRESS``, else Ray is started on this machine.
+        home: folder of all state; default: ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
+        ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
+        data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        debug: show the log messages of Ray and MLflow.
 
     Returns:
         How the launch ended: all trials have ended, some of them crashed, or it was interrupted.
 
     Raises:
-        SweepError: the study cannot be run; InputError where there is none of this name, or an argument is wrong.
+        SweepError: the study cannot be run; InputError if there is no study of this name, or an argument is wrong.
 
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
@@ -170,21 +169,21 @@ def resume(
 def load_results(
     name: str, *, home: str | Path | None = None, mlflow: str = "", metrics: Sequence[str] | None = None
 ) -> Study:
-    """Return what a study has found so far, as pandas frames.
+    """Return the results of a study so far, as pandas frames.
 
     Args:
         name: name of the study.
-        home: folder of all state; ``SWEEPS_HOME``, else ``./runs``.
-        mlflow: MLflow's tracking URI; ``SWEEPS_MLFLOW``, else the SQLite file in the home folder.
-        metrics: metrics of an epoch to read, such as ``["val_acc"]``, which takes less time; all where this is None.
+        home: folder of all state; default: ``SWEEPS_HOME``, else ``./runs``.
+        mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else the SQLite file in the home folder.
+        metrics: metrics of an epoch to read, such as ``["val_acc"]``, which is faster; None reads all.
 
     Returns:
-        ``trials`` has one row a trial, with its parameters and outcome; ``epochs`` one row a trial and epoch, with
-        losses and accuracies. Every function of `analysis` takes it: ``analysis.build_table`` makes the table that
-        `sweeps table` prints.
+        The study: ``trials`` has one row per trial, with its parameters and outcome; ``epochs`` has one row per trial
+        and epoch, with losses and accuracies. Every function of `analysis` takes it: ``analysis.build_table`` makes the
+        table that `sweeps table` prints.
 
     Raises:
-        InputError: there is no such study, or no store.
+        InputError: the study or the store does not exist.
 
     Examples:
         >>> results = load_results("quickstart")  # doctest: +SKIP
@@ -200,17 +199,20 @@ def load_results(
 
 
 def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = "") -> Home:
-    """Return the home folder, and where MLflow's store and the ledger are; what is not given, the environment names.
+    """Return the home folder with the addresses of MLflow's store and the ledger; defaults are from the environment.
 
     Raises:
-        InputError: a URI is of a kind that cannot be used.
+        InputError: a URI is of an unsupported kind.
     """
     home = home or os.environ.get("SWEEPS_HOME") or HOME
     mlflow = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
     ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
-    if mlflow and not mlflow.startswith(_STORES):
-        expected = "http://HOST:PORT, https://…, postgresql://USER@HOST/DATABASE or sqlite:////FILE"
-        raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
+    if mlflow:
+        from analysis.store.backends import BACKENDS
+
+        if not any(mlflow.startswith(backend.prefixes) for backend in BACKENDS.values()):
+            expected = " or ".join(usage for backend in BACKENDS.values() for usage in backend.usage if "://" in usage)
+            raise InputError(f"--mlflow {without_password(mlflow)}: expected {expected}")
     if ledger:
         from sweeps.ledger.database import sqlite_file
 
@@ -221,7 +223,7 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
 def open_launcher(
     home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
 ) -> Launch:
-    """Return what launches studies in a home folder, with its progress on stderr."""
+    """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
 
     from sweeps.execution.launch import Launch
@@ -232,7 +234,7 @@ def open_launcher(
 
 @contextlib.contextmanager
 def _input_errors() -> Iterator[None]:
-    """Raise what is wrong with a study, a configuration or a schedule as an InputError."""
+    """Convert errors in a study, a configuration or a schedule to an InputError."""
     try:
         yield
     except (StudyError, ConfigError, ScheduleError) as error:
@@ -241,7 +243,7 @@ def _input_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _launch_errors() -> Iterator[None]:
-    """Raise the errors of the other packages that a launch can meet as those of this one."""
+    """Convert the errors that other packages raise in a launch to errors of this package."""
     from resnet_core.data import DataError
 
     try:

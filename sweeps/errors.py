@@ -1,7 +1,7 @@
-"""What went wrong, in words: errors that the user can mend, and the causes of those that others raise.
+"""Errors with a message for the user, and functions that find the cause of errors of other packages.
 
-A SweepError is shown without a traceback, and each class has its exit code. What Ray, torch and databases raise takes
-pages or hides its cause: `reason_of` and `cause_of` find the one line that matters.
+A SweepError is shown without a traceback, and each class has its exit code. Messages of Ray, torch and databases fill
+pages or hide the cause: `reason_of` and `cause_of` find the one line that matters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from resnet_core.uris import without_password
 
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite3\.\w+(?:: |\) )(.+)")
-# Ray's words. The last ones of NODE_GONE are all it says while it only knows that the connection is closed.
+# Texts in Ray's errors. The last one of NODE_GONE is used while Ray knows only that the connection is closed.
 NODE_GONE = ("node has died", "node has crashed", "NodeDiedError", "actor is temporarily unavailable")
 PROCESS_GONE = ("worker process has died", "ActorDiedError")
 LOW_MEMORY, MEMORY_USED = "running low on memory", "Memory on the node"  # of Ray's memory monitor
@@ -20,7 +20,7 @@ _CLASS = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): *")
 
 
 class SweepError(Exception):
-    """Something failed; the message says what, where, and what to do. Exit code 1."""
+    """A failure; the message says what failed, where, and what to do. Exit code 1."""
 
     exit_code = 1
 
@@ -39,7 +39,7 @@ def reason_of(error: BaseException) -> str:
     """Return the cause of an exception in one line, without the passwords of URIs."""
     cause: BaseException | None = error
     while cause is not None:
-        # SQLAlchemy has the message of the database, of up to two lines, as `orig`; MLflow and Optuna wrap its errors.
+        # SQLAlchemy keeps the database's message, up to two lines, in `orig`; MLflow and Optuna wrap its errors.
         if (said := getattr(cause, "orig", None)) is not None:
             return _in_a_line(said, 2)
         cause = cause.__cause__

@@ -24,12 +24,12 @@ from sweeps.errors import InputError, SweepError
 _LOCK_TRIES = 10
 _SQLITE = b"SQLite format 3\0"  # the first bytes of every SQLite file
 _databases: dict[tuple[int, int], int] = {}
-"""Open file descriptors of files that are databases, by device and inode; see check_database."""
+"""Open file descriptors of database files, by device and inode; see check_database."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where things are in the home folder. To ask for a path creates nothing.
+    """The paths in the home folder. Reading a path creates nothing.
 
     Attributes:
         root: the home folder, absolute.
@@ -68,14 +68,14 @@ class Home:
 
     @property
     def studies(self) -> Path:
-        """The folder with a folder for each study."""
+        """The folder that contains a folder for each study."""
         return self.root / "studies"
 
     def study(self, name: str) -> Path:
         """Return the folder of a study.
 
         Raises:
-            InputError: the name cannot be a folder's, or would leave the home folder.
+            InputError: the name is not valid for a folder, or would lead out of the home folder.
         """
         try:
             return self.studies / check_name(name)
@@ -98,7 +98,7 @@ class Home:
         return self.study(name) / "errors" / f"{number:05d}.jsonl"
 
     def trial_log(self, name: str, number: int) -> Path:
-        """Return the file with what a study's trial printed and logged."""
+        """Return the file with the printed and logged output of a study's trial."""
         return self.study(name) / "logs" / f"{number:05d}.txt"
 
     def driver(self, name: str) -> str | None:
@@ -107,7 +107,7 @@ class Home:
         return (path.read_text().strip() or None) if path.exists() else None
 
     def become_driver(self, name: str) -> str:
-        """Return the same name, and choose it if there is none; call it with the study's lock held."""
+        """Return the name that `driver` returns; choose one if there is none. The caller must hold the study's lock."""
         driver = self.driver(name)
         if driver is None:
             driver = f"{socket.gethostname()[:64]}-{secrets.token_hex(3)}"
@@ -138,7 +138,7 @@ class Home:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a study's lock while the block lasts. The kernel releases it in whichever way the process ends.
+        """Hold a study's lock during the block. The kernel releases it even if the process is killed.
 
         Raises:
             InputError: another process holds it.
@@ -146,7 +146,7 @@ class Home:
         path = self.study(name) / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            # `holder` takes the lock for a moment: try again.
+            # `holder` takes the lock for a moment, so several tries are needed.
             for _ in range(_LOCK_TRIES):
                 if _take(file, fcntl.LOCK_EX):
                     break
@@ -160,7 +160,7 @@ class Home:
                 ) from None
             file.truncate(0)
             request = self._stop_request(name)
-            request.unlink(missing_ok=True)  # of an earlier launch; this one can be asked only after its id is written
+            request.unlink(missing_ok=True)  # left by an earlier launch: this one has not written its id yet
             file.write(str(os.getpid()))
             file.flush()
             try:
@@ -181,21 +181,21 @@ class Home:
 
 
 def check_database(path: Path) -> None:
-    """Check that a file is a database; MLflow and Optuna would try for minutes, or print a page.
+    """Check that a file is a database; otherwise MLflow and Optuna would retry for minutes, or print a long error.
 
     Raises:
-        SweepError: the file is there, and is no SQLite database.
+        SweepError: the file exists, but is not a SQLite database.
     """
     if not path.exists():
         return
     found = path.stat()
     if (found.st_dev, found.st_ino) in _databases:
         return
-    # If it is a database, the descriptor stays open: to close it releases all POSIX locks of this process on the file,
-    # those of its connections too, and another process may then remove the write-ahead log that they use.
+    # If it is a database, the descriptor stays open. Closing it would release all POSIX locks of this process on the
+    # file, including those of its connections. Another process might then remove the write-ahead log that they use.
     file = os.open(path, os.O_RDONLY)
     try:
-        # Checked before SQLite opens it, which may write a write-ahead log that lies beside the file into it.
+        # Checked before SQLite opens the file: SQLite may write the content of a write-ahead log beside it into it.
         if os.read(file, len(_SQLITE)) not in (b"", _SQLITE):
             raise sqlite3.DatabaseError("file is not a database")
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -207,7 +207,7 @@ def check_database(path: Path) -> None:
 
 
 def _take(file: TextIO, kind: int) -> bool:
-    """Take the lock of a file if it is free; return whether it was."""
+    """Take the lock of a file if the lock is free; return whether it was free."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A trial's log file, with what its worker prints and logs, and the file of its errors. Neither makes a trial fail."""
+"""A trial's log file, with all output of its worker, and the file of its errors. Neither can make a trial fail."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import TextIO
 from sweeps.errors import cause_of
 
 MOST_BYTES = 500_000
-"""Size of a log file; a full one is kept as ``.1`` until the next is full."""
-_LONGEST = 10_000  # characters of an entry, and of each end of an error that is cut
+"""Largest size of a log file in bytes; a full file is kept as ``.1`` until the next one is full."""
+_LONGEST = 10_000  # characters of an entry, and of the beginning and the end of a shortened error
 _logger = logging.getLogger("sweeps.trial")
 
 
 class TrialLog:
-    """Copies what this process prints, logs and warns into a file, until it is closed. A process has one at a time.
+    """Copies the output, log records and warnings of this process to a file until `close`. A process has one at a time.
 
-    What C code prints is not seen. If the file cannot be written, the trial goes on without it.
+    Output of C code is not copied. If the file cannot be written, the trial goes on without it.
 
     Args:
         path: the file; new entries are appended.
@@ -44,7 +44,7 @@ class TrialLog:
         sys.stdout, sys.stderr = (_Copied(stream) for stream in self._streams)
 
     def write(self, text: str) -> None:
-        """Write an entry with time and level."""
+        """Write an entry with its time and level."""
         _logger.info(text)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class TrialLog:
 
 
 class _Quiet(logging.handlers.RotatingFileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging defines the name
         """Do nothing: on a full disk, for example, a trial goes on without its log."""
 
 
@@ -74,7 +74,7 @@ class _Short(logging.Formatter):
 
 
 class _Copied(io.TextIOBase):
-    """A stream whose lines are logged too."""
+    """A stream that also logs its lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._line = stream, ""
@@ -129,10 +129,10 @@ class Failure:
 
 
 def add_failure(path: Path, error: str) -> Failure:
-    """Append an error with the present time to a file. The middle of a very long one is cut out.
+    """Append an error with the current time to a file. The middle of a very long error is cut out.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if len(error) > 3 * _LONGEST:
         error = f"{error[:_LONGEST]}\n[cut]\n{error[-_LONGEST:]}"
@@ -144,7 +144,7 @@ def add_failure(path: Path, error: str) -> Failure:
 
 
 def failures(path: Path) -> list[Failure]:
-    """Return the errors in a file, oldest first; a line that a kill has cut off is left out."""
+    """Return the errors in a file, oldest first; an incomplete line of a killed process is left out."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
         with contextlib.suppress(ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Which version of this package, and of the packages below it, runs."""
+"""The versions of this package and of the packages that it uses."""
 
 from __future__ import annotations
 

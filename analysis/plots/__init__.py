@@ -1,1 +1,1 @@
-"""Figures of studies, trials, schedules and statistics: each function draws one, and saves it where asked to."""
+"""Figures of studies, trials, schedules and statistics: each function draws one, and saves it if given a path."""

@@ -32,10 +32,10 @@ def plot_bands(comparison: ConfigurationComparison, path: Path | str | None = No
 
     Args:
         comparison: what `analysis.tables.comparison.compare_two` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of two axes side by side. It belongs to no window and to no global state.
+        The figure, with two axes side by side. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix.

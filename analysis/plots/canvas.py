@@ -1,4 +1,4 @@
-"""What all figures share: making and saving one, colours and line styles, drawing a trial."""
+"""Code that all figures share: making and saving a figure, colours and line styles, drawing a trial."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ POINTS = 1001
 
 
 def check_suffix(path: Path | str | None) -> None:
-    """Raise ValueError for a path whose suffix is no format of a figure. None is no error."""
+    """Raise ValueError for a path whose suffix is not a figure format. None is no error."""
     if path is not None and Path(path).suffix.lower() not in _METADATA:
         raise ValueError(f"{path}: cannot save a figure as this; expected one of {', '.join(_METADATA)}")
 
@@ -56,7 +56,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def saved(figure: Figure, path: Path | str | None) -> Figure:
-    """Write a figure in the format of the path's suffix, the same bytes for the same figure; return it."""
+    """Write a figure in the format of the path's suffix (equal figures give equal bytes), and return it."""
     if path is not None:
         suffix = Path(path).suffix.lower()
         with mpl.rc_context({"svg.hashsalt": "curves"}):
@@ -75,10 +75,10 @@ def whole_epochs(axis: Axis) -> None:
 
 
 def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:
-    """Return trials by number; all that have not crashed unless numbers are given.
+    """Return trials by number: those with these numbers, or all that have not crashed.
 
     Raises:
-        ValueError: the study has no such trial, or there is none.
+        ValueError: the study has no such trial, or no trial at all.
     """
     trials = study.trials.set_index("number")
     if numbers is None:
@@ -116,7 +116,7 @@ def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> N
     """Draw the lines of many trials at once, which is fast.
 
     Args:
-        axes: to draw on.
+        axes: axes to draw on.
         curves: points of each line; shape (points, 2). A line has a gap at a NaN.
         looks: colour and line style.
     """
@@ -140,7 +140,7 @@ def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POI
 
 
 def scale_rates(axes: Axes, values: Floats) -> None:
-    """Make the axis of a schedule's values logarithmic where they span more than two decades and are never 0."""
+    """Make the axis of a schedule's values logarithmic if they span more than two decades and are never 0."""
     if values.min() > 0 and values.max() > 100 * values.min():
         axes.set_yscale("log")
     else:

@@ -1,4 +1,4 @@
-"""Curves of trials over epochs: of one study, of several trials compared, of the best and published runs."""
+"""Curves of trials over epochs: all trials of a study, several trials compared, the best beside published runs."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     curve's first crossing is marked. Below is the learning rate of the trials' schedules, logarithmic where
     it spans more than two decades and is never 0. The best of several trials has a strong line and its name in the
     title: the one with the fewest epochs to target, or else with the highest validation accuracy. An epoch's
-    values are drawn at its end: those of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
+    values are drawn at its end: the values of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
     classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
-        numbers: of the trials to draw; all that have not crashed unless given.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        numbers: numbers of the trials to draw; the default is all that have not crashed.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of three axes from top to bottom. It belongs to no window and to no global state.
+        The figure, with three axes from top to bottom. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -93,7 +93,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     for axes, quantity in ((top, "accuracy"), (middle, "cross-entropy [nats]"), (bottom, "learning rate")):
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
-    for axes, corner in ((top, "lower right"), (middle, "upper right")):  # where the curves are not
+    for axes, corner in ((top, "lower right"), (middle, "upper right")):  # corners without curves
         title = name if len(trials) > 1 else None
         axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
     _scale(middle, bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
@@ -111,11 +111,11 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
 
     Args:
         study: what `load` returned.
-        numbers: of the trials to draw; all that have not crashed unless given.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        numbers: numbers of the trials to draw; the default is all that have not crashed.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of four axes in two rows. It belongs to no window and to no global state.
+        The figure, with four axes in two rows. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -152,7 +152,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
     errors.set_ylim(bottom=0)
     handles, labels = losses.get_legend_handles_labels()
-    # Dashes need some length to be told apart.
+    # Dashes need some length to be distinguishable.
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(7, len(labels)), fontsize="small", handlelength=4
     )
@@ -166,19 +166,19 @@ def plot_best_trials(
     """Draw the validation accuracy of the best trials over epochs, and their learning rates below.
 
     The best have the fewest epochs to target, then the highest validation accuracy. Each has a colour (of Okabe
-    and Ito's) and a line style, so that they are told apart in grey too. Of published runs, whose curves are not
-    known, the point at the first crossing is marked (at the best epoch, where there was none), and the schedule
-    of the fastest is drawn. Accuracies far below the target are cut off where a trial came near it.
+    and Ito's) and a line style, so that they can be distinguished in grey too. The curves of published runs are not
+    known: the point at their first crossing is marked (at the best epoch if there was none), and the schedule of the
+    fastest is drawn. Accuracies far below the target are cut off if a trial came near it.
 
     Args:
         study: what `load` returned.
         count: how many trials to draw, from 1.
         published: published runs: columns run, epoch, val_acc, schedule, and epochs_to_092 (missing where 0.92
             was not reached).
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of two axes from top to bottom. It belongs to no window and to no global state.
+        The figure, with two axes from top to bottom. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, or there is no trial to draw.
@@ -247,18 +247,18 @@ def _mark_crossing(axes: Axes, epoch: int, val_acc: float) -> None:
 
 
 def _points(epochs: pd.DataFrame, quantities: Sequence[str]) -> dict[int, Floats]:
-    """Return by trial the epochs and, in a column each, the quantities: [n, 1 + quantities], NaN where not finite."""
+    """Return for each trial [n, 1 + quantities]: the epoch, then a column per quantity, NaN where not finite."""
     ordered = epochs.sort_values(["number", "epoch"], kind="stable")
     points = ordered[["epoch", *quantities]].to_numpy(float)
     points[~np.isfinite(points)] = np.nan
     numbers, starts = np.unique(ordered["number"].to_numpy(), return_index=True)
-    return dict(zip(numbers.tolist(), np.split(points, starts[1:]), strict=False))  # without an epoch there is a part
+    return dict(zip(numbers.tolist(), np.split(points, starts[1:]), strict=False))  # no epochs give one part
 
 
 def _scale(losses: Axes, rates: Axes, drawn: Floats) -> None:
     """Scale the axes to losses below the cut and to the points (epoch, learning rate) that were drawn: [n, 2]."""
     losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
     scale_rates(rates, drawn[:, 1])
-    rates.set_xlim(0, drawn[:, 0].max() * 1.01)  # room for what stands at the last epoch
+    rates.set_xlim(0, drawn[:, 0].max() * 1.01)  # room for marks at the last epoch
     rates.set_xlabel("epoch")
     whole_epochs(rates.xaxis)

@@ -40,21 +40,21 @@ def plot_lr_range(
     """Draw a learning-rate range test: loss above, accuracy below, over the learning rate.
 
     The steps' own values are faint, the smoothed ones strong. The bounds are lines across both, with the span
-    between the lower and the upper one shaded. Losses above one and a half times where the smoothed loss starts
-    are cut off, and those that are not finite are left out.
+    between the lower and the upper one shaded. Losses above 1.5 times the start of the smoothed loss are cut off, and
+    losses that are not finite are left out.
 
     Args:
         lrs: [steps], learning rates, rising.
-        losses: [steps], training losses; only the last may be not finite.
+        losses: [steps], training losses; only the last may be infinite or NaN.
         accs: [steps], training accuracies, in [0, 1].
         bounds: what `analysis.statistics.lr_range.suggest` returned; None marks nothing.
-        beta: of the smoothing; see `analysis.statistics.lr_range.smoothed`.
+        beta: beta of the smoothing; see `analysis.statistics.lr_range.smoothed`.
         log: whether the learning rate is on a logarithmic axis.
-        title: of the figure.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        title: title of the figure.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of two axes from top to bottom. It belongs to no window and to no global state.
+        The figure, with two axes from top to bottom. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix.

@@ -1,4 +1,4 @@
-"""Figures of schedules: one with its knots, and all of a study coloured by epochs to target."""
+"""Figures of schedules: one schedule with its knots, and all schedules of a study coloured by epochs to target."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
 
     Args:
         schedule: what `resnet_core.schedule.parse` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of one axes. It belongs to no window and to no global state.
+        The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix.
@@ -69,16 +69,16 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
 def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
     """Draw the learning-rate schedules of all ended trials, coloured by epochs to target.
 
-    Dark lines are fast trials, the strongest line the fastest. Trials that missed or were cut short are thin, dotted
+    Fast trials have dark lines, the fastest the strongest one. Trials that missed or were cut short are thin, dotted
     and grey.
 
     Args:
         study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure: its axes and that of the colour bar, where a trial reached. It belongs to no window and to no
-        global state.
+        The figure: its axes and, if a trial reached the target, those of the colour bar. It belongs to no window and to
+        no global state.
 
     Raises:
         ValueError: the path has another suffix, or no trial has ended.

@@ -25,7 +25,7 @@ from analysis.tables.summary import build_best_of_n, build_best_so_far, build_su
 from resnet_core.schedule import parse
 
 PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
-"""Where post V (machine-learning.anracom.com, 2024-07-14) found 0.92 in fewest epochs, with AdamW."""
+"""Where post V (machine-learning.anracom.com, 2024-07-14) reached 0.92 in the fewest epochs, with AdamW."""
 
 _MOST_CURVES = len(COLOURS)
 _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -38,16 +38,16 @@ _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     """Draw epochs to target over each setting that varies: learning rate, λ, the schedule's breakpoints, shift.
 
-    A dot is a trial that reached; a triangle one that missed, at its last epoch; a cross one that was cut short. Post
-    V's ranges of learning rate and λ are shaded. The other settings vary too, so a slice does not show the effect of
-    its setting alone.
+    A dot is a trial that reached the target; a triangle, at its last epoch, one that missed; a cross one that was cut
+    short. Post V's ranges of learning rate and λ are shaded. The other settings vary too, so a slice does not show the
+    effect of its setting alone.
 
     Args:
         study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, an axes a setting. It belongs to no window and to no global state.
+        The figure, with one axes per setting. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, no trial has ended, or no setting varies.
@@ -90,10 +90,10 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
 
     Args:
         table: what `build_importance` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of one axes. It belongs to no window and to no global state.
+        The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix.
@@ -120,10 +120,10 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
 
     Args:
         study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of one axes. It belongs to no window and to no global state.
+        The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, or no trial has ended.
@@ -149,18 +149,18 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
 
 
 def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the share of runs that have reached the target by each epoch, one curve a configuration.
+    """Draw the share of runs that have reached the target by each epoch, one curve per configuration.
 
-    Configurations of two runs or more, the seven fastest at most; where there is none, one curve of all trials. The
-    shade is the 95 % interval of Kaplan and Meier's curve; where runs were cut short, two curves bound the share: had
-    none of them reached, and had all, an epoch later.
+    It draws up to seven configurations of two runs or more, the fastest ones; if there is none, one curve of all
+    trials. The shade is the 95 % interval of Kaplan and Meier's curve. If runs were cut short, two curves bound the
+    share: for one none of these runs reach the target, for the other all do, an epoch later.
 
     Args:
         study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of one axes. It belongs to no window and to no global state.
+        The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, or no trial has ended.
@@ -200,14 +200,14 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
 
 
 def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the median of the best of n runs over n, one curve a configuration of two runs or more, seven at most.
+    """Draw the median of the best of n runs over n: a curve for each of up to seven configurations of two runs or more.
 
     Args:
         study: what `load` returned.
-        path: where to save the figure, as .png, .pdf or .svg; nowhere unless given.
+        path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, of one axes. It belongs to no window and to no global state.
+        The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, or no configuration has two runs.
@@ -235,7 +235,7 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
 
 
 def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
-    """Return the settings that vary, and that a figure of slices has; one row a trial."""
+    """Return the settings that vary and that a figure of slices shows; one row per trial."""
     trials = study.trials.set_index("number").loc[numbers]
     settings = pd.DataFrame(index=trials.index)
     for name in ("lr_alpha", "weight_decay"):

@@ -1,6 +1,6 @@
-"""A study as one HTML file: its question, its result, how sure that is, and how to repeat it.
+"""A study as one HTML file: its question, its result, the uncertainty of the result, and how to repeat the study.
 
-The file is self-contained: figures are embedded, there are no scripts, and its content security policy forbids a
+The file is self-contained: figures are embedded, there are no scripts, and its content security policy forbids the
 browser to load anything.
 """
 
@@ -33,10 +33,10 @@ from analysis.tables.summary import build_summary, configurations, ended_runs, r
 from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
 from resnet_core.objective import sustained_is_known
 
-_MOST_COLUMNS = 13  # of the table of trials, which is as wide as a page
+_MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
 _LONGEST_TABLE = 40  # rows
-_MANY = 100  # with more trials, curves are drawn as pixels: they would be too many shapes
+_MANY = 100  # with more trials, curves are drawn as pixels, since an SVG would have too many shapes
 _LARGEST_SVG = 1_000_000  # bytes; a larger figure is smaller as pixels
 _NO_LEDGER = "Left out: the ledger that holds the study file is not here."
 _NOT_RUN = "Left out: the trials ran elsewhere, and the imported file need not say all of what they trained."
@@ -45,7 +45,7 @@ _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a section: a paragraph, a reason why something is missing, code, notes, a table or a figure."""
+    """A part of a section: a paragraph, the reason why something is missing, code, notes, a table or a figure."""
 
     kind: Literal["text", "missing", "code", "notes", "table", "figure"]
     content: Any
@@ -57,9 +57,9 @@ class Section:
     """A section of the report.
 
     Attributes:
-        key: its id in the file.
-        title: its heading.
-        blocks: what it holds, from top to bottom.
+        key: id of the section in the file.
+        title: heading of the section.
+        blocks: its content, from top to bottom.
     """
 
     key: str
@@ -69,12 +69,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Repeat:
-    """What is needed to repeat a study, and not in MLflow's store.
+    """Information that is needed to repeat a study and is not in MLflow's store.
 
     Attributes:
         study_file: the study file, as text.
-        commands: the commands to type, one a line.
-        note: a sentence on what will be the same, and what will not.
+        commands: the commands to type, one per line.
+        note: a sentence that says which results will be the same, and which will not.
     """
 
     study_file: str
@@ -88,15 +88,15 @@ def build_report(
     published: pd.DataFrame | None = None,
     made: datetime | None = None,
 ) -> str:
-    """Return a study's report: one HTML file, which needs no other and no network.
+    """Return a study's report: one HTML file, which needs no other file and no network.
 
     A section that has nothing to show says why.
 
     Args:
         study: what `load` returned.
-        repeat: how to repeat it; None where the ledger that holds its study file is not there.
-        published: published runs to draw too, as `plot_best_trials` takes them.
-        made: time of the report; now unless given.
+        repeat: how to repeat the study; None without the ledger, which holds its study file.
+        published: published runs to draw as well, in the form of `plot_best_trials`.
+        made: time of the report; the default is now.
     """
     made = datetime.now(UTC) if made is None else made
     build = _Report(study, repeat, published)
@@ -177,7 +177,7 @@ class _Report:
         return blocks
 
     def _uncertainty(self) -> Iterator[str]:
-        """Yield sentences on how sure the result is."""
+        """Yield sentences on the uncertainty of the result."""
         study, counts, table = self.study, self.counts, self.table
         if len(self.summary):
             first = readable(self.summary).iloc[0]
@@ -205,7 +205,7 @@ class _Report:
         yield f"Exploratory: {chosen}.{advice}"
 
     def _accuracies(self) -> Iterator[str]:
-        """Yield sentences on the accuracies of a confirmation; also on the test images, where it evaluated them."""
+        """Yield sentences on the accuracies of a confirmation; also those on the test images, if it evaluated them."""
         if ended_runs(self.study).empty:
             return
         found = build_confirmation(self.study)
@@ -342,7 +342,7 @@ class _Report:
         return [*blocks, *([_text(self.repeat.note)] if self.repeat.note else [])]
 
     def _notes(self, notes: Sequence[str]) -> Block:
-        """Return notes on a table, without those that are in the section on the protocol."""
+        """Return the notes on a table, except those that the section on the protocol has."""
         said = (*split_notes(self.study), *protocol_notes(self.study))
         return Block("notes", [note for note in notes if note not in said])
 

@@ -1,13 +1,13 @@
-"""Claims on a confirmation, tested exactly: does the number of runs by some epoch support them?
+"""Claims on a confirmation, tested exactly: does the number of runs that reach the target by an epoch support them?
 
-Grammar: ``median <= EPOCHS`` or ``share(EPOCHS) >= SHARE``. Both are of the share of runs that reach the target by an
-epoch, p = P(T <= EPOCHS), T being epochs to target and a miss infinite: the median is at most EPOCHS just where p is
-1/2 or more. After k of n runs with T <= EPOCHS, H0: p < SHARE is tested by the exact binomial test:
+Grammar: ``median <= EPOCHS`` or ``share(EPOCHS) >= SHARE``. Both claims are on the share of runs that reach the target
+by an epoch, p = P(T <= EPOCHS). T is epochs to target, infinite for a miss. The median is at most EPOCHS if and only if
+p is 1/2 or more. After k of n runs with T <= EPOCHS, H0: p < SHARE is tested by the exact binomial test:
 
     P = P(Binomial(n, SHARE) >= k)
 
-and the claim is supported where P <= 1 - confidence: just where Clopper and Pearson's lower bound for p (Biometrika 26,
-1934), one-sided, is SHARE or more. n must be fixed before the runs are seen.
+and the claim is supported if P <= 1 - confidence. This is equivalent to Clopper and Pearson's one-sided lower bound for
+p (Biometrika 26, 1934) being SHARE or more. n must be fixed before the runs are seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Claim:
 
     Attributes:
         text: the claim as it was written.
-        epochs: the epoch by which they reach it, above 0.
+        epochs: the epoch by which these runs reach the target, above 0.
         share: the claimed share, in (0, 1).
     """
 
@@ -47,11 +47,11 @@ class Verdict:
         claim: the claim.
         runs: number of runs.
         within: number of runs that reached the target by the claim's epoch.
-        p_value: probability of so many or more if the true share were just below the claimed one.
+        p_value: probability of ``within`` or more if the true share were just below the claimed one.
         lower: Clopper and Pearson's one-sided lower bound for the share.
-        confidence: of the test, in (0, 1).
+        confidence: confidence of the test, in (0, 1).
         supported: whether the runs support the claim.
-        fewest: smallest number of runs that can support the claim: if all of them reach the target in time.
+        fewest: smallest number of runs that can support the claim, which they do if all reach the target in time.
     """
 
     claim: Claim
@@ -83,7 +83,7 @@ def parse_claim(text: str) -> Claim:
     """Return the claim that a text makes.
 
     Raises:
-        ValueError: it is not in the grammar, or a number in it is out of bounds.
+        ValueError: the text is not in the grammar, or a number in it is out of bounds.
 
     >>> parse_claim("median <= 21")
     Claim(text='median <= 21', epochs=21.0, share=0.5)
@@ -113,7 +113,7 @@ def check_claim(claim: Claim, epochs: Sequence[float], confidence: float = 0.95)
         confidence: in (0, 1).
 
     Raises:
-        ValueError: there is no run, one's epochs are NaN, or the confidence is out of bounds.
+        ValueError: there is no run, a run's epochs are NaN, or the confidence is out of bounds.
     """
     from scipy.special import betainc, betaincinv
 

@@ -33,12 +33,14 @@ class Comparison:
 
     Attributes:
         pairs: number of pairs of runs that share a seed; 0 if the runs are compared as independent.
-        share: difference of the shares that reach; above 0 where A reaches more often.
-        both: number of pairs in which both runs reached; of independent runs, the smaller number of runs that reached.
-        time: difference of the mean epochs to target given that both reached, in epochs; below 0 where A is faster.
-            None where ``both`` is 0.
-        difference: difference of the mean epochs to target, a miss counting as budget + 1: shares and times in one.
-        probability_faster: that A is faster than B. A tie counts half; two misses are a tie.
+        share: difference of the shares of runs that reach the target; above 0 if A reaches it more often.
+        both: number of pairs in which both runs reached; for independent runs, the smaller of the two numbers of runs
+            that reached.
+        time: difference of the mean epochs to target given that both reached, in epochs; below 0 if A is faster. None
+            if ``both`` is 0.
+        difference: difference of the mean epochs to target, where a miss counts as budget + 1: combines shares and
+            times.
+        probability_faster: probability that A is faster than B. A tie counts half; two misses are a tie.
         share_p: p-value of equal shares: the lowest 1 - c at which the interval of confidence c excludes 0.
         time_p: p-value of equal times given that both reached; 1 where ``both`` is too small for an interval.
     """
@@ -56,17 +58,18 @@ class Comparison:
 def compare(a: Sequence[float], b: Sequence[float], budget: float, confidence: float = 0.95) -> Comparison:
     """Compare the epochs to target of A and B, seed by seed.
 
-    ``share`` counts the pairs in which only A reached, and those in which only B did. ``time`` has Student's interval
-    over the pairs in which both reached. ``difference`` is that of the restricted means up to budget + 1, so that a
-    miss is one epoch later than reaching in the last epoch. Its interval ignores the pairing, and is too wide where
-    runs of one seed are positively correlated. ``probability_faster`` is (wins + ties/2)/pairs (Vargha & Delaney,
-    J. Educational and Behavioral Statistics 25, 2000, for pairs), with Wilson's interval; ties make it wide.
+    ``share`` compares the number of pairs in which only A reached with those in which only B did. ``time`` has
+    Student's interval over the pairs in which both reached. ``difference`` is the difference of the restricted means up
+    to budget + 1, so a miss is one epoch later than a crossing in the last epoch. Its interval ignores the pairing, and
+    is too wide where runs of one seed are positively correlated. ``probability_faster`` is (wins + ties/2)/pairs
+    (Vargha & Delaney, J. Educational and Behavioral Statistics 25, 2000, for pairs), with Wilson's interval; ties make
+    it wide.
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (pairs,).
-        b: those of B; b[i] shares its seed with a[i]. Shape (pairs,).
+        b: epochs to target of B; b[i] shares its seed with a[i]. Shape (pairs,).
         budget: epochs, above 0; a later crossing counts as a miss.
-        confidence: of all intervals, in (0, 1).
+        confidence: confidence of all intervals, in (0, 1).
 
     Raises:
         ValueError: there is no pair, the shapes differ, an epoch is negative or NaN, or budget or confidence is out
@@ -99,17 +102,18 @@ def compare_independent(a: Sequence[float], b: Sequence[float], budget: float, c
     """Compare the epochs to target of runs that share no seeds.
 
     As `compare`, but ``share`` is the difference of two independent shares. ``time`` has Student's interval over the
-    runs of each that reached, with the larger of two standard errors, with a pooled variance and with a variance each
-    (Welch, Biometrika 34, 1947), and the degrees of freedom of the configuration with fewer such runs: where the
-    distribution has two modes, a few runs may all be of one, and Welch's interval is too narrow. ``probability_faster``
-    is Mann and Whitney's: the share of all pairs (a run of A, a run of B) that A wins, with Wilson's interval for the
-    smaller number of runs, which is never too narrow (Birnbaum and Klose, Ann. Math. Statist. 28, 1957).
+    runs that reached. Its standard error is the larger of two: with a pooled variance, and with separate variances
+    (Welch, Biometrika 34, 1947). Its degrees of freedom are those of the configuration with fewer such runs. Welch's
+    own interval is too narrow if the distribution has two modes and the few runs are all of one mode.
+    ``probability_faster`` is Mann and Whitney's: the share of all pairs (a run of A, a run of B) that A wins, with
+    Wilson's interval for the smaller number of runs, which is never too narrow (Birnbaum and Klose, Ann. Math. Statist.
+    28, 1957).
 
     Args:
         a: epochs to target of A, math.inf for a miss; shape (runs of A,).
-        b: those of B; shape (runs of B,).
+        b: epochs to target of B; shape (runs of B,).
         budget: epochs, above 0; a later crossing counts as a miss.
-        confidence: of all intervals, in (0, 1).
+        confidence: confidence of all intervals, in (0, 1).
 
     Raises:
         ValueError: A or B has no run, an epoch is negative or NaN, or budget or confidence is out of bounds.
@@ -143,14 +147,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for multiple comparisons by Holm's procedure, in the order given.
 
     The i-th smallest of m is multiplied by m - i + 1, made no smaller than the one before it, and at most
-    1 (Holm, Scandinavian Journal of Statistics 6, 1979). However the p-values depend on each other, the probability
-    that any true null hypothesis is rejected at 0.05 is at most 0.05.
+    1 (Holm, Scandinavian Journal of Statistics 6, 1979). For any dependence between the p-values, the probability that
+    any true null hypothesis is rejected at 0.05 is at most 0.05.
 
     Args:
         p_values: shape (comparisons,).
 
     Raises:
-        ValueError: one is outside [0, 1].
+        ValueError: a p-value is outside [0, 1].
 
     >>> holm([0.01, 0.25, 0.03])
     [0.03, 0.25, 0.06]
@@ -194,7 +198,7 @@ def _time(gap: float, error: float, degrees: float, budget: float, confidence: f
 
 @lru_cache(maxsize=4096)
 def _share_difference(k_a: int, n_a: int, k_b: int, n_b: int, paired: bool, confidence: float) -> Estimate:
-    """Return k_a/n_a - k_b/n_b. ``paired``: both count the same pairs, so they are negatively correlated."""
+    """Return k_a/n_a - k_b/n_b. If ``paired``, both count the same pairs, so they are negatively correlated."""
     correlation = math.sqrt(k_a * k_b / ((n_a - k_a) * (n_b - k_b))) if paired and k_a * k_b else 0.0
     return subtract(share_reached(k_a, n_a, confidence), share_reached(k_b, n_b, confidence), 1.0, correlation)
 

@@ -1,10 +1,10 @@
-"""What the runs of one configuration say about epochs to target.
+"""Estimates of epochs to target from the runs of one configuration.
 
 A run's epochs to target T is math.inf where it missed the target. analysis.statistics.intervals explains the
 intervals.
 
-Pure functions. If a stopping rule pruned a run, its epochs to target are unknown. Count it as a miss that spent its
-whole budget, as analysis.tables.summary does: then pruning cannot improve any figure here.
+All functions are pure. If a stopping rule pruned a run, its epochs to target are unknown. The caller counts it as a
+miss that spent its whole budget, as analysis.tables.summary does: then pruning cannot improve any estimate.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from analysis.statistics.intervals import (
 def share_reached(reached: int, runs: int, confidence: float = 0.95) -> Estimate:
     """Return the share of runs that reached, k/n, with Clopper and Pearson's exact interval.
 
-    From the (1-c)/2 quantile of Beta(k, n-k+1) to the (1+c)/2 quantile of Beta(k+1, n-k); Biometrika 26, 1934.
+    It goes from the (1-c)/2 quantile of Beta(k, n-k+1) to the (1+c)/2 quantile of Beta(k+1, n-k); Biometrika 26, 1934.
 
     Args:
-        reached: how many runs reached.
-        runs: how many there were, 1 or more.
-        confidence: of the interval, in (0, 1).
+        reached: number of runs that reached the target.
+        runs: number of runs, 1 or more.
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
-        ValueError: there is no run, more reached than there are, or the confidence is outside (0, 1).
+        ValueError: there is no run, more runs reached than there are, or the confidence is outside (0, 1).
 
     >>> print(share_reached(9, 10))
     0.9 [0.555, 0.9975]
@@ -53,16 +53,16 @@ def share_reached(reached: int, runs: int, confidence: float = 0.95) -> Estimate
 
 
 def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Return the median of epochs to target, misses counting as infinite, with its order-statistic interval.
+    """Return the median of epochs to target, where a miss is infinite, with its order-statistic interval.
 
-    A miss joins the median as infinite in AlgoPerf's scoring rules (Dahl et al., arXiv 2306.07179). The interval is
-    [x(k), x(n+1-k)] with the largest k for which P(Binomial(n, 1/2) < k) <= (1-c)/2 (David & Nagaraja, Order
-    Statistics, 2003, ch. 7): it holds for any distribution, ties included. Where n is too small for any k
-    (below 6 at 0.95), the interval is [0, inf].
+    AlgoPerf's scoring rules, too, count a miss as infinite in the median (Dahl et al., arXiv 2306.07179). The interval
+    is [x(k), x(n+1-k)] with the largest k for which P(Binomial(n, 1/2) < k) <= (1-c)/2 (David & Nagaraja, Order
+    Statistics, 2003, ch. 7): it holds for any distribution, ties included. Where n is too small for any k (below 6 at
+    0.95), the interval is [0, inf].
 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,).
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         ValueError: there is no run, an epoch is negative or NaN, or the confidence is outside (0, 1).
@@ -81,14 +81,13 @@ def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate
 def restricted_mean(epochs: Sequence[float], budget: float, confidence: float = 0.95) -> Estimate:
     """Return the mean of min(T, budget), the restricted mean time to the target, with its interval.
 
-    Irwin, Journal of Hygiene 47, 1949; Royston & Parmar, BMC Medical Research Methodology 13, 2013. It is
-    budget - p·g: p the share that reached, g the mean of budget - T over the runs that reached. The intervals of p and
-    g are multiplied.
+    Irwin, Journal of Hygiene 47, 1949; Royston & Parmar, BMC Medical Research Methodology 13, 2013. It is budget - p·g,
+    where p is the share of runs that reached, and g their mean of budget - T. The intervals of p and g are multiplied.
 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,). Above the budget counts as a miss.
         budget: epochs, above 0; the same for all configurations that are compared.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         ValueError: there is no run, an epoch is negative or NaN, or budget or confidence is out of bounds.
@@ -107,16 +106,17 @@ def expected_running_time(
 ) -> Estimate:
     """Return the expected running time: epochs spent by all runs over the number of runs that reached.
 
-    ERT = Σ epochs spent / k = mean of those that reached + (1-p)/p · mean of those that missed, p = k/n; infinite
-    where none reached. Price, 1997; Auger & Hansen, IEEE CEC 2005; Hansen et al., arXiv 1605.03560 (COCO). The
-    intervals of p and of the mean of those that reached are combined; the mean of those that missed counts as known,
-    since a miss spends its budget as a rule.
+    ERT = Σ epochs spent / k = mean of those that reached + (1-p)/p · mean of those that missed, p = k/n; infinite if
+    none reached. Price, 1997; Auger & Hansen, IEEE CEC 2005; Hansen et al., arXiv 1605.03560 (COCO). The intervals of p
+    and of the mean of those that reached are combined; the mean of those that missed counts as known, since a miss
+    spends its budget as a rule.
 
     Args:
-        epochs_spent: up to the target where the run reached it, else all that it ran; shape (runs,).
+        epochs_spent: epochs up to the target if the run reached it, else all its epochs; shape (runs,).
         reached: which runs reached; shape (runs,).
-        confidence: of the interval, in (0, 1).
-        budget: epochs of a miss, used for the interval if no run missed; the most epochs spent unless given.
+        confidence: confidence of the interval, in (0, 1).
+        budget: epochs of a miss, used for the interval if no run missed; the default is the most epochs that a run
+            spent.
 
     Raises:
         ValueError: there is no run, the shapes differ, an epoch is negative, NaN or infinite, or budget or confidence
@@ -138,12 +138,12 @@ def best_of_n(epochs: Sequence[float], n: int) -> float:
     """Return the median of the minimum of n runs.
 
     Of m sorted runs, P(min > x(i)) = C(m-i, n)/C(m, n) over draws without replacement, which is
-    unbiased (the estimator with replacement of Dodge et al., EMNLP 2019, is not: Tang et al., ACL 2020). A median and
-    no mean, since a miss is infinite; for n = 1 it is `median_epochs`.
+    unbiased (the estimator with replacement of Dodge et al., EMNLP 2019, is not: Tang et al., ACL 2020). It is a
+    median, not a mean, since a miss is infinite; for n = 1 it is `median_epochs`.
 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,).
-        n: how many runs, from 1 to all of them.
+        n: number of runs, from 1 to all of them.
 
     Raises:
         ValueError: there is no run, an epoch is negative or NaN, or n is out of bounds.
@@ -155,7 +155,7 @@ def best_of_n(epochs: Sequence[float], n: int) -> float:
     m = len(values)
     if not 1 <= n <= m:
         raise ValueError(f"n = {n}: expected 1 to {m}, the number of runs")
-    # The first ranks at which half, and more than half, of all draws are no slower. Integers: no rounding.
+    # The first ranks at which half, and more than half, of all draws are not slower. Integers avoid rounding.
     draws = math.comb(m, n)
     lower = next(i for i in range(1, m + 1) if 2 * math.comb(m - i, n) <= draws)
     upper = next(i for i in range(lower, m + 1) if 2 * math.comb(m - i, n) < draws)
@@ -173,19 +173,20 @@ def kaplan_meier(
 ) -> pd.DataFrame:
     """Return the share of runs below the target after each epoch: Kaplan and Meier's curve, for one fixed budget.
 
-    S(e) = Π (1 - d_i/n_i) over epochs e_i <= e, d_i runs reaching there of n_i still below (J. Am. Stat. Assoc. 53,
-    1958). With one budget no run is censored before it, and the product is the share of the n runs still below. The
-    interval is that of `share_reached` at each epoch; unlike Greenwood's it holds where all or none reached. A pruned
-    run must not count as censored: it was pruned because it was slow, so the curve would overstate the chance to
-    reach. Pruned runs are refused, or bounded from both sides: all of them reach one epoch later, or none ever does.
+    S(e) = Π (1 - d_i/n_i) over epochs e_i <= e, where d_i of the n_i runs still below reach the target at e_i (J. Am.
+    Stat. Assoc. 53, 1958). With one budget no run is censored before it, and the product is the share of runs still
+    below. The interval is that of `share_reached` at each epoch; unlike Greenwood's it is valid if all or none reached.
+    A pruned run must not count as censored: it was pruned because it was slow, so the curve would overstate the chance
+    to reach. So pruned runs raise an error, or give bounds on both sides: all of them reach one epoch later, or none
+    ever does.
 
     Args:
-        epochs_run: the epoch of the crossing where reached, else how far the run went; shape (runs,).
+        epochs_run: the epoch of the crossing if the run reached, else its last epoch; shape (runs,).
         reached: which runs reached; shape (runs,).
-        pruned: which runs a rule ended below the target; none unless given. Shape (runs,).
+        pruned: which runs a rule ended below the target; the default is none. Shape (runs,).
         bounds: whether to bound pruned runs instead of refusing them.
-        confidence: of the interval at each epoch, in (0, 1).
-        budget: epochs that each run could have taken. Unless given, those of the runs that missed, or the latest
+        confidence: confidence of the interval at each epoch, in (0, 1).
+        budget: epochs that each run could have taken. The default is the epochs of the runs that missed, or the latest
             crossing if none missed. Required if every miss was pruned.
 
     Returns:

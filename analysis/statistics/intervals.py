@@ -1,20 +1,20 @@
 """Estimates with confidence intervals, and the arithmetic of intervals.
 
-All intervals are closed formulas, nothing is sampled at random: the same runs give the same interval, and B beside A
-gives the mirror image of A beside B. They are made of two parts:
+All intervals are closed formulas, without random sampling: the same runs give the same interval, and B compared with A
+gives the mirror image of A compared with B. They consist of two parts:
 
     shares   of the runs that reached the target: Clopper and Pearson's exact interval (Biometrika 26, 1934). Its
-             coverage is at least nominal for any share and number of runs; that of Wilson's is not for small shares
+             coverage is at least nominal for any share and number of runs; Wilson's is below it for small shares
     means    of epochs, over the runs that reached: Student's t interval, with 1/12 added to the variance. Epochs are
              whole numbers, and 1/12 is the variance of what rounding hides, so runs of equal epochs do not have a
              spread of 0. With fewer than two runs the interval is the range of all possible means
 
-MOVER (method of variance estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008) combines them: the
-interval of x + y ends at x + y ± √((distance of x to its end)² + (distance of y to its end)²); that of x·y is made
-the same way from logarithms.
+MOVER (method of variance estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008) combines them: the interval
+of x + y ends at x + y ± √((distance of x to its end)² + (distance of y to its end)²); that of x·y is computed in the
+same way from logarithms.
 
-``python -m tests.benchmarks.coverage`` measures the coverage of each interval, ``python -m tests.benchmarks.power``
-how often a difference is found; docs/statistics.md has the figures.
+``python -m tests.benchmarks.coverage`` measures the coverage of each interval, and ``python -m tests.benchmarks.power``
+how often a difference is found. docs/statistics.md has the figures.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Estimate:
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation (n - 1), NaN left out; NaN for what too few values do not give.
+    """Return mean and sample standard deviation (n - 1) without NaN values; NaN if there are too few values.
 
     >>> mean_sd([0.92, 0.93])
     (0.925, 0.007071067811865481)
@@ -99,7 +99,7 @@ def clopper_pearson(count: int, runs: int, confidence: float) -> tuple[float, fl
 
 @lru_cache(maxsize=4096)
 def student_quantile(degrees: float, confidence: float) -> float:
-    """Return the quantile of Student's t that a two-sided interval of this confidence ends at."""
+    """Return the quantile of Student's t at which a two-sided interval of this confidence ends."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + confidence) / 2))
@@ -110,9 +110,9 @@ def mean_epochs(values: Sequence[float], low: float, high: float, confidence: fl
 
     Args:
         values: epochs; shape (runs,).
-        low: the lowest possible mean, where the interval is cut off. It is the lower end for fewer than two values.
-        high: likewise, the highest possible mean. Without a value it is the mean too.
-        confidence: of the interval, in (0, 1).
+        low: the lowest possible mean, at which the interval is cut off. With fewer than two values it is the lower end.
+        high: likewise, the highest possible mean. Without values it is the mean, too.
+        confidence: confidence of the interval, in (0, 1).
     """
     k = len(values)
     if k < 2:
@@ -126,10 +126,10 @@ def add(value: float, x: Estimate, y: Estimate, correlation: float = 0.0) -> Est
     """Return x + y with its MOVER interval.
 
     Args:
-        value: x + y. The caller computes it, so that it is exact where x and y are rounded.
+        value: x + y. The caller computes it, so that it is exact even if x and y are rounded.
         x: an estimate.
         y: another one, of the same confidence.
-        correlation: of x and y.
+        correlation: correlation of x and y.
     """
     low = value - _root(x.value - x.low, y.value - y.low, correlation)
     return Estimate(value, low, value + _root(x.high - x.value, y.high - y.value, correlation), x.confidence)
@@ -142,7 +142,7 @@ def subtract(x: Estimate, y: Estimate, most: float, correlation: float = 0.0) ->
         x: an estimate.
         y: another one, of the same confidence.
         most: the interval is cut off at -most and at most.
-        correlation: of x and -y.
+        correlation: correlation of x and -y.
     """
     found = add(x.value - y.value, x, Estimate(-y.value, -y.high, -y.low, y.confidence), correlation)
     return Estimate(found.value, max(found.low, -most), min(found.high, most), found.confidence)
@@ -178,7 +178,7 @@ def checked_epochs(epochs: Sequence[float]) -> Floats:
 
 
 def check_budget(budget: float) -> None:
-    """Raise ValueError for a budget that is no finite number above 0."""
+    """Raise ValueError for a budget that is not a finite number above 0."""
     if not 0 < budget < math.inf:
         raise ValueError(f"budget = {budget!r}: expected a number of epochs above 0")
 

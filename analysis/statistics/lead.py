@@ -1,6 +1,6 @@
 """How far the best trial is ahead of the second best, compared with noise.
 
-Standard library only, to import fast; scipy is imported where there are repeated runs.
+Standard library only, to import fast; scipy is imported only if there are repeated runs.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Lead:
 
     Attributes:
         epochs: difference of their objectives, in epochs.
-        noise: two runs of one configuration differ by at most so many epochs in 95 of 100 cases; None where no
-            configuration was repeated.
+        noise: the number of epochs by which two runs of one configuration differ at most, in 95 of 100 cases; None if
+            no configuration was repeated.
         degrees: degrees of freedom of ``noise``; 0 where it is None.
-        rough: the same figure, if independent draws of the validation images were all that moves a crossing; math.inf
-            where the curve does not rise at its crossing. It is no bound: both runs are validated on the same images,
-            which makes it smaller, and seeds move crossings too, which makes it larger.
+        rough: the same figure, under the assumption that only independent draws of the validation images move a
+            crossing; math.inf if the curve does not rise at its crossing. It is not a bound: the true noise is smaller
+            since both runs are validated on the same images, and larger since seeds move crossings too.
     """
 
     epochs: float
@@ -49,16 +49,17 @@ def lead(
     images: int,
     repeats: Sequence[Sequence[float]] = (),
 ) -> Lead:
-    """Return how far the best trial is ahead of the second best, and the size of noise.
+    """Return the lead of the best trial over the second best, and the size of the noise.
 
-    The noise is t·√2·s: s the standard deviation of the crossings of runs that differ in their seed alone, pooled over
-    configurations, √(Σ (k-1)·s²/Σ (k-1)), and t the 97.5 % quantile of Student's t of Σ (k-1) degrees of freedom. It
-    needs no correction for the number of trials: without a difference, the fastest two of many runs are closer to each
-    other than any two runs. It assumes equal spreads, and knows only runs that reached the target.
+    The noise is t·√2·s. Here s is the standard deviation of the crossings of runs that differ only in their seed,
+    pooled over configurations: √(Σ (k-1)·s²/Σ (k-1)). t is the 97.5 % quantile of Student's t with Σ (k-1) degrees of
+    freedom. No correction for the number of trials is needed: without a true difference, the fastest two of many runs
+    are closer to each other than two random runs. Equal spreads are assumed; only runs that reached the target are
+    used.
 
     Args:
         best: objective of the best configuration, in epochs.
-        second: that of the next.
+        second: objective of the second best, in epochs.
         val_accs: validation accuracies of the best trial's epochs 1, 2, 3, …; shape (epochs,).
         target: accuracy to reach, in (0, 1].
         images: number of validation images.
@@ -79,7 +80,7 @@ def crossing_error(val_accs: Sequence[float], target: float, images: int) -> flo
     """Return the standard error of a crossing, in epochs, over draws of the validation images.
 
     √(p·(1-p)/n) / slope: the binomial standard error of an accuracy p, the target, on n images, divided by the slope of
-    the curve: that of the least-squares line through the crossing and up to two epochs on each side.
+    the curve. The slope is that of the least-squares line through the crossing and up to two epochs on each side.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, …, each in [0, 1] or NaN; shape (epochs,).
@@ -87,7 +88,7 @@ def crossing_error(val_accs: Sequence[float], target: float, images: int) -> flo
         images: number of validation images, 1 or more.
 
     Returns:
-        Epochs; math.inf where the curve never reaches the target, or does not rise where it does.
+        Epochs; math.inf if the curve never reaches the target, or does not rise where it crosses it.
 
     Raises:
         ValueError: the target is outside (0, 1].

@@ -1,4 +1,4 @@
-"""The learning-rate range test: from the losses of a run whose learning rate rises to bounds for a schedule.
+"""The learning-rate range test: it derives bounds for a schedule from the losses of a run with a rising learning rate.
 
 L. N. Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.01186, section 3.3;
 L. N. Smith 2018, "A disciplined approach to neural network hyper-parameters: Part 1", arXiv 1803.09820.
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 BREAKS_AT = 4.0
-"""A run is broken once its smoothed loss is above so many times its lowest."""
+"""A run has diverged once its smoothed loss is above this multiple of its lowest value."""
 
 _FEWEST_STEPS = 20
-# A fall or a rise of the smoothed loss that is smaller than this share of the loss at the start is taken for noise.
+# Changes of the smoothed loss that are smaller than this share of the loss at the start count as noise.
 _NOISE = 0.05
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Learning rates that a range test suggests; RULES says in words which rule gave each.
+    """Learning rates that a range test suggests; RULES describes the rule for each.
 
     Attributes:
-        upper: where the smoothed loss is lowest, the last before it rises for good.
+        upper: where the smoothed loss is lowest, before it rises for good.
         lower: a tenth of ``upper``.
         steepest: where the smoothed loss falls fastest over the logarithm of the learning rate.
         best_acc: where the smoothed training accuracy is highest.
@@ -49,10 +49,10 @@ RULES = {
 
 
 def default_beta(steps: int) -> float:
-    """Return the beta whose average is some thirtieth of a test of so many steps long: 0.98 at 1,500 steps.
+    """Return the beta whose average covers about a thirtieth of a test's steps: 0.98 at 1,500 steps.
 
-    What is smoothed turns about as much later than what it smooths: a quarter of a decade where the test spans
-    seven. A fixed beta would be late by decades in a test of few steps.
+    A smoothed series follows its input with about that delay: a quarter of a decade if the test spans seven. In a test
+    of few steps, the delay of a fixed beta would be decades.
     """
     return 1 - 1 / max(1.0, steps / 30)
 
@@ -60,8 +60,8 @@ def default_beta(steps: int) -> float:
 def smoothed(losses: Floats, beta: float = 0.98) -> Floats:
     """Return the exponential moving average of a series, corrected for its start at 0.
 
-    m[k] = beta·m[k-1] + (1-beta)·x[k], divided by 1 - beta^(k+1) (Kingma & Ba 2015, arXiv 1412.6980). From the
-    first value that is not finite on, none is.
+    m[k] = beta·m[k-1] + (1-beta)·x[k], divided by 1 - beta^(k+1) (Kingma & Ba 2015, arXiv 1412.6980). From the first
+    value that is not finite on, no result is finite.
 
     Args:
         losses: [steps], or accuracies.
@@ -80,9 +80,9 @@ def smoothed(losses: Floats, beta: float = 0.98) -> Floats:
 
 
 def breaking_step(losses: Floats, beta: float) -> int | None:
-    """Return the first step whose loss is not finite, or where it has broken away from its minimum; None if none.
+    """Return the first step at which the loss is not finite or has diverged from its minimum; None if there is none.
 
-    It has broken away where the smoothed loss is above BREAKS_AT times its lowest so far.
+    It has diverged if the smoothed loss is above BREAKS_AT times its lowest value so far.
 
     Args:
         losses: [steps].
@@ -102,13 +102,13 @@ def suggest(lrs: Floats, losses: Floats, accs: Floats, beta: float | None = None
 
     Args:
         lrs: [steps], learning rates, rising.
-        losses: [steps], the training loss of each step. The last may be what broke the run, and not finite.
+        losses: [steps], the training loss of each step. The last, at which the run diverged, need not be finite.
         accs: [steps], the training accuracy of each step, in [0, 1].
-        beta: as ``smoothed`` takes it; ``default_beta`` of the steps unless given.
+        beta: as ``smoothed`` takes it; the default is ``default_beta`` of the steps.
 
     Raises:
-        ValueError: no bound can be told: too few steps; the loss never falls; its minimum is at either end.
-            Or the series have different lengths, or the learning rates do not rise.
+        ValueError: there is no bound, since there are too few steps, the loss never falls, or its minimum is at either
+            end; or the series have different lengths, or the learning rates do not rise.
     """
     if not len(lrs) == len(losses) == len(accs):
         raise ValueError(f"{len(lrs)} learning rates, {len(losses)} losses, {len(accs)} accuracies: expected as many")
@@ -136,7 +136,7 @@ def suggest(lrs: Floats, losses: Floats, accs: Floats, beta: float | None = None
     if not rises:
         raise ValueError(f"the loss still falls at the highest learning rate, {lrs[steps - 1]:.3g} (--to): raise it")
 
-    # Slopes are taken over as many steps as the average is long on either side: over single steps they are noise.
+    # Slopes are taken over the length of the average on either side: over single steps they are noise.
     places = np.arange(2 * window, lowest + 1)
     before, after = places - window, np.minimum(places + window, steps - 1)
     slopes = (means[after] - means[before]) / np.log(lrs[after] / lrs[before])

@@ -9,22 +9,22 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-_PRIOR_RUNS = 4  # the weight of the binomial variance, in degrees of freedom
+_PRIOR_RUNS = 4  # weight of the binomial variance, in degrees of freedom
 _ANNEALED = 0.25  # the last share of the epochs, in which the target is reached and curves fluctuate little
 
 
 def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, images: int) -> float:
     """Return the standard deviation of a run's validation accuracy between seeds.
 
-    sqrt((4·p(1-p)/n + Σ(m-1)·s²) / (4 + Σ(m-1))): the binomial variance of an accuracy p, the target, on n images,
-    and the variance s² between the m runs of each configuration that was repeated, pooled by degrees of freedom. The
-    binomial variance is known without repeats, but too small, since seeds change more than which images are
-    misclassified. From about five runs on the repeats outweigh it. s² is the mean over the last quarter of the epochs
-    that all runs of the configuration have.
+    sqrt((4·p(1-p)/n + Σ(m-1)·s²) / (4 + Σ(m-1))): the binomial variance of an accuracy p (the target) on n images, and
+    the variance s² between the m runs of each repeated configuration, pooled by degrees of freedom. The binomial
+    variance needs no repeats, but is too small, since seeds change more than which images are misclassified. From about
+    five runs on, the repeats have more weight. s² is the mean over the last quarter of the epochs that all runs of the
+    configuration have.
 
     Args:
         repeats: for each configuration its runs' validation accuracies of epochs 1, 2, 3, …, each in [0, 1] or NaN;
-            those with fewer than two runs are ignored.
+            configurations with fewer than two runs are ignored.
         target: accuracy to reach, in (0, 1].
         images: number of validation images, 1 or more.
 

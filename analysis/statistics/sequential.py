@@ -1,14 +1,14 @@
-"""A sequential test of which of two configurations is faster: it may be looked at after every pair of runs.
+"""A sequential test of which of two configurations is faster: it may be evaluated after every pair of runs.
 
-A pair is two runs that share a seed. H0: given that one of the two is faster, A is with probability 1/2. Ties are left
-out, so that under H0 pairs are tosses of a fair coin. After w wins and l losses of A the e-value is
+A pair is two runs that share a seed. H0: given that one of the two is faster, it is A with probability 1/2. Ties are
+left out, so that under H0 pairs are tosses of a fair coin. After w wins and l losses of A the e-value is
 
     E = ∫ p^w (1-p)^l dBeta(p; a, a) / (1/2)^(w+l) = 2^(w+l) B(a+w, a+l) / B(a, a)
 
 the likelihood ratio of a mixture of all p against 1/2. The prior is symmetric, so the test is two-sided. Under H0, E is
 a martingale that begins at 1, so by Ville's inequality (Étude critique de la notion de collectif, 1939; Ramdas,
-Grünwald, Vovk & Shafer, Statistical Science 38, 2023) P(E ever reaches 1/alpha) <= alpha: the test may be evaluated
-after every pair, and stopped or continued at any time. A decision is final.
+Grünwald, Vovk & Shafer, Statistical Science 38, 2023) P(E ever reaches 1/alpha) <= alpha: the test may be stopped or
+continued after any pair. A decision is final.
 
 Standard library only.
 """
@@ -23,8 +23,8 @@ from typing import Any
 ALPHA = 0.05
 """The highest probability of a false decision, however often the test is evaluated."""
 PRIOR = 2.0
-"""Both parameters of the beta prior. Chosen with tests/benchmarks/sequential.py: of those with less than 2 % of false
-decisions it needs the fewest pairs for differences of 2 epochs and more."""
+"""Both parameters of the beta prior. Chosen with tests/benchmarks/sequential.py: among priors with less than 2 % of
+false decisions, it needs the fewest pairs for differences of 2 epochs and more."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class SequentialTest:
         wins: number of pairs in which A was faster.
         losses: number of pairs in which B was faster.
         ties: number of pairs in which both were equally fast, or both missed.
-        e_value: after all pairs.
-        faster: ``A`` or ``B`` if that is decided; else None.
-        decided_after: number of pairs up to the decision, ties included; None where there is none.
+        e_value: the e-value after all pairs.
+        faster: ``A`` or ``B`` if the test has decided; else None.
+        decided_after: number of pairs up to the decision, ties included; None without a decision.
         alpha: highest probability of a false decision.
     """
 
@@ -92,8 +92,8 @@ def sequential_test(
     """Go through pairs in order; decide at the first pair at which the e-value is 1/alpha or more.
 
     Args:
-        a: epochs to target of A, math.inf for a miss; shape (pairs,). The order must not depend on what came out.
-        b: those of B; b[i] shares its seed with a[i]. Shape (pairs,).
+        a: epochs to target of A, math.inf for a miss; shape (pairs,). The order must not depend on the results.
+        b: epochs to target of B; b[i] shares its seed with a[i]. Shape (pairs,).
         alpha: error probability, in (0, 1).
         prior: both parameters of the beta prior, above 0.
 
@@ -118,7 +118,7 @@ def sequential_test(
 
 
 def fewest_pairs(alpha: float = ALPHA, prior: float = PRIOR) -> int:
-    """Return the smallest number of pairs that can decide: those of a side that wins all.
+    """Return the smallest number of pairs that can decide, if one side wins all of them.
 
     >>> fewest_pairs()
     9

@@ -1,7 +1,7 @@
-"""A Gaussian process over the search space: what all runs of a study together say about each configuration.
+"""A Gaussian process over the search space: it uses all runs of a study to estimate each configuration's result.
 
-One run of a configuration is noisy, and the best of many runs is a lucky one. Configurations close to each other have
-similar results, so the runs near a configuration say something about it too.
+One run of a configuration is noisy, and the best of many runs is partly lucky. Configurations close to each other have
+similar results, so runs of nearby configurations help to estimate a configuration.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of configurations after all runs.
+    """The posterior distribution of configurations' expected results, given all runs.
 
     Attributes:
         mean: expected result of each configuration; shape (configurations,).
-        covariance: of these expectations, not of single runs; shape (configurations, configurations).
+        covariance: covariance of these expectations, not of single runs; shape (configurations, configurations).
         noise: variance of a single run around its configuration's expectation.
     """
 
@@ -47,7 +47,7 @@ class Posterior:
         return 0.5 * math.erfc(-ahead / spread / math.sqrt(2)) if spread > 0 else float(ahead > 0) + 0.5 * (ahead == 0)
 
     def ordered(self, order: Sequence[int]) -> Posterior:
-        """Return the posterior of some of the configurations, in this order."""
+        """Return the posterior of the configurations with these indices, in this order."""
         return Posterior(self.mean[order], self.covariance[np.ix_(order, order)], self.noise)
 
 
@@ -56,11 +56,12 @@ def posterior(coordinates: Array, runs: Sequence[int], values: Sequence[float]) 
 
     A Gaussian process with a constant mean, a Matérn kernel of order 5/2 with one length over all coordinates, and
     noise of one variance (Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, eq. 2.23 to 2.25 and
-    4.17). Length and share of noise are averaged over: with few runs no single pair is certain. Each pair is weighted
-    by its marginal likelihood (eq. 2.30, with the variance integrated out under the prior 1/variance).
+    4.17). The result is an average over pairs of length and share of noise, since with few runs no single pair is
+    certain. Each pair is weighted by its marginal likelihood (eq. 2.30, with the variance integrated out under the
+    prior 1/variance).
 
     Args:
-        coordinates: of each configuration, where the space is about 1 wide; shape (configurations, dimensions).
+        coordinates: coordinates of each configuration, in a space about 1 wide; shape (configurations, dimensions).
         runs: for each value the index of its configuration; shape (runs,). A configuration may have none.
         values: results of the runs, finite, at least one; shape (runs,). Whether lower is better does not matter.
     """

@@ -1,1 +1,1 @@
-"""From a store to a study of two data frames."""
+"""Reads a study from MLflow's store into two data frames."""

@@ -1,6 +1,6 @@
-"""A study as MLflow's store has it: what it is, and how its frames are built from runs and points.
+"""A study in MLflow's store: its class, and how its data frames are built from runs and points.
 
-How a store is read is in analysis.store.backends; which names it has is in resnet_core.schema.
+analysis.store.backends reads the store; resnet_core.schema has the names in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *schema.END, schema.GPUS, "start_time", "end_time")
-"""The columns of `Study.trials` ahead of the parameters."""
+"""The columns of `Study.trials` before those of the parameters."""
 
 _COUNTED = (*map(str, Outcome), "running")
 _STUDY_COLUMNS = ("name", "description", "created", "status", "trials", *_COUNTED)
@@ -40,32 +40,30 @@ class Study:
     """A study as MLflow holds it.
 
     Attributes:
-        name: of the study.
-        description: from its study file; empty where it gives none.
+        name: name of the study.
+        description: description in its study file; empty if there is none.
         target: validation accuracy to reach, in (0, 1].
         sustained: epochs in a row at or above the target that count as sustained.
-        split: which images validate: ``official``, ``pooled`` or ``held-out``; several, comma-separated,
-            where the trials differ; None while there is no trial.
-        trials: one row a trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
-            (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at
-            which it said stop; each str or None), gpus (that it held, a share of one below 1; NaN where the store
-            does not say), start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers
-            as numbers.
+        split: which images validate: ``official``, ``pooled`` or ``held-out``; several, comma-separated, if the trials
+            differ; None while there is no trial.
+        trials: one row per trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
+            (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at which it
+            said stop; each str or None), gpus (number held, below 1 a share of one GPU; NaN if the store does not say),
+            start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
             test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials
-            without a finished epoch have no row. Metrics that were not asked for have no column.
-        stopping_rules: ``active`` or ``shadow`` by rule, as the study file has them; None where the store does
-            not say.
-        environment: what the study ran with and on, by name: code_version, versions of packages, device, gpus
-            (of a trial), gpu_ids, threads, node; several values, comma-separated, where the trials differ.
+            without a finished epoch have no row. Metrics that were not requested have no column.
+        stopping_rules: ``active`` or ``shadow`` by rule, as in the study file; None if the store does not say.
+        environment: software and hardware of the study, by name: code_version, versions of packages, device, gpus (of a
+            trial), gpu_ids, threads, node; several values, comma-separated, if the trials differ.
         phase: ``search``, or ``confirm``: one frozen configuration, repeated with fresh seeds.
         confirms: in a confirmation, what it confirms, as ``STUDY trial NAME``; empty in a search.
-        space: what is sampled, by name: {low, high, log, int} and perhaps step, or {choices}; empty where runs are
-            listed, None where the store does not say.
-        imported: the file it was imported from; empty where it was run by this project.
-        lengthened: how a confirmation's number of runs came about: ``looked`` where seeds were added after runs had
-            ended, ``sequential`` where a sequential test decided it; empty where it was fixed in advance.
+        space: sampled parameters, by name: {low, high, log, int} and perhaps step, or {choices}; empty if runs are
+            listed, None if the store does not say.
+        imported: the file that the study was imported from; empty if this project ran it.
+        lengthened: how a confirmation's number of runs was decided: ``looked`` if seeds were added after runs had
+            ended, ``sequential`` if a sequential test decided; empty if it was fixed in advance.
     """
 
     name: str
@@ -91,8 +89,8 @@ def studies(source: Path | str) -> pd.DataFrame:
         source: MLflow's store, as for `load`.
 
     Returns:
-        Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (how many there
-        are), and how many of them are reached, exhausted, pruned, diverged, crashed, or running (without an outcome).
+        Columns name, description, created (UTC), status (MLflow's, of the latest launch), trials (their number), and
+        the numbers of trials that are reached, exhausted, pruned, diverged, crashed, or running (without an outcome).
 
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's.
@@ -126,13 +124,13 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
 
     Args:
         source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
-            ``https://…``. It may be in use: of a database, one consistent state is read.
+            ``https://…``. It may be in use: from a database, one consistent state is read.
         study: name of the study.
-        metrics: the metrics to read; fewer take less time. An epoch without any of them has no row.
+        metrics: the metrics to read; reading fewer takes less time. An epoch without any of them has no row.
 
     Raises:
-        StoreError: the store is not there, cannot be read, or is not MLflow's, it has no such study, or the
-            study's runs lack the tags the orchestrator writes.
+        StoreError: the store is not there, cannot be read, or is not MLflow's; it has no such study; or the study's
+            runs lack the tags that this project writes.
     """
     shown = without_password(str(source))
     with _opened(source) as reader:
@@ -170,7 +168,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
 
 
 def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:
-    """Return the launch's versions, and all values of the tags of its trials that say where they ran."""
+    """Return the launch's versions, and the values of its trials' tags that say where they ran."""
     found = {name: tags[name] for name in schema.VERSIONS if name in tags}
     for name in (schema.CODE_VERSION, *schema.PLACE):
         values = sorted({run.tags[name] for run in trials.values() if run.tags.get(name)})
@@ -180,15 +178,15 @@ def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]
 
 
 def _description(tags: dict[str, str]) -> str:
-    """Return the study's description; older launches have it as their note."""
+    """Return the study's description; in older launches it is the note."""
     return tags.get(schema.DESCRIPTION, tags.get(schema.NOTE, ""))
 
 
 def _opened(source: Path | str) -> AbstractContextManager[Reader]:
-    """Give a reader of a store, for as long as a block lasts.
+    """Return a context manager that gives a reader of a store.
 
     Raises:
-        StoreError: it is not there, cannot be read, or is not MLflow's.
+        StoreError: the store is not there, cannot be read, or is not MLflow's.
     """
     text = str(source)
     if isinstance(source, Path) or not _URI.match(text):
@@ -206,7 +204,7 @@ def _in_order(runs: Sequence[Run]) -> list[Run]:
 
 
 def _launches(runs: list[Run]) -> dict[str, list[Run]]:
-    """Return the launches of each study, in the order in which they started; without imports that are not complete."""
+    """Return the launches of each study, in the order in which they started; incomplete imports are left out."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.tags.get(schema.KIND) == schema.LAUNCH and (schema.IMPORTED not in run.tags or run.status == "FINISHED"):
@@ -229,7 +227,7 @@ def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
 
 
 def parse_param(text: str) -> Any:
-    """Return the number, True, False or None that a text is the `str` of; other text stays."""
+    """Return the number, True, False or None whose `str` is this text; other texts unchanged."""
     if text in _WORDS:
         return _WORDS[text]
     if not _NUMBER.fullmatch(text):
@@ -270,7 +268,7 @@ def _epoch_frame(reader: Reader, trials: dict[int, Run], metrics: Sequence[str])
     columns = {"number": np.array(list(trials), np.int64)[run], "epoch": epoch}
     for metric, points, place in zip(metrics, read, places, strict=True):
         columns[metric] = np.full(len(rows), np.nan)
-        columns[metric][np.searchsorted(rows, place)] = points.value  # the last one for an epoch counts
+        columns[metric][np.searchsorted(rows, place)] = points.value  # the last value for an epoch counts
     return pd.DataFrame(columns)
 
 

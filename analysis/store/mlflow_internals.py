@@ -1,4 +1,4 @@
-"""What this room uses of MLflow that MLflow does not promise to keep, each with its reason.
+"""The parts of MLflow that are used here though MLflow may change them, each with its reason.
 
 MLflow's client needs minutes for a million metric points, and seconds to be imported. So databases are read by SQL from
 MLflow's tables, which takes about a second, and a server is asked on the route that MLflow's own pages use. When a new
@@ -20,21 +20,21 @@ TABLES = {
     "params": ("run_uuid", "key", "value"),
     "metrics": ("run_uuid", "key", "value", "timestamp", "step", "is_nan"),
 }
-"""The tables and columns that are read. `lifecycle_stage` is ``active`` unless it was deleted."""
+"""The tables and columns that are read. `lifecycle_stage` is ``active`` unless the row was deleted."""
 
 RUNS = """
     SELECT r.run_uuid, e.name, r.name, r.status, r.start_time, r.end_time
     FROM runs r JOIN experiments e USING (experiment_id)
     WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
 """
-"""Query: the active runs of a study, or of all if it is null. ``{study}`` is where the driver's placeholder goes."""
+"""Query: the active runs of a study, or of all studies if it is null. ``{study}`` is the driver's placeholder."""
 
 TAGS = """
     SELECT t.run_uuid, t.key, t.value
     FROM tags t JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
     WHERE t.key IN ({keys}) AND r.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
 """
-"""Query: their tags; ``{keys}`` is where the names go, as SQL literals."""
+"""Query: the tags of these runs; ``{keys}`` is replaced by the names, as SQL literals."""
 
 PARAMS = """
     SELECT p.run_uuid, p.key, p.value
@@ -44,7 +44,7 @@ PARAMS = """
 """Query: the parameters of a study's active runs."""
 
 MOST_RUNS, MOST_POINTS = 100, 25_000
-"""How many runs the route below takes at a time, and how many points it returns at most."""
+"""The largest number of runs that the route below takes at a time, and of points that it returns."""
 
 _HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _LARGEST = np.finfo(np.float64).max
@@ -56,14 +56,14 @@ def missing_tables(found: Iterable[str]) -> str:
 
 
 def with_infinities(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return metric values with their infinities: MLflow writes one as the largest float with its sign."""
+    """Return metric values with their infinities, which MLflow writes as the largest float with the same sign."""
     return np.where(np.abs(value) == _LARGEST, np.copysign(np.inf, value), value)
 
 
 def metric_history(uri: str, runs: Sequence[str], metric: str) -> list[dict[str, Any]]:
-    """Return the points of a metric, as an MLflow server has them: ``run_id``, ``step``, ``value``, in order of time.
+    """Return the points of a metric from an MLflow server: ``run_id``, ``step``, ``value``, in order of time.
 
-    The public API has a request for each run. This one takes MOST_RUNS runs, and silently leaves out what is beyond
+    The public API needs a request for each run. This route takes MOST_RUNS runs, and silently drops points beyond
     MOST_POINTS.
 
     Raises:
@@ -80,7 +80,7 @@ def metric_history(uri: str, runs: Sequence[str], metric: str) -> list[dict[str,
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a server could not be read, in one line. MLflow has no error classes for these, only texts."""
+    """Return why a server could not be read, in one line. MLflow has no error classes for these reasons, only texts."""
     text = str(error).strip()
     if "timed out" in text.lower():
         return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"

@@ -1,4 +1,4 @@
-"""What every backend gives the loader: runs, parameters and points of an MLflow store; and what SQL backends share."""
+"""The interface of backends: runs, parameters and points of an MLflow store; and the common part of SQL backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAGS = (
 
 
 class StoreError(ValueError):
-    """The store cannot be read, or does not hold what was asked for; the message says which."""
+    """The store cannot be read, or lacks the requested data; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Run:
 
     Attributes:
         id: MLflow's id.
-        experiment: the name of its experiment, which is the study's.
+        experiment: the name of its experiment, which is the study's name.
         name: the run's name.
         status: MLflow's status.
         start_time: milliseconds since 1970, UTC.
         end_time: likewise; None while the run has not ended.
-        tags: the run's tags, as far as they are in TAGS.
+        tags: the run's tags that are in TAGS.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Points:
     """The logged values of one metric, in the order of time; values of the same time in the order of value.
 
     Attributes:
-        run: index of the run among those asked for; shape (points,).
+        run: index of the run among the requested ones; shape (points,).
         epoch: MLflow's step; shape (points,).
         value: as it was logged, NaN and infinities included; shape (points,).
     """
@@ -67,7 +67,7 @@ class Points:
 
 
 class Reader(Protocol):
-    """An open store. What its methods raise is a StoreError that names the store."""
+    """An open store. Its methods raise only StoreError, which names the store."""
 
     def runs(self, study: str | None = None) -> list[Run]:
         """Return the active runs of a study, or of all studies."""
@@ -76,7 +76,7 @@ class Reader(Protocol):
         """Return the parameters of a study's active runs, by the run's id."""
 
     def points(self, runs: Sequence[str], metric: str) -> Points:
-        """Return what these runs, all of one study, logged under a metric."""
+        """Return the points that these runs, all of one study, logged under a metric."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Backend:
     """A kind of store. Each module of analysis.store.backends defines one, as BACKEND.
 
     Attributes:
-        prefixes: what the URI of such a store begins with.
+        prefixes: prefixes of the URIs of such stores.
         usage: how a user writes such a URI, for messages.
-        open: gives a Reader of the store with this URI, for as long as a block lasts. It raises a StoreError if the
+        open: returns a context manager that gives a Reader of the store with this URI. It raises a StoreError if the
             store is not there, cannot be read, or is not MLflow's. No message shows a password.
     """
 
@@ -96,7 +96,7 @@ class Backend:
 
 
 class SqlReader(ABC):
-    """A Reader of MLflow's tables. A backend adds how it runs a query, and how it reads points."""
+    """A Reader of MLflow's tables. A backend adds the methods to run a query and to read points."""
 
     study_placeholder: ClassVar[str]
     """How a query of this database names its parameter ``study``."""

@@ -1,12 +1,12 @@
-"""The columns of the tables with one row a trial. Each is one object that says all that is known of it.
+"""The columns of the tables with one row per trial. Each is one object with all its properties.
 
-Tables, the report, the note and the view in MLflow, TensorBoard and the labels of axes take it from here. To add a
-column to the table of results, add an object to RESULTS, and its test.
+Tables, the report, the note and the view in MLflow, TensorBoard and the labels of axes use these objects. To add a
+column to the table of results, add an object to RESULTS, and a test.
 
-A setting needs no object: whatever a study samples, and any setting in which its trials differ, is a column under its
-own name (`setting`). SETTINGS says more of some.
+A setting needs no object: every sampled parameter, and every setting in which the trials differ, is a column under its
+own name (`setting`). SETTINGS describes some of them further.
 
-Standard library only: what writes to MLflow imports it, and must not load pandas.
+Standard library only, since the code that writes to MLflow imports it and must not load pandas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     WHOLE = "whole number"
     CROSSING = "epoch of a crossing"
-    """A whole number. Where it is missing, people read ``>N``: not by epoch N, the trial's last."""
+    """A whole number. If it is missing, ``>N`` is shown: not by epoch N, the trial's last."""
 
 
 ALWAYS = 100
@@ -41,11 +41,11 @@ SETTING = 75
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial's row in the table of results is read from.
+    """The data from which a trial's row in the table of results is read.
 
     Attributes:
         trial: the trial's row of `analysis.Study.trials`.
-        curve: by metric its values at epochs 1, 2, 3, ...; shape (epochs,) each.
+        curve: each metric's values at epochs 1, 2, 3, ...; shape (epochs,) each.
         reached: first epoch at or above the target.
         sustained: first of several such epochs in a row.
         best: the epoch of the highest validation accuracy.
@@ -61,7 +61,7 @@ class TrialResult:
 
     @property
     def crossing(self) -> int | None:
-        """The first epoch at or above the target; the best epoch where there is none."""
+        """The first epoch at or above the target; the best epoch if there is none."""
         return self.reached or self.best
 
 
@@ -70,7 +70,7 @@ class Metric:
     """Reads a metric at one epoch of a trial.
 
     Attributes:
-        name: of the metric, as in resnet_core.records.EpochRecord.
+        name: name of the metric, as in resnet_core.records.EpochRecord.
         at: which epoch; see `TrialResult`.
     """
 
@@ -100,13 +100,13 @@ class Column:
 
     Attributes:
         name: its heading, and its key in CSV and JSON.
-        kind: what its values are; None: text or numbers, as the trials have them.
+        kind: the kind of its values; None: text or numbers, as in the trials.
         read: returns its value in the table of results; None: the module that builds the table computes it.
-        mlflow: the field of a trial's run in MLflow that holds it; empty where there is none.
-        decimals: digits behind the point; None: four significant digits.
-        importance: when space is short, columns of less importance are left out first; ALWAYS never is.
+        mlflow: the field of a trial's run in MLflow that holds it; empty if there is none.
+        decimals: digits after the decimal point; None: four significant digits.
+        importance: when space is short, columns of lower importance are left out first; a column with ALWAYS never is.
         shrinks: whether a long text may be cut to 12 characters.
-        label: words for an axis.
+        label: label of an axis.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Column:
     label: str = ""
 
     def shown(self, value: Any) -> str:
-        """Return a value that is not missing as people read it."""
+        """Return a value, which is not missing, as text for people."""
         if isinstance(value, float):
             text = f"{value:.4g}" if self.decimals is None else f"{value:.{self.decimals}f}"
             return text.replace("inf", "∞")
@@ -130,8 +130,8 @@ def setting(name: str, source: str = "") -> Column:
     """Return the column of a setting.
 
     Args:
-        name: of the setting.
-        source: its column of `analysis.Study.trials`; the name unless given.
+        name: name of the setting.
+        source: its column of `analysis.Study.trials`; the default is the name.
     """
     source = source or name
     known = _SETTINGS.get(name, Column(name, None, importance=SETTING, shrinks=True))
@@ -161,7 +161,7 @@ SETTINGS = tuple(
         Column(schema.SEED, Kind.WHOLE, importance=5),
     )
 )
-"""Settings of which more is known than their name; TensorBoard has all of them beside those of the table."""
+"""Settings with properties beyond their name; TensorBoard has all of them besides those of the table."""
 
 _SETTINGS = {column.name: column for column in SETTINGS}
 
@@ -188,10 +188,10 @@ RESULTS = (
     EPOCHS_RUN,
     OUTCOME,
     Column(
-        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=40, shrinks=True
+        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=55, shrinks=True
     ),
 )
-"""The table of results: these columns in this order, and the settings that a study adds ahead of ``schedule``."""
+"""The table of results: these columns in this order, and the settings that a study adds before ``schedule``."""
 
 COST = (
     TRIAL,
@@ -222,19 +222,20 @@ NOISE = (
 """The table of the noise of the validation loss."""
 
 METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, Metric)))
-"""What the table of results needs of each epoch; see `analysis.load`."""
+"""The metrics of each epoch that the table of results needs; see `analysis.load`."""
 
 _RESULTS = {column.name: column for column in RESULTS}
 _KNOWN = {column.name: column for column in (*NOISE, *COST)} | _RESULTS
 
 
 def column_named(name: str, settings: bool = False) -> Column:
-    """Return the column of a name.
+    """Return the column with a name.
 
     Args:
-        name: of the column. One that begins with a digit is a level, such as 0.92: from which epoch on it holds.
-        settings: whether it is a column of the table of results, where any name that RESULTS lacks is a setting.
-            Elsewhere a name that is not known is a column that is never left out.
+        name: name of the column. If it begins with a digit, it is a level such as 0.92, and the column has the epoch
+            from which on it holds.
+        settings: whether it is a column of the table of results, in which a name that RESULTS lacks is a setting. In
+            other tables an unknown name is a column that is never left out.
     """
     known = _RESULTS if settings else _KNOWN
     if name in known:
@@ -261,9 +262,9 @@ def most_important(names: Sequence[str], sampled: Collection[str], most: int) ->
     Long texts are left out, such as a schedule that is not sampled.
 
     Args:
-        names: of the columns of a table of results.
+        names: names of the columns of a table of results.
         sampled: names of the parameters that the study samples.
-        most: how many columns to return at most.
+        most: largest number of columns to return.
     """
     columns = [column_named(name, settings=True) for name in names]
     short = [c for c in columns if c.kind is not Kind.TEXT or not c.shrinks or c.name in sampled]

@@ -1,4 +1,4 @@
-"""Compares configurations: which reaches the target more often, which faster, and how sure that is."""
+"""Compares configurations: which reaches the target more often or faster, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from analysis.tables.summary import configurations, ended_runs
 from analysis.tables.trials import is_setting, trial_curves
 from resnet_core.objective import sustained_crossing, sustained_is_known
 
-# Settings that decide on which images, and with which weights, is validated. Where they differ, accuracies do not mean
-# the same.
+# Settings that determine the images and the weights of a validation. If they differ, accuracies are not comparable.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
 
 
@@ -31,20 +30,20 @@ class ConfigurationRuns:
     """The ended runs of one configuration.
 
     Attributes:
-        label: for people: the study, and the name of the configuration.
+        label: text for people: the study, and the name of the configuration.
         study: name of the study.
         phase: ``search`` or ``confirm``.
         target: validation accuracy to reach.
-        settings: fields of the configuration, but for the seed.
-        seeds: of the runs, shape (runs,).
+        settings: fields of the configuration, without the seed.
+        seeds: seeds of the runs; shape (runs,).
         epochs: epochs to target, math.inf for a miss; shape (runs,).
         horizon: epochs that every run could have taken.
         cut_short: number of runs that ended below the target before the end of their schedule; they count as misses.
         in_a_row: number of epochs in a row at or above the target that count as sustained.
-        sustained: the first epoch of such a row, math.inf where there is none; shape (runs,).
-        unknown: number of runs that ended at the target too soon to tell whether they sustain it; they count as not
+        sustained: first epoch of the first such row of epochs, math.inf if there is none; shape (runs,).
+        unknown: number of runs that ended at the target before it was known whether they sustain it; they count as not
             sustained.
-        val_accs: validation accuracy, one row an epoch, one column a run; NaN where a run had ended.
+        val_accs: validation accuracy, one row per epoch, one column per run; NaN where a run had ended.
     """
 
     label: str
@@ -63,7 +62,7 @@ class ConfigurationRuns:
 
     @property
     def reached(self) -> int:
-        """How many runs reached the target."""
+        """The number of runs that reached the target."""
         return sum(math.isfinite(value) for value in self.epochs)
 
 
@@ -75,13 +74,13 @@ class ConfigurationComparison:
         a: the first configuration.
         b: the second one.
         budget: epochs up to which they are compared: the shorter horizon.
-        pairs: seeds of the runs that were compared in pairs; empty where the configurations share too few.
-        result: of first crossings; its ``pairs`` is 0 where the runs were compared as independent.
-        sustained: of sustained crossings.
+        pairs: seeds of the runs that were compared in pairs; empty if the configurations share too few.
+        result: comparison of first crossings; its ``pairs`` is 0 if the runs were compared as independent.
+        sustained: comparison of sustained crossings.
         share_p_holm: p-value of equal shares, adjusted for the number of p-values.
         time_p_holm: p-value of equal times given that both reached, adjusted likewise.
         p_values: number of p-values that were adjusted together.
-        notes: sentences that a reader needs beside the figures.
+        notes: sentences that explain the figures to a reader.
         names: names of the two in the text.
     """
 
@@ -164,8 +163,8 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
 
     Args:
         study: what `load` returned.
-        trial: name of a trial of the configuration; not needed where the study has one configuration.
-        target: validation accuracy to reach; the study's own unless given.
+        trial: name of a trial of the configuration; not needed if the study has one configuration.
+        target: validation accuracy to reach; the default is the study's own.
 
     Raises:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it
@@ -220,17 +219,18 @@ def compare_configurations(
 ) -> list[ConfigurationComparison]:
     """Compare each configuration with the first.
 
-    They are compared up to the shorter of the two horizons, where both are fully observed: in pairs (`compare`) if they
-    share at least half of the seeds of the smaller one, else as independent (`compare_independent`). Each comparison
-    has two p-values, of the shares and of the times given that both reached; all are adjusted together (`holm`).
+    They are compared up to the shorter of the two horizons, within which both are fully observed. They are compared in
+    pairs (`compare`) if they share at least half of the seeds of the one with fewer runs, else as independent
+    (`compare_independent`). Each comparison has two p-values, of the shares and of the times given that both reached;
+    all are adjusted together (`holm`).
 
     Args:
         arms: two configurations or more; the first is A of every comparison.
         mix: whether a search may be compared with a confirmation.
-        confidence: of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
+        confidence: confidence of the intervals, in (0, 1). The level of the verdicts is 1 - confidence.
 
     Raises:
-        PhaseError: one is of a search, another of a confirmation.
+        PhaseError: one is from a search, another from a confirmation.
         ValueError: there are fewer than two, or their targets differ.
     """
     if len(arms) < 2:
@@ -328,7 +328,7 @@ def _epochs(in_a_row: int) -> str:
 
 
 def _seeds(trials: pd.DataFrame) -> tuple[int, ...]:
-    """Return the seeds of trials; none where one is not known, as in some imported studies."""
+    """Return the seeds of trials; no seeds if one is not known, as in some imported studies."""
     if "seed" not in trials or trials["seed"].isna().any():
         return ()
     return tuple(int(seed) for seed in trials["seed"])

@@ -1,4 +1,4 @@
-"""What a confirmation found: how often and how fast one frozen configuration reaches the target."""
+"""The result of a confirmation: how often and how fast one frozen configuration reaches the target."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Crossings:
     """How often and when runs reach the target, by one definition of a crossing.
 
     Attributes:
-        runs: number of runs of which it is known.
+        runs: number of runs whose crossing, or the lack of one, is known.
         reached: number of them that reached the target.
-        share: of runs that reach the target.
-        median: epochs to target of half of the runs, misses counting as infinite.
+        share: share of runs that reach the target.
+        median: median of epochs to target, where a miss is infinite.
     """
 
     runs: int
@@ -60,11 +60,11 @@ class Crossings:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the ended runs of a confirmation say. A diverged run counts as a miss.
+    """The results of a confirmation's ended runs. A diverged run counts as a miss.
 
     Attributes:
         study: its name.
-        confirms: what it confirms.
+        confirms: the trial that it confirms, as ``STUDY trial NAME``.
         target: validation accuracy to reach.
         split: which images validate.
         runs: number of runs that have ended.
@@ -72,20 +72,20 @@ class Confirmation:
         running: number of runs that have not ended; they are left out.
         crashed: number of runs that an error ended; they are left out.
         budget: epochs of the longest run's schedule.
-        share: of runs that reach the target.
-        median: epochs to target of half of the runs.
-        restricted_mean: mean of epochs to target, a miss counting as the whole budget.
+        share: share of runs that reach the target.
+        median: median of epochs to target.
+        restricted_mean: mean of epochs to target, where a miss counts as the whole budget.
         expected_running_time: epochs spent for each run that reaches the target.
         final_val_acc: validation accuracy after the last epoch.
-        best_val_acc: the highest of each run, which is optimistic.
-        test_acc: accuracy on the test images after the last epoch; None where none was tested.
-        test_loss: mean cross-entropy on them; None likewise.
-        in_a_row: epochs at or above the target that count as sustained.
-        sustained: first of so many epochs in a row at or above the target on the validation images.
-        test_first: first epoch at or above the target on the test images, of the runs that were tested after each
-            epoch; None where there is none such.
-        test_sustained: likewise, of epochs in a row.
-        lengthened: how the number of runs came about, as `analysis.Study` has it; empty where it was fixed in advance.
+        best_val_acc: the highest validation accuracy of each run, which is optimistic.
+        test_acc: accuracy on the test images after the last epoch; None if no run was tested.
+        test_loss: mean cross-entropy on the test images; None likewise.
+        in_a_row: number of epochs in a row at or above the target that count as sustained.
+        sustained: first of ``in_a_row`` epochs in a row at or above the target on the validation images.
+        test_first: first epoch at or above the target on the test images, for the runs that were tested after each
+            epoch; None if there is none.
+        test_sustained: likewise, for epochs in a row.
+        lengthened: how the number of runs was decided, as in `analysis.Study`; empty if it was fixed in advance.
     """
 
     study: str
@@ -142,13 +142,13 @@ class Confirmation:
 
 
 def build_confirmation(study: Study) -> Confirmation:
-    """Return what a confirmation found so far.
+    """Return the result of a confirmation so far.
 
     Args:
         study: what `load` returned; a study of the phase ``confirm``.
 
     Raises:
-        ValueError: it is none, or no run of it has ended.
+        ValueError: the study is no confirmation, or none of its runs has ended.
     """
     if study.phase != "confirm":
         raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
@@ -162,7 +162,7 @@ def build_confirmation(study: Study) -> Confirmation:
     ended = study.epochs["number"].isin(found.index.difference(list(diverged)))
     last = study.epochs[ended].groupby("number").tail(1)
     validated = _curves(study, "val_acc", found.index)
-    # Earlier versions tested after the last epoch alone: the crossing of such a run is not known.
+    # Earlier versions tested only after the last epoch, so the crossing of such a run is not known.
     tested = {
         number: curve
         for number, curve in _curves(study, "test_acc", found.index).items()
@@ -203,7 +203,7 @@ def build_confirmation(study: Study) -> Confirmation:
 
 
 def _curves(study: Study, column: str, numbers: pd.Index[Any]) -> dict[int, list[float]]:
-    """Return by trial number a metric of epochs 1, 2, 3, …; empty where no trial has it."""
+    """Return, by trial number, a metric's values at epochs 1, 2, 3, …; empty if no trial has it."""
     if column not in study.epochs:
         return {}
     by_number = study.epochs.groupby("number")[column].agg(list)

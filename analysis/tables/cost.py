@@ -15,12 +15,12 @@ from resnet_core import objective as ett
 
 
 def build_cost(study: Study) -> pd.DataFrame:
-    """Return what each trial cost, one row a trial that has not crashed, by number.
+    """Return what each trial cost, one row per trial that has not crashed, by number.
 
     Seconds are wall time of training and validation. Load and power are means over the run's time, of the whole GPU;
     energy is Σ watts·seconds / 3600 over its epochs, times the share of the GPU that the trial held, so that the
-    energies of trials beside each other add up to the GPU's. The three are missing where an epoch has none, as
-    without a GPU.
+    energies of simultaneous trials add up to the GPU's. These three are missing if an epoch lacks them, as without a
+    GPU.
 
     Args:
         study: what `load` returned.

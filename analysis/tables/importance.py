@@ -1,4 +1,4 @@
-"""Which parameters of a study mattered, and how sure that ranking is."""
+"""The importance of a study's parameters, and the uncertainty of their ranking."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FEWEST_TRIALS = 20
-"""Below this many trials the importances are noise, and refused."""
+"""With fewer trials the importances are only noise, and an error is raised."""
 
 _BEST = 5
 _SHARE = 0.1
@@ -29,24 +29,26 @@ _COLUMNS = ("parameter", "importance", "rank", "rank_low", "rank_high")
 
 
 def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
-    """Return how much each sampled parameter decided which trials are among the best.
+    """Return how much each sampled parameter determines which trials are among the best.
 
-    PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how far
-    the values of the best trials are distributed unlike those of all. The best are a tenth, five at least, by the
-    number the sampler minimises (epochs_to_target.objective). A trial that a rule stopped below the target, or that
-    diverged, is among all, never among the best. The ranks' intervals are the 2.5 and 97.5 % quantiles over 100
-    studies of trials resampled with replacement: wide where the order of the parameters hangs on a few trials.
+    PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how much
+    the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
+    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a rule
+    stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5 and
+    97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters depends
+    on a few trials.
 
     Args:
-        study: what `load` returned. Ranges are `study.space`'s, or as observed where the store does not say.
-        seed: of the resampling.
+        study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.
+        seed: seed of the resampling.
 
     Returns:
         Columns parameter, importance (shares of 1), rank (from 1), rank_low, rank_high (Int64), the most important
         first.
 
     Raises:
-        ValueError: the study sampled nothing, or too few of its trials ended, or too few of these undisturbed.
+        ValueError: the study sampled nothing, too few of its trials ended, or too few of these ended without being
+            stopped.
     """
     import optuna
 
@@ -57,7 +59,7 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
     share = max(_SHARE, _BEST / len(trials))
     random = np.random.default_rng(seed)
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study made in memory
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it logs a line for every study in memory
     try:
         found = _importances(trials, names, share)
         draws = random.integers(len(trials), size=(_RESAMPLES, len(trials)))
@@ -137,7 +139,7 @@ def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | 
     low, high = _plain(values.min()), _plain(values.max())
     log = False
     if known is not None and "low" in known:
-        # Older trials of a forked study may lie outside of the range.
+        # Older trials of a forked study may lie outside the range.
         low, high, log = min(low, known["low"]), max(high, known["high"]), bool(known.get("log")) and low > 0
     if pd.api.types.is_integer_dtype(values):
         return IntDistribution(int(low), int(high), log=log)
@@ -145,7 +147,7 @@ def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | 
 
 
 def _trial(number: int, value: float, params: dict[str, Any], spans: dict[str, BaseDistribution]) -> FrozenTrial:
-    """Return a finished trial of Optuna's; the evaluator tells trials apart by their number."""
+    """Return a finished Optuna trial; the evaluator identifies trials by their number."""
     from optuna.trial import FrozenTrial, TrialState
 
     nothing: dict[str, Any] = {"user_attrs": {}, "system_attrs": {}, "intermediate_values": {}}
@@ -161,7 +163,7 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], share: flo
     from optuna.storages import InMemoryStorage
 
     class Held(InMemoryStorage):
-        """Returns the trials themselves: adding copies of them took most of the time."""
+        """Returns the trials themselves, since adding copies took most of the time."""
 
         def get_all_trials(self, *_: Any, **__: Any) -> list[FrozenTrial]:
             return list(trials)

@@ -15,7 +15,7 @@ from resnet_core.data import DATASETS, Split
 from resnet_core.schedule import Schedule, parse
 
 SETTLING = 2
-"""Number of epochs left out at the start: there the loss falls too fast to see its fluctuation."""
+"""Number of epochs left out at the start: there the loss falls too fast for its fluctuation to be seen."""
 FEWEST_EPOCHS = 5
 """Fewer epochs give no fluctuation."""
 
@@ -23,12 +23,12 @@ FEWEST_EPOCHS = 5
 def fluctuation(values: list[float]) -> float:
     """Return the standard deviation of a series around its trend, from second differences.
 
-    sqrt(mean((x(i-1) - 2·x(i) + x(i+1))²) / 6): a straight trend has no second difference, and those of independent
-    noise of variance σ² have the variance 6σ²; a curved trend adds little where it bends little within three items.
-    After Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986, for even spacing.
+    sqrt(mean((x(i-1) - 2·x(i) + x(i+1))²) / 6): the second differences of a straight trend are 0, and those of
+    independent noise of variance σ² have the variance 6σ². A curved trend adds little if it bends little within three
+    items. The formula is that of Gasser, Sroka & Jennen-Steinmetz, Biometrika 73, 1986, for even spacing.
 
     Args:
-        values: shape (items,); those that are not finite are left out with the differences they are in.
+        values: shape (items,). A value that is not finite is left out, with the differences that contain it.
 
     Returns:
         In the unit of the values; NaN where there is no second difference.
@@ -44,10 +44,11 @@ def fluctuation(values: list[float]) -> float:
 def build_noise(study: Study) -> pd.DataFrame:
     """Return the noise of the validation loss before annealing: one row for each trial that has not crashed, by number.
 
-    It is the `fluctuation` of val_loss over the epochs from the third to the last at which the learning rate is at
-    its highest, given from five epochs on. Beside it is the noise scale of SGD, g = ε·N/(B·(1-m)): ε the mean
-    learning rate of these epochs, N training images, B batch size, m momentum, β₁ of Adam's kind (Smith & Le, ICLR
-    2018, for B much smaller than N; post I). g is made for SGD: with Adam's kind it compares trials of one optimizer.
+    It is the `fluctuation` of val_loss from the third epoch to the last one with the highest learning rate, if these
+    are at least five. Beside it is the noise scale of SGD, g = ε·N/(B·(1-m)): ε is the mean learning rate of these
+    epochs, N the number of training images, B the batch size, m the momentum, or β₁ of Adam and its variants (Smith &
+    Le, ICLR 2018, for B much smaller than N; post I). g is made for SGD: with Adam and its variants, use it only to
+    compare trials of one optimizer.
 
     Args:
         study: what `load` returned.
@@ -99,7 +100,7 @@ def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
 
 
 def _momentum(trial: dict[Any, Any], end: int) -> float | None:
-    """Return the momentum; of a momentum schedule the mean over the same epochs."""
+    """Return the momentum; for a momentum schedule, the mean over the same epochs."""
     text = trial.get("momentum_schedule")
     if isinstance(text, str):
         schedule = parse(text)

@@ -1,4 +1,4 @@
-"""Published figures beside those of a study's runs that repeat them."""
+"""Published figures, compared with those of a study's runs that repeat them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = (
 )
 """The table's columns in order."""
 
-# Settings that may differ where a run repeats a published one.
+# Settings that may differ between a published run and one that repeats it.
 _PROTOCOL = (
     *("data", "split", "train_limit", "val_limit", "image_size", "precision", "compile", "epochs"),
     *("ema", "bn_recalibration"),
@@ -40,19 +40,19 @@ _WORDS = {
 def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return each published figure beside those of the study's runs that repeat it.
 
-    A trial repeats a published run if the study and the trial (its seed excepted) have the names of the published ones;
-    or if all settings are equal, the seed and the protocol excepted: data, split, limits, image size, precision,
-    epochs, EMA, BN recalibration. The row says what differs. Trials that run or crashed are left out.
+    A trial repeats a published run if the study and the trial (without its seed) have the names of the published ones.
+    It also does if all settings are equal, except the seed and the protocol: data, split, limits, image size,
+    precision, epochs, EMA, BN recalibration. The row says what differs. Running and crashed trials are left out.
 
     Args:
         study: what `load` returned.
         rows: published figures: study, run, config (fields of TrialConfig), quantity, target, low, high, note.
 
     Returns:
-        One row a figure that a trial repeats, under COLUMNS: ours is the median over our runs, ours_low and ours_high
-        the lowest and highest (epochs: math.inf for a miss); inside: whether the published figure, or a part of the
-        range that is known of it, lies between the two; missing for a single run. Numbers are float64, runs is Int64,
-        inside boolean.
+        One row per figure that a trial repeats, with COLUMNS: ours is the median over our runs, ours_low and ours_high
+        the lowest and highest (epochs: math.inf for a miss). inside is whether the published figure, or a part of its
+        known range, lies between these; it is missing for a single run. Numbers are float64, runs is Int64, inside
+        boolean.
     """
     ended = ended_runs(study)
     trials: dict[Any, dict[Any, Any]] = study.trials.set_index("number").loc[ended.index].to_dict("index")
@@ -135,7 +135,7 @@ def published_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def _published_run(study: Study, trial: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return study and name of the published run that a trial repeats; None where there is none."""
+    """Return study and name of the published run that a trial repeats; None if there is none."""
     name = str(trial["trial"])
     names = (name, name.removesuffix(f"-s{trial.get('seed')}"))
     found = [row for row in rows if row["study"] == study.name and row["run"] in names]
@@ -144,7 +144,7 @@ def _published_run(study: Study, trial: Mapping[Any, Any], rows: Sequence[Mappin
 
 
 def _differing(config: Mapping[str, Any], trial: Mapping[Any, Any]) -> set[str]:
-    """Return the settings of which a trial has another value. Settings that an older store lacks do not count."""
+    """Return the settings for which a trial has another value. Settings that an older store lacks do not count."""
     return {
         name
         for name, value in config.items()
@@ -168,7 +168,7 @@ def _stopped(trial: Mapping[Any, Any]) -> bool:
 
 
 def _ours(row: Mapping[str, Any], trial: Mapping[Any, Any], val_accs: list[float]) -> float:
-    """Return our figure of a trial; an accuracy is 0 where none is finite."""
+    """Return our figure for a trial; an accuracy is 0 if none is finite."""
     if row["quantity"] in _EPOCHS:
         if trial["outcome"] == Outcome.DIVERGED:
             return math.inf

@@ -30,21 +30,19 @@ def render(
 ) -> str:
     """Return a table as text that ends in a newline.
 
-    In text, markdown, latex and html, losses and accuracies have four decimals; where there is no crossing, `>N`
-    stands for a trial that ended or was pruned below the target at epoch N, and a dash for one that diverged
-    or runs. csv and json hold plain values in full precision, and nothing (csv) or null (json) where a value
-    does not exist.
+    In text, markdown, latex and html, losses and accuracies have four decimals. Without a crossing, `>N` stands for a
+    trial that ended or was pruned below the target at epoch N, and a dash for one that diverged or is running. csv and
+    json have plain values in full precision, and nothing (csv) or null (json) for a missing value.
 
     Args:
         table: what `build_table`, `build_cost` or `build_transitions` returned, or rows of it.
         style: text, markdown, csv, latex (a booktabs tabular), html (a table element) or json (a list of objects).
-        columns: names of the columns to show, in this order; csv and json have all of them. Unless given, all but
-            settings that are the same in all trials, which a sentence below the table tells.
+        columns: names of the columns to show, in this order; csv and json have all of them. The default is all but
+            settings that are the same in all trials; a sentence below the table lists these.
         width: for text, columns of the terminal. To fit, long texts are shortened with an ellipsis, to no less than
             12 characters; then the least important columns are left out, and a note says which. Nothing is
             shortened or left out without a width.
-        notes: sentences such as `footnotes` returns, put below the table; csv and json have no place for
-            them.
+        notes: sentences such as `footnotes` returns, put below the table; csv and json omit them.
 
     Raises:
         ValueError: the style is none of these.
@@ -70,7 +68,7 @@ def render(
 
 
 def fold_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return a table without the settings that are the same in all trials, and a sentence that tells them.
+    """Return a table without the settings that are the same in all trials, and a sentence that lists these.
 
     Args:
         table: what `build_table` returned, or rows of it.
@@ -139,7 +137,7 @@ def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes
 def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:
     """Return the sizes of columns that fit into a width, 0 for those that are left out.
 
-    Long texts are shortened first. Then the least important columns are left out, of equals the last.
+    Long texts are shortened first. Then the least important columns are left out, of equally important ones the last.
     """
     shrinks = [column.is_text and column.column.shrinks for column in columns]
     sizes = [min(size, _SHORTEST) if some else size for size, some in zip(natural, shrinks, strict=True)]
@@ -168,7 +166,7 @@ _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"∞": r"$\infty$", "±": r"$\pm$"}
-    | {c: f"${c}$" for c in "<>|"}  # which the default font would set as other characters
+    | {c: f"${c}$" for c in "<>|"}  # which the default font shows as other characters
 )
 
 
@@ -188,7 +186,7 @@ def _html(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) ->
         kinds = ["text" if column.is_text else "number" for column in columns]
         return "<tr>" + "".join(f'<{tag} class="{k}">{c}</{tag}>' for k, c in zip(kinds, cells, strict=True)) + "</tr>"
 
-    # A long name may break where its words meet.
+    # A long name may break between its words.
     head = line("th", [escape(column.name).replace("_", "_<wbr>") for column in columns])
     body = [line("td", [escape(cell) for cell in row]) for row in rows]
     below = ['<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []

@@ -1,4 +1,4 @@
-"""What stopping rules saved, and what they cost: one row a rule."""
+"""The savings and the costs of stopping rules: one row per rule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet_core.records import Outcome
 
 ALL_RULES = "all rules"
 METRICS = ("val_acc", "seconds")
-"""What histories need of each epoch; see analysis.store.loader.load."""
+"""The metrics of each epoch that histories need; see analysis.store.loader.load."""
 
 _COUNTS = ("stopped", "epochs_saved", "judged", "false_stops", "best_lost")
 _COLUMNS = ("rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", "false_stops", "best_lost")
@@ -26,15 +26,15 @@ _COLUMNS = ("rule", "mode", "stopped", "epochs_saved", "hours_saved", "judged", 
 
 @dataclass(frozen=True)
 class TrialHistory:
-    """What the table of stopping rules needs of an ended trial.
+    """The data of an ended trial for the table of stopping rules.
 
     Attributes:
-        name: of the trial.
+        name: name of the trial.
         val_accs: validation accuracy of epochs 1, 2, …, each in [0, 1] or NaN; shape (epochs,).
         horizon: epochs of its schedule.
-        seconds_per_epoch: wall time.
+        seconds_per_epoch: wall time per epoch.
         outcome: how it ended.
-        stopped_by: name of the rule that ended it; None where none did.
+        stopped_by: name of the rule that ended it; None if no rule did.
         would_stop: by rule, the first epoch at which it said stop, whether or not that ended the trial.
     """
 
@@ -54,12 +54,12 @@ class _Stop:
     trial: TrialHistory
     epoch: int
     ended: bool
-    """Whether the rule ended the trial there; else it only said so, in shadow or to a control."""
+    """Whether the rule ended the trial there; if not, it was in shadow, or the trial is a control."""
     crossing: int | None
 
     @property
     def judged(self) -> bool:
-        """Whether the trial's further course is known: it ran to its end, or to the target; or it is simulated."""
+        """Whether the trial's further course is known: it ran to its end or to the target, or it is simulated."""
         if len(self.trial.val_accs) >= self.trial.horizon:
             return True
         ran_on = self.trial.stopped_by is None or self.trial.outcome is Outcome.DIVERGED
@@ -74,32 +74,32 @@ class _Stop:
 def build_stopping(
     trials: Sequence[TrialHistory], target: float, keep: int = 5, modes: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Return what each stopping rule saved, and what is known of its errors: one row a rule, one of all together.
+    """Return what each stopping rule saved, and its known errors: one row per rule, and one for all together.
 
     `stopped` counts the trials that a rule ended; for a rule in shadow, those it would have ended. `epochs_saved` is
     the rest of their schedules, `hours_saved` the time of these epochs. `judged` counts the stops after which the trial
-    ran on to its end or to the target, since it is a control or the rule is in shadow; `false_stops` counts the judged
-    ones that reached the target after the stop. `best_lost` counts the best `keep` trials by epochs_to_target that the
-    rule would have ended before the target. The last row treats all active rules as one rule, which says stop as soon
-    as any of them does.
+    continued to its end or to the target, because it is a control or the rule is in shadow. `false_stops` counts those
+    of them in which it reached the target after the stop. `best_lost` counts the best `keep` trials by epochs_to_target
+    that the rule would have ended before the target. The last row treats all active rules as one rule, which says stop
+    as soon as any of them does.
 
     Args:
         trials: ended trials, in the order of their numbers; crashed ones are ignored.
         target: validation accuracy to reach, in (0, 1].
-        keep: number of trials that count as the best, from 1; of equal trials the earlier.
-        modes: ``active`` or ``shadow`` by rule: the rows and their order. Unless given, the rules that said stop to a
-            trial; a rule that ended none is taken to be in shadow.
+        keep: number of trials that count as the best, from 1; of equal trials, the earlier ones.
+        modes: ``active`` or ``shadow`` by rule: the rows and their order. The default is the rules that said stop to a
+            trial; a rule that ended no trial counts as in shadow.
 
     Returns:
         Columns rule, mode, stopped, epochs_saved, hours_saved, judged, false_stops, best_lost. Counts are Int64;
-        false_stops is missing where nothing was judged, best_lost where no trial reached the target.
+        false_stops is missing if nothing was judged, best_lost if no trial reached the target.
 
     Raises:
         ValueError: the target is outside (0, 1], or `keep` is below 1.
     """
     if keep < 1:
         raise ValueError(f"keep = {keep}: expected 1 or more")
-    ett.first_crossing([], target)  # refuses a target that is no accuracy, be there trials or not
+    ett.first_crossing([], target)  # raises for an invalid target, even without trials
     trials = [trial for trial in trials if trial.outcome is not Outcome.CRASHED]
     modes = _modes_seen(trials) if modes is None else modes
     diverged = Outcome.DIVERGED
@@ -165,7 +165,7 @@ def _histories(study: Study) -> Iterator[TrialHistory]:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of the values that are not NaN; 0 where all are."""
+    """Return the mean of the values that are not NaN; 0 if all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else 0.0
 
@@ -181,7 +181,7 @@ def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.D
         study: what `load` returned.
         trials: its `histories`.
         table: what `build_stopping` made of them.
-        keep: as it was given there.
+        keep: as given to `build_stopping`.
     """
     reached = sum(
         trial.outcome is not Outcome.DIVERGED and ett.first_crossing(trial.val_accs, study.target) is not None

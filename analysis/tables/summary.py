@@ -1,4 +1,4 @@
-"""Statistics of a study's configurations: one row for all trials that are equal but for the seed."""
+"""Statistics of a study's configurations: one row for all trials that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _COUNTS = ("runs", "reached", "cut_short")
 
 
 def configurations(study: Study) -> pd.DataFrame:
-    """Return the configuration of each trial. Trials whose settings are equal, the seed excepted, have the same one.
+    """Return the configuration of each trial. Trials with equal settings, except the seed, have the same one.
 
     Its name is that of its first trial, without the suffix ``-sSEED`` that a repeated run has.
 
@@ -65,16 +65,16 @@ def configurations(study: Study) -> pd.DataFrame:
 
 
 def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
-    """Return one row for each trial that has ended and not crashed, by number: what statistics are computed from.
+    """Return one row for each trial that has ended and not crashed, by number: the data for all statistics.
 
     A trial is cut short if it ended below the target, before the end of its schedule, without having diverged: a rule
-    pruned it, or it ended at a lower target than the one asked for. How it would have gone on is not known, so it
-    counts as a miss that spent the whole budget: no estimate is better for it. A diverged trial is always a miss, and
-    spent the epochs that it ran.
+    pruned it, or it ended at a lower target than ``target``. Its further course is not known, so it counts as a miss
+    that spent the whole budget: that improves no estimate. A diverged trial is always a miss, and spent the epochs that
+    it ran.
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns trial, configuration, epochs_to_target (math.inf for a miss), reached, cut_short, epochs_run,
@@ -85,7 +85,7 @@ def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
         ValueError: the target is outside (0, 1].
     """
     target = study.target if target is None else target
-    ett.first_crossing([], target)  # refuses a target that is no accuracy, be there trials or not
+    ett.first_crossing([], target)  # raises for an invalid target, even without trials
     trials = study.trials.sort_values("number").set_index("number")
     trials = trials[trials["outcome"].notna() & (trials["outcome"] != Outcome.CRASHED)]
     epochs = study.epochs[study.epochs["number"].isin(trials.index)]
@@ -125,18 +125,18 @@ def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the statistics of a study's configurations: one row each, the lowest restricted mean first.
 
-    Each estimate stands beside the ends of its 95 % interval. analysis.statistics.estimates has the formulas;
+    Each estimate is followed by the ends of its 95 % interval. analysis.statistics.estimates has the formulas;
     `ended_runs` says what counts as a miss, and how many epochs a miss spends.
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns configuration, phase, runs, reached, cut_short, then share, median, restricted_mean and
-        expected_running_time (epochs; each followed by its _low and _high), final_val_acc_mean and _sd (missing
-        unless every run went to the end of its schedule), best_val_acc_mean and _sd, budget (epochs, the study's
-        longest schedule). Counts are Int64, others float64. ``attrs["target"]`` is the target.
+        expected_running_time (epochs; each followed by its _low and _high), final_val_acc_mean and _sd (missing unless
+        every run completed its schedule), best_val_acc_mean and _sd, budget (epochs, the study's longest schedule).
+        Counts are Int64, others float64. ``attrs["target"]`` is the target.
 
     Raises:
         ValueError: the target is outside (0, 1].
@@ -163,14 +163,14 @@ def build_summary(study: Study, target: float | None = None) -> pd.DataFrame:
 
 
 def build_ladder(study: Study, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """Return the statistics over a ladder of targets: one row a configuration and target, in `build_summary`'s order.
+    """Return the statistics over a ladder of targets: one row per configuration and target, in `build_summary`'s order.
 
     Args:
         study: what `load` returned.
-        levels: targets, each in (0, 1] and given once; post I's levels unless given.
+        levels: targets, each in (0, 1] and without repeats; the default is post I's levels.
 
     Returns:
-        Column target behind configuration, the others as `build_summary` has them.
+        Column target after configuration; the others as in `build_summary`.
 
     Raises:
         ValueError: a level is outside (0, 1], or given twice, or there is none.
@@ -194,7 +194,7 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the median of the best of n runs, for every configuration and n: see `analysis.best_of_n`.
 
     Returns:
-        Columns configuration, n (Int64, 1 to its runs), epochs_to_target (math.inf where that is a miss).
+        Columns configuration, n (Int64, from 1 to its number of runs), epochs_to_target (math.inf for a miss).
 
     Raises:
         ValueError: the target is outside (0, 1].
@@ -211,16 +211,16 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the fewest epochs to target so far against the epochs that all trials have spent.
 
-    Trials come in the order in which they ended (by number where the store does not say when). Crashed trials spent
-    their epochs too, and do not reach the target.
+    Trials are in the order in which they ended (by number if the store does not say when). Crashed trials spent their
+    epochs too, and count as not reaching the target.
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given.
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own.
 
     Returns:
         Columns trial, epochs_spent (Int64, this trial's included), epochs_to_target (Int64, the fewest so far,
-        missing before the first that reached); one row an ended trial, the index being its number.
+        missing before the first that reached); one row per ended trial, with its number as index.
 
     Raises:
         ValueError: the target is outside (0, 1].
@@ -244,7 +244,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a summary or a ladder for people: an estimate and its interval share a cell, and columns are fewer.
+    """Return a summary or a ladder for people: an estimate and its interval share a cell, and there are fewer columns.
 
     Args:
         table: what `build_summary` or `build_ladder` returned.
@@ -252,7 +252,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Texts and counts: configuration, target (of a ladder), runs, reached, share, median, restricted_mean,
         expected_running_time as ``20.5 [19, 22]``, final_val_acc and best_val_acc as ``0.9213 ± 0.0009``; cut_short
-        only where a run was cut short. The footnotes tell phase and budget.
+        only if a run was cut short. The footnotes give phase and budget.
     """
     shown = table[[name for name in ("configuration", "target", "runs", "reached") if name in table]].copy()
     if table["cut_short"].any():
@@ -327,7 +327,7 @@ def _row(name: str, phase: str, group: Mapping[str, NDArray[Any]], budget: float
         row |= {column: estimate.value, f"{column}_low": estimate.low, f"{column}_high": estimate.high}
     for column in _ACCURACIES:
         values = group[column]
-        # A mean over the runs that went to the end would be biased: the others were stopped for being bad.
+        # A mean over the completed runs would be biased, since the others were stopped for being bad.
         known = column != "final_val_acc" or not np.isnan(values).any()
         row[f"{column}_mean"], row[f"{column}_sd"] = mean_sd(values.tolist()) if known else (math.nan, math.nan)
     return row

@@ -20,17 +20,17 @@ LEVELS = (0.91, 0.92, 0.925, 0.927, 0.928, 0.93)
 def transition(val_accs: Sequence[float], level: float) -> int | None:
     """Return the first epoch from which a level holds.
 
-    Defined here as min{e : a(e) >= level and mean(a(e), ..., a(E)) >= level}, a(e) being the accuracy after
-    epoch e and E the last epoch. The mean accounts for the fluctuation after the first crossing. Post I reads
-    averages over several runs by eye, so its figures are close to these, and not the same.
+    Defined here as min{e : a(e) >= level and mean(a(e), ..., a(E)) >= level}, where a(e) is the accuracy after epoch e
+    and E the last epoch. The mean accounts for the fluctuation after the first crossing. Post I reads averages over
+    several runs by eye, so its figures are close to these but not the same.
 
     Args:
-        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,). NaN is
-            no accuracy: it reaches nothing and is left out of means.
+        val_accs: validation accuracies of epochs 1, 2, 3, ..., each in [0, 1] or NaN; shape (epochs,). NaN reaches no
+            level and is left out of means.
         level: validation accuracy, in (0, 1].
 
     Returns:
-        The epoch, 1-based; None where the level does not hold from any epoch on.
+        The epoch, 1-based; None if the level does not hold from any epoch on.
 
     Raises:
         ValueError: the level is outside (0, 1].
@@ -46,22 +46,22 @@ def transition(val_accs: Sequence[float], level: float) -> int | None:
         if math.isnan(val_acc):
             continue
         later.append(val_acc)
-        # Epochs all exactly at the level hold it, however a sum of floats is rounded.
+        # Epochs that are all exactly at the level hold it, even if the sum is rounded down.
         if val_acc >= level and math.fsum(later) / len(later) >= level - 1e-12:
             found = epoch
     return found
 
 
 def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """Return from which epoch on each trial holds each level, one row a trial that has not crashed, by number.
+    """Return the epoch from which on each trial holds each level: one row per trial that has not crashed, by number.
 
     Args:
         study: what `load` returned.
-        levels: validation accuracies, each in (0, 1] and given once.
+        levels: validation accuracies, each in (0, 1] and without repeats.
 
     Returns:
-        Columns trial, one a level (named 0.91 and so on: `transition`, missing where the level does not hold, and
-        in a trial that diverged), epochs_run, outcome; the index is the trial's number. Epochs are Int64.
+        Columns trial, one per level (named 0.91 and so on: `transition`, missing if the level does not hold or the
+        trial diverged), epochs_run, outcome; the index is the trial's number. Epochs are Int64.
 
     Raises:
         ValueError: a level is outside (0, 1], or given twice.
@@ -70,7 +70,7 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
     if len(set(names)) < len(names):
         raise ValueError(f"levels = {', '.join(names)}: expected every level once")
     for level in levels:
-        transition([], level)  # refuses a level that is no accuracy, be there trials or not
+        transition([], level)  # raises for an invalid level, even without trials
     rows = {
         number: _row(trial, curve, dict(zip(names, levels, strict=True)))
         for number, trial, curve in trial_curves(study)
@@ -79,7 +79,7 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
 
 
 def _row(trial: dict[Any, Any], curve: Curve, levels: dict[str, float]) -> dict[str, Any]:
-    # A diverged trial has no transition, whatever its curve says.
+    # A diverged trial has no transition, even if its curve holds the level.
     val_accs: list[float] = [] if trial["outcome"] == Outcome.DIVERGED else curve["val_acc"].tolist()
     held = {name: transition(val_accs, level) for name, level in levels.items()}
     return {"trial": trial["trial"], **held, "epochs_run": len(curve["val_acc"]), "outcome": trial["outcome"]}

@@ -1,4 +1,4 @@
-"""The table of a study: epochs to target and what led there, one row a trial."""
+"""The table of a study: epochs to target, with settings and results, one row per trial."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from resnet_core.data import DATASETS
 from resnet_core.records import Outcome
 
 COLUMNS = tuple(column.name for column in RESULTS)
-"""The names of the columns that every table has, in order: those of the published tables."""
+"""The names of the columns that every table of results has, in the order of the published tables."""
 
 Curve: TypeAlias = dict[str, NDArray[np.float64]]
-"""A trial's epochs: by metric its values at epochs 1, 2, 3, ... to its last; NaN where the store has none."""
+"""A trial's epochs: each metric's values at epochs 1, 2, 3, ... to the last; NaN if the store has none."""
 
-# What the store says of a trial beside its configuration, and what follows from the configuration.
+# A trial's columns besides its configuration, and those that follow from the configuration.
 _NO_SETTINGS = (*TRIAL_COLUMNS, schema.SEED, *schema.DERIVED_PARAMS)
 _PROTOCOLS = {
     "ema": "validated with a moving average of the weights (ema)",
@@ -43,10 +43,10 @@ _PROTOCOLS = {
 
 @dataclass(frozen=True)
 class OutcomeCounts:
-    """Numbers of a study's trials by their outcome at the target of a table. They add up to `trials`.
+    """The numbers of a study's trials by outcome, at the target of a table. They add up to `trials`.
 
     Attributes:
-        trials: all of them.
+        trials: number of all trials.
         reached: an epoch at or above the target.
         exhausted: ended below the target.
         pruned: stopped below the target.
@@ -65,33 +65,33 @@ class OutcomeCounts:
 
 
 def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
-    """Return the table of a study, worked out from its epochs.
+    """Return the table of a study, computed from its epochs.
 
-    Crossings follow resnet_core.objective. `epoch`, `val_acc` and `acc` are read at the first crossing,
-    or at the best epoch where there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss`
-    and `final_val_loss` after the last one. A diverged trial has no crossing, whatever its curve says.
-    Crashed trials are left out; `count_outcomes` counts them. Running ones have no outcome yet.
+    Crossings follow resnet_core.objective. `epoch`, `val_acc` and `acc` are read at the first crossing, or at the best
+    epoch if there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss` and `final_val_loss` after
+    the last one. A diverged trial has no crossing, even if its curve reaches the target. Crashed trials are left out;
+    `count_outcomes` counts them. Running ones have no outcome yet.
 
-    Rows are sorted by epochs_to_target, those that have none last; then by val_acc_best, highest first; then
+    Rows are sorted by epochs_to_target, rows without it last; then by val_acc_best, highest first; then
     by the trial's number.
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the study's own unless given. `outcome` and
+        target: validation accuracy to reach, in (0, 1]; the default is the study's own. `outcome` and
             `stop_reason` stay as recorded, at the study's target.
 
     Returns:
-        One row a trial, the index being the trial's number. Columns are COLUMNS, and ahead of ``schedule`` the
-        parameters that the study samples and the settings in which its trials differ. Epochs are Int64 and other
-        numbers float64, both missing where a value does not exist. ``attrs`` has ``target``; ``sampled``, the
-        names of sampled parameters; and ``same``, by name the settings that have one value in all of two trials or
-        more, as text: `render` tells them below the table.
+        One row per trial, with the trial's number as index. Columns are COLUMNS, and before ``schedule`` the parameters
+        that the study samples and the settings in which its trials differ. Epochs are Int64 and other numbers float64,
+        both missing where a value does not exist. ``attrs`` has ``target``; ``sampled``, the names of sampled
+        parameters; and ``same``: by name and as text, the settings that have one value in all trials, of which there
+        are two or more; `render` lists them below the table.
 
     Raises:
         ValueError: the target is outside (0, 1].
     """
     target = study.target if target is None else target
-    ett.first_crossing([], target)  # raises for a target that is no accuracy, also where there are no trials
+    ett.first_crossing([], target)  # raises for an invalid target, even without trials
     settings, sampled = setting_columns(_not_crashed(study), study.space)
     columns = with_settings(settings)
     results = {number: _result(trial, curve, target, study.sustained) for number, trial, curve in trial_curves(study)}
@@ -104,19 +104,19 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
 
 
 def is_setting(column: str) -> bool:
-    """Return whether a column of `analysis.Study.trials` is a field of the configuration, the seed excepted."""
+    """Return whether a column of `analysis.Study.trials` is a field of the configuration other than the seed."""
     return column not in _NO_SETTINGS and not column.startswith((schema.SAMPLED, "sweeps."))
 
 
 def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tuple[list[Column], list[str]]:
     """Return the settings that a study adds to COLUMNS, and the names of all its sampled parameters.
 
-    First come sampled parameters in the order of the space, then settings in which trials differ. Where runs are
-    listed, the seed is such a setting; where a space is sampled, every trial has a seed of its own.
+    First come sampled parameters in the order of the space, then settings in which trials differ. If runs are listed,
+    the seed is such a setting; if a space is sampled, every trial has its own seed, which is not.
 
     Args:
         trials: rows of `analysis.Study.trials`.
-        space: what is sampled, as `analysis.Study.space` has it.
+        space: the sampled parameters, as in `analysis.Study.space`.
     """
     names = [str(name) for name in trials]
     given = [name.removeprefix(schema.SAMPLED) for name in names if name.startswith(schema.SAMPLED)]
@@ -141,15 +141,15 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
 
 
 def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
-    """Return whether two columns are equal where both have a value."""
+    """Return whether two columns are equal in the rows in which both have a value."""
     known = values.notna() & others.notna()
     return bool((values[known] == others[known]).all())
 
 
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
-    """Return as text, by name, the settings of a table's COLUMNS that nobody sampled and all trials have alike.
+    """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. A single trial has nothing alike.
+    A setting that no trial has is among them, as an empty text. For a single trial there is none.
     """
     found = dict[str, str]()
     for column in SETTINGS if len(table) else ():
@@ -172,7 +172,7 @@ def trial_curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
     for trial, start, end in zip(shown.to_dict("records"), first.tolist(), after.tolist(), strict=True):
         curve = {name: column[start:end] for name, column in values.items()}
         last = int(epoch[end - 1]) if end > start else 0
-        if last != end - start:  # the store lacks some
+        if last != end - start:  # the store lacks some epochs
             for name, column in curve.items():
                 curve[name] = np.full(last, np.nan)
                 curve[name][epoch[start:end] - 1] = column
@@ -211,7 +211,7 @@ def _result(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) 
 
 
 def count_outcomes(study: Study, table: pd.DataFrame) -> OutcomeCounts:
-    """Return how many of the study's trials had which outcome, at the target of the table."""
+    """Return the numbers of the study's trials by outcome, at the target of the table."""
     reached = table["epochs_to_target"].notna()
     missed = table.loc[~reached, "outcome"]
     pruned, diverged = (int((missed == o).sum()) for o in (Outcome.PRUNED, Outcome.DIVERGED))
@@ -259,7 +259,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 
 def import_notes(study: Study) -> list[str]:
-    """Return a sentence that names the file the study was imported from; none where it was not."""
+    """Return a sentence that names the file that the study was imported from; no sentence for other studies."""
     if not study.imported:
         return []
     return [f"Imported from {study.imported}: its trials ran elsewhere, and what the file does not say is not known."]

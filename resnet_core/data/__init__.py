@@ -1,4 +1,4 @@
-"""Data sets by name: one module for each, which has a ``DATASET``. Importing them loads neither torch nor numpy.
+"""Data sets by name: one module each, which defines a ``DATASET``. Importing them loads neither torch nor numpy.
 
 To add a data set, add a module here. Its classes, sizes and splits follow from its ``DATASET`` everywhere.
 """
@@ -34,7 +34,7 @@ def pixel_mean(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a data set without its images, and how to get them.
+    """The properties of a data set, and how to get its images.
 
     Attributes:
         classes: number of classes; labels are 0 to classes - 1.
@@ -42,11 +42,11 @@ class DatasetSpec:
         test_size: number of test images.
         image_sizes: heights, equal to widths, in pixels, in which the images can be read.
         read: takes the folder for data and one of ``image_sizes``; returns the training and the test images, and
-            raises DataError where they cannot be had.
+            raises DataError if they are not available.
         folder: name of the images' folder below the folder for data; None where a package brings the images.
         download: takes the folder for data and puts the images there; returns at once where they are complete, and
             raises DataError where it fails. None where there is nothing to download.
-        mean: takes the training images; returns what a network's input has subtracted from x/255: float32 [3, H, W].
+        mean: takes the training images; returns the mean, float32 [3, H, W], that is subtracted from x/255.
     """
 
     classes: int
@@ -63,7 +63,7 @@ class DatasetSpec:
         return self.folder is None or (data_dir / self.folder).is_dir()
 
     def ensure_available(self, data_dir: Path) -> None:
-        """Download the images where they are missing: once, before many trials would all do it.
+        """Download missing images. Called once before many trials start, so that they do not all download them.
 
         Raises:
             DataError: they are not under ``data_dir`` and the download fails.
@@ -84,4 +84,4 @@ class DatasetSpec:
 
 
 DATASETS: Registry[DatasetSpec] = Registry(__name__, "DATASET")
-"""The data sets that ship."""
+"""The built-in data sets."""

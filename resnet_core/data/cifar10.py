@@ -53,7 +53,7 @@ def download(data_dir: Path) -> None:
 
 
 def _open(data_dir: Path, *, train: bool) -> CIFAR10:
-    from torchvision.datasets import CIFAR10  # takes seconds, which a study of other images saves
+    from torchvision.datasets import CIFAR10  # takes seconds, which other data sets avoid
 
     try:
         # torchvision prints to stdout, which is for results.

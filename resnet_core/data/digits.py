@@ -25,7 +25,7 @@ def _enlarged(size: int) -> tuple[Images, Images]:
 
     from resnet_core.sampling import stratified
 
-    # The file alone: a process would need two seconds to import scikit-learn.
+    # Only the file is read, since importing scikit-learn takes two seconds.
     file = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
     rows = np.loadtxt(str(file), delimiter=",", dtype=np.float32)  # 64 pixels from 0 to 16, and the digit
     grey = torch.from_numpy(rows[:, :-1]).reshape(-1, 1, 8, 8) * (255 / 16)

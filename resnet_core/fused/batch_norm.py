@@ -1,9 +1,9 @@
 """Batch norm, ReLU, the residual sum and convolutions' biases as two launches forward and two backward.
 
-A training step of ResNet56v2 has 54 such places. torch needs some ten launches for each, forward and backward, and
+A training step of ResNet56v2 has 54 such places. torch needs about ten launches for each, forward and backward, and
 most of them read and write whole maps; here each pass reads the maps twice and writes them once.
 
-``supports`` says whether the kernels take a tensor, ``usable`` whether their results on its device are correct as well.
+``supports`` says whether the kernels accept a tensor; ``usable`` also checks their results on its device.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from resnet_core.fused.support import is_correct, runs_on
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CHANNELS = 16  # of a program: 32 bytes of a row in bf16, the smallest unit of a memory access
 _WARPS = 8
-# Rows that a program reads at a time: the registers of a multiprocessor hold those of two programs. The backward pass
-# reads more tensors.
+# Rows that a program reads at a time. A multiprocessor's registers hold the rows of two programs. The backward pass
+# reads more tensors, so fewer rows fit.
 _FORWARD_TILE, _BACKWARD_TILE = 512, 256
-_LEAST_ROWS = 256  # of a program: with fewer, to combine partial results takes as long as to compute them
+_LEAST_ROWS = 256  # of a program: with fewer, combining partial results takes as long as computing them
 _PROGRAMS = 256  # about two for each multiprocessor of an H100 (132), all running at once
 _MOST_BLOCKS = 128
 
@@ -49,13 +49,13 @@ def tiles(rows: int, channels: int, largest: int) -> Tiles:
 
     With few programs, some of a GPU's multiprocessors have no work. With many row blocks, each program of the second
     launch has much to combine: two numbers for each block and channel. Narrow groups of channels give many programs
-    with few row blocks. So groups are as narrow as memory allows, and there are as many blocks as give some 256
+    with few row blocks. So groups are as narrow as memory allows, and there are as many blocks as give about 256
     programs.
 
     Args:
         rows: M.
         channels: C.
-        largest: rows of a tile at most, a power of two of at least 256.
+        largest: largest number of rows of a tile, a power of two, 256 or more.
     """
     groups = channels // _CHANNELS
     blocks = min(max(_PROGRAMS // groups, 1), _MOST_BLOCKS)
@@ -66,10 +66,11 @@ def tiles(rows: int, channels: int, largest: int) -> Tiles:
 
 
 def supports(y: Tensor) -> bool:
-    """Return whether ``batch_norm_relu`` takes ``y``.
+    """Return whether ``batch_norm_relu`` accepts ``y``.
 
-    It takes [B, C, H, W], contiguous as channels_last, of fp32, bf16 or fp16, where C is a multiple of 16 up to 2048,
-    with more than one number a channel and fewer than 2³¹ in all, on a GPU (or on a CPU, in Triton's interpreter).
+    It must be [B, C, H, W], contiguous as channels_last, of fp32, bf16 or fp16, on a GPU (or on a CPU, in Triton's
+    interpreter). C must be a multiple of 16 up to 2048. A channel must have more than one number, and all together
+    fewer than 2³¹.
     """
     return (
         y.dim() == 4
@@ -83,7 +84,7 @@ def supports(y: Tensor) -> bool:
 
 
 def usable(y: Tensor, *, with_residual: bool, with_biases: bool) -> bool:
-    """Return whether ``batch_norm_relu`` takes ``y`` and is correct on its device; a process checks once.
+    """Return whether ``batch_norm_relu`` accepts ``y`` and is correct on its device; a process checks once.
 
     Args:
         y: [B, C, H, W].
@@ -119,9 +120,9 @@ def batch_norm_relu(
 ) -> tuple[Tensor, Tensor]:
     """Return z = relu(batch_norm(s)) and s = (y + y_bias) + (residual + residual_bias), both differentiable.
 
-    Batch norm (Ioffe & Szegedy 2015, arXiv 1502.03167) as in training: by the batch's own mean and variance. Each sum,
-    and each bias, is rounded to y's type, as torch's operations do under autocast; the rest is computed in fp32, and z
-    and the gradients are rounded once. The same arguments give the same bits every time.
+    Batch norm (Ioffe & Szegedy 2015, arXiv 1502.03167) uses the batch's own mean and variance, as in training. Each
+    sum, and each bias, is rounded to y's type, as torch's operations do under autocast; the rest is computed in fp32,
+    and z and the gradients are rounded once. The same arguments give the same bits every time.
 
     s is returned because the next unit's shortcut uses it again. Without a residual, y is returned in its place.
 
@@ -135,9 +136,9 @@ def batch_norm_relu(
         running_var: [C], fp32, changed in place by the unbiased variance, as in torch.
         momentum: the share of the batch's statistics in the running ones.
         eps: added to the variance.
-        y_bias: [C], of the convolution that y comes from.
+        y_bias: [C], bias of the convolution that y comes from.
         residual: like y.
-        residual_bias: [C], of the convolution that the residual comes from.
+        residual_bias: [C], bias of the convolution that the residual comes from.
 
     Raises:
         ValueError: if ``supports(y)`` is false, if the residual differs from y in shape, type or layout, or if there is
@@ -247,9 +248,9 @@ def relative_error(
     """Return the error of ``batch_norm_relu`` on random data, against torch's operations in double precision.
 
     It is the largest relative error (norm of the difference over norm of the true value) of z, s, the gradients and the
-    running statistics. Rounding alone gives some 1e-6 in fp32 and 3e-3 in bf16. Both computations round s in the
+    running statistics. Rounding alone gives about 1e-6 in fp32 and 3e-3 in bf16. Both computations round s in the
     same way. The gradient of a convolution's bias is a sum of numbers that mostly cancel, so its error is relative to
-    the sum of their absolute values. The error is NaN where a result is.
+    the sum of their absolute values. The error is NaN if a result is NaN.
 
     torch's global random state does not change.
 

@@ -2,8 +2,8 @@
 
 A tensor is a matrix [M, C] in memory: a row for each pixel of the batch, a column for each channel. Program
 (c, g) of a grid works on channels c·CHANNELS … and on rows g·TILE·TILES …, in TILES tiles of TILE rows.
-No program waits for another. Each program of the next launch combines the results of a channel's programs for
-itself, always in the same order, so that results are the same bits every time.
+No program waits for another. In the next launch, each program combines the results of its channels' programs, always in
+the same order. So results are the same every time, bit for bit.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _combined(count, mean, m2):
 
 @triton.jit
 def _partials(partial, channel, blocks, C: tl.constexpr, BLOCKS: tl.constexpr):
-    """Return what the row blocks stored of two numbers a channel, each [BLOCKS, CHANNELS], zero where there is none."""
+    """Return the row blocks' two partial results per channel, each [BLOCKS, CHANNELS]; zero where there is no block."""
     block = tl.arange(0, BLOCKS)[:, None]
     at = partial + block * C + channel[None, :]
     here = block < blocks
@@ -78,7 +78,7 @@ def moments(
 ):  # fmt: skip
     """Store partial means and sums of squared deviations, [2, blocks, C]; with a residual, the sum ``s`` as well."""
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    # Welford's update for every place of the tile, and one reduction over places behind the loop.
+    # Welford's update for every place of the tile, and one reduction over places after the loop.
     mean = tl.zeros((TILE, CHANNELS), tl.float32)
     m2 = tl.zeros((TILE, CHANNELS), tl.float32)
     count = tl.zeros((TILE, 1), tl.float32)
@@ -103,7 +103,7 @@ def normalize(
     s, s_bias, z, partial, weight, bias, running_mean, running_var, statistics, rows, blocks, momentum, eps,
     C: tl.constexpr, CHANNELS: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Store z = relu(batch_norm(s + s_bias)), mean and 1/√(variance + eps) as statistics [2, C]; update the running."""
+    """Store z = relu(batch_norm(s + s_bias)) and statistics [2, C] (mean, 1/√(variance + eps)); update running ones."""
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     means, m2s = _partials(partial, channel, blocks, C, BLOCKS)
     first = tl.arange(0, BLOCKS)[:, None] * TILES * TILE

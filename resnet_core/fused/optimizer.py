@@ -15,9 +15,9 @@ _BLOCK = 1024
 
 
 def supports(rule: UpdateRule, flat: FlatParameters) -> bool:
-    """Return whether there is a kernel for an optimizer, and it takes these parameters.
+    """Return whether an optimizer has a kernel that accepts these parameters.
 
-    It takes fewer than 2³¹, of fp32, on a GPU (or in Triton's interpreter).
+    It accepts fewer than 2³¹ numbers of fp32, on a GPU (or in Triton's interpreter).
     """
     if rule.kernel() is None:
         return False
@@ -35,9 +35,8 @@ def step(
     """Change the weights by the step whose coefficients are ``coefficients[counter]``.
 
     It does the same as ``Optimizer.apply``, in the same order and with the same rounding; division and square root are
-    exact to the last bit. torch's own kernels on a GPU may round two operations at once, which differs between versions
-    of torch; each operation then differs by a unit in the last place. The power of padam has a relative difference
-    of up to 1e-5 from torch's.
+    exact to the last bit. On a GPU, some versions of torch round two operations at once; each of these then differs by
+    a unit in the last place. The power of padam has a relative difference of up to 1e-5 from torch's.
 
     It works on torch's current stream and does not wait for the device: a CUDA graph can capture it.
 
@@ -45,9 +44,9 @@ def step(
         rule: the optimizer.
         l2: factor of Σw² over convolution kernels in the loss.
         flat: the parameters.
-        buffers: the optimizer's, by name, each [P] like the weights; changed in place.
+        buffers: the optimizer's buffers, by name, each [P] like the weights; changed in place.
         coefficients: [steps, 5], fp32, rows of ``Optimizer.plan`` on the device.
-        counter: [1], int64, on the device: which row, from 0 to steps - 1. It is not counted up.
+        counter: [1], int64, on the device: the row to use, from 0 to steps - 1. It is not changed.
 
     Raises:
         ValueError: if ``supports(rule, flat)`` is false.

@@ -1,8 +1,8 @@
 """The Triton kernels of resnet_core.fused.optimizer; importing this needs Triton.
 
-Each program changes BLOCK numbers of the flat tensors. Operations are those of resnet_core.optim, each rounded by
-itself, except where torch's kernels round a product and a sum at once: ``tl.fma`` stands there. They are launched with
-enable_fp_fusion=False, so that the compiler makes no others. Tensors have the names of the optimizer's buffers.
+Each program changes BLOCK numbers of the flat tensors. The operations are those of resnet_core.optim, each rounded
+separately. Where torch's kernels round a product and a sum at once, ``tl.fma`` does so too. enable_fp_fusion=False
+keeps the compiler from doing it elsewhere. Tensors have the names of the optimizer's buffers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def _gradient(gradients, weight, at, here, kernels, double_l2):
-    """Return the gradient with L2's, which kernels have."""
+    """Return the gradient; for convolution kernels, L2's is added."""
     gradient = tl.load(gradients + at, mask=here)
     return tl.where(at < kernels, tl.fma(double_l2, weight, gradient), gradient)
 
@@ -43,7 +43,7 @@ def adaptive(
     beta2, complement, eps, power,
     NADAM: tl.constexpr, POWER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Take a step of Adam or a relative; ``complement`` is 1 - beta2, ``power`` that of the denominator if POWER."""
+    """Take a step of Adam or a variant; ``complement`` is 1 - beta2, ``power`` the denominator's exponent if POWER."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = at < size
     row = coefficients + tl.load(counter) * 5

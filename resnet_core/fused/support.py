@@ -48,7 +48,7 @@ def is_correct(what: str, device: torch.device, relative_error: Callable[[], flo
             try:
                 off = relative_error()
                 fault = None if off <= TOLERANCE else f"is off by {off:.2g} of the true values"
-            except Exception as error:  # whatever a compiler or a driver may raise
+            except Exception as error:  # a compiler or a driver may raise any exception
                 fault = f"does not run: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
             if fault is not None:
                 _log.warning("the fused %s %s on %s; torch's operations are used instead", what, fault, device)

@@ -1,7 +1,7 @@
-"""Networks by name: one module for each, which has a ``NETWORK``. Importing them does not load torch.
+"""Networks by name: one module each, which defines a ``NETWORK``. Importing them does not load torch.
 
 To add a network, add a module here. Its name in study files, its options and its image sizes follow from its
-``NETWORK``. Classes of layers stand in ``resnet_core.models.layers``, since defining one loads torch.
+``NETWORK``. Layer classes are in ``resnet_core.models.layers``, since defining one needs torch.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ class Network:
     """A network, or a family of networks that differ in depth.
 
     Attributes:
-        build: returns the network, which maps images [B, 3, H, W] to logits [B, classes], from ``classes`` as its
-            first argument, the options by name and, for a family, ``depth`` by name. It draws the weights from
-            torch's global generator on the CPU.
+        build: returns the network, which maps images [B, 3, H, W] to logits [B, classes]. Arguments are ``classes``,
+            the options by name and, for a family, ``depth`` by name. It draws the weights from torch's global generator
+            on the CPU.
         image_sizes: heights, equal to widths, of the images it takes, in pixels.
-        bn_momentum: share of the old running statistics that its batch norms keep in a step, where the config does
-            not say.
+        bn_momentum: share of the old running statistics that its batch norms keep in a step, unless the config sets it.
         parameters: number of trainable parameters for 10 classes, by the network's name; of a family, for some depths.
-        options: fields of TrialConfig that are its own, each with the values it takes.
-        family: name of the family's networks, with ``{depth}`` where the depth stands; None for a single network, whose
-            name is its module's.
+        options: fields of TrialConfig that ``build`` takes, each with its valid values.
+        family: name of the family's networks, with ``{depth}`` in place of the depth; None for a single network, which
+            has the name of its module.
         depths: depths that a family has.
     """
 
@@ -64,17 +63,17 @@ class Network:
 
 
 NETWORKS: Registry[Network] = Registry(__name__, "NETWORK")
-"""The networks that ship."""
+"""The built-in networks."""
 
 
 def find(name: str) -> tuple[Network, dict[str, int]]:
-    """Return a network by its name in a config, and what ``build`` needs to know of the name.
+    """Return a network by its name in a config, and the arguments of ``build`` that its name contains.
 
     >>> find("resnet56v2")[1], find("vgg16")[1]
     ({'depth': 56}, {})
 
     Raises:
-        LookupError: there is none of that name; the message says which there are.
+        LookupError: there is no such network; the message lists the names.
     """
     for module, network in NETWORKS.items():
         if network.family is None and name == module:
@@ -82,6 +81,11 @@ def find(name: str) -> tuple[Network, dict[str, int]]:
         depth = network.depth(name)
         if depth is not None:
             return network, {"depth": depth}
+    raise LookupError(network_names())
+
+
+def network_names() -> str:
+    """Return the names of all networks, in words."""
     families = [network.family_names for network in NETWORKS.values() if network.family is not None]
     singles = ", ".join(module for module, network in NETWORKS.items() if network.family is None)
-    raise LookupError(", or one of ".join([*families, singles]))
+    return ", or one of ".join([*families, singles])

@@ -1,4 +1,4 @@
-"""DenseNet-121 for 32×32 images: torchvision's, with a 3×3 stem of stride 1 and no pooling behind it.
+"""DenseNet-121 for 32×32 images: torchvision's, with a 3×3 stem of stride 1 and no pooling after it.
 
 Source: Huang et al. 2017 (arXiv 1608.06993), whose networks for CIFAR-10 begin that way too.
 """
@@ -18,7 +18,7 @@ def build(classes: int) -> nn.Module:
 
     Weights are drawn from torch's global generator.
     """
-    import torchvision.models  # takes seconds, which other networks save
+    import torchvision.models  # takes seconds, which other networks avoid
     from torch import nn
 
     network: nn.Module = torchvision.models.densenet121(num_classes=classes)

@@ -1,7 +1,7 @@
 """ResNet-18 for 32×32 images: torchvision's, with the stem its authors used on CIFAR-10.
 
-Source: He et al. 2015 (arXiv 1512.03385). The ImageNet stem would shrink a 32×32 image to 8×8 ahead of the
-first residual block; here a 3×3 convolution of stride 1 takes its place, without max pooling.
+Source: He et al. 2015 (arXiv 1512.03385). The ImageNet stem would shrink a 32×32 image to 8×8 before the first residual
+block; here a 3×3 convolution of stride 1 takes its place, without max pooling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def build(classes: int) -> nn.Module:
 
     Weights are drawn from torch's global generator.
     """
-    import torchvision.models  # takes seconds, which other networks save
+    import torchvision.models  # takes seconds, which other networks avoid
     from torch import nn
 
     network: nn.Module = torchvision.models.resnet18(num_classes=classes)

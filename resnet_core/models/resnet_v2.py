@@ -16,7 +16,7 @@ def build(classes: int, *, depth: int, **options: Any) -> nn.Module:
 
     from resnet_core.models.layers.resnet_v2 import ResNetV2
 
-    # A generator of its own, from the same seed.
+    # The weights have their own generator, with the same seed.
     return ResNetV2(depth, classes, torch.Generator().manual_seed(torch.initial_seed()), **options)
 
 

@@ -1,7 +1,7 @@
 """VGG-16 with batch norm for 32×32 images: the convolutions of torchvision's, then one dense layer.
 
 Source: Simonyan & Zisserman 2015 (arXiv 1409.1556), configuration D. Five poolings leave one pixel of a 32×32
-image, so the three dense layers that torchvision has behind a 7×7 map come down to one.
+image, so one dense layer replaces the three that torchvision has after a 7×7 map.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optimizers by name: one module for each, which has an ``OPTIMIZER``. Importing them does not load torch.
+"""Optimizers by name: one module each, which defines an ``OPTIMIZER``. Importing them does not load torch.
 
 To add an optimizer, add a module here. Its name in study files and its settings follow from its ``OPTIMIZER``.
 """
@@ -20,11 +20,11 @@ class Factors(NamedTuple):
     """Numbers that a step multiplies by; an optimizer uses those that it needs.
 
     Attributes:
-        mean: of the momentum buffer, or of the mean of gradients.
-        gradient: of the gradient itself.
-        root: of the root of the mean of squares.
-        momenta: product of the momenta of all steps so far: the share that the zeros at the start still have in the
-            mean of gradients.
+        mean: factor of the momentum buffer, or of the mean of gradients.
+        gradient: factor of the gradient itself.
+        root: factor of the root of the mean of squares.
+        momenta: product of the momenta of all steps so far: the weight that the initial zeros still have in the mean of
+            gradients.
     """
 
     mean: float
@@ -44,9 +44,10 @@ class StepTensors(NamedTuple):
 
 @dataclass(frozen=True)
 class UpdateRule(ABC):
-    """How an optimizer changes weights by a gradient. Decoupled decay and L2 are the same for all, and not part of it.
+    """How an optimizer changes weights by a gradient. Decoupled decay and L2 are common to all, and not part of it.
 
-    A subclass is a dataclass; its fields are the fields of TrialConfig that it uses, beside learning rate and momentum.
+    A subclass is a dataclass; its fields are the fields of TrialConfig that it uses, besides learning rate and
+    momentum.
     """
 
     buffers: ClassVar[tuple[str, ...]]
@@ -54,7 +55,7 @@ class UpdateRule(ABC):
 
     @classmethod
     def settings(cls) -> tuple[str, ...]:
-        """Return the fields of TrialConfig that it uses, beside learning rate and momentum."""
+        """Return the fields of TrialConfig that it uses, besides learning rate and momentum."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
@@ -79,18 +80,18 @@ class UpdateRule(ABC):
 
         Args:
             weights: [P].
-            gradients: [P]; left as they are.
+            gradients: [P]; not changed.
             buffers: the tensors that ``buffers`` names, each [P].
             step: what ``factors`` returned for the step, and its momentum.
         """
 
     def kernel(self) -> tuple[str, dict[str, Any]] | None:
-        """Return the kernel of resnet_core.fused.optimizer_kernels that does the same, and the arguments of its own.
+        """Return the kernel of resnet_core.fused.optimizer_kernels that does the same, and its extra arguments.
 
-        None, unless a subclass says otherwise: torch's operations take each step.
+        The default is None: torch's operations take each step.
         """
         return None
 
 
 OPTIMIZERS: Registry[type[UpdateRule]] = Registry(__name__, "OPTIMIZER")
-"""The optimizers that ship."""
+"""The built-in optimizers."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adam(UpdateRule):
-    """Adam, and what its relatives share."""
+    """Adam; the base class of its variants."""
 
     beta2: float
     eps: float
@@ -53,7 +53,7 @@ class Adam(UpdateRule):
         return square
 
     def _change(self, mean: Tensor, gradients: Tensor, denominator: Tensor, step: StepTensors) -> Tensor:  # noqa: ARG002
-        """Return what the weights lose; ``denominator`` may be overwritten."""
+        """Return the amount to subtract from the weights; ``denominator`` may be overwritten."""
         import torch
 
         return torch.div(mean, denominator, out=denominator).mul_(step.mean)

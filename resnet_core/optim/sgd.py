@@ -1,4 +1,4 @@
-"""SGD with momentum, and with Nesterov's (Sutskever et al. 2013).
+"""SGD with momentum, or with Nesterov's momentum (Sutskever et al. 2013).
 
 b ← β₁·b + g; w ← w − lr·b, or lr·(g + β₁·b) by Nesterov, for gradient g and momentum β₁.
 """

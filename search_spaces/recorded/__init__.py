@@ -1,1 +1,1 @@
-"""Recorded curves that studies can be simulated on, beside the studies that they are of."""
+"""Recorded curves to simulate studies on, each beside the study file that it was recorded from."""

@@ -13,7 +13,7 @@ from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 
-# Each adds its commands to the application; --help lists them in this order.
+# Each module adds its commands to the application; --help lists them in this order.
 from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
 from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
@@ -22,17 +22,17 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line. An error is printed as one line, with its traceback where --debug asks for it."""
+    """Run the command line. An error is printed as one line; --debug adds its traceback."""
     gc.set_threshold(
         20_000, 50, 100
-    )  # with Python's defaults, the collector takes a tenth of the time that a command needs to start
+    )  # with Python's defaults, the garbage collector takes a tenth of a command's start-up time
     debug = "--debug" in sys.argv
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
     try:
-        # It returns the code of typer.Exit, and None where a command just ends.
+        # app returns the code of typer.Exit, and None if a command simply ends.
         code = app(standalone_mode=False) or DONE
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -41,7 +41,7 @@ def main() -> None:
     except SweepError as error:
         code = _print_error(error, error.exit_code, debug)
     except Exception as error:
-        # An error in the arguments is an exception of click, in the copy that typer has of it or in another one.
+        # An error in the arguments is an exception of click: of typer's copy of click, or of another copy.
         usage = getattr(error, "show", None)
         if usage is not None:
             usage()
@@ -65,7 +65,7 @@ def _print_error(error: Exception, code: int, debug: bool) -> int:
     """Print an error on stderr, and return the exit code."""
     if debug:
         stderr.print_exception()
-    # The text of an error of another package says too little without its type, or takes a page.
+    # The message of another package's error is unclear without its type, or fills a page.
     ours = type(error).__module__.split(".")[0] in ("sweeps", "search_spaces", "resnet_core", "analysis")
     typer.echo(
         f"sweeps: {error}" if ours else f"sweeps: {type(error).__name__}: {reason_of(error)} (--debug shows where)",

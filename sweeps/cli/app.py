@@ -1,4 +1,4 @@
-"""The application, how commands are added to it, their exit codes, and how they print."""
+"""The application: how commands are added to it, their exit codes, and how they print."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def command(name: str | None = None) -> Callable[[_Command], _Command]:
     """Add a function to the application as a command: each of its parameters is an argument or an option.
 
     A parameter whose type is a dataclass is a group of options: each field is an option, and the function gets an
-    object of the dataclass. So options that several commands have are written down once.
+    object of the dataclass. So the options that several commands share are defined once.
 
     Args:
-        name: name of the command; the function's name where it is None.
+        name: name of the command; None takes the function's name.
     """
 
     def register(function: _Command) -> _Command:
@@ -55,7 +55,7 @@ def command(name: str | None = None) -> Callable[[_Command], _Command]:
 
 
 def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
-    """Yield the parameter itself; where it is a dataclass, a parameter for each field."""
+    """Yield the parameter itself; if its type is a dataclass, yield a parameter for each field instead."""
     if not _is_group(hint):
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         return
@@ -66,7 +66,7 @@ def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
 
 
 def _arguments(hints: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the value of each parameter; an object where it is a dataclass."""
+    """Return the value of each parameter; an object if its type is a dataclass."""
     return {
         name: hint(**_arguments(get_type_hints(hint), values)) if _is_group(hint) else values[name]
         for name, hint in hints.items()
@@ -87,14 +87,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _application(
-    version: Annotated[  # ended by its callback
+    version: Annotated[  # not used here: its callback ends the command
         bool, typer.Option("--version", help="Print the version, and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None: ...
 
 
 def print_json(value: Any) -> None:
-    """Print plain values on stdout as JSON, in which NaN and infinity become null."""
+    """Print plain values on stdout as JSON; NaN and infinity become null."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""Commands that repeat runs: of a trial with fresh seeds, or of a published study."""
+"""Commands that repeat runs: those of a trial with fresh seeds, or those of a published study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sweeps.ledger.confirmations import Side
 
 _MOST_PAIRS = 40
-_MORE_PAIRS = 4  # added before the test is made again: a launch takes seconds, a run takes minutes
+_MORE_PAIRS = 4  # pairs added before each further test: a launch takes seconds, a run takes minutes
 
 
 @command()
@@ -139,7 +139,7 @@ def reproduce(
 
 
 def _check_sequential(against: str, against_name: str, until: str, claim: str) -> None:
-    """Check that the options go together."""
+    """Check that the options are compatible."""
     if until not in ("", "decided"):
         raise InputError(f"--until {until}: expected decided")
     if until and not against:
@@ -165,7 +165,7 @@ def _claim(text: str) -> Claim | None:
 
 
 def _verdict(study: Study, claim: Claim) -> str:
-    """Return the test of a claim by the runs that have ended, in a sentence."""
+    """Test a claim with the runs that have ended, and return the result as a sentence."""
     from analysis.statistics.claims import check_claim
     from analysis.tables.summary import ended_runs
 
@@ -184,7 +184,7 @@ def _is_confirmation(home: Home, name: str) -> bool:
 def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:
     """Confirm two trials on more and more seeds until the sequential test decides, or there are ``most`` pairs.
 
-    It keeps nothing itself: the two confirmations are its state, and after a kill the same command continues.
+    The function stores nothing itself: its state is the two confirmations, so after a kill the same command continues.
     """
     from analysis.statistics.sequential import fewest_pairs
     from analysis.tables.comparison import compare_two, configuration_runs
@@ -227,7 +227,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
 def _test(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
     """Return the sequential test of the pairs of runs, in the order of their seeds.
 
-    As in `compare_two`, a run counts as a miss after the last epoch of the shorter of the two schedules.
+    As in `compare_two`, a run that has not reached the target by the end of the shorter schedule counts as a miss.
     """
     from analysis.statistics.sequential import sequential_test
     from analysis.tables.comparison import configuration_runs
@@ -242,7 +242,7 @@ def _test(a: Study, b: Study, seeds: list[int]) -> SequentialTest:
 
 
 def _published(study: str) -> str:
-    """Return the name of the shipped study; the folder may be left out, and - may stand for _."""
+    """Return the full name of a shipped study; ``study`` may omit the folder, and use - for _."""
     from search_spaces.study import shipped_studies
 
     names = [name for name in shipped_studies() if name.startswith("published/")]

@@ -34,7 +34,7 @@ def report(
 ) -> None:
     """Write a study's report, one HTML file.
 
-    It has the study's question, its result, curves, costs, and how to repeat it.
+    The report contains the study's question, its result, curves and costs, and how to repeat it.
     """
     home, study = store.open(), store.results(name)
     from sweeps.inspection.report import build_report, report_files
@@ -67,9 +67,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
     store: Store,
 ) -> None:
-    """Write a study's curves into a file or for TensorBoard.
+    """Write a study's curves to a file or for TensorBoard.
 
-    --out writes a recording, on which `simulate` tries studies out; --tensorboard writes a folder for each trial.
+    --out writes a recording, whose curves `simulate` can use; --tensorboard writes a folder for each trial.
     """
     if tensorboard is None and out is None:
         raise InputError("expected --out FILE.jsonl.gz, --tensorboard FOLDER, or both")
@@ -146,9 +146,9 @@ def import_(
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a study of curves that were recorded elsewhere.
+    """Make a study from curves that were recorded elsewhere.
 
-    All commands that read studies read it; it cannot be launched.
+    All commands that read studies can read it; it cannot be launched.
     """
     from sweeps.importing.trials import Options
     from sweeps.importing.write import prepare, write
@@ -182,7 +182,7 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
 
 
 def _names(metric: list[str]) -> dict[str, str]:
-    """Return the columns that --metric names, by the names they have here."""
+    """Return the columns that --metric names, by this project's names of the metrics."""
     from resnet_core.records import METRICS
 
     known, names = ("trial", "epoch", *METRICS), {}

@@ -1,4 +1,4 @@
-"""Commands that show studies and trials, and what they run on."""
+"""Commands that show studies, trials, and the machine on which they run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
 def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
     """Show the trial with the fewest epochs to target.
 
-    The command says too whether the trial is confirmed, and whether it leads by more than noise.
+    The command also says whether the trial is confirmed, and whether its lead is larger than the noise.
     """
     from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
@@ -149,11 +149,11 @@ def ui(
     print_message(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # not an argument, which all users of the machine see
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # an argument would be visible to all users of the machine
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # a dozen processes, for jobs that there are none of
+    )  # a dozen processes for background jobs, which are not used
     os.execv(sys.executable, server)
 
 
@@ -189,11 +189,11 @@ def _place(home: Home) -> str:
 
 
 def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
-    """Return a trial's epochs from MLflow's store; none where it holds none yet."""
+    """Return a trial's epochs from MLflow's store; an empty list if it has none yet."""
     try:
         epochs = store.results(name).epochs
     except InputError as error:
-        if store.open().mlflow:  # the home's own store is not there before the first epoch
+        if store.open().mlflow:  # the store in the home folder does not exist before the first epoch
             print_message(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")

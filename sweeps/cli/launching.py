@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from analysis import Study
     from sweeps.execution.launch import LaunchStatus
 
-_PLOTS = 10  # the curves of so many of the best trials are drawn; each takes a third of a second
+_PLOTS = 10  # number of best trials whose curves are drawn; each takes a third of a second
 
 
 @command()
@@ -53,7 +53,7 @@ def launch(
 ) -> None:
     """Run a study to its end.
 
-    A study of this name that has begun is continued, if the file still asks the same.
+    If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
@@ -174,13 +174,13 @@ def run_study(
     table: Callable[[Study], str] | None = None,
     verdict: Callable[[Study], str] | None = None,
 ) -> None:
-    """Run a study, print its results, and exit with the code that says how the launch ended.
+    """Run a study, print its results, and exit with the exit code for the end of the launch.
 
     Args:
         options: the options of the command.
         name: the name of the study.
         run: launches the study.
-        table: returns the table to print; where it is None, the table of all trials and the best trial are printed.
+        table: returns the table to print; None prints the table of all trials and the best trial.
         verdict: returns the text to print below the table.
     """
     end = run()
@@ -217,7 +217,7 @@ def run_study(
 
 
 def _as_text(options: LaunchOptions, *names: str) -> str:
-    """Return the named options as text for a command line, without passwords; left out are those at their defaults."""
+    """Return the named options that differ from their defaults as text for a command line, without passwords."""
     home, data = options.store.open(), options.data.resolve()
     values = {
         "home": "" if home.root == HOME.resolve() else home.root,
@@ -239,7 +239,7 @@ def _results(study: Study) -> str:
 
 
 def confirmation_text(study: Study) -> str:
-    """Return what a confirmation found so far, in sentences."""
+    """Return the results of a confirmation so far, in sentences."""
     import analysis
 
     try:
@@ -249,7 +249,7 @@ def confirmation_text(study: Study) -> str:
 
 
 def attach_report_to(home: Home, study: Study) -> None:
-    """Add the report to MLflow; print a message where that fails, since the study has ended all the same."""
+    """Add the report to MLflow; if that fails, print a message only, since the study itself has ended well."""
     from sweeps.inspection.report import report_files
     from sweeps.tracking.report import attach_report
 

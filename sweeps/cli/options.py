@@ -1,6 +1,6 @@
-"""The options that several commands have.
+"""The options that several commands share.
 
-Every command has its options in this order: what is asked, how it runs, where things are, how it is shown.
+Every command lists its options in this order: the study, how it runs, folders and databases, the output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _complete_study(incomplete: str) -> Iterator[str]:
-    """Yield the shipped studies, and the study files and folders, that begin with what was typed."""
+    """Yield the shipped studies, study files and folders whose names begin with the typed text."""
     yield from (name for name in shipped_studies() if name.startswith(incomplete))
     for path in sorted(Path().glob(f"{incomplete}*")) if not incomplete.startswith(("/", "~")) else ():
         if path.is_dir():
@@ -35,7 +35,7 @@ def _complete_study(incomplete: str) -> Iterator[str]:
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> Iterator[str]:
-    """Yield the studies in the home folder that begin with what was typed."""
+    """Yield the studies in the home folder whose names begin with the typed text."""
     home = open_home(ctx.params.get("home"))
     yield from sorted(path.name for path in home.studies.glob("*/") if path.name.startswith(incomplete))
 
@@ -45,9 +45,9 @@ def choice(flag: str, *words: str, help: str = "", show_default: str | bool = Tr
 
     Args:
         flag: the option, such as ``--format``.
-        words: what its value may be.
-        help: what the option is for; the words are added to it.
-        show_default: what the help calls the default where that is no word.
+        words: the allowed values.
+        help: the purpose of the option; the words are added to it.
+        show_default: the help's text for a default that is not one of the words.
     """
     listed = f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -63,7 +63,7 @@ def choice(flag: str, *words: str, help: str = "", show_default: str | bool = Tr
     return typer.Option(flag, help=about, show_default=show_default, callback=check, autocompletion=complete)
 
 
-# What is asked.
+# The study.
 StudyArgument = Annotated[
     str,
     typer.Argument(help="A study file, or the name of a shipped one: quickstart.", autocompletion=_complete_study),
@@ -93,22 +93,22 @@ AddressOption = Annotated[
     ),
 ]
 
-# Where things are.
+# Folders and databases.
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="SWEEPS_HOME", help="Folder of all state.", show_default="./runs")
 ]
 DataOption = Annotated[
-    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of CIFAR-10.", show_default="./data")
+    Path, typer.Option("--data", envvar="SWEEPS_DATA", help="Folder of the images.", show_default="./data")
 ]
 
-# How it is shown.
+# The output.
 FormatOption = Annotated[str, choice("--format", "text", "markdown", "csv", "latex")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Where studies are kept."""
+    """The options for the folders and databases that hold the studies."""
 
     home: HomeOption = HOME
     mlflow: Annotated[
@@ -132,13 +132,13 @@ class Store:
         return open_home(self.home, self.mlflow, self.ledger)
 
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
-        """Return a study from MLflow's store, with these metrics of its epochs, or all."""
+        """Return a study from MLflow's store, with the given metrics of its epochs; None reads all."""
         return load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """How and where a study is launched."""
+    """The options of a launch."""
 
     address: AddressOption = None
     report: Annotated[
@@ -150,7 +150,7 @@ class LaunchOptions:
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")] = False
 
     def open_launcher(self) -> Launch:
-        """Return what launches studies with these options."""
+        """Return a launcher of studies with these options."""
         return open_launcher(self.store.open(), self.data, self.address, self.debug)
 
     def to_arguments(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that write a study file, and try it out before it is launched."""
+"""Commands that write a study file, and check or simulate it before it is launched."""
 
 from __future__ import annotations
 

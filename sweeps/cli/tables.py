@@ -61,7 +61,7 @@ def table(
 ) -> None:
     """Print a table of a study's trials, fastest first.
 
-    --view prints another table. All of it is read from MLflow's store.
+    --view prints another table. All values are read from MLflow's store.
     """
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
@@ -78,7 +78,7 @@ def table(
     import analysis
     from analysis.tables.columns import METRICS
 
-    # Most of the time goes into reading; curves and other views need all there is.
+    # Reading takes most of the time; only curves and other views need all metrics.
     little = view == "results" and plot is None and not published
     study = store.results(name, METRICS if little else None)
     for_people = not as_json and style != "csv"
@@ -123,7 +123,7 @@ def compare(
 ) -> None:
     """Compare configurations with the first, seed by seed.
 
-    What is compared is the share of runs that reach the target, and their epochs to target.
+    The command compares the share of runs that reach the target, and their epochs to target.
     """
     from analysis.tables.comparison import PhaseError, compare_configurations, configuration_runs
 
@@ -172,7 +172,7 @@ def stopping(
 ) -> None:
     """Print what each stopping rule of a study saved.
 
-    What is known of its errors is in the table too. All of it is read from MLflow's store.
+    The table also counts the known errors of each rule. All values are read from MLflow's store.
     """
     import analysis
     from analysis.tables.stopping import METRICS
@@ -190,7 +190,7 @@ def stopping(
 def _view(
     study: Study, view: str, target: float | None, levels: str, for_people: bool
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of a view, and its footnotes."""
+    """Return the table of a view and its footnotes."""
     import analysis
 
     if view == "cost":
@@ -216,7 +216,7 @@ def _view(
 
 
 def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) -> pd.DataFrame:
-    """Return a table at the levels of --levels, or at post I's."""
+    """Return a table at the levels of --levels; without any, at those of post I."""
     try:
         return build(study, [float(part) for part in levels.split(",")]) if levels else build(study)
     except ValueError as error:
@@ -226,7 +226,7 @@ def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) ->
 
 
 def _numbers(study: Study, names: list[str]) -> list[int] | None:
-    """Return the numbers of the trials that are asked for by name; None where none is."""
+    """Return the numbers of the trials with these names; None if no names are given."""
     numbers = dict(zip(study.trials["trial"], study.trials["number"], strict=True))
     unknown = [name for name in names if name not in numbers]
     if unknown:
@@ -251,7 +251,7 @@ def _draw(study: Study, figure: str, path: Path) -> None:
 
 
 def _published(study: Study, for_people: bool) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of published figures beside ours, and its footnotes."""
+    """Return the table that compares published figures with ours, and its footnotes."""
     import analysis
     from search_spaces.figures import published_rows
 

@@ -18,14 +18,14 @@ from sweeps.errors import InputError, SweepError
 
 @dataclass(frozen=True, kw_only=True)
 class OneRun:
-    """One run of a study."""
+    """The options that select one run of a study."""
 
     study: StudyArgument
     run: Annotated[str, typer.Option("--run", help="Name of a listed run.", show_default="the first")] = ""
     changes: SetOption
 
     def load(self) -> tuple[StudySpec, TrialConfig]:
-        """Return the study and what the run trains: the study's first trial, or the first of the listed run."""
+        """Return the study and the configuration of its first trial, or of the first trial of a listed run."""
         spec = load_study(self.study, changes=self.changes)
         if self.run:
             from search_spaces.space import trial_config
@@ -38,14 +38,14 @@ class OneRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What trains on this machine, and where the images are."""
+    """The options for training in this process: device, threads, folder of the images."""
 
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = ""
     data: DataOption = DATA
 
     def prepare(self, spec: StudySpec) -> str:
-        """Set the number of CPU threads, the study's unless one is given; return the device, a GPU if there is one."""
+        """Set the number of CPU threads (default: the study's); return the device (default: a GPU if there is one)."""
         import torch
 
         from sweeps.execution.cluster import available_cores

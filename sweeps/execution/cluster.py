@@ -27,7 +27,7 @@ class Node:
         share = resources.gpus_per_trial
         if not share:
             return slots
-        # A trial takes its share from a single GPU: of 0.4, two fit on each GPU.
+        # A trial takes its share from a single GPU: with a share of 0.4, two trials fit on each GPU.
         return min(slots, int(self.gpus) * int(1 / share + 1e-9))
 
 
@@ -45,7 +45,7 @@ class Cluster:
         """Return how many trials fit on the cluster at the same time.
 
         Raises:
-            InputError: none does; the message names the resource that is missing.
+            InputError: no trial fits; the message names the resource that is missing.
         """
         slots = sum(node.slots(resources) for node in self.nodes)
         if slots:
@@ -77,7 +77,7 @@ def available_cores() -> int:
 
 
 def visible_gpus() -> int:
-    """Return how many GPUs torch finds. Loads torch, which takes seconds and hundreds of megabytes."""
+    """Return how many GPUs torch finds. This imports torch, which takes seconds and hundreds of megabytes."""
     import torch
 
     return torch.cuda.device_count()

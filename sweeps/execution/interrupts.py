@@ -13,8 +13,8 @@ from contextlib import contextmanager
 class Interrupts:
     """The signals of a launch.
 
-    A signal raises no KeyboardInterrupt: in the middle of Ray's start that can get lost in the code that Python runs
-    around a fork, and leave the lock of `logging` held for ever.
+    A signal raises no KeyboardInterrupt here. While Ray starts, a KeyboardInterrupt can get lost in the code that
+    Python runs around a fork, and the lock of `logging` is then never released.
 
     Args:
         name: the study's name, for the message at the second signal.
@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle both signals while the block lasts. A nested block takes them back from other handlers."""
+        """Handle both signals during the block. A nested block replaces handlers that were installed in between."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -44,7 +44,7 @@ class Interrupts:
         if not self.stop_requested:
             self.stop_requested = True
             return
-        # Without cleaning up, which is what takes long. The live view has hidden the cursor.
+        # The process exits without cleanup, since cleanup takes long. The live view has hidden the cursor: show it.
         shown = "\x1b[?25h\n" if os.isatty(2) else ""
         with contextlib.suppress(OSError):
             os.write(2, f"{shown}stopped at once; continue with:  sweeps resume {self._name}\n".encode())

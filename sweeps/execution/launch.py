@@ -44,9 +44,9 @@ class LaunchStatus(enum.Enum):
     FINISHED = "finished"
     """Every trial has ended, and none crashed."""
     CRASHED = "crashed"
-    """Every trial has ended, and some crashed; `sweeps resume` tries these again."""
+    """Every trial has ended, and some crashed; `sweeps resume` retries those."""
     INTERRUPTED = "interrupted"
-    """It was asked to stop; `sweeps resume` continues it."""
+    """The launch was asked to stop; `sweeps resume` continues the study."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Launch:
 
     Attributes:
         home: the home folder.
-        data_dir: folder of CIFAR-10.
-        address: of a running Ray cluster; None starts one on this machine.
-        console: where the progress is printed: stderr.
+        data_dir: folder of the data set.
+        address: address of a running Ray cluster; None starts one on this machine.
+        console: the console that shows the progress: stderr.
         debug: let Ray and MLflow log.
-        trainable: what trains a trial; None is what the study file asks for.
+        trainable: the class that trains a trial; None selects it by the study file.
     """
 
     home: Home
@@ -70,15 +70,15 @@ class Launch:
     trainable: type[TrialTrainable] | None = None
 
     def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
-        """Run a study that is new, or continue one that has the same name and asks the same.
+        """Run a new study, or continue an existing study with the same name and specification.
 
         Args:
             spec: the study.
-            sequential: whether a sequential test decides how many seeds it has.
+            sequential: whether a sequential test decides its number of seeds.
 
         Raises:
-            SweepError: it cannot be run; InputError where the user can mend it.
-            DataError: the images cannot be had.
+            SweepError: the study cannot be run; InputError if the user can correct the cause.
+            DataError: the images are not available.
         """
         if spec.name in study_names(self.home.ledger_uri):
             Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
@@ -88,13 +88,13 @@ class Launch:
             return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
 
     def fork(self, spec: StudySpec, source: str) -> LaunchStatus:
-        """Run a new study whose sampler starts with the ended trials of another one.
+        """Run a new study whose sampler starts with the ended trials of another study.
 
         Raises:
-            SweepError: it cannot be run; InputError where the user can mend it.
-            DataError: the images cannot be had.
+            SweepError: the study cannot be run; InputError if the user can correct the cause.
+            DataError: the images are not available.
         """
-        # First, so that a study that is refused leaves no folder.
+        # First, so that a refused study leaves no folder.
         known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -111,8 +111,8 @@ class Launch:
             more: how many trials to add.
 
         Raises:
-            SweepError: it cannot be run; InputError where the user can mend it.
-            DataError: the images cannot be had.
+            SweepError: the study cannot be run; InputError if the user can correct the cause.
+            DataError: the images are not available.
         """
 
         def longer(ledger: Ledger) -> None:
@@ -125,13 +125,13 @@ class Launch:
         """Run a study's best configurations again, after the trials that have begun.
 
         Raises:
-            SweepError: it cannot be run; InputError where the user can mend it.
-            DataError: the images cannot be had.
+            SweepError: the study cannot be run; InputError if the user can correct the cause.
+            DataError: the images are not available.
         """
         return self._continue(name, lambda ledger: ledger.race(finalists))
 
     def _continue(self, name: str, change: Callable[[Ledger], None]) -> LaunchStatus:
-        """Change a study of the ledger, and run its open trials."""
+        """Change a study of the ledger, and run its remaining trials."""
         # First, so that a wrong name leaves no folder.
         found = Ledger.open(self.home.ledger_uri, name)
         found.check_not_imported()
@@ -142,9 +142,9 @@ class Launch:
             return self._run(ledger)
 
     def _check(self, spec: StudySpec) -> None:
-        """Find before the start what would make every trial fail."""
+        """Check before the start for problems that would make every trial fail."""
         with contextlib.ExitStack() as stack:
-            # Only a process that ends here loads torch. It is started when it is first needed.
+            # torch is imported only in a process that ends here. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
             torch_process = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
             if self.address is None:
@@ -163,7 +163,7 @@ class Launch:
         """Refuse to create a ledger where one is missing.
 
         Raises:
-            SweepError: MLflow has trials of the study, but the ledger's file is gone.
+            SweepError: MLflow has trials of the study, but the ledger's file is missing.
         """
         db, mlflow_db = sqlite_file(self.home.ledger_uri), self.home.own_mlflow_db
         if db is None or db.exists():
@@ -179,7 +179,7 @@ class Launch:
 
     @contextlib.contextmanager
     def _disk(self, name: str) -> Iterator[None]:
-        """Turn any error that a full disk causes in the block into a SweepError that says so."""
+        """Convert any error that a full disk causes in the block to a SweepError that names the cause."""
         try:
             yield
         except SweepError:
@@ -194,7 +194,7 @@ class Launch:
         interrupts, driver = Interrupts(name), home.become_driver(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.tell_pending_results()
-            # MLflow makes its tables in a thread of its own while Ray starts.
+            # MLflow creates its tables in a separate thread while Ray starts.
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
@@ -213,7 +213,7 @@ class Launch:
     ) -> LaunchStatus:
         home = self.home
         if ledger.complete():
-            # Nothing is left to run, but a killed launch may have left out of MLflow what ended.
+            # Nothing is left to run, but trials that ended in a killed launch may be missing from MLflow.
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
             if run.exhausted:
                 run.remove_frozen()

@@ -1,4 +1,4 @@
-"""What the user sees while a study runs, on stderr: a live table on a terminal, plain lines elsewhere."""
+"""The display of a running study on stderr: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, 
 
 
 class PlainWatcher:
-    """A line for every start, epoch, error and end."""
+    """Prints a line for every start, epoch, error and end of a trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -43,7 +43,7 @@ class PlainWatcher:
         self._say(f"trial {trial.job.name}: {begins}{control}: {_settings(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Print the epoch's figures."""
+        """Print the epoch's metrics."""
         record = trial.records[-1]
         self._say(
             f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
@@ -76,7 +76,7 @@ class PlainWatcher:
 
 
 class LiveWatcher:
-    """A table that is redrawn: running trials, those that ended last, the best so far, the time left."""
+    """Draws a live table: running trials, those that ended last, the best so far, the time left."""
 
     def __init__(self) -> None:
         self._ended: deque[tuple[Job, Result]] = deque(maxlen=_SHOWN_ENDED)
@@ -103,7 +103,7 @@ class LiveWatcher:
         self._messages.append(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
 
     def ended(self, job: Job, result: Result) -> None:
-        """Move the trial to those that ended."""
+        """Move the trial to the ended trials in the table."""
         self._ended.append((job, result))
 
     def stopping(self) -> None:
@@ -168,7 +168,7 @@ class LiveWatcher:
 
 @contextmanager
 def watching(console: Console) -> Iterator[PlainWatcher | LiveWatcher]:
-    """Show a study on ``console`` for as long as the block lasts."""
+    """Show a study on ``console`` during the block."""
     if not console.is_terminal:
         yield PlainWatcher(console)
         return

@@ -30,15 +30,15 @@ from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
 from sweeps.study.run import StudyRun
 
-_MOST_MOVES = 10  # times a launch moves a trial off a machine that is gone, without using up its retries
-_CHECK_SECONDS = 2.0  # between two checks of which nodes are there
+_MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
+_CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
 _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
 @contextmanager
 def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
-    """Connect to the Ray cluster at ``address``, or start one on this machine, for as long as the block lasts.
+    """Connect to the Ray cluster at ``address``, or start one on this machine, for the duration of the block.
 
     Args:
         address: HOST:PORT, ``ray://HOST:PORT`` or ``auto``; ``local`` or None starts a cluster.
@@ -59,7 +59,7 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     try:
         if own:
             ray.init(
-                address=_LOCAL,  # without it Ray would take RAY_ADDRESS
+                address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
                 num_cpus=available_cores(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -82,15 +82,15 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         if not _local_node_died():
             _shut_down()
         elif own:
-            # ray.shutdown would end this process on the spot, before it has written what it must.
+            # ray.shutdown would end this process immediately, before it has written its data.
             ray_internals.kill_started_processes()
 
 
 def _shut_down() -> None:
-    """Leave the cluster with no Ray object left to free.
+    """Free all Ray objects, then leave the cluster.
 
-    If the garbage collector of another thread frees one while Ray shuts down, this process ends on the spot, with
-    MLflow's writer in the middle of its work.
+    If the garbage collector of another thread frees a Ray object while Ray shuts down, this process ends immediately,
+    and MLflow's writer loses its work.
     """
     gc.collect()
     gc.disable()
@@ -101,13 +101,13 @@ def _shut_down() -> None:
 
 
 def _current_cluster() -> Cluster:
-    """Return the machines that are in the connected cluster now; they may join and leave at any time."""
+    """Return the machines in the connected cluster now; machines may join and leave at any time."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return Cluster(tuple(Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in nodes))
 
 
 def _local_node_died() -> bool:
-    """Return whether Ray's node on this machine has died; without it this process would wait for ever."""
+    """Return whether Ray's node on this machine has died; this process would then wait for ever."""
     own = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return not any(node["Alive"] for node in nodes if node["NodeID"] == own)
@@ -117,7 +117,7 @@ def check_address(address: str) -> None:
     """Check that something answers at an address. Ray itself would try for minutes.
 
     Raises:
-        InputError: the text is no address.
+        InputError: the text is not an address.
         SweepError: nothing answers at that address.
     """
     if address in ("auto", _LOCAL):
@@ -132,7 +132,7 @@ def check_address(address: str) -> None:
 
 
 def _named(address: str) -> str:
-    """Return how a message names a cluster; it tells where the address comes from if the user did not type it."""
+    """Return a cluster's name for messages; it includes the source of an address that the user did not type."""
     whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
     return f"the Ray cluster at {address!r}{whose}"
 
@@ -143,14 +143,14 @@ def _unreached(address: str, why: str) -> SweepError:
 
 
 class _NotSaved:
-    """Has no state in Ray's snapshots of an experiment: no snapshot is ever restored."""
+    """Base class of objects without state in Ray's snapshots of an experiment: no snapshot is ever restored."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _StudySearcher(_NotSaved, Searcher):
-    """Gives Ray the study's next trial, but no more trials than fit on the nodes at the same time."""
+    """Proposes the study's next trial to Ray, but no more trials than fit on the nodes at the same time."""
 
     def __init__(self, run: StudyRun, fixed: dict[str, Any], home: Home, stop: _StudyStopper) -> None:
         super().__init__(metric=None, mode=None)
@@ -158,7 +158,7 @@ class _StudySearcher(_NotSaved, Searcher):
         self._slots, self._check_at = 0, 0.0
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
-        # While no trial runs, Ray asks for trials for minutes before it asks the stopper.
+        # While no trial runs, Ray asks the searcher for minutes before it asks the stopper.
         if self._run.exhausted or self._stop.requested:
             return str(Searcher.FINISHED)
         if len(self._run.active) >= self._total_slots():
@@ -176,7 +176,7 @@ class _StudySearcher(_NotSaved, Searcher):
         }
 
     def _total_slots(self) -> int:
-        """Return how many trials fit on the nodes that are there now."""
+        """Return how many trials fit on the current nodes."""
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + _CHECK_SECONDS
             self._slots = sum(node.slots(self._run.spec.resources) for node in _current_cluster().nodes)
@@ -193,7 +193,7 @@ class _StudySearcher(_NotSaved, Searcher):
 
 
 class _StudyScheduler(_NotSaved, TrialScheduler):
-    """Gives each epoch to the study, and stops the trials that the study stops."""
+    """Passes each epoch to the study, and stops the trials that the study stops."""
 
     def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
         self._run, self._stop = run, stop
@@ -209,7 +209,7 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
         return str(TrialScheduler.STOP if over or self._stop.requested else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Do nothing: Ray calls this also when it starts the trial again; _StudyCallback can tell."""
+        """Do nothing: Ray calls this also when it restarts the trial; _StudyCallback distinguishes the cases."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None: ...
 
@@ -225,7 +225,7 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
 
 
 class _StudyCallback(_NotSaved, tune.Callback):
-    """Tells the study of errors and whether Ray starts the trial again, and halts it when Ray's node here dies."""
+    """Reports errors and restarts of trials to the study, and halts it when Ray's node on this machine dies."""
 
     def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
         self._run, self._stop, self._check_at = run, stop, 0.0
@@ -234,8 +234,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         error = ray_internals.last_error(trial)
         number = trial.config["number"]
-        # A machine that leaves uses up none of the trial's retries. There is a limit because a trial that makes its
-        # own process unreachable again and again looks the same from here.
+        # A lost machine does not count as a retry of the trial. There is a limit because a trial that repeatedly makes
+        # its own process unreachable causes the same error.
         if is_node_gone(error) and self._moves[number] < _MOST_MOVES:
             self._moves[number] += 1
             ray_internals.forgive_failure(trial)
@@ -258,9 +258,9 @@ class _StudyCallback(_NotSaved, tune.Callback):
 
 
 class _StudyStopper(_NotSaved, tune.Stopper):
-    """Ends the experiment: at once if the study halts; after the current epochs if a signal or `sweeps stop` asks.
+    """Ends the experiment: at once if the study halts; after the current epochs at a signal or `sweeps stop`.
 
-    Ray itself would give these epochs five seconds.
+    Ray's own handling of a signal would leave these epochs only five seconds.
     """
 
     def __init__(self, run: StudyRun, home: Home, interrupts: Interrupts) -> None:
@@ -298,10 +298,10 @@ def run_trials(
 
     Args:
         run: the study.
-        home: where things are.
-        data_dir: folder of CIFAR-10.
+        home: the home folder.
+        data_dir: folder of the data set.
         interrupts: the signals that may ask the study to stop.
-        trainable: what trains a trial; None is what the study file asks for.
+        trainable: the class that trains a trial; None selects it by the study file.
 
     Returns:
         False if the study was asked to stop before its last trial ended.
@@ -324,7 +324,7 @@ def run_trials(
 
         trainable, pool = trainable or SharedTrainable, start_pool()
     trainable = trainable or TrialTrainable
-    # The folder of Ray Tune's own files; nothing reads them afterwards.
+    # The folder of Ray Tune's own files; they are not read afterwards.
     storage = home.study(run.spec.name) / "ray"
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
@@ -348,7 +348,7 @@ def run_trials(
         ),
     )
     try:
-        with interrupts.listening():  # again: Ray has put in its own handler of SIGTERM
+        with interrupts.listening():  # again: Ray has installed its own handler of SIGTERM
             tuner.fit()
     except Exception as error:
         run.interrupt()
@@ -373,10 +373,10 @@ def run_trials(
 
 
 def _make_on_all_nodes(folder: Path) -> None:
-    """Make a folder, and check that every node sees it.
+    """Create a folder, and check that every node can reach it.
 
     Raises:
-        SweepError: a node does not see it; the message names the node.
+        SweepError: a node cannot reach the folder; the message names the node.
     """
     folder.mkdir(parents=True, exist_ok=True)
     is_dir = ray.remote(num_cpus=0)(os.path.isdir)

@@ -1,7 +1,7 @@
-"""What this package uses of Ray that Ray does not promise to keep, each with its reason.
+"""All private names and unstable settings of Ray that this package uses, each with its reason.
 
-No other module touches a private name of Ray. When a new version of Ray lacks one of these,
-tests/unit/test_ray_and_mlflow_internals.py fails and says what it was for.
+No other module uses a private name of Ray. If a new version of Ray lacks one of these names,
+tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import ray
 from ray.tune.experiment import Trial
 
 ENVIRONMENT = {
-    # Usage statistics would be sent from the user's machine.
+    # Otherwise Ray sends usage statistics from the user's machine.
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's new output prints on stdout at any verbosity; stdout is for results.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial without a GPU keeps the CUDA_VISIBLE_DEVICES of the launch. Some versions warn where this is not set.
+    # A trial without a GPU keeps the CUDA_VISIBLE_DEVICES of the launch. Some versions warn if this is not set.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray would write each epoch to CSV, JSON and TensorBoard files of its own; MLflow has them.
+    # Otherwise Ray writes each epoch to CSV, JSON and TensorBoard files; MLflow has the epochs already.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ray saves a snapshot of its experiment. Nothing restores it: a study resumes from the ledger.
+    # Ray's snapshots of its experiment are not used, so one a day is enough: a study resumes from the ledger.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # Ctrl-C belongs to sweeps.execution.interrupts.
+    # sweeps.execution.interrupts handles Ctrl-C.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Ray would limit how many trials may be starting. The searcher proposes trials for free slots only.
+    # Otherwise Ray limits how many trials may start at once. The searcher proposes trials for free slots only.
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",
 }
-"""Environment variables that Ray reads when it starts, or when an experiment does."""
+"""Environment variables that Ray reads when it starts or when an experiment starts."""
 
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
@@ -46,7 +46,7 @@ def set_environment() -> None:
 
 
 def silence() -> None:
-    """Keep Ray's log messages away."""
+    """Suppress Ray's log messages."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -54,8 +54,8 @@ def silence() -> None:
 def kill_started_processes() -> None:
     """Kill the processes that `ray.init` started on this machine.
 
-    Used when Ray's node here has died: `ray.shutdown` would then end this process on the spot, and without either
-    the process would wait for a minute at its exit.
+    Used when Ray's node on this machine has died. Then `ray.shutdown` would end this process immediately. With neither
+    call, the process would wait for a minute at its exit.
     """
     node = ray._private.worker._global_node
     if node is not None:
@@ -68,7 +68,7 @@ def forgive_failure(trial: Any) -> None:
 
 
 def pending_trial(tune_controller: Any) -> Any:
-    """Return the first trial that waits to be started, or None: what a scheduler is asked for."""
+    """Return the first trial that waits to be started, or None; for a scheduler's ``choose_trial_to_run``."""
     return next((trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING), None)
 
 
@@ -80,7 +80,8 @@ def is_running(trial: Any) -> bool:
 def last_error(trial: Any) -> str:
     """Return the text of a trial's last error, without colours.
 
-    Ray writes it into the trial's folder at once. The public `Trial.get_error` reads a copy that is made later.
+    Ray writes the error to the trial's folder immediately. The public `Trial.get_error` reads a copy that Ray makes
+    later.
     """
     written = Path(trial.local_path) / _ERROR_FILE
     text = without_colours(written.read_text() if written.exists() else "") or "unknown error"
@@ -88,7 +89,7 @@ def last_error(trial: Any) -> str:
 
 
 def without_colours(text: str) -> str:
-    """Return the text of an error without the terminal's colours, which Ray puts in."""
+    """Return the text of an error without the terminal colours that Ray adds."""
     return _ANSI.sub("", text)
 
 

@@ -1,12 +1,12 @@
-"""Processes that train several trials: a thread and, on a GPU, a CUDA stream each.
+"""Processes that train several trials, each trial in its own thread and, on a GPU, its own CUDA stream.
 
-The trials of one GPU share a process; without a GPU, those of one node do. What it serves: GPUs and nodes on which a
-process a trial would run out of memory, or spend it on copies of torch. What it costs: a trial that kills its process
-takes the others with it, and each of them is started again from its last epoch.
+The trials of one GPU share a process; without a GPU, those of one node do. The purpose: on some GPUs and nodes, one
+process for each trial would need too much memory, most of it for copies of torch. The cost: if a trial kills its
+process, the other trials in it are restarted from their last epochs.
 
 Every trial still has its own Ray Tune actor (sweeps.execution.shared_trainable), which holds its share of the machine
-and asks the shared process for one epoch after the other. The processes belong to the launch, not to a trial. Nothing
-here loads Ray Tune, which takes as long as torch does.
+and asks the shared process for one epoch after the other. The processes belong to the launch, not to a trial. This
+module does not import Ray Tune, whose import takes as long as torch's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from resnet_core.records import EpochRecord
 from sweeps.execution.cluster import available_cores
 from sweeps.execution.worker import Worker, prepare_worker, train_arguments
 
-_POOL = "sweeps-processes"  # the name of the pool's actor; Ray keeps the names of different launches apart
+_POOL = "sweeps-processes"  # the name of the pool's actor; each launch has its own Ray namespace
 
 
 class SharedProcess:
@@ -48,13 +48,13 @@ class SharedProcess:
         self._change = threading.Lock()
 
     def prepare(self, config: dict[str, Any]) -> Worker:
-        """Make the process ready for trials with this Ray config."""
+        """Prepare the process for trials with this Ray config."""
         return prepare_worker(config["threads"], trials_per_process(config) * config["gpus"])
 
     def begin(self, actor: str, config: dict[str, Any], device: str) -> None:
-        """Begin, or continue, the trial of a Ray Tune actor.
+        """Begin or continue the trial of a Ray Tune actor.
 
-        The trial may still be here for an actor that was killed; it is ended first.
+        If the process still holds this trial for an actor that was killed, that one is ended first.
 
         Args:
             actor: the actor's id.
@@ -72,7 +72,7 @@ class SharedProcess:
         """Train the next epoch of the actor's trial.
 
         Returns:
-            The epoch, or the traceback of an error; and what the trial logged meanwhile.
+            The epoch, or the traceback of an error; and the trial's log records since the last call.
         """
         trial = self._trials[actor]
         try:
@@ -88,14 +88,14 @@ class SharedProcess:
             trial.close()
 
     def ping(self) -> None:
-        """Do nothing. The call fails where the process is gone."""
+        """Do nothing. The call fails if the process has died."""
 
 
 class _Trial:
-    """A trial in its own thread: memory that a thread frees, the C library keeps for that thread."""
+    """A trial in its own thread: the C library keeps freed memory for the thread that freed it."""
 
     def __init__(self, config: dict[str, Any], device: str) -> None:
-        from resnet_core.trainer import train  # here: the driver need not load torch
+        from resnet_core.trainer import train  # here, so that the driver does not import torch
 
         self.number = config["number"]
         settings, data_dir, checkpoint = train_arguments(config)
@@ -111,7 +111,7 @@ class _Trial:
         return self._thread.submit(next, self._epochs).result()
 
     def logged(self) -> list[logging.LogRecord]:
-        """Return what the trial logged since the last call."""
+        """Return the trial's log records since the last call."""
         return [self._logged.get() for _ in range(self._logged.qsize())]
 
     def close(self) -> None:
@@ -132,11 +132,11 @@ class _Pool:
         self._processes: dict[tuple[str, str | None], Any] = {}
 
     def process(self, node: str, visible_devices: str | None, max_calls: int) -> Any:
-        """Return the process for a node and its visible GPUs; one that is gone is started again.
+        """Return the process for a node and its visible GPUs; a process that has died is replaced.
 
         Args:
             node: the node's id.
-            visible_devices: CUDA_VISIBLE_DEVICES there.
+            visible_devices: CUDA_VISIBLE_DEVICES on that node.
             max_calls: how many calls the process must be able to take at the same time.
         """
         process = self._processes.get((node, visible_devices))
@@ -151,15 +151,15 @@ class _Pool:
 
 
 def start_pool() -> Any:
-    """Start the pool of this launch; it and its processes live as long as the handle that is returned."""
+    """Start the pool of this launch; the pool and its processes live as long as the returned handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(_Pool).options(num_cpus=0, name=_POOL, scheduling_strategy=here).remote()
 
 
 def process_for(config: dict[str, Any]) -> Any:
-    """Return the process that a trial shares, as a Ray actor; for the trial's own actor to call."""
+    """Return the shared process of a trial as a Ray actor; the trial's own actor calls this function."""
     visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES") if config["gpus"] else None
     node = ray.get_runtime_context().get_node_id()
-    # A trial makes one call at a time; the last epoch of a trial that was killed may still be under way.
+    # A trial makes one call at a time; the last epoch of a killed trial may still be running.
     max_calls = 2 * trials_per_process(config) + 1
     return ray.get(ray.get_actor(_POOL).process.remote(node, visible_devices, max_calls))

@@ -1,4 +1,4 @@
-"""A trial as Ray Tune sees it that trains in a process it shares with others."""
+"""The Ray Tune trainable of a trial that trains in a process shared with other trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.execution.worker import Worker
 
 
 class SharedTrainable(TrialTrainable):
-    """Trains one trial in the process that it shares; see sweeps.execution.shared_process."""
+    """Trains one trial in a shared process; see sweeps.execution.shared_process."""
 
     def begin(self, config: dict[str, Any]) -> tuple[Worker, Epochs]:
         """See TrialTrainable.begin."""
@@ -26,15 +26,15 @@ class SharedTrainable(TrialTrainable):
 
 
 def _epochs(process: Any, config: dict[str, Any], device: str) -> Generator[EpochRecord]:
-    # The trial begins in the process with its first epoch. After an error Ray may set up an actor that it does not
-    # use; that one must neither begin the trial nor end it.
+    # The trial begins in the process with its first epoch, not here: after an error Ray may set up an actor that it
+    # does not use, and that actor must neither begin the trial nor end it.
     actor = ray.get_runtime_context().get_actor_id()
     ray.get(process.begin.remote(actor, config, device))
     try:
         while True:
             outcome, logged = ray.get(process.epoch.remote(actor))
             for record in logged:
-                logging.getLogger(record.name).handle(record)  # into the trial's log
+                logging.getLogger(record.name).handle(record)  # writes it to the trial's log
             if isinstance(outcome, str):
                 raise TrialError(outcome)
             yield outcome

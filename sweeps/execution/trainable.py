@@ -1,4 +1,4 @@
-"""The trainer as Ray Tune sees it: a class whose ``step`` is one ``next``."""
+"""The trainer as a Ray Tune Trainable, whose ``step`` calls ``next`` on the trainer's generator once."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from sweeps.execution.worker import Worker, prepare_worker, train_arguments
 from sweeps.trial_log import TrialLog
 
 Epochs = Generator[EpochRecord]
-"""A trial's epochs; closing the generator frees the network."""
+"""A generator of a trial's epochs; closing it frees the network."""
 
 
 class TrialTrainable(tune.Trainable):
     """Trains one trial; Ray keeps the actor for the next trial.
 
     Its Ray config has ``number``, ``config`` (the fields of a TrialConfig), ``data_dir``, ``checkpoint``, ``log``,
-    ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it, on whichever node the
-    trial is started again; Ray's checkpoints are not used.
+    ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it, on any node on which the
+    trial is restarted. Ray's checkpoints are not used.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Start, or continue, the trial.
+        """Start or continue the trial.
 
         Raises:
-            TrialError: the home folder is not there on this node.
+            TrialError: the home folder does not exist on this node.
         """
         folder = Path(config["checkpoint"]).parent
         if not folder.is_dir():
-            # A new folder would hide the checkpoint that another node has saved: the trial would start over.
+            # A new folder would hide the checkpoint that another node has saved, and the trial would start again.
             raise TrialError(
                 f"node {socket.gethostname()} does not have {folder}: the home folder must lie on a file system that "
                 "all nodes of the cluster share"
@@ -63,12 +63,12 @@ class TrialTrainable(tune.Trainable):
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Epochs:
         """Return the trial's epochs. A subclass that runs another trainer overrides this."""
-        from resnet_core.trainer import train  # here: the driver, which knows this class too, need not load torch
+        from resnet_core.trainer import train  # here, so that the driver does not import torch
 
         return train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint)
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. The first call trains nothing, and reports where the trial runs."""
+        """Train one epoch. The first call does not train; it reports where the trial runs."""
         if self._placement is not None:
             placement, self._placement = self._placement, None
             # Not in setup: after an error Ray may set up an actor that it does not use.

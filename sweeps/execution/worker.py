@@ -1,4 +1,4 @@
-"""A process that trains: what it is made ready with, whether it trains one trial or several."""
+"""Prepares a process that trains one or several trials."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Worker:
 
     Attributes:
         device: torch's device.
-        device_name: what the device is called.
-        threads: torch's threads on the CPU.
+        device_name: name of the device, for people.
+        threads: number of torch's threads on the CPU.
         process: the process's id.
     """
 
@@ -29,21 +29,21 @@ class Worker:
 
 
 def prepare_worker(threads: int, gpus: float) -> Worker:
-    """Make this process ready for trials; loads torch.
+    """Prepare this process for trials; imports torch.
 
     Args:
         threads: CPU threads of each trial.
         gpus: share of a GPU's memory that the trials of this process may take; 0 trains on the CPU.
     """
-    gc.disable()  # the garbage collector would take a seventh of the time in which torch loads
+    gc.disable()  # the garbage collector would take a seventh of the time of importing torch
     try:
-        import torch  # here: the driver need not load it
+        import torch  # here, so that the driver does not import it
     finally:
         gc.enable()
     torch.set_num_threads(threads)
     device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        # A trial that shares its GPU runs out of memory by itself, before it takes that of other processes.
+        # A trial that shares its GPU gets an out-of-memory error before it takes the memory of other processes.
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return Worker(device, name, torch.get_num_threads(), os.getpid())

@@ -1,4 +1,4 @@
-"""Reads TensorBoard's event files into rows: a folder of files is a trial, a step is an epoch."""
+"""Reads TensorBoard's event files as rows: a folder of files is a trial, a step is an epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest(folder: Path) -> str:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Return the epochs of all trials in a folder; of several values for a step the one written last counts.
+    """Return the epochs of all trials in a folder; if a step has several values, the last one written counts.
 
     Raises:
         InputError: there is no event file, one is damaged, or tensorboard is not installed.
@@ -72,7 +72,7 @@ def _values(file: Path) -> Iterator[tuple[int, str, Any]]:
                     yield event.step, summary.tag, _shortest(make_ndarray(summary.tensor).item())
     except InputError:
         raise
-    except Exception as error:  # a damaged file makes TensorBoard's reader raise anything
+    except Exception as error:  # for a damaged file TensorBoard's reader may raise any exception
         raise InputError(f"{file}: not an event file of TensorBoard's: {error}") from error
 
 
@@ -82,5 +82,5 @@ def _parameter(value: Any) -> Any:
 
 
 def _shortest(value: float) -> float:
-    """Return the shortest decimal that is the same as a 32-bit float: 0.95 was written as 0.949999988."""
+    """Return the shortest decimal that equals ``value`` as a 32-bit float, such as 0.95 for 0.949999988."""
     return float(str(np.float32(value)))

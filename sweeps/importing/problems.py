@@ -1,4 +1,4 @@
-"""Collects what is wrong with a source, so that one error can name several mistakes."""
+"""Collects the mistakes in a source, so that one error can name several of them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _MOST = 10  # lines of an error
 
 
 class Problems:
-    """Mistakes in the order in which they were found; one that several rows have is told once, with their number."""
+    """Mistakes in the order in which they were found; equal mistakes of several rows become one, with their number."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[str, str], str] = {}
         self._count: dict[tuple[str, str], int] = {}
 
     def add(self, place: str, column: str, value: object, expected: str, note: str = "") -> None:
-        """Add a value that is not what was expected; ``note`` is told with the first such place."""
+        """Add a value that differs from what was expected; ``note`` is shown with the first such place."""
         self._add((column, expected), f"{place}: {''.join(wrong_value(column, value, expected))}{note}")
 
     def missing(self, place: str, column: str, expected: str) -> None:
-        """Add that a row has no value."""
+        """Add the mistake that a row has no value in a column."""
         self._add((column, expected), f"{place}: {column}: missing; expected {expected}")
 
     def _add(self, kind: tuple[str, str], line: str) -> None:
@@ -33,7 +33,7 @@ class Problems:
         """Raise an error that names the mistakes, if there are any.
 
         Raises:
-            InputError: there are mistakes; the message has a line for each kind, and no more than ten.
+            InputError: there are mistakes; the message has a line for each kind, at most ten lines.
         """
         lines = [
             line + (f" ({self._count[kind] - 1} more like it)" if self._count[kind] > 1 else "")
@@ -44,6 +44,6 @@ class Problems:
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
-    """Return the first ten lines, and how many more there are."""
+    """Return the first ten lines, and a line with the number of the others."""
     more = len(lines) - _MOST
     return [*lines[:_MOST], *([f"and {more} more"] if more > 0 else [])]

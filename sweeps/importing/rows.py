@@ -1,4 +1,4 @@
-"""What all sources are read into: rows, each an epoch of a trial, not checked yet."""
+"""The common form of all sources: rows, each one epoch of a trial, not checked yet."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sweeps.errors import InputError
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch of one trial, as its source has it.
+    """One epoch of one trial, as it stands in its source.
 
     Attributes:
-        place: the file and the line it was read from, for messages.
-        values: the values that are not empty, by the name of their column or key; text where the source has only text.
+        place: the file and the line of the row, for messages.
+        values: the values that are not empty, by the name of their column or key; text if the source has only text.
     """
 
     place: str
@@ -28,9 +28,9 @@ class Source:
 
     Attributes:
         path: the file or folder.
-        sha256: of the file's content; of a folder, of the names and contents of its files.
+        sha256: SHA-256 of the file's content; for a folder, of the names and contents of its files.
         rows: the rows in the order of the source; at least one.
-        columns: names of all columns or keys, in the order in which they first come.
+        columns: names of all columns or keys, in the order of their first appearance.
 
     Raises:
         InputError: there is no row.

@@ -1,4 +1,4 @@
-"""Reads curves that were recorded elsewhere into rows: JSON lines, CSV, a folder of TensorBoard's event files."""
+"""Reads curves that were recorded elsewhere as rows: JSON lines, CSV, a folder of TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.importing.problems import first_lines
 from sweeps.importing.rows import Row, Source
 
 _EXPECTS = "expected .jsonl, .csv, or a folder of TensorBoard's event files"
-_METRIC_HISTORY = {"run_id", "key", "step", "value"}  # columns of MLflow's metric histories: a line a value
+_METRIC_HISTORY = {"run_id", "key", "step", "value"}  # columns of MLflow's metric histories: one line per value
 _SPREAD = ("__MIN", "__MAX")  # columns that W&B adds to each column of a chart
 _NO_CURVES = (
     "MLflow's table of runs, which has the last value of each metric and no curves; expected a line a value, as from\n"
@@ -29,7 +29,7 @@ def read(path: Path) -> Source:
     """Return the rows of a file or folder.
 
     Raises:
-        InputError: it cannot be read, or its kind is unknown; the message says where and why.
+        InputError: the file or folder cannot be read, or its kind is unknown; the message says where and why.
     """
     if path.is_dir():
         return Source(path, events.digest(path), events.rows(path))
@@ -101,7 +101,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
 
 
 def _metric_history(values: Iterator[Row]) -> Iterator[Row]:
-    """Yield the epochs of MLflow's metric histories, a line a value; of several values for a step the last counts."""
+    """Yield the epochs of MLflow's metric histories: one line per value; of a step's values the last counts."""
     epochs: dict[tuple[str, str], Row] = {}
     for row in values:
         run, step = row.values.get("run_id", ""), row.values.get("step", "")
@@ -112,7 +112,7 @@ def _metric_history(values: Iterator[Row]) -> Iterator[Row]:
 
 
 def _chart(steps: Iterator[Row], header: list[str]) -> Iterator[Row]:
-    """Yield the epochs of a chart exported from W&B: a line a step, and a column ``RUN - METRIC`` for each run."""
+    """Yield the epochs of a chart exported from W&B: one line per step, and a column ``RUN - METRIC`` for each run."""
     at = header[0]
     for row in steps:
         trials: dict[str, dict[str, Any]] = {}

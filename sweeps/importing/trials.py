@@ -1,4 +1,4 @@
-"""Makes trials of rows: the configuration and the epochs of each, with all mistakes found at once."""
+"""Makes trials from rows: their configurations and epochs; all mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sweeps.errors import InputError
 from sweeps.importing.problems import Problems
 from sweeps.importing.rows import Row, Source
 
-_TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # in the order they are looked for
-_PLACES = (schema.DEVICE, schema.NODE)  # text that the store keeps for a trial
-_METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # what every MLflow takes
+_TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # column names, in the order of preference
+_PLACES = (schema.DEVICE, schema.NODE)  # columns of text that the store keeps for a trial
+_METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # every version of MLflow accepts it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?|nan", re.IGNORECASE | re.ASCII)
-_EXACT = 1e-4  # share of the highest learning rate by which a schedule may miss a recorded one
-_LONGEST_SCHEDULE = 6000  # characters; MLflow takes no longer parameter
+_EXACT = 1e-4  # largest error of a schedule, as a share of the highest learning rate
+_LONGEST_SCHEDULE = 6000  # characters; MLflow accepts no longer parameter
 _LONGEST_NAME = 64
 
 
@@ -32,7 +32,7 @@ class Options:
     """How to read a source.
 
     Attributes:
-        names: the source's column for ``trial``, ``epoch`` or a metric of EpochRecord, by that name.
+        names: by ``trial``, ``epoch`` or a metric of EpochRecord, the name of the source's column for it.
         percent: whether accuracies are in percent.
         from_zero: whether epochs count from 0.
     """
@@ -48,12 +48,12 @@ class Trial:
 
     Attributes:
         source_name: its name in the source.
-        name: the same name, changed where a folder cannot have it.
-        config: its configuration; fields that are not known have TrialConfig's defaults.
-        given: names of the fields that are known, from the source or for all trials.
+        name: the same name, changed if a folder cannot have it.
+        config: its configuration; unknown fields have TrialConfig's defaults.
+        given: names of the known fields, from the source or from the settings for all trials.
         changes: the fields that the source gives for this trial.
         records: its epochs, 1, 2, …; NaN where the source has no value.
-        metrics: the metrics of each epoch that the source has; EpochRecord need not have them.
+        metrics: by epoch, the metrics in the source, including metrics that EpochRecord does not have.
         place: where it ran, as tags of the store: device, node.
     """
 
@@ -72,7 +72,7 @@ class Found:
     """The trials of a source, checked.
 
     Attributes:
-        trials: in the order of the source.
+        trials: the trials in the order of the source.
         left_out: the columns that the store cannot hold, each with the reason.
         from_lr: whether the schedules were made from the recorded learning rates.
     """
@@ -87,7 +87,7 @@ def trials_of(source: Source, train: Mapping[str, Any], options: Options) -> Fou
 
     Args:
         source: the rows.
-        train: fields of TrialConfig for all trials; a column of the source goes before them.
+        train: fields of TrialConfig for all trials; a column of the source overrides them.
         options: how to read the source.
 
     Raises:
@@ -140,7 +140,7 @@ class _Checker:
         self._others = [name for name in rest if self._is_metric(name)]
 
     def _is_metric(self, name: str) -> bool:
-        """Return whether a column can be kept as a metric of its own; where it cannot, note the reason."""
+        """Return whether a column can be kept as a separate metric; if it cannot, note the reason."""
         why = ""
         if name.removeprefix("config.") in (*schema.FINAL_METRICS, *schema.DERIVED_PARAMS):
             why = "worked out anew"
@@ -174,7 +174,7 @@ class _Checker:
 
     def _name_of(self, row: Row) -> str | None:
         if self._trial is None:
-            return self._source.path.resolve().stem  # all of it is one trial
+            return self._source.path.resolve().stem  # the whole source is one trial
         value = row.values.get(self._trial)
         if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
             return str(int_if_whole(value)).strip()
@@ -187,7 +187,7 @@ class _Checker:
     def _take(self, row: Row, draft: _Draft) -> None:
         """Add a row to its trial, and note the mistakes in it."""
         for name, column in self._fields.items():
-            if row.values.get(column, "None") != "None":  # as Python writes that there is none
+            if row.values.get(column, "None") != "None":  # Python's text for a missing value
                 value = _parameter(name, row.values[column])
                 known, _, place = draft.params.setdefault(name, (value, column, row.place))
                 if known != value:
@@ -228,7 +228,7 @@ class _Checker:
         elif number is None:
             self._problems.add(row.place, column, value, "a number")
         elif name in SHARES:
-            # Of a network that has broken down no accuracy need be known.
+            # The accuracy of a network that has diverged may be missing.
             broken = math.isnan(number) and not math.isfinite(self._value(row, "loss") or 0.0)
             most = 100 if self._options.percent else 1
             if not (broken or 0 <= number <= most):
@@ -263,7 +263,7 @@ class _Checker:
                 if schedule is None:
                     return None
                 values["schedule"] = changes["schedule"] = schedule
-            # The last value of a schedule stays, for as long as the trial went on.
+            # The trial may be longer than its schedule: the schedule's last value stays.
             if "epochs" not in values and parse(values["schedule"]).last_epoch < len(rows):
                 values["epochs"] = changes["epochs"] = len(rows)
             config = TrialConfig(**values)
@@ -279,7 +279,7 @@ class _Checker:
         return Trial(source_name, name, config, frozenset(values), changes, records, metrics, draft.place)
 
     def _misfit(self, row: Row, draft: _Draft, values: Mapping[str, Any], error: ConfigError | ScheduleError) -> None:
-        """Note that a field of a trial has a value that TrialConfig refuses."""
+        """Note a value of a trial's field that TrialConfig refuses."""
         if isinstance(error, ConfigError):
             name, value, expected = error.field, error.value, error.expected
         else:
@@ -289,7 +289,7 @@ class _Checker:
         self._problems.add(place, column, value, expected)
 
     def _schedule(self, rows: Sequence[Row]) -> str | None:
-        """Return a schedule made from the recorded learning rates; None where one of them is wrong."""
+        """Return a schedule made from the recorded learning rates; None if one of them is wrong."""
         lrs = [self._value(row, "lr") for row in rows]
         known = [lr for lr in lrs if lr is not None and 0 <= lr < math.inf]
         if len(known) == len(rows):
@@ -323,8 +323,8 @@ class _Checker:
 def schedule_of(lrs: Sequence[float]) -> str:
     """Return a schedule, in the notation, that has these learning rates at the ends of epochs 1, 2, …
 
-    It is straight between its knots, and has as few of them as keep it within 1/10,000 of the highest rate. The rate
-    within the first epoch is not known; the schedule keeps it constant.
+    It is linear between its knots. It has the smallest number of knots with which every error is at most 1/10,000 of
+    the highest rate. The rate within the first epoch is not known; the schedule keeps it constant.
 
     >>> schedule_of([1e-3, 2e-3, 3e-3, 3e-3])
     '[1e-3, 0] lin[1e-3, 1] lin[3e-3, 3] lin[3e-3, 4]'
@@ -356,7 +356,7 @@ def _number(value: object) -> float | None:
 
 
 def _parameter(name: str, value: Any) -> Any:
-    """Return the value of a field; a text that is a number, true or false becomes that."""
+    """Return the value of a field; a text of a number, true or false is converted to that value."""
     if name in SCHEDULE_FIELDS:
         return str(value)
     if not isinstance(value, str):
@@ -368,7 +368,7 @@ def _parameter(name: str, value: Any) -> Any:
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names that folders can have: other characters become ``-``, and names that are then equal get numbers."""
+    """Return valid names of folders: other characters become ``-``, and names that are then equal get numbers."""
     found: dict[str, str] = {}
     for name in names:
         short = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._]+", "-", name)).lstrip("._-")[:_LONGEST_NAME] or "trial"

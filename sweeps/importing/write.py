@@ -1,4 +1,4 @@
-"""Makes a study of a recorded file, and writes it into MLflow's store and the ledger."""
+"""Makes a study from a recorded file, and writes it to MLflow's store and the ledger."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import begin_entry, end_entry, epochs_entry
 
 NO_SCHEDULE = "[0, 0] lin[0, 1]"
-"""A study file must have a schedule: this one says that the trials' schedules come from the source."""
+"""A placeholder, since a study file must have a schedule: the trials' schedules come from the source."""
 
-_BATCH = 1000  # values that an MLflow server takes at once
+_BATCH = 1000  # values that an MLflow server accepts in one request
 
 
 @dataclass(frozen=True)
 class Import:
-    """A study that was recorded elsewhere, checked, and not written yet.
+    """A study that was recorded elsewhere, checked but not written yet.
 
     Attributes:
-        spec: the study as far as it is known; it lists a run for each trial.
-        origin: the file it comes from.
+        spec: the study's known settings; it lists a run for each trial.
+        origin: the source file or folder.
         trials: the recorded trials.
-        entries: the trials as the ledger keeps them, with their outcomes.
+        entries: the trials in the ledger's form, with their results.
         left_out: the columns that the store cannot hold, each with the reason.
         from_lr: whether the schedules were made from the recorded learning rates.
     """
@@ -59,7 +59,7 @@ class Import:
     from_lr: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``import --json`` prints."""
+        """Return the values that ``import --json`` prints."""
         return {
             "study": self.spec.name,
             "source": self.origin.file,
@@ -80,7 +80,7 @@ class Import:
         }
 
     def lines(self) -> list[str]:
-        """Return the import as lines of text: one a trial, and what was left out."""
+        """Return the import as lines of text: one per trial, and the columns that are left out."""
         said = []
         for trial, entry in zip(self.trials, self.entries, strict=True):
             result = _result(entry)
@@ -102,12 +102,12 @@ _SHOWN = ("outcome", "epochs_run", "epochs_to_target", "epochs_to_target_sustain
 
 
 def prepare(path: Path, base: StudySpec, options: Options) -> Import:
-    """Return the study that a file or folder holds, all of it checked.
+    """Return the study in a file or folder, completely checked.
 
     Args:
         path: the file or folder.
-        base: a study with the name, the objective, and what is the same for all trials: its ``[train]``, and its run
-            where it lists just one. A schedule that is NO_SCHEDULE, or has parameters, is left out.
+        base: a study with the name, the objective, and the settings of all trials: its ``[train]`` and, if it lists a
+            single run, this run. A schedule that is NO_SCHEDULE or has parameters is left out.
         options: how to read the source.
 
     Raises:
@@ -145,7 +145,7 @@ def prepare(path: Path, base: StudySpec, options: Options) -> Import:
 
 
 def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return the parameters of each trial: the fields that are known of all trials and differ between them."""
+    """Return the parameters of each trial: the fields that are known for all trials and differ between them."""
     names = set.intersection(*(set(trial.given) for trial in trials)) - {"seed", "epochs", *SCHEDULE_FIELDS}
     values = [{name: getattr(trial.config, name) for name in sorted(names)} for trial in trials]
     varied = {name for name in names if len({row[name] for row in values}) > 1}
@@ -153,7 +153,7 @@ def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
-    """Return how a trial ended, as a study that runs would decide it."""
+    """Return the result that a running study would give to a trial."""
     has_loss = any("loss" in values for values in trial.metrics)
     # A loss that was not recorded must not count as diverged.
     records = trial.records if has_loss else [dataclasses.replace(record, loss=0.0) for record in trial.records]
@@ -172,20 +172,20 @@ def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
 
 
 def write(home: Home, made: Import, *, replace: bool = False) -> bool:
-    """Write a study into MLflow's store and the ledger; readers see it only once all of it is written.
+    """Write a study to MLflow's store and the ledger; readers see it only once it is complete.
 
     After an import that failed or was killed, the next import under the same name begins again.
 
     Args:
-        home: where things are.
+        home: the home folder.
         made: the study.
         replace: whether to replace another import of this name.
 
     Returns:
-        False where the same import is there already, and nothing was written.
+        False if the same import exists already, and nothing was written.
 
     Raises:
-        InputError: there is another study of this name.
+        InputError: another study has this name.
         SweepError: the store or the ledger cannot be used, or a write failed.
     """
     spec, origin = made.spec, made.origin
@@ -208,7 +208,7 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
         except SweepError:
             raise
         except Exception as error:
-            with contextlib.suppress(Exception):  # which may be what failed
+            with contextlib.suppress(Exception):  # the ledger may be the cause of the failure
                 Ledger.remove_import(home.ledger_uri, spec.name)
             raise SweepError(
                 f"study {spec.name!r} could not be imported to its end: {reason_of(error)}. Nothing shows of it yet; "
@@ -218,17 +218,17 @@ def write(home: Home, made: Import, *, replace: bool = False) -> bool:
 
 
 def _is_there(home: Home, runs: MlflowStudy, made: Import, replace: bool) -> bool:
-    """Return whether the same study is there already.
+    """Return whether the same import exists already.
 
     Raises:
-        InputError: there is another study of this name, which may not be replaced.
+        InputError: another study has this name, and may not be replaced.
     """
     name, digest = made.spec.name, made.origin.digest
     there = [Ledger.open(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
     earlier = runs.existing_launch()
     if earlier is not None:
         status, origin = earlier
-        # No reader has seen an import that did not end.
+        # An import that did not finish is replaced: no reader has seen it.
         there += [origin] if origin is None or status == "FINISHED" else []
     for other in there:
         if other is None:

@@ -1,1 +1,1 @@
-"""Looks at studies, their trials and this machine, and tells about them; starts, stops and changes no study."""
+"""Describes studies, their trials and this machine; starts, stops and changes no study."""

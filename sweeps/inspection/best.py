@@ -20,24 +20,24 @@ from sweeps.study.trials import Entry
 
 @dataclass(frozen=True)
 class BestTrial:
-    """The best trial of a study, and what is known of its configuration.
+    """The best trial of a study, and the evidence about its configuration.
 
     Attributes:
         entry: the trial: the best run of the best configuration.
         study: name of the study.
         phase: phase of the study.
-        confirmed_by: names of the studies that confirm the trial, each with how many of its runs reached the target
-            and how many ended.
-        expected: expected epochs to target of the configuration, where a miss counts as the study's longest schedule,
-            and their standard error; None while no configuration has two runs and there are few trials.
-        reruns: how many runs with fresh seeds the configuration has in the race of the finalists, and how many of them
-            reached the target.
+        confirmed_by: names of the studies that confirm the trial, each with the number of its runs that reached the
+            target and the number that ended.
+        expected: expected epochs to target of the configuration and their standard error; a run that misses counts as
+            the study's longest schedule. None while no configuration has two runs and there are few trials.
+        reruns: number of runs with fresh seeds that the configuration has in the race of the finalists, and the number
+            of them that reached the target.
         raced: whether the race of the finalists is over.
-        second: name of the best trial of the second-best configuration; None where there is no other configuration, or
+        second: name of the best trial of the second-best configuration; None if there is no other configuration, or
             that trial missed the target.
-        second_chance: probability that the second-best configuration is the better one; None where there is none.
-        lead: of the best trial over the second; None unless both reached the target.
-        imported: whether the study was imported, so that nothing can confirm the trial here.
+        second_chance: probability that the second-best configuration is the better one; None if there is no second.
+        lead: the lead of the best trial over the second; None unless both reached the target.
+        imported: whether the study was imported; then the trial cannot be confirmed here.
     """
 
     entry: Entry
@@ -53,7 +53,7 @@ class BestTrial:
     imported: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``best --json`` prints: the trial, and what is known of it."""
+        """Return the values that ``best --json`` prints: the trial, and the evidence about it."""
         found = None
         if self.lead is not None:
             found = dataclasses.asdict(self.lead) | {"over": self.second, "within_noise": self.lead.within_noise}
@@ -70,11 +70,11 @@ class BestTrial:
         }
 
     def describe(self) -> str:
-        """Return the trial as text, and what is known of it below."""
+        """Return the trial as text, followed by the evidence about it."""
         return "\n".join([describe_trial(self.entry), *self.sentences()])
 
     def sentences(self) -> list[str]:
-        """Return what is known of the trial beside its own figures, in sentences."""
+        """Return the evidence about the trial beside its own figures, in sentences."""
         said = []
         if self.phase == "confirm":
             said.append("a run of a confirmation: all are of one configuration, and its fastest run is luck")
@@ -109,7 +109,7 @@ class BestTrial:
         return said
 
     def _confidence(self) -> list[str]:
-        """Return what is known of the configuration, and which command would tell more."""
+        """Return the evidence about the configuration, and the command that would add to it."""
         runs, reached = self.reruns
         said = []
         if runs:
@@ -129,7 +129,7 @@ class BestTrial:
 
 
 def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
-    """Return the best trial of a study; None where no trial has ended with a result."""
+    """Return the best trial of a study; None if no trial has ended with a result."""
     spec, entries = ledger.spec, ledger.entries()
     ranked = ranking(spec, entries)
     first = ranked.best
@@ -183,7 +183,7 @@ def _ended(home: Home, name: str) -> list[Entry]:
 
 
 def _without_seed(entry: Entry) -> object:
-    """Return what repeats of a run have in common; a confirmation may look at the test images besides."""
+    """Return the configuration that repeats of a run share; whether a confirmation uses the test images is ignored."""
     return dataclasses.replace(entry.job.config, seed=0, test=False)
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, and whether a sweep can run on it."""
+"""Checks of this machine: its hardware and software, and whether a sweep can run on it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
-        name: what was checked.
-        ok: whether a sweep can run with it; None where it is for information only.
-        found: what was found, and what to do where that is not enough.
+        name: the checked item.
+        ok: whether a sweep can run with it; None if it is for information only.
+        found: what was found, and what to do if that is not enough.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Check:
 
 
 def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
-    """Return the checks of this machine; writes nothing but the home folder.
+    """Run the checks of this machine and return their results; nothing is created but the home folder.
 
     Args:
-        home: the home folder; a ledger or an MLflow store outside of it is connected to.
-        data_dir: folder of CIFAR-10.
-        address: address of a running Ray cluster, which is connected to; None where a launch would start its own.
+        home: the home folder; if the ledger or MLflow's store is elsewhere, the connection to it is checked.
+        data_dir: folder of the data sets.
+        address: address of a running Ray cluster, to which the connection is checked; None if a launch starts Ray.
     """
     checks = [
         Check("resnet-sweeps", None, code_version()),
@@ -85,7 +85,7 @@ def _bf16() -> Check:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         found = "the GPU has it" if fast else "the GPU does not have it"
     else:
-        # Measured, since bf16 instructions are twice as fast as fp32's on some processors, and slower on others.
+        # Measured, since bf16 is twice as fast as fp32 on some processors, and slower on others.
         gain = _seconds("fp32") / _seconds("bf16")
         fast, found = gain > 1.1, f"{gain:.2g} times as fast as fp32 here"
     return Check("bf16", None, found if fast else f"{found}; use --set train.precision=fp32")
@@ -95,15 +95,15 @@ def _bf16() -> Check:
 def _seconds(precision: Precision) -> float:
     """Return the seconds of an epoch of the smallest ResNet v2 on the CPU, estimated from a step of a few images.
 
-    Where a processor has no bf16, torch computes in it at a fifth of fp32's speed or less: more images would take half
-    a minute to say the same.
+    On a processor without bf16, torch's bf16 runs at a fifth of fp32's speed or less. More images would take half a
+    minute and give the same answer.
     """
     config = TrialConfig(schedule="[1e-3, 0]", epochs=1, model="resnet11v2", precision=precision, batch_size=16)
     return seconds_per_epoch(config, steps=1)
 
 
 def _data(folder: Path) -> list[Check]:
-    """Return a check of each data set that must lie in a folder."""
+    """Return a check of each data set whose images must be in a folder."""
     absent = f"not in {folder}; the first study that needs it downloads it there"
     there = {name: spec.is_available(folder) for name, spec in DATASETS.items() if spec.folder is not None}
     return [Check(name, True, str(folder)) if found else Check(name, None, absent) for name, found in there.items()]

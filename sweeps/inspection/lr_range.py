@@ -1,4 +1,4 @@
-"""The learning-rate range test: one trial trained here at rising rates, without Ray, ledger or MLflow."""
+"""The learning-rate range test: one trial, trained in this process at rising rates, without Ray, ledger or MLflow."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class RangeTest:
     """The steps of a range test.
 
     Attributes:
-        records: the steps, up to the one at which the loss broke away.
-        beta: factor of the smoothing, for as many steps as were planned.
-        stopped: why and where the test was stopped early; None where it was not.
+        records: the steps, up to the one at which the loss exploded.
+        beta: factor of the smoothing, chosen for the planned number of steps.
+        stopped: why and where the test was stopped early; None if it was not.
     """
 
     records: list[StepRecord]
@@ -46,15 +46,15 @@ class RangeTest:
 
 
 def with_rising_rate(config: TrialConfig, low: float, high: float, epochs: int, shape: str) -> TrialConfig:
-    """Return a trial whose learning rate rises from ``low`` to ``high``; ``shape`` is ``exp`` or ``lin``."""
+    """Return a configuration whose learning rate rises from ``low`` to ``high``; ``shape`` is ``exp`` or ``lin``."""
     return dataclasses.replace(config, schedule=f"[{low!r}, 0] {shape}[{high!r}, {epochs}]", epochs=None)
 
 
 def range_test(config: TrialConfig, data_dir: Path, device: str, progress: Console) -> RangeTest:
-    """Train a trial until its end, or until the epoch in which its loss breaks away.
+    """Train a trial to its end, or to the epoch in which its loss explodes.
 
     Raises:
-        DataError: the images are not there and cannot be downloaded.
+        DataError: the images are missing and cannot be downloaded.
     """
     records: list[StepRecord] = []
     beta = 0.0

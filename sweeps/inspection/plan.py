@@ -1,4 +1,4 @@
-"""What a study would do if it were launched: its first trials, and how many epochs, hours and kWh it would take."""
+"""The plan of a study before its launch: its first trials, and the epochs, hours and kWh that it would take."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _MOST_STEPS = 2000
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would do.
+    """The plan of a study.
 
     Attributes:
         spec: the study.
         trials: number of trials in its search.
-        parameters: trainable parameters of the network of the first sampled trial.
-        samples: the trials that it would start with.
-        seconds_per_epoch: of the first of them, timed over a few steps on this machine; or of an earlier study.
-        slots: trials at once on this machine.
+        parameters: number of trainable parameters of the network of the first sampled trial.
+        samples: the first trials of the study.
+        seconds_per_epoch: of the first sampled trial, timed over a few steps on this machine; or of an earlier study.
+        slots: number of trials at the same time on this machine.
         device: the device that was timed, or the earlier study.
-        watts: power of the GPU while it was timed; None where none was read.
-        share_saved: share of all epochs that the study's stopping rules save in a simulation; None where it was not
-            simulated.
+        watts: power of the GPU while it was timed; None if it was not read.
+        share_saved: share of all epochs that the study's stopping rules save in a simulation; None without a
+            simulation.
     """
 
     spec: StudySpec
@@ -57,13 +57,13 @@ class Plan:
 
     @property
     def finalists(self) -> int:
-        """The most runs of finalists that can follow the search."""
+        """The largest number of finalists' runs that can follow the search."""
         race = self.spec.search.finalists
         return 0 if race is None else race.top * race.seeds
 
     @property
     def epochs(self) -> int:
-        """Epochs of all trials and finalists, if no rule stops any; of a space estimated from the sampled trials."""
+        """Epochs of all trials and finalists if no rule stops any; for a space, estimated from the sampled trials."""
         if self.spec.space:
             horizons, trials = [job.config.horizon for job in self.samples], self.trials
         else:
@@ -73,19 +73,19 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Hours that the epochs take, with all slots busy."""
+        """Hours that the epochs take if all slots are always busy."""
         return self.epochs * self.seconds_per_epoch / min(self.slots, self.trials) / 3600
 
     @property
     def kilowatt_hours(self) -> float | None:
-        """Energy of the epochs, each with a GPU of its own; None where no GPU's power was read."""
+        """Energy of the epochs in kWh if each trial has a whole GPU; None if no GPU's power was read."""
         if self.watts is None:
             return None
         return self.epochs * self.seconds_per_epoch * self.watts / 3.6e6
 
     @property
     def stopped(self) -> dict[str, Any] | None:
-        """Epochs, hours and energy with the study's stopping rules; None where they were not simulated."""
+        """Epochs, hours and energy with the study's stopping rules; None if the rules were not simulated."""
         if self.share_saved is None:
             return None
         left, energy = 1 - self.share_saved, self.kilowatt_hours
@@ -96,7 +96,7 @@ class Plan:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``plan --json`` prints."""
+        """Return the values that ``plan --json`` prints."""
         return {
             "study": self.spec.name,
             "trainable_parameters": self.parameters,
@@ -116,7 +116,7 @@ class Plan:
 
 
 def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
-    """Return what ``spec`` would do here, with ``count`` sampled trials; ``steps`` training steps are timed."""
+    """Return the plan of a study on this machine, with ``count`` sampled trials and ``steps`` timed training steps."""
     planned = _untimed(spec, count)
     config, resources = planned.samples[0].config, spec.resources
     cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
@@ -133,18 +133,18 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
 
 
 def measured_plan(spec: StudySpec, home: Home) -> Plan:
-    """Return a plan timed over about ten seconds, with what the study's rules save on the model's curves."""
+    """Return a plan timed over about ten seconds, with the savings of the study's rules on the model's curves."""
     quick = plan(spec)
     config = quick.samples[0].config
     train, val = epoch_sizes(config)
-    # So many steps that the time to build the network hardly counts in the power that is read.
+    # Enough steps to make the time of building the network negligible in the measured power.
     step = quick.seconds_per_epoch * min(config.batch_size, train) / (train + val / 3)
     planned = plan(spec, steps=min(max(_STEPS, round(_MEASURED_SECONDS / step)), _MOST_STEPS))
     return replace(planned, share_saved=_share_saved(planned, POST5, home))
 
 
 def plan_from_earlier(spec: StudySpec, earlier: RecordedCurves, home: Home) -> Plan:
-    """Return a plan with the seconds per epoch of an earlier study, and what the rules save on its curves."""
+    """Return a plan with the seconds per epoch of an earlier study, and the rules' savings on its curves."""
     planned = replace(
         _untimed(spec, 3), seconds_per_epoch=earlier.seconds_per_epoch, device=f"the machine of {earlier.study}"
     )

@@ -1,4 +1,4 @@
-"""The report of a study: what MLflow's store holds, how to repeat it from the ledger, and published runs beside it."""
+"""The report of a study: results from MLflow's store, how to repeat the study, and published runs to compare."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sweeps.ledger.ledger import Ledger
 
 
 def build_report(home: Home, study: Study) -> str:
-    """Return a study's report as HTML; it says how to repeat the study where the ledger has it."""
+    """Return a study's report as HTML; if the ledger has the study, the report says how to repeat it."""
     return _build(study, _spec(home, study))
 
 
 def report_files(home: Home, study: Study) -> dict[str, str]:
-    """Return the report, and the study file where the ledger has the study, by file name."""
+    """Return, by file name, the report and, if the ledger has the study, the study file."""
     spec = _spec(home, study)
     study_file = {} if spec is None else {"study.toml": to_toml(spec)}
     return {"report.html": _build(study, spec)} | study_file
@@ -35,7 +35,7 @@ def _build(study: Study, spec: StudySpec | None) -> str:
 
 
 def published_runs(study: Study) -> pd.DataFrame | None:
-    """Return the published runs that train what the study trains, to the same target; None where there are none."""
+    """Return the published runs with the study's network, data set and target; None if there are none."""
     trials = study.trials
     same = {"model": "resnet56v2", "data": "cifar10"}
     if study.target != 0.92 or any(name not in trials or set(trials[name]) != {value} for name, value in same.items()):
@@ -46,10 +46,10 @@ def published_runs(study: Study) -> pd.DataFrame | None:
 
 def _spec(home: Home, study: Study) -> StudySpec | None:
     if study.imported:
-        return None  # the ledger has what its file says, which need not be what its trials trained
+        return None  # the ledger has the settings of the import, which may differ from what the trials trained
     try:
         return Ledger.open(home.ledger_uri, study.name).spec
-    except SweepError:  # the store has the study, and the ledger is elsewhere
+    except SweepError:  # the store has the study, but the ledger is elsewhere
         return None
 
 

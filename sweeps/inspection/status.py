@@ -1,4 +1,4 @@
-"""How far studies are, and which of their trials run now, for people and for --json."""
+"""The progress of studies and their running trials, for people and for --json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def study_summaries(home: Home) -> list[dict[str, Any]]:
 
 
 def study_summary(home: Home, name: str) -> dict[str, Any]:
-    """Return how far a study is: its state, its drivers, counts of its trials by outcome, its best trial.
+    """Return the progress of a study: its state, its drivers, counts of its trials by outcome, its best trial.
 
     Raises:
         InputError: there is no such study.
@@ -57,7 +57,7 @@ def describe_summary(row: dict[str, Any]) -> str:
     """Return a `study_summary` as two lines of text."""
     ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
     drivers = [driver["driver"] for driver in row["drivers"]]
-    # One driver, of this home, needs no name.
+    # A single driver of this home needs no name.
     named = len(drivers) > 1 or (drivers and not row["process"])
     who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
     best = "no result yet"
@@ -80,10 +80,10 @@ def describe_summary(row: dict[str, Any]) -> str:
 
 
 def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
-    """Return the trials of a study that have begun and not ended, with the last epoch in their checkpoints.
+    """Return the trials of a study that have begun but not ended, with the last epoch in their checkpoints.
 
-    The checkpoints of another driver's trials are read from that driver's home folder; where this machine does not see
-    that folder, the trial is at epoch 0.
+    The checkpoints of another driver's trials are read from that driver's home folder. If this machine cannot reach
+    that folder, the trial is shown at epoch 0.
     """
     rows = []
     ledger = Ledger.open(home.ledger_uri, name)

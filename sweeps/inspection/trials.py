@@ -1,4 +1,4 @@
-"""One trial, for people and for --json: what it trained, how it ended, its errors, what it printed."""
+"""One trial, for people and for --json: its configuration, its result, its errors, its output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def trial_to_dict(entry: Entry) -> dict[str, Any]:
 
 
 def describe_trial(entry: Entry) -> str:
-    """Return one trial as text, a line for each parameter and each figure of its result."""
+    """Return one trial as text: one line for each parameter and each figure of its result."""
     job, result = entry.job, entry.result
     lines = [f"trial {job.name} (number {job.number})"]
     lines += [f"  {name} = {value!r}" for name, value in job.params.items()]
@@ -51,7 +51,7 @@ def failed_tries(home: Home, ledger: Ledger, entry: Entry) -> list[dict[str, Any
     """Return the errors of a trial, oldest first, with those of the earlier tries of the same run.
 
     Returns:
-        One dictionary an error: ``number`` of the try, ``time``, ``error`` (the traceback) and ``summary`` (its last
+        One dictionary per error: ``number`` of the try, ``time``, ``error`` (the traceback) and ``summary`` (its last
         line).
     """
     return [
@@ -62,7 +62,7 @@ def failed_tries(home: Home, ledger: Ledger, entry: Entry) -> list[dict[str, Any
 
 
 def printed_output(home: Home, ledger: Ledger, entry: Entry) -> str:
-    """Return what a trial printed and logged, after what the earlier tries of the same run did."""
+    """Return the printed and logged output of a trial, after that of the earlier tries of the same run."""
     return "".join(read_log(home.trial_log(ledger.spec.name, number)) for number in _tries(ledger, entry))
 
 
@@ -87,5 +87,5 @@ def draw_schedule(schedule: Schedule, horizon: float, width: int = 60) -> str:
     if not schedule.peak:
         return _BARS[0] * width
     values = [schedule.value(horizon * (i + 0.5) / width) for i in range(width)]
-    # A value above 0 never looks like 0.
+    # A value above 0 is never drawn like 0.
     return "".join(_BARS[max(round(v / schedule.peak * (len(_BARS) - 1)), 1 if v else 0)] for v in values)

@@ -1,1 +1,1 @@
-"""The ledger of a study's trials: Optuna, the database in which its studies are, and the drivers that share one."""
+"""The ledger of a study's trials: Optuna, the database that holds its studies, and the drivers that share a study."""

@@ -18,19 +18,19 @@ from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry
 
-_USUAL = 10  # seeds of a confirmation unless a number is given
+_USUAL = 10  # default number of seeds of a confirmation
 _LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of two trials that are to be confirmed in pairs.
+    """One of the two trials of a paired confirmation.
 
     Attributes:
         study: name of the search.
         trial: name or number of the trial; empty for the one that `confirmation` chooses.
         new_name: name of the confirmation; empty for ``STUDY-confirm``.
-        option: the command's option that names the confirmation, for messages.
+        option: the command-line option that names the confirmation, for messages.
     """
 
     study: str
@@ -46,7 +46,7 @@ class Pairs:
     Attributes:
         a: the confirmation of the first trial.
         b: the confirmation of the second trial.
-        seeds: the seeds that both have, in an order that does not depend on any result.
+        seeds: the seeds that both share, in an order that does not depend on any result.
     """
 
     a: StudySpec
@@ -56,13 +56,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A confirmation whose seeds are still open.
+    """A confirmation whose seeds are not chosen yet.
 
     Attributes:
         spec: the confirmation.
         source: the search.
         had: the seeds that the confirmation has already.
-        searched: the seeds of the search.
+        searched: the seeds that the search used.
     """
 
     spec: StudySpec
@@ -84,13 +84,13 @@ def confirmation(
     new_name: str = "",
     resources: dict[str, Any] | None = None,
 ) -> StudySpec:
-    """Return the study that confirms a trial. Where it exists already, its seeds come first, and further ones follow.
+    """Return the study that confirms a trial. If it exists already, new seeds are added after its seeds.
 
     Args:
-        home: where things are.
+        home: the home folder.
         name: name of the search.
-        seeds: how many seeds the confirmation has in all; None for 10, or for as many as it has already.
-        trial: name or number of the trial; unless given, the one that the confirmation confirms, else the best.
+        seeds: how many seeds the confirmation has in all; None for 10, or for the number that it has already.
+        trial: name or number of the trial; if empty, the trial that an existing confirmation confirms, else the best.
         new_name: name of the confirmation; ``NAME-confirm`` unless given.
         resources: keys of ``[resources]`` that differ from the search's.
 
@@ -113,15 +113,15 @@ def confirmation(
 def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any] | None = None) -> Pairs:
     """Return the studies that confirm two trials on the same seeds.
 
-    The seeds that A's confirmation has come first in their order, then those of B's, then fresh ones of A's search.
-    Seeds that either search used are left out. So a pair keeps its place when the confirmations get more seeds, and
-    no result has a say in the order.
+    First come the existing seeds of A's confirmation in their order, then those of B's, then fresh seeds of A's search.
+    Seeds that either search used are left out. So a pair keeps its position when the confirmations get more seeds, and
+    no result influences the order.
 
     Args:
-        home: where things are.
+        home: the home folder.
         a: the first trial.
         b: the second trial.
-        pairs: how many seeds they share; more where they share more already.
+        pairs: how many seeds they share; more if they share more already.
         resources: keys of ``[resources]`` that differ from the searches'.
 
     Raises:
@@ -176,7 +176,7 @@ def _plan(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
 
 
 def confirms(study: str, entry: Entry) -> str:
-    """Return how a confirmation names the trial that it confirms, in ``confirms`` of its study."""
+    """Return the text that names a confirmed trial in the field ``confirms`` of the confirmation's study."""
     return f"{study} trial {entry.job.name}"
 
 
@@ -195,7 +195,7 @@ def _described(spec: StudySpec) -> str:
 
 
 def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec | None) -> Entry:
-    """Return the trial to confirm: the one that was asked for, else the one confirmed so far, else the best."""
+    """Return the trial to confirm: the requested one, else the one confirmed so far, else the best."""
     name = ledger.spec.name
     if trial:
         return ledger.find(trial)
@@ -222,7 +222,7 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 
 
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
-    """Return the study of a trial's configuration. Every field is written out: defaults may change later."""
+    """Return a study of one trial's configuration. It states every field, since defaults may change later."""
     config = entry.job.config
     train = {key: value for key, value in config.to_dict().items() if value is not None and key != "seed"}
     train["test"] = config.split == "held-out"

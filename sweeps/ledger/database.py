@@ -1,4 +1,4 @@
-"""The database that holds the ledger, a SQLite file or PostgreSQL: how it is reached, locked and waited for."""
+"""The database that holds the ledger, a SQLite file or PostgreSQL: connections, locks, and waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _T = TypeVar("_T")
 RETRY_SECONDS = 60.0
-"""How long a study waits for a PostgreSQL that is away."""
+"""How long a study waits for a PostgreSQL server that cannot be reached, in seconds."""
 _POSTGRES = {
     "pool_pre_ping": True,  # a connection that a restarted server dropped is replaced
     "connect_args": {
@@ -70,24 +70,24 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
         except DatabaseError as error:
             if type(error.orig) is not sqlite3.DatabaseError:
                 raise
-            # One that is busy, say, raises another class.
+            # Other failures, such as a busy file, raise another class.
             raise SweepError(f"{file}: {error.orig}; move it away, or choose another folder with --home") from error
-    # With a write-ahead log, commits wait for no disk and readers for no writer; a killed process loses
-    # nothing that it committed.
+    # With a write-ahead log, commits do not wait for the disk, and readers do not wait for writers. A killed process
+    # loses nothing that it committed.
     event.listen(engine_of(storage), "connect", _write_ahead)
     engine_of(storage).dispose()
     return storage
 
 
 def _postgres(uri: str) -> optuna.storages.RDBStorage:
-    # Two drivers that begin on an empty database would create its tables at the same time.
+    # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
         return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
 
 
 def check_reachable(uri: str) -> None:
-    """Make sure that a database is there and accepts this process; nothing is written to it.
+    """Check that a database exists and accepts this process; nothing is written to it.
 
     Raises:
         InputError: psycopg2, which reaches PostgreSQL, is not installed.
@@ -121,10 +121,10 @@ def _write_ahead(connection: sqlite3.Connection, _record: object) -> None:
 
 
 class WatchedFile:
-    """The file of a SQLite ledger, which somebody may delete while a study runs.
+    """The file of a SQLite ledger, which may be deleted while a study runs.
 
     Args:
-        uri: URI of the database; of another kind than SQLite, there is no file to watch.
+        uri: URI of the database; if it is not SQLite, there is no file to watch.
         study: name of the study, for the message.
     """
 
@@ -133,10 +133,10 @@ class WatchedFile:
         self._inode = self._file.stat().st_ino if self._file is not None else None
 
     def check(self) -> None:
-        """Notice that the file was deleted or exchanged. SQLite would go on writing to the deleted file.
+        """Check that the file was not deleted or replaced. SQLite would go on writing to the deleted file.
 
         Raises:
-            SweepError: it was.
+            SweepError: the file was deleted or replaced.
         """
         file = self._file
         if file is not None and (not file.exists() or file.stat().st_ino != self._inode):
@@ -148,14 +148,14 @@ class WatchedFile:
 
 @contextlib.contextmanager
 def exclusive_transaction(storage: optuna.storages.RDBStorage, study: str) -> Iterator[Connection]:
-    """Lock a study's ledger for as long as the block lasts; others can read it meanwhile, and not change it.
+    """Lock a study's ledger for the duration of the block; other processes can still read it, but not change it.
 
-    The lock is released however the process ends. What is written through the connection is committed at the end of
-    the block, or not at all if the connection is lost. With SQLite such a write must be the last thing in the block:
-    Optuna, which writes through a connection of its own, could not write after it.
+    The lock is released even if the process is killed. Writes through the connection are committed at the end of the
+    block, or not at all if the connection is lost. With SQLite such a write must be the last action in the block:
+    Optuna writes through another connection, and could not write after it.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the lock was not free for a minute, or the database is away.
+        sqlalchemy.exc.OperationalError: the lock was not free for a minute, or the database cannot be reached.
     """
     file = sqlite_file(uri_of(storage))
     with _file_lock(file) if file is not None else contextlib.nullcontext(), engine_of(storage).begin() as connection:
@@ -178,15 +178,15 @@ def _advisory_lock(connection: Connection, name: str) -> None:
 
 
 def retry_while_busy(do: Callable[[], _T], uri: str, study: str) -> _T:
-    """Call ``do`` and return its answer; while PostgreSQL is away, call it again for a minute.
+    """Call ``do`` and return its answer; while PostgreSQL cannot be reached, call it again for a minute.
 
     Args:
-        do: what to do. When it is called again, an earlier call may have done a part of it, or all of it.
+        do: the function to call. When it is called again, an earlier call may have done its work partly or completely.
         uri: URI of the database.
         study: name of the study, for the message.
 
     Raises:
-        SweepError: the database was away for a minute.
+        SweepError: the database could not be reached for a minute.
     """
     if sqlite_file(uri) is not None:
         return do()  # SQLite waits for its locks itself

@@ -1,4 +1,4 @@
-"""Forks: a new study whose sampler knows the ended trials of an older one that the new study would train alike."""
+"""Forks: a new study whose sampler learns from those trials of an older study that are comparable."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sweeps.ledger import attributes
 from sweeps.ledger.outcomes import OptunaResult, optuna_result
 from sweeps.ledger.trials import result_of
 
-_COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # what a copy of a trial keeps
+_COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # attributes of a copy
 
 
 @dataclass(frozen=True)
 class Fork:
-    """What a new study takes over from an older one.
+    """The trials that a new study takes over from an older study.
 
     Attributes:
         source: name of the older study.
         trials: copies of its trials for the new study's sampler.
-        left_out: by reason, how many of its trials are left out.
+        left_out: by reason, the number of its trials that are left out.
     """
 
     source: str
@@ -42,11 +42,11 @@ class Fork:
 
 
 def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> Fork:
-    """Return what a new study takes over from an older one.
+    """Return the trials that a new study takes over from an older study.
 
-    A trial is copied if the new study, with the trial's parameters, trains the same configuration apart from the seed:
-    then its objective means the same in both studies. Where only the new study samples a parameter, its value in the
-    copy is that of the configuration's field of this name.
+    A trial is copied if the new study would train the same configuration, apart from the seed, with the trial's
+    parameters. Then the objective means the same in both studies. If only the new study samples a parameter, the copy
+    takes the parameter's value from the configuration's field of the same name.
 
     Args:
         spec: the new study.
@@ -110,11 +110,11 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
     if changed:
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
-    if attributes.RESULT in trial.user_attrs:  # another sampler may have to be told otherwise
+    if attributes.RESULT in trial.user_attrs:  # another sampler may need another state or value
         how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, longest_horizon(spec))
     return optuna.trial.create_trial(
         state=how.state,
-        value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna keeps a pruned trial's last report
+        value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna does for a pruned trial
         params=params,
         distributions=distributions(spec),
         user_attrs={attributes.FORKED: {"study": source, "trial": trial.user_attrs[attributes.NAME]}}
@@ -124,7 +124,7 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
 
 
 def _suggested(parameter: Parameter, value: Any) -> Value:
-    """Return a value of a parameter in the type in which Optuna suggests it."""
+    """Return a parameter's value in the type that Optuna's suggestions have."""
     if isinstance(parameter, Choices):
         return next(choice for choice in parameter.values() if Choices(choices=[choice]).contains(value))
     return int(value) if parameter.whole else float(value)

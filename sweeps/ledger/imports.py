@@ -1,4 +1,4 @@
-"""Trials that were not run here, as trials of Optuna's."""
+"""Converts imported trials, which were not run here, to trials of Optuna."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeps.study.trials import Entry
 
 
 def imported_trials(entries: Sequence[Entry]) -> list[FrozenTrial]:
-    """Return ended trials as Optuna's. A parameter's distribution is the range of the values that it had.
+    """Return ended trials as trials of Optuna. A parameter's distribution spans the values in these trials.
 
     Args:
         entries: the trials; each has a result.

@@ -1,16 +1,17 @@
 """Several drivers of one study: who is alive, and who runs which trial.
 
-A driver is a home folder that runs a study. Several hosts, each with a home folder of its own, can run one study whose
-ledger all of them reach: they share its trials, and when a host is lost, the others take over its trials.
+A driver is a home folder from which a process runs a study. Several hosts, each with its own home folder, can run one
+study if all of them reach its ledger. They share its trials. If a host is lost, the others take over its trials.
 
-How: a driver holds a lease, which it renews eight times before it would expire. A driver whose lease has expired is
-gone, and other drivers may claim its trials. If it comes back after all, it finds out before it writes anything about
-them. Leases and owners of trials are two tables beside Optuna's. Times are the database's: clocks of hosts differ.
+How: a driver holds a lease and renews it eight times in the time that a lease lasts. If a driver's lease has expired,
+the driver counts as lost, and other drivers may claim its trials. If it comes back, it notices this before it writes
+anything about them. Leases and owners of trials are two tables beside Optuna's. All times are those of the database,
+because clocks of hosts differ.
 
-What it costs: every change of the ledger is a transaction that excludes other drivers and reads both tables; a thread
-renews the lease; and a driver asks whether it still owns a trial before it writes about it. A ledger without
-a driver, in memory or only looked at, does none of that: there every trial is its own. The rest of the room asks
-`Transaction` and `Drivers` alone.
+The cost: every change of the ledger is a transaction that excludes other drivers and reads both tables. A thread renews
+the lease. A driver checks that it still owns a trial before it writes about it. A ledger without a driver, in memory or
+only read, does none of that: it owns every trial. The other modules of this package use only `Transaction` and
+`Drivers`.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ class Driver:
     Attributes:
         id: its name in the study.
         host: the host on which it ran last.
-        process: number of its process there.
-        home: its home folder there.
-        alive: whether its lease has not expired.
+        process: its process ID on that host.
+        home: its home folder on that host.
+        alive: whether its lease is valid.
     """
 
     id: str
@@ -99,7 +100,7 @@ class Driver:
 
 
 def create_tables(storage: RDBStorage) -> None:
-    """Create the tables of drivers and owners where there are none."""
+    """Create the tables of drivers and owners if they do not exist."""
     if inspect(engine_of(storage)).has_table(_owners.name):
         return
     with exclusive_transaction(storage, "tables") as connection:
@@ -127,11 +128,11 @@ def drivers_of(connection: Connection, study: str) -> list[Driver]:
 def owners_of(connection: Connection, study: str) -> dict[int, str]:
     """Return which driver runs or ran each trial of a study, by number."""
     found = connection.execute(select(_owners.c.number, _owners.c.driver).where(_owners.c.study == study))
-    return {number: driver for number, driver in found}  # noqa: C416  rows are no pairs to mypy
+    return {number: driver for number, driver in found}  # noqa: C416  mypy does not see a row as a pair
 
 
 def lease_seconds() -> float:
-    """Return how long a lease lasts that is not renewed: SWEEPS_LEASE, else 120 s.
+    """Return the time in seconds after which a lease expires unless renewed: SWEEPS_LEASE, else 120.
 
     Raises:
         InputError: SWEEPS_LEASE is no number from 1 to 86400.
@@ -150,7 +151,7 @@ class Lease:
     """This process's lease as a driver of a study.
 
     Args:
-        storage: where the ledger is.
+        storage: Optuna's storage that holds the ledger.
         study: name of the study.
         driver: name of the driver.
         home: its home folder.
@@ -166,7 +167,7 @@ class Lease:
         self._replaced = False
 
     def acquire(self, connection: Connection) -> None:
-        """Become the driver; a process that was it before, on a copy of the home folder, say, is it no longer."""
+        """Become the driver of this name; another process of this name, such as on a copied home folder, loses it."""
         began = _boot_clock()
         mine = (_drivers.c.study == self._study) & (_drivers.c.driver == self.driver)
         connection.execute(delete(_drivers).where(mine))
@@ -186,10 +187,10 @@ class Lease:
         self._renewed = began
 
     def check(self, connection: Connection) -> None:
-        """Make sure that this process is still the driver.
+        """Check that this process still holds the lease.
 
         Raises:
-            SweepError: another process has become it.
+            SweepError: another process is the driver now.
         """
         found = connection.execute(select(_drivers.c.instance).where(self._mine)).scalar_one_or_none()
         if found != self._instance:
@@ -197,7 +198,7 @@ class Lease:
             self._raise_replaced()
 
     def claim(self, connection: Connection, numbers: Iterable[int]) -> None:
-        """Make this driver the owner of trials, whichever driver owned them before."""
+        """Make this driver the owner of trials; any previous owner loses them."""
         wanted = sorted(numbers)
         if not wanted:
             return
@@ -209,14 +210,14 @@ class Lease:
             self._owned.update(wanted)
 
     def owns(self, number: int) -> bool:
-        """Return whether this driver owns a trial, as far as it was known at the last renewal of the lease.
+        """Return whether this driver owned a trial when the lease was last renewed.
 
         Raises:
             SweepError: the lease could not be renewed for a while, or another process is the driver now.
         """
         if self._replaced:
             self._raise_replaced()
-        # The lease may have expired, since the host was suspended, say.
+        # The lease may have expired, for example while the host was suspended.
         if _boot_clock() - self._renewed > self._seconds / 2:
             retry_while_busy(self.renew, uri_of(self._storage), self._study)
         return number in self._owned
@@ -242,7 +243,7 @@ class Lease:
 
     @contextlib.contextmanager
     def renewing(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Renew the lease for as long as the block lasts, then end it.
+        """Renew the lease during the block, then end the lease.
 
         Args:
             stop: called when the driver is asked to stop through the ledger.
@@ -255,7 +256,7 @@ class Lease:
                     if self.renew():
                         stop()
                 except SweepError:
-                    return  # the study raises the same at its next step
+                    return  # the study raises the same error at its next step
                 except (SQLAlchemyError, OSError) as error:
                     _log.debug("the lease of driver %s could not be renewed: %s", self.driver, error)
 
@@ -273,7 +274,7 @@ class Lease:
     def _connection(self) -> Iterator[Connection]:
         file = sqlite_file(uri_of(self._storage))
         if file is not None and not file.exists():
-            raise FileNotFoundError(f"{file} is gone")  # SQLite would create it anew
+            raise FileNotFoundError(f"{file} is gone")  # SQLite would create an empty file
         with engine_of(self._storage).begin() as connection:
             yield connection
 
@@ -290,7 +291,9 @@ class Lease:
 
 
 class Transaction:
-    """What a driver may do while no other driver changes the ledger. Without drivers every trial is its own.
+    """The owners of trials during a transaction, in which no other driver changes the ledger.
+
+    Without drivers, this process owns every trial.
 
     Args:
         connection: the connection of the transaction.
@@ -310,17 +313,17 @@ class Transaction:
         self._owners, self._drivers = owners or {}, drivers or {}
 
     def is_mine(self, number: int) -> bool:
-        """Return whether a trial is this driver's. A trial without an owner is: its driver was killed too early."""
+        """Return whether this driver owns a trial. It owns a trial without an owner: a killed process left it so."""
         owner = self._owners.get(number)
         return self._lease is None or owner is None or owner == self._lease.driver
 
     def is_orphaned(self, number: int) -> bool:
-        """Return whether a trial is another driver's, and that driver's lease has expired."""
+        """Return whether another driver owns a trial and that driver's lease has expired."""
         owner = self._drivers.get(self._owners.get(number, ""))
         return not self.is_mine(number) and (owner is None or not owner.alive)
 
     def may_claim(self, number: int) -> bool:
-        """Return whether this driver may claim a trial: it is its own, or orphaned."""
+        """Return whether this driver may claim a trial: it owns the trial, or the trial is orphaned."""
         return self.is_mine(number) or self.is_orphaned(number)
 
     def home_of(self, number: int) -> str:
@@ -329,7 +332,7 @@ class Transaction:
         return "" if self.is_mine(number) or owner is None else owner.home
 
     def claim(self, numbers: Collection[int]) -> None:
-        """Make trials this driver's. Nothing may be written through Optuna after that in the same transaction."""
+        """Make this driver the owner of trials. After that, do not write through Optuna in the same transaction."""
         if self._connection is not None and self._lease is not None:
             self._lease.claim(self._connection, numbers)
 
@@ -338,7 +341,7 @@ class Drivers:
     """The drivers of a study, for a process that may be one of them.
 
     Args:
-        storage: where the ledger is; None where it is in memory, and has no drivers.
+        storage: Optuna's storage that holds the ledger; None for a ledger in memory, which has no drivers.
         study: name of the study.
     """
 
@@ -348,14 +351,14 @@ class Drivers:
         self._file = None if storage is None else WatchedFile(uri_of(storage), study)
 
     def all(self) -> list[Driver]:
-        """Return the drivers that the study has or had; none of a study that was never run."""
+        """Return the drivers that the study has or had; none for a study that was never run."""
         if self._storage is None:
             return []
         with engine_of(self._storage).connect() as connection:
             return drivers_of(connection, self._study)
 
     def live(self, home: Home) -> list[Driver]:
-        """Return the drivers that are alive; for this home's own driver, the home's lock says so at once."""
+        """Return the drivers that are alive; this home's driver is judged by the home's lock, not by its lease."""
         own, held = home.driver(self._study), home.holder(self._study) is not None
         return [driver for driver in self.all() if (held if driver.id == own else driver.alive)]
 
@@ -372,16 +375,16 @@ class Drivers:
         return {driver.id for driver in self.all() if not driver.alive and driver.id != this}
 
     def request_stop(self) -> None:
-        """Ask every driver of the study to finish; each of them sees it when it renews its lease."""
+        """Ask every driver of the study to finish; a driver sees the request when it renews its lease."""
         assert self._storage is not None
         with engine_of(self._storage).begin() as connection:
             connection.execute(update(_drivers).where(_drivers.c.study == self._study).values(stop=True))
 
     def join(self, connection: Connection, driver: str, home: Path) -> list[Driver]:
-        """Become a driver of the study, and return the others.
+        """Become a driver of the study, and return the other drivers.
 
         Args:
-            connection: holds the study's ledger.
+            connection: the connection that holds the lock on the study's ledger.
             driver: name of this driver.
             home: its home folder.
         """
@@ -393,12 +396,12 @@ class Drivers:
         return others
 
     def renewing(self, stop: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-        """Renew the lease for as long as a block lasts; ``stop`` is called when this driver is asked to stop."""
+        """Renew the lease during a block; ``stop`` is called when this driver is asked to stop."""
         assert self._lease is not None
         return self._lease.renewing(stop)
 
     def owns(self, number: int) -> bool:
-        """Return whether a trial that this driver began is still its own: its lease may have expired meanwhile.
+        """Return whether this driver still owns a trial that it began: its lease may have expired meanwhile.
 
         Raises:
             SweepError: the lease could not be renewed for a while, or another process is the driver now.
@@ -406,27 +409,27 @@ class Drivers:
         return self._lease is None or self._lease.owns(number)
 
     def running_elsewhere(self, numbers: Iterable[int]) -> int:
-        """Return how many of these trials other drivers run; none for a process that is no driver."""
+        """Return how many of these trials other drivers run; 0 if this process is not a driver."""
         if self._lease is None:
             return 0
         owners = self.owners()
         return sum(owners.get(number) not in (self._lease.driver, None) for number in numbers)
 
     def check_file(self) -> None:
-        """Notice that the file of the ledger was deleted or exchanged.
+        """Check that the file of the ledger was not deleted or replaced.
 
         Raises:
-            SweepError: it was.
+            SweepError: the file was deleted or replaced.
         """
         if self._file is not None:
             self._file.check()
 
     def retry_while_busy(self, do: Callable[[], _T]) -> _T:
-        """Do something with the ledger; see `database.retry_while_busy`."""
+        """Call a function that uses the ledger; see `database.retry_while_busy`."""
         return do() if self._storage is None else retry_while_busy(do, uri_of(self._storage), self._study)
 
     def in_transaction(self, do: Callable[[Transaction], _T]) -> _T:
-        """Do something while no other driver changes the ledger; again from the start where that was interrupted.
+        """Call ``do`` while no other driver changes the ledger; if interrupted, call it again from its start.
 
         Raises:
             SweepError: the database could not be used for a while, or another process is the driver now.
@@ -453,5 +456,5 @@ def _clock(engine: Engine) -> ColumnElement[float]:
 
 def _boot_clock() -> float:
     """Return seconds that also pass while the machine is suspended."""
-    # On macOS, which lacks the first, the second does the same.
+    # macOS lacks CLOCK_BOOTTIME; there CLOCK_MONOTONIC does the same.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -43,11 +43,11 @@ class Ledger:
 
     Args:
         study: Optuna's study.
-        spec: the study as it was launched.
-        storage: where it is; None where it is in memory.
+        spec: the study's specification as it was launched.
+        storage: the storage of Optuna's study; None for a study in memory.
 
     Attributes:
-        spec: what the study asks.
+        spec: the study's current specification.
         drivers: the drivers of the study.
     """
 
@@ -62,21 +62,21 @@ class Ledger:
         self._longest_horizon = space.longest_horizon(spec)
         study.sampler = make_sampler(spec, trials)
 
-    # Studies: begun, opened, changed
+    # Studies: create, open, change
 
     @classmethod
     def create(cls, uri: str, spec: StudySpec, *, sequential: bool = False) -> Ledger:
-        """Return the ledger of a new study, or of one of this name that asks the same.
+        """Return the ledger of a new study, or of an existing study with the same name and specification.
 
-        A confirmation asks the same when it has further seeds behind those that it had.
+        A confirmation with additional seeds after its existing ones counts as the same study.
 
         Args:
             uri: URI of the database.
             spec: the study.
-            sequential: whether a sequential test decides how many seeds it has.
+            sequential: whether a sequential test decides its number of seeds.
 
         Raises:
-            InputError: there is a study of this name that asks something else.
+            InputError: there is a study of this name with another specification.
             SweepError: the database cannot be used.
         """
         storage = ledger_storage(uri)
@@ -120,7 +120,7 @@ class Ledger:
 
     @classmethod
     def create_import(cls, uri: str, spec: StudySpec, origin: Origin, entries: Sequence[Entry]) -> Ledger:
-        """Return the ledger of a study whose trials were run elsewhere, in the place of an earlier import of it.
+        """Return the ledger of a study whose trials were run elsewhere; it replaces an earlier import of the study.
 
         Raises:
             SweepError: the database cannot be used.
@@ -132,13 +132,13 @@ class Ledger:
 
     @classmethod
     def remove_import(cls, uri: str, name: str) -> None:
-        """Delete an imported study from the ledger; nothing happens where there is none of this name."""
+        """Delete an imported study from the ledger; nothing happens if no study has this name."""
         if name in study_names(uri) and cls.open(uri, name).origin is not None:
             optuna.delete_study(study_name=name, storage=ledger_storage(uri))
 
     @classmethod
     def preview(cls, spec: StudySpec) -> Ledger:
-        """Return a ledger in memory: what a study would ask, with nothing kept."""
+        """Return a ledger in memory, which shows the trials that a study would run and stores nothing."""
         return cls(optuna.create_study(), spec)
 
     @classmethod
@@ -146,8 +146,8 @@ class Ledger:
         """Return the ledger of a study.
 
         Raises:
-            UnknownStudyError: there is no study of this name; the message lists those that there are.
-            SweepError: the study was here, and its ledger is gone; or the database cannot be used.
+            UnknownStudyError: there is no study of this name; the message lists the existing ones.
+            SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
         """
         study, storage = open_study(uri, name)
         return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
@@ -160,11 +160,11 @@ class Ledger:
 
     @property
     def lengthened(self) -> str:
-        """How a confirmation came to its number of runs; empty where it was fixed in advance; see `analysis.Study`."""
+        """How a confirmation's number of runs was decided; empty if fixed in advance; see `analysis.Study`."""
         return str(self._study.user_attrs.get(attributes.LENGTHENED, ""))
 
     def check_not_imported(self) -> None:
-        """Refuse to train an imported study: nothing is known of it but what its file says.
+        """Refuse to train an imported study: nothing but the content of its file is known.
 
         Raises:
             InputError: the study was imported.
@@ -177,7 +177,7 @@ class Ledger:
             )
 
     def fork_for(self, spec: StudySpec) -> Fork:
-        """Return what the sampler of a new study may know of this one.
+        """Return the trials of this study that the sampler of a new study may learn from.
 
         Raises:
             InputError: the sampler can learn nothing from it; the message says why.
@@ -188,7 +188,7 @@ class Ledger:
         """Set how many trials the study has in all.
 
         Raises:
-            InputError: the study names its trials itself, or more of them than that have begun.
+            InputError: the study file lists the trials, or more trials than ``trials`` have begun.
         """
         name, spec = self.spec.name, self.spec
         if not spec.is_sampled:
@@ -211,11 +211,11 @@ class Ledger:
         self._change_search(trials=trials)
 
     def race(self, finalists: Finalists) -> None:
-        """Have the best configurations run again, and the search end with the trials that have begun.
+        """End the search with the trials that have begun, and let the best configurations run again.
 
         Raises:
-            InputError: no trial has ended, trials that the study names itself have not begun, the seed is a parameter
-                of the study's space, or the study is a confirmation.
+            InputError: no trial has ended, a listed trial has not begun, the seed is a parameter of the study's space,
+                or the study is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":
@@ -230,10 +230,10 @@ class Ledger:
         self._change_search(finalists=finalists)
 
     def end_search(self) -> None:
-        """Ask for no more trials of the search than have begun.
+        """End the search with the trials that have begun.
 
         Raises:
-            InputError: the study names its trials itself, and some have not begun.
+            InputError: the study file lists the trials, and some have not begun.
         """
         trials = self._trials.own()
         left = self._search_left(trials)
@@ -246,29 +246,29 @@ class Ledger:
             self.extend(self._begun(trials))
 
     def _change_search(self, **search: int | Finalists) -> None:
-        """Change what the study asks in ``[search]``."""
+        """Change the study's ``[search]`` settings."""
         self.spec = self.spec.model_copy(update={"search": self.spec.search.model_copy(update=search)})
         self._study.set_user_attr(attributes.SPEC, to_json(self.spec))
 
     def _follow_extensions(self) -> None:
-        """Read how many trials and finalists the study asks for: another driver may have changed that."""
+        """Read the requested numbers of trials and finalists again: another driver may have changed them."""
         if self._storage is None:
             return
         asked = from_json(self._study.user_attrs[attributes.SPEC]).search
         changed = {"trials": asked.trials, "finalists": asked.finalists}
         self.spec = self.spec.model_copy(update={"search": self.spec.search.model_copy(update=changed)})
 
-    # What there is
+    # Reading the trials
 
     def entries(self) -> list[Entry]:
-        """Return all trials by number."""
+        """Return all trials in the order of their numbers."""
         return self._trials.entries(self._trials.own())
 
     def find(self, text: str) -> Entry:
-        """Return the trial with this name, else with this number; of several tries of one run, the last.
+        """Return the trial with this name, else with this number; if a run was retried, its last trial.
 
         Raises:
-            InputError: there is no such trial; the message lists the names there are.
+            InputError: there is no such trial; the message lists the existing names.
         """
         entries = self.entries()
         found = [entry for entry in entries if entry.job.name == text]
@@ -279,7 +279,7 @@ class Ledger:
         return found[-1]
 
     def remaining(self) -> int:
-        """Return how many trials the study asks for beside those that have begun; with finalists, at most so many."""
+        """Return how many trials have yet to begin; with finalists, the largest possible number."""
         trials = self._trials.own()
         return self._left(trials, self._race(trials))
 
@@ -288,11 +288,11 @@ class Ledger:
         return self.drivers.running_elsewhere(map(self._trials.number, self._trials.own(TrialState.RUNNING)))
 
     def complete(self) -> bool:
-        """Return whether nothing is left to run, begun or not."""
+        """Return whether no trial is running and none is left to begin."""
         return not self._trials.own(TrialState.RUNNING) and self.remaining() == 0
 
     def _race(self, trials: list[FrozenTrial]) -> Race | None:
-        """Return where the race of the finalists stands; None without finalists, and before all of the search began."""
+        """Return the state of the finalists' race; None without finalists, and until all trials of the search began."""
         if self.spec.search.finalists is None or self._search_left(trials):
             return None
         return race_of(self.spec, self._trials.entries(trials))
@@ -319,16 +319,16 @@ class Ledger:
             if attributes.FINALIST not in trial.user_attrs
         )
 
-    # A driver of the study
+    # Acting as a driver of the study
 
     @contextlib.contextmanager
     def driven_by(self, driver: str, home: Path, stop: Callable[[], None]) -> Iterator[None]:
-        """Be a driver of the study for as long as the block lasts.
+        """Be a driver of the study during the block.
 
         Args:
             driver: name of the driver; it owns the trials that it began in an earlier process.
             home: its home folder.
-            stop: called when it is asked to stop through the ledger.
+            stop: called when a request to stop arrives through the ledger.
 
         Raises:
             SweepError: the database cannot be used.
@@ -337,14 +337,14 @@ class Ledger:
         with exclusive(self._storage, self.spec.name) as connection:
             others = self.drivers.join(connection, driver, home)
         if others:
-            # Drivers that begin with the same number of trials must not draw the same ones.
+            # Drivers that start with equal numbers of trials must not sample the same trials.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
             self._study.sampler = make_sampler(self.spec, self._trials.all(), shift)
         with self.drivers.renewing(stop):
             yield
 
     def owns(self, number: int) -> bool:
-        """Return whether a trial that this driver began is still its own: its lease may have expired meanwhile.
+        """Return whether this driver still owns a trial that it began: its lease may have expired meanwhile.
 
         Raises:
             SweepError: the database could not be used for a while.
@@ -358,14 +358,15 @@ class Ledger:
     def claimable(self, numbers: Collection[int]) -> dict[int, str]:
         """Return which of these trials this driver may claim: its own, and those of drivers whose lease has expired.
 
-        Each number maps to the home folder of the driver that ran the trial; to an empty text where it is this one.
+        Each number maps to the home folder of the driver that ran the trial. The text is empty for this driver's own
+        trials.
         """
         return self.drivers.in_transaction(
             lambda transaction: {n: transaction.home_of(n) for n in numbers if transaction.may_claim(n)}
         )
 
     def claim(self, number: int) -> bool:
-        """Make a trial that has ended this driver's own; return False where another driver owns it by now."""
+        """Make this driver the owner of an ended trial; return False where another driver owns it now."""
 
         def claim(transaction: Transaction) -> bool:
             free = transaction.may_claim(number)
@@ -375,7 +376,7 @@ class Ledger:
 
         return self.drivers.in_transaction(claim)
 
-    # A trial from its beginning to its end
+    # A trial from its start to its end
 
     def unfinished(self) -> list[Job]:
         """Return this driver's trials that were running when its last process ended, by number.
@@ -392,7 +393,7 @@ class Ledger:
         return [self._describe(live) for live in self._running.values()]
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:
-        """Assign a trial to this driver: a new one where the study asks for more, else that of an expired driver.
+        """Assign a trial to this driver: a new one if the study needs more trials, else that of an expired driver.
 
         Args:
             known: numbers of the trials whose results the driver knows.
@@ -413,7 +414,7 @@ class Ledger:
             and attributes.RESULT in trial.user_attrs
         ]
         running = {number(trial): trial for trial in trials if trial.state is TrialState.RUNNING}
-        # Begun in a transaction that was interrupted before the trial was claimed.
+        # These began in a transaction that was interrupted before it claimed the trial.
         unclaimed = [n for n in running if transaction.is_mine(n) and n not in self._running]
         orphaned = [n for n in running if transaction.is_orphaned(n)]
         without_result = [n for n in orphaned if attributes.RESULT not in running[n].user_attrs]
@@ -425,21 +426,21 @@ class Ledger:
             assignment = Assignment(job, remaining, elsewhere, ended)
         elif remaining and (new := self._ask(trials, race)) is not None:
             job = new
-            # The result of a finalist may ask for another one.
+            # The result of a finalist may make another run necessary.
             assignment = Assignment(job, max(int(job.finalist), remaining - 1), elsewhere, ended)
         elif without_result:
             first = without_result[0]
             job, home = self._describe(self._continue(running[first])), transaction.home_of(first)
             assignment = Assignment(job, remaining, elsewhere - 1, ended, adopted=True, home=home)
         else:
-            for n in orphaned:  # their results are written down, and not told to Optuna
+            for n in orphaned:  # their results are stored, but Optuna was not told
                 self._tell_written(running[n])
             return Assignment(None, remaining, elsewhere, ended)
         transaction.claim([job.number])
         return assignment
 
     def ask(self) -> Job:
-        """Return a new trial: one that crashed in an earlier launch, one that the study lists, or a sampled one."""
+        """Return a new trial: the retry of a crash in an earlier launch, a listed trial, or a sampled one."""
         self.drivers.check_file()
         trials = self._trials.own()
         job = self._ask(trials, self._race(trials))
@@ -447,7 +448,7 @@ class Ledger:
         return job
 
     def _ask(self, trials: list[FrozenTrial], race: Race | None) -> Job | None:
-        """Return a new trial; None where the next finalist depends on trials that run."""
+        """Return a new trial; None where the next finalist depends on trials that still run."""
         proposal = next_listed(self.spec, trials, self._retries)
         if proposal is None and race is not None:
             proposal = next_repetition(race, self._trials, trials)
@@ -458,9 +459,9 @@ class Ledger:
         return self._ask_optuna()
 
     def thaw(self, number: int) -> Job | None:
-        """Have a stopped trial of this driver go on; return None where it is no longer this driver's.
+        """Let a stopped trial of this driver go on; return None where this driver no longer owns it.
 
-        Where a killed process had already reopened a trial, that one is returned.
+        If a killed process had already reopened the trial, the reopened trial is returned.
 
         Raises:
             SweepError: the database could not be used for a while.
@@ -490,7 +491,7 @@ class Ledger:
         return job
 
     def _ask_optuna(self) -> Job:
-        """Return the trial that is enqueued first, else a sampled one."""
+        """Return the first enqueued trial, else a sampled one."""
         trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
@@ -503,7 +504,7 @@ class Ledger:
         return self._running[number]
 
     def _describe(self, trial: optuna.Trial) -> Job:
-        """Return the trial's job. What it lacks is sampled: a process may have been killed before that was done."""
+        """Return the trial's job. Missing parameters are sampled: a process may have been killed before it did that."""
         spec, attrs = self.spec, trial.user_attrs
         if attributes.CONFIG not in attrs:
             number = self._trials.number(trial)
@@ -511,7 +512,7 @@ class Ledger:
             seed = attrs.get(attributes.SEED, (spec.search.seed + number) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get(attributes.RUN))
             if attributes.FINALIST in attrs:
-                config = replace(config, seed=seed)  # its own seed, also where the study file sets one
+                config = replace(config, seed=seed)  # the trial's seed replaces one that the study file sets
             trial.set_user_attr(attributes.NAME, attrs.get(attributes.NAME, str(number)))
             trial.set_user_attr(attributes.CONFIG, config.to_dict())
         return self._trials.job(trial)
@@ -522,7 +523,7 @@ class Ledger:
         self.drivers.retry_while_busy(lambda: save(attributes.WOULD_STOP, dict(would_stop)))
 
     def load_would_stop(self, number: int) -> dict[str, int]:
-        """Return what ``save_would_stop`` saved last of a running trial, in this process or an earlier one."""
+        """Return the epochs that ``save_would_stop`` saved last for a running trial, here or in an earlier process."""
         return dict(self._running[number].user_attrs.get(attributes.WOULD_STOP, {}))
 
     def tell(self, number: int, result: Result) -> bool:
@@ -541,14 +542,14 @@ class Ledger:
         if not transaction.is_mine(number):
             return False
         trial = self._running[number]
-        if not is_finished(self._study, trial):  # as it is where the answer to a first try was lost
-            # Optuna is told last: a process that is killed before that leaves a result that can be told.
+        if not is_finished(self._study, trial):  # it is finished if only the answer to a first try was lost
+            # Optuna is told last: if the process is killed before, a later one finds the result and tells it.
             trial.set_user_attr(attributes.RESULT, result.to_dict())
             self._tell_optuna(trial, result)
         return True
 
     def tell_pending_results(self) -> None:
-        """Tell Optuna the results that a killed process had written down, and had not told."""
+        """Tell Optuna the results that a killed process had stored but not told."""
         self.drivers.in_transaction(self._tell_pending_results)
 
     def _tell_pending_results(self, transaction: Transaction) -> None:
@@ -568,7 +569,7 @@ class Ledger:
 
 
 def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:
-    """Return a study as it was kept, with the seeds of a confirmation that has more behind those that it had."""
+    """Return the stored study; if ``spec`` is the same confirmation with additional seeds, with these seeds."""
     before, now = kept.search.seeds or [], spec.search.seeds or []
     if "confirm" not in (kept.phase, spec.phase) or now[: len(before)] != before:
         return kept

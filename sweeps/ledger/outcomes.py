@@ -1,4 +1,4 @@
-"""What Optuna calls the outcome of a trial, and what its sampler is told of it."""
+"""Maps the outcome of a trial to Optuna's state and to the value that the sampler learns from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OPTUNA_STATE = {
 
 @dataclass(frozen=True)
 class OptunaResult:
-    """What ``optuna.Study.tell`` is given at the end of a trial.
+    """The arguments of ``optuna.Study.tell`` at the end of a trial.
 
     Attributes:
         state: the state of the trial.
-        value: what the sampler minimises; None where the state needs no value.
+        value: the value that the sampler minimises; None where the state needs no value.
         intermediate_values: by step, the objective of a trial that a rule stopped. The step is the percentage of its
             schedule that it had trained.
     """
@@ -41,8 +41,9 @@ def optuna_result(result: Result, horizon: int, sampler: str, longest_horizon: i
 
     A trial that ended by itself is COMPLETE with its objective. A trial that a rule stopped is PRUNED, with its
     objective as the intermediate value of its last step. A trial that diverged is PRUNED without a value, which ranks
-    behind every other. Samplers that use COMPLETE trials alone get both as COMPLETE, a diverged trial with the
-    objective of a trial that learned nothing. A trial that crashed is FAIL, and the sampler learns nothing from it.
+    behind every other trial. Some samplers use only COMPLETE trials: for them, stopped and diverged trials are COMPLETE
+    too, and a diverged trial gets the objective of a trial that learned nothing. A trial that crashed is FAIL, and the
+    sampler learns nothing from it.
 
     Args:
         result: how the trial ended.

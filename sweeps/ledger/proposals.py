@@ -1,4 +1,4 @@
-"""What a study tries next where the sampler is not asked: retries of crashed trials, listed trials, finalists."""
+"""New trials that do not come from the sampler: retries of crashed trials, listed trials, finalists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.study.finalists import Race
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial that is to be enqueued in Optuna's study.
+    """A trial to be enqueued in Optuna's study.
 
     Attributes:
         params: its parameters; the sampler draws those that are missing.
@@ -30,12 +30,12 @@ class Proposal:
 
 
 def next_listed(spec: StudySpec, trials: Sequence[FrozenTrial], retries: Retries) -> Proposal | None:
-    """Return the next crashed trial to be tried again, else the next trial that the study file names.
+    """Return the next retry of a crashed trial, else the next trial that the study file lists.
 
     Args:
         spec: the study.
-        trials: its own trials.
-        retries: its crashed trials.
+        trials: the study's own trials.
+        retries: the study's crashed trials.
     """
     crashed = retries.next(trials)
     if crashed is not None:
@@ -49,12 +49,12 @@ def next_listed(spec: StudySpec, trials: Sequence[FrozenTrial], retries: Retries
 
 
 def next_repetition(race: Race, known: OptunaTrials, trials: Sequence[FrozenTrial]) -> Proposal | None:
-    """Return the next run of a finalist; None where none is to be run now.
+    """Return the next run of a finalist; None where no run is due now.
 
     Args:
-        race: where the race of the finalists stands.
+        race: the state of the finalists' race.
         known: the study's trials in Optuna.
-        trials: its own trials.
+        trials: the study's own trials.
     """
     if race.next is None:
         return None

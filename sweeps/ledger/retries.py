@@ -1,4 +1,4 @@
-"""Crashed trials are tried again, each once a launch."""
+"""Retries of crashed trials; each crashed trial is retried once per launch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sweeps.ledger.attributes import RETRY_OF
 
 
 class Retries:
-    """The trials of earlier launches that crashed, and are tried again; a crash of this launch waits for the next one.
+    """The crashed trials of earlier launches, to be retried. The next launch retries trials that crash in this one.
 
     Args:
-        trials: Optuna's trials as this launch finds them.
+        trials: Optuna's trials at the start of this launch.
     """
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         self._crashed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
 
     def next(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """Return the first crashed trial that was not tried again yet."""
+        """Return the first crashed trial that was not retried yet."""
         waiting = self._crashed - _retried(trials)
         return next((trial for trial in trials if trial.number in waiting), None)
 
     def replaced(self, trials: Sequence[FrozenTrial]) -> Collection[int]:
-        """Return Optuna's numbers of the crashed trials that another trial replaces, now or in this launch."""
+        """Return Optuna's numbers of the crashed trials that a retry replaces, now or later in this launch."""
         return self._crashed | _retried(trials)
 
 

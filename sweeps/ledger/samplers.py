@@ -1,4 +1,4 @@
-"""The shipped samplers. Optuna is loaded when one is made, not when a study file is read."""
+"""The shipped samplers. Optuna is imported when a sampler is made, not when a study file is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from search_spaces.spec import StudySpec
 
-_CMAES_NEEDS = 10  # it starts from the best tenth
+_CMAES_NEEDS = 10  # trials to start from: it uses the best tenth of them
 
 
 def _tpe(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: ARG001
@@ -38,10 +38,10 @@ def _random(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: A
 
 
 def _cmaes(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
-    """Return CMA-ES. It starts from the trials of the study that this one was forked from, if there are enough.
+    """Return CMA-ES. In a forked study, it starts from the older study's trials if there are enough.
 
-    Other samplers treat those trials as trials of this study. CMA-ES has to be told which they are, and uses numbers
-    alone.
+    Other samplers treat copied trials as trials of this study. CMA-ES needs them as an argument, and uses only numeric
+    parameters.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import CmaEsSampler
@@ -77,8 +77,8 @@ def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0)
 
     Args:
         spec: the study.
-        trials: trials of the study so far, and those it knows from another study. The seed depends on their number, so
-            that a continued study does not repeat the draws of its start.
-        shift: is added to the seed.
+        trials: trials of the study so far, including those copied from another study. The seed depends on their
+            number, so that a continued study does not repeat its first samples.
+        shift: number that is added to the seed.
     """
     return samplers()[spec.search.sampler].make((spec.search.seed + len(trials) + shift) % SEEDS, trials)

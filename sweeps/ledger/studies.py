@@ -1,4 +1,4 @@
-"""The studies in a ledger's database: found by name, begun, and what they ask."""
+"""The studies in a ledger's database: their names and specifications, and how to open and begin one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def study_names(uri: str) -> list[str]:
 
 
 def study_specs(uri: str) -> list[StudySpec]:
-    """Return what the studies in a ledger ask, in the order of their names; none where its file does not exist."""
+    """Return the specifications of the studies in a ledger, ordered by name; none where its file does not exist."""
     return [from_json(text) for text in _stored_specs(uri).values()]
 
 
@@ -44,7 +44,7 @@ def ledger_storage(uri: str) -> RDBStorage:
     """Return Optuna's storage in a database, with the tables of drivers beside Optuna's.
 
     Raises:
-        InputError: the URI cannot be that of a ledger.
+        InputError: the URI cannot belong to a ledger.
         SweepError: the database cannot be used.
     """
     storage = open_storage(uri)
@@ -54,7 +54,7 @@ def ledger_storage(uri: str) -> RDBStorage:
 
 @contextlib.contextmanager
 def exclusive(storage: RDBStorage, study: str) -> Iterator[Connection]:
-    """Hold a study's ledger before this process is a driver of it; a database that is away is not waited for.
+    """Lock a study's ledger before this process is its driver; if the database cannot be reached, do not wait.
 
     Raises:
         SweepError: the database cannot be used.
@@ -69,7 +69,7 @@ def exclusive(storage: RDBStorage, study: str) -> Iterator[Connection]:
 
 
 def find_study(storage: BaseStorage, name: str) -> optuna.Study | None:
-    """Return the study of this name; None where there is none, or where a killed process did not complete it."""
+    """Return the study of this name; None if there is none, or a killed process did not complete it."""
     try:
         study = optuna.load_study(storage=storage, study_name=name)
     except KeyError:
@@ -78,11 +78,11 @@ def find_study(storage: BaseStorage, name: str) -> optuna.Study | None:
 
 
 def open_study(uri: str, name: str) -> tuple[optuna.Study, RDBStorage]:
-    """Return a study, and the storage that it is in.
+    """Return a study and its storage.
 
     Raises:
-        UnknownStudyError: there is no study of this name; the message lists those that there are.
-        SweepError: the study was here, and its ledger is gone; or the database cannot be used.
+        UnknownStudyError: there is no study of this name; the message lists the existing ones.
+        SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
     """
     file = sqlite_file(uri)
     if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():
@@ -107,16 +107,16 @@ def begin_study(
     trials: Sequence[FrozenTrial] = (),
     attrs: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
-    """Return a new study, in the place of one of this name if there is one.
+    """Return a new study; it replaces an existing study of this name.
 
-    What it asks is written last: `find_study` finds no study of which a part is missing.
+    The specification is written last, so `find_study` does not find an incomplete study.
 
     Args:
-        connection: holds the study's ledger, see `exclusive`.
-        storage: where it begins.
-        spec: what it asks.
-        trials: that it begins with.
-        attrs: further attributes of it.
+        connection: the connection that holds the lock on the study's ledger, see `exclusive`.
+        storage: the storage for the study.
+        spec: the study's specification.
+        trials: the trials with which it begins.
+        attrs: further user attributes of the study.
     """
     with contextlib.suppress(KeyError):
         optuna.delete_study(study_name=spec.name, storage=storage)

@@ -1,4 +1,4 @@
-"""A study's own trials among those that Optuna's storage holds: their numbers, jobs and results."""
+"""A study's own trials in Optuna's storage: their numbers, jobs and results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sweeps.study.trials import Entry, Job
 class OptunaTrials:
     """The trials of a study in Optuna's storage.
 
-    Two kinds of Optuna's trials are not the study's own:
+    Two kinds of trials in the storage are not the study's own:
 
-    - A forked study begins with copies of another study's trials. Only the sampler uses them; the study's own trials
-      are numbered from 0 behind them.
-    - A trial that was stopped and goes on is continued in a further trial of Optuna's, under its first number. Of
-      these, only the last one counts.
+    - A forked study begins with copies of another study's trials. Only the sampler uses them. The study's own trials
+      come after them and are numbered from 0.
+    - If a stopped trial goes on, a new trial of Optuna continues it under the first trial's number. Only the last of
+      these trials counts.
 
     Args:
         study: Optuna's study.
@@ -32,16 +32,16 @@ class OptunaTrials:
         self._forked = sum(attributes.FORKED in trial.user_attrs for trial in self.all())
 
     def all(self) -> list[FrozenTrial]:
-        """Return all trials that Optuna holds, in Optuna's order."""
+        """Return all trials in the storage, in Optuna's order."""
         return self._study.get_trials(deepcopy=False)
 
     def own(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the study's own trials by number; only those in some states if any are given."""
+        """Return the study's own trials, ordered by number; if states are given, only those in these states."""
         trials = self.last_of_each()
         return [t for t in trials if attributes.FORKED not in t.user_attrs and (not states or t.state in states)]
 
     def last_of_each(self) -> list[FrozenTrial]:
-        """Return the trials by number, copies included, without those that are continued in a later one."""
+        """Return the trials ordered by number, copies included, without trials that a later one continues."""
         trials = self.all()
         begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
         last = {self.number(trial): trial for trial in begun}
@@ -53,7 +53,7 @@ class OptunaTrials:
         return int(trial.user_attrs.get(attributes.CONTINUES, trial.number - self._forked))
 
     def job(self, trial: FrozenTrial | optuna.Trial) -> Job:
-        """Return what a trial runs; it must have its configuration."""
+        """Return a trial's job; the trial must have its configuration."""
         attrs = trial.user_attrs
         return Job(
             self.number(trial),
@@ -69,10 +69,10 @@ class OptunaTrials:
         return Entry(self.job(trial), result_of(trial) if attributes.RESULT in trial.user_attrs else None)
 
     def entries(self, trials: Sequence[FrozenTrial]) -> list[Entry]:
-        """Return the entries of trials; those that a killed process left without a configuration are left out."""
+        """Return the entries of trials; a trial that a killed process left without a configuration is left out."""
         return [self.entry(trial) for trial in trials if attributes.CONFIG in trial.user_attrs]
 
 
 def result_of(trial: FrozenTrial | optuna.Trial) -> Result:
-    """Return the result that was written down of a trial."""
+    """Return the stored result of a trial."""
     return Result.from_dict(trial.user_attrs[attributes.RESULT])

@@ -1,1 +1,1 @@
-"""Studies in virtual time, on curves that are known: what stopping rules save and cost, and what is picked."""
+"""Studies in virtual time, on known curves: they show what stopping rules save and cost, and what is picked."""

@@ -1,10 +1,11 @@
-"""A model of validation curves: val_acc over epochs from a schedule, λ and a seed, to choose stopping rules with.
+"""A model of validation curves, for choosing stopping rules: val_acc over epochs from a schedule, λ and a seed.
 
-Fitted to the 34 runs that post V published (ResNet56v2, AdamW, batch 64, shift 0.07): a best accuracy and an
-epoch to 0.92 each, no curve. It knows nothing else of a run, and predicts no results.
+It is fitted to the 34 runs that post V published (ResNet56v2, AdamW, batch 64, shift 0.07). Post V gives the best
+accuracy and the epoch to 0.92 of each run, but no curves. The model ignores all other settings of a run, and it is not
+meant to predict results.
 
-With η(e) the learning rate at the end of epoch e, η̂ the schedule's peak and T = ∫η/η̂ de (epochs at the peak rate
-that train as much), a run can come to
+η(e) is the learning rate at the end of epoch e, and η̂ is the schedule's peak. T = ∫η/η̂ de is the equivalent number
+of epochs at the peak rate. The best accuracy that a run can reach is
 
     best   = limit - shortage·20/T - decay_cost·ln(η̂·λ·(T/20)^growth / decay)²
 
@@ -13,11 +14,12 @@ and its curve is, with z standard normal, x standard exponential, and one draw o
     envelope(e) = best - gap·η(e)/1e-3 - (best - 0.1)·exp(-e/2)
     val_acc(e)  = envelope(e) + spread·z + 0.0007·z(e) - 0.04·η(e)/1e-3·x(e)
 
-So accuracy is erratic downwards while the learning rate is high, and rises and calms as it is annealed. The six
-numbers of best and envelope are fitted, spread is what the fit leaves; how fast a run rises (2 epochs), how deep
-it dips (0.04 at a rate of 1e-3) and how calm it ends (0.0007) are assumptions: the tables say nothing of them.
+So accuracy has downward dips while the learning rate is high. It rises and varies less as the rate is annealed. The six
+numbers of best and envelope are fitted, and spread is the residual of the fit. Three numbers are assumptions, since the
+tables do not contain them: how fast a run rises (2 epochs), how deep it dips (0.04 at a rate of 1e-3), and how little
+it varies at the end (0.0007).
 
-``python -m sweeps.simulation.curve_model search_spaces/published/post5.csv`` fits anew and prints the residuals.
+``python -m sweeps.simulation.curve_model search_spaces/published/post5.csv`` repeats the fit and prints the residuals.
 """
 
 from __future__ import annotations
@@ -44,20 +46,20 @@ _DIP = 0.04
 _CALM = 0.0007
 _HIGHEST = 0.999
 _LOWEST_DECAY = 1e-9
-_SAMPLES = 8  # of the learning rate an epoch, for T
+_SAMPLES = 8  # of the learning rate per epoch, for the integral T
 
 
 @dataclass(frozen=True)
 class CurveModel:
-    """The numbers of the model; the module says what they do.
+    """The parameters of the model; the module's docstring has the formulas.
 
     Attributes:
-        limit: accuracy that training without end would come to at the best λ.
-        shortage: what is missing to it after 20 epochs at the peak rate.
-        decay_cost: what is lost at a peak rate times λ that is wrong by a factor of e.
-        decay: the best peak rate times λ for 20 epochs at the peak rate.
-        growth: how it falls with T: as T to the minus growth.
-        gap: what a learning rate of 1e-3 keeps the curve's top below its best.
+        limit: accuracy that endless training would reach at the best λ.
+        shortage: how far below ``limit`` the accuracy is after 20 epochs at the peak rate.
+        decay_cost: accuracy that is lost if peak rate times λ is wrong by a factor of e.
+        decay: the best value of peak rate times λ for 20 epochs at the peak rate.
+        growth: the best value of peak rate times λ is proportional to T to the power of minus ``growth``.
+        gap: how far below its best accuracy the envelope is at a learning rate of 1e-3.
         spread: standard deviation of a run's accuracy between repeats.
     """
 
@@ -95,7 +97,7 @@ class CurveModel:
         Args:
             schedule: as for ``envelope``.
             weight_decay: as for ``envelope``.
-            random: what the noise is drawn from.
+            random: the generator of the noise.
             epochs: as for ``envelope``.
         """
         smooth = self.envelope(schedule, weight_decay, epochs)
@@ -119,8 +121,8 @@ def _rates(text: str, epochs: int | None) -> tuple[Array, float, float]:
 def fit(published: pd.DataFrame) -> CurveModel:
     """Return the model fitted to published runs by least squares.
 
-    Residuals are accuracies: of the curve's top against val_acc_best; and, where the target was reached at epoch
-    e, of the curve between epochs e-1 and e against the target.
+    Residuals are differences of accuracies: the highest value of the curve minus val_acc_best and, if the target was
+    reached at epoch e, the curve between epochs e-1 and e minus the target.
 
     Args:
         published: columns schedule, weight_decay, val_acc_best, epochs_to_092 (missing where not reached).
@@ -153,11 +155,11 @@ def _model(numbers: Array) -> CurveModel:
 
 
 def compare(model: CurveModel, published: pd.DataFrame) -> pd.DataFrame:
-    """Return how far the model, without noise, is from published runs.
+    """Return the differences between the model, without noise, and published runs.
 
     Args:
         model: the model.
-        published: what ``fit`` takes, with a column run beside.
+        published: the columns that ``fit`` takes, and a column run.
 
     Returns:
         Columns run, val_acc_best, val_acc_best_residual (model minus published), epochs_to_092 and

@@ -1,4 +1,4 @@
-"""Where the curves of a simulated study come from: trials that were recorded, or a model."""
+"""The source of a simulated study's curves: recorded trials, or a model."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RecordedCurves:
     """The trials of a study that ran to the end of their schedule, with their curves.
 
     Attributes:
-        study: its name.
-        jobs: the trials, by number.
-        curves: their epochs, by the trial's name; as many as its horizon.
-        left_out: number of trials that did not run to the end of their schedule, by the reason.
+        study: name of the study.
+        jobs: the trials, in the order of their numbers.
+        curves: by a trial's name, its epochs; as many as its horizon.
+        left_out: by reason, the number of trials that did not run to the end of their schedule.
     """
 
     study: str
@@ -41,10 +41,10 @@ class RecordedCurves:
     left_out: Mapping[str, int]
 
     def curve_of(self, seconds: float | None = None) -> CurveOf:
-        """Return the function that looks up a trial's curve; ``seconds`` an epoch replace the recorded ones.
+        """Return the function that looks up a trial's curve; ``seconds`` per epoch replace the recorded times.
 
         Raises:
-            InputError: the seconds are neither given nor recorded.
+            InputError: the times are neither given nor recorded.
         """
 
         def curve_of(job: Job) -> Sequence[EpochRecord]:
@@ -57,7 +57,7 @@ class RecordedCurves:
 
     @property
     def configurations(self) -> list[list[Job]]:
-        """The trials in groups that differ in their seed alone, in the order of each group's first trial."""
+        """Groups of trials that differ only in their seed, in the order of each group's first trial."""
         groups: dict[TrialConfig, list[Job]] = {}
         for job in self.jobs:
             groups.setdefault(configuration_of(job.config), []).append(job)
@@ -65,13 +65,13 @@ class RecordedCurves:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Median over all epochs; NaN where one of them was not timed, as in curves that were imported."""
+        """Median over all epochs; NaN if any epoch has no time, as in imported curves."""
         seconds = [record.seconds for records in self.curves.values() for record in records]
         return math.nan if any(map(math.isnan, seconds)) else median(seconds)
 
 
 CurveSource = RecordedCurves | CurveModel
-"""Where the curves of a simulated study come from."""
+"""The source of a simulated study's curves."""
 
 
 def recorded_curves(home: Home, name: str) -> RecordedCurves:
@@ -84,13 +84,13 @@ def recorded_curves(home: Home, name: str) -> RecordedCurves:
 
 
 def find_curves(home: Home, text: str) -> RecordedCurves:
-    """Return the curves of a study of this home, or of a recording: a file, or one that ships.
+    """Return the curves of a study of this home, or of a recording: a file or a shipped recording.
 
-    A text with ``/`` in it, or that ends in ``.jsonl.gz``, is a recording; no database is opened for it.
+    A text that contains ``/`` or ends in ``.jsonl.gz`` is a recording; no database is opened for it.
 
     Raises:
-        InputError: there is no such study or recording, or none of its trials can be used; the message lists what
-            ships.
+        InputError: there is no such study or recording, or none of its trials can be used; the message lists the
+            shipped recordings.
     """
     if "/" in text or text.endswith(recordings.SUFFIX):
         path = recordings.find(text)
@@ -110,8 +110,8 @@ def _ships() -> str:
 def complete_curves(recording: Recording, source: str) -> RecordedCurves:
     """Return the trials of a recording that ran to the end of their schedule.
 
-    A diverged trial stays broken: its last epoch is repeated to its horizon. Pruned trials, and trials that were ended
-    at the target, are left out: how they would have gone on is not known.
+    The last epoch of a diverged trial is repeated to its horizon. Pruned trials, and trials that were ended at the
+    target, are left out: the rest of their curves is not known.
 
     Args:
         recording: the trials.
@@ -129,7 +129,7 @@ def complete_curves(recording: Recording, source: str) -> RecordedCurves:
             missing = range(len(records) + 1, job.config.horizon + 1)
             records += [replace(records[-1], epoch=epoch) for epoch in missing]
         elif all(math.isnan(record.loss) for record in records):
-            # An imported curve may have no loss, which no rule may take for divergence.
+            # An imported curve may have no loss; no rule may treat that as divergence.
             records = [replace(record, loss=0.0) for record in records]
         if trial.outcome in (Outcome.PRUNED, Outcome.CRASHED):
             left_out[trial.outcome.value] += 1
@@ -145,9 +145,9 @@ def complete_curves(recording: Recording, source: str) -> RecordedCurves:
 
 
 def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> CurveOf:
-    """Return the function that draws a trial's curve from a model; its noise depends on its number and ``seed`` alone.
+    """Return the function that draws a trial's curve from a model; the noise depends only on its number and ``seed``.
 
-    The model tells validation accuracy only. The other figures are made up so that no rule takes them for divergence.
+    The model gives validation accuracy only. The other metrics are invented values that no rule treats as divergence.
     """
 
     def curve_of(job: Job) -> list[EpochRecord]:
@@ -173,7 +173,7 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
 
 
 def mean_weight_decay(config: TrialConfig) -> float:
-    """Return a trial's weight decay; where it is scheduled, its mean over the epochs."""
+    """Return a trial's weight decay; if it is scheduled, its mean over the epochs."""
     schedule = config.wd_schedule
     if schedule is None:
         return config.weight_decay
@@ -181,7 +181,7 @@ def mean_weight_decay(config: TrialConfig) -> float:
 
 
 def unknown_to_model(spec: StudySpec) -> list[str]:
-    """Return the study's settings that the model, fitted to the runs of post V, knows nothing about."""
+    """Return the study's settings that the model ignores, since it was fitted to the runs of post V."""
     config = Ledger.preview(spec).ask().config
     known = {
         **{"model": "resnet56v2", "data": "cifar10", "image_size": 32, "optimizer": "adamw", "batch_size": 64},

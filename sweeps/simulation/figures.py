@@ -1,4 +1,4 @@
-"""The figures of a simulated study: what one repeat came to, and their spread over the repeats."""
+"""The figures of a simulated study: the totals of one repeat, and their spread over the repeats."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sweeps.simulation.replay import SimulatedTrial
 
 @dataclass(frozen=True)
 class Totals:
-    """What one simulated study came to.
+    """The totals of one simulated study.
 
     Attributes:
         trials: number of trials it ran.
         reached: number of trials that reached the target.
         epochs: number of epochs it trained.
         gpu_hours: hours of GPU time; a trial that shares a GPU counts for its share.
-        hours: from the start of the first trial to the end of the last.
+        hours: from the start of the first trial to the end of the last trial.
         hours_to_best: from the start of the first trial to the moment at which a trial reached the target in
-            ``best_epochs_to_target`` epochs; None where no trial reached it.
-        best_epochs_to_target: fewest epochs to target of a trial; None likewise.
+            ``best_epochs_to_target`` epochs; None if no trial reached it.
+        best_epochs_to_target: fewest epochs to target of a trial; None if no trial reached it.
     """
 
     trials: int
@@ -37,7 +37,7 @@ class Totals:
 
 
 def totals_of(trials: Sequence[SimulatedTrial], per_gpu: int) -> Totals:
-    """Return what the trials of a simulated study came to; ``per_gpu`` of them shared a GPU."""
+    """Return the totals of a simulated study's trials; ``per_gpu`` of them shared a GPU."""
     crossings = [
         (epochs, trial.epoch_ends[epochs - 1])
         for trial in trials
@@ -57,7 +57,7 @@ def totals_of(trials: Sequence[SimulatedTrial], per_gpu: int) -> Totals:
 
 @dataclass(frozen=True)
 class Range:
-    """A figure over the repeats: its median, lowest and highest; None where no repeat has it."""
+    """The median, lowest and highest value of a figure over the repeats; None if no repeat has a value."""
 
     median: float | None
     low: float | None
@@ -91,7 +91,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float], highest: float = math.inf) -> Mean | None:
-        """Return the mean of values that lie between 0 and ``highest``; None where there are none.
+        """Return the mean of values that lie between 0 and ``highest``; None if there are no values.
 
         >>> print(Mean.of([20.0, 22.0, 24.0]))
         22.00 [17.03, 26.97]
@@ -112,17 +112,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class PickSummary:
-    """How good the picks of one method truly are, over the repeats.
+    """The true quality of one method's picks, over the repeats.
 
     Attributes:
         picks: number of repeats in which the method named a configuration.
-        observed: mean epochs to target of the runs by which the configurations were named, without those that missed.
-        true_rmst: mean restricted mean epochs to target of the picks.
+        observed: mean epochs to target of the runs that led to the picks, without runs that missed the target.
+        true_rmst: mean, over the picks, of the restricted mean epochs to target.
         true_share: mean share of the picks' runs that reach the target.
-        true_ert: median of the epochs that the picks spend for each run that reaches it; infinite where half never do.
+        true_ert: median, over the picks, of the epochs spent for each run that reaches the target; infinite if half of
+            the picks never reach it.
         better_than_random: share of the repeats in which the pick's restricted mean is lower than that of the random
-            method's pick, where ties count half; None for the random method, and where it was not simulated.
-        better_than_first: the same, against the settings that the study begins with.
+            method's pick; ties count half. None for the random method, and if that was not simulated.
+        better_than_first: the same, compared with the settings with which the study begins.
     """
 
     picks: int
@@ -134,16 +135,16 @@ class PickSummary:
     better_than_first: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; of a Mean, ``value``, ``low`` and ``high``."""
+        """Return plain values; a Mean becomes ``value``, ``low`` and ``high``."""
         ert = self.true_ert
         return {**asdict(self), "true_ert": None if ert is None or math.isinf(ert) else ert}
 
 
 def summarise_picks(repeats: Sequence[Mapping[str, Pick | None]]) -> dict[str, PickSummary]:
-    """Return how good the picks of each method are.
+    """Return the quality of the picks of each method.
 
     Args:
-        repeats: of each repeat, the pick by method; None where the method named no configuration.
+        repeats: for each repeat, the picks by method; None if a method named no configuration.
     """
     return {method: _summary(method, repeats) for method in repeats[0]}
 

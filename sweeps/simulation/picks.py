@@ -1,7 +1,7 @@
-"""How good the configuration that a simulated study picks truly is, and what other ways to search would have picked.
+"""The true quality of the configuration that a simulated study picks, and the picks of other search methods.
 
-A search saw one run of the configuration it picks, and often a lucky one, the best of many. A simulation knows more: a
-model draws as many runs of a configuration as are wanted, and a recording may hold several.
+A search saw one run of the configuration that it picks, often a lucky run, because it is the best of many. A simulation
+knows more: a model can draw any number of runs of a configuration, and a recording may hold several runs.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ PRUNERS: dict[str, Callable[[int], optuna.pruners.BasePruner]] = {
     "optuna-asha": lambda _: optuna.pruners.SuccessiveHalvingPruner(),
     "optuna-hyperband": lambda longest: optuna.pruners.HyperbandPruner(max_resource=longest),
 }
-"""Optuna's pruners with their default settings, made for a study whose longest trial has so many epochs."""
+"""Optuna's pruners with default settings; each function takes the number of epochs of the study's longest trial."""
 
 METHODS = ("first", "random", *PRUNERS)
-"""The other ways to search that a study can be compared with."""
+"""The other search methods that a study can be compared with."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How good a configuration is over many runs.
+    """The quality of a configuration over many runs.
 
     Attributes:
         share: share of its runs that reach the target.
         rmst: restricted mean epochs to target, up to the study's longest horizon.
-        ert: epochs spent for each run that reaches it; infinite where none does.
+        ert: epochs spent for each run that reaches the target; infinite if no run does.
     """
 
     share: float
@@ -59,8 +59,8 @@ class Pick:
     """The configuration that a search names in the end.
 
     Attributes:
-        observed: epochs to target of the run by which it was named; None where that run missed.
-        truth: how good the configuration is.
+        observed: epochs to target of the run that led to the pick; None if that run missed the target.
+        truth: the true quality of the configuration.
     """
 
     observed: int | None
@@ -68,12 +68,12 @@ class Pick:
 
 
 def truth_of_runs(val_accs: Sequence[Sequence[float]], target: float, budget: int) -> Truth:
-    """Return how good a configuration is, from its runs.
+    """Return the quality of a configuration, computed from its runs.
 
     Args:
         val_accs: validation accuracies of epochs 1, 2, 3, … of each run; at least one run.
         target: accuracy to reach, in (0, 1].
-        budget: epochs up to which means are taken; a miss counts as all of them.
+        budget: epochs up to which means are taken; a run that misses the target counts as ``budget``.
     """
     crossings = [first_crossing(run, target) for run in val_accs]
     spent = sum(len(run) if epoch is None else epoch for run, epoch in zip(val_accs, crossings, strict=True))
@@ -86,10 +86,10 @@ def truth_of_runs(val_accs: Sequence[Sequence[float]], target: float, budget: in
 
 
 def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collection[str]) -> Truth:
-    """Return how good the configuration of a trial is: over many runs of a model, or over its other recorded runs.
+    """Return the quality of a trial's configuration, from many runs of a model or its other recorded runs.
 
     Args:
-        source: the model or the recording. A recording without other runs of the configuration gives the seen ones.
+        source: the model or the recording. If a recording has no other runs of the configuration, its seen runs count.
         job: the trial.
         spec: the study.
         seen: names of the trials that the search saw.
@@ -104,13 +104,13 @@ def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collect
 
 
 def _runs(model: CurveModel, config: TrialConfig) -> list[list[float]]:
-    drawn = np.random.default_rng(0)  # the same noise for all that are compared
+    drawn = np.random.default_rng(0)  # the same noise for all compared configurations
     decay = mean_weight_decay(config)
     return [model.draw(config.schedule, decay, drawn, config.horizon).tolist() for _ in range(_DRAWS)]
 
 
 def pick_of_study(trials: Sequence[SimulatedTrial], source: CurveSource, spec: StudySpec) -> Pick | None:
-    """Return what the study itself picks: the first of its ranking; None where no trial has a result."""
+    """Return the pick of the study: the first of its ranking; None if no trial has a result."""
     entry = best_entry(spec, [Entry(trial.job, trial.result) for trial in trials])
     if entry is None or entry.result is None:
         return None
@@ -119,14 +119,14 @@ def pick_of_study(trials: Sequence[SimulatedTrial], source: CurveSource, spec: S
 
 
 def pick_of_first(trials: Sequence[SimulatedTrial], source: CurveModel, spec: StudySpec) -> Pick | None:
-    """Return the first of the settings that a study begins with; None where it did not run them."""
+    """Return the first of the settings with which a study begins, as a pick; None if the study did not run them."""
     wanted = configuration_of(space.trial_config(spec, spec.search.first[0], seed=0))
     trial = next((trial for trial in trials if configuration_of(trial.job.config) == wanted), None)
     return None if trial is None else Pick(trial.result.epochs_to_target, truth_of_trial(source, trial.job, spec, ()))
 
 
 def pick_of_random(trials: Sequence[SimulatedTrial], source: CurveSource, spec: StudySpec) -> Pick | None:
-    """Return what random search picks: the trial that crossed the target first, or came closest to it."""
+    """Return the pick of random search: the trial with the earliest crossing of the target, else the closest one."""
     longest, target = space.longest_horizon(spec), spec.objective.target
 
     def plain(trial: SimulatedTrial) -> float:
@@ -148,18 +148,18 @@ def pick_of_optuna(
     epochs: int,
     seed: int,
 ) -> Pick | None:
-    """Return what Optuna picks with its TPE sampler and one of its pruners, both with their default settings.
+    """Return the pick of Optuna with its TPE sampler and one of its pruners, both with their default settings.
 
-    The sampler minimises `resnet_core.objective.objective`; the pruner looks at the validation error of each epoch.
+    The sampler minimises `resnet_core.objective.objective`; the pruner gets the validation error of each epoch.
 
     Args:
         name: one of PRUNERS.
         spec: the study, whose space is searched; its ``first`` trials come first.
-        jobs: the trials there are, in the order they are run; None where the sampler proposes them.
-        curve_of: the curve of a trial.
-        source: where the curves come from, for the truth.
-        slots: trials at once.
-        epochs: budget: no trial begins once the running trials will use it up.
+        jobs: the trials in the order in which they run; None if the sampler proposes them.
+        curve_of: returns the curve of a trial.
+        source: the source of the curves, for the quality of the pick.
+        slots: number of trials at the same time.
+        epochs: budget: no trial begins if the running trials will use it up.
         seed: seed of the sampler.
     """
     longest, target = space.longest_horizon(spec), spec.objective.target
@@ -205,7 +205,7 @@ def pick_of_optuna(
 
 @dataclass
 class _Run:
-    """A trial of Optuna's, with the epochs that are left of it; none once it has ended."""
+    """A trial of Optuna, with its remaining epochs; none once it has ended."""
 
     trial: optuna.Trial
     job: Job
@@ -223,6 +223,6 @@ def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:
 
 
 def one_run_of_each(recorded: RecordedCurves, seed: int) -> list[Job]:
-    """Return a run of each recorded configuration, which one and in what order drawn from a seed."""
+    """Return one run of each recorded configuration; ``seed`` decides which runs and in which order."""
     drawn = random.Random(f"order {seed}")
     return drawn.sample([drawn.choice(runs) for runs in recorded.configurations], len(recorded.configurations))

@@ -1,11 +1,11 @@
 """Recordings: the curves of a study in one small file, for simulations without the study's home folder.
 
-A file is gzip'd JSON lines: first the version of the format and the study, then a trial a line.
+A file holds gzip-compressed JSON lines: first the version of the format and the study, then one line per trial.
 
     {"recording": 1, "study": {"name": …}}
     {"name": "0", "params": {…}, "config": {…}, "outcome": "reached", "epochs": {"loss": […], …, "seconds": […]}}
 
-Figures of epochs have five significant digits; one that is not finite is null.
+Metrics of epochs have five significant digits; a value that is not finite is null.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sweeps.study.trials import Job
 VERSION = 1
 SUFFIX = ".jsonl.gz"
 COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
-"""The figures of an epoch that are kept: those that stopping rules look at and simulations count."""
+"""The metrics of an epoch that are kept: those that stopping rules and simulations use."""
 
 _KEYS = ("name", "params", "config", "outcome", "epochs")
 
@@ -45,8 +45,8 @@ class RecordedTrial:
 
     Attributes:
         job: the trial.
-        outcome: how it ended.
-        records: its epochs, 1, 2, …; in a trial read from a file, figures that are not kept are NaN or None.
+        outcome: the trial's outcome.
+        records: its epochs, 1, 2, …; if the trial is read from a file, metrics that are not kept are NaN or None.
     """
 
     job: Job
@@ -61,7 +61,7 @@ class Recording:
     Attributes:
         spec: the study.
         trials: in the order of their numbers.
-        running: number of trials that had begun and not ended.
+        running: number of trials that had begun but not ended.
     """
 
     spec: StudySpec
@@ -100,10 +100,10 @@ def _record_of(row: Mapping[Any, Any]) -> EpochRecord:
 
 
 def write(recording: Recording, path: Path) -> None:
-    """Write a recording into a file, whole or not at all; a file that is there is replaced.
+    """Write a recording to a file, completely or not at all; an existing file is replaced.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     header = {"recording": VERSION, "study": json.loads(to_json(recording.spec))}
     lines = [header, *map(_line_of, recording.trials)]
@@ -112,7 +112,7 @@ def write(recording: Recording, path: Path) -> None:
     )
     aside = path.with_name(f"{path.name}.partial")
     try:
-        # Without the time of writing, the same recording makes the same file.
+        # mtime=0: without the time of writing, equal recordings make equal files.
         aside.write_bytes(gzip.compress(text.encode(), mtime=0))
         aside.replace(path)
     finally:
@@ -134,7 +134,7 @@ def _short(value: float) -> float | None:
 
 
 def shipped() -> list[str]:
-    """Return the names of the recordings that ship with the project, such as ``recorded/digits``."""
+    """Return the names of the shipped recordings, such as ``recorded/digits``."""
     return sorted(f"recorded/{path.name.removesuffix(SUFFIX)}" for path in _folder().glob(f"*{SUFFIX}"))
 
 
@@ -143,17 +143,17 @@ def _folder() -> Path:
 
 
 def find(text: str) -> Path | None:
-    """Return the path of a recording: the file of that path, else the one of that name that ships, else None."""
+    """Return the path of a recording: the file of that path, else the shipped recording of that name, else None."""
     if Path(text).is_file():
         return Path(text)
     return _folder().parent / f"{text}{SUFFIX}" if text in shipped() else None
 
 
 def read(path: Path) -> Recording:
-    """Return the recording that a file holds.
+    """Return the recording in a file.
 
     Raises:
-        InputError: it cannot be read, or something in it is wrong; the message names the line and what was expected.
+        InputError: the file cannot be read, or its content is wrong; the message names the line and the expected value.
     """
     try:
         text = gzip.decompress(path.read_bytes()).decode()
@@ -171,7 +171,7 @@ def read(path: Path) -> Recording:
     for number, line in enumerate(lines[1:], start=2):
         place = f"{path}, line {number}"
         trial = _trial_in(line, place, len(trials))
-        # A crashed trial's next try has its name.
+        # The retry of a crashed trial has the same name.
         if trial.outcome is not Outcome.CRASHED and (first := names.setdefault(trial.job.name, number)) != number:
             raise InputError(
                 f"{place}: name = {as_toml(trial.job.name)}: expected each once; it is in line {first}, too"

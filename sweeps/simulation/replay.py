@@ -1,7 +1,7 @@
-"""A study in virtual time: its trials and stopping rules run on curves that are known, and nothing is trained.
+"""A study in virtual time: its trials and stopping rules run on known curves, and nothing is trained.
 
-StudyRun decides, as in a real study; only the clock, the slots and the trials' epochs are made up. The curve of a trial
-is known to its end even where a rule stops it, so every stop can be judged.
+StudyRun decides, as in a real study; only the clock, the slots and the trials' epochs are simulated. The whole curve of
+a trial is known even if a rule stops the trial, so every stop can be judged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Assignment, Entry, Job
 
 CurveOf = Callable[[Job], Sequence[EpochRecord]]
-"""A function that returns the epochs of a job, 1, 2, … to its horizon."""
+"""A function that returns the epochs of a job, from 1 to its horizon."""
 
 Begun = tuple[int, float]
-"""The number of a trial that takes a slot, and how many seconds its next epoch lasts."""
+"""The number of a trial that takes a slot, and the seconds that its next epoch lasts."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class SimulatedTrial:
     """One simulated trial.
 
     Attributes:
-        job: what it trained.
-        started: when it took its slot first, in seconds of virtual time.
-        epoch_ends: when each epoch that it was trained ended, likewise; a trial that ended and went on has a gap.
+        job: the trial's job.
+        started: when it first took a slot, in seconds of virtual time.
+        epoch_ends: when each trained epoch ended, in seconds of virtual time; a trial that ended and went on has a gap.
         records: its whole curve, including the epochs after the one at which it was stopped.
-        result: how it ended.
+        result: the trial's result.
     """
 
     job: Job
@@ -52,28 +52,29 @@ class SimulatedTrial:
 
     @property
     def ended(self) -> float:
-        """When it gave its slot back for the last time."""
+        """When it freed its slot for the last time, in seconds of virtual time."""
         return self.epoch_ends[-1]
 
     @property
     def seconds(self) -> float:
-        """How long it held a slot."""
+        """How many seconds it held a slot."""
         return math.fsum(record.seconds for record in self.records[: len(self.epoch_ends)])
 
 
 def run_in_virtual_time(
     slots: int, begin_trial: Callable[[float], Begun | None], end_epoch: Callable[[int, float], float | None]
 ) -> None:
-    """Run trials in so many slots until none begins and all have ended; every end of an epoch is an event.
+    """Run trials until no new trial begins and all have ended; every end of an epoch is an event.
 
-    A free slot takes the next trial at once. Events at the same time come in the order in which they were scheduled.
+    A free slot takes the next trial at once. Events at the same time are handled in the order in which they were
+    scheduled.
 
     Args:
-        slots: trials at once, 1 or more.
-        begin_trial: takes the time in seconds, and returns the trial that takes a slot; None where none does now. It is
-            asked again after each event while a slot is free.
-        end_epoch: takes a trial's number and the time at which its epoch ends, and returns how many seconds its next
-            epoch lasts; None where the trial ends and frees its slot.
+        slots: number of trials at the same time, 1 or more.
+        begin_trial: takes the time in seconds, and returns the trial that takes a slot; None if no trial begins now. It
+            is called again after each event while a slot is free.
+        end_epoch: takes a trial's number and the time at which its epoch ends, and returns the seconds that its next
+            epoch lasts; None if the trial ends and frees its slot.
     """
     clock, free, scheduled = 0.0, slots, count()
     events: list[tuple[float, int, int]] = []  # time, order of scheduling, number of the trial
@@ -94,7 +95,7 @@ def run_in_virtual_time(
 
 @dataclass
 class _Placed:
-    """A trial that took a slot: its whole curve, and when the epochs that it was trained ended."""
+    """A trial that took a slot: its whole curve, and the times at which its trained epochs ended."""
 
     job: Job
     started: float
@@ -116,15 +117,15 @@ def replay(
 ) -> list[SimulatedTrial]:
     """Run a study in virtual time and return its trials in the order in which they were placed.
 
-    Each epoch lasts its record's seconds. A trial that ended and goes on keeps the epochs that it was trained.
+    The seconds of an epoch are those of its record. A trial that ended and goes on keeps its trained epochs.
 
     Args:
         run: the study, before its first trial.
-        curve_of: the curve of a trial.
-        slots: trials at once, 1 or more.
-        epochs: budget: no trial begins once the running trials, if none is stopped, will use it up.
-        finalists: number of runs of finalists that a part of the budget is kept for, a quarter of it at most.
-        end_search: called once the search has used up all but that part; from then on only finalists run.
+        curve_of: returns the curve of a trial.
+        slots: number of trials at the same time, 1 or more.
+        epochs: budget: no trial begins if the running trials would use it up without being stopped.
+        finalists: number of runs of finalists for which a part of the budget is reserved, at most a quarter of it.
+        end_search: called once the search has used up all but the reserved part; from then on only finalists run.
 
     Raises:
         ValueError: a curve is shorter than its trial's horizon.
@@ -148,7 +149,7 @@ def replay(
             if len(records) < job.config.horizon:
                 raise ValueError(f"trial {job.name}: {len(records)} epochs for a horizon of {job.config.horizon}")
             placed[number] = _Placed(job, clock, records)
-        for record in placed[number].records[: len(placed[number].epoch_ends)]:  # of a trial that ended and goes on
+        for record in placed[number].records[: len(placed[number].epoch_ends)]:  # the trial had ended and goes on
             run.epoch(number, record)
         return number, placed[number].next_seconds
 
@@ -168,13 +169,13 @@ def replay(
 
 @dataclass
 class FixedTrials:
-    """A list of trials in the place of a ledger: run in the order of the list, numbered from 0, kept in memory.
+    """A list of trials that replaces a ledger: run in the order of the list, numbered from 0, kept in memory.
 
     Attributes:
         spec: the study.
-        jobs: its trials.
-        others: runs that finalists take, by configuration; a configuration that is not in it gets runs with fresh
-            seeds.
+        jobs: the study's trials.
+        others: by configuration, the runs for its finalists; a configuration that is missing here gets runs with
+            fresh seeds.
     """
 
     spec: StudySpec
@@ -185,11 +186,11 @@ class FixedTrials:
     _entries: dict[int, Entry] = field(default_factory=dict)
 
     def entries(self) -> list[Entry]:
-        """Return the trials that were taken so far."""
+        """Return the trials that have begun so far."""
         return list(self._entries.values())
 
     def end_search(self) -> None:
-        """Leave out the trials that were not taken yet."""
+        """Remove the trials that have not begun."""
         self.jobs = self.jobs[: self._asked]
 
     def remaining(self) -> int:
@@ -197,7 +198,7 @@ class FixedTrials:
         return len(self.jobs) - self._asked or race_of(self.spec, self.entries()).runs_left
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:  # noqa: ARG002
-        """Return the next trial, under its number in this study."""
+        """Return the next trial, with its number in this study."""
         job = self._next()
         if job is None:
             return Assignment(None, self.remaining(), 0)
@@ -222,7 +223,7 @@ class FixedTrials:
         return replace(again, number=self._asked + self._finalists - 1, finalist=True)
 
     def thaw(self, number: int) -> Job:
-        """Have a trial that ended go on."""
+        """Let a trial that ended go on."""
         ended = self._entries[number]
         assert ended.result is not None
         job = replace(ended.job, thawed=(*ended.job.thawed, ended.result.epochs_run))
@@ -230,17 +231,17 @@ class FixedTrials:
         return job
 
     def owns(self, number: int) -> bool:  # noqa: ARG002
-        """Return that a trial is this driver's."""
+        """Return True: there are no other drivers."""
         return True
 
     def release(self, number: int) -> None:
         """Do nothing: no other driver takes a trial over."""
 
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
-        """Do nothing: no process continues this one."""
+        """Do nothing: no later process continues the study."""
 
     def load_would_stop(self, number: int) -> dict[str, int]:  # noqa: ARG002
-        """Return none: nothing is saved."""
+        """Return an empty dictionary: nothing is saved."""
         return {}
 
     def tell(self, number: int, result: Result) -> bool:
@@ -250,7 +251,7 @@ class FixedTrials:
 
 
 class _NoRecords:
-    """The records of a study in memory: none."""
+    """The records of a study in memory: records nothing."""
 
     def written(self) -> Mapping[int, WrittenRun]:
         return {}
@@ -291,5 +292,5 @@ class _NoWatcher:
 
 
 def study_in_memory(home: Home, trials: Trials) -> StudyRun:
-    """Return a study that decides as a launched one does and writes nothing."""
+    """Return a study that decides like a launched one and writes nothing."""
     return StudyRun(home, trials, _NoRecords(), _NoWatcher(), Recovered(remaining=trials.remaining()))

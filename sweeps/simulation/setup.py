@@ -1,4 +1,4 @@
-"""How a study is simulated: on which curves, slots and seeds; and one repeat of it."""
+"""The settings of a simulation: curves, slots and seeds; and how one repeat is simulated."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from sweeps.study.ranking import configuration_of
 from sweeps.study.trials import Job
 
 PUBLISHED_SECONDS = 22.0
-"""An epoch of ResNet56v2 at batch 64 on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
+"""Seconds per epoch of ResNet56v2, batch 64, on an RTX 4060 Ti (machine-learning.anracom.com, post I, 2024-05-27)."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a study is simulated.
+    """The settings of a simulation.
 
     Attributes:
         spec: the study.
-        source: where the trials' curves come from: recorded trials, or a model.
+        source: the source of the trials' curves: recorded trials, or a model.
         home: the home folder, which is only read.
         gpus: number of GPUs.
         per_gpu: number of trials that share a GPU.
-        shuffled: run the trials in random order, instead of the sampler's or their own.
-        trials: number of trials; None is as many as the study, or the recording, has.
-        seed: seed of the first repeat, for order, sampler and noise; each further repeat has the next.
+        shuffled: run the trials in random order, instead of the sampler's or the recording's order.
+        trials: number of trials; None takes the number of the study or the recording.
+        seed: seed of the first repeat, for order, sampler and noise; each further repeat takes the next integer.
         repeats: how often the study is simulated.
-        seconds_per_epoch: of one trial beside the others on its GPU; None takes what was recorded, and on a model
-            PUBLISHED_SECONDS.
-        epochs: budget of epochs, whatever ``trials`` says: no trial begins once the running trials will use it up;
-            None is no bound.
-        against: other ways to search, out of picks.METHODS, that get as many epochs.
+        seconds_per_epoch: of one trial while the others on its GPU run too; None takes the recorded times, or
+            PUBLISHED_SECONDS for a model.
+        epochs: budget of epochs, which replaces ``trials``: no trial begins if the running trials will use it up; None
+            sets no bound.
+        against: names of other search methods, from picks.METHODS, that get the same number of epochs.
     """
 
     spec: StudySpec
@@ -72,7 +72,7 @@ class Setup:
         return PUBLISHED_SECONDS if self.seconds_per_epoch is None else self.seconds_per_epoch
 
     def jobs(self, spec: StudySpec) -> Sequence[Job] | None:
-        """Return all trials there are, in their own order; None where a sampler proposes them."""
+        """Return all trials in their original order; None if a sampler proposes them."""
         if isinstance(self.source, RecordedCurves):
             return self.source.jobs
         if spec.is_sampled:
@@ -89,7 +89,7 @@ class Setup:
             seed: seed of order, sampler and noise.
             rules: whether the study's rules stop trials.
             sampler: a sampler to use instead of the study's; then no finalists race.
-            epochs: a budget of epochs instead of the setup's.
+            epochs: a budget of epochs that replaces the setup's.
         """
         epochs = self.epochs if epochs is None else epochs
         search: dict[str, Any] = {"seed": seed}
@@ -97,7 +97,7 @@ class Setup:
             if self.trials is not None:
                 search["trials"] = self.trials
             if epochs is not None and self.spec.is_sampled:
-                search["trials"] = epochs  # more than there can be
+                search["trials"] = epochs  # more than the budget allows
             if sampler is not None:
                 search |= {"sampler": sampler, "finalists": None}
         spec = self.spec.model_copy(
@@ -118,10 +118,10 @@ class Setup:
     def _with_others(
         self, spec: StudySpec, jobs: Sequence[Job]
     ) -> tuple[StudySpec, Sequence[Job], Mapping[TrialConfig, Sequence[Job]]]:
-        """Return the arguments of FixedTrials: a study, its trials, and the recorded runs that its finalists can take.
+        """Return the arguments of FixedTrials: a study, its trials, and the recorded runs for its finalists.
 
-        Finalists get half of a configuration's runs that the search does not see; the other half tells how good the
-        configuration truly is.
+        Finalists get half of a configuration's runs that the search does not see. The other half shows the true quality
+        of the configuration.
         """
         if spec.search.finalists is None or not isinstance(self.source, RecordedCurves):
             return spec, jobs, {}
@@ -135,10 +135,10 @@ class Setup:
         return spec.model_copy(update={"search": spec.search.model_copy(update={"finalists": race})}), jobs, others
 
     def ordered(self, spec: StudySpec, seed: int) -> Sequence[Job] | None:
-        """Return the trials there are in the order of one repeat; None where a sampler proposes them.
+        """Return the trials in the order of one repeat; None if a sampler proposes them.
 
-        A search does not repeat a configuration: a shuffled repeat of a study with a space has one of the recorded runs
-        of each configuration.
+        A search does not repeat a configuration: a shuffled repeat of a study with a space contains one recorded run of
+        each configuration.
         """
         jobs = self.jobs(spec)
         if jobs is None or not self.shuffled:
@@ -154,12 +154,12 @@ class Setup:
         return model_curves(self.source, self.model_seconds, seed)
 
     def picks(self, seed: int, trials: Sequence[SimulatedTrial]) -> dict[str, Pick | None]:
-        """Return the pick of the study in one repeat, and of each method that it is set against, by method.
+        """Return, by method, the picks of one repeat: that of the study, and those of the methods in ``against``.
 
         Args:
             seed: seed of the repeat.
-            trials: the study's trials in this repeat. The other methods get as many epochs as they were trained,
-                unless ``epochs`` of the setup says how many all get.
+            trials: the study's trials in this repeat. The other methods get the number of epochs that these trials
+                trained, unless the setup has a budget ``epochs``.
         """
         spec, source = self.spec, self.source
         spent = sum(trial.result.epochs_run for trial in trials) if self.epochs is None else self.epochs

@@ -1,4 +1,4 @@
-"""A study simulated several times: what each stopping rule did, and what the study came to with and without them."""
+"""Simulates a study several times: the effect of each stopping rule, and the totals with and without rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from analysis.tables.stopping import TrialHistory
 
-_BEST = 5  # trials with the fewest epochs to target: how many of them the rules stopped is counted
+_BEST = 5  # trials with the fewest epochs to target; those of them that the rules stopped are counted
 _RULE_FIGURES = ("stopped", "epochs_saved", "hours_saved", "judged", "false_stops", "best_lost")
 _TOTALS = tuple(field.name for field in fields(Totals))
 
@@ -32,11 +32,11 @@ class Simulation:
 
     Attributes:
         setup: how the study was simulated.
-        rules: what each rule did, by rule: its mode, and a Range for each figure of build_stopping.
-        with_rules: what the study came to: a Range for each figure of Totals.
-        without_rules: the same with no rule at all. Unless a sampler learns from the trials, their curves are the same.
-        picks: how good the picks of each method are, by method.
-        notes: what a reader must know, in sentences.
+        rules: by rule, its mode and a Range for each figure of build_stopping.
+        with_rules: the totals of the study: a Range for each figure of Totals.
+        without_rules: the totals without any rule. The curves are the same unless a sampler learns from the trials.
+        picks: by method, the quality of its picks.
+        notes: remarks for the reader, in sentences.
     """
 
     setup: Setup
@@ -48,7 +48,7 @@ class Simulation:
 
     @property
     def share_saved(self) -> float:
-        """Share of the epochs of the study's own trials that the rules saved, from the medians over the repeats."""
+        """Share of the study's epochs that the rules saved, from the medians over the repeats."""
         _, row = self.rules.get("all rules", ("", {}))
         saved = (row["epochs_saved"].median if row else None) or 0.0
         spent = self.with_rules["epochs"].median
@@ -56,7 +56,7 @@ class Simulation:
         return saved / (saved + spent)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``simulate --json`` prints."""
+        """Return the values that ``simulate --json`` prints."""
 
         def plain(figures: Mapping[str, Range]) -> dict[str, Any]:
             return {name: vars(figure) for name, figure in figures.items()}
@@ -78,11 +78,11 @@ class Simulation:
 
 
 def simulate(setup: Setup) -> Simulation:
-    """Simulate a study with its rules and with none, once for each repeat.
+    """Simulate a study with its rules and without any, once for each repeat.
 
     Raises:
-        InputError: ``trials`` is more than there are, a space is to be shuffled, or ``against`` names an unknown
-            method, or one that this study or source does not allow.
+        InputError: ``trials`` is larger than the number of trials; the trials of a space are to be shuffled; or
+            ``against`` names an unknown method, or one that this study or source does not allow.
     """
     _check(setup)
     from analysis.tables.stopping import build_stopping
@@ -118,7 +118,7 @@ def _check(setup: Setup) -> None:
 
 
 def trial_histories(trials: Sequence[SimulatedTrial]) -> list[TrialHistory]:
-    """Return simulated trials as `analysis.build_stopping` takes them, each with its whole curve."""
+    """Convert simulated trials to the form that `analysis.build_stopping` takes, each with its whole curve."""
     from analysis.tables.stopping import TrialHistory
 
     return [
@@ -136,7 +136,7 @@ def trial_histories(trials: Sequence[SimulatedTrial]) -> list[TrialHistory]:
 
 
 def _merge_rules(tables: Sequence[pd.DataFrame]) -> dict[str, tuple[str, dict[str, Range]]]:
-    """Return what each rule did over the repeats; a rule that stopped nothing in a repeat counts as zero there."""
+    """Return each rule's figures over the repeats; a rule that stopped nothing in a repeat counts as zero there."""
     rows = [{str(row["rule"]): row for row in table.to_dict("records")} for table in tables]
     names = dict.fromkeys(name for found in rows for name in found)
     ordered = sorted(names, key=lambda name: name == "all rules")

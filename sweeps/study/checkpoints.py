@@ -34,14 +34,14 @@ class Checkpoints:
         checkpoint.remove(self._home.checkpoint(self._study, number))
 
     def remove_previous(self, number: int) -> None:
-        """Keep the checkpoint of a trial's last epoch alone."""
+        """Remove a trial's checkpoints except that of its last epoch."""
         checkpoint.remove_previous(self._home.checkpoint(self._study, number))
 
     def copy_from(self, home: str, job: Job) -> None:
         """Copy the checkpoint of another driver's trial.
 
-        Nothing is copied where that driver's home folder cannot be seen from here, or where its checkpoint cannot be
-        read or is that of another configuration.
+        Nothing is copied where this process cannot reach that driver's home folder, where the checkpoint cannot be
+        read, or where it belongs to another configuration.
 
         Args:
             home: the other driver's home folder; empty where there is none.

@@ -1,6 +1,6 @@
-"""The race of a study's best configurations: which one runs again next, and when the best one is decided.
+"""The race of a study's best configurations: which one runs again next, and when the winner is certain enough.
 
-A search shows which configurations were fast once. Runs with fresh seeds show what the best of them do as a rule.
+A search shows which configurations were fast once. Runs with fresh seeds show how fast the best of them usually are.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from search_spaces.tables import SEEDS, Finalists
 from sweeps.study.ranking import Configuration, configuration_of, ranking
 from sweeps.study.trials import Entry
 
-_FIRST = 1_000_000  # fresh seeds begin so far behind search.seed, from which the seeds of the search count up
-_OUT = 0.3  # lowest chance to be better than the first of a racer that stays in; see docs/simulation.md
-_REPEATED = 2  # fewest runs with fresh seeds of the winner, where it may have as many
+_FIRST = 1_000_000  # the first fresh seed is search.seed plus this; the seeds of the search count up from search.seed
+_OUT = 0.3  # a racer whose chance to be better than the first is lower is out; see docs/simulation.md
+_REPEATED = 2  # fewest runs of the winner with fresh seeds, if the study allows that many
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,14 @@ class Racer:
 
 @dataclass(frozen=True)
 class Race:
-    """Where the race stands.
+    """The state of the race.
 
     Attributes:
         racers: the configurations that are still in the race, the best first.
-        next: the trial whose configuration runs again next, and the seed; None where none is to be run now.
-        runs_left: how many runs of finalists there can still be at most. While any trial runs it is 1 or more, since
-            the trial's result may ask for another run. Without running trials it is 0 once the race is decided.
+        next: the trial whose configuration runs again next, and the seed; None where no run is due now.
+        runs_left: the largest number of runs of finalists that may still follow. While any trial runs it is 1 or more,
+            since the trial's result may make another run necessary. Without running trials it is 0 once the race is
+            decided.
     """
 
     racers: Sequence[Racer] = ()
@@ -51,11 +52,11 @@ class Race:
 
 
 def race_of(spec: StudySpec, entries: Sequence[Entry]) -> Race:
-    """Return where the race of a study's finalists stands; nothing races in a study without finalists.
+    """Return the state of the race of a study's finalists; a study without finalists has no racers.
 
-    The configuration that ran again least is next; of several, the best. All of them get the same seeds in the same
-    order, and none of these was used in the search. The race is decided once a single configuration is left that ran
-    again twice.
+    The configuration with the fewest repeated runs is next; among equals, the best one. All configurations get the
+    same seeds in the same order, and the search used none of these seeds. The race is decided once a single
+    configuration is left and it ran again twice.
 
     Args:
         spec: the study.
@@ -72,10 +73,10 @@ def race_of(spec: StudySpec, entries: Sequence[Entry]) -> Race:
 
 
 def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
-    """Return the first unused ones of the seeds ``seed`` + 1,000,000, ``seed`` + 1,000,001, …
+    """Return the first unused seeds of ``seed`` + 1,000,000, ``seed`` + 1,000,001, …
 
-    They depend on the search's seed alone, so that runs of two of its configurations share their seeds, and can be
-    compared in pairs.
+    They depend on nothing but the search's seed and the used seeds. So two configurations of a search run with the
+    same seeds, and their runs can be compared in pairs.
 
     Args:
         seed: the search's seed.
@@ -97,8 +98,9 @@ def fresh_seeds(seed: int, count: int, used: Collection[int]) -> list[int]:
 def _racers(spec: StudySpec, finalists: Finalists, entries: Sequence[Entry]) -> list[Racer]:
     """Return the configurations in the race, the best first.
 
-    These are the ``top`` configurations that ran again already, or else rank first. One that ran again and has little
-    chance to be better than the first is out of the race; later runs may bring it in again.
+    These are the configurations that ran again already, filled up to ``top`` with those that rank first. A
+    configuration that ran again and has little chance to be better than the first one is out of the race. Later runs
+    may bring it back.
     """
     seeds: dict[TrialConfig, set[int]] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Asks a study's stopping rules: what they see of its trials, and which trials they stop or revive."""
+"""Asks a study's stopping rules which trials they stop or revive, and keeps the curves that the rules compare."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Judge:
         self._rules, self._modes = rules_of(spec), rule_modes(spec)
         self.longest_horizon = longest_horizon(spec)
         """Epochs of the study's longest schedule."""
-        self._curves: dict[int, Curve] = {}  # by number, of trials that run, wait or have ended
-        self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by number, with the configuration
-        self._noises: dict[int, float] = {}  # by number of validation images; valid until another trial ends
+        self._curves: dict[int, Curve] = {}  # by trial number; trials that run, wait or have ended
+        self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by trial number: its configuration and result
+        self._noises: dict[int, float] = {}  # by number of validation images; emptied when a trial ends
 
     def coordinates(self, job: Job) -> Sequence[float]:
         """Return a trial's position in the study's space; empty where the trial lacks a parameter of the space."""
@@ -44,7 +44,7 @@ class Judge:
         return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
 
     def see(self, job: Job, val_accs: Sequence[float], outcome: Outcome | None = None) -> None:
-        """Take in the curve of a trial. A shorter curve than the known one is of epochs that are shown again."""
+        """Store the curve of a trial. A curve shorter than the known one is ignored: its epochs were seen before."""
         known = self._curves.get(job.number)
         if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
             group = group_of(self._spec, job.config, job.params)
@@ -52,7 +52,7 @@ class Judge:
             self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, where)
 
     def end(self, job: Job, result: Result) -> None:
-        """Take in how a trial ended."""
+        """Store the result of a trial that ended."""
         self._ended[job.number] = (configuration_of(job.config), result)
         self._noises.clear()
         if result.outcome is Outcome.CRASHED:
@@ -61,7 +61,7 @@ class Judge:
             self.see(job, result.val_accs, result.outcome)
 
     def reopen(self, job: Job) -> None:
-        """Take in that a trial that had ended goes on."""
+        """Treat a trial that had ended as running again."""
         _, ended = self._ended.pop(job.number)
         del self._curves[job.number]
         self._noises.clear()
@@ -70,8 +70,9 @@ class Judge:
     def stop(self, trial: ActiveTrial) -> Stop | None:
         """Ask the rules about a trial after an epoch; return the decision of the first rule that stops it.
 
-        Each rule is asked until it has said stop once; ``trial.would_stop`` keeps the epoch. A rule in shadow, and any
-        rule on a control trial, stops nothing. Once a rule has stopped the trial, further active ones are not asked.
+        Each rule is asked until it has said stop once; ``trial.would_stop`` keeps the epoch. A rule in shadow stops
+        nothing, and no rule stops a control trial. Once a rule has stopped the trial, the other active rules are not
+        asked.
         """
         state, stop = self._state(trial.job.config, trial.job.number), None
         for rule in self._rules:
@@ -85,7 +86,7 @@ class Judge:
         return stop
 
     def revived(self, frozen: Mapping[int, Job]) -> Iterable[int]:
-        """Yield the numbers of the trials that a rule stopped and that the same rule would let go on by now.
+        """Yield the numbers of the trials that a rule stopped and that the same rule now lets go on.
 
         Args:
             frozen: the trials that may go on, by number.
@@ -99,14 +100,14 @@ class Judge:
                 )
 
     def noise(self, config: TrialConfig) -> float:
-        """Return the standard deviation of a run's accuracy between seeds, as far as the ended trials show it."""
+        """Return the standard deviation of a run's accuracy between seeds, estimated from the ended trials."""
         images = epoch_sizes(config)[1]
         if images not in self._noises:
             self._noises[images] = noise_of(self._spec, self._ended.values(), images)
         return self._noises[images]
 
     def _state(self, config: TrialConfig, judged: int | None = None) -> StudyState:
-        """Return what rules see of the study, without the trial that is judged."""
+        """Return the study as rules see it, without the trial that is judged."""
         objective = self._spec.objective
         curves = [curve for number, curve in self._curves.items() if number != judged]
         crossings = (curve.epochs_to_target(objective.target) for curve in curves)

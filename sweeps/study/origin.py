@@ -15,8 +15,8 @@ class Origin:
 
     Attributes:
         file: name of the file or folder, without its path.
-        sha256: SHA-256 of its content in hexadecimal digits; of a folder, of the names and contents of its files.
-        digest: digest of all that was made of it, options included. Imports with equal digests are the same study.
+        sha256: SHA-256 of its content in hexadecimal digits; for a folder, of the names and contents of its files.
+        digest: digest of the imported study, options included. Imports with equal digests are the same study.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Origin:
 
     @classmethod
     def of_tags(cls, tags: Mapping[str, Any]) -> Origin | None:
-        """Return what ``tags`` made tags of; None for a study that was run here."""
+        """Return the origin that ``tags`` wrote; None for a study that was run here."""
         if schema.IMPORTED not in tags:
             return None
         return cls(tags[schema.IMPORTED], tags.get(schema.IMPORTED_SHA256, ""), tags.get(schema.IMPORTED_DIGEST, ""))

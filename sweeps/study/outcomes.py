@@ -7,7 +7,7 @@
     diverged    the loss is not finite, or accuracy is at chance   PRUNED, no value     FAILED
     crashed     an error that is not the trial's fault             FAIL, tried again    FAILED
 
-Each room maps an outcome once to the words of its library: `sweeps.ledger.outcomes` to Optuna's states,
+Each package maps an outcome once to the terms of its library: `sweeps.ledger.outcomes` to Optuna's states,
 `sweeps.tracking.writer` to MLflow's statuses.
 """
 
@@ -43,19 +43,20 @@ class Result:
 
     Attributes:
         outcome: one of Outcome's values.
-        epochs_run: epochs it was trained.
+        epochs_run: number of epochs that it trained.
         objective: the number the sampler minimises; None where the trial diverged or crashed.
         epochs_to_target: first epoch at or above the target; None if never, or diverged.
-        epochs_to_target_sustained: first of the study's m epochs in a row; None likewise.
+        epochs_to_target_sustained: first of the study's m epochs in a row at or above the target; None if there are
+            no such epochs, or the trial diverged.
         best_val_acc: highest validation accuracy; None where there is none.
-        best_epoch: the epoch of it.
+        best_epoch: the epoch of ``best_val_acc``.
         final_loss: training loss of the last epoch; None where no epoch was run.
-        final_val_loss: validation loss of the last epoch; None likewise.
+        final_val_loss: validation loss of the last epoch; None where no epoch was run.
         stopped_by: name of the rule that ended it; None where none did.
         stop_reason: why it ended early, in words; the error of a crashed trial.
-        epochs_saved: epochs of its schedule that were left where a rule ended it, else 0.
-        would_stop: by rule, the first epoch at which it said stop: the one that ended the trial, and those that
-            were only recorded, in shadow or on a control trial; as far as the trial ran.
+        epochs_saved: if a rule ended the trial, the epochs of its schedule that were left; else 0.
+        would_stop: by rule, the first epoch at which the rule said stop. Rules that were only recorded, in shadow or
+            on a control trial, are included.
         val_accs: validation accuracy of epochs 1, 2, …, exactly as recorded, so that rules of a later launch
             judge by the same numbers; empty where the trial crashed.
     """
@@ -81,7 +82,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
-        """Make a result of what ``to_dict`` returned."""
+        """Make a result from the values that ``to_dict`` returned."""
         val_accs = (math.nan if val_acc is None else val_acc for val_acc in values.get("val_accs", ()))
         return cls(**{**values, "outcome": Outcome(values["outcome"]), "val_accs": tuple(val_accs)})
 
@@ -96,16 +97,16 @@ def result_of(
     stop: Stop | None,
     would_stop: Mapping[str, int] | None = None,
 ) -> Result:
-    """Return the result of a trial that ended by itself or by a rule.
+    """Return the result of a trial that ended by itself or was ended by a rule.
 
     Args:
         trial: the trial, with at least one epoch.
         target: validation accuracy to reach.
-        sustained: epochs in a row that count as sustained.
-        longest_horizon: epochs of the study's longest schedule, for the objective of a miss.
+        sustained: number of epochs in a row at or above the target that count as sustained.
+        longest_horizon: epochs of the study's longest schedule, for the objective of a trial that misses the target.
         noise: standard deviation of a run's accuracy between seeds, for the objective.
         stop: the rule's decision that ended it, if one did.
-        would_stop: by rule, the first epoch at which it said stop.
+        would_stop: by rule, the first epoch at which the rule said stop.
     """
     val_accs = trial.val_accs
     crossing = first_crossing(val_accs, target)
@@ -136,7 +137,7 @@ def result_of(
 
 
 def crash_of(records: int, error: str) -> Result:
-    """Return the result of a trial that an error ended after so many epochs."""
+    """Return the result of a trial that an error ended after ``records`` epochs."""
     return Result(outcome=Outcome.CRASHED, epochs_run=records, stop_reason=error)
 
 

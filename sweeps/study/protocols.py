@@ -1,4 +1,4 @@
-"""What surrounds a study while it runs: who proposes its trials, who records them, who shows them to people."""
+"""Interfaces that a running study uses: one proposes its trials, one records them, one shows them to people."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Trials(Protocol):
     spec: StudySpec
 
     def remaining(self) -> int:
-        """Return how many further trials the study asks for; with finalists, at most so many."""
+        """Return how many further trials the study needs; with finalists, the largest possible number."""
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:
-        """Return the next trial, and which trials ended whose numbers are not among ``known``."""
+        """Return the next trial, and the ended trials whose numbers are not in ``known``."""
 
     def thaw(self, number: int) -> Job | None:
-        """Reopen a trial that a rule stopped, and return it; None where another driver owns it by now."""
+        """Reopen a trial that a rule stopped, and return it; None where another driver owns it now."""
 
     def owns(self, number: int) -> bool:
-        """Return whether a trial that this driver began is still its own."""
+        """Return whether this driver still owns a trial that it began."""
 
     def release(self, number: int) -> None:
         """Forget a trial that another driver has taken over."""
@@ -35,17 +35,17 @@ class Trials(Protocol):
         """Save at which epochs rules would have stopped a trial that goes on."""
 
     def load_would_stop(self, number: int) -> dict[str, int]:
-        """Return what ``save_would_stop`` saved last of a trial."""
+        """Return the epochs that ``save_would_stop`` saved last for a trial."""
 
     def tell(self, number: int, result: Result) -> bool:
-        """Save how a trial ended; return False, and save nothing, where another driver owns it by now."""
+        """Save how a trial ended; return False, and save nothing, where another driver owns it now."""
 
 
 class StoredTrials(Trials, Protocol):
     """Trials that outlive the process, so that a later launch continues them."""
 
     def entries(self) -> list[Entry]:
-        """Return all trials so far, by number."""
+        """Return all trials so far, in the order of their numbers."""
 
     def unfinished(self) -> list[Job]:
         """Return this driver's trials that were running when its last process ended."""
@@ -56,18 +56,19 @@ class StoredTrials(Trials, Protocol):
     def claimable(self, numbers: Collection[int]) -> dict[int, str]:
         """Return which of these trials this driver may claim: its own, and those of drivers whose lease has expired.
 
-        Each number maps to the home folder of the driver that ran the trial; to an empty text where it is this one.
+        Each number maps to the home folder of the driver that ran the trial. The text is empty for this driver's own
+        trials.
         """
 
     def claim(self, number: int) -> bool:
-        """Make a trial that has ended this driver's own; return False where another driver owns it by now."""
+        """Make this driver the owner of an ended trial; return False where another driver owns it now."""
 
 
 class WrittenRun(NamedTuple):
-    """What is recorded of a trial.
+    """The recorded status and epochs of a trial.
 
     Attributes:
-        status: status of its run.
+        status: status of the trial's run.
         epochs: numbers of its recorded epochs; empty once the run has ended.
     """
 
@@ -76,13 +77,13 @@ class WrittenRun(NamedTuple):
 
 
 class Records(Protocol):
-    """Records what a study does: MLflow's writer, or nothing at all."""
+    """Records a study's trials: MLflow's writer, or a class that discards everything."""
 
     def written(self) -> Mapping[int, WrittenRun]:
-        """Return what is recorded, by trial number, once all that was sent has been written."""
+        """Wait until everything sent has been written; return what is recorded, by trial number."""
 
     def status_of(self, outcome: Outcome) -> str:
-        """Return the status that a run has once its trial has ended so."""
+        """Return the status of a run whose trial has ended with this outcome."""
 
     def adopt(self, job: Job) -> frozenset[int]:
         """Take over the run of a trial that another driver began; return its recorded epochs."""
@@ -113,16 +114,16 @@ class Watcher(Protocol):
         """Show that a trial finished an epoch."""
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
-        """Show that a trial met an error, and whether it is tried again."""
+        """Show that an error occurred in a trial, and whether the trial is tried again."""
 
     def ended(self, job: Job, result: Result) -> None:
         """Show that a trial ended."""
 
     def stopping(self) -> None:
-        """Show that the launch was asked to finish, and waits for the running trials."""
+        """Show that the launch was asked to finish and now waits for the running trials."""
 
     def lost(self, job: Job) -> None:
         """Show that another driver has taken a trial over."""
 
     def waiting(self, trials: int) -> None:
-        """Show that only trials of other drivers are left, and how many."""
+        """Show that only trials of other drivers are left; ``trials`` is their number."""

@@ -22,7 +22,7 @@ from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry
 
-_NEIGHBOURS_FROM = 10  # configurations; fewer do not show over what distance configurations are alike
+_NEIGHBOURS_FROM = 10  # configurations; fewer do not show over which distance configurations are similar
 _MOST = 500  # configurations compared together: the time grows with the cube of their number
 
 
@@ -32,13 +32,13 @@ class Configuration:
 
     Attributes:
         config: the configuration that its runs share, with seed 0.
-        runs: its ended runs that did not crash; those of the search before those of finalists, and the best first. At
-            least one did not diverge.
-        objective: mean over the runs of the number that the sampler minimises. A run that diverged counts as one that
-            learned nothing.
-        expected: expected value of that number over all runs that the configuration could have, in epochs, estimated
-            from its own runs and those of its neighbours. A miss counts as the study's longest schedule.
-        sd: standard deviation of that estimate.
+        runs: its ended runs that did not crash: first those of the search, then those as a finalist, each with the best
+            first. At least one did not diverge.
+        objective: mean over the runs of the objective that the sampler minimises. A run that diverged counts as one
+            that learned nothing.
+        expected: expected objective of a run with any seed, in epochs, estimated from the configuration's own runs and
+            those of its neighbours. A run that misses the target counts as the study's longest schedule.
+        sd: standard deviation of ``expected``.
     """
 
     config: TrialConfig
@@ -54,7 +54,7 @@ class Ranking:
 
     Attributes:
         configurations: the best first.
-        known: the joint estimate of what is expected of them, in the same order; None where there are none.
+        known: the joint estimate of their expected objectives, in the same order; None without configurations.
     """
 
     configurations: Sequence[Configuration]
@@ -67,21 +67,21 @@ class Ranking:
 
     @property
     def tells(self) -> bool:
-        """Whether the ranking tells more than single runs do: some were repeated, or there are enough neighbours."""
+        """Whether the ranking knows more than single runs do: some were repeated, or there are enough neighbours."""
         repeated = any(len(one.runs) > 1 for one in self.configurations)
         return repeated or len(self.configurations) >= _NEIGHBOURS_FROM
 
     @property
     def best(self) -> Configuration | None:
-        """The best of those that ran again as finalists, if there are any, else the best that ran; None without any."""
+        """The best configuration that ran again as a finalist, else the best that ran; None without any."""
         raced = (one for one in self.configurations if any(run.job.finalist for run in one.runs))
         ran = (one for one in self.configurations if any(map(_tells, one.runs)))
         return next(raced, next(ran, None))
 
 
-@functools.lru_cache(maxsize=4096)  # the schedule is read anew each time
+@functools.lru_cache(maxsize=4096)  # each call parses the schedule again
 def configuration_of(config: TrialConfig) -> TrialConfig:
-    """Return the configuration that its runs with different seeds share: the same with seed 0."""
+    """Return the configuration with seed 0; runs that differ in their seed alone share it."""
     return dataclasses.replace(config, seed=0)
 
 
@@ -91,7 +91,7 @@ def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], imag
     Args:
         spec: the study.
         trials: configurations (see `configuration_of`) and results of the ended trials. Trials that were stopped or
-            diverged are left out: their curves end anywhere.
+            diverged are left out: their curves end at arbitrary epochs.
         images: number of validation images.
     """
     curves: dict[TrialConfig, list[Sequence[float]]] = {}
@@ -102,12 +102,12 @@ def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], imag
 
 
 def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
-    """Return a study's configurations, ranked by what is expected of them.
+    """Return a study's configurations, ranked by their expected objectives.
 
     Each configuration is judged by its own runs and by its neighbours in the study's space. Without a space, or with
-    few configurations, each is judged by its own runs alone; all runs together show how much runs scatter. A trial that
-    was stopped because little was expected of it says nothing: its configuration is judged by its neighbours, and may
-    still become a finalist.
+    few configurations, each is judged by its own runs alone; the scatter of runs is estimated from all runs together.
+    A trial that a predictive rule stopped is ignored: its configuration is judged by its neighbours, and may still
+    become a finalist.
 
     Args:
         spec: the study.
@@ -151,24 +151,24 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
 def _known(
     spec: StudySpec, longest: int, params: Sequence[Mapping[str, Any]], values: Sequence[Sequence[float]]
 ) -> Posterior:
-    """Return the joint estimate of what is expected of configurations.
+    """Return the joint estimate of the expected objectives of configurations.
 
     Args:
         spec: the study.
-        longest: epochs of its longest schedule.
+        longest: epochs of the study's longest schedule.
         params: the parameters of each configuration.
-        values: the objectives of the runs of each.
+        values: for each configuration, the objectives of its runs.
     """
     if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
         places = np.array([coordinates(spec, each) for each in params])
     else:
-        places = np.eye(len(params)) * np.sqrt(0.5)  # all are 1 apart
+        places = np.eye(len(params)) * np.sqrt(0.5)  # the distance between any two is 1
     index = [i for i, of_runs in enumerate(values) for _ in of_runs]
     return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs])
 
 
 def _tells(entry: Entry) -> bool:
-    """Return whether a run says something about its configuration: not one that a predictive rule ended."""
+    """Return whether a run counts for its configuration; a run that a predictive rule ended does not."""
     if entry.result is None:
         return False
     rule = rules().get(entry.result.stopped_by or "")
@@ -176,9 +176,9 @@ def _tells(entry: Entry) -> bool:
 
 
 def _value(result: Result, target: float, longest: int, noise: float) -> float:
-    """Return a run's objective with the noise that is known by now; at its end the noise was not known as well."""
+    """Return a run's objective with today's estimate of the noise, which is better than that at the run's end."""
     if result.objective is not None and not result.val_accs:
-        return result.objective  # of a version that kept no curves
+        return result.objective  # written by a version that kept no curves
     return objective(() if result.objective is None else result.val_accs, target, longest, noise)
 
 

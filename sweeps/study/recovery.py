@@ -1,8 +1,8 @@
-"""What an earlier launch left undone is put right here, before a study runs, and at its end for drivers that are gone.
+"""Completes the records that an earlier launch left incomplete, before a study runs and at its end.
 
-A process may be killed between any two writes. The order of the writes makes up for that: a trial's checkpoint is saved
-before its epoch is shown to the rules, its end is told to the ledger before it is written to MLflow, and its checkpoint
-is removed once MLflow has the whole trial. So the ledger and the checkpoints hold whatever MLflow lacks.
+A process may be killed between any two writes, so the order of the writes matters. A trial's checkpoint is saved before
+its epoch is shown to the rules. Its end is written to the ledger before it is written to MLflow. Its checkpoint is
+removed once MLflow has the whole trial. So the ledger and the checkpoints hold everything that MLflow lacks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A trial that an earlier process began, and that is to be continued.
+    """A trial that an earlier process began and that this launch continues.
 
     Attributes:
         job: the trial.
@@ -41,10 +41,10 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Where earlier launches have left a study.
+    """The state in which earlier launches have left a study.
 
     Attributes:
-        remaining: how many further trials the study asks for.
+        remaining: how many further trials the study needs.
         running_elsewhere: how many trials other drivers run.
         ended: the trials that have ended, by number, with their results.
         frozen: numbers of the trials that a rule stopped and may revive, and that have a checkpoint.
@@ -59,17 +59,17 @@ class Recovered:
 
 
 def recover(home: Home, trials: StoredTrials, records: Records) -> Recovered:
-    """Write to the records what earlier launches left out, and return where the study is.
+    """Add to the records what earlier launches did not write, and return the state of the study.
 
     Args:
         home: this driver's home folder.
         trials: the study's trials.
-        records: what is kept of them.
+        records: the records of its trials.
 
     Raises:
         SweepError: the records hold trials that the ledger does not know, or cannot be used.
     """
-    unfinished = trials.unfinished()  # first: a killed process may not have written down yet what some of them train
+    unfinished = trials.unfinished()  # first: it completes trials whose configuration a killed process did not write
     written, entries = records.written(), trials.entries()
     _check_known(home, trials.spec.name, written, entries)
     checkpoints = Checkpoints(home, trials.spec.name)
@@ -88,11 +88,11 @@ def recover(home: Home, trials: StoredTrials, records: Records) -> Recovered:
 
 
 def take_over(checkpoints: Checkpoints, records: Records, job: Job, home: str) -> Unfinished:
-    """Continue here a trial of a driver whose lease has expired.
+    """Take over a trial of a driver whose lease has expired, so that this driver continues it.
 
     Args:
-        checkpoints: this driver's.
-        records: what is kept of the trials.
+        checkpoints: this driver's checkpoints.
+        records: the records of the study's trials.
         job: the trial.
         home: the other driver's home folder.
     """
@@ -110,15 +110,15 @@ def write_missing_ends(
 ) -> None:
     """Record the ended trials that the ledger knows and the records lack, with their epochs from the checkpoints.
 
-    These are this driver's own trials and those of drivers whose lease has expired. The checkpoint of a trial that is
-    recorded whole is removed.
+    These are this driver's own trials and those of drivers whose lease has expired. The checkpoint of a completely
+    recorded trial is removed.
 
     Args:
-        checkpoints: this driver's.
+        checkpoints: this driver's checkpoints.
         trials: the study's trials.
-        records: what is kept of them.
+        records: the records of its trials.
         entries: the trials that the ledger knows.
-        written: what the records hold, see `Records.written`.
+        written: the content of the records, see `Records.written`.
         frozen: numbers of the trials whose checkpoints are kept, since they may go on.
     """
     missing: dict[int, tuple[Job, Result]] = {}
@@ -135,7 +135,10 @@ def write_missing_ends(
         epochs = _epochs(written, number)
         checkpoints.copy_from(home, job)
         from_checkpoint = checkpoints.records(number)[: result.epochs_run]
-        if home and len(epochs | {record.epoch for record in from_checkpoint}) < result.epochs_run:
+        lacking = result.epochs_run - len(epochs | {record.epoch for record in from_checkpoint})
+        if lacking and not home:
+            _log.warning("MLflow lacks %d epochs of trial %s, which no checkpoint holds", lacking, job.name)
+        if lacking and home:
             _log.warning(
                 "MLflow lacks epochs of trial %s, and %s, which may have them, cannot be read: resume it there",
                 *(job.name, home),
@@ -155,8 +158,8 @@ def write_missing_ends(
 def judged_epochs(job: Job, written: Collection[int] = ()) -> int:
     """Return how many epochs of a trial the rules have judged.
 
-    An epoch is recorded after it was judged, so these are the recorded ones, or those up to where the trial had been
-    stopped if it went on.
+    An epoch is recorded after it was judged, so the recorded epochs are judged. If the trial had been stopped and went
+    on, the epochs up to the stop are judged too.
 
     Args:
         job: the trial.

@@ -1,6 +1,6 @@
 """A study while it runs: which trial is next, what happens after an epoch, how a trial ends. Knows no Ray.
 
-The order of the writes is what makes a study survive a kill at any moment, see `sweeps.study.recovery`.
+A study survives a kill at any moment because of the order of the writes, see `sweeps.study.recovery`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sweeps.study.trials import ActiveTrial, Job
 from sweeps.trial_log import add_failure
 
 _log = logging.getLogger(__name__)
-_ASK_SECONDS = 5.0  # between two questions whether another driver has left a trial
+_ASK_SECONDS = 5.0  # between two requests to the ledger for a trial of an expired driver
 
 
 @dataclass(frozen=True)
@@ -38,43 +38,43 @@ class Fastest:
 
 
 class StudyRun:
-    """The decisions of one launch of a study: trials are proposed to it, rules judge them, their results are recorded.
+    """The decisions of one launch of a study: which trial runs next, when it ends, and what is recorded.
 
-    A simulated study is decided by the same class, on trials and records in memory.
+    A simulated study uses the same class, with trials and records in memory.
 
     Args:
         home: this driver's home folder.
         trials: proposes the trials.
-        records: keeps what they did.
-        watcher: shows it to people.
-        recovered: where earlier launches have left the study.
+        records: records the trials.
+        watcher: shows the trials to people.
+        recovered: the state in which earlier launches have left the study.
     """
 
     def __init__(self, home: Home, trials: Trials, records: Records, watcher: Watcher, recovered: Recovered) -> None:
         self.spec: StudySpec = trials.spec
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
-        """Results of all trials of the study, of this launch and earlier ones, by number."""
+        """Results of all ended trials of the study, in this launch and earlier ones, by number."""
         self.fastest: Fastest | None = None
         """The trial that reached the target in the fewest epochs so far."""
         self.halted: str | None = None
-        """Why the study cannot go on, once it cannot; its trials wait for the next launch."""
+        """Why the study cannot go on; None while it can. The next launch continues its trials."""
         self.crashed = 0
-        """Number of trials of this launch that ended crashed."""
+        """Number of trials that crashed in this launch."""
         self._home, self._trials, self._records, self._watcher = home, trials, records, watcher
         self._checkpoints, self._judge = Checkpoints(home, self.spec.name), Judge(self.spec)
         self._remaining, self._running_elsewhere = recovered.remaining, recovered.running_elsewhere
         self._ask_again = 0.0  # no trial is asked for before this time
-        self._waits = False  # for other drivers
-        self._without_cuda: set[str] = set()  # nodes with a warning already
+        self._waits = False  # whether it waits for other drivers
+        self._without_cuda: set[str] = set()  # nodes that were already warned about
         self._frozen: dict[int, Job] = {}  # trials that a rule stopped and may revive
-        self._revived: list[int] | None = None  # those that it revives now; None where the rules are to be asked
+        self._revived: list[int] | None = None  # those that are revived now; None: ask the rules again
         for job, result in recovered.ended:
             self._count(job, result)
             if job.number in recovered.frozen:
                 self._frozen[job.number] = job
         self._continued = [unfinished.job for unfinished in recovered.unfinished]
-        self._judged: dict[int, int] = {}  # by number, epochs judged of trials that are to be continued
+        self._judged: dict[int, int] = {}  # by number of a trial to be continued: its judged epochs
         for unfinished in recovered.unfinished:
             self._continue(unfinished)
 
@@ -85,19 +85,19 @@ class StudyRun:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no further trial will be placed."""
+        """Whether no trial is left to place, including those of other drivers and those to be revived."""
         return not (self._continued or self._remaining or self._running_elsewhere or self._to_thaw())
 
     @property
     def remaining(self) -> int:
-        """Number of trials that have yet to be placed; finalists may be fewer."""
+        """Number of trials that are not placed yet; with finalists, the largest possible number."""
         return len(self._continued) + self._remaining
 
     def next_trial(self) -> ActiveTrial | None:
         """Return the next trial to place; None when there is none now.
 
-        A trial to be continued comes first, then one that a rule stopped and now revives, then a new one. Where other
-        drivers' trials alone are left, the study waits for them: if a driver's lease expires, its trials come here.
+        A trial to be continued comes first, then one that a rule stopped and now revives, then a new one. Where only
+        other drivers' trials are left, the study waits for them: if a driver's lease expires, this driver gets them.
         """
         job = self._continued.pop(0) if self._continued else self._thaw() or self._ask()
         if job is None:
@@ -115,7 +115,7 @@ class StudyRun:
         return trial
 
     def place(self, number: int, placement: dict[str, str]) -> None:
-        """Take note of where a trial runs."""
+        """Record where a trial runs."""
         self._records.place(self.active[number].job, placement)
         node = placement.get(schema.NODE, "")
         if placement.get(schema.GPU_IDS) and placement[schema.DEVICE] == "cpu" and node not in self._without_cuda:
@@ -124,10 +124,10 @@ class StudyRun:
         self._watcher.started(self.active[number])
 
     def epoch(self, number: int, record: EpochRecord) -> bool:
-        """Take in an epoch of a trial and return whether the trial is over.
+        """Process an epoch of a trial and return whether the trial is over.
 
-        The trial's checkpoint holds the epoch already. A trial that continues from its checkpoint shows its epochs
-        again: these were judged, and are not judged or recorded a second time.
+        The trial's checkpoint holds the epoch already. A trial that continues from its checkpoint reports its earlier
+        epochs again. They are not judged or recorded a second time.
         """
         trial = self.active[number]
         if not self._trials.owns(number):
@@ -143,14 +143,14 @@ class StudyRun:
         if result is not None and not self._trials.tell(number, result):
             self._lose(trial)
             return True
-        # Recorded after the decision: an epoch in the records need not be judged again after a kill.
+        # Recorded after the decision: after a kill, every recorded epoch is known to be judged.
         self._records.epoch(trial.job, record)
         if result is not None:
             self._end(trial, result)
         return result is not None
 
     def error(self, number: int, error: str, again: bool) -> None:
-        """Take in that a trial met an error. It has crashed where it is not tried again. A full disk halts the study.
+        """Process an error of a trial. The trial has crashed if it is not tried again. A full disk halts the study.
 
         Args:
             number: the trial's number.
@@ -165,7 +165,7 @@ class StudyRun:
         if is_disk_full(error):
             self.halt(disk_full_message(self._home.root, self.spec.name))
         if self.halted is not None:
-            return  # not the trial's fault, and every other trial would meet the error too
+            return  # not the trial's fault, and every other trial would have the same error
         if again:
             trial.tries += 1
             return
@@ -177,11 +177,11 @@ class StudyRun:
         self._end(trial, result)
 
     def halt(self, reason: str) -> None:
-        """Have the study end as soon as it can; the next launch continues its running trials."""
+        """End the study as soon as possible; the next launch continues its running trials."""
         self.halted = self.halted or reason
 
     def stopping(self) -> None:
-        """Take in that the launch was asked to finish before the study is complete."""
+        """Note that the launch was asked to finish before the study is complete."""
         self._watcher.stopping()
 
     def interrupt(self) -> None:
@@ -189,7 +189,7 @@ class StudyRun:
         self._records.pause([trial.job for trial in self.active.values()])
 
     def remove_frozen(self) -> None:
-        """Remove the checkpoints of stopped trials that might have gone on; to be called at the study's end."""
+        """Remove the checkpoints of stopped trials that no rule has revived; called at the study's end."""
         if not self._frozen:
             return
         with contextlib.suppress(SweepError):  # where the records cannot be written, their checkpoints are kept
@@ -201,7 +201,7 @@ class StudyRun:
     # After an epoch
 
     def _decide(self, trial: ActiveTrial) -> Result | None:
-        """Return the result of a trial that ends with its last epoch, by its schedule or by a rule; else None."""
+        """Return the result of a trial whose schedule or a rule ends it after this epoch; else None."""
         epoch, at_end = len(trial.records), len(trial.records) >= trial.job.config.horizon
         if epoch > trial.judged:
             trial.judged = epoch
@@ -240,7 +240,7 @@ class StudyRun:
         self._watcher.ended(job, result)
 
     def _count(self, job: Job, result: Result) -> None:
-        """Count a trial among those that have ended, wherever it ran."""
+        """Count an ended trial of this driver or another one."""
         self.results[job.number] = result
         self._judge.end(job, result)
         self._revived = None
@@ -260,7 +260,7 @@ class StudyRun:
     # Which trial is next
 
     def _continue(self, unfinished: Unfinished) -> None:
-        """Show the rules a trial as it was, before it is placed again and shows its epochs itself."""
+        """Give the rules the known curve of a trial to be continued, before the trial reports its epochs again."""
         self._judged[unfinished.job.number] = unfinished.judged
         self._judge.see(unfinished.job, unfinished.val_accs)
 
@@ -281,7 +281,7 @@ class StudyRun:
         return None
 
     def _reopen(self, job: Job) -> None:
-        """Count a trial among those that run again; nothing changes where it had not ended."""
+        """Treat an ended trial as running again; nothing changes where it had not ended."""
         if self.results.pop(job.number, None) is None:
             return
         self._frozen.pop(job.number, None)
@@ -290,7 +290,7 @@ class StudyRun:
         self._judge.reopen(job)
 
     def _ask(self) -> Job | None:
-        """Ask for a trial, and take in what other drivers did meanwhile."""
+        """Ask the ledger for a trial, and count the trials that other drivers have ended."""
         if time.monotonic() < self._ask_again or self.exhausted:
             return None
         assignment = self._trials.next_assignment(self.results)

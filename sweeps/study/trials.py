@@ -1,4 +1,4 @@
-"""A trial of a study as plain data: what there is to run, what came of it, and how far it is."""
+"""A trial of a study as plain data: what it runs, its result, and its progress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Job:
     """One trial to run.
 
     Attributes:
-        number: its number in the study, from 0. It is Optuna's number, except in a forked study: there the trials that
-            the study was forked with are not counted.
+        number: its number in the study, from 0. It is Optuna's number, except in a forked study: the trials copied from
+            the older study are not counted there.
         name: the name of the listed run, else the number; a finalist's name ends in ``-s`` and its seed.
-        config: what it trains.
+        config: its configuration.
         params: the sampled values by parameter name; empty for a listed run.
         finalist: whether it repeats one of the study's best configurations with a fresh seed.
-        thawed: the epochs after which a rule had stopped it and it went on later.
+        thawed: the epochs after which a rule stopped the trial before it went on later.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger knows of one trial: its job, and its result once it has ended."""
+    """A trial in the ledger: its job, and its result once it has ended."""
 
     job: Job
     result: Result | None
@@ -48,11 +48,11 @@ class Assignment:
 
     Attributes:
         job: the trial to run; None where the driver has nothing to run now.
-        remaining: how many further trials the study asks for.
+        remaining: how many further trials the study needs.
         running_elsewhere: how many trials other drivers run. They are assigned again if their driver's lease expires.
-        ended: trials that have ended and whose results the driver did not know yet.
-        adopted: whether another driver began the trial, and its lease has expired.
-        home: the home folder of that driver.
+        ended: ended trials whose results the driver did not know yet.
+        adopted: whether ``job`` was begun by another driver whose lease has expired.
+        home: the home folder of that other driver.
     """
 
     job: Job | None
@@ -69,8 +69,8 @@ class ActiveTrial:
 
     Attributes:
         job: the trial.
-        control: whether no rule may stop it; so it is with control trials and finalists.
-        group: its value of the parameter or field by which the study's cap is set; None without one.
+        control: whether no rule may stop it: true for control trials and finalists.
+        group: its value of the parameter or field by which a rule groups trials; None where no rule does.
         coordinates: its position in the study's space; empty without one.
         judged: number of epochs that the rules have judged, in this launch or an earlier one.
         records: its epochs so far.
@@ -91,5 +91,5 @@ class ActiveTrial:
 
     @property
     def progress(self) -> Progress:
-        """What rules see of the trial; it must have at least one epoch."""
+        """The trial as rules see it; it must have at least one epoch."""
         return Progress(self.job.config, self.records, self.group, self.coordinates)

@@ -1,1 +1,1 @@
-"""Contract suites: what every plug-in keeps to, as pytest classes."""
+"""Contract suites: pytest classes that test the requirements of every kind of plug-in."""

@@ -1,4 +1,4 @@
-"""What every data set keeps to: that its images are what its DatasetSpec says."""
+"""The contract suite of data sets: the images agree with the DatasetSpec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class DatasetContract:
     """Tests of a data set. Parametrize ``name``, or override it, in a subclass whose name begins with Test.
 
-    Tests that need the images are skipped where these are not in ``data_dir``.
+    Tests that need the images are skipped if ``data_dir`` does not contain them.
 
         @pytest.mark.parametrize("name", DATASETS)
         class TestDataset(DatasetContract): ...
@@ -41,17 +41,17 @@ class DatasetContract:
 
     @pytest.fixture
     def spec(self, name: str) -> DatasetSpec:
-        """What is known of it."""
+        """The data set's DatasetSpec."""
         return DATASETS[name]
 
     @pytest.fixture
     def images_dir(self, spec: DatasetSpec, data_dir: Path) -> Path:
-        """The folder for data, with the images in it."""
+        """The folder for data, which contains the images."""
         if not spec.is_available(data_dir):
             pytest.skip(f"{data_dir} has no {spec.folder}")
         return data_dir
 
-    # What is known without its images
+    # Tests without the images
 
     def test_it_has_classes_and_images_of_each_in_every_part(self, spec: DatasetSpec) -> None:
         assert 2 <= spec.classes <= min(spec.train_size, spec.test_size)
@@ -85,7 +85,7 @@ class DatasetContract:
         for said in (str(tmp_path / spec.folder), "--data", "SWEEPS_DATA"):
             assert said in str(caught.value)
 
-    # What is in its images
+    # Tests with the images
 
     def test_images_and_labels_are_those_that_it_says(self, spec: DatasetSpec, images_dir: Path) -> None:
         for size in spec.image_sizes:

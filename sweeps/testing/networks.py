@@ -1,4 +1,4 @@
-"""What every network keeps to, whatever its name and options."""
+"""The contract suite of networks, for every network and all its options."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DEFAULTS = TrialConfig("[1, 0] lin[0, 5]")
 
 
 def config_of(model: str, **fields: object) -> TrialConfig:
-    """Return the config of a network, at the largest image size that it takes."""
+    """Return the config of a network, with the largest image size that it accepts."""
     network, _ = models.find(model)
     size = max(network.image_sizes)
     return TrialConfig.from_dict({"schedule": "[1, 0] lin[0, 5]", "model": model, "image_size": size, **fields})
 
 
 def every_network() -> list[TrialConfig]:
-    """Return a config of each network that ships, of some depths of a family, and with each value of each option."""
+    """Return configs of each shipped network: some depths of a family, and each value of each option."""
     configs = []
     for module, network in models.NETWORKS.items():
         names = list(network.parameters) or [module]
@@ -37,7 +37,7 @@ def every_network() -> list[TrialConfig]:
 
 
 def label(config: TrialConfig) -> str:
-    """Return what makes a config of ``every_network`` different, for the name of a test."""
+    """Return the settings that distinguish a config of ``every_network``, for the name of a test."""
     network, _ = models.find(config.model)
     changed = [name for name in network.options if getattr(config, name) != getattr(_DEFAULTS, name)]
     return "-".join([config.model, *(f"{name}={getattr(config, name)}" for name in changed)])
@@ -86,7 +86,7 @@ class NetworkContract:
 
     def test_gradients_reach_every_parameter(self, config: TrialConfig) -> None:
         network = build(config).train()
-        # A convolution's bias may be subtracted again by the batch norm behind it, or be left out of the arithmetic.
+        # The batch norm behind a convolution may subtract the convolution's bias, or the bias may not be used at all.
         biases = {id(m.bias) for m in network.modules() if isinstance(m, nn.Conv2d)}
         F.cross_entropy(network(_smallest_images(config)), torch.arange(4)).backward()  # type: ignore[no-untyped-call]
         for name, parameter in network.named_parameters():
@@ -154,7 +154,7 @@ class NetworkContract:
 
     def test_bn_momentum_is_the_networks_own_unless_given(self, config: TrialConfig) -> None:
         network, _ = models.find(config.model)
-        expected = round(1 - network.bn_momentum, 12)  # as torch counts it
+        expected = round(1 - network.bn_momentum, 12)  # in torch's definition of momentum
         assert {norm.momentum for norm in _batch_norms(build(config))} == {expected}
 
 
@@ -182,7 +182,7 @@ def _largest_images(config: TrialConfig, count: int = 4) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _settled(config: TrialConfig) -> nn.Module:
-    """Return a network in eval mode whose BN statistics are those of some images. It must not be changed."""
+    """Return a network in eval mode whose batch-norm statistics come from some images. Do not change the network."""
     network = build(config)
     for norm in _batch_norms(network):
         norm.momentum = 1.0

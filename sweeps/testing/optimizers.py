@@ -1,4 +1,4 @@
-"""What every optimizer keeps to, whatever its name and settings."""
+"""The contract suite of optimizers, for every optimizer and all its settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def config_of(optimizer: str, **fields: object) -> TrialConfig:
 
 
 def every_optimizer() -> list[TrialConfig]:
-    """Return configs of each optimizer that ships: its defaults, each of its settings changed, and no momentum."""
+    """Return configs of each shipped optimizer: the defaults, each setting changed, and without momentum."""
     configs = []
     for name, rule in OPTIMIZERS.items():
         plain = config_of(name)
@@ -29,7 +29,7 @@ def every_optimizer() -> list[TrialConfig]:
 
 
 def label(config: TrialConfig) -> str:
-    """Return what makes a config of ``every_optimizer`` different, for the name of a test."""
+    """Return the settings that distinguish a config of ``every_optimizer``, for the name of a test."""
     plain = config_of(config.optimizer).to_dict()
     changed = [f"{name}={value}" for name, value in config.to_dict().items() if value != plain[name]]
     return "-".join([config.optimizer, *changed])
@@ -64,7 +64,7 @@ class OptimizerContract:
     def test_a_step_changes_every_parameter(self, network: nn.Module, config: TrialConfig) -> None:
         before = copy.deepcopy(list(network.parameters()))
         _take_steps(network, Optimizer(network, config), 1)
-        # The batch norm subtracts the first bias again: its gradient is rounding alone.
+        # The batch norm subtracts the first bias, so the gradient of this bias is only rounding error.
         pairs = zip(list(network.parameters())[2:], before[2:], strict=True)
         assert not any(torch.equal(a, b) for a, b in pairs)
 
@@ -127,7 +127,7 @@ class OptimizerContract:
 
     def test_its_settings_are_those_that_matter(self, network: nn.Module, config: TrialConfig) -> None:
         if config.momentum == 0:
-            return  # without momentum, settings of it do not matter
+            return  # without momentum, its settings have no effect
         settings = OPTIMIZERS[config.optimizer].settings()
         others = {name for rule in OPTIMIZERS.values() for name in rule.settings()} - {"nesterov"}
         plain = _trained(network, config)
@@ -137,7 +137,7 @@ class OptimizerContract:
 
 
 def _with_other(config: TrialConfig, setting: str) -> TrialConfig:
-    """Return a config with another value of a setting: the opposite of a switch, nine tenths of a number."""
+    """Return a config with another value of a setting: the opposite of a boolean, nine tenths of a number."""
     value = getattr(config, setting)
     return TrialConfig.from_dict(
         config.to_dict() | {setting: not value if isinstance(value, bool) else 0.9 * float(value)}

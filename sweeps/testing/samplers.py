@@ -1,9 +1,9 @@
-"""What every sampler keeps to, through the ledger.
+"""The contract suite of samplers, which are used through the ledger.
 
     class TestHyperband(SamplerContract):
         sampler = "my_sampler"
 
-A sampler must be registered, as one that ships or under the entry points ``sweeps.samplers``.
+A sampler must be registered: as a shipped one, or in the entry-point group ``sweeps.samplers``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ STEPS = {
     "lr": {"choices": [1e-4, 1e-3, 1e-2]},
     "shift": {"low": 0.0, "high": 0.2, "step": 0.1},
 }
-"""The space of a sampler that tries every value."""
-TRIALS = 16  # so many that every sampler draws at random first, and models at the end
+"""The space for a sampler that tries every value."""
+TRIALS = 16  # enough: every sampler draws the first ones at random, and uses its model for the last ones
 _NAMES = (f"study-{number}" for number in itertools.count())
 
 
 def ask_some(ledger: Ledger, count: int = TRIALS) -> list[Job]:
-    """Ask for trials that end in every way, each while the one after it is running already."""
+    """Ask for trials, and end them with all possible outcomes, each while the next one is already running."""
     jobs: list[Job] = []
     for _ in range(count):
         jobs.append(ledger.ask())
@@ -56,11 +56,11 @@ def _end(ledger: Ledger, job: Job) -> None:
 
 
 class SamplerContract:
-    """The suite: a subclass gives the sampler.
+    """The suite: a subclass sets the sampler.
 
     Attributes:
-        sampler: its name.
-        learns: whether it learns from the trials that it is told of.
+        sampler: name of the sampler.
+        learns: whether the sampler learns from the results of trials.
     """
 
     sampler: ClassVar[str]
@@ -105,8 +105,9 @@ class SamplerContract:
         assert ask_some(Ledger.preview(self.spec())) == jobs
 
     def test_another_seed_samples_other_trials(self, jobs: list[Job]) -> None:
-        others = ask_some(Ledger.preview(self.spec(seed=1000)), 3)
-        assert [job.params for job in others] != [job.params for job in jobs[:3]]
+        """The first trial and the choices may be drawn by a generator other than the sampler's."""
+        others = ask_some(Ledger.preview(self.spec(seed=1000)), 4)
+        assert [job.params["lr"] for job in others[1:]] != [job.params["lr"] for job in jobs[1:4]]
 
     def test_it_goes_on_in_the_next_process_with_other_trials(self, tmp_path: Path) -> None:
         db, spec = f"sqlite:///{tmp_path / 'optuna.db'}", self.spec()
@@ -124,7 +125,7 @@ class SamplerContract:
 
 @functools.cache
 def _bad_trials(sampler: str) -> int:
-    """Of the last 10 of 50 trials in two studies, how many lie where half of all would diverge or be stopped."""
+    """Count the last 10 of 50 trials, in two studies, that lie in the half of the space where trials end badly."""
     return sum(_bad_trials_of_one(sampler, seed) for seed in range(2))
 
 
@@ -142,7 +143,7 @@ def _bad_trials_of_one(sampler: str, seed: int) -> int:
     for number in range(50):
         job = ledger.ask()
         lr, shift = job.params["lr"], job.params["shift"]
-        if lr > 2e-3:  # the higher it is, the faster are those that do not diverge
+        if lr > 2e-3:  # among trials that do not diverge, a higher rate is faster
             ledger.tell(job.number, Result(Outcome.DIVERGED, 2))
         elif shift > 0.15:
             ledger.tell(job.number, Result(Outcome.PRUNED, 4, 12 - shift))

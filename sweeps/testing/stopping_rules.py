@@ -1,10 +1,10 @@
-"""What every stopping rule keeps to.
+"""The contract suite of stopping rules.
 
     class TestPlateau(StoppingRuleContract):
         rule = Plateau(epochs=4)
         ended = trial([0.5, 0.6, 0.6, 0.6, 0.6, 0.6]), EMPTY
 
-A rule must be registered, as one that ships or under the entry points ``sweeps.rules``.
+A rule must be registered: as a shipped one, or in the entry-point group ``sweeps.rules``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 from sweeps.study.stopping.rules import rule_modes, rules_of
 
 CONFIG = TrialConfig(schedule="[1e-4, 0] lin[1e-3, 2] lin[1e-5, 30]")
-"""What all trials of the suite train: 30 epochs, the first two of them warm-up."""
+"""The configuration of all trials of the suite: 30 epochs, with a warm-up in the first two."""
 TARGET = 0.92
 EMPTY = StudyState(TARGET, 2, [])
-"""A study without another trial."""
+"""A study without other trials."""
 NAN = math.nan
 
 
@@ -59,18 +59,18 @@ UNCOMMON = [
     Curve([0.7, 0.95], 2),
     Curve([0.4] * 20, 90, Outcome.PRUNED),
 ]
-"""Curves without an epoch, without a number, running, diverged, of other lengths."""
+"""Unusual curves: without epochs, with NaN, running, diverged, of other lengths."""
 _SHOWN = [trial([0.5]), trial([0.5, 0.93]), trial([0.93] * 3), trial([0.1] * 6, [0.1] * 6), trial([0.6] * 29)]
 
 
 class StoppingRuleContract:
-    """The suite: a subclass gives the rule and a trial that it ends.
+    """The suite: a subclass sets the rule and a trial that it ends.
 
     Attributes:
-        rule: the rule, with settings for which ``ended`` holds.
-        ended: a trial that the rule ends at its last epoch and not at the one before, and the study around it.
-        absolute: whether the rule looks at the trial alone.
-        after: share of its schedule before which the rule ends no trial, where it has such a setting.
+        rule: the rule, with settings with which it ends ``ended``.
+        ended: a trial that the rule ends at the trial's last epoch and not earlier, and the state of its study.
+        absolute: whether the rule ignores the other trials.
+        after: share of a schedule before which the rule ends no trial, if the rule has such a setting.
     """
 
     rule: ClassVar[StoppingRule]

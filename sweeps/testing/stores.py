@@ -1,4 +1,4 @@
-"""What every backend of analysis.store keeps to.
+"""The contract suite of the backends of analysis.store.
 
     class TestSqlite(StoreContract):
         backend = "sqlite"
@@ -8,7 +8,7 @@
         def uri(cls, tmp_path_factory):
             return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
 
-The suite writes studies into the empty store with MLflow's client, and reads them with `analysis`.
+The suite writes studies to the empty store with MLflow's client, and reads them with `analysis`.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ class StoreContract:
     @pytest.fixture(scope="class")
     @classmethod
     def uri(cls) -> str:
-        """The URI of an empty store, as a user gives it to read it."""
+        """The URI with which a user reads the store; the store is empty at first."""
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
     def tracking_uri(cls, uri: str) -> str:
-        """The URI by which MLflow's client writes to the same store."""
+        """The URI with which MLflow's client writes to the same store."""
         return uri
 
     @pytest.fixture(scope="class")
     @classmethod
     def run_ids(cls, tracking_uri: str) -> dict[int, str]:
-        """The ids of the runs that are read, by the number of the trial, once all studies are written."""
+        """Write all studies; return the ids of the runs to be read, by the number of the trial."""
         return write_studies(tracking_uri)
 
     @pytest.fixture(scope="class")
     @classmethod
     def study(cls, uri: str, run_ids: dict[int, str]) -> Study:  # noqa: ARG003  they are written first
-        """The study ``made``, as it is read."""
+        """The study ``made``, as read from the store."""
         return load(uri, "made")
 
     def test_the_uri_begins_with_a_prefix_of_the_backend(self, uri: str) -> None:
@@ -163,10 +163,10 @@ class StoreContract:
 
 
 def write_studies(tracking_uri: str) -> dict[int, str]:
-    """Write the studies of the suite: values that are not finite, values logged twice, gaps, deleted runs.
+    """Write the studies of the suite, with non-finite values, values logged twice, gaps and deleted runs.
 
     Returns:
-        The ids of the runs of the study ``made`` that are read, by the number of the trial.
+        The ids of the runs to be read from the study ``made``, by the number of the trial.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
@@ -176,7 +176,7 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     first = made.trial(0, weight_decay=0.18)
     made.epochs(first, [0.5, 0.93, 0.91])
     client.log_metric(first, "power_watts", _DIGITS, 9_000, 2)
-    client.log_metric(first, "acc", 0.25, 9_000, 7)  # beyond a gap
+    client.log_metric(first, "acc", 0.25, 9_000, 7)  # after a gap
     made.end(first, "FINISHED", {schema.OUTCOME: "reached", schema.WOULD_STOP: '{"cap": 2}'})
     second = made.trial(1, shift=0.07)
     made.epochs(second, [0.5, 0.6])
@@ -204,7 +204,7 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
 
 
 class _Experiment:
-    """A study in MLflow with its launch."""
+    """A study in MLflow: an experiment with the run of a launch."""
 
     def __init__(self, client: Any, name: str, start: int) -> None:
         self._client = client

@@ -1,1 +1,1 @@
-"""MLflow: what is written to it, and when."""
+"""MLflow: the runs of a study, and the thread that writes them."""

@@ -1,7 +1,7 @@
-"""What this room uses of MLflow beside its client, each with its reason: environment variables, loggers, UI tags.
+"""All parts of MLflow that this package uses beside its client: environment variables, loggers, UI tags.
 
-MLflow promises none of the tags. tests/unit/test_ray_and_mlflow_internals.py says what each was for when a new version
-of MLflow lacks it.
+MLflow does not document the tags. If a new version of MLflow lacks one, tests/unit/test_ray_and_mlflow_internals.py
+fails and names its purpose.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import os
 
 ENVIRONMENT = {
-    # Usage statistics would be sent from the user's machine.
+    # Otherwise MLflow sends usage statistics from the user's machine.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # stdout is for results.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -19,14 +19,14 @@ ENVIRONMENT = {
 """Environment variables that MLflow reads when it is imported."""
 
 FAIL_SOON = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""Environment variables by which a server that is down is noticed in seconds, not minutes; MLflow reads them for each
-request. sweeps.tracking.writer tries again by itself."""
+"""Environment variables with which a request to a server that is down fails within seconds, not minutes. MLflow reads
+them at each request. sweeps.tracking.writer retries itself."""
 
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""The tag of an experiment that has MLflow's UI open on its runs; it would open on its pages for language models."""
+"""The tag of an experiment that makes MLflow's UI open its runs instead of its pages for language models."""
 
 SHARED_VIEW = "mlflow.sharedViewState."
-"""What the tag of an experiment begins with that holds a view of its runs; the UI lists it in its menu Views."""
+"""The prefix of an experiment's tags that hold views of its runs; the UI lists the views in its menu Views."""
 
 
 def set_environment(*, fail_soon: bool = False) -> None:
@@ -39,7 +39,7 @@ def set_environment(*, fail_soon: bool = False) -> None:
         os.environ.setdefault(name, value)
     if logging.getLogger("sweeps").isEnabledFor(logging.DEBUG):
         return
-    # MLflow logs a database's errors with their traceback, and raises them as well: this package tells them once.
+    # MLflow both logs a database's errors with their traceback and raises them: this package reports each once.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.ERROR)

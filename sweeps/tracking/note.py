@@ -1,4 +1,4 @@
-"""The description of a launch's run in MLflow, for people: the study's question and its best trials, as Markdown."""
+"""The description of a launch's run in MLflow's UI: the study's description and its best trials, as Markdown."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class _Trial:
 
 
 class Note:
-    """The note of a study, made of the trials that it is given.
+    """The note of a study, built from the trials that are added to it.
 
     Args:
-        description: the study's.
+        description: the study's description.
         target: validation accuracy to reach.
         space: the study's sampled parameters, in order.
     """

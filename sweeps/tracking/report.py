@@ -18,9 +18,9 @@ def attach_report(uri: str, study: Study, files: Mapping[str, str], plots: int |
 
     Args:
         uri: MLflow's tracking URI.
-        study: what `analysis.load` returned.
+        study: the study, as `analysis.load` returns it.
         files: texts by file name: the report, the study file.
-        plots: of how many trials the curves are drawn; None is of all. Each takes a third of a second.
+        plots: number of trials whose curves are drawn; None draws all. Each takes a third of a second.
 
     Returns:
         How many trials got their curves.

@@ -1,7 +1,7 @@
 """A study in MLflow: an experiment with a parent run for each driver, and below it a child run for each trial.
 
-The only module of sweeps that imports mlflow. When it is called, and what happens while the store cannot be written, is
-in sweeps.tracking.writer. The names of tags, parameters and metrics are in resnet_core.schema.
+The only module of sweeps that imports mlflow. sweeps.tracking.writer decides when it is called, and keeps the data
+while the store cannot be written. The names of tags, parameters and metrics are in resnet_core.schema.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _LONGEST_TAG = 5000  # characters that every version of MLflow takes
 _ENDED = ("FINISHED", "KILLED", "FAILED")
 
 LogEntry = dict[str, Any]
-"""One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` the trial; the rest are its arguments."""
+"""One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` is the trial, the rest are arguments."""
 
 
 @dataclass
 class _Child:
-    """A trial's run: its id and status, the epochs that it has (not read if it has ended), and its tag THAWED."""
+    """A trial's run: its id and status, its written epochs (not read if it has ended), and its tag THAWED."""
 
     run_id: str
     status: str
@@ -51,14 +51,14 @@ class _Child:
 
 
 class MlflowStudy:
-    """A study's experiment and runs, as one driver reads and writes them; for one thread.
+    """A study's experiment and runs, as one driver reads and writes them; to be used by one thread only.
 
-    Opening a study that is in the store continues its runs; an epoch that a run has is not written twice. A method
-    that fails raises what MLflow raises. It may be called again, whether or not the store has written something.
+    Opening a study that is in the store continues its runs; no epoch is written twice to a run. A method that fails
+    raises MLflow's error. It may be called again, even if the store has written a part of the data.
 
     Args:
         uri: MLflow's tracking URI.
-        artifacts: folder for artifacts; an MLflow server decides for itself where they are.
+        artifacts: folder for artifacts; not used with an MLflow server, which chooses the folder itself.
         spec: the study.
         driver: the driver's name in the study.
         origin: where the study was imported from; the runs of an imported study have no tags of versions.
@@ -89,7 +89,7 @@ class MlflowStudy:
         self._children: dict[int, _Child] = {}
 
     def written(self) -> dict[int, WrittenRun]:
-        """Return by trial number the status of its run and, unless it has ended, the epochs that the run has."""
+        """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs."""
         return {number: WrittenRun(child.status, frozenset(child.epochs)) for number, child in self._children.items()}
 
     def open(self) -> None:
@@ -101,7 +101,7 @@ class MlflowStudy:
         from mlflow.entities import RunTag
 
         spec = self._spec
-        # A launch without a driver's name was written when a study could have one driver only.
+        # A launch without a driver's name comes from a version in which a study had only one driver.
         launches = {run.data.tags.get(schema.DRIVER, ""): run for run in self._runs(schema.LAUNCH)}
         launch = launches.get(self._driver, launches.get(""))
         if launch is not None:
@@ -130,7 +130,7 @@ class MlflowStudy:
         self.refresh()
 
     def existing_launch(self) -> tuple[str, Origin | None] | None:
-        """Return the status and the origin of a launch that the store has under the study's name; None if it has none.
+        """Return the status and the origin of a launch of this study in the store; None if there is none.
 
         Raises:
             InputError: the experiment of this name was deleted, but can still be restored.
@@ -148,7 +148,7 @@ class MlflowStudy:
         return None
 
     def delete_runs(self) -> None:
-        """Delete the runs of an imported study; readers do not see the study from the first step on."""
+        """Delete the runs of an imported study; the first step already hides the study from readers."""
         launches = self._runs(schema.LAUNCH)
         for run in launches:
             self._client.update_run(run.info.run_id, status="RUNNING")
@@ -156,7 +156,7 @@ class MlflowStudy:
             self._client.delete_run(run.info.run_id)
 
     def refresh(self) -> None:
-        """Read from the store which trials have runs, and what these have."""
+        """Read from the store which trials have runs, and the state of these runs."""
         for run in self._runs(schema.TRIAL):
             number = int(run.data.tags[schema.TRIAL_NUMBER])
             self._children[number] = self._child(run)
@@ -166,7 +166,7 @@ class MlflowStudy:
         self.note_changed = bool(self._children)
 
     def adopt(self, number: int) -> frozenset[int]:
-        """Continue the run of a trial that another driver began; return the epochs that the run has."""
+        """Continue the run of a trial that another driver began; return the run's written epochs."""
         query = f"{_of_kind(schema.TRIAL)} and tags.`{schema.TRIAL_NUMBER}` = '{number}'"
         for run in self._client.search_runs([self._experiment], query):
             self._children[number] = self._child(run)
@@ -174,7 +174,7 @@ class MlflowStudy:
         return frozenset()
 
     def apply(self, entry: LogEntry) -> None:
-        """Write an entry; what the store has of it already is not written again."""
+        """Write an entry; data that the store has already is not written again."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
         reopened = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
@@ -194,12 +194,12 @@ class MlflowStudy:
             }
             writers[do](child, **rest)
         else:
-            # An earlier process left the entry for another store. In this store the trial begins anew, or is
-            # written from its checkpoint.
+            # An earlier process left the entry for another store. In this store the trial begins again, or its
+            # checkpoint is written.
             _log.debug("trial %d has no run in MLflow (%s)", number, self.shown)
 
     def write_note(self) -> None:
-        """Write the parent run's note. A note that could not be written is replaced by the next one."""
+        """Write the parent run's note. If that fails, nothing is retried: the next note replaces it."""
         self.note_changed = False
         try:
             self._client.set_tag(self._parent, schema.NOTE, str(self._note))
@@ -207,7 +207,7 @@ class MlflowStudy:
             _log.debug("the note of study %s was not written: %s", self.study, error)
 
     def close(self, status: str, expired: Collection[str]) -> None:
-        """Close the parent run with an MLflow status, and those that ``expired`` drivers left open as KILLED."""
+        """Close the parent run with an MLflow status; close those that ``expired`` drivers left open as KILLED."""
         self.write_note()
         self._client.set_terminated(self._parent, status)
         for run in self._runs(schema.LAUNCH) if expired else []:
@@ -226,7 +226,7 @@ class MlflowStudy:
         name = self._spec.name
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            # A server decides for itself where artifacts are.
+            # A server chooses the folder of artifacts itself.
             folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
             tags = {
                 **mlflow_internals.EXPERIMENT_KIND,
@@ -254,7 +254,7 @@ class MlflowStudy:
                 return runs
 
     def _child(self, run: Run) -> _Child:
-        # A request for each run is slow, and runs that have ended are not written to again.
+        # A request for each run is slow, and is not needed for runs that have ended: they are not written again.
         unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
         return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(schema.THAWED, ""))
@@ -283,12 +283,12 @@ class MlflowStudy:
             if child.thawed != thawed:
                 self._reopen(child, thawed)
         self._note.begun(number, name, params)
-        # Also for a run that continues: an earlier process may have been killed before it wrote them. MLflow accepts
-        # the same value twice.
+        # Also for a continued run: an earlier process may have been killed before it wrote the parameters. MLflow
+        # accepts the same value twice.
         self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def _reopen(self, child: _Child, thawed: str) -> None:
-        """Remove from a run how it ended. The tag THAWED comes last: it says that this is done."""
+        """Remove a run's outcome, so that it can go on. The tag THAWED is set last: it marks this as done."""
         child.epochs = self._written_epochs(child.run_id)
         tags = self._client.get_run(child.run_id).data.tags
         for name in (schema.OUTCOME, schema.STOPPED_BY, schema.STOP_REASON):
@@ -337,30 +337,30 @@ class MlflowStudy:
 
 
 def _of_kind(kind: str) -> str:
-    """Return the filter of a search for the runs of a kind."""
+    """Return the filter with which a search finds runs of a kind."""
     return f"tags.`{schema.KIND}` = '{kind}'"
 
 
 def _space_tag(spec: StudySpec) -> dict[str, str]:
-    """Return the tag SPACE; none where it is too long."""
+    """Return the tag SPACE; empty if its value is too long for MLflow."""
     space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
     text = json.dumps(space)
     return {schema.SPACE: text} if len(text) <= _LONGEST_TAG else {}
 
 
 def timestamp() -> int:
-    """Return the time now as MLflow keeps it: milliseconds since 1970."""
+    """Return the current time in MLflow's unit: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapping[str, Sequence[Path]]) -> None:
-    """Add files to runs as artifacts, under their own names; artifacts of the same name are replaced.
+    """Add files to runs as artifacts, under their file names; artifacts of the same name are replaced.
 
     Args:
         uri: MLflow's tracking URI.
         study: the study's name.
-        files: for the run of its launch.
-        children: for other runs, by run id.
+        files: files for the run of its launch.
+        children: files for other runs, by run id.
 
     Raises:
         SweepError: MLflow cannot be used, or it has no such study.

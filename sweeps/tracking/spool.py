@@ -1,4 +1,4 @@
-"""A queue on disk, as a file of JSON lines: what is to be written elsewhere waits in it."""
+"""A queue on disk, a file of JSON lines, for items that cannot be written to their destination yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Spool:
-    """Items in order, in a file to which lines are appended. The file is there only while items wait.
+    """Items in order, in a file to which lines are appended. The file exists only while items wait.
 
     Call ``read`` before the first ``append``: an earlier process may have left items.
 
@@ -21,12 +21,12 @@ class Spool:
     part counts as not written.
 
     Args:
-        path: the file; ``append`` makes it and its folder.
+        path: the file; ``append`` creates it and its folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._length: int  # bytes of complete lines; a write that failed may have left more
+        self._length: int  # bytes of complete lines; the file may be longer after a failed write
 
     def read(self) -> list[dict[str, Any]]:
         """Return the items, oldest first; a damaged line is skipped with a warning."""
@@ -41,10 +41,10 @@ class Spool:
         return items
 
     def append(self, items: Iterable[dict[str, Any]]) -> None:
-        """Append items (values that JSON has) and sync them to the disk; all of them or none.
+        """Append items of JSON values and sync them to the disk; all of them or none.
 
         Raises:
-            OSError: they could not be written, on a full disk for example; the items before them are untouched.
+            OSError: the items could not be written, for example on a full disk; earlier items are unchanged.
         """
         lines = b"".join(json.dumps(item).encode() + b"\n" for item in items)
         new = not self.path.exists()

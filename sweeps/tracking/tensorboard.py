@@ -14,13 +14,13 @@ _RESULTS = tuple(c.name for c in RESULTS if c.kind is not Kind.TEXT and c not in
 
 
 def write_events(study: Study, folder: Path) -> int:
-    """Write a folder a trial: its metrics by epoch, and its parameters beside its results for the HParams page.
+    """Write one folder for each trial: its metrics by epoch, and its parameters and results for the HParams page.
 
-    Trials that crashed, or have not finished an epoch, are left out. What an earlier export wrote is replaced.
+    Trials that crashed, or have not finished an epoch, are left out. The files of an earlier export are replaced.
 
     Args:
-        study: what `analysis.load` returned.
-        folder: of the event files; made where it is missing.
+        study: the study, as `analysis.load` returns it.
+        folder: folder for the event files; created if it is missing.
 
     Returns:
         How many trials were written.
@@ -60,5 +60,5 @@ def write_events(study: Study, folder: Path) -> int:
 
 
 def _plain(value: object) -> object:
-    """Return one of numpy's numbers as Python's: TensorBoard asks for those."""
+    """Convert a number of numpy's to Python's type, which TensorBoard requires; return other values unchanged."""
     return value.item() if hasattr(value, "item") else value

@@ -1,4 +1,4 @@
-"""The view of a study in MLflow's UI: its trials, fastest first, with the columns that tell them apart."""
+"""The view of a study in MLflow's UI: its trials, fastest first, with the columns in which they differ."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import base64
 import json
 import zlib
 
-from analysis.tables.columns import EPOCH_BEST, RESULTS, Column, setting, with_settings
+from analysis.tables.columns import RESULTS, SETTINGS, Column, column_named, setting, with_settings
 from resnet_core import schema
 from search_spaces.spec import StudySpec
 from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
 NAME = "epochs-to-target"
-"""The view is in the UI's menu Views, and under viewStateShareKey=NAME in an address."""
+"""The view's name: the UI's menu Views lists it, and an address opens it with viewStateShareKey=NAME."""
 
 TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
-_LEAST = EPOCH_BEST.importance
+_LEAST = column_named("epochs_to_target_sustained").importance
+_OF_THE_SCHEDULE = (schema.LR_ALPHA, "schedule")
 
 
 def view(spec: StudySpec, now: int) -> str:
-    """Return the value of TAG, in the form in which the UI keeps the views that people save.
+    """Return the value of TAG, in the format in which the UI stores saved views.
 
     Args:
         spec: the study.
         now: milliseconds since 1970.
     """
-    columns = [column for column in with_settings(_settings(spec)) if column.importance > _LEAST]
+    vary = _settings(spec)
+    same = {column.name for column in SETTINGS} - {column.name for column in vary} - set(_OF_THE_SCHEDULE)
+    known = {column.name for column in RESULTS}
+    columns = [
+        column
+        for column in with_settings([column for column in vary if column.name not in known])
+        if column.importance > _LEAST and column.name not in same
+    ]
     state = {
         "searchFilter": f"tags.`{schema.KIND}` = '{schema.TRIAL}'",
         "orderByKey": "metrics.`epochs_to_target`",
@@ -45,16 +53,14 @@ def view(spec: StudySpec, now: int) -> str:
 
 
 def _settings(spec: StudySpec) -> list[Column]:
-    """Return the settings that the study samples, or in which its runs differ, without those of every table."""
-    known = {column.name for column in RESULTS}
+    """Return the settings that are sampled or differ between runs."""
     changes = [run.changes for run in spec.listed]
     differing = dict.fromkeys(name for run in changes for name in run)
     names = [name for name in differing if len({repr(run.get(name, spec.train.get(name))) for run in changes}) > 1]
-    sampled = [setting(name, schema.SAMPLED + name) for name in spec.space]
-    return [column for column in (*sampled, *map(setting, names)) if column.name not in known]
+    return [*(setting(name, schema.SAMPLED + name) for name in spec.space), *map(setting, names)]
 
 
 def _quoted(field: str) -> str:
-    """Return a field of a run as the UI writes it: its name in backquotes."""
+    """Return a run's field in the UI's notation, with its name in backquotes."""
     kind, _, name = field.partition(".")
     return f"{kind}.`{name}`"

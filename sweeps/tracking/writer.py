@@ -1,7 +1,7 @@
-"""The thread that writes a study to MLflow: everything in order, and once.
+"""The thread that writes a study to MLflow: everything in order, and only once.
 
-A running sweep decides nothing from MLflow, and training never waits for it. While the store cannot be written, the
-entries wait on disk, in order. What an entry changes in the store is in sweeps.tracking.runs.
+No decision of a running sweep depends on MLflow, and training never waits for it. While the store cannot be written,
+the entries wait on disk, in order. sweeps.tracking.runs applies an entry to the store.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from sweeps.tracking.runs import LogEntry, MlflowStudy, timestamp
 from sweeps.tracking.spool import Spool
 
 _log = logging.getLogger(__name__)
-_TRIES = 6  # where the caller waits for the store, with pauses of 0.5, 1, 2, 4, 8 s between them
+_TRIES = 6  # if a caller waits for the store; the pauses between the tries are 0.5, 1, 2, 4 and 8 s
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
-_EPOCHS_SECONDS = 0.05  # that an epoch waits for others, to be written with them
-_MOST_EPOCHS = 50  # of a trial in one request: an MLflow server takes 1,000 values
+_EPOCHS_SECONDS = 0.05  # time that an epoch waits for others, to be written with them
+_MOST_EPOCHS = 50  # of a trial in one request: an MLflow server accepts 1,000 values
 MLFLOW_STATUS = {
     Outcome.REACHED: "FINISHED",
     Outcome.EXHAUSTED: "FINISHED",
@@ -42,31 +42,31 @@ MLFLOW_STATUS = {
     Outcome.DIVERGED: "FAILED",
     Outcome.CRASHED: "FAILED",
 }
-"""What MLflow calls an outcome: the status of the trial's run."""
+"""MLflow's status of a run for each outcome of its trial."""
 
 
 @dataclass(frozen=True)
 class _Question:
-    """A question to the thread. Everything that was put in the queue before it is in the store when it is answered."""
+    """A question to the thread. It is answered once all items ahead of it in the queue are in the store."""
 
     ask: Callable[[], Any]
     answer: Future[Any]
 
 
 _Item: TypeAlias = tuple[LogEntry, Callable[[], None] | None] | _Question | None
-"""What the thread gets: an entry with what to call once it is in the store, a question, or None, which ends it."""
+"""An item for the thread: an entry with a function to call once it is in the store, a question, or None to end it."""
 
 
 class Tracker:
     """Writes one study to MLflow in a thread. Only ``written``, ``refresh``, ``adopt`` and ``close`` wait for it.
 
-    When a write fails, this entry and all that follow wait in the spool. This process writes them, in order, when the
-    store is back; else the next process does.
+    When a write fails, this entry and all later ones wait in the spool. This process writes them, in order, when the
+    store can be written again; else the next process does.
 
     Args:
         runs: the study in MLflow; from now on only the thread may use it.
         spool: the file in which entries wait while the store cannot be written.
-        owns: whether this driver still runs a trial, by its number; nothing is written of other trials.
+        owns: returns whether this driver still runs the trial with a number; entries of other trials are dropped.
     """
 
     def __init__(self, runs: MlflowStudy, spool: Path, owns: Callable[[int], bool] = lambda number: True) -> None:
@@ -74,17 +74,17 @@ class Tracker:
         self._note_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
-        # Entries that wait for the store, each with what to call once it is there. The first _spooled are on disk.
+        # Entries that wait for the store, each with a function to call once it is there; the first _spooled on disk.
         self._waiting: deque[tuple[LogEntry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
         self._spooled = len(self._waiting)
-        self._behind = True  # the study has yet to be opened
+        self._behind = True  # the study is not opened yet
         self._failures, self._retry_at = 0, 0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     def written(self) -> dict[int, WrittenRun]:
-        """Return by trial number the status of its run and, unless it has ended, the epochs that the run has.
+        """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs.
 
         Raises:
             SweepError: the store could not be used for 15 seconds.
@@ -93,7 +93,7 @@ class Tracker:
         return known
 
     def refresh(self) -> dict[int, WrittenRun]:
-        """Return the same after reading the store again: other drivers write to it too.
+        """Read the store again, since other drivers write to it too, and return the same as ``written``.
 
         Raises:
             SweepError: as ``written``.
@@ -102,7 +102,7 @@ class Tracker:
         return self.written()
 
     def adopt(self, job: Job) -> frozenset[int]:
-        """Continue the run of a trial that another driver began; return the epochs that the run has.
+        """Continue the run of a trial that another driver began; return the run's written epochs.
 
         Raises:
             SweepError: as ``written``.
@@ -111,7 +111,7 @@ class Tracker:
         return epochs
 
     def status_of(self, outcome: Outcome) -> str:
-        """Return the status of a run whose trial ended so."""
+        """Return the status of a run whose trial ended with this outcome."""
         return MLFLOW_STATUS[outcome]
 
     def begin(self, job: Job) -> None:
@@ -119,11 +119,11 @@ class Tracker:
         self._put(begin_entry(job, self._runs.tags))
 
     def place(self, job: Job, placement: dict[str, str]) -> None:
-        """Tag the trial's run with where it runs (device, GPUs, node)."""
+        """Tag the trial's run with its placement: device, GPUs, node."""
         self._put({"do": "place", "trial": job.number, "tags": placement})
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Write the metrics of one epoch, in one request with epochs that follow at once."""
+        """Write the metrics of one epoch; epochs that follow within a short time go into the same request."""
         metrics = {name: value for name, value in asdict(record).items() if value is not None}
         self._put(epochs_entry(job, [metrics]))
 
@@ -140,11 +140,11 @@ class Tracker:
         """Close the parent run with an MLflow status and wait until everything is written.
 
         Args:
-            status: MLflow's, for the parent run.
-            expired: names of drivers that are gone; parent runs that they left open become KILLED.
+            status: MLflow's status for the parent run.
+            expired: names of drivers whose leases have expired; parent runs that they left open become KILLED.
 
         Raises:
-            SweepError: something could not be written; it waits in the spool for `sweeps resume`.
+            SweepError: some entries could not be written; they wait in the spool for `sweeps resume`.
         """
         try:
             self._ask(lambda: self._runs.close(status, expired))
@@ -190,7 +190,7 @@ class Tracker:
                 self._take(*item)
 
     def _gathered(self, first: LogEntry, ahead: deque[_Item]) -> list[LogEntry]:
-        """Return these epochs and those directly behind them, as one entry a trial; other items go to ``ahead``."""
+        """Return these epochs and those that follow directly, as one entry per trial; other items go to ``ahead``."""
         if not ahead and self._queue.empty():
             time.sleep(_EPOCHS_SECONDS)
         with suppress(queue.Empty):
@@ -206,13 +206,13 @@ class Tracker:
         return [{"do": "epochs", "trial": trial, "epochs": of_trial} for trial, of_trial in epochs.items()]
 
     def _wait(self) -> float | None:
-        """Return after how many seconds there is work even if no item comes; None for never."""
+        """Return the seconds until there is work even without a new item; None for never."""
         if self._behind:
             return _seconds_until(self._retry_at)
         return _seconds_until(self._note_at) if self._runs.note_changed else None
 
     def _take(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
-        """Write an entry, or put it behind those that wait."""
+        """Write an entry, or append it to the waiting ones."""
         if not self._behind:
             try:
                 self._apply(entry, then)
@@ -221,14 +221,14 @@ class Tracker:
                 self._fall_behind(error)
         self._waiting.append((entry, then))
         try:
-            # Also entries that could not be saved earlier: the spool must have no gap.
+            # This includes entries that could not be saved earlier: the spool must have no gap.
             self._spool.append(entry for entry, _ in list(self._waiting)[self._spooled :])
             self._spooled = len(self._waiting)
         except OSError as error:
             _log.error("%s cannot be written (%s): what MLflow lacks waits in memory alone", self._spool.path, error)
 
     def _answer(self, question: _Question) -> None:
-        """Write what waits, try again for a while if that fails, and answer."""
+        """Write the waiting entries, retry for a while if that fails, and answer."""
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_pause(attempt - 1))
@@ -246,7 +246,7 @@ class Tracker:
         )
 
     def _catch_up(self) -> None:
-        """Read what the store has, since it may have written what it did not confirm; then write what waits."""
+        """Read the store, since it may hold entries that it did not confirm; then write the waiting entries."""
         try:
             self._runs.open()
             while self._waiting:
@@ -275,7 +275,7 @@ class Tracker:
 
     def _apply(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
         if not self._owns(entry["trial"]):
-            return  # another driver has taken the trial over, and writes it
+            return  # another driver has taken the trial over and writes its entries
         self._runs.apply(entry)
         if then is not None:
             then()
@@ -287,7 +287,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
     Args:
         job: the trial.
         tags: the tags of every run of the study.
-        known: the fields of the configuration to write; an import does not know all of them.
+        known: names of the configuration's fields to write; an import does not know all fields.
     """
     config = job.config
     params = {
@@ -311,7 +311,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
 
 
 def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
-    """Return the entry of epochs of a trial; each is its metrics, and its number under ``epoch``."""
+    """Return the entry that writes epochs of a trial; each epoch holds its metrics, and its number under ``epoch``."""
     now = timestamp()
     written = []
     for values in epochs:
@@ -342,7 +342,7 @@ def end_entry(job: Job, result: Result) -> LogEntry:
 
 
 def _pause(failures: int) -> float:
-    """Return how many seconds to wait before the next try, after so many failures in a row before this one."""
+    """Return the seconds to wait before the next try, after ``failures`` earlier failures in a row."""
     return min(0.5 * 2.0 ** min(failures, 16), _LONGEST_WAIT)
 
 

@@ -53,4 +53,4 @@ def test_the_ui_of_a_server_is_its_own(sweeps, tmp_path):
 
 def test_a_store_of_no_known_kind_is_refused(sweeps, tmp_path):
     done = sweeps("table", "grid", "--home", tmp_path, "--mlflow", "mysql://me:secret@host/runs", code=2)
-    assert "--mlflow mysql://me:***@host/runs: expected http://HOST:PORT" in done.stderr
+    assert "--mlflow mysql://me:***@host/runs: expected " in done.stderr

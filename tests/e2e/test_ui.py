@@ -131,6 +131,7 @@ def test_three_trials_are_compared(page, runs, tmp_path):
 
 
 def test_a_view_with_the_columns_that_tell_trials_apart_is_a_click_away(page, runs, launched, tmp_path):
+    page.set_viewport_size({"width": 3000, "height": 900})  # the table has no cells for columns that are out of sight
     runs()
     page.get_by_role("button", name="Views").first.click()
     page.get_by_role("menuitem", name="Epochs to target").first.click()

@@ -33,7 +33,7 @@ def test_its_ledger_lists_the_trials_and_how_they_ended(home):
 def test_its_ledger_continues_the_trial_that_was_running(home):
     ledger = Ledger.open(home.ledger_uri, home_0_1_0.KILLED)
     assert [job.name for job in ledger.unfinished()] == ["adamw"]
-    assert ledger.to_run() == 0
+    assert ledger.remaining() == 0
 
 
 @pytest.mark.parametrize("name", [home_0_1_0.ENDED, home_0_1_0.KILLED])

@@ -213,6 +213,13 @@ def test_what_is_not_found_lists_what_ships(tmp_path: Path, monkeypatch: pytest.
     )
 
 
+def test_a_study_file_whose_ending_is_missing_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").touch()
+    with pytest.raises(StudyError, match=r"did you mean mine\.toml\?"):
+        find_study("mine")
+
+
 # Kept, identified, compared
 
 

@@ -1,4 +1,4 @@
-"""The kinds of store that can be read, one module each. A new module in this folder is found by itself.
+"""The kinds of store that can be read, one module each. A new module in this folder is registered automatically.
 
 Backends are cheap to import: each imports its database driver, or MLflow, when a store is opened.
 """
@@ -14,4 +14,4 @@ BACKENDS: dict[str, Backend] = {
     module.name: importlib.import_module(f"{__name__}.{module.name}").BACKEND
     for module in pkgutil.iter_modules(__path__)
 }
-"""By the name of the module."""
+"""The backends, by the name of their module."""

@@ -21,7 +21,7 @@ _CONNECT_SECONDS = 10
 
 @contextmanager
 def open_postgres(uri: str) -> Iterator[PostgresReader]:
-    """Give a reader of a PostgreSQL database. All it reads belongs to one moment.
+    """Yield a reader of a PostgreSQL database. It reads one consistent state.
 
     Raises:
         StoreError: the server does not answer or refuses the user, the database is not MLflow's, or psycopg2 is
@@ -33,10 +33,10 @@ def open_postgres(uri: str) -> Iterator[PostgresReader]:
     except ImportError as error:
         raise StoreError(f"{shown}: psycopg2 is missing: pip install 'resnet-sweeps[postgres]'") from error
     try:
-        # psycopg2 does not know the name that SQLAlchemy has for it.
+        # psycopg2 does not know SQLAlchemy's name for it.
         opened = psycopg2.connect(uri.replace("+psycopg2://", "://", 1), connect_timeout=_CONNECT_SECONDS)
     except psycopg2.Error as error:
-        # The message about a URI that is wrong repeats it, with the password.
+        # The message about an invalid URI contains the URI, with its password.
         reason = "" if isinstance(error, psycopg2.ProgrammingError) else f": {_first_line(error)}"
         raise StoreError(f"{shown}: cannot be opened{reason}") from None
     try:
@@ -52,7 +52,7 @@ def open_postgres(uri: str) -> Iterator[PostgresReader]:
         raise StoreError(f"{shown}: cannot be read: {_first_line(error)}") from error
 
 
-# Binary is many times faster than text, and exact.
+# The binary format is exact, and many times faster than text.
 _POINTS = """
     COPY (
         SELECT picked.i - 1, m.step, m.timestamp, CASE WHEN m.is_nan THEN 'NaN' ELSE m.value END
@@ -60,7 +60,7 @@ _POINTS = """
         WHERE m.key = %(metric)s
     ) TO STDOUT (FORMAT binary)
 """
-# The format of COPY: a header of 19 bytes, a tuple for each row with the length of each field ahead of it, an end mark.
+# The format of COPY: a header of 19 bytes, a tuple for each row with the length before each field, an end mark.
 _HEADER, _END = 19, 2
 _TUPLE = np.dtype(
     [
@@ -101,4 +101,4 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-BACKEND = Backend(("postgresql://", "postgresql+psycopg2://"), ("postgresql://…",), open_postgres)
+BACKEND = Backend(("postgresql://", "postgresql+psycopg2://"), ("postgresql://USER@HOST/DATABASE",), open_postgres)

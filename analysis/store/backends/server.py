@@ -1,6 +1,6 @@
 """MLflow's store behind a server, read through MLflow's API.
 
-A server has no transactions: the last epochs of a study that is running may be read in part.
+A server has no transactions: the last epochs of a running study may be incomplete.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 _PAGE = 1000
-_REQUESTS = 4  # at the same time: MLflow's server has four workers by default
+_REQUESTS = 4  # in parallel: MLflow's server has four workers by default
 
 
 @contextmanager
 def open_server(uri: str) -> Iterator[ServerReader]:
-    """Give a reader of an MLflow server. MLflow takes user and password from MLFLOW_TRACKING_USERNAME and _PASSWORD.
+    """Yield a reader of an MLflow server. MLflow takes user and password from MLFLOW_TRACKING_USERNAME and _PASSWORD.
 
     Raises:
-        StoreError: nothing answers, what answers is no MLflow server, or it refuses the user. No message shows a
-            password.
+        StoreError: there is no answer, the answer is not from an MLflow server, or the server refuses the user. No
+            message shows a password.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A server that is down is noticed in seconds, not minutes.
@@ -50,7 +50,7 @@ class ServerReader:
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
-        # By study: one search returns tags and parameters, and takes seconds for thousands of runs.
+        # By study. One search returns tags and parameters; for thousands of runs it takes seconds.
         self._found: dict[str | None, list[tuple[str, MlflowRun]]] = {}
 
     def runs(self, study: str | None = None) -> list[Run]:
@@ -116,7 +116,7 @@ class ServerReader:
                 return
 
     def _history(self, runs: Sequence[str], metric: str) -> list[dict[str, Any]]:
-        """Return the points of a metric, each run's in the order of time; halves a request that has too many."""
+        """Return the points of a metric, each run's in order of time. A request for too many points is halved."""
         from mlflow.exceptions import MlflowException
 
         points = mlflow_internals.metric_history(self._uri, runs, metric)
@@ -128,4 +128,4 @@ class ServerReader:
         return self._history(runs[:half], metric) + self._history(runs[half:], metric)
 
 
-BACKEND = Backend(("http://", "https://"), ("http://…", "https://…"), open_server)
+BACKEND = Backend(("http://", "https://"), ("http://HOST:PORT", "https://…"), open_server)

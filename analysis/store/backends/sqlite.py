@@ -1,4 +1,4 @@
-"""MLflow's store in an SQLite file, read by SQL. What is read is one consistent state, also of a file in use."""
+"""MLflow's store in an SQLite file, read by SQL: one consistent state, even if the file is in use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from analysis.store import mlflow_internals
 from analysis.store.reader import Backend, Points, SqlReader, StoreError
 
 _BUSY_SECONDS = 5.0
-_FEW = 0.25  # share of all runs up to which it is faster to look up each run than to skip the others
+_FEW = 0.25  # up to this share of all runs, looking up each run is faster than skipping the others
 
 
 @contextmanager
 def open_sqlite(source: str) -> Iterator[SqliteReader]:
-    """Give a reader of an SQLite file; the file is not changed, and none is made.
+    """Yield a reader of an SQLite file. The file is not changed; a missing file is not created.
 
     Args:
         source: the file's path, or ``sqlite:///FILE``.
@@ -34,7 +34,7 @@ def open_sqlite(source: str) -> Iterator[SqliteReader]:
         raise StoreError(f"{path}: no such file; expected the mlflow.db of a sweep's home folder")
     try:
         with closing(_connect(path)) as connection:
-            # One transaction: the trials and the epochs that are read belong to the same moment.
+            # One transaction, so that trials and epochs are of the same moment.
             connection.execute("BEGIN")
             found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             lacks = mlflow_internals.missing_tables(name for (name,) in found)
@@ -50,7 +50,7 @@ def open_sqlite(source: str) -> Iterator[SqliteReader]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    uri = path.resolve().as_uri()  # quotes ?, # and %, which mean something in a URI
+    uri = path.resolve().as_uri()  # quotes ?, # and %, which have a meaning in a URI
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
     try:
         connection.execute("SELECT 1 FROM sqlite_master")
@@ -58,18 +58,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         if _code(error) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise
-        # A writer was killed in the middle of a write. SQLite undoes it by itself if the file may be written.
+        # A writer was killed during a write. SQLite undoes the write if it opens the file for writing.
         connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
         connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0)  # errors that Python's module raises itself have none
+    return getattr(error, "sqlite_errorcode", 0)  # errors raised by Python's module have no code
 
 
-# SQLite has no NaN: an infinity stands for it, which MLflow never writes. CROSS JOIN keeps the order of the tables: it
-# goes run by run, or, for a study that is a large part of the store, along the primary key of the metrics.
+# SQLite has no NaN. An infinity stands for it, since MLflow never writes one. CROSS JOIN keeps the order of the tables:
+# run by run, or, if the study is a large part of the store, along the primary key of the metrics.
 _POINTS = """
     WITH picked(i, run) AS MATERIALIZED (SELECT key, value FROM json_each(:runs))
     SELECT picked.i, m.step, CASE WHEN m.is_nan THEN 9e999 ELSE m.value END

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def _convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
-    """Return a 3×3 convolution, max pooling where asked for, BN, ReLU."""
+    """Return a 3×3 convolution, max pooling if ``pool`` is true, BN, ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
     if pool:
         layers.append(nn.MaxPool2d(2))
@@ -53,8 +53,8 @@ class ResNet9(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, 3, H, W] to logits [B, classes].
 
-        The notes' 4×4 max pooling supports the whole map of a 32×32 image, so the maximum over the map is
-        taken, whatever the image size.
+        The notes' 4×4 max pooling covers the whole map of a 32×32 image, so at any image size the maximum over the
+        whole map is taken.
         """
         logits: Tensor = self.dense(self.features(x).amax(dim=(2, 3)))
         return logits

@@ -1,11 +1,10 @@
 """The layers of ResNet v2: pre-activation bottlenecks in the published (Keras) form, depth 9n+2.
 
 Source: He et al. 2016 (arXiv 1603.05027), as built in R. Atienza, *Advanced Deep Learning with
-TensorFlow 2 and Keras*, 2nd ed. 2020, ch. 2. Details that Keras sets otherwise than torch are kept:
-BN epsilon 1e-3, BN momentum 0.99 (0.01 in torch's counting), truncated He-normal weights, a bias on
-every convolution. One detail is torch's: BN adds the batch's unbiased variance to the running one, where Keras adds
-the biased one. With n = B·H·W numbers a channel, torch's is n/(n-1) times as large: at most 1.00024 times in a step of
-64 images of 32×32.
+TensorFlow 2 and Keras*, 2nd ed. 2020, ch. 2. Where Keras differs from torch, Keras's details are kept: BN epsilon 1e-3,
+BN momentum 0.99 (0.01 in torch), truncated He-normal weights, a bias on every convolution. One detail is torch's: BN
+adds the batch's unbiased variance to the running one, where Keras adds the biased one. With n = B·H·W numbers a
+channel, torch's is n/(n-1) times as large: at most 1.00024 times in a step of 64 images of 32×32.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class Convolution(nn.Conv2d):
     """A convolution whose bias can be added later, or never: the BN after it subtracts any constant again.
 
     Attributes:
-        bias_is: ``added`` here; ``deferred``: added by the BN; ``skipped``: never added, so that it keeps its first
-            value, 0.
+        bias_is: ``added`` by the convolution; ``deferred``: added by the BN; ``skipped``: never added, so that it keeps
+            its first value, 0.
     """
 
     bias_is: Literal["added", "deferred", "skipped"] = "added"
@@ -80,10 +79,10 @@ def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """BN with Keras's epsilon, and ReLU, of a sum.
+    """BN with Keras's epsilon, then ReLU, applied to a sum.
 
     Attributes:
-        fused: whether training uses one kernel for all of it where one can be used; see resnet_core.fused.
+        fused: whether training uses a fused kernel where possible; see resnet_core.fused.
     """
 
     fused = False
@@ -123,7 +122,7 @@ class Bottleneck(nn.Module):
     """BN-ReLU-conv three times (1×1, 3×3, 1×1), beside an identity or a projection.
 
     The stride is on the first 1×1. ``preactivated`` is the network's very first unit, whose input
-    already comes out of BN and ReLU. The next BN adds up the sum that it returns.
+    already comes out of BN and ReLU. The unit returns a sum, which the next BN adds up.
     """
 
     def __init__(
@@ -168,11 +167,11 @@ class ResNetV2(nn.Module):
         depth: 9n+2; 56 has 1,663,338 trainable parameters.
         classes: width of the last layer.
         generator: the source of the initial weights.
-        bottleneck: filters inside of a unit as a share of those it puts out; None is the published 16, 64, 128.
+        bottleneck: filters inside a unit as a share of its output filters; None is the published 16, 64, 128.
         shortcut_kernel: side of the projections' kernels, 1 or 3.
         head: what comes before the dense layer; see TrialConfig.
         conv_bias: whether convolutions have a bias.
-        skip_conv_bias: whether the biases they have are left out of the arithmetic.
+        skip_conv_bias: whether these biases are left out of the computation.
     """
 
     def __init__(
@@ -228,7 +227,7 @@ class ResNetV2(nn.Module):
         return logits
 
     def _pool(self, x: Tensor) -> Tensor:
-        # The published 8×8 pooling supports the whole map of a 32×32 image, so the whole map is pooled at any size.
+        # The published 8×8 pooling covers the whole map of a 32×32 image, so the whole map is pooled at any size.
         if self.head == "average":
             return x.mean(dim=(2, 3))
         if self.head == "max":

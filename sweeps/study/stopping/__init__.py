@@ -1,4 +1,4 @@
-"""Rules that end trials early: one file a rule, and whatever rule has a file here can be switched on by a study.
+"""Rules that end trials early, one file for each rule. A study can switch on every rule that has a file here.
 
 To add one, write its file (a subclass of `StoppingRule` with its settings as fields) and its tests.
 """

@@ -12,13 +12,14 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class Asha(StoppingRule):
     """Ends a trial that is not in the top 1/``reduction`` of the trials at its rung: asynchronous successive halving.
 
-    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. A trial at a rung goes on if its
-    val_acc, smoothed over three epochs, is in the top 1/reduction of all trials that have come to that rung so far,
-    itself included. Nothing is stopped while fewer than ``reduction`` trials have come there. This is the stopping
-    variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of epochs.
+    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. Val_acc, smoothed over three
+    epochs, is compared at each rung with that of all trials that have reached the rung so far, itself included. A trial
+    in the top 1/reduction goes on. Nothing is stopped while fewer than ``reduction`` trials have reached the rung. This
+    is the stopping variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of
+    epochs.
 
     Attributes:
-        reduction: of so many trials at a rung one goes on.
+        reduction: one of ``reduction`` trials at a rung goes on.
         after: share of the schedule at the first rung.
     """
 
@@ -30,7 +31,7 @@ class Asha(StoppingRule):
 
     @property
     def rungs(self) -> list[float]:
-        """The shares of a schedule at which trials are compared, rising."""
+        """The shares of a schedule at which trials are compared, in rising order."""
         shares = []
         share = self.after
         while share < 1:
@@ -39,7 +40,7 @@ class Asha(StoppingRule):
         return shares
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target that has come to a rung and is not in the top 1/reduction there."""
+        """Stop a trial below the target that has reached a rung and is not in the top 1/reduction there."""
         mine = trial.curve
         rungs = [share for share in self.rungs if first_epoch_at(share, mine.horizon) == trial.epoch]
         if not rungs or mine.epochs_to_target(study.target) is not None:

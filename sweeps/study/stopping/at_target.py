@@ -1,4 +1,4 @@
-"""Ends a trial whose result is known."""
+"""Ends a trial that has sustained the target."""
 
 from __future__ import annotations
 

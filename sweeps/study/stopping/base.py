@@ -1,4 +1,4 @@
-"""What a stopping rule is, and what it is shown: a trial, and the other trials of the study."""
+"""The base class of stopping rules, and the data that a rule gets: a trial, and the study's other trials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet_core.records import EpochRecord, Outcome
 from search_spaces.plugins import RuleSettings
 
 SMOOTHED_OVER = 3
-"""Rules that rank trials use the mean validation accuracy of their last epochs, so many of them."""
+"""Rules that rank trials use the mean validation accuracy of this number of last epochs."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 """Type of a setting: a share of each trial's own schedule, in (0, 1)."""
@@ -37,7 +37,7 @@ class Curve:
         horizon: epochs of the trial's schedule.
         outcome: how the trial ended; None while it runs.
         group: its value of the field or parameter by which a rule groups trials; None where no rule does.
-        coordinates: of its parameters in the study's space, see `search_spaces.space.coordinates`; empty without one.
+        coordinates: its position in the study's space, see `search_spaces.space.coordinates`; empty without a space.
     """
 
     val_accs: Sequence[float]
@@ -47,36 +47,39 @@ class Curve:
     coordinates: Sequence[float] = ()
 
     def epochs_to_target(self, target: float) -> int | None:
-        """Return the first epoch at or above the target; None without one, and where the trial diverged."""
+        """Return the first epoch at or above the target; None if there is none or the trial diverged."""
         if self._highest < target or self.outcome is Outcome.DIVERGED:
             return None
         return first_crossing(self.val_accs, target)
 
     def objective(self, target: float, longest: float, noise: float) -> float:
-        """Return the number that the sampler minimises, of the curve so far; see `resnet_core.objective`."""
+        """Return the objective that the sampler minimises, for the curve so far; see `resnet_core.objective`."""
         asked = (target, longest, noise)
         if asked not in self._objectives:
             self._objectives[asked] = objective(self.val_accs, target, longest, noise)
         return self._objectives[asked]
 
     def lowest_objective(self, target: float, longest: float, noise: float) -> float:
-        """Return the objective if the accuracy were 1 from the next epoch on: it cannot become lower."""
+        """Return the objective for an accuracy of 1 from the next epoch on: the lowest that is still possible."""
         return objective([*self.val_accs, 1.0], target, longest, noise)
 
     @cached_property
     def smoothed(self) -> list[float]:
-        """After each epoch, the mean accuracy of the last three, without NaN; NaN where all are. Fewer at the start."""
+        """For each epoch, the mean accuracy of the last three epochs, fewer at the start.
+
+        NaN is left out; where all are NaN, the mean is NaN.
+        """
         val_accs = self.val_accs
         return [_mean(val_accs[max(0, end - SMOOTHED_OVER) : end]) for end in range(1, len(val_accs) + 1)]
 
     @cached_property
     def best_smoothed(self) -> list[float]:
-        """After each epoch, the highest of ``smoothed`` so far; minus infinity while all are NaN."""
+        """For each epoch, the highest value of ``smoothed`` so far; minus infinity while all are NaN."""
         return list(accumulate(self.smoothed, lambda best, new: new if new > best else best, initial=-math.inf))[1:]
 
     @cached_property
     def averages(self) -> list[float]:
-        """After each epoch, the mean accuracy of all epochs so far, without NaN; NaN where all are."""
+        """For each epoch, the mean accuracy of all epochs so far, NaN left out; NaN where all are NaN."""
         return [_mean(self.val_accs[:end]) for end in range(1, len(self.val_accs) + 1)]
 
     @cached_property
@@ -93,7 +96,7 @@ class Progress:
     """The trial that a rule judges, after an epoch.
 
     Attributes:
-        config: what the trial trains.
+        config: the trial's configuration.
         records: its epochs so far, 1, 2, …; at least one.
         group: as in `Curve`.
         coordinates: as in `Curve`.
@@ -106,7 +109,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Epochs trained."""
+        """Number of epochs trained."""
         return len(self.records)
 
     @property
@@ -121,7 +124,7 @@ class Progress:
 
     @property
     def curve(self) -> Curve:
-        """The trial as `StudyState` shows the others."""
+        """The trial in the form in which `StudyState` holds the other trials."""
         return Curve(self.val_accs, self.config.horizon, None, self.group, self.coordinates)
 
 
@@ -131,9 +134,9 @@ class StudyState:
 
     Attributes:
         target: validation accuracy to reach.
-        sustained: the target is sustained after so many epochs in a row at or above it.
-        epochs_to_target: of every other trial that reached the target so far, running ones too; rising.
-        curves: of every other trial, ended or running, in no particular order, without those that crashed.
+        sustained: number of epochs in a row at or above the target after which it is sustained.
+        epochs_to_target: of every other trial that reached the target so far, running ones too; in rising order.
+        curves: of every other trial, ended or running, in no particular order; crashed trials are left out.
         longest: epochs of the study's longest schedule; 0 where that is not known.
         noise: estimated standard deviation of a run's validation accuracy between seeds.
     """
@@ -147,16 +150,16 @@ class StudyState:
 
 
 class StoppingRule(RuleSettings, abc.ABC):
-    """Looks at a trial after each of its epochs and says whether to end it, and why.
+    """Decides after each epoch of a trial whether to end the trial, and why.
 
     A rule is a frozen pydantic model: its fields are the settings in the study file. It remembers nothing between
-    epochs: its answer follows from its arguments, so that a resumed study decides as an undisturbed one.
+    epochs. Its answer depends on its arguments alone, so a resumed study decides like one that was never interrupted.
 
     >>> class TooSlow(StoppingRule):
-    ...     \"\"\"Ends a trial after so many epochs.
+    ...     \"\"\"Ends a trial after a number of epochs.
     ...
     ...     Attributes:
-    ...         epochs: a trial ends after so many.
+    ...         epochs: number of epochs after which a trial ends.
     ...     \"\"\"
     ...
     ...     name = "too_slow"
@@ -173,22 +176,22 @@ class StoppingRule(RuleSettings, abc.ABC):
         """Return why the trial should end now, in one line for people; None to let it go on."""
 
     def trials_to_revive(self, ended: Sequence[Curve], study: StudyState) -> list[int]:  # noqa: ARG002
-        """Return the indices of ended trials that should go on after all. Asked only of a rule that ``revives``.
+        """Return the indices of ended trials that should go on after all; called only if the rule ``revives``.
 
         Args:
             ended: curves of the trials that this rule ended.
-            study: the study with all its curves, those of ``ended`` among them.
+            study: the study with all its curves, including those in ``ended``.
         """
         return []
 
 
 def first_epoch_at(share: float, horizon: int) -> int:
-    """Return the first epoch, at least 1, after which a share of the schedule is trained."""
+    """Return the first epoch, at least 1, at whose end this share of the schedule is trained."""
     return max(1, math.ceil(share * horizon - _EXACT))
 
 
 def last_epoch_by(share: float, horizon: int) -> int:
-    """Return the epochs that end within a share of the schedule; 0 where not even the first does."""
+    """Return the number of epochs that end within this share of the schedule; 0 if the first ends later."""
     return math.floor(share * horizon + _EXACT)
 
 

@@ -1,4 +1,4 @@
-"""Ends a trial that is lower than every trial that later reached the target was at that time."""
+"""Ends a trial that is below all trials that reached the target, compared at the same share of their schedules."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class CannotReach(StoppingRule):
     """Ends a trial that is below every trial that reached the target, each at the same share of its own schedule.
 
     It compares the best val_acc so far, smoothed over three epochs. A trial that reached the target and was ended
-    before this share counts with its last value, which is at most what it would have had.
+    before this share counts with its last value: at this share it would have had that value or a higher one.
 
     Attributes:
         after: share of its schedule before which no trial is ended.
-        trials: so many trials must have reached the target.
-        margin: how far below the lowest of them a trial may be, as an accuracy.
+        trials: the smallest number of trials that must have reached the target before any trial is ended.
+        margin: how far below the lowest of these trials a trial may be, as an accuracy.
     """
 
     name = "cannot_reach"
@@ -27,7 +27,7 @@ class CannotReach(StoppingRule):
     margin: float = Field(default=0.0, ge=0, lt=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target that is lower than every trial which reached it."""
+        """Stop a trial below the target that is lower than every trial that reached the target."""
         mine = trial.curve
         if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None
@@ -35,7 +35,7 @@ class CannotReach(StoppingRule):
         if len(reached) < self.trials:
             return None
         epochs = [min(last_epoch_by(trial.share, curve.horizon), len(curve.val_accs)) for curve in reached]
-        if not all(epochs):  # a trial without an epoch by this share had no accuracy to compare with
+        if not all(epochs):  # some trial has no epoch within this share, so no accuracy to compare
             return None
         lowest = min(curve.best_smoothed[epoch - 1] for curve, epoch in zip(reached, epochs, strict=True))
         best = mine.best_smoothed[-1]

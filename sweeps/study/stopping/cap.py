@@ -15,14 +15,14 @@ from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 class Cap(StoppingRule):
     """Ends a trial that has used up ``slack`` times the ``best``-th smallest epochs-to-target so far.
 
-    Accuracies at early epochs are not compared, so a trial whose accuracy is still erratic is safe. A trial that is
-    among the best ``best`` of the study is never ended, since ``slack`` is at least 1. The idea is adaptive capping:
-    Hutter et al. 2009, ParamILS, doi:10.1613/jair.2861, section 4.
+    Accuracies at early epochs are not compared, so a trial with a strongly varying accuracy is safe. One of the
+    study's ``best`` best trials is never ended, since ``slack`` is at least 1. The idea is adaptive capping: Hutter et
+    al. 2009, ParamILS, doi:10.1613/jair.2861, section 4.
 
     Attributes:
-        best: rank among the trials that reached the target, from 1.
-        slack: factor on the epochs of that trial.
-        per: a field of TrialConfig or a parameter: a trial is ranked among those that have the same value of it; None
+        best: rank, from 1, of the trial that sets the bound, among the trials that reached the target.
+        slack: the bound is ``slack`` times the epochs of that trial.
+        per: a field of TrialConfig or a parameter: only trials with the same value of it are ranked together; None
             ranks all together.
     """
 
@@ -35,16 +35,16 @@ class Cap(StoppingRule):
 
     @property
     def group_by(self) -> str | None:
-        """The field or parameter ``per``."""
+        """The field or parameter by which trials are grouped: ``per``."""
         return self.per
 
     def problems(self, names: Collection[str]) -> Iterable[Problem]:
-        """Return the problem of a ``per`` that is neither a field nor a parameter."""
+        """Yield a problem if ``per`` is neither a field nor a parameter."""
         if self.per is not None and self.per not in names:
             yield unknown_name("per", self.per, names, "field or parameter", self.per)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target when no further whole epoch fits under the bound."""
+        """Stop a trial below the target when one more epoch would exceed the bound."""
         ranked = study.epochs_to_target if self.per is None else _of_group(trial, study)
         if len(ranked) < self.best:
             return None

@@ -8,16 +8,16 @@ from resnet_core.data import DATASETS
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 _PATIENCE = 3
-_ABOVE_CHANCE = 1.2  # times the accuracy of a guess
+_ABOVE_CHANCE = 1.2  # factor on the accuracy of random guesses
 
 
 def divergence(trial: Progress) -> str | None:
     """Return how a trial has diverged, in words; None where it has not.
 
-    A trial has diverged if the training loss of its last epoch is not finite, or if the training accuracy of each of
-    its last three epochs is at chance: below 1.2/classes. Epochs count from the end of the warm-up, where the learning
-    rate first takes its highest value. Validation accuracy would not do: it is at chance in healthy trials too while
-    the running statistics of batch norm are young.
+    A trial has diverged if the training loss of its last epoch is not finite. It has also diverged if the training
+    accuracy of each of its last three epochs is at chance: below 1.2/classes. These epochs count from the end of the
+    warm-up, where the learning rate first takes its highest value. Validation accuracy is not used: while batch norm's
+    running statistics are still inexact, in the first epochs, it is at chance in healthy trials too.
     """
     last = trial.records[-1]
     if not math.isfinite(last.loss):

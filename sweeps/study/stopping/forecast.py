@@ -1,4 +1,4 @@
-"""Ends a trial whose configuration has little chance to be among the best, by all trials of the study."""
+"""Ends a trial whose configuration has little chance to be among the best, judged by all trials of the study."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 
-_MOST = 128  # trials in one Gaussian process: its time grows with their cube
-_REVIVAL = 2.0  # a trial is revived at this multiple of the chance below which it is ended, so that few change twice
+_MOST = 128  # trials in one Gaussian process: its time grows with the cube of their number
+_REVIVAL = 2.0  # factor on ``chance`` above which a trial is revived; above 1, so that few trials are ended again
 
 _Point = tuple[float, ...]
 """Coordinates of a configuration."""
@@ -22,21 +22,23 @@ _Known = tuple[_Point, float]
 class Forecast(StoppingRule):
     """Ends a trial whose configuration has little chance to be among the ``best`` of the study.
 
-    A Gaussian process over the study's space (`analysis.statistics.surrogate`) predicts from the trials that have ended
-    what the objective of a configuration is. The chance is the probability that the expected objective of the trial's
-    configuration is below that of the configuration expected to be ``best``-th. It is about the configuration and not
-    about the run: a good configuration may have bad luck. From the trial's own epochs the rule takes only that the
-    target is not reached; a rule that took in the accuracy so far ended more of the best trials without saving more
-    (docs/stopping.md).
+    A Gaussian process over the study's space (`analysis.statistics.surrogate`) predicts the objective of a
+    configuration from the trials that have ended. The chance is the probability that the expected objective of the
+    trial's configuration is below that of the configuration expected to be ``best``-th. The rule judges the
+    configuration and not the run: a good configuration may have a bad run. It uses the trial's own epochs only to check
+    that the target is not reached. A rule that also used the accuracy so far ended more of the best trials without
+    saving more (docs/stopping.md).
 
-    A trial that missed the target, or diverged, counts as the study's longest schedule. A trial that was ended below
-    the target counts with the best objective that it could still have had if that is no better than the ``best``-th
-    run; otherwise it does not count. The rule ends nothing in a study without a space.
+    A trial that missed the target, or diverged, counts as the study's longest schedule. For a trial that was ended
+    below the target, the best objective that it could still have reached is computed. The trial counts with it if it is
+    no better than that of the ``best``-th run; otherwise the trial does not count. The rule ends nothing in a study
+    without a space.
 
     Attributes:
         chance: probability below which a trial is ended.
-        best: of so many configurations it would have to be one.
-        trials: so many configurations must have run to their end or to the target.
+        best: number of best configurations: the chance is that of being one of them.
+        trials: the smallest number of configurations that must have run to their end or to the target before any
+            trial is ended.
     """
 
     name = "forecast"
@@ -49,7 +51,7 @@ class Forecast(StoppingRule):
     trials: int = Field(default=10, ge=3)
 
     def never_revives_where(self) -> str:
-        """Return the ``chance`` of which there is no double."""
+        """Return why no trial is revived, naming ``chance``; empty where trials may be revived."""
         return "forecast.chance is 0.5 or more: none is twice that" if _REVIVAL * self.chance >= 1 else ""
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
@@ -69,9 +71,9 @@ class Forecast(StoppingRule):
         )
 
     def trials_to_revive(self, ended: Sequence[Curve], study: StudyState) -> list[int]:
-        """Return the trials whose configuration has by now twice the chance below which it is ended.
+        """Return the indices of trials whose configuration now has at least twice ``chance``.
 
-        A trial that can no longer be as fast as the ``best``-th run is not among them.
+        Trials that can no longer be as fast as the ``best``-th run are left out.
         """
         found = self._known(study) if ended else None
         if found is None:
@@ -82,15 +84,15 @@ class Forecast(StoppingRule):
         return [i for i, chance in zip(fast, chances, strict=True) if chance >= _REVIVAL * self.chance]
 
     def _chances(self, known: list[_Known], points: Sequence[_Point]) -> tuple[Sequence[float], Sequence[float], float]:
-        """Return for each point its chance and its expected epochs; and the expected epochs of the ``best``-th."""
+        """Return the chance and the expected epochs of each point, and the expected epochs of the ``best``-th."""
         if len(known) > _MOST:
             known = _most_informative(known, points, 2 * self.best)
         return _forecast(tuple(known), tuple(points), self.best)
 
     def _known(self, study: StudyState) -> tuple[list[_Known], float] | None:
-        """Return what ended trials tell, sorted, and the epochs of the ``best``-th run; None where too few have ended.
+        """Return the known objectives, sorted, and the epochs of the ``best``-th run; None if too few trials ended.
 
-        The order of the study's trials changes nothing.
+        The result does not depend on the order of the study's trials.
         """
         ended = [curve for curve in study.curves if curve.outcome is not None and curve.coordinates]
         known = [(tuple(c.coordinates), _objective(c, study)) for c in ended if c.outcome is not Outcome.PRUNED]
@@ -116,7 +118,7 @@ def _objective(curve: Curve, study: StudyState) -> float:
 
 
 def _most_informative(known: list[_Known], points: Sequence[_Point], fastest: int) -> list[_Known]:
-    """Return the fastest trials, and of the others those that are nearest to any of the points."""
+    """Return the ``fastest`` fastest trials, and those of the others that are nearest to any of the points."""
     by_value = sorted(known, key=lambda trial: (trial[1], trial[0]))
     others = sorted(
         by_value[fastest:], key=lambda trial: (*min(_distance(trial[0], point) for point in points), trial[1])
@@ -125,16 +127,16 @@ def _most_informative(known: list[_Known], points: Sequence[_Point], fastest: in
 
 
 def _distance(one: _Point, other: _Point) -> tuple[float, _Point]:
-    """Return the squared distance, and the first point: it decides between two that are equally far."""
+    """Return the squared distance, and the first point as a tie-breaker between equal distances."""
     return sum((a - b) ** 2 for a, b in zip(one, other, strict=True)), one
 
 
-@lru_cache(maxsize=256)  # between two ends of trials nothing changes
+@lru_cache(maxsize=256)  # the answer changes only when a trial ends
 def _forecast(
     known: tuple[_Known, ...], points: tuple[_Point, ...], best: int
 ) -> tuple[list[float], list[float], float]:
-    """Return for each point the chance to be among the best and its expected epochs; and those of the ``best``-th."""
-    import numpy as np  # takes a tenth of a second, and a study file is read without it
+    """Return each point's chance to be among the best and its expected epochs, and those of the ``best``-th."""
+    import numpy as np  # its import takes a tenth of a second, and reading a study file does not need it
 
     from analysis.statistics.surrogate import posterior
 

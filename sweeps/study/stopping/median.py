@@ -13,13 +13,14 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class Median(StoppingRule):
     """Ends a trial whose best val_acc is below the median of the others' running averages at the same share.
 
-    The trial's val_acc is smoothed over three epochs. A running average is the mean val_acc of all epochs up to that
-    share of the other trial's own schedule. Golovin et al. 2017, Google Vizier, doi:10.1145/3097983.3098043, section
-    3.2.2; here with shares of schedules instead of steps, and with running trials among the others.
+    The trial's val_acc is smoothed over three epochs. A running average is the mean val_acc of all epochs up to the
+    same share of the other trial's own schedule. Source: Golovin et al. 2017, Google Vizier,
+    doi:10.1145/3097983.3098043, section 3.2.2. Here shares of schedules replace steps, and running trials count among
+    the others.
 
     Attributes:
         after: share of its schedule before which no trial is ended.
-        trials: so many other trials must have come to the same share.
+        trials: the smallest number of other trials that must have reached the same share before a trial is ended.
     """
 
     name = "median"

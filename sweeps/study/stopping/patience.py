@@ -12,12 +12,12 @@ from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 class Patience(StoppingRule):
     """Ends a trial without a higher val_acc for ``epochs`` epochs, counted after the peak of its learning rate.
 
-    Before the peak the accuracy swings, and a pause means nothing. The rule looks at no other trial, and it also ends
-    trials that reached the target.
+    Before the peak the accuracy varies strongly, and epochs without a higher val_acc mean nothing. The rule ignores
+    the other trials, and it also ends trials that reached the target.
 
     Attributes:
-        epochs: so many in a row without a higher val_acc.
-        min_delta: by how much val_acc must be higher to count, as an accuracy.
+        epochs: number of epochs in a row without a higher val_acc after which a trial is ended.
+        min_delta: smallest rise of val_acc that counts as higher, as an accuracy.
     """
 
     name = "patience"
@@ -29,7 +29,7 @@ class Patience(StoppingRule):
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop a trial whose last epochs have brought no higher val_acc."""
         schedule = trial.config.lr_schedule
-        # A schedule that ends at its peak anneals nothing: then epochs count from the start of the peak.
+        # In a schedule that ends at its peak, epochs count from the start of the peak.
         past_peak = schedule.peak_epoch if math.isinf(schedule.peak_end) else schedule.peak_end
         best, at, waited = -math.inf, 0, 0
         for epoch, val_acc in enumerate(trial.val_accs, start=1):

@@ -1,4 +1,4 @@
-"""The rules there are, and those of a study."""
+"""All shipped rules, and the rules that a study uses."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def _shipped() -> Iterator[type[StoppingRule]]:
 
 
 RULES = tuple(_shipped())
-"""Every rule that has a file in this folder; `search_spaces.plugins` adds those of installed packages."""
+"""All rules that have a file in this folder; `search_spaces.plugins` adds those of installed packages."""
 
 
 def rules_of(spec: StudySpec) -> list[StoppingRule]:
-    """Return the rules that a study switches on, in the order in which they are asked; those in shadow too."""
+    """Return the rules that a study switches on, including those in shadow, in the order in which they are asked."""
     return cast("list[StoppingRule]", list(spec.stopping.rules.values()))
 
 
 def rule_modes(spec: StudySpec) -> dict[str, str]:
-    """Return, by name, whether each rule of a study is ``active`` or only recorded, in ``shadow``."""
+    """Return the mode of each rule of a study by name: ``active``, or ``shadow`` for a rule that is only recorded."""
     return {name: "shadow" if name in spec.stopping.shadow else "active" for name in spec.stopping.rules}
 
 
 def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) -> Hashable:
-    """Return the value by which a trial is grouped: of the parameter or field that a rule names; None without one."""
+    """Return a trial's value of the parameter or field by which a rule groups trials; None where no rule does."""
     name = next((rule.group_by for rule in spec.stopping.rules.values() if rule.group_by is not None), None)
     if name is None:
         return None
@@ -47,5 +47,5 @@ def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) ->
 
 
 def is_control(spec: StudySpec, number: int) -> bool:
-    """Return whether a trial is one of those that no rule may stop. The answer is the same every time."""
+    """Return whether a trial is a control trial, which no rule may stop. The answer is always the same."""
     return random.Random(f"control {spec.search.seed} {number}").random() < spec.stopping.control
