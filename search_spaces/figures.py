@@ -30,7 +30,7 @@ _TRANSITIONS = {
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """One published figure.
 
     Attributes:
@@ -62,7 +62,7 @@ class PublishedStudy:
 
     study: str
     configs: dict[str, TrialConfig]
-    figures: tuple[Figure, ...]
+    figures: tuple[PublishedFigure, ...]
 
 
 def published_studies() -> list[PublishedStudy]:
@@ -84,8 +84,8 @@ def published_rows(study: str) -> list[dict[str, Any]]:
 
     Returns:
         The figures of the published study with this name, else of all published studies. One row per figure, in the
-        source's order: the fields of `Figure`, ``study`` (name of the published study) and ``config`` (the run's
-        `TrialConfig.to_dict`).
+        source's order: the fields of `PublishedFigure`, ``study`` (name of the published study) and ``config`` (the
+        run's `TrialConfig.to_dict`).
     """
     every = published_studies()
     chosen = [source for source in every if source.study == study] or every
@@ -105,7 +105,7 @@ def _rows(file: str) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
 
 
-def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
+def _figures(stem: str, rows: list[dict[str, str]]) -> list[PublishedFigure]:
     if stem == "post5":
         return [figure for row in rows for figure in _post5(row)]
     if stem == "post1_batch_sizes":
@@ -113,14 +113,14 @@ def _figures(stem: str, rows: list[dict[str, str]]) -> list[Figure]:
     return [_figure(row) for row in rows]
 
 
-def _post5(row: dict[str, str]) -> list[Figure]:
+def _post5(row: dict[str, str]) -> list[PublishedFigure]:
     name, best = f"run{int(row['run']):02d}", float(row["val_acc_best"])
     reached = row["epochs_to_092"]
     # The horizon of a run in post V is always that of its schedule.
     low, high = (float(reached),) * 2 if reached else (float(_last_epoch(row["schedule"])), math.inf)
     return [
-        Figure(name, "epochs_to_target", low, high, 0.92, row["note"]),
-        Figure(name, "val_acc_best", best, best, None, row["note"]),
+        PublishedFigure(name, "epochs_to_target", low, high, 0.92, row["note"]),
+        PublishedFigure(name, "val_acc_best", best, best, None, row["note"]),
     ]
 
 
@@ -128,20 +128,22 @@ def _last_epoch(schedule: str) -> int:
     return TrialConfig(schedule).horizon
 
 
-def _post1(row: dict[str, str]) -> list[Figure]:
+def _post1(row: dict[str, str]) -> list[PublishedFigure]:
     name, best = f"bs{row['batch_size']}", float(row["val_acc_best"])
     figures = []
     for column, level in _TRANSITIONS.items():
         text = row[column]
         if text:
             low = float(text.removeprefix(">"))
-            figures.append(Figure(name, "transition", low, math.inf if text.startswith(">") else low, level, _AVERAGE))
-    return [*figures, Figure(name, "val_acc_best", best, best, None, "best of several runs")]
+            figures.append(
+                PublishedFigure(name, "transition", low, math.inf if text.startswith(">") else low, level, _AVERAGE)
+            )
+    return [*figures, PublishedFigure(name, "val_acc_best", best, best, None, "best of several runs")]
 
 
 _AVERAGE = "average over several runs, read by eye"
 
 
-def _figure(row: dict[str, Any]) -> Figure:
+def _figure(row: dict[str, Any]) -> PublishedFigure:
     target = float(row["target"]) if row["target"] else None
-    return Figure(row["run"], row["quantity"], float(row["low"]), float(row["high"]), target, row["note"])
+    return PublishedFigure(row["run"], row["quantity"], float(row["low"]), float(row["high"]), target, row["note"])

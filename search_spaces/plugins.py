@@ -64,7 +64,7 @@ class RuleSettings(Table):
         """
         return ()
 
-    def never_revives_where(self) -> str:
+    def why_never_revives(self) -> str:
         """Return the setting that keeps the rule from reviving any trial, and why; empty if it can revive some."""
         return ""
 

@@ -63,7 +63,7 @@ class Stopping(Table):
         if not reviving:
             known = " or ".join(name for name, rule in rules().items() if rule.revives)
             return [wrong_value("freeze", True, f"false, or {known} beside it: other rules tell no chance")]
-        settings = filter(None, (rule.never_revives_where() for rule in reviving))
+        settings = filter(None, (rule.why_never_revives() for rule in reviving))
         return [wrong_value("freeze", True, f"false where {setting}") for setting in settings]
 
 

@@ -86,7 +86,7 @@ class Home:
         """Return the checkpoint file of a study's trial."""
         return self.study(name) / "checkpoints" / f"{number:05d}.pt"
 
-    def recorded(self, name: str, number: int) -> list[EpochRecord]:
+    def checkpoint_records(self, name: str, number: int) -> list[EpochRecord]:
         """Return the epochs in the checkpoint of a study's trial; none if it cannot be read."""
         try:
             return checkpoints.load_records(self.checkpoint(name, number))
@@ -106,7 +106,7 @@ class Home:
         path = self.study(name) / "driver"
         return (path.read_text().strip() or None) if path.exists() else None
 
-    def become_driver(self, name: str) -> str:
+    def ensure_driver_name(self, name: str) -> str:
         """Return the name that `driver` returns; choose one if there is none. The caller must hold the study's lock."""
         driver = self.driver(name)
         if driver is None:
@@ -168,7 +168,7 @@ class Home:
             finally:
                 request.unlink(missing_ok=True)
 
-    def holder(self, name: str) -> int | None:
+    def lock_holder(self, name: str) -> int | None:
         """Return the id of the process that runs a study now, or None."""
         path = self.study(name) / "lock"
         if not path.exists():

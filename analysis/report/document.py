@@ -68,7 +68,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Repeat:
+class Reproduction:
     """Information that is needed to repeat a study and is not in MLflow's store.
 
     Attributes:
@@ -84,7 +84,7 @@ class Repeat:
 
 def build_report(
     study: Study,
-    repeat: Repeat | None = None,
+    repeat: Reproduction | None = None,
     published: pd.DataFrame | None = None,
     made: datetime | None = None,
 ) -> str:
@@ -113,7 +113,7 @@ def build_report(
 
 
 class _Report:
-    def __init__(self, study: Study, repeat: Repeat | None, published: pd.DataFrame | None) -> None:
+    def __init__(self, study: Study, repeat: Reproduction | None, published: pd.DataFrame | None) -> None:
         self.study, self.repeat, self.published = study, repeat, published
         self.table = build_table(study)
         self.counts = count_outcomes(study, self.table)

@@ -66,7 +66,7 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricAt:
     """Reads a metric at one epoch of a trial.
 
     Attributes:
@@ -84,7 +84,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Field:
+class TrialField:
     """Reads a column of `analysis.Study.trials`."""
 
     name: str
@@ -135,20 +135,22 @@ def setting(name: str, source: str = "") -> Column:
     """
     source = source or name
     known = _SETTINGS.get(name, Column(name, None, importance=SETTING, shrinks=True))
-    return replace(known, read=Field(source), mlflow=f"params.{source}")
+    return replace(known, read=TrialField(source), mlflow=f"params.{source}")
 
 
-TRIAL = Column("trial", Kind.TEXT, Field("trial"))
-OUTCOME = Column("outcome", Kind.TEXT, Field(schema.OUTCOME), f"tags.{schema.OUTCOME}")
-VAL_ACC = Column("val_acc", read=Metric("val_acc", "crossing"), decimals=4, importance=30, label="validation accuracy")
+TRIAL = Column("trial", Kind.TEXT, TrialField("trial"))
+OUTCOME = Column("outcome", Kind.TEXT, TrialField(schema.OUTCOME), f"tags.{schema.OUTCOME}")
+VAL_ACC = Column(
+    "val_acc", read=MetricAt("val_acc", "crossing"), decimals=4, importance=30, label="validation accuracy"
+)
 VAL_ACC_BEST = Column(
-    "val_acc_best", read=Metric("val_acc", "best"), mlflow="metrics.best_val_acc", decimals=4, importance=90
+    "val_acc_best", read=MetricAt("val_acc", "best"), mlflow="metrics.best_val_acc", decimals=4, importance=90
 )
 EPOCH_BEST = Column("epoch_best", Kind.WHOLE, lambda result: result.best, "metrics.best_epoch", importance=35)
 EPOCHS_RUN = Column("epochs_run", Kind.WHOLE, lambda result: result.last, "metrics.epochs_run", importance=70)
 
 SETTINGS = tuple(
-    replace(column, read=Field(column.name), mlflow=f"params.{column.name}")
+    replace(column, read=TrialField(column.name), mlflow=f"params.{column.name}")
     for column in (
         Column("shift", importance=SETTING, label="shift [share of width]"),
         Column("l2", importance=SETTING, label="L2 factor"),
@@ -169,12 +171,12 @@ RESULTS = (
     TRIAL,
     Column("epoch", Kind.WHOLE, lambda result: result.crossing, importance=28),
     VAL_ACC,
-    Column("acc", read=Metric("acc", "crossing"), decimals=4, importance=20),
+    Column("acc", read=MetricAt("acc", "crossing"), decimals=4, importance=20),
     EPOCH_BEST,
     VAL_ACC_BEST,
-    Column("final_loss", read=Metric("loss", "last"), mlflow="metrics.final_loss", decimals=4, importance=10),
+    Column("final_loss", read=MetricAt("loss", "last"), mlflow="metrics.final_loss", decimals=4, importance=10),
     Column(
-        "final_val_loss", read=Metric("val_loss", "last"), mlflow="metrics.final_val_loss", decimals=4, importance=15
+        "final_val_loss", read=MetricAt("val_loss", "last"), mlflow="metrics.final_val_loss", decimals=4, importance=15
     ),
     *(setting(name) for name in ("shift", "l2", "weight_decay", "lr_alpha", "schedule")),
     Column("epochs_to_target", Kind.CROSSING, lambda result: result.reached, "metrics.epochs_to_target"),
@@ -188,7 +190,12 @@ RESULTS = (
     EPOCHS_RUN,
     OUTCOME,
     Column(
-        "stop_reason", Kind.TEXT, Field(schema.STOP_REASON), f"tags.{schema.STOP_REASON}", importance=55, shrinks=True
+        "stop_reason",
+        Kind.TEXT,
+        TrialField(schema.STOP_REASON),
+        f"tags.{schema.STOP_REASON}",
+        importance=55,
+        shrinks=True,
     ),
 )
 """The table of results: these columns in this order, and the settings that a study adds before ``schedule``."""
@@ -221,7 +228,7 @@ NOISE = (
 )
 """The table of the noise of the validation loss."""
 
-METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, Metric)))
+METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, MetricAt)))
 """The metrics of each epoch that the table of results needs; see `analysis.load`."""
 
 _RESULTS = {column.name: column for column in RESULTS}

@@ -136,12 +136,12 @@ def stop(
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
-    process = home.holder(name)
+    process = home.lock_holder(name)
     if process is not None and not every:
         asked = f"process {process} to stop"
 
         def runs() -> bool:
-            return home.holder(name) == process
+            return home.lock_holder(name) == process
 
     else:
         ledger = Ledger.open(home.ledger_uri, name)

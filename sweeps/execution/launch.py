@@ -191,7 +191,7 @@ class Launch:
 
     def _run(self, ledger: Ledger) -> LaunchStatus:
         home, name = self.home, ledger.spec.name
-        interrupts, driver = Interrupts(name), home.become_driver(name)
+        interrupts, driver = Interrupts(name), home.ensure_driver_name(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
             ledger.tell_pending_results()
             # MLflow creates its tables in a separate thread while Ray starts.

@@ -26,7 +26,7 @@ from sweeps.ledger.database import sqlite_file
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.origin import Origin
-from sweeps.study.outcomes import Result, Stop, result_of
+from sweeps.study.outcomes import Result, Stop, make_result
 from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Entry, Job
 from sweeps.tracking.runs import MlflowStudy
@@ -158,7 +158,7 @@ def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
     # A loss that was not recorded must not count as diverged.
     records = trial.records if has_loss else [dataclasses.replace(record, loss=0.0) for record in trial.records]
     cut_short = Stop("", f"its record ends at epoch {len(records)} of {trial.config.horizon}")
-    result = result_of(
+    result = make_result(
         Progress(trial.config, records),
         target=objective.target,
         sustained=objective.sustained,

@@ -150,7 +150,7 @@ def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
-        expected=(first.expected, first.sd) if ranked.tells else None,
+        expected=(first.expected, first.sd) if ranked.has_enough_data else None,
         reruns=(len(reruns), sum(map(_reached, reruns))),
         raced=bool(reruns) and ledger.complete(),
         second_chance=None if other is None else ranked.chance(other, first),

@@ -9,7 +9,7 @@ import pandas as pd
 
 import analysis
 from analysis import Study
-from analysis.report.document import Repeat
+from analysis.report.document import Reproduction
 from resnet_core import schema
 from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
@@ -53,7 +53,7 @@ def _spec(home: Home, study: Study) -> StudySpec | None:
         return None
 
 
-def _repeat(spec: StudySpec, study: Study) -> Repeat:
+def _repeat(spec: StudySpec, study: Study) -> Reproduction:
     commands = []
     version = study.environment.get(schema.CODE_VERSION, "").split(", ")[0]
     if "+g" in version:
@@ -72,4 +72,4 @@ def _repeat(spec: StudySpec, study: Study) -> Repeat:
         note = "The file names every trial and its seed, so the same trials run."
     if version.endswith(".dirty"):
         note += " The code had changes that were not committed."
-    return Repeat(to_toml(spec), "\n".join(commands), note)
+    return Reproduction(to_toml(spec), "\n".join(commands), note)

@@ -31,7 +31,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
         if entry.result is not None:
             outcomes[entry.result.outcome.value] += 1
     top = best_entry(ledger.spec, entries)
-    process = home.holder(name)
+    process = home.lock_holder(name)
     begun = sum(entry.result is None for entry in entries)
     drivers = ledger.drivers.live(home)
     state = "running" if process is not None or drivers else "complete" if ledger.complete() else "interrupted"
@@ -92,7 +92,7 @@ def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
     for entry in ledger.entries():
         if entry.result is None:
             owner = owners.get(entry.job.number, "")
-            records = homes.get(owner, home).recorded(name, entry.job.number)
+            records = homes.get(owner, home).checkpoint_records(name, entry.job.number)
             rows.append(
                 {
                     "trial": entry.job.name,

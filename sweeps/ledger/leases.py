@@ -359,7 +359,7 @@ class Drivers:
 
     def live(self, home: Home) -> list[Driver]:
         """Return the drivers that are alive; this home's driver is judged by the home's lock, not by its lease."""
-        own, held = home.driver(self._study), home.holder(self._study) is not None
+        own, held = home.driver(self._study), home.lock_holder(self._study) is not None
         return [driver for driver in self.all() if (held if driver.id == own else driver.alive)]
 
     def owners(self) -> dict[int, str]:

@@ -27,7 +27,7 @@ class Checkpoints:
 
     def records(self, number: int) -> Sequence[EpochRecord]:
         """Return the epochs in a trial's checkpoint; none where there is no checkpoint or it cannot be read."""
-        return self._home.recorded(self._study, number)
+        return self._home.checkpoint_records(self._study, number)
 
     def remove(self, number: int) -> None:
         """Remove a trial's checkpoint, if there is one."""

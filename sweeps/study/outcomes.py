@@ -87,7 +87,7 @@ class Result:
         return cls(**{**values, "outcome": Outcome(values["outcome"]), "val_accs": tuple(val_accs)})
 
 
-def result_of(
+def make_result(
     trial: Progress,
     *,
     target: float,
@@ -136,7 +136,7 @@ def result_of(
     )
 
 
-def crash_of(records: int, error: str) -> Result:
+def crash_result(records: int, error: str) -> Result:
     """Return the result of a trial that an error ended after ``records`` epochs."""
     return Result(outcome=Outcome.CRASHED, epochs_run=records, stop_reason=error)
 

@@ -66,7 +66,7 @@ class Ranking:
         return self.known.chance_lower(self.configurations.index(one), self.configurations.index(other))
 
     @property
-    def tells(self) -> bool:
+    def has_enough_data(self) -> bool:
         """Whether the ranking knows more than single runs do: some were repeated, or there are enough neighbours."""
         repeated = any(len(one.runs) > 1 for one in self.configurations)
         return repeated or len(self.configurations) >= _NEIGHBOURS_FROM

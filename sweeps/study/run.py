@@ -18,7 +18,7 @@ from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
 from sweeps.home import Home
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.judge import Judge, may_go_on
-from sweeps.study.outcomes import Result, crash_of, result_of
+from sweeps.study.outcomes import Result, crash_result, make_result
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.recovery import Recovered, Unfinished, judged_epochs, take_over
 from sweeps.study.stopping.rules import group_of, is_control
@@ -169,7 +169,7 @@ class StudyRun:
         if again:
             trial.tries += 1
             return
-        result = crash_of(len(trial.records), summary)
+        result = crash_result(len(trial.records), summary)
         if not self._trials.tell(number, result):
             self._lose(trial)
             return
@@ -214,7 +214,7 @@ class StudyRun:
                     self._trials.save_would_stop(trial.job.number, trial.would_stop)
         if not at_end and trial.stop is None:
             return None
-        return result_of(
+        return make_result(
             trial.progress,
             target=self.spec.objective.target,
             sustained=self.spec.objective.sustained,

@@ -33,7 +33,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study
 from sweeps.ledger.ledger import Ledger
 from sweeps.simulation.recordings import SUFFIX, RecordedTrial, Recording, write
-from sweeps.study.outcomes import result_of
+from sweeps.study.outcomes import make_result
 from sweeps.study.stopping.base import Progress
 from sweeps.study.trials import Job
 from tests.benchmarks.options import new_file, positive
@@ -100,7 +100,7 @@ def recording_of(spec: StudySpec, jobs: list[Job], work: Path) -> Recording:
     trials = []
     for job in jobs:
         records = there[job.config]
-        result = result_of(
+        result = make_result(
             Progress(job.config, records),
             target=objective.target,
             sustained=objective.sustained,

@@ -23,7 +23,7 @@ from resnet_core.objective import interpolated_crossing
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.ledger.ledger import Ledger
-from sweeps.study.outcomes import Result, Stop, result_of
+from sweeps.study.outcomes import Result, Stop, make_result
 from sweeps.study.stopping.base import Curve, Progress, StudyState
 from sweeps.study.stopping.rules import rules_of
 from sweeps.study.trials import Job
@@ -141,7 +141,7 @@ def run(seed: int, trials: int, tell: Tell, sampler: str, target: float) -> list
                 stop = next((Stop(name, reason) for name, reason in reasons if reason), None)
             if stop is not None:
                 break
-        result = result_of(trial, target=target, sustained=2, longest_horizon=LONGEST, noise=NOISE, stop=stop)
+        result = make_result(trial, target=target, sustained=2, longest_horizon=LONGEST, noise=NOISE, stop=stop)
         curves.append(Curve(trial.val_accs, job.config.horizon, result.outcome))
         crossing = None if made is None else interpolated_crossing(trial.val_accs, target)
         best = min(best, best if crossing is None else crossing)

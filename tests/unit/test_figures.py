@@ -8,7 +8,7 @@ import pytest
 from analysis.tables.published import build_published, published_footnotes, published_text
 from analysis.tables.rendering import render
 from resnet_core.config import TrialConfig
-from search_spaces.figures import QUANTITIES, Figure, published_rows, published_studies
+from search_spaces.figures import QUANTITIES, PublishedFigure, published_rows, published_studies
 
 FOUND = {source.study: source for source in published_studies()}
 CONFIG = TrialConfig("[1e-3, 0] cos[1e-5, 4]", weight_decay=0.18)
@@ -35,11 +35,11 @@ def test_every_figure_is_of_a_run_and_in_order(study):
 
 
 def test_run_33_reached_its_target_at_epoch_19():
-    assert of("post5", "run33")[0] == Figure("run33", "epochs_to_target", 19, 19, 0.92)
+    assert of("post5", "run33")[0] == PublishedFigure("run33", "epochs_to_target", 19, 19, 0.92)
 
 
 def test_a_run_that_missed_its_target_lies_beyond_its_last_epoch():
-    assert of("post5", "run31")[0] == Figure("run31", "epochs_to_target", 26, math.inf, 0.92)
+    assert of("post5", "run31")[0] == PublishedFigure("run31", "epochs_to_target", 26, math.inf, 0.92)
 
 
 def test_post1_has_transitions_at_its_levels():

@@ -72,8 +72,8 @@ def test_every_path_is_under_the_home_folder(home):
 def test_a_home_keeps_its_name_as_a_driver(home):
     assert home.driver("study") is None
     with home.lock("study"):
-        name = home.become_driver("study")
-        assert home.become_driver("study") == name
+        name = home.ensure_driver_name("study")
+        assert home.ensure_driver_name("study") == name
     assert Home(home.root).driver("study") == name
 
 
@@ -82,7 +82,7 @@ def test_mlflow_is_given_the_file_as_a_uri(home):
 
 
 def test_naming_paths_makes_none(home):
-    home.checkpoint("s", 3), home.error_log("s", 3), home.holder("s")
+    home.checkpoint("s", 3), home.error_log("s", 3), home.lock_holder("s")
     assert list(home.root.iterdir()) == []
 
 
@@ -92,7 +92,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_study(home, holder):
 
 
 def test_the_holder_is_the_process_that_runs_the_study(home, holder):
-    assert home.holder("study") == holder.pid
+    assert home.lock_holder("study") == holder.pid
 
 
 def test_the_locks_of_other_studies_are_free(home, holder):
@@ -103,7 +103,7 @@ def test_the_locks_of_other_studies_are_free(home, holder):
 def test_a_lock_is_free_after_its_holder_was_killed(home, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert home.holder("study") is None
+    assert home.lock_holder("study") is None
     with home.lock("study"):
         pass
 
@@ -111,7 +111,7 @@ def test_a_lock_is_free_after_its_holder_was_killed(home, holder):
 def test_a_lock_is_free_after_its_block(home):
     with pytest.raises(RuntimeError), home.lock("study"):
         raise RuntimeError
-    assert home.holder("study") is None
+    assert home.lock_holder("study") is None
     with home.lock("study"):
         pass
 
@@ -125,7 +125,7 @@ def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(home):
 
 
 def test_a_study_that_never_ran_has_no_holder(home):
-    assert home.holder("study") is None
+    assert home.lock_holder("study") is None
 
 
 def test_mlflow_is_in_the_home_folder_by_default(tmp_path):

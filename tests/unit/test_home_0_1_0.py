@@ -55,7 +55,7 @@ def test_its_store_makes_the_table_that_it_made(home):
 
 
 def test_its_checkpoint_holds_the_epochs_of_the_trial(home):
-    records = home.recorded(home_0_1_0.KILLED, 0)
+    records = home.checkpoint_records(home_0_1_0.KILLED, 0)
     assert [record.epoch for record in records] == list(range(1, 9))
     assert records[-1].val_acc == 0.22
 

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
-from sweeps.study.outcomes import Result, Stop, crash_of, result_of
+from sweeps.study.outcomes import Result, Stop, crash_result, make_result
 from sweeps.study.stopping.base import Progress
 from sweeps.tracking.writer import MLFLOW_STATUS
 from tests.studies import epoch_record, epoch_records
@@ -22,7 +22,7 @@ NAN, INF = float("nan"), float("inf")
 def result(val_accs: list[float], stop: Stop | None = None, loss: float = 0.25, acc: float = 0.8) -> Result:
     """The result of a trial with these validation accuracies and this training loss; target 0.92, twice."""
     records = epoch_records(val_accs, loss=loss, acc=acc)
-    return result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=stop)
+    return make_result(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=stop)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
 
 def test_the_final_losses_are_those_of_the_last_epoch():
     records = [replace(epoch_record(e, loss=1 / e), val_loss=2 / e) for e in (1, 2, 4)]
-    ended = result_of(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=None)
+    ended = make_result(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=None)
     assert (ended.final_loss, ended.final_val_loss) == (0.25, 0.5)
 
 
@@ -127,12 +127,18 @@ def test_accuracies_that_are_no_numbers_are_no_best():
 
 
 def test_a_crash_keeps_its_error_and_its_epochs():
-    assert crash_of(3, "disk full") == Result(Outcome.CRASHED, epochs_run=3, stop_reason="disk full")
+    assert crash_result(3, "disk full") == Result(Outcome.CRASHED, epochs_run=3, stop_reason="disk full")
 
 
 @pytest.mark.parametrize(
     "ended",
-    [result([0.5, 0.95, 0.95]), result([0.5]), result([0.5], CAPPED), result([0.5], None, NAN), crash_of(0, "x: ü")],
+    [
+        result([0.5, 0.95, 0.95]),
+        result([0.5]),
+        result([0.5], CAPPED),
+        result([0.5], None, NAN),
+        crash_result(0, "x: ü"),
+    ],
     ids=lambda ended: ended.outcome,
 )
 def test_a_result_comes_back_from_json_as_it_was(ended):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.report.document import Block, Repeat, build_report
+from analysis.report.document import Block, Reproduction, build_report
 from analysis.statistics.estimates import share_reached
 from analysis.tables.cost import build_cost
 from analysis.tables.stopping import build_stopping, histories
@@ -21,7 +21,7 @@ SLOW = FAST | {"val_accs": [0.5, 0.6, 0.95], "seed": 1, "weight_decay": 0.1}
 MISS = FAST | {"val_accs": [0.5, 0.6, 0.7], "outcome": "exhausted", "seed": 2, "weight_decay": 0.3}
 PRUNED = MISS | {"outcome": "pruned", "stopped_by": "cap", "stop_reason": "stopped <b>", "would_stop": '{"cap": 3}'}
 ENVIRONMENT = {"torch": "2.11.0", "device": "cpu"}
-REPEAT = Repeat('name = "made"\n', "sweeps launch made.toml", "The same trials run.")
+REPEAT = Reproduction('name = "made"\n', "sweeps launch made.toml", "The same trials run.")
 
 
 class Read(HTMLParser):
@@ -96,7 +96,7 @@ def made() -> dict[str, Read]:
 
 @pytest.fixture
 def read(make_study, made, images):
-    def read(*trials: dict, repeat: Repeat | None = REPEAT, **changes) -> Read:
+    def read(*trials: dict, repeat: Reproduction | None = REPEAT, **changes) -> Read:
         key = repr((trials, repeat, changes, images))
         if key not in made:
             made[key] = Read(build_report(replace(make_study(*trials), **changes), repeat))
@@ -360,7 +360,7 @@ def test_commands_in_sentences_are_set_as_code(make_study):
 
 def test_what_a_study_file_says_cannot_become_html(make_study):
     study = replace(make_study(FAST | {"trial": "<i>x</i>"}), description="<script>alert(1)</script>")
-    html = build_report(study, Repeat("<b>", "<u>"))
+    html = build_report(study, Reproduction("<b>", "<u>"))
     assert not re.search("<script|<i>|<b>|<u>", html)
 
 

@@ -50,7 +50,7 @@ class Forecast(StoppingRule):
     best: int = Field(default=5, ge=1)
     trials: int = Field(default=10, ge=3)
 
-    def never_revives_where(self) -> str:
+    def why_never_revives(self) -> str:
         """Return why no trial is revived, naming ``chance``; empty where trials may be revived."""
         return "forecast.chance is 0.5 or more: none is twice that" if _REVIVAL * self.chance >= 1 else ""
 
