@@ -101,7 +101,7 @@ def test_a_study_that_init_wrote_explains_each_of_its_tables(folder):
     lines = (folder / "mine.toml").read_text().splitlines()
     tables = [i for i, line in enumerate(lines) if line.startswith("[")]
     assert len(tables) == 6
-    assert all(lines[i - 1].startswith(f"# {lines[i]} is ") for i in tables)
+    assert all(lines[i - 1].startswith(f"# {lines[i]} ") for i in tables)
     assert max(map(len, lines)) <= 120
 
 
