@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.data import DATASETS
 from resnet_core.models import NETWORKS
+from resnet_core.optim import OPTIMIZERS
 from resnet_core.schedule import ScheduleError, parse
 
 SCHEDULE = "[1e-3, 0] lin[1.2e-3, 6] cos[1e-5, 20]"
@@ -31,9 +33,9 @@ def make(**fields: object) -> TrialConfig:
         *(("model", name, DEPTH, {}) for name in ("vgg", "resnet2v2", "resnet14v2", "resnet57v2", "resnet1010v2", "")),
         ("model", "resnet56", DEPTH, {}),
         ("model", "resnet056v2", DEPTH, {}),
-        ("data", "cifar100", "one of cifar10, digits", {}),
+        ("data", "cifar100", "one of " + ", ".join(DATASETS), {}),
         ("split", "kfold", "one of official, pooled, held-out", {}),
-        ("optimizer", "lion", "one of adam, adamw, amsgrad, nadam, padam, sgd", {}),
+        ("optimizer", "lion", "one of " + ", ".join(OPTIMIZERS), {}),
         ("precision", "fp16", "one of fp32, bf16", {}),
         ("image_size", 64, "16 or 32 for resnet56v2", {}),
         ("image_size", 8, "16 or 32 for resnet56v2", {"data": "digits"}),

@@ -34,7 +34,7 @@ SAMPLER = """
 from search_spaces.plugins import Sampler
 from sweeps.ledger.samplers import SAMPLERS
 
-QMC = Sampler("qmc", SAMPLERS[0].make)
+PLUGGED = Sampler("plugged", SAMPLERS[0].make)
 """
 
 
@@ -107,6 +107,6 @@ def test_two_rules_of_one_name_are_refused(run):
 def test_a_sampler_of_another_package_can_be_named(run):
     code = """if True:
         from search_spaces.study import find_study, load_study
-        print(load_study(find_study("quickstart"), ["search.sampler=qmc"]).search.sampler)
+        print(load_study(find_study("quickstart"), ["search.sampler=plugged"]).search.sampler)
     """
-    assert run("[sweeps.samplers]\nqmc = mine:QMC\n", code) == ("qmc\n", "")
+    assert run("[sweeps.samplers]\nqmc = mine:PLUGGED\n", code) == ("plugged\n", "")

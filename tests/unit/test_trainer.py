@@ -39,6 +39,11 @@ TRAIN = 2 * BATCH + REST
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.fixture(autouse=True)
+def _saved_after_every_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoints, "EPOCHS_BETWEEN", 1)
+
+
 def small(**fields: object) -> TrialConfig:
     """Two steps and a part of one an epoch, with everything on that draws at random."""
     values = {
