@@ -204,7 +204,7 @@ def test_memory_that_runs_out_in_one_trial(store, listed, cluster, home, tmp_pat
     script = tmp_path / "short_of_memory.py"
     script.write_text(_SHORT_OF_MEMORY)
     done = run_script(script, home, listed.file, cluster.address)
-    assert done.stdout.strip() == "crashes", done.stderr
+    assert done.stdout.strip() == "crashed", done.stderr
     assert "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB.; started again" in done.stderr
     assert done.stderr.count("out of memory: DefaultCPUAllocator: ") == 3  # started again, given up, crashed
     left = store(home, listed.name)

@@ -130,7 +130,7 @@ def test_a_frozen_trial_goes_on_when_it_is_likely_again(sweeps, cluster, store, 
     study.write_text(_FROZEN)
     script.write_text(_SHOWN)
     done = run_script(script, home, study, cluster.address)
-    assert done.stdout.strip() == "done", done.stderr
+    assert done.stdout.strip() == "finished", done.stderr
     assert re.search(r"trial 3: pruned: stopped at epoch 1: \d+% chance to be among the best", done.stderr)
     assert "trial 3: goes on after epoch 1: lr 0.0028" in done.stderr
     run = store(home, "frozen").trials["3"]
