@@ -21,18 +21,13 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class DatasetContract:
-    """Tests of a data set. Parametrize ``name``, or override it, in a subclass whose name begins with Test.
+    """Tests of a data set. A subclass whose name begins with Test gives its ``name``, as a parameter or a fixture.
 
     Tests that need the images are skipped if ``data_dir`` does not contain them.
 
         @pytest.mark.parametrize("name", DATASETS)
         class TestDataset(DatasetContract): ...
     """
-
-    @pytest.fixture
-    def name(self) -> str:
-        """The data set's name."""
-        raise NotImplementedError("expected the name of a data set")
 
     @pytest.fixture
     def data_dir(self) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,16 +43,11 @@ def label(config: TrialConfig) -> str:
 
 
 class NetworkContract:
-    """Tests of a network. Parametrize ``config``, or override it, in a subclass whose name begins with Test.
+    """Tests of a network. A subclass whose name begins with Test gives its ``config``, as a parameter or a fixture.
 
     @pytest.mark.parametrize("config", every_network(), ids=label)
     class TestNetwork(NetworkContract): ...
     """
-
-    @pytest.fixture
-    def config(self) -> TrialConfig:
-        """The network's config."""
-        raise NotImplementedError("expected the config of a network")
 
     def test_it_has_the_trainable_parameters_that_it_says(self, config: TrialConfig) -> None:
         network, _ = models.find(config.model)

@@ -36,16 +36,11 @@ def label(config: TrialConfig) -> str:
 
 
 class OptimizerContract:
-    """Tests of an optimizer. Parametrize ``config``, or override it, in a subclass whose name begins with Test.
+    """Tests of an optimizer. A subclass whose name begins with Test gives its ``config``, as a parameter or a fixture.
 
     @pytest.mark.parametrize("config", every_optimizer(), ids=label)
     class TestOptimizer(OptimizerContract): ...
     """
-
-    @pytest.fixture
-    def config(self) -> TrialConfig:
-        """The config that names the optimizer."""
-        raise NotImplementedError("expected a config with an optimizer")
 
     @pytest.fixture
     def network(self) -> nn.Sequential:

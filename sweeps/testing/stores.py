@@ -32,16 +32,14 @@ _SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True, "int": False}}
 
 
 class StoreContract:
-    """The suite; a subclass sets ``backend`` and overrides ``uri``, and ``tracking_uri`` where it differs."""
+    """The suite; a subclass sets ``backend`` and has a fixture ``uri`` of scope ``class``.
+
+    ``uri`` is the URI with which a user reads a store that is empty at first. If MLflow's client writes to the same
+    store by another URI, the subclass overrides ``tracking_uri``.
+    """
 
     backend: ClassVar[str]
     """The name of the backend's module in analysis.store.backends."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def uri(cls) -> str:
-        """The URI with which a user reads the store; the store is empty at first."""
-        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
