@@ -22,8 +22,8 @@ class Network:
 
     Attributes:
         build: returns the network, which maps images [B, channels, H, W] to logits [B, classes]. Arguments by name are
-            ``classes``, ``channels``, the options and, for a family, ``depth``. It draws the weights from torch's global
-            generator on the CPU.
+            ``classes``, ``channels``, the options and, for a family, ``depth``. It draws the weights from torch's
+            global generator on the CPU.
         smallest_image: the smallest height, equal to the width, of the images it takes, in pixels.
         bn_momentum: share of the old running statistics that its batch norms keep in a step, unless the config sets it.
         parameters: number of trainable parameters for 10 classes and 3 channels, by the network's name; of a family,
