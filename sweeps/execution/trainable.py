@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 import traceback
 from collections.abc import Generator
@@ -82,7 +81,7 @@ class TrialTrainable(tune.Trainable):
             error = traceback.format_exc()
             self._log.write(error)
             raise TrialError(error) from None
-        return {"number": self._number, "record": dataclasses.asdict(record)}
+        return {"number": self._number, "record": record.to_dict()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next trial in the same actor."""
