@@ -168,8 +168,9 @@ def _remember() -> None:
 
 def _path_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
-    path = Path(file) if isinstance(file, str) else None
-    return path.resolve() if path is not None and path.suffix == ".py" else None
+    if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+        return None  # built in, or a name that a package has made up
+    return Path(file).resolve()
 
 
 def _file_of(module: str) -> str:
