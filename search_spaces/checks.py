@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse_template
+from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
 from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
 from search_spaces.fields import FIELD_TYPES, type_mismatch
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
@@ -28,10 +29,13 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
     yield from _phase_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
-    found = [*_schedule_problems(spec)]
-    found += _parameter_problems(spec, schedules_are_known=not found)
+    found = [*condition_problems(spec.space, spec.train)]
+    conditions_hold = not found
+    schedule_problems = [*_schedule_problems(spec)]
+    found += [*schedule_problems, *_parameter_problems(spec, schedules_are_known=not schedule_problems)]
     yield from found
-    yield from _first_problems(spec)
+    if conditions_hold:
+        yield from _first_problems(spec)
     if not found:
         yield from _config_problems(spec)
 
@@ -128,8 +132,9 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
     in_values = frozenset().union(*(template.value_parameters for template in templates))
     in_epochs = frozenset().union(*(template.epoch_parameters for template in templates))
     for name, parameter in spec.space.items():
-        if name in spec.train:
-            yield wrong_value(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
+        if name in spec.train and (name in in_values | in_epochs or not parameter.when):
+            expected = "it in [train] or in [space], not in both, unless it has a `when` there"
+            yield wrong_value(f"train.{name}", spec.train[name], expected)
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
         elif name in FIELD_TYPES:
@@ -163,12 +168,22 @@ def _field_parameter_problems(name: str, parameter: Parameter) -> Iterator[Probl
 
 def _first_problems(spec: StudyTables) -> Iterator[Problem]:
     for i, trial in enumerate(spec.search.first):
+        names = asked(spec.space, trial)
         for name, value in trial.items():
             key = f"search.first[{i}].{name}"
             if name not in spec.space:
                 yield unknown_name(key, value, spec.space, "parameter")
             elif not spec.space[name].contains(value):
                 yield wrong_value(key, value, str(spec.space[name]))
+            elif name not in names:
+                yield wrong_value(key, value, f"none, or {_conditions(spec, name)} beside it")
+
+
+def _conditions(spec: StudyTables, name: str) -> str:
+    """Return the condition of a parameter, as text for a message."""
+    return " and ".join(
+        f"{other} = {' or '.join(map(as_toml, values))}" for other, values in (spec.space[name].when or {}).items()
+    )
 
 
 def _config_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -187,11 +202,17 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
         values = spec.trial_values(params, run)
     except ScheduleError as error:
         key = next(key for key, text in spec.schedule_texts().items() if text == error.text)
-        at = _at(params, parse_template(error.text).parameters)
+        needed = parse_template(error.text).parameters
+        for name in sorted(needed & spec.space.keys() - params.keys()):
+            at = _at(params, deciding(spec.space, [name]))
+            expected = f"a schedule that does not need {name}, which a trial has only where {_conditions(spec, name)}"
+            yield Problem(key, f": {at}: expected {expected}")
+            return
+        at = _at(params, needed)
         yield Problem(key, f": {at}: {error}" if at else f": {error}")
         return
     if "schedule" not in values:
-        yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
+        yield Problem(f"{run_key or 'train'}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
         return
     while True:  # TrialConfig reports one wrong field at a time
         try:
@@ -228,15 +249,19 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
 
     Epochs of a schedule are linear in their parameters, so they rise everywhere in the space if they rise at each
     corner. Every other number has its own bounds, so its lowest and its highest value are enough. All choices are
-    combined. In a space with too many corners, a random share of them is checked, with every choice at least once.
+    combined, and all values that decide whether a parameter is asked; a corner lacks the parameters that are not. In a
+    space with too many corners, a random share of them is checked, with every choice at least once.
     """
     if not spec.space:
         return
     epochs = frozenset().union(*(parse_template(t).epoch_parameters for t in spec.schedule_texts().values()))
     lows, highs = ({name: p.extremes[end] for name, p in spec.space.items()} for end in (0, 1))
     axes: list[list[dict[str, Value]]] = [[lows, highs]]
+    decides = deciding(spec.space)
     for name, parameter in spec.space.items():
-        if name in epochs:
+        if name in decides:
+            axes.append([{name: value} for value in representatives(spec.space, name)])
+        elif name in epochs:
             axes.append([{name: end} for end in parameter.extremes])
         elif isinstance(parameter, Choices):
             axes.append([{name: choice} for choice in parameter.choices])
@@ -248,8 +273,13 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
             ((lows, change) for axis in axes for change in axis),
             (tuple(draw.choice(axis) for axis in axes) for _ in range(_MOST_CORNERS)),
         )
+    seen: set[tuple[tuple[str, Value], ...]] = set()
     for combination in combinations:
         corner: dict[str, Value] = {}
         for part in combination:
             corner |= part
-        yield corner
+        corner = only_asked(spec.space, corner)
+        key = tuple(corner.items())
+        if not decides or key not in seen:
+            seen.add(key)
+            yield corner
