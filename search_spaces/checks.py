@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import warnings
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
+from pydantic import ValidationError
+
+from resnet_core.code import CodeError, describe
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
-from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
+from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
 from search_spaces.fields import FIELD_TYPES, type_mismatch
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
-from search_spaces.plugins import samplers
+from search_spaces.plugins import OwnRule, find_rule, find_sampler, is_own_sampler, loaded_rule
 from search_spaces.tables import StudyTables
 
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
@@ -56,7 +61,7 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     if search.seeds is not None:
         yield wrong_value("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
-    if not samplers()[search.sampler].exhaustive:
+    if not spec.is_grid:
         if search.trials is None:
             yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
         return
@@ -283,3 +288,67 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
         if not decides or key not in seen:
             seen.add(key)
             yield corner
+
+
+def code_problems(spec: StudyTables) -> Iterator[Problem]:
+    """Import the rules and the sampler of the user's own that a study names, and yield what is wrong with them.
+
+    A sampler that ships is made, too, where the study has settings for it.
+    """
+    for reference, rule in spec.stopping.rules.items():
+        if isinstance(rule, OwnRule):
+            yield from _own_rule_problems(spec, f"stopping.{reference}", rule)
+    search = spec.search
+    if search.sampler_options and not spec.is_sampled:
+        yield Problem("search.sampler_options", ": expected none: no sampler draws, since the trials are listed")
+    elif search.sampler_options or is_own_sampler(search.sampler):
+        yield from _sampler_problems(search.sampler, search.sampler_options)
+
+
+def _own_rule_problems(spec: StudyTables, key: str, rule: OwnRule) -> Iterator[Problem]:
+    try:
+        loaded = loaded_rule(rule)
+        for setting, text in loaded.problems({*FIELD_TYPES, *spec.space}):
+            yield Problem(f"{key}.{setting}", text)
+    except CodeError as error:
+        yield Problem(key, f": {error}")
+    except ValidationError as error:
+        kind = find_rule(rule.reference)
+        yield from (Problem(f"{key}.{name}", text) for name, text in problems_of(error, lambda _: [kind]))
+
+
+def _sampler_problems(name: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        sampler = find_sampler(name)
+    except CodeError as error:
+        yield Problem("search.sampler", f": {error}")
+        return
+    table = "search.sampler_options"
+    known = sampler.parameters()
+    any_name = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    named = {key: one for key, one in known.items() if one.kind is not one.VAR_KEYWORD}
+    problems: list[Problem] = []
+    for key, value in options.items():
+        if key == "seed":
+            problems.append(wrong_value(f"{table}.seed", value, "none: search.seed is the seed of the sampler"))
+        elif key not in named and not any_name:
+            problems.append(unknown_name(f"{table}.{key}", value, named, "setting", key))
+        elif expected := sampler.mismatch(key, value):
+            problems.append(wrong_value(f"{table}.{key}", value, expected))
+    for key, one in named.items():
+        if one.default is one.empty and key not in options:
+            problems.append(Problem(f"{table}.{key}", f": missing; expected a value, since {name} requires it"))
+    yield from problems
+    if problems:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sampler.make(0, [], **options)
+    except CodeError as error:
+        yield Problem("search.sampler", f": {error}")
+    except Exception as error:
+        if options:
+            yield Problem(table, f" = {as_toml(dict(options))}: {name} does not take it: {describe(error)}")
+        else:
+            yield Problem("search.sampler", f": {name} cannot be made: {describe(error)}")

@@ -11,14 +11,15 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion
+from search_spaces.checks import code_problems
+from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion
 from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import rules
 from search_spaces.spec import StudySpec
@@ -69,14 +70,18 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     """
     notes = {_override(values, override): f" (from --set {override})" for override in overrides}
     try:
-        return StudySpec.model_validate(values)
+        spec = StudySpec.model_validate(values)
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, source, notes))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), source, notes))) from None
+    problems = list(code_problems(spec))
+    if problems:
+        raise StudyError("\n".join(_lines(problems, source, notes)))
+    return spec
 
 
-def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each error, with a note where an override caused it."""
-    for key, text in problems_of(error, _models):
+def _lines(problems: Iterable[Problem], source: str, notes: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each problem, with a note where an override caused it."""
+    for key, text in problems:
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
@@ -177,7 +182,7 @@ def from_json(text: str) -> StudySpec:
     try:
         return StudySpec.model_validate_json(text)
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, "stored study", {}))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), "stored study", {}))) from None
 
 
 def identity(spec: StudySpec) -> dict[str, object]:

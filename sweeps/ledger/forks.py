@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from resnet_core.config import TrialConfig
 from search_spaces.conditions import in_order, is_asked
 from search_spaces.parameters import Choices, Parameter, Value
+from search_spaces.plugins import find_sampler
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
@@ -115,7 +116,8 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
     if attributes.RESULT in trial.user_attrs:  # another sampler may need another state or value
-        how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, longest_horizon(spec))
+        ignores_pruned = find_sampler(spec.search.sampler).ignores_pruned
+        how = optuna_result(result_of(trial), config.horizon, ignores_pruned, longest_horizon(spec))
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna does for a pruned trial

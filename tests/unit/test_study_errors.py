@@ -75,7 +75,7 @@ def one_of(names):
         ),
         ("search.trials=0", "search.trials = 0: expected at least 1"),
         ("search.trials=2.5", "search.trials = 2.5: expected a whole number"),
-        ("search.sampler=t", f'search.sampler = "t": expected {one_of(samplers())}'),
+        ("search.sampler=t", f'search.sampler = "t": expected {", ".join(map(repr, samplers()))} or "module:object"'),
         ("search.seed=-1", "search.seed = -1: expected at least 0"),
         ("search.retries=-1", "search.retries = -1: expected at least 0"),
         ("search.seeds=[]", "search.seeds = []: expected one value or more"),
