@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,31 @@ class Source:
     """Where the code of a reference is.
 
     Attributes:
+        reference: ``module:object``.
         folder: the folder that its module was found in; None for an installed package.
         files: the files that it consists of, as POSIX paths below the folder; empty for an installed package.
         version: ``sha256:`` and 12 hexadecimal digits of a hash of the files; or the package's name and version.
     """
 
+    reference: str
     folder: Path | None
     files: tuple[str, ...]
     version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; ``from_dict`` takes them back."""
+        return {
+            "reference": self.reference,
+            "folder": None if self.folder is None else str(self.folder),
+            "files": list(self.files),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Source:
+        """Return the source that ``to_dict`` described."""
+        folder = None if values["folder"] is None else Path(values["folder"])
+        return cls(values["reference"], folder, tuple(values["files"]), values["version"])
 
     def __str__(self) -> str:
         if self.folder is None:
@@ -151,8 +168,9 @@ def _remember() -> None:
 
 def _path_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
-    path = Path(file) if isinstance(file, str) else None
-    return path.resolve() if path is not None and path.suffix == ".py" else None
+    if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+        return None  # built in, or a name that a package has made up
+    return Path(file).resolve()
 
 
 def _file_of(module: str) -> str:
@@ -178,12 +196,32 @@ def source(reference: str, unversioned: Sequence[str] = ()) -> Source:
     path = _path_of(sys.modules[name])
     top = name.partition(".")[0]
     if top in OURS or path is None or _is_installed(path):
-        return Source(None, (), _package_version(top, unversioned))
+        return Source(reference, None, (), _package_version(top, unversioned))
     folder = path.parents[name.count(".") + (path.name == "__init__.py")]
     loaded = {file for module in list(sys.modules.values()) if (file := _path_of(module)) is not None}
     own = [file for file in loaded if file.is_relative_to(folder) and not _is_installed(file) and _is_users(file)]
     files = tuple(sorted(file.relative_to(folder).as_posix() for file in own))
-    return Source(folder, files, version_of(folder, files))
+    return Source(reference, folder, files, version_of(folder, files))
+
+
+def current(source: Source) -> Source:
+    """Return a source with the version that it has now; nothing is imported.
+
+    Raises:
+        OSError: a file is gone or cannot be read.
+        CodeError: the package is gone.
+    """
+    if source.folder is not None:
+        version = version_of(source.folder, source.files)
+    elif " " in source.version:
+        package = source.version.split(" ")[0]
+        try:
+            version = f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            raise CodeError(f"the package {package} is not installed") from None
+    else:
+        version = source.version
+    return replace(source, version=version)
 
 
 def _is_users(file: Path) -> bool:

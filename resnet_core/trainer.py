@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -72,7 +71,7 @@ def train(
         OSError: the checkpoint cannot be written.
     """
     state = None if checkpoint is None else _restore(checkpoint, config)
-    records = [] if state is None else [EpochRecord(**record) for record in state["records"]]
+    records = [] if state is None else [EpochRecord.from_dict(record) for record in state["records"]]
     yield from records
     if len(records) >= config.horizon:
         return
@@ -92,7 +91,7 @@ def train(
                 record = run.epoch(epoch)
                 records.append(record)
                 if writer is not None and checkpoints.is_due(epoch, config.horizon):
-                    saved = {"config": config.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
+                    saved = {"config": config.to_dict(), "records": [r.to_dict() for r in records]}
                     writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
             yield record
 
@@ -254,8 +253,8 @@ class _TrainingRun:
         if self._plateau is not None:
             self._plateau.step(measured["val_loss"])
         return EpochRecord(
-            epoch=epoch,
-            **measured,
+            epoch,
+            **measured,  # type: ignore[arg-type]  # its keys are names of fields
             lr=lr,
             wd_lr=lr * weight_decay,
             seconds=time.perf_counter() - started,

@@ -31,7 +31,7 @@ from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, Validati
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from search_spaces.errors import Problem, expectation
+from search_spaces.errors import Problem, expectation, suggestion
 from search_spaces.parameters import Table
 
 if TYPE_CHECKING:
@@ -148,6 +148,25 @@ class Sampler:
         except ValidationError as error:
             return expectation(error.errors()[0]["msg"])
         return ""
+
+
+def resolve(group: str, name: str) -> str:
+    """Return the ``module:object`` for a name: the name itself, or what an installed package offers under it.
+
+    Args:
+        group: an entry-point group, such as ``sweeps.trainers``.
+        name: ``module:object``, or the name of an installed plug-in.
+
+    Raises:
+        CodeError: it is neither.
+    """
+    if code.is_reference(name):
+        return name
+    installed = code.installed(group)
+    if name not in installed:
+        known = f"; {suggestion(name, installed)}" if installed else ""
+        raise CodeError(f"expected {code.EXPECTED}, or the name of an installed plug-in ({group}){known}")
+    return installed[name].value.replace(" ", "")
 
 
 def rules() -> Mapping[str, type[RuleSettings]]:

@@ -1,4 +1,4 @@
-"""From a study to its trials: Optuna's distributions, suggestions, and the TrialConfig of a trial."""
+"""From a study to its trials: Optuna's distributions, suggestions, and the configuration of a trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from resnet_core.schedule import parse_template
 from search_spaces.checks import grid_expects
 from search_spaces.conditions import asked, branches, deciding, in_order, is_asked, only_asked, point_count, points
@@ -101,8 +101,8 @@ def has_all(spec: StudySpec, params: Mapping[str, Any]) -> bool:
 
 def trial_config(
     spec: StudySpec, params: Mapping[str, Value], seed: int | None = None, run: str | None = None
-) -> TrialConfig:
-    """Return the TrialConfig of a trial.
+) -> Config:
+    """Return the configuration of a trial.
 
     Args:
         spec: the study.
@@ -114,16 +114,16 @@ def trial_config(
     Raises:
         StudyError: a parameter is missing or unknown, or no run has that name.
         ScheduleError: a schedule is not valid with these parameters; not raised inside the space.
-        ConfigError: the values make no valid TrialConfig; not raised inside the space.
+        ConfigError: the values make no valid configuration; not raised inside the space.
     """
     names = asked(spec.space, params)
     if params.keys() != set(names):
         given, wanted = (", ".join(some) or "none" for some in (params, names))
         raise StudyError(f"parameters {given}: expected {wanted}")
     values = spec.trial_values(params, None if spec.space else _run(spec, run).name)
-    if seed is not None and not (spec.space and "seed" in values):
+    if seed is not None and "seed" in spec.trainer.fields and not (spec.space and "seed" in values):
         values["seed"] = seed
-    return TrialConfig(**values)
+    return spec.trainer.config(values)
 
 
 def _run(spec: StudySpec, name: str | None) -> Run:

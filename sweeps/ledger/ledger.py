@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import with_seed
 from search_spaces import space
 from search_spaces.plugins import find_sampler
 from search_spaces.spec import StudySpec
@@ -56,7 +55,7 @@ class Ledger:
         self.spec = spec
         self.drivers = Drivers(storage, spec.name)
         self._study, self._storage = study, storage
-        self._trials = OptunaTrials(study)
+        self._trials = OptunaTrials(study, spec.trainer)
         trials = self._trials.all()
         self._retries = Retries(trials)
         self._running: dict[int, optuna.Trial] = {}  # by number, of this process
@@ -522,10 +521,19 @@ class Ledger:
             seed = attrs.get(attributes.SEED, (spec.search.seed + number) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get(attributes.RUN))
             if attributes.FINALIST in attrs:
-                config = replace(config, seed=seed)  # the trial's seed replaces one that the study file sets
+                config = with_seed(config, seed)  # the trial's seed replaces one that the study file sets
             trial.set_user_attr(attributes.NAME, attrs.get(attributes.NAME, str(number)))
             trial.set_user_attr(attributes.CONFIG, config.to_dict())
         return self._trials.job(trial)
+
+    def change_code(self, versions: Mapping[str, str]) -> None:
+        """Save the versions of the study's code, where they have changed."""
+        known = self.spec.code
+        if known is None or known.versions == dict(versions):
+            return
+        code = known.model_copy(update={"versions": dict(versions)})
+        self.spec = self.spec.model_copy(update={"code": code})
+        self._study.set_user_attr(attributes.SPEC, to_json(self.spec))
 
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Save at which epochs rules would have stopped a running trial."""
@@ -572,10 +580,9 @@ class Ledger:
 
     def _tell_optuna(self, trial: optuna.Trial, result: Result) -> None:
         self._need_sampler()
-        horizon = TrialConfig.from_dict(trial.user_attrs[attributes.CONFIG]).horizon
-        how = optuna_result(
-            result, horizon, find_sampler(self.spec.search.sampler).ignores_pruned, self._longest_horizon
-        )
+        horizon = self.spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG]).horizon
+        ignores_pruned = find_sampler(self.spec.search.sampler).ignores_pruned
+        how = optuna_result(result, horizon, ignores_pruned, self._longest_horizon)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)
