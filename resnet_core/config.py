@@ -62,7 +62,8 @@ class TrialConfig:
         data: name of a data set (resnet_core.data).
         split: which images train and which validate: ``official``, ``pooled`` or ``held-out``; see
             resnet_core.data.
-        image_size: height and width in pixels, 16 or 32 (vgg16: 32); at 16 a pixel of cifar10 is the mean of four.
+        image_size: height and width of the images in pixels, one of the data set's image sizes; None is its largest
+            (32 for cifar10). In a smaller image, a pixel is the mean of a square of the larger one's.
         train_limit: largest number of training images: a stratified sample, drawn from the seed; None is all.
         val_limit: largest number of validation images: a stratified sample, drawn from the seed; None is all.
         batch_size: images per step; the last step of an epoch takes the rest.
@@ -113,7 +114,7 @@ class TrialConfig:
     bn_momentum: float | None = None
     data: DatasetName = "cifar10"
     split: Split = "official"
-    image_size: int = 32
+    image_size: int | None = None
     train_limit: int | None = None
     val_limit: int | None = None
     batch_size: int = 64
@@ -183,12 +184,13 @@ class TrialConfig:
             expected = " or ".join(str(value) for value in values if value is not None)
             self._require(name, getattr(self, name) in values, expected)
         self._require("skip_conv_bias", self.conv_bias or not self.skip_conv_bias, "false where conv_bias is false")
-        sizes = [size for size in network.image_sizes if size in DATASETS[self.data].image_sizes]
-        self._require(
-            "image_size",
-            _is_int(self.image_size) and self.image_size in sizes,
-            f"{' or '.join(map(str, sizes))} for {self.model} on {self.data}",
-        )
+        dataset = DATASETS[self.data]
+        if self.image_size is None:
+            object.__setattr__(self, "image_size", dataset.default_image_size)
+        sizes = [size for size in dataset.image_sizes if size >= network.smallest_image]
+        expected = " or ".join(map(str, sizes)) or f"none fits: {self.model} takes {network.smallest_image} or more"
+        fits = _is_int(self.image_size) and self.image_size in sizes
+        self._require("image_size", fits, f"{expected} for {self.model} on {self.data}")
 
     def _check_numbers(self) -> None:
         for name, lowest in _WHOLE.items():
@@ -211,7 +213,7 @@ class TrialConfig:
             "a share of the image, 0 <= shift < 0.5",
         )
         for name in ("crop", "cutout"):
-            self._require(name, getattr(self, name) <= self.image_size // 2, "at most half of the image's side")
+            self._require(name, getattr(self, name) <= self.side // 2, "at most half of the image's side")
 
     def _check_training(self) -> None:
         expected = f"false with split = {self.split!r}: only the held-out split leaves test images untouched"
@@ -246,6 +248,12 @@ class TrialConfig:
     def mom_schedule(self) -> Schedule | None:
         """The momentum over epochs, or None where it is a constant."""
         return None if self.momentum_schedule is None else parse(self.momentum_schedule)
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        assert self.image_size is not None
+        return self.image_size
 
     @property
     def horizon(self) -> int:

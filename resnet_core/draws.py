@@ -61,10 +61,10 @@ def draw(config: TrialConfig, epoch: int, images: int) -> Draws:
     unit = torch.rand(images, 2, generator=generator) * 2 - 1
     mirrored = torch.rand(images, generator=generator) < 0.5
     corners = torch.randint(2 * config.crop + 1, (images, 2), generator=generator)
-    centres = torch.randint(config.image_size, (images, 2), generator=generator)
+    centres = torch.randint(config.side, (images, 2), generator=generator)
     return Draws(
         order,
-        unit * (config.shift * config.image_size) if config.shift else None,
+        unit * (config.shift * config.side) if config.shift else None,
         mirrored if config.flip else None,
         corners if config.crop else None,
         centres if config.cutout else None,

@@ -20,12 +20,12 @@ class Dataset:
     """The images of a run: those that train, those that validate, and those that test.
 
     Attributes:
-        train_images: uint8 [N, 3, H, W].
+        train_images: uint8 [N, C, H, W].
         train_labels: int64 [N].
-        val_images: uint8 [M, 3, H, W].
+        val_images: uint8 [M, C, H, W].
         val_labels: int64 [M].
-        mean: float32 [3, H, W], subtracted from images / 255; see DatasetSpec.
-        test_images: uint8 [T, 3, H, W]; None where the config does not test.
+        mean: float32 [C, H, W], subtracted from images / 255; see DatasetSpec.
+        test_images: uint8 [T, C, H, W]; None where the config does not test.
         test_labels: int64 [T]; None where the config does not test.
     """
 
@@ -64,7 +64,7 @@ def take(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Tensor) -> Tensor:
-    """Return images x (uint8 [B, 3, H, W]) as x/255 minus the mean [3, H, W]: float32, in channels_last."""
+    """Return images x (uint8 [B, C, H, W]) as x/255 minus the mean [C, H, W]: float32, in channels_last."""
     scaled = images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
     return scaled.sub_(mean)
 
@@ -86,7 +86,7 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         DataError: the images are not under ``data_dir`` and could not be downloaded.
     """
     spec = DATASETS[config.data]
-    train, test = spec.read(data_dir, config.image_size)
+    train, test = spec.read(data_dir, config.side)
     _, val_size = spec.split_sizes(config.split)
     if config.split == "official":
         train_set, val_set = train, test

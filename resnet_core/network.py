@@ -18,14 +18,15 @@ _seeding = threading.Lock()
 def build(config: TrialConfig) -> nn.Module:
     """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
 
-    It maps images [B, 3, H, W] to logits [B, classes]. torch's global generators are left as they were.
+    It maps images [B, channels, H, W] to logits [B, classes]. torch's global generators are left as they were.
     """
     network, of_name = models.find(config.model)
+    dataset = DATASETS[config.data]
     options = {name: getattr(config, name) for name in network.options}
     # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        built = network.build(DATASETS[config.data].classes, **of_name, **options)
+        built = network.build(classes=dataset.classes, channels=dataset.channels, **of_name, **options)
     momentum = network.bn_momentum if config.bn_momentum is None else config.bn_momentum
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -33,7 +33,7 @@ def make(**fields: object) -> TrialConfig:
         *(("model", name, DEPTH, {}) for name in ("vgg", "resnet2v2", "resnet14v2", "resnet57v2", "resnet1010v2", "")),
         ("model", "resnet56", DEPTH, {}),
         ("model", "resnet056v2", DEPTH, {}),
-        ("data", "cifar100", "one of " + ", ".join(DATASETS), {}),
+        ("data", "imagenet", "one of " + ", ".join(DATASETS), {}),
         ("split", "kfold", "one of official, pooled, held-out", {}),
         ("optimizer", "lion", "one of " + ", ".join(OPTIMIZERS), {}),
         ("precision", "fp16", "one of fp32, bf16", {}),
