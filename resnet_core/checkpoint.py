@@ -191,7 +191,7 @@ def _read_records(path: Path) -> list[EpochRecord]:
     records = _plain_records(path)
     if records is None:
         raise ValueError(f"not a trainer's checkpoint of format {_FORMAT}")
-    return [EpochRecord(**record) for record in records]
+    return [EpochRecord.from_dict(record) for record in records]
 
 
 def _plain_records(path: Path) -> list[dict[str, Any]] | None:

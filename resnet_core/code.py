@@ -169,7 +169,9 @@ def _remember() -> None:
 
 def _path_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
-    return _resolved(file) if isinstance(file, str) and file.endswith(".py") else None
+    if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+        return None  # built in, or a name that a package has made up
+    return _resolved(file)
 
 
 @functools.cache  # thousands of modules are asked for theirs at every load

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import KW_ONLY, MISSING, dataclass, field, fields
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
+
+from resnet_core import schema
 
 _SHARE: dict[str, Any] = {"share": True}
 
@@ -13,8 +18,15 @@ _SHARE: dict[str, Any] = {"share": True}
 class EpochRecord:
     """One epoch of training and the validation after it.
 
-    A field is a metric, and its name is the metric's name in checkpoints, in MLflow and in tables. To add a metric,
-    add a field with a default here, so that older checkpoints can be read, and set it in the trainer.
+    The fields are the metrics of the trainer that ships; a trainer of one's own may measure any others, which stand in
+    ``metrics``. A metric's name is the same in checkpoints, in MLflow and in tables. A metric that was not measured is
+    None, or not in ``metrics``. NaN and infinities are measured values.
+
+    To add a metric to the trainer that ships, add a field here and set it in the trainer.
+
+    >>> record = EpochRecord.from_values(1, {"val_loss": 0.5, "perplexity": 1.65})
+    >>> record.val_loss, record.val_acc, record.get("perplexity")
+    (0.5, None, 1.65)
 
     Attributes:
         epoch: 1-based number of the epoch.
@@ -35,17 +47,18 @@ class EpochRecord:
         val_top5_acc: share of the validation images whose class is among the five with the highest logits, in [0, 1];
             None for a data set of fewer than 100 classes.
         test_top5_acc: the same of the test images; None without ``test``, too.
+        metrics: all other metrics, by name.
     """
 
     epoch: int
-    loss: float
-    acc: float = field(metadata=_SHARE)
-    val_loss: float
-    val_acc: float = field(metadata=_SHARE)
-    lr: float
-    wd_lr: float
-    seconds: float
-    images_per_second: float
+    loss: float | None = None
+    acc: float | None = field(default=None, metadata=_SHARE)
+    val_loss: float | None = None
+    val_acc: float | None = field(default=None, metadata=_SHARE)
+    lr: float | None = None
+    wd_lr: float | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
     _: KW_ONLY
     power_watts: float | None = None
     gpu_util_percent: float | None = None
@@ -53,15 +66,93 @@ class EpochRecord:
     test_acc: float | None = field(default=None, metadata=_SHARE)
     val_top5_acc: float | None = field(default=None, metadata=_SHARE)
     test_top5_acc: float | None = field(default=None, metadata=_SHARE)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_values(cls, epoch: int, values: Mapping[str, float | None]) -> EpochRecord:
+        """Return the record of an epoch with these metrics; one that is None was not measured.
+
+        Raises:
+            ValueError: a name has another meaning in the store, or a value is not a number.
+        """
+        measured = {name: _number(name, value) for name, value in values.items() if value is not None}
+        fields_ = {name: measured.pop(name) for name in METRICS if name in measured}
+        return cls(epoch, **fields_, metrics=measured)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EpochRecord:
+        """Return the record that `to_dict` wrote; a metric that is None was not measured."""
+        return cls.from_values(values["epoch"], {name: value for name, value in values.items() if name != "epoch"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the number of the epoch under ``epoch``, and all measured metrics by name."""
+        return {"epoch": self.epoch, **self.values()}
+
+    def values(self) -> dict[str, float]:
+        """Return all measured metrics by name: first those that are fields, in the order of the fields."""
+        of_fields = ((name, getattr(self, name)) for name in METRICS)
+        return {name: value for name, value in of_fields if value is not None} | dict(self.metrics)
+
+    def get(self, name: str) -> float | None:
+        """Return a metric; None where it was not measured."""
+        value: float | None = getattr(self, name) if name in METRICS else self.metrics.get(name)
+        return value
 
 
-_FIELDS = [f for f in fields(EpochRecord) if f.name != "epoch"]
+def _number(name: str, value: Any) -> float:
+    if name in RESERVED:
+        raise ValueError(f"metric {name!r}: expected another name; the store uses this one")
+    if not METRIC_NAME.fullmatch(name):
+        raise ValueError(
+            f"metric {name!r}: expected a letter, then letters, digits, spaces and any of _ . : / -, 250 at most: "
+            "MLflow takes no other name"
+        )
+    if isinstance(value, bool):
+        raise ValueError(f"metric {name!r} = {value!r}: expected a number")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"metric {name!r} = {value!r}: expected a number") from None
+
+
+_FIELDS = [f for f in fields(EpochRecord) if f.name not in ("epoch", "metrics")]
 METRICS = tuple(f.name for f in _FIELDS)
-"""Names of an epoch's metrics."""
-OPTIONAL_METRICS = frozenset(f.name for f in _FIELDS if f.default is not MISSING)
-"""The metrics that are None where they are not measured."""
+"""Names of the metrics of the trainer that ships."""
 SHARES = frozenset(f.name for f in _FIELDS if "share" in f.metadata)
-"""The metrics in [0, 1]."""
+"""Those of them that are in [0, 1]."""
+METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)
+"""What the name of a metric looks like; every version of MLflow takes it."""
+RESERVED = frozenset({"epoch", *schema.FINAL_METRICS})
+"""Names that a metric of an epoch cannot have."""
+
+
+def metric_curve(records: Iterable[EpochRecord], name: str) -> list[float]:
+    """Return a metric's value in each epoch; NaN where it was not measured."""
+    values = (record.get(name) for record in records)
+    return [math.nan if value is None else value for value in values]
+
+
+_NOT_SHOWN = frozenset({"wd_lr", "seconds", "images_per_second", "power_watts", "gpu_util_percent"})
+
+
+def metric_texts(values: Mapping[str, float]) -> list[str]:
+    """Return metrics as short texts for people; those that tell about the speed alone are left out.
+
+    >>> metric_texts({"loss": 0.25, "lr": 0.001, "seconds": 3.5, "perplexity": 1.284})
+    ['loss 0.2500', 'lr 0.001', 'perplexity 1.284']
+    """
+    return [f"{name} {metric_text(name, value)}" for name, value in values.items() if name not in _NOT_SHOWN]
+
+
+def metric_text(name: str, value: float) -> str:
+    """Return a metric as text for people: four decimals for losses and accuracies, else four significant digits.
+
+    >>> metric_text("val_acc", 0.9), metric_text("perplexity", 12.34567)
+    ('0.9000', '12.35')
+    """
+    if name == "lr":
+        return f"{value:.3g}"
+    return f"{value:.4f}" if name in METRICS else f"{value:.4g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Tags and parameters are text; a parameter is the ``str`` of its value. The names
 versions can be read.
 
 Two groups of names are not here, because they are fields of classes: the parameters of a trial are all fields of
-resnet_core.config.TrialConfig, and the metrics of an epoch are the fields of resnet_core.records.EpochRecord, each
+resnet_core.config.TrialConfig, and the metrics of an epoch are those of its resnet_core.records.EpochRecord, each
 logged with the epoch as MLflow's step.
 """
 

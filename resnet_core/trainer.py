@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -85,7 +84,7 @@ def train(
     """
     given, config = config, own.resolve(config)
     state = None if checkpoint is None else _restore(checkpoint, given)
-    records = [] if state is None else [EpochRecord(**record) for record in state["records"]]
+    records = [] if state is None else [EpochRecord.from_dict(record) for record in state["records"]]
     yield from records
     if len(records) >= config.horizon:
         return
@@ -105,7 +104,7 @@ def train(
                 record = run.epoch(epoch)
                 records.append(record)
                 if writer is not None and checkpoints.is_due(epoch, config.horizon):
-                    saved = {"config": given.to_dict(), "records": [dataclasses.asdict(r) for r in records]}
+                    saved = {"config": given.to_dict(), "records": [r.to_dict() for r in records]}
                     writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
             yield record
 
@@ -284,8 +283,8 @@ class _TrainingRun:
         if self._plateau is not None:
             self._plateau.step(measured["val_loss"])
         return EpochRecord(
-            epoch=epoch,
-            **measured,
+            epoch,
+            **measured,  # type: ignore[arg-type]  # its keys are names of fields
             lr=lr,
             wd_lr=lr * weight_decay,
             seconds=time.perf_counter() - started,

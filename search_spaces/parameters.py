@@ -7,9 +7,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from search_spaces.errors import as_toml, raise_problems, wrong_value
+from search_spaces.errors import Problem, as_toml, raise_problems, wrong_value
 
 Value = bool | int | float | str
 """A value of a parameter."""
@@ -31,6 +31,42 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def same_value(value: object, other: object) -> bool:
+    """Return whether two values are equal; true is not 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def is_value(value: object) -> bool:
+    """Return whether a value can be one of a parameter: true, false, a finite number or a string."""
+    return isinstance(value, bool | str) or is_number(value)
+
+
+def _as_lists(when: Any) -> Any:
+    if not isinstance(when, dict):
+        return when
+    return {name: values if isinstance(values, list) else [values] for name, values in when.items()}
+
+
+def _check_when(when: dict[str, list[Any]] | None) -> dict[str, list[Any]] | None:
+    problems = [Problem("", " = {}: expected a parameter and its value, or no when")] if when == {} else []
+    for name, values in (when or {}).items():
+        if not values:
+            problems.append(wrong_value(name, values, "one value or more"))
+        expected = "true, false, a finite number or a string"
+        problems += [wrong_value(name, value, expected) for value in values if not is_value(value)]
+    raise_problems(problems)
+    return when
+
+
+_When = Annotated[
+    dict[str, list[Any]] | None,
+    BeforeValidator(_as_lists),
+    AfterValidator(_check_when),
+    # Left out where there is none, so that studies from before it existed keep their hash.
+    Field(default=None, exclude_if=lambda when: when is None),
+]
+
+
 class Range(Table):
     """A parameter between two numbers, both included.
 
@@ -43,6 +79,8 @@ class Range(Table):
         log: whether values are sampled uniformly in their logarithm; low must be above 0.
         whole: whether values are whole numbers; the key ``int`` of the file.
         step: distance between neighbouring values; not with log. None is 1 for whole numbers, else continuous.
+        when: other parameters, each with one of its values or a list of them: a trial has this parameter only where all
+            of them have such a value. None: every trial has it.
     """
 
     low: float
@@ -50,6 +88,7 @@ class Range(Table):
     log: bool = False
     whole: bool = Field(default=False, alias="int")
     step: float | None = None
+    when: _When = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -117,8 +156,13 @@ class Range(Table):
         steps = self._steps_to(value)
         return abs(steps - round(steps)) < 1e-8  # as in Optuna, which computes its values as binary sums
 
-    def coordinates(self, value: float) -> list[float]:
-        """Return the coordinate of a value: 0 at ``low``, 1 at ``high``; linear, or in the logarithm with ``log``."""
+    def coordinates(self, value: float | None) -> list[float]:
+        """Return the coordinate of a value: 0 at ``low``, 1 at ``high``; linear, or in the logarithm with ``log``.
+
+        None, of a trial without this parameter, is in the middle: 0.5.
+        """
+        if value is None:
+            return [0.5]
         scale: Callable[[float], float] = math.log if self.log else float
         low = scale(self.low)
         return [(scale(value) - low) / (scale(self.high) - low)]
@@ -134,16 +178,18 @@ class Choices(Table):
 
     Attributes:
         choices: the values, without repeats: true, false, numbers, strings. A single value fixes the parameter.
+        when: as for a range.
     """
 
     choices: list[Any]
+    when: _When = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [
             wrong_value(f"choices[{i}]", value, "true, false, a finite number or a string")
             for i, value in enumerate(self.choices)
-            if not isinstance(value, bool | str) and not is_number(value)
+            if not is_value(value)
         ]
         if not self.choices:
             problems.append(wrong_value("choices", self.choices, "one value or more"))
@@ -170,17 +216,18 @@ class Choices(Table):
 
     def contains(self, value: object) -> bool:
         """Return whether a value is one of the parameter's."""
-        return any(self._is(value, choice) for choice in self.choices)
+        return any(same_value(value, choice) for choice in self.choices)
 
-    @staticmethod
-    def _is(value: object, choice: object) -> bool:
-        return value == choice and isinstance(value, bool) == isinstance(choice, bool)  # 1 is not true
+    def coordinates(self, value: Value | None) -> list[float]:
+        """Return a coordinate for each choice: any two choices have distance 1. A single choice has none.
 
-    def coordinates(self, value: Value) -> list[float]:
-        """Return a coordinate for each choice: any two choices have distance 1. A single choice has none."""
+        None, of a trial without this parameter, is in the middle: equally far from all choices.
+        """
         if len(self.choices) == 1:
             return []
-        return [math.sqrt(0.5) if self._is(value, choice) else 0.0 for choice in self.choices]
+        if value is None:
+            return [math.sqrt(0.5) / len(self.choices)] * len(self.choices)
+        return [math.sqrt(0.5) if same_value(value, choice) else 0.0 for choice in self.choices]
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(as_toml, self.choices))

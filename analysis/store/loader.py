@@ -52,8 +52,9 @@ class Study:
             start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers as numbers.
         epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
             val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
-            test_acc, in the units of resnet_core.records.EpochRecord; NaN where a value is missing. Trials
-            without a finished epoch have no row. Metrics that were not requested have no column.
+            test_acc, in the units of resnet_core.records.EpochRecord, then the trainer's other metrics; NaN where a
+            value is missing. Trials without a finished epoch have no row. Metrics that were not requested have no
+            column.
         stopping_rules: ``active`` or ``shadow`` by rule, as in the study file; None if the store does not say.
         environment: software and hardware of the study, by name: code_version, versions of packages, device, gpus (of a
             trial), gpu_ids, threads, node; several values, comma-separated, if the trials differ.
@@ -116,7 +117,7 @@ def studies(source: Path | str) -> pd.DataFrame:
     return frame.sort_values(["created", "name"], ascending=[False, True], ignore_index=True)
 
 
-def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> Study:
+def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -> Study:
     """Return a study with all its trials and epochs. It is the same for every kind of store.
 
     Deleted runs are left out. If a metric was logged twice for an epoch, the last value counts; if a trial number has
@@ -126,7 +127,9 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
         source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
             ``https://…``. It may be in use: from a database, one consistent state is read.
         study: name of the study.
-        metrics: the metrics to read; reading fewer takes less time. An epoch without any of them has no row.
+        metrics: the metrics to read; reading fewer takes less time. None reads all: first METRICS, those of the trainer
+            that ships, then all others that the trials logged, in alphabetical order. An epoch without any of them has
+            no row.
 
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's; it has no such study; or the study's
@@ -141,6 +144,8 @@ def load(source: Path | str, study: str, metrics: Sequence[str] = METRICS) -> St
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
         frame = _trial_frame(trials, reader.params(study))
+        if metrics is None:
+            metrics = (*METRICS, *sorted(reader.metric_names(study).difference(METRICS, schema.FINAL_METRICS)))
         epochs = _epoch_frame(reader, trials, metrics)
 
     tags = launches[-1].tags

@@ -18,6 +18,7 @@ TABLES = {
     "runs": ("run_uuid", "experiment_id", "name", "status", "start_time", "end_time", "lifecycle_stage"),
     "tags": ("run_uuid", "key", "value"),
     "params": ("run_uuid", "key", "value"),
+    "latest_metrics": ("run_uuid", "key"),
     "metrics": ("run_uuid", "key", "value", "timestamp", "step", "is_nan"),
 }
 """The tables and columns that are read. `lifecycle_stage` is ``active`` unless the row was deleted."""
@@ -42,6 +43,13 @@ PARAMS = """
     WHERE e.name = {study} AND r.lifecycle_stage = 'active'
 """
 """Query: the parameters of a study's active runs."""
+
+METRIC_NAMES = """
+    SELECT DISTINCT m.key
+    FROM latest_metrics m JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
+    WHERE e.name = {study} AND r.lifecycle_stage = 'active'
+"""
+"""Query: the names of all metrics that a study's active runs logged. `latest_metrics` has one row a run and name."""
 
 MOST_RUNS, MOST_POINTS = 100, 25_000
 """The largest number of runs that the route below takes at a time, and of points that it returns."""

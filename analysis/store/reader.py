@@ -75,6 +75,9 @@ class Reader(Protocol):
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """Return the parameters of a study's active runs, by the run's id."""
 
+    def metric_names(self, study: str) -> set[str]:
+        """Return the names of all metrics that a study's active runs logged."""
+
     def points(self, runs: Sequence[str], metric: str) -> Points:
         """Return the points that these runs, all of one study, logged under a metric."""
 
@@ -125,6 +128,11 @@ class SqlReader(ABC):
         for run_id, key, value in self.rows(query, study=study):
             params[run_id][key] = value
         return params
+
+    def metric_names(self, study: str) -> set[str]:
+        """See Reader."""
+        query = mlflow_internals.METRIC_NAMES.format(study=self.study_placeholder)
+        return {name for (name,) in self.rows(query, study=study)}
 
     @abstractmethod
     def points(self, runs: Sequence[str], metric: str) -> Points:

@@ -92,6 +92,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one trial: its settings, epochs, outcome and errors."""
+    from resnet_core.records import metric_texts
     from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
@@ -110,12 +111,10 @@ def show(
         typer.echo(printed_output(home, opened, entry), nl=False)
         return
     typer.echo(describe_trial(entry))
+    measured = {key for row in epochs for key, value in row.items() if not isnan(value)} - {"epoch"}
     for row in epochs:
-        typer.echo(
-            f"  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
-            f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  lr {row['lr']:.3g}"
-            + ("" if isnan(row["test_acc"]) else f"  test_loss {row['test_loss']:.4f}  test_acc {row['test_acc']:.4f}")
-        )
+        values = {key: value for key, value in row.items() if key in measured}
+        typer.echo("  ".join([f"  epoch {row['epoch']:>3}", *metric_texts(values)]))
     if tries:
         typer.echo("failed tries:")
     for row in tries:

@@ -77,6 +77,7 @@ def train(
     """
     spec, config = one.load()
     from resnet_core.objective import best, first_crossing
+    from resnet_core.records import METRICS, metric_curve, metric_texts
     from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.prepare(spec)
@@ -85,14 +86,17 @@ def train(
     for record in _epochs(spec, config, machine, device, checkpoint):
         records.append(record)
         print_message(
-            f"epoch {record.epoch}/{config.horizon} loss {record.loss:.4f} acc {record.acc:.4f} "
-            f"val_loss {record.val_loss:.4f} val_acc {record.val_acc:.4f} lr {record.lr:.3g} "
-            f"{record.seconds:.1f} s"
+            f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} {record.seconds:.1f} s"
         )
     if as_json:
-        print_json({"config": config.to_dict(), "epochs": [asdict(r) for r in records]})
+        print_json(
+            {
+                "config": config.to_dict(),
+                "epochs": [{"epoch": r.epoch, **dict.fromkeys(METRICS), **r.values()} for r in records],
+            }
+        )
         return
-    val_accs = [record.val_acc for record in records]
+    val_accs = metric_curve(records, "val_acc")
     crossing, top = first_crossing(val_accs, spec.objective.target), best(val_accs)
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
     shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
@@ -126,7 +130,7 @@ def _epochs(
 
     about = {"device": device, "threads": torch.get_num_threads(), "data_dir": data_dir, "checkpoint": checkpoint}
     try:
-        yield from own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
+        yield from own_epochs_of(spec.trainer, config.to_dict(), metric="val_acc", **about)
     except (TrainerError, SweepError):
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resnet_core.records import Outcome
+from resnet_core.records import Outcome, metric_texts
 from sweeps.study.outcomes import Result
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Job
@@ -47,8 +47,7 @@ class PlainWatcher:
         record = trial.records[-1]
         self._say(
             f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-            f"loss {record.loss:.4f} acc {record.acc:.4f} val_loss {record.val_loss:.4f} "
-            f"val_acc {record.val_acc:.4f} lr {record.lr:.3g} {record.seconds:.1f} s"
+            f"{' '.join(metric_texts(record.values()))} {record.seconds or 0.0:.1f} s"
         )
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
@@ -95,7 +94,7 @@ class LiveWatcher:
 
     def epoch(self, trial: ActiveTrial) -> None:
         """Add the epoch's seconds to the estimate of the time left."""
-        self._seconds += trial.records[-1].seconds
+        self._seconds += trial.records[-1].seconds or 0.0
         self._epochs += 1
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:

@@ -213,7 +213,7 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
             self._run.place(number, ray_internals.unflattened(result, "placement"))
             over = False
         else:
-            over = self._run.epoch(number, EpochRecord(**record))
+            over = self._run.epoch(number, EpochRecord.from_dict(record))
         return str(TrialScheduler.STOP if over or self._stop.requested else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

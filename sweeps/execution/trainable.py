@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 from collections.abc import Generator
 from pathlib import Path
@@ -86,7 +85,7 @@ class TrialTrainable(tune.Trainable):
             raise TrialError(error) from None
         if record is None:
             return {"number": self._number, "ended": True}
-        return {"number": self._number, "record": dataclasses.asdict(record)}
+        return {"number": self._number, "record": record.to_dict()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next trial in the same actor."""

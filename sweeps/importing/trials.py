@@ -10,7 +10,7 @@ from typing import Any
 
 from resnet_core import schema
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
-from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord
+from resnet_core.records import METRIC_NAME, METRICS, SHARES, EpochRecord
 from resnet_core.schedule import Schedule, ScheduleError, Segment, parse
 from search_spaces.errors import suggestion
 from search_spaces.parameters import int_if_whole
@@ -20,7 +20,6 @@ from sweeps.importing.rows import Row, Source
 
 _TRIAL, _EPOCH = ("trial", "seed"), ("epoch", "_step", "Step", "step")  # column names, in the order of preference
 _PLACES = (schema.DEVICE, schema.NODE)  # columns of text that the store keeps for a trial
-_METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)  # every version of MLflow accepts it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?|nan", re.IGNORECASE | re.ASCII)
 _EXACT = 1e-4  # largest error of a schedule, as a share of the highest learning rate
 _LONGEST_SCHEDULE = 6000  # characters; MLflow accepts no longer parameter
@@ -52,7 +51,7 @@ class Trial:
         config: its configuration; unknown fields have TrialConfig's defaults.
         given: names of the known fields, from the source or from the settings for all trials.
         changes: the fields that the source gives for this trial.
-        records: its epochs, 1, 2, …; NaN where the source has no value.
+        records: its epochs, 1, 2, …, with the metrics that the source has.
         metrics: by epoch, the metrics in the source, including metrics that EpochRecord does not have.
         place: where it ran, as tags of the store: device, node.
     """
@@ -148,7 +147,7 @@ class _Checker:
             why = "no field of TrialConfig"
         elif name in _EPOCH or name.startswith("_"):
             why = "counts steps, or is its tool's own"
-        elif not _METRIC_NAME.fullmatch(name):
+        elif not METRIC_NAME.fullmatch(name):
             why = "no name of a metric"
         elif any(_number(row.values[name]) is None for row in self._source.rows if name in row.values):
             why = "not numbers"
@@ -275,7 +274,7 @@ class _Checker:
             self._problems.add(rows[-1].place, self._epoch, rows[-1].values[self._epoch], expected)
             return None
         metrics = [self._metrics_of(row) for row in rows]
-        records = [_record(number, values) for number, values in enumerate(metrics, start=1)]
+        records = [EpochRecord.from_values(number, values) for number, values in enumerate(metrics, start=1)]
         return Trial(source_name, name, config, frozenset(values), changes, records, metrics, draft.place)
 
     def _misfit(self, row: Row, draft: _Draft, values: Mapping[str, Any], error: ConfigError | ScheduleError) -> None:
@@ -338,11 +337,6 @@ def schedule_of(lrs: Sequence[float]) -> str:
             kept.append(end - 1)
     knots = [(float(f"{values[epoch]:.6g}"), float(epoch)) for epoch in (*kept, len(lrs))]
     return str(Schedule(knots[0][0], tuple(Segment("lin", value, epoch) for value, epoch in knots[1:])))
-
-
-def _record(epoch: int, metrics: Mapping[str, float]) -> EpochRecord:
-    values = {name: metrics.get(name, None if name in OPTIONAL_METRICS else math.nan) for name in METRICS}
-    return EpochRecord(epoch, **values)  # type: ignore[arg-type]  # only the optional ones are None
 
 
 def _is_field(column: str) -> bool:

@@ -66,9 +66,10 @@ class RecordedCurves:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Median over all epochs; NaN if any epoch has no time, as in imported curves."""
-        seconds = [record.seconds for records in self.curves.values() for record in records]
-        return math.nan if any(map(math.isnan, seconds)) else median(seconds)
+        """Median over all epochs; NaN if an epoch has no time, as in many imported curves."""
+        times = [record.seconds for records in self.curves.values() for record in records]
+        known = [seconds for seconds in times if seconds is not None and not math.isnan(seconds)]
+        return median(known) if len(known) == len(times) else math.nan
 
 
 CurveSource = RecordedCurves | CurveModel
@@ -129,9 +130,6 @@ def complete_curves(recording: Recording, source: str) -> RecordedCurves:
         if trial.outcome is Outcome.DIVERGED and records:
             missing = range(len(records) + 1, job.config.horizon + 1)
             records += [replace(records[-1], epoch=epoch) for epoch in missing]
-        elif all(math.isnan(record.loss) for record in records):
-            # An imported curve may have no loss; no rule may treat that as divergence.
-            records = [replace(record, loss=0.0) for record in records]
         if trial.outcome in (Outcome.PRUNED, Outcome.CRASHED):
             left_out[trial.outcome.value] += 1
         elif [record.epoch for record in records] != list(range(1, job.config.horizon + 1)):
@@ -162,10 +160,7 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
                 acc=max(acc, 0.5),
                 val_loss=1 - acc,
                 val_acc=acc,
-                lr=0.0,
-                wd_lr=0.0,
                 seconds=seconds_per_epoch,
-                images_per_second=0.0,
             )
             for epoch, acc in enumerate(accs, start=1)
         ]

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import optuna
 
 from resnet_core.objective import first_crossing, objective
 from resnet_core.own_config import Config
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, metric_curve
 from search_spaces import space
 from search_spaces.spec import StudySpec
 from sweeps.simulation.curve_model import CurveModel
@@ -99,7 +100,7 @@ def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collect
         wanted = configuration_of(job.config)
         runs = [other for other in source.jobs if configuration_of(other.config) == wanted]
         others = [run for run in runs if run.name not in seen] or runs
-        return truth_of_runs([[r.val_acc for r in source.curves[run.name]] for run in others], target, budget)
+        return truth_of_runs([metric_curve(source.curves[run.name], "val_acc") for run in others], target, budget)
     return truth_of_runs(_runs(source, job.config), target, budget)
 
 
@@ -130,7 +131,7 @@ def pick_of_random(trials: Sequence[SimulatedTrial], source: CurveSource, spec: 
     longest, target = space.longest_horizon(spec), spec.objective.target
 
     def plain(trial: SimulatedTrial) -> float:
-        return objective([record.val_acc for record in trial.records], target, longest)
+        return objective(metric_curve(trial.records, "val_acc"), target, longest)
 
     fastest = min(trials, key=plain, default=None)
     if fastest is None:
@@ -178,21 +179,21 @@ def pick_of_optuna(
         job = jobs[trial.number] if jobs is not None else _sampled(trial, spec)
         curve = curve_of(job)
         runs[trial.number] = _Run(trial, job, curve, job.config.horizon)
-        return trial.number, curve[0].seconds
+        return trial.number, curve[0].seconds or 0.0
 
     def end_epoch(number: int, _: float) -> float | None:
         nonlocal spent
         run = runs[number]
         run.left, spent = run.left - 1, spent + 1
         epoch = run.job.config.horizon - run.left
-        run.trial.report(1 - run.curve[epoch - 1].val_acc, epoch)
+        run.trial.report(1 - run.val_accs[epoch - 1], epoch)
         if not run.left:
             study.tell(run.trial, objective(run.val_accs, target, longest))
         elif run.trial.should_prune():
             run.left = 0
             study.tell(run.trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            return run.curve[epoch].seconds
+            return run.curve[epoch].seconds or 0.0
         return None
 
     run_in_virtual_time(slots, begin_trial, end_epoch)
@@ -212,9 +213,9 @@ class _Run:
     curve: Sequence[EpochRecord]
     left: int
 
-    @property
+    @cached_property
     def val_accs(self) -> list[float]:
-        return [record.val_acc for record in self.curve]
+        return metric_curve(self.curve, "val_acc")
 
 
 def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:

@@ -5,7 +5,8 @@ A file holds gzip-compressed JSON lines: first the version of the format and the
     {"recording": 1, "study": {"name": …}}
     {"name": "0", "params": {…}, "config": {…}, "outcome": "reached", "epochs": {"loss": […], …, "seconds": […]}}
 
-Metrics of epochs have five significant digits; a value that is not finite is null.
+Metrics of epochs have five significant digits; a value that is not finite is null. A metric that is null in all epochs
+of a trial was not measured, unless the trial diverged.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from resnet_core.config import ConfigError, TrialConfig
-from resnet_core.records import METRICS, OPTIONAL_METRICS, SHARES, EpochRecord, Outcome
+from resnet_core.records import METRICS, RESERVED, SHARES, EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
 from search_spaces.errors import StudyError, as_toml
 from search_spaces.spec import StudySpec
@@ -34,7 +35,8 @@ from sweeps.study.trials import Job
 VERSION = 1
 SUFFIX = ".jsonl.gz"
 COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
-"""The metrics of an epoch that are kept: those that stopping rules and simulations use."""
+"""The metrics of the trainer that ships that are kept: those that stopping rules and simulations use. Metrics of other
+trainers are all kept."""
 
 _KEYS = ("name", "params", "config", "outcome", "epochs")
 
@@ -46,7 +48,7 @@ class RecordedTrial:
     Attributes:
         job: the trial.
         outcome: the trial's outcome.
-        records: its epochs, 1, 2, …; if the trial is read from a file, metrics that are not kept are NaN or None.
+        records: its epochs, 1, 2, …, with the metrics that are known.
     """
 
     job: Job
@@ -88,15 +90,27 @@ def of_study(home: Home, name: str) -> Recording:
     for entry in entries:
         if entry.result is not None:
             rows = by_number.get(entry.job.number)
-            records = [] if rows is None else [_record_of(row) for row in rows.to_dict("records")]
+            columns = {} if rows is None else {str(name): column.tolist() for name, column in rows.items()}
+            records = _records(columns, entry.result.outcome)
             trials.append(RecordedTrial(entry.job, entry.result.outcome, records))
     return Recording(ledger.spec, trials, len(entries) - len(trials))
 
 
-def _record_of(row: Mapping[Any, Any]) -> EpochRecord:
-    values: dict[str, Any] = {str(key): value for key, value in row.items()}
-    absent = {name: None for name in OPTIONAL_METRICS if math.isnan(values[name])}
-    return EpochRecord(**values | absent)
+def _records(columns: Mapping[str, Sequence[float]], outcome: Outcome) -> list[EpochRecord]:
+    """Return the epochs of a trial.
+
+    Args:
+        columns: the numbers of the epochs under ``epoch``, and the values of each metric by its name. NaN stands for a
+            value that is not finite, and for one that was not measured.
+        outcome: the trial's outcome. If it diverged, its loss may be NaN in every epoch.
+    """
+    known = {
+        name: values
+        for name, values in columns.items()
+        if name == "epoch" or (outcome is Outcome.DIVERGED and name in COLUMNS) or not all(map(math.isnan, values))
+    }
+    rows = zip(*known.values(), strict=True)
+    return [EpochRecord.from_dict(dict(zip(known, row, strict=True))) for row in rows]
 
 
 def write(recording: Recording, path: Path) -> None:
@@ -120,17 +134,18 @@ def write(recording: Recording, path: Path) -> None:
 
 
 def _line_of(trial: RecordedTrial) -> dict[str, Any]:
+    names = dict.fromkeys([*COLUMNS, *(name for record in trial.records for name in record.metrics)])
     return {
         "name": trial.job.name,
         "params": trial.job.params,
         "config": trial.job.config.to_dict(),
         "outcome": trial.outcome.value,
-        "epochs": {name: [_short(getattr(record, name)) for record in trial.records] for name in COLUMNS},
+        "epochs": {name: [_short(record.get(name)) for record in trial.records] for name in names},
     }
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+def _short(value: float | None) -> float | None:
+    return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
 
 
 def shipped() -> list[str]:
@@ -225,22 +240,35 @@ def _trial_in(line: str, place: str, number: int) -> RecordedTrial:
         raise InputError(f"{place}: config: {error}") from None
     except TypeError:
         raise InputError(f"{place}: config: expected fields of TrialConfig, schedule among them") from None
-    records = list(_records_in(values["epochs"], f"{place}: epochs", config.horizon))
-    return RecordedTrial(Job(number, name, config, params), Outcome(values["outcome"]), records)
+    outcome = Outcome(values["outcome"])
+    records = _records(_columns_in(values["epochs"], f"{place}: epochs", config.horizon), outcome)
+    return RecordedTrial(Job(number, name, config, params), outcome, records)
 
 
-def _records_in(columns: Any, place: str, horizon: int) -> Iterator[EpochRecord]:
-    if not isinstance(columns, dict) or columns.keys() != set(COLUMNS):
+def _columns_in(columns: Any, place: str, horizon: int) -> dict[str, Sequence[float]]:
+    """Return the numbers of a trial's epochs under ``epoch``, and its metrics by name; NaN where a value is null."""
+    if not isinstance(columns, dict) or not columns.keys() >= set(COLUMNS):
         raise InputError(f"{place}: expected an object with the lists {', '.join(COLUMNS)}")
+    found: dict[str, Sequence[float]] = {}
     for name, column in columns.items():
+        if name in RESERVED:
+            raise InputError(f"{place}.{name}: expected the name of a metric; this one has another meaning")
         if not isinstance(column, list) or len(column) != len(columns["val_acc"]) or len(column) > horizon:
             raise InputError(f"{place}.{name}: expected a list as long as val_acc, of at most {horizon} epochs")
         for epoch, value in enumerate(column, start=1):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 <= value <= (1 if name in SHARES else math.inf)):
-                expected = "a share in [0, 1]" if name in SHARES else "a number of 0 or more"
-                raise InputError(f"{place}.{name}: {as_toml(value)} in epoch {epoch}: expected {expected}, or null")
-    unknown = {name: math.nan for name in METRICS if name not in OPTIONAL_METRICS}
-    for epoch, row in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
-        kept = dict(zip(COLUMNS, (math.nan if value is None else float(value) for value in row), strict=True))
-        yield EpochRecord(epoch, **unknown | kept)
+            if value is not None and not (number and _is_possible(name, value)):
+                told = f"expected {_expected(name)}, or null"
+                raise InputError(f"{place}.{name}: {as_toml(value)} in epoch {epoch}: {told}")
+        found[name] = [math.nan if value is None else float(value) for value in column]
+    return {"epoch": range(1, 1 + len(columns["val_acc"])), **found}
+
+
+def _expected(name: str) -> str:
+    if name in SHARES:
+        return "a share in [0, 1]"
+    return "a number of 0 or more" if name in METRICS else "a number"
+
+
+def _is_possible(name: str, value: float) -> bool:
+    return name not in METRICS or 0 <= value <= (1 if name in SHARES else math.inf)

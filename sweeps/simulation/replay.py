@@ -58,7 +58,7 @@ class SimulatedTrial:
     @property
     def seconds(self) -> float:
         """How many seconds it held a slot."""
-        return math.fsum(record.seconds for record in self.records[: len(self.epoch_ends)])
+        return math.fsum(record.seconds or 0.0 for record in self.records[: len(self.epoch_ends)])
 
 
 def run_in_virtual_time(
@@ -104,7 +104,7 @@ class _Placed:
 
     @property
     def next_seconds(self) -> float:
-        return self.records[len(self.epoch_ends)].seconds
+        return self.records[len(self.epoch_ends)].seconds or 0.0
 
 
 def replay(

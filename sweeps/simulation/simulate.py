@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from resnet_core.records import metric_curve
 from sweeps.errors import InputError
 from sweeps.simulation.curve_model import CurveModel
 from sweeps.simulation.curves import RecordedCurves, unknown_to_model
@@ -124,9 +125,9 @@ def trial_histories(trials: Sequence[SimulatedTrial]) -> list[TrialHistory]:
     return [
         TrialHistory(
             name=trial.job.name,
-            val_accs=[record.val_acc for record in trial.records],
+            val_accs=metric_curve(trial.records, "val_acc"),
             horizon=trial.job.config.horizon,
-            seconds_per_epoch=median(record.seconds for record in trial.records),
+            seconds_per_epoch=median(record.seconds or 0.0 for record in trial.records),
             outcome=trial.result.outcome,
             stopped_by=trial.result.stopped_by,
             would_stop=trial.result.would_stop,

@@ -141,5 +141,5 @@ def crash_result(records: int, error: str) -> Result:
     return Result(outcome=Outcome.CRASHED, epochs_run=records, stop_reason=error)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -12,6 +12,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from resnet_core.records import metric_curve
 from resnet_core.uris import without_password
 from sweeps.errors import SweepError
 from sweeps.home import Home
@@ -173,7 +174,7 @@ def _epochs(written: Mapping[int, WrittenRun], number: int) -> frozenset[int]:
 
 
 def _unfinished(job: Job, written: Collection[int], checkpoints: Checkpoints) -> Unfinished:
-    val_accs = [record.val_acc for record in checkpoints.records(job.number)]
+    val_accs = metric_curve(checkpoints.records(job.number), "val_acc")
     return Unfinished(job, val_accs, judged_epochs(job, written))
 
 

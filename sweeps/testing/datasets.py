@@ -146,8 +146,8 @@ class DatasetContract:
         limit = 2 * DATASETS[name].classes
         config = _config(name, model="resnet11v2", train_limit=limit, val_limit=limit, batch_size=limit)
         (record,) = train(config, data_dir=images_dir)
-        assert math.isfinite(record.loss)
-        assert math.isfinite(record.val_loss)
+        assert math.isfinite(record.values()["loss"])
+        assert math.isfinite(record.values()["val_loss"])
 
 
 def _config(name: str, **fields: object) -> TrialConfig:

@@ -24,6 +24,7 @@ import pytest
 from analysis.store.backends import BACKENDS
 from analysis.store.loader import StoreError, Study, load, studies
 from resnet_core import schema
+from resnet_core.records import METRICS
 
 _SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 _DIGITS = 97.123456789012345
@@ -133,6 +134,10 @@ class StoreContract:
         assert found.columns.tolist() == ["number", "epoch", "val_loss"]
         assert found["epoch"].tolist() == [1, 2, 3]
 
+    def test_a_metric_of_ones_own_has_a_column_behind_those_of_the_trainer_that_ships(self, study: Study) -> None:
+        assert study.epochs.columns.tolist() == ["number", "epoch", *METRICS, "eval/f1"]
+        assert self._value(study, 3, 1, "eval/f1") == 0.75
+
     def test_a_metric_that_nobody_logged_has_no_rows(self, uri: str, study: Study) -> None:
         assert load(uri, study.name, ("no_such_metric",)).epochs.empty
 
@@ -188,6 +193,8 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     made.end(third, "FAILED", {schema.OUTCOME: "crashed", schema.STOP_REASON: "out of memory"})
     fourth = made.trial(3, start=3_000, node="there")
     made.epochs(fourth, [0.45])
+    client.log_metric(fourth, "eval/f1", 0.75, 2_001, 1)
+    client.log_metric(fourth, schema.FINAL_METRICS[0], 2.5, 2_002, 1)  # no metric of an epoch
     made.epochs(made.trial(3), [0.4])  # started earlier
     deleted = made.trial(4)
     made.epochs(deleted, [0.99])

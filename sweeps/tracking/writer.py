@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -124,8 +124,7 @@ class Tracker:
 
     def epoch(self, job: Job, record: EpochRecord) -> None:
         """Write the metrics of one epoch; epochs that follow within a short time go into the same request."""
-        metrics = {name: value for name, value in asdict(record).items() if value is not None}
-        self._put(epochs_entry(job, [metrics]))
+        self._put(epochs_entry(job, [record.to_dict()]))
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once both are in the store."""

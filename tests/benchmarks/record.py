@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def prepare() -> None:
 
 
 def _train(config: TrialConfig, data_dir: Path) -> list[dict[str, Any]]:
-    return [asdict(record) for record in train(config, data_dir=data_dir, device="cpu")]
+    return [record.to_dict() for record in train(config, data_dir=data_dir, device="cpu")]
 
 
 def train_missing(jobs: list[Job], work: Path, processes: int, data_dir: Path) -> None:

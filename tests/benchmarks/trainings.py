@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -77,7 +77,7 @@ class Trainings:
                     at = time.perf_counter() - self._started
                     self.ends.setdefault(seed, []).append(at)
                     self.accuracies.setdefault(seed, []).append(record.val_acc)
-                    line = {"seed": seed, "at": at, "device": self._name, **asdict(record)}
+                    line = {"seed": seed, "at": at, "device": self._name, **record.to_dict()}
                     file.write(json.dumps(line) + "\n")
                 if record.epoch == 1 and seed in self._begun:
                     self._begun[seed].set()

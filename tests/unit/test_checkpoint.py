@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,13 +71,13 @@ EPOCHS = [EpochRecord(n, 0.1 + 0.2, 0.5, float("inf"), 0.5, 1e-3, 1e-4, 1.5, 100
 
 
 def test_the_epochs_are_loaded_to_the_last_bit(path):
-    records = [asdict(epoch) for epoch in EPOCHS]
+    records = [epoch.to_dict() for epoch in EPOCHS]
     save(path, {"records": records})
     assert load(path)["records"] == records
 
 
 def test_the_epochs_are_read_without_torch(path):
-    save(path, {"records": [asdict(epoch) for epoch in EPOCHS]})
+    save(path, {"records": [epoch.to_dict() for epoch in EPOCHS]})
     assert load_records(path) == EPOCHS
     code = """if True:
         import sys
@@ -93,7 +92,7 @@ def test_the_epochs_are_read_without_torch(path):
 
 def test_where_the_newest_is_damaged_the_epochs_of_the_one_before_it_are_read(path):
     for count in 1, 2:
-        save(path, {"records": [asdict(epoch) for epoch in EPOCHS[:count]], **state(count, size=5000)})
+        save(path, {"records": [epoch.to_dict() for epoch in EPOCHS[:count]], **state(count, size=5000)})
     damaged = bytearray(path.read_bytes())
     damaged[10_000:10_512] = bytes(512)
     path.write_bytes(damaged)

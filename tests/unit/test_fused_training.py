@@ -37,7 +37,7 @@ def trained(config: TrialConfig) -> dict[str, Any]:
     By SGD: Adam makes steps as large as any of the rounding that biases have for a gradient.
     """
     run = trainer._TrainingRun(config, load(config, NOWHERE), torch.device("cpu"))
-    records = [dataclasses.asdict(run.epoch(1))]
+    records = [run.epoch(1).to_dict()]
     fused = [module.fused for module in run._working.network.modules() if isinstance(module, BatchNormReLU)]
     biases = [abs(p).max().item() for name, p in run._network.named_parameters() if "conv" in name and "bias" in name]
     statistics = [b.double().norm().item() for name, b in run._network.named_buffers() if "running" in name]

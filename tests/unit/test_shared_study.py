@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +70,7 @@ class Driver:
 
     def save(self, number: int, epoch: int) -> None:
         config = self.run.active[number].job.config.to_dict()
-        records = [asdict(record) for record in epoch_records([0.5] * epoch)]
+        records = [record.to_dict() for record in epoch_records([0.5] * epoch)]
         checkpoint.save(self.path(number), {"config": config, "records": records})
 
     def write_missing_ends(self) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ CONFIG = TrialConfig(schedule=SCHEDULE)
 
 
 def save(path: Path, *val_accs: float) -> None:
-    records = [asdict(record) for record in epoch_records(val_accs)]
+    records = [record.to_dict() for record in epoch_records(val_accs)]
     checkpoint.save(path, {"config": CONFIG.to_dict(), "records": records})
 
 

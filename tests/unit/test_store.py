@@ -274,6 +274,7 @@ def empty_store(path):
                                lifecycle_stage TEXT, experiment_id INTEGER);
             CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);
             CREATE TABLE params (key TEXT, value TEXT, run_uuid TEXT);
+            CREATE TABLE latest_metrics (key TEXT, value REAL, run_uuid TEXT);
             CREATE TABLE metrics (key TEXT, value REAL, timestamp INTEGER, run_uuid TEXT, step INTEGER,
                                   is_nan INTEGER);
         """)

@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -94,7 +94,7 @@ class Launch:
 
 
 def save(path: Path, job: Job, epochs: Sequence[EpochRecord]) -> None:
-    checkpoint.save(path, {"config": job.config.to_dict(), "records": [asdict(epoch) for epoch in epochs]})
+    checkpoint.save(path, {"config": job.config.to_dict(), "records": [epoch.to_dict() for epoch in epochs]})
 
 
 Open = Callable[[StudySpec], Launch]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -270,7 +270,7 @@ def test_a_trials_parameters_are_its_config_and_what_was_sampled(runs):
 
 
 @pytest.mark.parametrize(
-    "metric", [name for name, value in asdict(epoch_record(1)).items() if name != "epoch" and value]
+    "metric", [name for name, value in epoch_record(1).to_dict().items() if name != "epoch" and value]
 )
 def test_every_value_of_an_epoch_is_a_metric_at_its_step(store, runs, metric):
     points = history(store, runs["0"], metric)

@@ -72,6 +72,10 @@ class ServerReader:
         """See Reader."""
         return {run.info.run_id: run.data.params for _, run in self._search(study)}
 
+    def metric_names(self, study: str) -> set[str]:
+        """See Reader."""
+        return {name for _, run in self._search(study) for name in run.data.metrics}
+
     def points(self, runs: Sequence[str], metric: str) -> Points:
         """See Reader."""
         place = {run: i for i, run in enumerate(runs)}

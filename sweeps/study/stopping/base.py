@@ -14,7 +14,7 @@ from pydantic import Field
 
 from resnet_core.objective import first_crossing, objective
 from resnet_core.own_config import Config
-from resnet_core.records import EpochRecord, Outcome
+from resnet_core.records import EpochRecord, Outcome, metric_curve
 from search_spaces.plugins import RuleSettings
 
 SMOOTHED_OVER = 3
@@ -120,7 +120,7 @@ class Progress:
     @property
     def val_accs(self) -> list[float]:
         """Validation accuracy of epochs 1, 2, …"""
-        return [record.val_acc for record in self.records]
+        return metric_curve(self.records, "val_acc")
 
     @property
     def curve(self) -> Curve:

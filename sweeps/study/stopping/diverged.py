@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from resnet_core.config import TrialConfig, dataset_info
+from resnet_core.records import metric_curve
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 _PATIENCE = 3
@@ -20,14 +21,14 @@ def divergence(trial: Progress) -> str | None:
     running statistics are still inexact, in the first epochs, it is at chance in healthy trials too.
     """
     last = trial.records[-1]
-    if not math.isfinite(last.loss):
+    if last.loss is not None and not math.isfinite(last.loss):
         return f"the loss is {last.loss} at epoch {last.epoch}"
     if not isinstance(trial.config, TrialConfig):
         return None  # nothing says what chance is
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
     chance = _ABOVE_CHANCE / dataset_info(trial.config).classes
-    if len(settled) == _PATIENCE and all(record.acc < chance for record in settled):
+    if len(settled) == _PATIENCE and all(acc < chance for acc in metric_curve(settled, "acc")):
         return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
     return None
 
