@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from resnet_core.config import SCHEDULE_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
@@ -110,6 +110,7 @@ class ShippedTrainer(Trainer):
         self._types: dict[str, TypeAdapter[Any]] = {
             field.name: TypeAdapter(hints[field.name], config=ConfigDict(strict=True, allow_inf_nan=False))
             for field in dataclasses.fields(TrialConfig)
+            if field.name in TRIAL_CONFIG_FIELDS
         }
         self.fields = {
             field.name: FieldSchema(
@@ -119,6 +120,7 @@ class ShippedTrainer(Trainer):
                 default=None if field.default is dataclasses.MISSING else field.default,
             )
             for field in dataclasses.fields(TrialConfig)
+            if field.name in TRIAL_CONFIG_FIELDS
         }
 
     def mismatch(self, field: str, value: object) -> str:
