@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -223,6 +224,11 @@ def previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
+def files_of(path: Path) -> Path:
+    """Return the folder for further files that belong to the checkpoint at ``path``."""
+    return path.with_suffix(".files")
+
+
 def remove_previous(path: Path) -> None:
     """Delete the checkpoint before the one at ``path``, unless it is the only one."""
     if path.exists():
@@ -230,7 +236,8 @@ def remove_previous(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete the checkpoint at ``path``, the one before it, and temporary files of killed writers."""
+    """Delete the checkpoint at ``path``, the one before it, its folder, and temporary files of killed writers."""
+    shutil.rmtree(files_of(path), ignore_errors=True)
     for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):
         leftover.unlink(missing_ok=True)
     _whole.pop(path, None)

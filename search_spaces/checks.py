@@ -7,13 +7,14 @@ import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 
-from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.code import CodeError
+from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
-from search_spaces.fields import FIELD_TYPES, type_mismatch
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
 from search_spaces.plugins import samplers
 from search_spaces.tables import StudyTables
+from search_spaces.trainers import SHIPPED
 
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
 _MOST_CORNERS = 2048  # about half a second
@@ -95,7 +96,7 @@ def grid_expects(sampler: str) -> str:
 
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
-        for key, text in rule.problems({*FIELD_TYPES, *spec.space}):
+        for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
 
 
@@ -107,8 +108,10 @@ def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:
 
 
 def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
-    if not any("schedule" in table for table in (spec.train, spec.space, *(run.changes for run in spec.run))):
-        yield Problem("train.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
+    tables = (spec.train, spec.space, *(run.changes for run in spec.run))
+    for name, field in spec.trainer.fields.items():
+        if field.required and not any(name in table for table in tables):
+            yield Problem(f"train.{name}", f": missing; expected {_missing_expects(spec, name)}")
     for key, text in spec.schedule_texts().items():
         try:
             template = parse_template(text)
@@ -116,6 +119,13 @@ def _schedule_problems(spec: StudyTables) -> Iterator[Problem]:
                 template.fill(dict.fromkeys(spec.space, 1.0))  # raises the error on the unknown name, with a caret
         except ScheduleError as error:
             yield Problem(key, f": {error}")
+
+
+def _missing_expects(spec: StudyTables, field: str) -> str:
+    trainer = spec.trainer
+    if trainer is SHIPPED:
+        return _SCHEDULE_EXPECTS
+    return f"{trainer.fields[field].type}: {trainer.owner} of {trainer.name} has no default for it"
 
 
 def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterator[Problem]:
@@ -132,11 +142,12 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
             yield wrong_value(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
-        elif name in FIELD_TYPES:
-            yield from _field_parameter_problems(name, parameter)
+        elif name in spec.trainer.fields:
+            yield from _field_parameter_problems(spec, name, parameter)
         elif schedules_are_known:
-            hint = suggestion(name, FIELD_TYPES)
-            hint = hint if hint.startswith("did") else "expected a field of TrialConfig, or a name that a schedule uses"
+            hint = suggestion(name, spec.trainer.fields)
+            owner = spec.trainer.owner
+            hint = hint if hint.startswith("did") else f"expected a field of {owner}, or a name that a schedule uses"
             yield Problem(f"space.{name}", f": nothing uses it; {hint}")
 
 
@@ -150,7 +161,8 @@ def _scheduled_parameter_problems(name: str, parameter: Parameter, is_epoch: boo
         )
 
 
-def _field_parameter_problems(name: str, parameter: Parameter) -> Iterator[Problem]:
+def _field_parameter_problems(spec: StudyTables, name: str, parameter: Parameter) -> Iterator[Problem]:
+    type_mismatch = spec.trainer.mismatch
     if isinstance(parameter, Choices):
         for i, choice in enumerate(parameter.choices):
             if expected := type_mismatch(name, choice):
@@ -182,7 +194,7 @@ def _config_problems(spec: StudyTables) -> Iterator[Problem]:
 
 
 def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
-    """Yield the problems that prevent a trial's TrialConfig."""
+    """Yield the problems that prevent a trial's configuration."""
     try:
         values = spec.trial_values(params, run)
     except ScheduleError as error:
@@ -190,19 +202,29 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
         at = _at(params, parse_template(error.text).parameters)
         yield Problem(key, f": {at}: {error}" if at else f": {error}")
         return
-    if "schedule" not in values:
-        yield Problem(f"{run_key}.schedule", f": missing; expected {_SCHEDULE_EXPECTS}")
-        return
-    while True:  # TrialConfig reports one wrong field at a time
+    while True:  # a configuration reports one wrong field at a time
+        missing = [name for name, field in spec.trainer.fields.items() if field.required and name not in values]
+        if missing:
+            yield from (
+                Problem(f"{run_key}.{name}", f": missing; expected {_missing_expects(spec, name)}") for name in missing
+            )
+            return
         try:
-            TrialConfig(**values)
+            spec.trainer.config(values)
+            return
+        except CodeError as error:
+            at = _at(params, params.keys())
+            yield Problem(run_key or "train", f": {error} ({at})" if at else f": {error}")
+            return
+        except ScheduleError as error:  # a schedule that the trainer's own configuration has made
+            yield Problem(run_key or "train", f": {error}")
             return
         except ConfigError as error:
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
-            at = _at(params, params.keys() if field == "schedule" else values.keys() - {field})
+            at = _at(params, params.keys() if field in spec.trainer.schedule_fields else values.keys() - {field})
             yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
-            if field == "schedule" or field not in values:
+            if field in spec.trainer.schedule_fields or field not in values:
                 return
             del values[field]
 

@@ -157,7 +157,8 @@ _KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "tr
 
 def _fields(models: Sequence[type[BaseModel]]) -> dict[str, FieldInfo]:
     """Return the fields of models by their keys in a study file."""
-    return {field.alias or name: field for model in models for name, field in model.model_fields.items()}
+    fields = [item for model in models for item in model.model_fields.items()]
+    return {field.alias or name: field for name, field in fields if not field.json_schema_extra}
 
 
 def _description(field: FieldInfo | None) -> str:

@@ -97,7 +97,8 @@ def published_rows(study: str) -> list[dict[str, Any]]:
 
 
 def _configs(spec: StudySpec) -> dict[str, TrialConfig]:
-    return {run.name: trial_config(spec, {}, seed=run.seed, run=run.name) for run in listed_runs(spec)}
+    configs = {run.name: trial_config(spec, {}, seed=run.seed, run=run.name) for run in listed_runs(spec)}
+    return {name: config for name, config in configs.items() if isinstance(config, TrialConfig)}
 
 
 def _rows(file: str) -> list[dict[str, str]]:

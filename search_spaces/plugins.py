@@ -20,7 +20,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from search_spaces.errors import Problem
+from resnet_core import code
+from resnet_core.code import CodeError
+from search_spaces.errors import Problem, suggestion
 from search_spaces.parameters import Table
 
 if TYPE_CHECKING:
@@ -89,6 +91,25 @@ class Sampler:
     note: str = ""
     ignores_pruned: bool = False
     exhaustive: bool = False
+
+
+def resolve(group: str, name: str) -> str:
+    """Return the ``module:object`` for a name: the name itself, or what an installed package offers under it.
+
+    Args:
+        group: an entry-point group, such as ``sweeps.trainers``.
+        name: ``module:object``, or the name of an installed plug-in.
+
+    Raises:
+        CodeError: it is neither.
+    """
+    if code.is_reference(name):
+        return name
+    installed = code.installed(group)
+    if name not in installed:
+        known = f"; {suggestion(name, installed)}" if installed else ""
+        raise CodeError(f"expected {code.EXPECTED}, or the name of an installed plug-in ({group}){known}")
+    return installed[name].value.replace(" ", "")
 
 
 def rules() -> Mapping[str, type[RuleSettings]]:

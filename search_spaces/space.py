@@ -1,4 +1,4 @@
-"""From a study to its trials: Optuna's distributions, suggestions, and the TrialConfig of a trial."""
+"""From a study to its trials: Optuna's distributions, suggestions, and the configuration of a trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from search_spaces.checks import grid_expects
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
@@ -78,8 +78,8 @@ def coordinates(spec: StudySpec, params: Mapping[str, Any]) -> list[float]:
 
 def trial_config(
     spec: StudySpec, params: Mapping[str, Value], seed: int | None = None, run: str | None = None
-) -> TrialConfig:
-    """Return the TrialConfig of a trial.
+) -> Config:
+    """Return the configuration of a trial.
 
     Args:
         spec: the study.
@@ -91,15 +91,15 @@ def trial_config(
     Raises:
         StudyError: a parameter is missing or unknown, or no run has that name.
         ScheduleError: a schedule is not valid with these parameters; not raised inside the space.
-        ConfigError: the values make no valid TrialConfig; not raised inside the space.
+        ConfigError: the values make no valid configuration; not raised inside the space.
     """
     if params.keys() != spec.space.keys():
         given, wanted = (", ".join(names) or "none" for names in (params, spec.space))
         raise StudyError(f"parameters {given}: expected {wanted}")
     values = spec.trial_values(params, None if spec.space else _run(spec, run).name)
-    if seed is not None and not (spec.space and "seed" in values):
+    if seed is not None and "seed" in spec.trainer.fields and not (spec.space and "seed" in values):
         values["seed"] = seed
-    return TrialConfig(**values)
+    return spec.trainer.config(values)
 
 
 def _run(spec: StudySpec, name: str | None) -> Run:

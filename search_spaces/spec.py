@@ -22,14 +22,15 @@ class StudySpec(StudyTables):
         phase: ``search`` explores. ``confirm`` repeats one configuration with fresh seeds, stops no trial early, and
             may evaluate the test images after each epoch, without acting on the result.
         confirms: what a confirmation confirms: ``STUDY trial NAME``. A text for readers; no result depends on it.
-        train: fields of TrialConfig that are fixed; schedules among them may name parameters.
+        train: ``trainer``, and fields of its configuration that are fixed; schedules among them may name parameters.
         space: parameters in the file's order. A parameter that a schedule names is used in schedules only; any other is
-            a field of TrialConfig.
+            a field of the trainer's configuration.
         objective: when a trial has reached the target.
         search: how trials are chosen.
         stopping: which rules end a trial early.
         resources: the resources of one trial.
         run: listed runs, in the file's order.
+        code: what is known of the code that the file names; None where it names none. No key of a study file.
 
     Raises:
         pydantic.ValidationError: something is wrong; ``load_study`` and ``from_json`` raise a StudyError instead.

@@ -18,16 +18,20 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion
+from resnet_core import code, schema
+from resnet_core.code import CodeError, Source
+from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion, unknown_name
 from search_spaces.parameters import Choices, Range, int_if_whole
-from search_spaces.plugins import rules
+from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import stopping_keys
-from search_spaces.tables import Finalists, Objective, Resources, Run, Search
+from search_spaces.tables import Code, Finalists, Objective, Resources, Run, Search
+from search_spaces.trainers import GROUP as TRAINERS
+from search_spaces.trainers import SHIPPED_NAME, FieldSchema, OwnTrainer, StoredTrainer, Trainer, find_trainer
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study in a file.
+    """Return the study in a file; code that the file names is imported.
 
     Args:
         path: the file.
@@ -53,11 +57,12 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
         raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
+    code.search(path.parent)
     return parse_study(values, str(path), overrides)
 
 
 def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study with these values.
+    """Return the study with these values; code that they name is imported.
 
     Args:
         values: as ``tomllib`` returns them; overrides are written into this dictionary.
@@ -68,10 +73,69 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
         StudyError: something in the values or in the overrides is wrong.
     """
     notes = {_override(values, override): f" (from --set {override})" for override in overrides}
+    if "code" in values:
+        key, text = unknown_name("code", values["code"], set(StudySpec.model_fields) - {"code"})
+        raise StudyError(f"{source}: {key}{text}")
+    trainer, found = _read_code(values, source)
+    if found:
+        fields = trainer.fields if isinstance(trainer, OwnTrainer) else {}
+        versions = {name: of_name.version for name, of_name in found.items()}
+        values = values | {"code": Code(versions=versions, trainer=dict(fields))}
     try:
-        return StudySpec.model_validate(values)
+        return StudySpec.model_validate(values, context={"trainer": trainer, "sources": found})
     except ValidationError as error:
         raise StudyError("\n".join(_lines(error, source, notes))) from None
+
+
+def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, Source]]:
+    """Import the code that a study file names; return its trainer, and where the code is, by name."""
+    wrong, found, trainer = [], {}, find_trainer(None)
+    for key, group, name in _named_code(values):
+        try:
+            if group == TRAINERS:
+                trainer = find_trainer(name)
+            reference = resolve(group, name)
+            code.load(reference)
+            found[name] = code.source(reference, schema.PACKAGES)
+        except CodeError as error:
+            wrong.append(f"{source}: {key} = {as_toml(name)}: {error}")
+    if wrong:
+        raise StudyError("\n".join(wrong))
+    return trainer, found
+
+
+_GROUPS = {
+    "trainer": TRAINERS,
+    "model": "sweeps.models",
+    "data": "sweeps.data",
+    "optimizer": "sweeps.optimizers",
+}
+"""For each key that may name code, the entry-point group of its plug-ins."""
+
+
+def _named_code(values: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the code that a study file names: its key, the entry-point group, and the name.
+
+    The values are not checked yet, so they may have any type.
+    """
+    runs = values.get("run")
+    tables = {"train": values.get("train")}
+    tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
+    found: list[tuple[str, str, Any]] = []
+    for table, fields in tables.items():
+        if isinstance(fields, dict):
+            found += [(f"{table}.{key}", group, fields[key]) for key, group in _GROUPS.items() if key in fields]
+    space = values.get("space")
+    for key, group in _GROUPS.items():
+        parameter = space.get(key) if isinstance(space, dict) else None
+        choices = parameter.get("choices") if isinstance(parameter, dict) else None
+        names = enumerate(choices if isinstance(choices, list) else [])
+        found += [(f"space.{key}.choices[{i}]", group, name) for i, name in names]
+    for key, group, name in found:
+        if (group == TRAINERS and name != SHIPPED_NAME) or (
+            isinstance(name, str) and (code.is_reference(name) or name in code.installed(group))
+        ):
+            yield key, group, name
 
 
 def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
@@ -165,19 +229,32 @@ def find_study(text: str) -> Path:
 
 def to_json(spec: StudySpec) -> str:
     """Return a study as JSON; ``from_json`` takes it back exactly."""
-    return spec.model_dump_json(by_alias=True)
+    return spec.model_dump_json(by_alias=True, exclude={"code"} if spec.code is None else None)
 
 
 def from_json(text: str) -> StudySpec:
-    """Return the study that ``to_json`` wrote.
+    """Return the study that ``to_json`` wrote. No code that it names is imported.
 
     Raises:
         StudyError: the text is no study, or a study that is no longer valid.
     """
     try:
-        return StudySpec.model_validate_json(text)
+        return StudySpec.model_validate_json(text, context={"trainer": _stored_trainer(text)})
     except ValidationError as error:
         raise StudyError("\n".join(_lines(error, "stored study", {}))) from None
+
+
+def _stored_trainer(text: str) -> Trainer:
+    """Return the trainer of a stored study, known from its fields."""
+    try:
+        values = json.loads(text)
+        fields = values["code"]["trainer"]
+        if not fields:
+            return find_trainer(None)
+        schemas = {name: FieldSchema(**field) for name, field in fields.items()}
+        return StoredTrainer(values["train"]["trainer"], schemas)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return find_trainer(None)
 
 
 def identity(spec: StudySpec) -> dict[str, object]:
@@ -191,6 +268,7 @@ def identity(spec: StudySpec) -> dict[str, object]:
         by_alias=True,
         exclude={
             **dict.fromkeys(("description", "confirms", "resources"), True),
+            "code": {"trainer"},  # it follows from the code
             "search": {"trials", "retries", "finalists"},
             "phase": spec.phase == "search",
         },

@@ -7,16 +7,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from resnet_core.config import SCHEDULE_FIELDS
+from resnet_core.code import Source
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
-from search_spaces.fields import field_problems
 from search_spaces.parameters import Choices, Parameter, Table, Value
 from search_spaces.plugins import samplers
 from search_spaces.stopping import Stopping, StoppingTable
+from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_EXPECTS = (
@@ -131,7 +139,7 @@ class Resources(Table):
 
 
 class Run(Table):
-    """A listed run: its name, and fields of TrialConfig as further keys.
+    """A listed run: its name, and fields of the configuration as further keys.
 
     Attributes:
         name: name of the run, and of its trial.
@@ -143,18 +151,37 @@ class Run(Table):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """Fields of TrialConfig that differ from ``[train]``."""
+        """Fields that differ from ``[train]``."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        raise_problems(field_problems(self.changes))
+    def _check(self, info: ValidationInfo) -> Self:
+        raise_problems(_trainer_in(info.context).field_problems(self.changes))
         return self
 
 
-def _valid_fields(values: dict[str, Any]) -> dict[str, Any]:
-    raise_problems(field_problems(values))
-    return values
+def _valid_fields(values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    trained = {name: value for name, value in values.items() if name != "trainer"}
+    raise_problems(_trainer_in(info.context).field_problems(trained))
+    return trained if values.get("trainer") == SHIPPED_NAME else values
+
+
+def _trainer_in(context: Any) -> Trainer:
+    """Return the trainer in a context of validation; without one, the trainer that ships."""
+    trainer: Trainer = (context or {}).get("trainer", SHIPPED)
+    return trainer
+
+
+class Code(Table):
+    """What a study keeps of the code that its file names, so that nothing has to be imported to read its results.
+
+    Attributes:
+        versions: by the name in the study file, the version of the code (`resnet_core.code.Source`).
+        trainer: the fields of the trainer's configuration; empty for the trainer that ships.
+    """
+
+    versions: dict[str, str] = Field(default_factory=dict)
+    trainer: dict[str, FieldSchema] = Field(default_factory=dict)
 
 
 class StudyTables(Table):
@@ -171,6 +198,24 @@ class StudyTables(Table):
     stopping: StoppingTable = Field(default_factory=Stopping)
     resources: Resources = Resources()
     run: list[Run] = Field(default_factory=list)
+    code: Code | None = Field(default=None, json_schema_extra={"stored": True})  # no key of a study file
+    _trainer: Trainer = PrivateAttr(default=SHIPPED)
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the trainer and the sources that the context of validation has."""
+        self._trainer = _trainer_in(context)
+        self._sources = dict((context or {}).get("sources", {}))
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where the code is that the study file names, by name; empty for a study that was read from a store."""
+        return self._sources
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer of its trials."""
+        return self._trainer
 
     @property
     def is_sampled(self) -> bool:
@@ -188,17 +233,17 @@ class StudyTables(Table):
         texts = {
             f"{table}.{field}": values[field]
             for table, values in tables.items()
-            for field in SCHEDULE_FIELDS
+            for field in self.trainer.schedule_fields
             if field in values
         }
-        for field in SCHEDULE_FIELDS:
+        for field in self.trainer.schedule_fields:
             parameter = self.space.get(field)
             if isinstance(parameter, Choices):
                 texts |= {f"space.{field}.choices[{i}]": text for i, text in enumerate(parameter.choices)}
         return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def trial_values(self, params: Mapping[str, Value], run: str | None = None) -> dict[str, Any]:
-        """Return the fields of a trial's TrialConfig, with the values of its parameters in fields and schedules.
+        """Return the fields of a trial's configuration, with the values of its parameters in fields and schedules.
 
         Args:
             params: a value for every parameter of the space.
@@ -207,14 +252,14 @@ class StudyTables(Table):
         Raises:
             ScheduleError: a schedule is not valid with these values.
         """
-        values = dict(self.train)
+        values = {name: value for name, value in self.train.items() if name != "trainer"}
         values |= next((listed.changes for listed in self.run if listed.name == run), {})
         if params:
             templates = map(parse_template, self.schedule_texts().values())
             scheduled = frozenset().union(*(template.parameters for template in templates))
             values |= {name: value for name, value in params.items() if name not in scheduled}
         numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
-        for field in SCHEDULE_FIELDS:
+        for field in self.trainer.schedule_fields:
             if isinstance(values.get(field), str):
                 template = parse_template(values[field])
                 filled = template.fill(numbers)

@@ -13,7 +13,7 @@ _PRIOR_RUNS = 4  # weight of the binomial variance, in degrees of freedom
 _ANNEALED = 0.25  # the last share of the epochs, in which the target is reached and curves fluctuate little
 
 
-def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, images: int) -> float:
+def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, images: int | None) -> float:
     """Return the standard deviation of a run's validation accuracy between seeds.
 
     sqrt((4·p(1-p)/n + Σ(m-1)·s²) / (4 + Σ(m-1))): the binomial variance of an accuracy p (the target) on n images, and
@@ -26,12 +26,13 @@ def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, 
         repeats: for each configuration its runs' validation accuracies of epochs 1, 2, 3, …, each in [0, 1] or NaN;
             configurations with fewer than two runs are ignored.
         target: accuracy to reach, in (0, 1].
-        images: number of validation images, 1 or more.
+        images: number of validation images, 1 or more; None where that is not known. Then the repeats alone tell, and
+            the result is 0 without any.
 
     >>> round(accuracy_noise([], 0.92, 10_000), 5)
     0.00271
     """
-    total, freedom = _PRIOR_RUNS * target * (1 - target) / images, _PRIOR_RUNS
+    total, freedom = (0.0, 0) if images is None else (_PRIOR_RUNS * target * (1 - target) / images, _PRIOR_RUNS)
     for runs in repeats:
         epochs = min(map(len, runs), default=0)
         known = [
@@ -42,4 +43,4 @@ def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, 
         if known:
             total += (len(runs) - 1) * statistics.fmean(known)
             freedom += len(runs) - 1
-    return math.sqrt(total / freedom)
+    return math.sqrt(total / freedom) if freedom else 0.0

@@ -10,9 +10,9 @@ import typer
 from resnet_core.schedule import parse
 from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
-from sweeps.api import load_study
+from sweeps.api import DATA, load_study
 from sweeps.cli.app import command, print_json, print_message
-from sweeps.cli.options import JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
+from sweeps.cli.options import DataOption, JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
 from sweeps.errors import InputError
 
 
@@ -68,12 +68,14 @@ def plan(
     like: Annotated[
         str, typer.Option("--like", help="Take times and curves from this earlier study.", show_default="none")
     ] = "",
+    data: DataOption = DATA,
     store: Store,
     as_json: JsonOption = False,
 ) -> None:
     """Check a study and show what it would do.
 
-    Nothing is started.
+    Nothing is started, but the code that the study file names is imported, and a trainer that offers no
+    `seconds_per_epoch` trains one epoch.
     """
     if measure and like:
         raise InputError("--measure and --like: expected one of them")
@@ -85,7 +87,7 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec)
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data.resolve())
     if as_json:
         print_json(planned.to_dict())
     else:

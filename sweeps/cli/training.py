@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 import typer
 
 from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
+from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.api import DATA, load_study
 from sweeps.cli.app import command, print_json, print_message, stderr
@@ -24,7 +27,7 @@ class OneRun:
     run: Annotated[str, typer.Option("--run", help="Name of a listed run.", show_default="the first")] = ""
     changes: SetOption
 
-    def load(self) -> tuple[StudySpec, TrialConfig]:
+    def load(self) -> tuple[StudySpec, Config]:
         """Return the study and the configuration of its first trial, or of the first trial of a listed run."""
         spec = load_study(self.study, changes=self.changes)
         if self.run:
@@ -73,15 +76,14 @@ def train(
     Ray, the ledger and MLflow are not used.
     """
     spec, config = one.load()
-    from resnet_core import trainer
     from resnet_core.objective import best, first_crossing
     from resnet_core.records import METRICS, metric_curve, metric_texts
     from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.prepare(spec)
-    print_message(f"{config.model} on {config.data}: {config.schedule}\n{draw_learning_rate(config)}")
+    print_message(f"{_described(spec, config)}\n{draw_learning_rate(config)}")
     records = []
-    for record in trainer.train(config, data_dir=machine.data.resolve(), device=device, checkpoint=checkpoint):
+    for record in _epochs(spec, config, machine, device, checkpoint):
         records.append(record)
         print_message(
             f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} {record.seconds:.1f} s"
@@ -99,6 +101,40 @@ def train(
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
     shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
     typer.echo(f"{spec.objective.target:g} {reached}; best val_acc {shown}")
+
+
+def _described(spec: StudySpec, config: Config) -> str:
+    if isinstance(config, TrialConfig):
+        return f"{config.model} on {config.data}: {config.schedule}"
+    from sweeps.study.code import describe
+
+    return "\n".join([*describe(spec), *filter(None, [config.schedule])])
+
+
+def _epochs(
+    spec: StudySpec, config: Config, machine: Machine, device: str, checkpoint: Path | None
+) -> Iterator[EpochRecord]:
+    data_dir = machine.data.resolve()
+    if isinstance(config, TrialConfig):
+        from resnet_core.trainer import train as train_shipped
+
+        yield from train_shipped(config, data_dir=data_dir, device=device, checkpoint=checkpoint)
+        return
+    from resnet_core import code
+    from resnet_core.run import TrainerError
+    from search_spaces.trainers import OwnTrainer
+    from sweeps.execution.worker import own_epochs_of
+
+    assert isinstance(spec.trainer, OwnTrainer)
+    import torch
+
+    about = {"device": device, "threads": torch.get_num_threads(), "data_dir": data_dir, "checkpoint": checkpoint}
+    try:
+        yield from own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
+    except (TrainerError, SweepError):
+        raise
+    except Exception as error:
+        raise SweepError(code.describe(error)) from error
 
 
 @command()
@@ -132,6 +168,8 @@ def lr_range(
             check_suffix(plot)  # before any training
         except ValueError as error:
             raise InputError(f"--plot {error}") from error
+    if not isinstance(first, TrialConfig):
+        raise InputError(f"{one.study}: expected the trainer that ships: only its steps can be looked at")
     config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.prepare(spec)
     print_message(f"{config.model} on {config.data}: {config.schedule}")

@@ -16,11 +16,13 @@ from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
 import analysis
+from resnet_core.code import Source
 from resnet_core.config import TrialConfig
 from resnet_core.data import DATASETS
 from search_spaces.space import distributions, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
+from search_spaces.trainers import SHIPPED
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
@@ -32,6 +34,7 @@ from sweeps.ledger.database import sqlite_file
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.checkpoints import Checkpoints
+from sweeps.study.code import find, keep
 from sweeps.study.recovery import recover, write_missing_ends
 from sweeps.study.run import StudyRun
 from sweeps.tracking.runs import MlflowStudy
@@ -85,7 +88,8 @@ class Launch:
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
-            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential))
+            sources = self._sources(spec)
+            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential), sources)
 
     def fork(self, spec: StudySpec, source: str) -> LaunchStatus:
         """Run a new study whose sampler starts with the ended trials of another study.
@@ -98,17 +102,21 @@ class Launch:
         known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
+            sources = self._sources(spec)
             ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
             self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
-            return self._run(ledger)
+            return self._run(ledger, sources)
 
-    def resume(self, name: str, *, trials: int | None = None, more: int = 0) -> LaunchStatus:
+    def resume(
+        self, name: str, *, trials: int | None = None, more: int = 0, changed_code: bool = False
+    ) -> LaunchStatus:
         """Continue a study of the ledger.
 
         Args:
             name: the study's name.
             trials: the new total number of trials; None keeps it.
             more: how many trials to add.
+            changed_code: go on although code that the study file names has changed since.
 
         Raises:
             SweepError: the study cannot be run; InputError if the user can correct the cause.
@@ -119,7 +127,7 @@ class Launch:
             if trials is not None or more:
                 ledger.extend((trials or trial_count(ledger.spec)) + more)
 
-        return self._continue(name, longer)
+        return self._continue(name, longer, changed_code)
 
     def race(self, name: str, finalists: Finalists) -> LaunchStatus:
         """Run a study's best configurations again, after the trials that have begun.
@@ -130,16 +138,19 @@ class Launch:
         """
         return self._continue(name, lambda ledger: ledger.race(finalists))
 
-    def _continue(self, name: str, change: Callable[[Ledger], None]) -> LaunchStatus:
+    def _continue(self, name: str, change: Callable[[Ledger], None], changed_code: bool = False) -> LaunchStatus:
         """Change a study of the ledger, and run its remaining trials."""
         # First, so that a wrong name leaves no folder.
         found = Ledger.open(self.home.ledger_uri, name)
         found.check_not_imported()
+        sources = find(self.home, found.spec, accept_changes=changed_code)
         self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
+            keep(self.home, ledger.spec, sources)
+            ledger.change_code({name: source.version for name, source in sources.items()})
             change(ledger)
-            return self._run(ledger)
+            return self._run(ledger, sources)
 
     def _check(self, spec: StudySpec) -> None:
         """Check before the start for problems that would make every trial fail."""
@@ -189,7 +200,13 @@ class Launch:
                 raise SweepError(f"the study stopped: {disk_full_message(self.home.root, name)}") from error
             raise
 
-    def _run(self, ledger: Ledger) -> LaunchStatus:
+    def _sources(self, spec: StudySpec) -> dict[str, Source]:
+        """Return the code that a new study names; it is copied to the study's folder."""
+        sources = spec.sources or find(self.home, spec)
+        keep(self.home, spec, sources)
+        return sources
+
+    def _run(self, ledger: Ledger, sources: dict[str, Source]) -> LaunchStatus:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.ensure_driver_name(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
@@ -199,7 +216,7 @@ class Launch:
             tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
                 with watching(self.console) as watcher:
-                    end = self._run_trials(ledger, tracker, watcher, interrupts)
+                    end = self._run_trials(ledger, tracker, watcher, interrupts, sources)
             except BaseException:
                 with contextlib.suppress(SweepError):
                     tracker.close("SCHEDULED")
@@ -209,7 +226,12 @@ class Launch:
         return end
 
     def _run_trials(
-        self, ledger: Ledger, tracker: Tracker, watcher: PlainWatcher | LiveWatcher, interrupts: Interrupts
+        self,
+        ledger: Ledger,
+        tracker: Tracker,
+        watcher: PlainWatcher | LiveWatcher,
+        interrupts: Interrupts,
+        sources: dict[str, Source],
     ) -> LaunchStatus:
         home = self.home
         if ledger.complete():
@@ -226,7 +248,10 @@ class Launch:
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):
                 return LaunchStatus.INTERRUPTED
-            if not run_trials(run, home, data_dir=self.data_dir, interrupts=interrupts, trainable=self.trainable):
+            trainable, data_dir = self.trainable, self.data_dir
+            if not run_trials(
+                run, home, data_dir=data_dir, interrupts=interrupts, sources=sources, trainable=trainable
+            ):
                 return LaunchStatus.INTERRUPTED
             run.remove_frozen()
             if ledger.drivers.expired():
@@ -236,7 +261,9 @@ class Launch:
 
 
 def _data_sets(spec: StudySpec) -> set[str]:
-    """Return the data sets that trials of the study train on."""
+    """Return the shipped data sets that trials of the study train on."""
+    if spec.trainer is not SHIPPED:
+        return set()
     default = spec.train.get("data", TrialConfig.data)
     named = {run.changes.get("data", default) for run in spec.listed}
     sampled = distributions(spec).get("data")

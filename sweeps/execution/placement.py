@@ -10,7 +10,7 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from resnet_core.code import Source
 from resnet_core.records import EpochRecord
+from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Cluster, Node, available_cores
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.trainable import TrialTrainable
+from sweeps.execution.worker import code_to_dict
 from sweeps.home import Home
+from sweeps.study.code import copy_of
 from sweeps.study.run import StudyRun
 
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
@@ -169,6 +173,7 @@ class _StudySearcher(_NotSaved, Searcher):
         number = trial.job.number
         return {
             "number": number,
+            "name": trial.job.name,
             "config": trial.job.config.to_dict(),
             "checkpoint": str(self._home.checkpoint(self._run.spec.name, number)),
             "log": str(self._home.trial_log(self._run.spec.name, number)),
@@ -201,7 +206,10 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         number = result["number"]
         record = ray_internals.unflattened(result, "record")
-        if not record:
+        if result.get("ended"):
+            self._run.ended(number)
+            over = True
+        elif not record:
             self._run.place(number, ray_internals.unflattened(result, "placement"))
             over = False
         else:
@@ -292,6 +300,7 @@ def run_trials(
     *,
     data_dir: Path,
     interrupts: Interrupts,
+    sources: Mapping[str, Source] | None = None,
     trainable: type[TrialTrainable] | None = None,
 ) -> bool:
     """Run the study's trials until none is left, on the cluster that ray_cluster has connected to.
@@ -301,6 +310,7 @@ def run_trials(
         home: the home folder.
         data_dir: folder of the data set.
         interrupts: the signals that may ask the study to stop.
+        sources: the code that the study file names, by name.
         trainable: the class that trains a trial; None selects it by the study file.
 
     Returns:
@@ -311,7 +321,11 @@ def run_trials(
     """
     resources = run.spec.resources
     _make_on_all_nodes(home.checkpoint(run.spec.name, 0).parent)
-    fixed = {
+    trainer = run.spec.trainer
+    fixed: dict[str, Any] = {
+        "trainer": None if trainer is SHIPPED else trainer.name,
+        "metric": "val_acc",
+        "code": [code_to_dict(source, copy_of(home, run.spec.name, source)) for source in (sources or {}).values()],
         "data_dir": str(data_dir),
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import traceback
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from resnet_core import schema
+from resnet_core import code, schema
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
-from sweeps.execution.worker import Worker, prepare_worker, train_arguments
+from sweeps.execution.worker import Worker, own_training, prepare_worker, train_arguments
 from sweeps.trial_log import TrialLog
 
 Epochs = Generator[EpochRecord]
@@ -24,9 +23,10 @@ Epochs = Generator[EpochRecord]
 class TrialTrainable(tune.Trainable):
     """Trains one trial; Ray keeps the actor for the next trial.
 
-    Its Ray config has ``number``, ``config`` (the fields of a TrialConfig), ``data_dir``, ``checkpoint``, ``log``,
-    ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it, on any node on which the
-    trial is restarted. Ray's checkpoints are not used.
+    Its Ray config has ``number``, ``name``, ``trainer`` (a name in a study file; None is the trainer that ships),
+    ``config`` (the fields of its configuration), ``metric``, ``code`` (where modules are), ``data_dir``,
+    ``checkpoint``, ``log``, ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it,
+    on any node on which the trial is restarted. Ray's checkpoints are not used.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -58,10 +58,12 @@ class TrialTrainable(tune.Trainable):
         """Return the process that trains the trial, and the trial's epochs."""
         worker = prepare_worker(config["threads"], config["gpus"])
         self.device = worker.device
+        if config["trainer"] is not None:
+            return worker, own_training(config, worker)
         return worker, self.epochs(*train_arguments(config))
 
     def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Epochs:
-        """Return the trial's epochs. A subclass that runs another trainer overrides this."""
+        """Return the epochs of a trial of the trainer that ships."""
         from resnet_core.trainer import train  # here, so that the driver does not import torch
 
         return train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint)
@@ -75,12 +77,14 @@ class TrialTrainable(tune.Trainable):
             self._log.write(f"trial {self._number} starts: {placed}, process {self._process}")
             return {"number": self._number, "placement": placement}
         try:
-            record = next(self._epochs)
-        except Exception:
+            record = next(self._epochs, None)
+        except Exception as raised:
             # Ray wraps the exception; the text of its traceback survives, and `sweeps show` prints it.
-            error = traceback.format_exc()
+            error = code.users_traceback(raised)
             self._log.write(error)
             raise TrialError(error) from None
+        if record is None:
+            return {"number": self._number, "ended": True}
         return {"number": self._number, "record": record.to_dict()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

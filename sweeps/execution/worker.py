@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from resnet_core import code
+from resnet_core.code import Source
 from resnet_core.config import TrialConfig
+from resnet_core.records import EpochRecord
+from resnet_core.run import Run, own_epochs
+
+if TYPE_CHECKING:
+    from search_spaces.trainers import OwnTrainer
 
 
 @dataclass(frozen=True)
@@ -51,4 +60,62 @@ def prepare_worker(threads: int, gpus: float) -> Worker:
 
 def train_arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
     """Return a trial's configuration, the folder of the images and its checkpoint file, from its Ray config."""
+    find_code(config["code"])
     return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
+
+
+def code_to_dict(source: Source, copy: Path) -> dict[str, Any]:
+    """Return a source and the folder of its copy as plain values, for ``find_code``."""
+    return {**source.to_dict(), "copy": str(copy)}
+
+
+def find_code(sources: Sequence[Mapping[str, Any]]) -> None:
+    """Let modules be imported from the folders of a study's code; from the copies where a file has changed or is gone.
+
+    Args:
+        sources: what ``code_to_dict`` returned for each.
+    """
+    folders = []
+    for values in sources:
+        source = Source.from_dict(values)
+        if source.folder is None:
+            continue
+        folder = Path(values["copy"])
+        with suppress(OSError):
+            if code.current(source).version == source.version:
+                folder = source.folder
+        if folder not in folders:
+            folders.append(folder)
+    code.search(*folders)
+
+
+def own_training(config: dict[str, Any], worker: Worker) -> Generator[EpochRecord]:
+    """Return the epochs of a trial whose trainer is somebody's own, from its Ray config."""
+    from search_spaces.trainers import OwnTrainer  # here and below: the trainer that ships does not need it
+
+    find_code(config["code"])
+    return own_epochs_of(
+        OwnTrainer(config["trainer"]),
+        config["config"],
+        name=config["name"],
+        number=config["number"],
+        device=worker.device,
+        threads=worker.threads,
+        data_dir=Path(config["data_dir"]),
+        checkpoint=Path(config["checkpoint"]),
+        metric=config["metric"],
+    )
+
+
+def own_epochs_of(trainer: OwnTrainer, values: Mapping[str, Any], **run: Any) -> Generator[EpochRecord]:
+    """Return the epochs of a trainer of somebody's own.
+
+    Args:
+        trainer: the trainer.
+        values: the configuration as plain values.
+        run: arguments of `resnet_core.run.Run` besides configuration and horizon.
+    """
+    config = trainer.stored_config(values)
+    return own_epochs(
+        trainer.function, trainer.instance(config), Run(config=config.to_dict(), horizon=config.horizon, **run)
+    )

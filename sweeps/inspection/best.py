@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.statistics.lead import Lead, lead
-from resnet_core.config import epoch_sizes
+from resnet_core.config import TrialConfig
 from resnet_core.objective import interpolated_crossing
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.inspection.trials import describe_trial, trial_to_dict
 from sweeps.ledger.confirmations import confirming
 from sweeps.ledger.ledger import Ledger
-from sweeps.study.ranking import Configuration, ranking
+from sweeps.study.ranking import Configuration, configuration_of, ranking, validation_images
 from sweeps.study.trials import Entry
 
 
@@ -167,12 +167,15 @@ def _lead(
     if other is None or not _reached(best) or not _reached(other.runs[0]):
         return None
     assert best.result is not None
+    images = validation_images(best.job.config)
+    if images is None:
+        return None
     return lead(
         first.objective,
         other.objective,
         best.result.val_accs,
         spec.objective.target,
-        epoch_sizes(best.job.config)[1],
+        images,
         repeats,
     )
 
@@ -184,7 +187,8 @@ def _ended(home: Home, name: str) -> list[Entry]:
 
 def _without_seed(entry: Entry) -> object:
     """Return the configuration that repeats of a run share; whether a confirmation uses the test images is ignored."""
-    return dataclasses.replace(entry.job.config, seed=0, test=False)
+    config = configuration_of(entry.job.config)
+    return dataclasses.replace(config, test=False) if isinstance(config, TrialConfig) else config
 
 
 def _reached(entry: Entry) -> bool:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnet_core.config import epoch_sizes
+from resnet_core import code
+from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.meter import GpuMeter
 from resnet_core.network import build, trainable_parameters
+from resnet_core.own_config import OwnConfig
+from resnet_core.run import Run
 from resnet_core.trainer import seconds_per_epoch
+from search_spaces.errors import as_toml
 from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
+from search_spaces.trainers import SHIPPED, OwnTrainer
+from sweeps.errors import InputError, SweepError
 from sweeps.execution.cluster import Node, available_cores, visible_gpus
+from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
@@ -21,6 +32,7 @@ from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import CurveSource, RecordedCurves
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import simulate
+from sweeps.study.code import describe as describe_code
 from sweeps.study.trials import Job
 
 _STEPS = 3
@@ -35,7 +47,8 @@ class Plan:
     Attributes:
         spec: the study.
         trials: number of trials in its search.
-        parameters: number of trainable parameters of the network of the first sampled trial.
+        parameters: number of trainable parameters of the network of the first sampled trial; None for a trainer of
+            somebody's own.
         samples: the first trials of the study.
         seconds_per_epoch: of the first sampled trial, timed over a few steps on this machine; or of an earlier study.
         slots: number of trials at the same time on this machine.
@@ -47,7 +60,7 @@ class Plan:
 
     spec: StudySpec
     trials: int
-    parameters: int
+    parameters: int | None
     samples: list[Job]
     seconds_per_epoch: float
     slots: int
@@ -100,6 +113,7 @@ class Plan:
         return {
             "study": self.spec.name,
             "trainable_parameters": self.parameters,
+            "code": {name: source.to_dict() for name, source in self.spec.sources.items()},
             "trials": [
                 {"trial": job.name, "parameters": job.params, "config": job.config.to_dict()} for job in self.samples
             ],
@@ -115,8 +129,19 @@ class Plan:
         }
 
 
-def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
-    """Return the plan of a study on this machine, with ``count`` sampled trials and ``steps`` timed training steps."""
+def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS, data_dir: Path = Path("data")) -> Plan:
+    """Return the plan of a study on this machine.
+
+    Args:
+        spec: the study, read from its file.
+        count: number of sampled trials.
+        steps: number of training steps to time; a trainer of somebody's own is timed as it offers, or over the first
+            epoch of the first trial.
+        data_dir: the folder for data.
+
+    Raises:
+        SweepError: the trainer fails.
+    """
     planned = _untimed(spec, count)
     config, resources = planned.samples[0].config, spec.resources
     cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
@@ -125,17 +150,52 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS) -> Plan:
     torch.set_num_threads(min(resources.cpus_per_trial, available_cores()))
     try:
         with GpuMeter(torch.device(device)) as meter:
-            seconds = seconds_per_epoch(config, device=device, steps=steps)
+            if isinstance(config, TrialConfig):
+                seconds = seconds_per_epoch(config, device=device, steps=steps)
+            else:
+                seconds = _own_seconds(planned.samples[0], spec, device, data_dir)
     finally:
         torch.set_num_threads(threads)
     name = torch.cuda.get_device_name() if cuda else f"{resources.cpus_per_trial} CPU thread(s)"
     return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
 
 
+def _own_seconds(job: Job, spec: StudySpec, device: str, data_dir: Path) -> float:
+    """Return the seconds of an epoch that the trainer offers, else those of the first epoch of a trial."""
+    trainer, config = spec.trainer, job.config
+    assert isinstance(trainer, OwnTrainer)
+    assert isinstance(config, OwnConfig)
+    threads = spec.resources.cpus_per_trial
+    about: dict[str, Any] = {"device": device, "threads": threads, "data_dir": data_dir, "name": job.name}
+    try:
+        offered = trainer.seconds_per_epoch(config, Run(**about))
+        if offered is not None:
+            return offered
+        started = time.perf_counter()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(own_epochs_of(trainer, config.to_dict(), checkpoint=Path(folder) / "plan.pt", **about)) as epochs,
+        ):
+            next(epochs, None)
+            return time.perf_counter() - started
+    except Exception as error:
+        raise SweepError(f"trial {job.name} of the plan fails: {code.describe(error)}") from error
+
+
 def measured_plan(spec: StudySpec, home: Home) -> Plan:
-    """Return a plan timed over about ten seconds, with the savings of the study's rules on the model's curves."""
+    """Return a plan timed over about ten seconds, with the savings of the study's rules on the model's curves.
+
+    Raises:
+        InputError: the model does not know the study's trainer.
+    """
+    if spec.trainer is not SHIPPED:
+        raise InputError(
+            "--measure: the model of published curves knows the trainer that ships alone; --like NAME takes the curves "
+            "of an earlier study"
+        )
     quick = plan(spec)
     config = quick.samples[0].config
+    assert isinstance(config, TrialConfig)
     train, val = epoch_sizes(config)
     # Enough steps to make the time of building the network negligible in the measured power.
     step = quick.seconds_per_epoch * min(config.batch_size, train) / (train + val / 3)
@@ -164,11 +224,12 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
     resources = spec.resources
     if not torch.cuda.is_available():
         resources = resources.model_copy(update={"gpus_per_trial": 0.0})
+    first = samples[0].config
     slots = max(1, Node(available_cores(), visible_gpus()).slots(resources))
     return Plan(
         spec=spec,
         trials=trial_count(spec),
-        parameters=trainable_parameters(build(samples[0].config)),
+        parameters=trainable_parameters(build(first)) if isinstance(first, TrialConfig) else None,
         samples=samples,
         seconds_per_epoch=0.0,
         slots=slots,
@@ -181,12 +242,20 @@ def describe(planned: Plan) -> str:
     spec = planned.spec
     lines = [f"{spec.name}: {spec.description}" if spec.description else spec.name]
     config = planned.samples[0].config
-    lines.append(f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters")
+    if isinstance(config, TrialConfig):
+        lines.append(
+            f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters"
+        )
+    lines += describe_code(spec)
     lines.append("")
     for job in planned.samples:
         asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
         lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
-        lines.append(f"  {job.config.schedule}")
+        if isinstance(job.config, OwnConfig):
+            values = {name: value for name, value in job.config.to_dict().items() if name not in job.params}
+            lines.append("  " + ", ".join(f"{name} = {as_toml(value)}" for name, value in values.items()))
+        else:
+            lines.append(f"  {job.config.schedule}")
         lines.append("  " + draw_learning_rate(job.config))
     lines.append("")
     finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from resnet_core.schedule import Schedule
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -71,8 +71,13 @@ def _tries(ledger: Ledger, entry: Entry) -> list[int]:
     return [other.job.number for other in ledger.entries() if other.job.name == entry.job.name]
 
 
-def draw_learning_rate(config: TrialConfig, width: int = 60) -> str:
-    """Return the learning rate over a run's epochs as one line of bars, with its peak and the number of epochs."""
+def draw_learning_rate(config: Config, width: int = 60) -> str:
+    """Return the learning rate over a run's epochs as one line of bars, with its peak and the number of epochs.
+
+    Without a schedule, it is the number of epochs alone.
+    """
+    if config.lr_schedule is None:
+        return f"{config.horizon} epochs"
     bars = draw_schedule(config.lr_schedule, config.horizon, width)
     return f"{bars}  peak {config.lr_alpha:g}, {config.horizon} epochs"
 

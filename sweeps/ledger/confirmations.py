@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import Stopping
-from search_spaces.tables import Resources, Run, Search, check_name
+from search_spaces.tables import Resources, Search, check_name
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -172,7 +173,9 @@ def _plan(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
             f"study {new_name!r} {_described(earlier)}, and not {spec.confirms}: "
             f"give the confirmation of trial {entry.job.name} a name of its own with {side.option}"
         )
-    return _Planned(spec, source, had, frozenset(entry.job.config.seed for entry in entries))
+    return _Planned(
+        spec, source, had, frozenset(seed for entry in entries if (seed := entry.job.config.seed) is not None)
+    )
 
 
 def confirms(study: str, entry: Entry) -> str:
@@ -225,17 +228,22 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
     """Return a study of one trial's configuration. It states every field, since defaults may change later."""
     config = entry.job.config
     train = {key: value for key, value in config.to_dict().items() if value is not None and key != "seed"}
-    train["test"] = config.split == "held-out"
+    if isinstance(config, TrialConfig):
+        train["test"] = config.split == "held-out"
+    else:
+        train["trainer"] = source.trainer.name
     what = confirms(source.name, entry)
-    return StudySpec(
-        name=name,
-        description=f"Confirms {what}: its configuration, frozen, with fresh seeds",
-        phase="confirm",
-        confirms=what,
-        train=train,
-        objective=source.objective,
-        search=Search(seeds=[0]),
-        stopping=Stopping(rules={}),
-        resources=resources,
-        run=[Run(name=entry.job.name[:_LONGEST_NAME])],
-    )
+    values = {
+        "name": name,
+        "description": f"Confirms {what}: its configuration, frozen, with fresh seeds",
+        "phase": "confirm",
+        "confirms": what,
+        "train": train,
+        "objective": source.objective,
+        "search": Search(seeds=[0]),
+        "stopping": Stopping(rules={}),
+        "resources": resources,
+        "run": [{"name": entry.job.name[:_LONGEST_NAME]}],
+        "code": source.code,
+    }
+    return StudySpec.model_validate(values, context={"trainer": source.trainer})

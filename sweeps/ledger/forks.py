@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from resnet_core.config import TrialConfig
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
@@ -95,7 +94,7 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
         return "crashed"
     if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or attributes.CONFIG not in trial.user_attrs:
         return "not ended"
-    config = TrialConfig.from_dict(trial.user_attrs[attributes.CONFIG])
+    config = spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG])
     fields = config.to_dict()
     params: dict[str, Value] = {}
     for name, parameter in spec.space.items():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import with_seed
 from search_spaces import space
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
@@ -55,7 +54,7 @@ class Ledger:
         self.spec = spec
         self.drivers = Drivers(storage, spec.name)
         self._study, self._storage = study, storage
-        self._trials = OptunaTrials(study)
+        self._trials = OptunaTrials(study, spec.trainer)
         trials = self._trials.all()
         self._retries = Retries(trials)
         self._running: dict[int, optuna.Trial] = {}  # by number, of this process
@@ -512,10 +511,19 @@ class Ledger:
             seed = attrs.get(attributes.SEED, (spec.search.seed + number) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get(attributes.RUN))
             if attributes.FINALIST in attrs:
-                config = replace(config, seed=seed)  # the trial's seed replaces one that the study file sets
+                config = with_seed(config, seed)  # the trial's seed replaces one that the study file sets
             trial.set_user_attr(attributes.NAME, attrs.get(attributes.NAME, str(number)))
             trial.set_user_attr(attributes.CONFIG, config.to_dict())
         return self._trials.job(trial)
+
+    def change_code(self, versions: Mapping[str, str]) -> None:
+        """Save the versions of the study's code, where they have changed."""
+        known = self.spec.code
+        if known is None or known.versions == dict(versions):
+            return
+        code = known.model_copy(update={"versions": dict(versions)})
+        self.spec = self.spec.model_copy(update={"code": code})
+        self._study.set_user_attr(attributes.SPEC, to_json(self.spec))
 
     def save_would_stop(self, number: int, would_stop: Mapping[str, int]) -> None:
         """Save at which epochs rules would have stopped a running trial."""
@@ -561,7 +569,7 @@ class Ledger:
         self._tell_optuna(live_trial(self._study, trial), result_of(trial))
 
     def _tell_optuna(self, trial: optuna.Trial, result: Result) -> None:
-        horizon = TrialConfig.from_dict(trial.user_attrs[attributes.CONFIG]).horizon
+        horizon = self.spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG]).horizon
         how = optuna_result(result, horizon, self.spec.search.sampler, self._longest_horizon)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from resnet_core.config import TrialConfig
+from search_spaces.trainers import Trainer
 from sweeps.ledger import attributes
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry, Job
@@ -25,10 +25,11 @@ class OptunaTrials:
 
     Args:
         study: Optuna's study.
+        trainer: the study's trainer.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
+    def __init__(self, study: optuna.Study, trainer: Trainer) -> None:
+        self._study, self._trainer = study, trainer
         self._forked = sum(attributes.FORKED in trial.user_attrs for trial in self.all())
 
     def all(self) -> list[FrozenTrial]:
@@ -58,7 +59,7 @@ class OptunaTrials:
         return Job(
             self.number(trial),
             attrs[attributes.NAME],
-            TrialConfig.from_dict(attrs[attributes.CONFIG]),
+            self._trainer.stored_config(attrs[attributes.CONFIG]),
             dict(trial.params),
             attributes.FINALIST in attrs,
             tuple(attrs.get(attributes.THAWED, ())),

@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 
 from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError, UnknownStudyError
@@ -58,7 +59,7 @@ class RecordedCurves:
     @property
     def configurations(self) -> list[list[Job]]:
         """Groups of trials that differ only in their seed, in the order of each group's first trial."""
-        groups: dict[TrialConfig, list[Job]] = {}
+        groups: dict[Config, list[Job]] = {}
         for job in self.jobs:
             groups.setdefault(configuration_of(job.config), []).append(job)
         return list(groups.values())
@@ -167,8 +168,16 @@ def model_curves(model: CurveModel, seconds_per_epoch: float, seed: int) -> Curv
     return curve_of
 
 
-def mean_weight_decay(config: TrialConfig) -> float:
-    """Return a trial's weight decay; if it is scheduled, its mean over the epochs."""
+def mean_weight_decay(config: Config) -> float:
+    """Return a trial's weight decay; if it is scheduled, its mean over the epochs.
+
+    Raises:
+        InputError: the configuration is not of the trainer that ships, the only one that the model knows.
+    """
+    if not isinstance(config, TrialConfig):
+        raise InputError(
+            "the model of published curves knows the trainer that ships alone: give --from a study's curves"
+        )
     schedule = config.wd_schedule
     if schedule is None:
         return config.weight_decay

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, objective
+from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord, metric_curve
 from search_spaces import space
 from search_spaces.spec import StudySpec
@@ -104,7 +104,7 @@ def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collect
     return truth_of_runs(_runs(source, job.config), target, budget)
 
 
-def _runs(model: CurveModel, config: TrialConfig) -> list[list[float]]:
+def _runs(model: CurveModel, config: Config) -> list[list[float]]:
     drawn = np.random.default_rng(0)  # the same noise for all compared configurations
     decay = mean_weight_decay(config)
     return [model.draw(config.schedule, decay, drawn, config.horizon).tolist() for _ in range(_DRAWS)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from statistics import fmean
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config, with_seed
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
@@ -180,7 +180,7 @@ class FixedTrials:
 
     spec: StudySpec
     jobs: Sequence[Job]
-    others: Mapping[TrialConfig, Sequence[Job]] = field(default_factory=dict)
+    others: Mapping[Config, Sequence[Job]] = field(default_factory=dict)
     _asked: int = 0
     _finalists: int = 0
     _entries: dict[int, Entry] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class FixedTrials:
             had = {entry.job.name for entry in self.entries()}
             again = next(run for run in self.others[config] if run.name not in had)
         else:
-            again = replace(job, name=f"{job.name}-s{seed}", config=replace(job.config, seed=seed))
+            again = replace(job, name=f"{job.name}-s{seed}", config=with_seed(job.config, seed))
         self._finalists += 1
         return replace(again, number=self._asked + self._finalists - 1, finalist=True)
 

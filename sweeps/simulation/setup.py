@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from search_spaces.space import trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import Stopping
@@ -117,7 +117,7 @@ class Setup:
 
     def _with_others(
         self, spec: StudySpec, jobs: Sequence[Job]
-    ) -> tuple[StudySpec, Sequence[Job], Mapping[TrialConfig, Sequence[Job]]]:
+    ) -> tuple[StudySpec, Sequence[Job], Mapping[Config, Sequence[Job]]]:
         """Return the arguments of FixedTrials: a study, its trials, and the recorded runs for its finalists.
 
         Finalists get half of a configuration's runs that the search does not see. The other half shows the true quality

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from search_spaces.spec import StudySpec
 from search_spaces.tables import SEEDS, Finalists
 from sweeps.study.ranking import Configuration, configuration_of, ranking
@@ -102,9 +102,10 @@ def _racers(spec: StudySpec, finalists: Finalists, entries: Sequence[Entry]) -> 
     configuration that ran again and has little chance to be better than the first one is out of the race. Later runs
     may bring it back.
     """
-    seeds: dict[TrialConfig, set[int]] = {}
+    seeds: dict[Config, set[int]] = {}
     for entry in entries:
         if entry.job.finalist:
+            assert entry.job.config.seed is not None  # a study has finalists only if its trials have seeds
             seeds.setdefault(configuration_of(entry.job.config), set()).add(entry.job.config.seed)
     ranked = ranking(spec, entries)
     others = [one for one in ranked.configurations if one.config not in seeds][: max(0, finalists.top - len(seeds))]
@@ -121,6 +122,6 @@ def _next(
     racer = min(racers, key=lambda racer: len(racer.seeds))
     if len(racer.seeds) >= finalists.seeds:
         return None
-    used = {entry.job.config.seed for entry in entries if not entry.job.finalist}
+    used = {seed for entry in entries if not entry.job.finalist and (seed := entry.job.config.seed) is not None}
     seeds = fresh_seeds(spec.search.seed, finalists.seeds, used)
     return racer.configuration.runs[0], next(seed for seed in seeds if seed not in racer.seeds)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from resnet_core.config import TrialConfig, epoch_sizes
+from resnet_core.own_config import Config
 from resnet_core.records import Outcome
 from search_spaces.space import coordinates, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result, Stop
-from sweeps.study.ranking import configuration_of, noise_of
+from sweeps.study.ranking import configuration_of, noise_of, validation_images
 from sweeps.study.stopping.base import Curve, StudyState
 from sweeps.study.stopping.rules import group_of, rule_modes, rules_of
 from sweeps.study.trials import ActiveTrial, Job
@@ -35,8 +35,8 @@ class Judge:
         self.longest_horizon = longest_horizon(spec)
         """Epochs of the study's longest schedule."""
         self._curves: dict[int, Curve] = {}  # by trial number; trials that run, wait or have ended
-        self._ended: dict[int, tuple[TrialConfig, Result]] = {}  # by trial number: its configuration and result
-        self._noises: dict[int, float] = {}  # by number of validation images; emptied when a trial ends
+        self._ended: dict[int, tuple[Config, Result]] = {}  # by trial number: its configuration and result
+        self._noises: dict[int | None, float] = {}  # by number of validation images; emptied when a trial ends
 
     def coordinates(self, job: Job) -> Sequence[float]:
         """Return a trial's position in the study's space; empty where the trial lacks a parameter of the space."""
@@ -99,14 +99,14 @@ class Judge:
                     stopped[i] for i in rule.trials_to_revive([self._curves[number] for number in stopped], state)
                 )
 
-    def noise(self, config: TrialConfig) -> float:
+    def noise(self, config: Config) -> float:
         """Return the standard deviation of a run's accuracy between seeds, estimated from the ended trials."""
-        images = epoch_sizes(config)[1]
+        images = validation_images(config)
         if images not in self._noises:
             self._noises[images] = noise_of(self._spec, self._ended.values(), images)
         return self._noises[images]
 
-    def _state(self, config: TrialConfig, judged: int | None = None) -> StudyState:
+    def _state(self, config: Config, judged: int | None = None) -> StudyState:
         """Return the study as rules see it, without the trial that is judged."""
         objective = self._spec.objective
         curves = [curve for number, curve in self._curves.items() if number != judged]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from analysis.statistics.repeats import accuracy_noise
 from analysis.statistics.surrogate import Posterior, posterior
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.objective import objective
+from resnet_core.own_config import Config, with_seed
 from resnet_core.records import Outcome
 from search_spaces.plugins import rules
 from search_spaces.space import coordinates, longest_horizon
@@ -41,7 +41,7 @@ class Configuration:
         sd: standard deviation of ``expected``.
     """
 
-    config: TrialConfig
+    config: Config
     runs: Sequence[Entry]
     objective: float
     expected: float
@@ -80,21 +80,26 @@ class Ranking:
 
 
 @functools.lru_cache(maxsize=4096)  # each call parses the schedule again
-def configuration_of(config: TrialConfig) -> TrialConfig:
+def configuration_of(config: Config) -> Config:
     """Return the configuration with seed 0; runs that differ in their seed alone share it."""
-    return dataclasses.replace(config, seed=0)
+    return with_seed(config, 0)
 
 
-def noise_of(spec: StudySpec, trials: Iterable[tuple[TrialConfig, Result]], images: int) -> float:
+def validation_images(config: Config) -> int | None:
+    """Return how many images a trial validates on; None where its trainer does not tell."""
+    return epoch_sizes(config)[1] if isinstance(config, TrialConfig) else None
+
+
+def noise_of(spec: StudySpec, trials: Iterable[tuple[Config, Result]], images: int | None) -> float:
     """Return the standard deviation of a run's validation accuracy between seeds, estimated from a study's trials.
 
     Args:
         spec: the study.
         trials: configurations (see `configuration_of`) and results of the ended trials. Trials that were stopped or
             diverged are left out: their curves end at arbitrary epochs.
-        images: number of validation images.
+        images: number of validation images; None where it is not known.
     """
-    curves: dict[TrialConfig, list[Sequence[float]]] = {}
+    curves: dict[Config, list[Sequence[float]]] = {}
     for configuration, result in trials:
         if result.outcome in (Outcome.REACHED, Outcome.EXHAUSTED):
             curves.setdefault(configuration, []).append(result.val_accs)
@@ -121,9 +126,9 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
     if not any(_tells(entry) for _, entry, _ in ended):
         return Ranking([])
     longest = longest_horizon(spec)
-    noise = noise_of(spec, ((config, result) for config, _, result in ended), epoch_sizes(ended[0][0])[1])
-    values: dict[TrialConfig, dict[int, float]] = {}
-    runs: dict[TrialConfig, list[Entry]] = {}
+    noise = noise_of(spec, ((config, result) for config, _, result in ended), validation_images(ended[0][0]))
+    values: dict[Config, dict[int, float]] = {}
+    runs: dict[Config, list[Entry]] = {}
     for config, entry, result in ended:
         values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective.target, longest, noise)
         runs.setdefault(config, []).append(entry)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from resnet_core import schema
@@ -149,6 +149,19 @@ class StudyRun:
             self._end(trial, result)
         return result is not None
 
+    def ended(self, number: int) -> None:
+        """Process the end of a trial whose trainer ended before its last epoch."""
+        trial = self.active[number]
+        if not self._trials.owns(number):
+            self._lose(trial)
+            return
+        epochs = f"{len(trial.records)} of {trial.job.config.horizon} epochs"
+        result = replace(self._result(trial), stop_reason=f"its trainer ended after {epochs}")
+        if self._trials.tell(number, result):
+            self._end(trial, result)
+        else:
+            self._lose(trial)
+
     def error(self, number: int, error: str, again: bool) -> None:
         """Process an error of a trial. The trial has crashed if it is not tried again. A full disk halts the study.
 
@@ -214,6 +227,9 @@ class StudyRun:
                     self._trials.save_would_stop(trial.job.number, trial.would_stop)
         if not at_end and trial.stop is None:
             return None
+        return self._result(trial)
+
+    def _result(self, trial: ActiveTrial) -> Result:
         return make_result(
             trial.progress,
             target=self.spec.objective.target,

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.stopping.base import Progress
@@ -28,7 +28,7 @@ class Job:
 
     number: int
     name: str
-    config: TrialConfig
+    config: Config
     params: dict[str, Any]
     finalist: bool = False
     thawed: tuple[int, ...] = ()

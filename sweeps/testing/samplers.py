@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.plugins import samplers
 from search_spaces.space import distributions
@@ -52,6 +53,7 @@ def ask_some(ledger: Ledger, count: int = TRIALS) -> list[Job]:
 def _end(ledger: Ledger, job: Job) -> None:
     outcome = dict(enumerate(Outcome)).get(job.number, Outcome.REACHED)
     failed = outcome in (Outcome.DIVERGED, Outcome.CRASHED)
+    assert isinstance(job.config, TrialConfig)
     ledger.tell(job.number, Result(outcome, 4, None if failed else 5 + 100 * job.config.shift))
 
 
@@ -94,6 +96,7 @@ class SamplerContract:
     def test_a_trial_trains_what_was_sampled(self, jobs: list[Job]) -> None:
         for job in jobs:
             params, config = job.params, job.config
+            assert isinstance(config, TrialConfig)
             assert (config.optimizer, config.shift) == (params["optimizer"], params["shift"])
             assert config.horizon == params["warmup"] + 6
             assert config.lr_alpha == pytest.approx(params["lr"], rel=1e-5)

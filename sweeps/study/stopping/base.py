@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from resnet_core.config import TrialConfig
 from resnet_core.objective import first_crossing, objective
+from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord, Outcome, metric_curve
 from search_spaces.plugins import RuleSettings
 
@@ -102,7 +102,7 @@ class Progress:
         coordinates: as in `Curve`.
     """
 
-    config: TrialConfig
+    config: Config
     records: Sequence[EpochRecord]
     group: Hashable = None
     coordinates: Sequence[float] = ()

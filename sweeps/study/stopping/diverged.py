@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from resnet_core.config import TrialConfig
 from resnet_core.data import DATASETS
 from resnet_core.records import metric_curve
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
@@ -23,6 +24,8 @@ def divergence(trial: Progress) -> str | None:
     last = trial.records[-1]
     if last.loss is not None and not math.isfinite(last.loss):
         return f"the loss is {last.loss} at epoch {last.epoch}"
+    if not isinstance(trial.config, TrialConfig):
+        return None  # nothing says what chance is
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
     chance = _ABOVE_CHANCE / DATASETS[trial.config.data].classes

@@ -29,8 +29,10 @@ class Patience(StoppingRule):
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop a trial whose last epochs have brought no higher val_acc."""
         schedule = trial.config.lr_schedule
-        # In a schedule that ends at its peak, epochs count from the start of the peak.
-        past_peak = schedule.peak_epoch if math.isinf(schedule.peak_end) else schedule.peak_end
+        # In a schedule that ends at its peak, epochs count from the start of the peak; without a schedule, from 0.
+        past_peak = 0.0
+        if schedule is not None:
+            past_peak = schedule.peak_epoch if math.isinf(schedule.peak_end) else schedule.peak_end
         best, at, waited = -math.inf, 0, 0
         for epoch, val_acc in enumerate(trial.val_accs, start=1):
             if val_acc > best + self.min_delta:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, cast
 
-from resnet_core.config import TrialConfig
+from resnet_core.own_config import Config
 from search_spaces.spec import StudySpec
 from sweeps.study import stopping
 from sweeps.study.stopping.base import StoppingRule
@@ -37,7 +37,7 @@ def rule_modes(spec: StudySpec) -> dict[str, str]:
     return {name: "shadow" if name in spec.stopping.shadow else "active" for name in spec.stopping.rules}
 
 
-def group_of(spec: StudySpec, config: TrialConfig, params: Mapping[str, Any]) -> Hashable:
+def group_of(spec: StudySpec, config: Config, params: Mapping[str, Any]) -> Hashable:
     """Return a trial's value of the parameter or field by which a rule groups trials; None where no rule does."""
     name = next((rule.group_by for rule in spec.stopping.rules.values() if rule.group_by is not None), None)
     if name is None:

@@ -1,0 +1,289 @@
+"""Code that a study file names as ``module:object``: found, imported, and told apart from another version of itself.
+
+A module is looked for beside the study file first, then on Python's path. Nothing here is called for a name that was
+read from a store or a checkpoint: such a name is data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+EXPECTED = '"module:object", such as "mlp:train" for the object train of mlp.py beside the study file'
+_DIGITS = 12
+OURS = ("resnet_core", "search_spaces", "sweeps", "analysis")
+"""The packages of this project. Their code has the version of the project."""
+
+
+class CodeError(RuntimeError):
+    """Code that a study file names cannot be used; the message says where it was looked for, or its file and line."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the code of a reference is.
+
+    Attributes:
+        reference: ``module:object``.
+        folder: the folder that its module was found in; None for an installed package.
+        files: the files that it consists of, as POSIX paths below the folder; empty for an installed package.
+        version: ``sha256:`` and 12 hexadecimal digits of a hash of the files; or the package's name and version.
+    """
+
+    reference: str
+    folder: Path | None
+    files: tuple[str, ...]
+    version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; ``from_dict`` takes them back."""
+        return {
+            "reference": self.reference,
+            "folder": None if self.folder is None else str(self.folder),
+            "files": list(self.files),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Source:
+        """Return the source that ``to_dict`` described."""
+        folder = None if values["folder"] is None else Path(values["folder"])
+        return cls(values["reference"], folder, tuple(values["files"]), values["version"])
+
+    def __str__(self) -> str:
+        if self.folder is None:
+            return self.version
+        return f"{', '.join(str(self.folder / file) for file in self.files)} ({self.version})"
+
+
+_folders: list[Path] = []  # where modules are looked for, ahead of Python's path
+_read: dict[Path, bytes] = {}  # the files of modules that were imported from these folders, as they were read
+
+
+def is_reference(text: object) -> bool:
+    """Return whether a text has the form ``module:object``.
+
+    >>> is_reference("mlp:train"), is_reference("package.module:Class.method"), is_reference("adamw")
+    (True, True, False)
+    """
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
+
+
+def search(*folders: Path) -> None:
+    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten."""
+    _folders[:] = [folder.resolve() for folder in folders]
+
+
+def load(reference: str) -> Any:
+    """Return the object that a reference names; its module is imported, again if its file has changed since.
+
+    Raises:
+        CodeError: there is no such module or object, or the module raises an error when it is imported.
+
+    >>> load("math:pi")
+    3.141592653589793
+    """
+    if not is_reference(reference):
+        raise CodeError(f"{reference!r}: expected {EXPECTED}")
+    module_name, _, path = reference.partition(":")
+    found: Any = _import(module_name)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            names = ", ".join(name for name in vars(found) if not name.startswith("_")) or "none"
+            raise CodeError(f"{module_name} ({_file_of(module_name)}) has no {path}; it has: {names}")
+        found = getattr(found, part)
+    return found
+
+
+def _import(name: str) -> Any:
+    top = name.partition(".")[0]
+    folder = next((folder for folder in _folders if _holds(folder, top)), None)
+    if folder is not None:
+        _forget_changed(folder, top)
+    before = list(sys.path)
+    sys.path[:0] = map(str, _folders)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            looked = " or ".join(map(str, _folders)) or "the current folder"
+            raise CodeError(f"no module {name}: looked for {top}.py in {looked}, then on Python's path") from None
+        raise CodeError(describe(error)) from error
+    except Exception as error:
+        raise CodeError(describe(error)) from error
+    except SystemExit as error:
+        raise CodeError(f"{name} ends the program (SystemExit) when it is imported") from error
+    finally:
+        sys.path[:] = before
+        _remember()
+    return module
+
+
+def _holds(folder: Path, top: str) -> bool:
+    return (folder / f"{top}.py").is_file() or (folder / top).is_dir()
+
+
+def _forget_changed(folder: Path, top: str) -> None:
+    """Take modules out of ``sys.modules`` whose file has changed, or that hide a module of ``folder``.
+
+    A module that was imported from another study's folder is taken out too.
+
+    Raises:
+        CodeError: the module has the name of a module of Python or of a package.
+    """
+    known = sys.modules.get(top)
+    at = _path_of(known)
+    if known is not None and at is not None and at not in _read and not at.is_relative_to(folder):
+        raise CodeError(f"{folder / top}.py has the name of another module, {at}: give it another name")
+    changed = [path for path, text in _read.items() if not path.is_file() or path.read_bytes() != text]
+    if not changed and (at is None or at.is_relative_to(folder)):
+        return
+    for name, module in list(sys.modules.items()):
+        if _path_of(module) in _read:
+            del sys.modules[name]
+    _read.clear()
+
+
+def _remember() -> None:
+    """Note the files of the modules that were imported from the folders."""
+    for module in list(sys.modules.values()):
+        path = _path_of(module)
+        if path is None or path in _read or _is_installed(path):
+            continue
+        if any(path.is_relative_to(folder) for folder in _folders):
+            _read[path] = path.read_bytes()
+
+
+def _path_of(module: Any) -> Path | None:
+    file = getattr(module, "__file__", None)
+    path = Path(file) if isinstance(file, str) else None
+    return path.resolve() if path is not None and path.suffix == ".py" else None
+
+
+def _file_of(module: str) -> str:
+    return str(_path_of(sys.modules.get(module)) or "built in")
+
+
+def _is_installed(path: Path) -> bool:
+    paths = sysconfig.get_paths()
+    return any(path.is_relative_to(Path(paths[key]).resolve()) for key in ("stdlib", "purelib", "platlib"))
+
+
+def source(reference: str, unversioned: Sequence[str] = ()) -> Source:
+    """Return where the code of a reference is, and its version. The reference must have been loaded.
+
+    The version of a module that no package installed is the hash of its file and of the files that it imports from its
+    folder or below. The version of a module in a package is that of the package.
+
+    Args:
+        reference: ``module:object``.
+        unversioned: packages whose version is left out, since it is recorded elsewhere.
+    """
+    name = reference.partition(":")[0]
+    path = _path_of(sys.modules[name])
+    top = name.partition(".")[0]
+    if top in OURS or path is None or _is_installed(path):
+        return Source(reference, None, (), _package_version(top, unversioned))
+    folder = path.parents[name.count(".") + (path.name == "__init__.py")]
+    loaded = {file for module in list(sys.modules.values()) if (file := _path_of(module)) is not None}
+    own = [file for file in loaded if file.is_relative_to(folder) and not _is_installed(file) and _is_users(file)]
+    files = tuple(sorted(file.relative_to(folder).as_posix() for file in own))
+    return Source(reference, folder, files, version_of(folder, files))
+
+
+def current(source: Source) -> Source:
+    """Return a source with the version that it has now; nothing is imported.
+
+    Raises:
+        OSError: a file is gone or cannot be read.
+        CodeError: the package is gone.
+    """
+    if source.folder is not None:
+        version = version_of(source.folder, source.files)
+    elif " " in source.version:
+        package = source.version.split(" ")[0]
+        try:
+            version = f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            raise CodeError(f"the package {package} is not installed") from None
+    else:
+        version = source.version
+    return replace(source, version=version)
+
+
+def _is_users(file: Path) -> bool:
+    """Return whether a file is no part of this project, which may be installed from its repository."""
+    here = Path(__file__).resolve().parents[1]
+    return not any(file.is_relative_to(here / package) for package in OURS)
+
+
+def version_of(folder: Path, files: Iterable[str]) -> str:
+    """Return the version of files below a folder: ``sha256:`` and digits of a hash of their names and contents.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        text = (folder / file).read_bytes()
+        digest.update(f"{file}\0{len(text)}\0".encode() + text)
+    return f"sha256:{digest.hexdigest()[:_DIGITS]}"
+
+
+def _package_version(top: str, unversioned: Sequence[str]) -> str:
+    names = importlib.metadata.packages_distributions().get(top, [])
+    if top in sys.stdlib_module_names or not names:
+        return "python"
+    return names[0] if names[0] in unversioned else f"{names[0]} {importlib.metadata.version(names[0])}"
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in code that a study file names: its file and line, then what was raised."""
+    frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
+    said = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    return said if frame is None else f"{frame.filename}, line {frame.lineno}: {said}"
+
+
+def users_traceback(error: BaseException) -> str:
+    """Return the traceback of an error without the frames of this project that come before the user's code.
+
+    An error that was raised in this project's own code keeps its whole traceback.
+    """
+    frames = error.__traceback__
+    while frames is not None and not _is_theirs(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+
+
+def _is_theirs(filename: str) -> bool:
+    path = Path(filename)
+    return path.suffix == ".py" and path.is_absolute() and not _is_installed(path.resolve()) and _is_users(path)
+
+
+def installed(group: str) -> Mapping[str, importlib.metadata.EntryPoint]:
+    """Return the plug-ins that installed packages offer in an entry-point group, by name; none is imported.
+
+    Raises:
+        CodeError: two packages offer one name.
+    """
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in importlib.metadata.entry_points(group=group):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise CodeError(f"{group}: {entry.name!r} exists twice: {other.value} and {entry.value}")
+        found[entry.name] = entry
+    return found

@@ -1,0 +1,370 @@
+"""A run of a trainer of somebody's own: what the trainer may ask, and how its metrics become epochs.
+
+Such a trainer is a function of two parameters, its configuration and a `Run`. It is a generator that yields the metrics
+of one epoch at a time, or a plain function that calls ``run.report`` after each epoch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from resnet_core import checkpoint as checkpoints
+from resnet_core.records import EpochRecord
+
+
+class TrainerError(RuntimeError):
+    """A trainer does not keep to the contract; the message says in which epoch, and what was expected."""
+
+
+class TrialStopped(BaseException):
+    """Raised by ``run.report`` where the trial is over: a stopping rule ended it, or the study stops.
+
+    It is no Exception, so that ``except Exception`` in a trainer does not catch it.
+    """
+
+
+class Run:
+    """What a trainer may ask of its trial. Without arguments: a run for a test, which keeps nothing.
+
+    >>> def train(config, run):
+    ...     for epoch in run.epochs(2):
+    ...         yield {"val_acc": epoch / 10}
+    >>> list(train(None, Run()))
+    [{'val_acc': 0.1}, {'val_acc': 0.2}]
+
+    Args:
+        name: the trial's name.
+        number: the trial's number in the study, from 0.
+        device: torch's name of the device: ``cpu`` or ``cuda``.
+        threads: CPU threads of the trial.
+        data_dir: folder for data, the one of ``--data``.
+        checkpoint: the file in which state and epochs are kept; None keeps nothing.
+        config: the trial's configuration as plain values; a checkpoint of another one is refused.
+        horizon: the number of epochs of the trial; None where any number is right.
+        metric: the metric that every epoch must have; empty for none.
+    """
+
+    def __init__(
+        self,
+        name: str = "0",
+        number: int = 0,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        data_dir: Path = Path("data"),
+        checkpoint: Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        horizon: int | None = None,
+        metric: str = "",
+    ) -> None:
+        self.name, self.number, self.device, self.threads, self.data_dir = name, number, device, threads, data_dir
+        self._checkpoint, self._config = checkpoint, dict(config or {})
+        self._horizon, self._metric = horizon, metric
+        self._records: list[EpochRecord] = []  # of all epochs so far
+        self._kept, self._state = 0, None  # the epochs after which the state was saved, and the state
+        self._pending: Any = None  # a state that waits for its epoch's metrics
+        self._is_pending = False
+        self._epoch = 0  # the epoch that run.epochs has begun
+        self._reporter: _Reporter | None = None
+        self._restore()
+
+    @property
+    def folder(self) -> Path:
+        """A folder for files of the trainer's own, such as a library's checkpoints; removed with the trial's state.
+
+        Raises:
+            TrainerError: the run keeps nothing.
+        """
+        if self._checkpoint is None:
+            raise TrainerError("this run keeps nothing, so it has no folder: give Run a checkpoint")
+        folder = checkpoints.files_of(self._checkpoint)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def load(self) -> Any:
+        """Return what ``save`` kept last, on the CPU; None at the start of a trial."""
+        return self._state
+
+    def save(self, state: Any) -> None:
+        """Keep the state of the training after the current epoch, for a trial that continues later.
+
+        The state is written together with the metrics of the epoch, when they are yielded or reported: both are kept,
+        or none. Called after that, it is written at once. Do not change it in between.
+
+        Args:
+            state: tensors, numpy arrays, numbers, texts, bytes, None, and dicts, lists, tuples of these. Nothing else:
+                reading it runs no code.
+
+        Raises:
+            TrainerError: something in the state is none of these.
+            OSError: it cannot be written.
+        """
+        _check_storable(state, "state")
+        self._pending, self._is_pending = state, True
+        if len(self._records) >= max(self._epoch, 1):
+            self._write()
+
+    def epochs(self, last: float | None = None) -> Iterator[int]:
+        """Yield the number of each epoch to train: from 1, or behind the last one kept, to the last.
+
+        Args:
+            last: the last epoch, rounded up; None is that of the configuration.
+
+        Raises:
+            TrainerError: it is not the last epoch that the configuration says; or an epoch ended without metrics.
+        """
+        end = self._horizon if last is None else math.ceil(last)
+        if end is None:
+            raise TrainerError("run.epochs() without a number: this run has no configuration that says one")
+        if self._horizon is not None and end != self._horizon:
+            raise TrainerError(
+                f"run.epochs({end}): expected {self._horizon}, the number of epochs that the configuration says "
+                "(its field epochs, else the last epoch of its schedules)"
+            )
+        for epoch in range(self._kept + 1, end + 1):
+            self._epoch = epoch
+            yield epoch
+            if self._reporter is not None and len(self._records) < epoch:
+                raise TrainerError(f"epoch {epoch} ended without run.report(...): expected its metrics")
+
+    def report(self, metrics: Mapping[str, Any] | None = None, /, *, epoch: int | None = None, **more: Any) -> None:
+        """Report the metrics of an epoch, from code that calls back instead of yielding.
+
+        It returns when the next epoch may begin.
+
+        Args:
+            metrics: numbers by name; further ones as keywords.
+            epoch: number of the epoch, from 1; None is the next one. An epoch that is known already is ignored, so a
+                library that continues from its own checkpoint may report it again.
+
+        Raises:
+            TrialStopped: the trial is over.
+            TrainerError: the metrics are not as the contract says; or the trainer yields, and must not report too.
+        """
+        if self._reporter is None:
+            raise TrainerError("run.report: expected a trainer that does not yield, called by the study")
+        values = {**(metrics or {}), **more}
+        self._reporter.hand_over(values if epoch is None else {**values, "epoch": epoch})
+
+    # For the functions of this module.
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch of the configuration is there."""
+        return self._horizon is not None and len(self._records) >= self._horizon
+
+    def _restore(self) -> None:
+        state = None if self._checkpoint is None else checkpoints.load(self._checkpoint)
+        if state is None:
+            return
+        if state.get("config") != self._config:
+            raise checkpoints.CheckpointError(
+                f"checkpoint {self._checkpoint} is of another run; delete it to start anew"
+            )
+        self._kept, self._state = state["kept"], _restored(state["state"])
+        self._records = [EpochRecord.from_dict(record) for record in state["records"][: self._kept]]
+
+    def _write(self) -> None:
+        """Write the records, with the state that was saved for them."""
+        if self._is_pending:
+            self._state, self._kept = self._pending, len(self._records)
+            self._pending, self._is_pending = None, False
+        elif self._kept:
+            return  # the file has an older state, with its epochs
+        if self._checkpoint is not None:
+            records = [record.to_dict() for record in self._records]
+            kept = {"config": self._config, "records": records, "kept": self._kept, "state": _storable(self._state)}
+            checkpoints.save(self._checkpoint, kept)
+
+    def _take(self, metrics: Any, seconds: float) -> EpochRecord | None:
+        """Return the next epoch with these metrics, which is kept; None for an epoch that is known already."""
+        values = self._checked(metrics)
+        said = values.pop("epoch", None)
+        number = self._epoch or len(self._records) + 1
+        if said is not None:
+            if said <= len(self._records) and not self._epoch:
+                return None
+            number = int(said)
+        if number <= len(self._records):
+            raise TrainerError(f"epoch {number} came twice: expected one set of metrics an epoch")
+        if number != len(self._records) + 1:
+            raise TrainerError(f"epoch {number} came after epoch {len(self._records)}: expected every epoch, in order")
+        if self._horizon is not None and number > self._horizon:
+            raise TrainerError(f"epoch {number} came after the last of {self._horizon}")
+        if self._metric and self._metric not in values:
+            names = ", ".join(values) or "none"
+            raise TrainerError(
+                f"epoch {number} has no {self._metric}: expected it among its metrics, since [objective] looks at it; "
+                f"it has: {names}"
+            )
+        values.setdefault("seconds", seconds)
+        try:
+            record = EpochRecord.from_values(number, values)
+        except ValueError as error:
+            raise TrainerError(f"epoch {number}: {error}") from None
+        self._records.append(record)
+        self._write()
+        return record
+
+    def _checked(self, metrics: Any) -> dict[str, Any]:
+        epoch = self._epoch or len(self._records) + 1
+        if not isinstance(metrics, Mapping):
+            said = f"{type(metrics).__name__} {metrics!r}"
+            raise TrainerError(f'epoch {epoch}: {said:.100}: expected a dict of metrics, such as {{"val_acc": 0.9}}')
+        for name, value in metrics.items():
+            if isinstance(value, str | bytes):
+                raise TrainerError(f"epoch {epoch}: metric {name!r} = {value!r:.100}: expected a number")
+        return dict(metrics)
+
+
+class _Reporter:
+    """Runs a function that reports in a thread of its own; one of the two threads waits at any time."""
+
+    def __init__(self, function: Callable[[Any, Run], Any], config: Any, run: Run) -> None:
+        self._metrics: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._go: SimpleQueue[bool] = SimpleQueue()
+        self._over, self._run = False, run
+        self._thread = threading.Thread(target=self._main, args=(function, config, run), name="trainer", daemon=True)
+
+    def _main(self, function: Callable[[Any, Run], Any], config: Any, run: Run) -> None:
+        try:
+            self._metrics.put(("returned", function(config, run)))
+        except TrialStopped:
+            self._metrics.put(("returned", None))
+        except BaseException as error:
+            self._metrics.put(("raised", error))
+
+    def hand_over(self, metrics: Mapping[str, Any]) -> None:
+        if self._over:
+            raise TrialStopped
+        self._metrics.put(("reported", metrics))
+        if not self._go.get():
+            raise TrialStopped
+
+    def metrics(self) -> Generator[Any]:
+        """Yield what the function reports."""
+        self._thread.start()
+        try:
+            while True:
+                what, value = self._metrics.get()
+                if what == "raised":
+                    raise value
+                if what == "returned":
+                    if isinstance(value, Iterator):  # the function made a generator
+                        yield from value
+                    return
+                yield value
+                self._go.put(True)
+        finally:
+            # After its last epoch the function may end by itself.
+            self._over = True
+            self._go.put(self._run.is_finished)
+            self._thread.join()
+
+
+def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Generator[EpochRecord]:
+    """Yield the epochs of a trainer of somebody's own, as the trainer that ships yields its own.
+
+    Epochs in the run's checkpoint come first; the trainer continues behind them. If it ends before its last epoch, so
+    does the generator. Closing the generator ends the trainer.
+
+    Args:
+        function: the trainer: a generator function, or one that reports.
+        config: the object it is given as its configuration.
+        run: the run.
+
+    Raises:
+        TrainerError: the trainer does not keep to the contract.
+    """
+    yield from list(run._records)
+    if run.is_finished:
+        return
+    if inspect.isgeneratorfunction(inspect.unwrap(_called(function))):
+        source: Iterator[Any] = function(config, run)
+    else:
+        run._reporter = _Reporter(function, config, run)
+        source = run._reporter.metrics()
+    started = time.perf_counter()
+    try:
+        for metrics in source:
+            record = run._take(metrics, time.perf_counter() - started)
+            if record is not None:
+                yield record
+            started = time.perf_counter()
+            if run.is_finished:
+                break
+    finally:
+        if isinstance(source, Generator):
+            source.close()
+    if not run._records:
+        raise TrainerError("the trainer ended without an epoch: expected `yield` or run.report(...) after each one")
+
+
+_PLAIN = (int, float, bool, str, bytes, type(None))
+_ARRAY = "numpy array"  # the key of an array that is kept as a tensor
+
+
+def _check_storable(value: Any, place: str) -> None:
+    """Raise a TrainerError where a state holds what could not be read again without running code."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str | int):
+                raise TrainerError(f"run.save: {place}: the key {key!r:.100} is no text and no whole number")
+            _check_storable(item, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_storable(item, f"{place}[{i}]")
+    elif type(value) not in _PLAIN and not _is_tensor(value) and not _is_array(value):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TrainerError(
+            f"run.save: {place} is a {kind}: expected tensors, numpy arrays, numbers, texts, bytes, None, and dicts, "
+            "lists or tuples of these, such as a state_dict()"
+        )
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch  # here: a trainer need not use it, and torch is imported where its checkpoint is written
+
+    return isinstance(value, torch.Tensor)
+
+
+def _is_array(value: Any) -> bool:
+    import numpy as np
+
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf"
+
+
+def _storable(value: Any) -> Any:
+    """Return a state with tensors in place of arrays, detached and on the CPU."""
+    if isinstance(value, dict):
+        return {key: _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_storable, value)) if type(value) in (list, tuple) else tuple(map(_storable, value))
+    if _is_array(value):
+        import numpy as np
+        import torch
+
+        return {_ARRAY: torch.from_numpy(np.array(value))}
+    return value.detach().cpu() if _is_tensor(value) else value
+
+
+def _restored(value: Any) -> Any:
+    """Return the state of which ``_storable`` made a storable one."""
+    if isinstance(value, dict):
+        return value[_ARRAY].numpy() if value.keys() == {_ARRAY} else {key: _restored(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_restored, value))
+    return value
+
+
+def _called(function: Any) -> Any:
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return function if inspect.isroutine(function) else function.__call__

@@ -1,0 +1,123 @@
+"""The code that a study's file names: a copy in the home folder, and whether it has changed since.
+
+A study in a store names its code as a text. That text alone is never imported: what a launch may import is what an
+earlier launch of this home, from a study file, has noted here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from resnet_core import code
+from resnet_core.code import CodeError, Source
+from search_spaces.spec import StudySpec
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+
+_NOTE = "code.json"
+
+
+def keep(home: Home, spec: StudySpec, sources: Mapping[str, Source]) -> None:
+    """Copy the files of a study's code to its folder, and note where they came from.
+
+    Trials import the file where it is, if it has not changed since, else the copy: so an edit changes no running study.
+    """
+    if not sources:
+        return
+    folder = home.study(spec.name)
+    for source in sources.values():
+        if source.folder is None or copy_of(home, spec.name, source).is_dir():
+            continue
+        partial = folder / "code" / f"{_digits(source)}.{os.getpid()}.partial"
+        for file in source.files:
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.folder / file, partial / file)
+        try:
+            partial.rename(copy_of(home, spec.name, source))
+        except OSError:  # another process was faster
+            shutil.rmtree(partial, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{_NOTE}.{os.getpid()}.partial"
+    partial.write_text(json.dumps({name: source.to_dict() for name, source in sources.items()}, indent=1))
+    partial.replace(folder / _NOTE)
+
+
+def describe(spec: StudySpec) -> list[str]:
+    """Return a line for each code that a study runs: its name in the study file, and where it is."""
+    return [f"runs {name}, the code of {source}" for name, source in spec.sources.items()]
+
+
+def copy_of(home: Home, name: str, source: Source) -> Path:
+    """Return the folder of the copy of a study's code."""
+    return home.study(name) / "code" / _digits(source)
+
+
+def find(home: Home, spec: StudySpec, *, accept_changes: bool = False) -> dict[str, Source]:
+    """Return the code of a stored study, as a launch of this home noted it, and let modules be found there.
+
+    Args:
+        home: the home folder.
+        spec: the study, from the ledger.
+        accept_changes: whether code may have changed since the study began.
+
+    Raises:
+        InputError: this home has never launched the study from its file; or the code has changed.
+        SweepError: the note cannot be read.
+    """
+    if spec.code is None:
+        return {}
+    noted = _noted(home, spec)
+    found, folders, changed = {}, [], []
+    for name, version in spec.code.versions.items():
+        if name not in noted:
+            raise InputError(
+                f"study {spec.name!r} runs code of its own ({name}), and this home has not launched it from its study "
+                f"file: `sweeps launch FILE --name {spec.name}` does, and continues it"
+            )
+        now = _now(home, spec, noted[name])
+        if now.version != version:
+            changed.append(f"  {name}: {version} -> {now}")
+        found[name] = now
+        folders += [now.folder] if now.folder is not None and now.folder not in folders else []
+    if changed and not accept_changes:
+        raise InputError(
+            f"study {spec.name!r}: its code has changed since it began:\n"
+            + "\n".join(changed)
+            + "\nTrials before and after would not be comparable. Put the code back, launch the study under another "
+            f"--name, or go on with the changed code: `sweeps resume {spec.name} --changed-code`."
+        )
+    code.search(*folders)
+    return found
+
+
+def _noted(home: Home, spec: StudySpec) -> dict[str, Source]:
+    """Return the noted code of a study; of a confirmation that has none yet, that of the study it confirms."""
+    names = [spec.name, *([spec.confirms.partition(" trial ")[0]] if spec.confirms else [])]
+    for name in names:
+        path = home.study(name) / _NOTE
+        if path.exists():
+            try:
+                return {key: Source.from_dict(value) for key, value in json.loads(path.read_text()).items()}
+            except (ValueError, LookupError, TypeError) as error:
+                raise SweepError(f"{path} cannot be read ({error}): `sweeps launch FILE` writes it anew") from None
+    return {}
+
+
+def _now(home: Home, spec: StudySpec, source: Source) -> Source:
+    """Return a source with the version that it has now; where its files are gone, the copy."""
+    try:
+        return code.current(source)
+    except (OSError, CodeError) as error:
+        for name in (spec.name, spec.confirms.partition(" trial ")[0]):
+            if name and source.folder is not None and copy_of(home, name, source).is_dir():
+                return replace(source, folder=copy_of(home, name, source))
+        raise InputError(f"study {spec.name!r}: its code is gone: {error}") from None
+
+
+def _digits(source: Source) -> str:
+    return source.version.partition(":")[2]
