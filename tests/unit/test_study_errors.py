@@ -14,13 +14,6 @@ from search_spaces.study import load_study
 from search_spaces.tables import check_name
 from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
 
-
-def one_of(names):
-    """Names in a sentence: 'a', 'b' or 'c'."""
-    *first, last = map(repr, names)
-    return f"{', '.join(first)} or {last}"
-
-
 # Tables, keys, types, bounds
 
 
