@@ -19,6 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from resnet_core.code import Source
+from resnet_core.config import OPTION_TABLES
+from resnet_core.data import DatasetInfo
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
 from search_spaces.parameters import Choices, Parameter, Table, Value
@@ -176,16 +178,34 @@ def _trainer_in(context: Any) -> Trainer:
     return trainer
 
 
+class DataInfo(Table):
+    """What a study keeps of a data set of one's own.
+
+    Attributes:
+        classes: number of classes.
+        train_size: number of training images.
+        test_size: number of test images.
+        image_size: height and width of its images in pixels, unless a trial names another; None where it has to.
+    """
+
+    classes: int
+    train_size: int
+    test_size: int
+    image_size: int | None = None
+
+
 class Code(Table):
     """What a study keeps of the code that its file names, so that nothing has to be imported to read its results.
 
     Attributes:
         versions: by the name in the study file, the version of the code (`resnet_core.code.Source`).
         trainer: the fields of the trainer's configuration; empty for the trainer that ships.
+        data: by the name in the study file, the sizes of its data sets of one's own.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
     trainer: dict[str, FieldSchema] = Field(default_factory=dict)
+    data: dict[str, DataInfo] = Field(default_factory=dict)
 
 
 class StudyTables(Table):
@@ -262,18 +282,33 @@ class StudyTables(Table):
             ScheduleError: a schedule is not valid with these values.
         """
         values = {name: value for name, value in self.train.items() if name != "trainer"}
-        values |= next((listed.changes for listed in self.run if listed.name == run), {})
+        changes = next((listed.changes for listed in self.run if listed.name == run), {})
+        tables = {name: {**values.get(name, {}), **changes[name]} for name in OPTION_TABLES if name in changes}
+        values |= {**changes, **tables} if self.trainer is SHIPPED else changes
         if params:
             templates = map(parse_template, self.schedule_texts().values())
             scheduled = frozenset().union(*(template.parameters for template in templates))
-            values |= {name: value for name, value in params.items() if name not in scheduled}
+            values |= {name: value for name, value in params.items() if name not in scheduled and not is_option(name)}
+            for name in filter(is_option, params):
+                table, _, option = name.partition(".")
+                values[table] = {**values.get(table, {}), option: params[name]}
         numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
         for field in self.trainer.schedule_fields:
             if isinstance(values.get(field), str):
                 template = parse_template(values[field])
                 filled = template.fill(numbers)
                 values[field] = str(_readable(filled) if template.value_parameters else filled)
+        info = None if self.code is None else self.code.data.get(values.get("data", ""))
+        if info is not None:
+            values["data_info"] = DatasetInfo(info.classes, info.train_size, info.test_size)
+            if info.image_size is not None:
+                values.setdefault("image_size", info.image_size)
         return values
+
+
+def is_option(name: str) -> bool:
+    """Return whether a parameter is an option of a network or an optimizer, such as ``model_options.width``."""
+    return name.partition(".")[0] in OPTION_TABLES and "." in name
 
 
 def _readable(schedule: Schedule) -> Schedule:
