@@ -106,7 +106,7 @@ def _shown(default: Any) -> str:
     """Return a default as a study file would have it."""
     if default is PydanticUndefined:
         return "required"
-    if default is None or default == []:
+    if default in (None, [], {}):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

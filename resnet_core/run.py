@@ -75,6 +75,7 @@ class Run:
         self._pending: Any = None  # a state that waits for its epoch's metrics
         self._is_pending = False
         self._epoch = 0  # the epoch that run.epochs has begun
+        self._is_followed = False  # whether own_epochs takes its metrics
         self._reporter: _Reporter | None = None
         self._yields = False
         self._restore()
@@ -136,8 +137,8 @@ class Run:
         for epoch in range(self._kept + 1, end + 1):
             self._epoch = epoch
             yield epoch
-            if self._reporter is not None and len(self._records) < epoch:
-                raise TrainerError(f"epoch {epoch} ended without run.report(...): expected its metrics")
+            if self._is_followed and len(self._records) < epoch:
+                raise TrainerError(f"epoch {epoch} ended without metrics: expected `yield` or run.report(...) in it")
 
     def report(self, metrics: Mapping[str, Any] | None = None, /, *, epoch: int | None = None, **more: Any) -> None:
         """Report the metrics of an epoch, from code that calls back instead of yielding.
@@ -247,6 +248,8 @@ class Run:
             said = f"{type(metrics).__name__} {metrics!r}"
             raise TrainerError(f'epoch {epoch}: {said:.100}: expected a dict of metrics, such as {{"val_acc": 0.9}}')
         for name, value in metrics.items():
+            if not isinstance(name, str):
+                raise TrainerError(f"epoch {epoch}: metric {name!r}: expected a name")
             if isinstance(value, str | bytes):
                 raise TrainerError(f"epoch {epoch}: metric {name!r} = {value!r:.100}: expected a number")
         return dict(metrics)
@@ -381,6 +384,7 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
     yield from list(run._records)
     if run.is_finished:
         return
+    run._is_followed = True
     if inspect.isgeneratorfunction(inspect.unwrap(_called(function))):
         yield from _yielded(function(config, run), run)
     else:

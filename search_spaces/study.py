@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from resnet_core import code, schema
 from resnet_core.code import CodeError, Source
-from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion, unknown_name
+from search_spaces.checks import code_problems
+from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion, unknown_name
 from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
@@ -82,9 +83,13 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
         versions = {name: of_name.version for name, of_name in found.items()}
         values = values | {"code": Code(versions=versions, trainer=dict(fields))}
     try:
-        return StudySpec.model_validate(values, context={"trainer": trainer, "sources": found})
+        spec = StudySpec.model_validate(values, context={"trainer": trainer, "sources": found})
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, source, notes))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), source, notes))) from None
+    problems = list(code_problems(spec))
+    if problems:
+        raise StudyError("\n".join(_lines(problems, source, notes)))
+    return spec
 
 
 def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, Source]]:
@@ -131,16 +136,23 @@ def _named_code(values: Any) -> Iterator[tuple[str, str, str]]:
         choices = parameter.get("choices") if isinstance(parameter, dict) else None
         names = enumerate(choices if isinstance(choices, list) else [])
         found += [(f"space.{key}.choices[{i}]", group, name) for i, name in names]
+    stopping, search = values.get("stopping"), values.get("search")
+    rules_named = stopping.items() if isinstance(stopping, dict) else []
+    found += [(f"stopping.{name}", "sweeps.rules", name) for name, value in rules_named if value is not False]
+    found += [("search.sampler", "sweeps.samplers", search.get("sampler"))] if isinstance(search, dict) else []
     for key, group, name in found:
-        if (group == TRAINERS and name != SHIPPED_NAME) or (
+        if group in ("sweeps.rules", "sweeps.samplers"):  # installed ones have always been read with the study
+            if code.is_reference(name):
+                yield key, group, name
+        elif (group == TRAINERS and name != SHIPPED_NAME) or (
             isinstance(name, str) and (code.is_reference(name) or name in code.installed(group))
         ):
             yield key, group, name
 
 
-def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each error, with a note where an override caused it."""
-    for key, text in problems_of(error, _models):
+def _lines(problems: Iterable[Problem], source: str, notes: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each problem, with a note where an override caused it."""
+    for key, text in problems:
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
@@ -241,7 +253,7 @@ def from_json(text: str) -> StudySpec:
     try:
         return StudySpec.model_validate_json(text, context={"trainer": _stored_trainer(text)})
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, "stored study", {}))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), "stored study", {}))) from None
 
 
 def _stored_trainer(text: str) -> Trainer:

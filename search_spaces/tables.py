@@ -22,7 +22,7 @@ from resnet_core.code import Source
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
 from search_spaces.parameters import Choices, Parameter, Table, Value
-from search_spaces.plugins import samplers
+from search_spaces.plugins import is_exhaustive, is_own_sampler, samplers
 from search_spaces.stopping import Stopping, StoppingTable
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
 
@@ -82,9 +82,10 @@ class Finalists(Table):
 
 
 def _valid_sampler(name: Any) -> Any:
-    if name not in list(samplers()):  # a list, since the value may be unhashable
-        *names, last = map(repr, samplers())
-        raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
+    # A list, since the value may be unhashable.
+    if name not in list(samplers()) and not (isinstance(name, str) and is_own_sampler(name)):
+        expected = f'{", ".join(map(repr, samplers()))} or "module:object"'
+        raise PydanticCustomError("sampler", "{expected}", {"expected": expected})
     return name
 
 
@@ -94,7 +95,8 @@ class Search(Table):
     Attributes:
         trials: number of trials of a study with a space; with sampler ``grid``, the largest number; None without a
             space.
-        sampler: Optuna's sampler: {samplers}.
+        sampler: Optuna's sampler: {samplers}; ``"module:object"`` or ``"optunahub:PACKAGE"`` names any other.
+        sampler_options: settings of the sampler; see below.
         seed: seed of the sampler, and of the first trial.
         seeds: every listed run is repeated with each of these seeds.
         first: parameters of the first trials; those left out are sampled.
@@ -104,6 +106,8 @@ class Search(Table):
 
     trials: int | None = Field(default=None, ge=1)
     sampler: Annotated[str, BeforeValidator(_valid_sampler)] = "tpe"
+    # Left out where it is empty, so that studies from before it existed keep their hash.
+    sampler_options: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
     seed: _Seed = 0
     seeds: list[_Seed] | None = Field(default=None, min_length=1)
     first: list[dict[str, Any]] = Field(default_factory=list)
@@ -220,7 +224,12 @@ class StudyTables(Table):
     @property
     def is_sampled(self) -> bool:
         """Whether a sampler proposes trials. If not, all are listed: the file's runs, or every point of a grid."""
-        return bool(self.space) and not samplers()[self.search.sampler].exhaustive
+        return bool(self.space) and not self.is_grid
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the sampler tries every value."""
+        return is_exhaustive(self.search.sampler)
 
     @property
     def listed(self) -> list[Run]:

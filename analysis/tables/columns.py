@@ -253,9 +253,14 @@ def column_named(name: str, settings: bool = False) -> Column:
 
 
 def with_settings(settings: Sequence[Column]) -> list[Column]:
-    """Return the columns of the table of results of a study that adds these settings."""
-    place = [column.name for column in RESULTS].index("schedule")
-    return [*RESULTS[:place], *settings, *RESULTS[place:]]
+    """Return the columns of the table of results of a study that adds these settings.
+
+    A setting with the name of a column of RESULTS takes its place.
+    """
+    own = {column.name: column for column in settings}
+    known = [own.pop(column.name, column) for column in RESULTS]
+    place = [column.name for column in known].index("schedule")
+    return [*known[:place], *own.values(), *known[place:]]
 
 
 def importance(column: Column, sampled: Collection[str]) -> int:
