@@ -33,13 +33,39 @@ def pixel_mean(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """The properties of a data set, and how to get its images.
+class DatasetInfo:
+    """The sizes of a data set. A trial on a data set of one's own carries them, so that no reader has to import it.
 
     Attributes:
         classes: number of classes; labels are 0 to classes - 1.
         train_size: number of training images.
         test_size: number of test images.
+    """
+
+    classes: int
+    train_size: int
+    test_size: int
+
+    def split_sizes(self, split: Split) -> tuple[int, int]:
+        """Return how many images train and how many validate.
+
+        >>> DatasetInfo(classes=10, train_size=50_000, test_size=10_000).split_sizes("held-out")
+        (45000, 5000)
+        """
+        if split == "held-out":
+            held_out = self.train_size // 10
+            return self.train_size - held_out, held_out
+        return self.train_size, self.test_size
+
+
+@dataclass(frozen=True)
+class DatasetSpec(DatasetInfo):
+    """The properties of a data set, and how to get its images.
+
+    Attributes:
+        classes: see DatasetInfo.
+        train_size: see DatasetInfo.
+        test_size: see DatasetInfo.
         image_sizes: heights, equal to widths, in pixels, in which the images can be read, in rising order. The largest
             is the default of a config's ``image_size``, except where this is a range: then a config must name one.
         read: takes the folder for data and one of ``image_sizes``; returns the training and the test images, and
@@ -51,9 +77,6 @@ class DatasetSpec:
         mean: takes the training images; returns the mean, float32 [C, H, W], that is subtracted from x/255.
     """
 
-    classes: int
-    train_size: int
-    test_size: int
     image_sizes: Sequence[int]
     read: Callable[[Path, int], tuple[Images, Images]]
     folder: str | None = None
@@ -79,16 +102,10 @@ class DatasetSpec:
         if self.download is not None:
             self.download(data_dir)
 
-    def split_sizes(self, split: Split) -> tuple[int, int]:
-        """Return how many images train and how many validate.
-
-        >>> DATASETS["cifar10"].split_sizes("held-out")
-        (45000, 5000)
-        """
-        if split == "held-out":
-            held_out = self.train_size // 10
-            return self.train_size - held_out, held_out
-        return self.train_size, self.test_size
+    @property
+    def info(self) -> DatasetInfo:
+        """The sizes alone."""
+        return DatasetInfo(self.classes, self.train_size, self.test_size)
 
 
 DATASETS: Registry[DatasetSpec] = Registry(__name__, "DATASET")
