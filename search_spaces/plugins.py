@@ -288,11 +288,12 @@ def _own_sampler(name: str, found: Any) -> Sampler:
             raise CodeError(f"{name} returned a value of type {type(made).__name__}; expected a sampler of Optuna's")
         return made
 
-    learns_from_pruned = is_class and issubclass(found, TPESampler | RandomSampler)
-    independent = is_class and issubclass(found, RandomSampler)
-    return Sampler(
-        name, make, ignores_pruned=not learns_from_pruned, settings=found, conditional={} if independent else None
-    )
+    is_tpe = is_class and issubclass(found, TPESampler)
+    is_random = is_class and issubclass(found, RandomSampler)
+    conditional: dict[str, Any] | None = {} if is_random else None
+    if is_tpe and "group" in inspect.signature(found).parameters:
+        conditional = {"group": True}
+    return Sampler(name, make, ignores_pruned=not (is_tpe or is_random), settings=found, conditional=conditional)
 
 
 def _kind(found: Any) -> str:
