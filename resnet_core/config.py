@@ -207,9 +207,9 @@ class TrialConfig:
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, "one of " + ", ".join(choices))
-        self._require("data", self.data in list(DATASETS) or is_own_data(self.data), DATA_EXPECTED)
-        known = self.optimizer in list(OPTIMIZERS) or is_reference(self.optimizer)
-        self._require("optimizer", known, OPTIMIZER_EXPECTED)
+        for name in ("data", "optimizer"):
+            expected = name_problem(name, getattr(self, name))
+            self._require(name, not expected, expected)
         for name in _SWITCHES:
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
 
@@ -347,6 +347,15 @@ class TrialConfig:
             raise ConfigError(name, values[name], "a field of TrialConfig: " + ", ".join(sorted(TRIAL_CONFIG_FIELDS)))
         info = values.get("data_info")
         return cls(**values) if info is None else cls(**{**values, "data_info": DatasetInfo(**info)})
+
+
+def name_problem(field: str, name: object) -> str:
+    """Return what ``data`` or ``optimizer`` expects if a name is none; an empty text if it is, and for other fields."""
+    if field == "data" and name not in list(DATASETS) and not is_own_data(name):
+        return DATA_EXPECTED
+    if field == "optimizer" and name not in list(OPTIMIZERS) and not is_reference(name):
+        return OPTIMIZER_EXPECTED
+    return ""
 
 
 def is_own_data(name: object) -> bool:

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, name_problem
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
@@ -125,11 +125,12 @@ class ShippedTrainer(Trainer):
 
     def mismatch(self, field: str, value: object) -> str:
         """See Trainer.mismatch."""
+        table, _, option = field.partition(".")
         try:
-            self._types[field].validate_python(value)
+            self._types[table].validate_python({option: value} if option else value)
         except ValidationError as error:
             return expectation(error.errors()[0]["msg"])
-        return ""
+        return name_problem(field, value)
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:
         """See Trainer.config."""

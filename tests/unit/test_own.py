@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core import code, own
@@ -18,7 +19,8 @@ from resnet_core.config import ConfigError, TrialConfig, epoch_sizes
 from resnet_core.data import DataError, DatasetInfo
 from resnet_core.images import load
 from resnet_core.network import build, trainable_parameters
-from resnet_core.trainer import seconds_per_epoch, train
+from resnet_core.optimizer import OwnOptimizer, StepValues
+from resnet_core.trainer import _TrainingRun, seconds_per_epoch, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -218,17 +220,12 @@ def test_what_does_not_fit_the_code_is_refused_by_name(fields, said):
         ({"model": "resnet11v2", "model_options": {"width": 3}}, "expected none: resnet11v2 has fields of TrialConfig"),
         ({"optimizer": "adamw", "optimizer_options": {"a": 3}}, "optimizer_options.a = 3: expected none: adamw"),
         ({"model": "resnet11v2", "image_size": 8}, "image_size = 8: expected 14 or more for resnet11v2"),
-        ({"data": "digits", "image_size": 8}, "image_size = 8: expected 16 or 32 for mine:tiny on digits"),
         ({"model": "tiny"}, '"module:factory" for one of your own'),
         ({"data": "made"}, '"module:object" for one of your own'),
         ({"optimizer": "sign"}, '"module:class" for one of your own'),
     ],
 )
 def test_what_needs_no_code_is_refused_when_the_config_is_made(fields, said):
-    if "image_size" in fields and fields["image_size"] == 8 and "data" in fields:
-        with pytest.raises(ConfigError, match="image_size = 8: expected 16 or 32"):
-            own.resolve(config(**fields))
-        return
     with pytest.raises(ConfigError) as caught:
         config(**fields)
     assert said in str(caught.value)
@@ -281,18 +278,13 @@ def test_a_frozen_layer_keeps_its_weights_and_a_shared_one_is_trained_once(tmp_p
 
 def test_a_shared_weight_gets_the_gradients_of_both_layers():
     settings = {"model": "mine:Counting", "data": "digits", "image_size": 16, "train_limit": 16, "val_limit": 10}
-    shared = config(
-        **settings, model_options={"factor": 1.0}, optimizer="sgd", momentum=0.0, shift=0.0, flip=False, epochs=1
-    )
+    plain = {"optimizer": "sgd", "momentum": 0.0, "shift": 0.0, "flip": False, "epochs": 1}
+    shared = config(**settings, **plain, model_options={"factor": 1.0})
     network, data = build(shared), load(shared, Path("nowhere"))
     images = data.train_images / 255 - data.mean
-    torch.nn.functional.cross_entropy(network(images), data.train_labels).backward()
+    F.cross_entropy(network(images), data.train_labels).backward()
     expected = network.first.weight - 0.01 * network.first.weight.grad
-    from resnet_core.images import Dataset
-    from resnet_core.trainer import _TrainingRun
-
     run = _TrainingRun(shared, data, torch.device("cpu"))
-    assert isinstance(data, Dataset)
     run.train_epoch(1)
     torch.testing.assert_close(run._network.first.weight, expected, rtol=1e-4, atol=1e-6)
 
@@ -302,14 +294,13 @@ OPTIMIZERS = ["adamw", "mine:Sign", "torch.optim:RMSprop", "torch.optim:NAdam", 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_continued_run_is_the_run_that_was_never_interrupted(tmp_path, optimizer):
-    whole = curve(config(optimizer=optimizer, weight_decay=0.1))
-    with_checkpoint = train(
-        config(optimizer=optimizer, weight_decay=0.1), data_dir=Path("x"), checkpoint=tmp_path / "a"
-    )
-    list(itertools.islice(with_checkpoint, 1))
-    with_checkpoint.close()
+    trial = config(optimizer=optimizer, weight_decay=0.1)
+    whole = curve(trial)
+    interrupted = train(trial, data_dir=Path("nowhere"), checkpoint=tmp_path / "trial.pt")
+    list(itertools.islice(interrupted, 1))
+    interrupted.close()
     torch.manual_seed(5)  # what happens in between does not matter
-    assert curve(config(optimizer=optimizer, weight_decay=0.1), checkpoint=tmp_path / "a") == whole
+    assert curve(trial, checkpoint=tmp_path / "trial.pt") == whole
 
 
 def test_seconds_per_epoch_are_measured():
@@ -443,8 +434,6 @@ def test_betas_are_momentum_and_beta2():
 
 
 def test_schedules_of_lr_decay_and_momentum_are_applied_at_every_step():
-    from resnet_core.optimizer import OwnOptimizer, StepValues
-
     network = torch.nn.Linear(1, 1, bias=False)
     optimizer = OwnOptimizer(network, config(optimizer="torch.optim:SGD", momentum=0.5))
     weight, buffer = network.weight.item(), None
@@ -463,5 +452,5 @@ def test_an_optimizer_whose_constructor_fails_is_refused():
 
 
 def test_a_momentum_schedule_needs_a_momentum():
-    with pytest.raises(ConfigError, match=r"none: torch.optim:Adagrad has no momentum"):
+    with pytest.raises(ConfigError, match=r"none: torch\.optim:Adagrad has no momentum"):
         made_optimizer(optimizer="torch.optim:Adagrad", momentum_schedule="[0.9, 0]")

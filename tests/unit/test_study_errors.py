@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from resnet_core.optim import OPTIMIZERS
+from resnet_core.config import OPTIMIZER_EXPECTED
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices
 from search_spaces.plugins import samplers
@@ -13,13 +13,6 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import load_study
 from search_spaces.tables import check_name
 from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
-
-
-def one_of(names):
-    """Names in a sentence: 'a', 'b' or 'c'."""
-    *first, last = map(repr, names)
-    return f"{', '.join(first)} or {last}"
-
 
 # Tables, keys, types, bounds
 
@@ -45,7 +38,7 @@ def one_of(names):
         ("train.flip=1", "train.flip = 1: expected true or false"),
         (
             "train.optimizer=lion",
-            f'train.optimizer = "lion": expected {one_of(OPTIMIZERS)}',
+            f'train.optimizer = "lion": expected {OPTIMIZER_EXPECTED}',
         ),
         ("train.weight_decay=inf", "train.weight_decay = inf: expected a finite number"),
         ("train=3", "train = 3: expected a table"),
@@ -182,11 +175,11 @@ def test_a_spec_made_in_code_is_checked_as_well() -> None:
         ),
         (
             "optimizer = { low = 1, high = 2 }",
-            f"space.optimizer.low = 1: expected {one_of(OPTIMIZERS)}",
+            "space.optimizer.low = 1: expected a string",
         ),
         (
             'optimizer = { choices = ["sgd", "adamm"] }',
-            f'space.optimizer.choices[1] = "adamm": expected {one_of(OPTIMIZERS)}',
+            f'space.optimizer.choices[1] = "adamm": expected {OPTIMIZER_EXPECTED}',
         ),
     ],
 )
