@@ -85,7 +85,7 @@ def test_an_epoch_of_run_epochs_without_a_report():
             if epoch != 2:
                 run.report(val_acc=0.0)
 
-    with pytest.raises(TrainerError, match=r"epoch 2 ended without run.report"):
+    with pytest.raises(TrainerError, match=r"epoch 2 ended without metrics"):
         epochs_of(trainer)
 
 
