@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from resnet_core.code import CodeError
 from resnet_core.config import ConfigError
+from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
@@ -27,6 +28,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     yield from _search_problems(spec)
     yield from _phase_problems(spec)
+    yield from _metric_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*_schedule_problems(spec)]
@@ -94,10 +96,24 @@ def grid_expects(sampler: str) -> str:
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
+def _metric_problems(spec: StudyTables) -> Iterator[Problem]:
+    metric = spec.objective.metric
+    if spec.trainer is SHIPPED and metric not in METRICS:
+        known = [name for name in METRICS if not name.startswith("test_")]
+        yield unknown_name("objective.metric", metric, known, "metric of the trainer that ships", metric)
+
+
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
         for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
+        if rule.needs_target and spec.objective.target is None:
+            expected = "none" if type(rule).model_fields else "false"
+            yield Problem(f"stopping.{name}", f": expected {expected}: the rule needs a target, and the study has none")
+        for key in rule.differences if spec.objective.is_accuracy else ():
+            if getattr(rule, key) >= 1:
+                expected = "less than 1: it is a difference of accuracies"
+                yield wrong_value(f"stopping.{name}.{key}", int_if_whole(getattr(rule, key)), expected)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:

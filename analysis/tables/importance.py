@@ -11,7 +11,6 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.trials import trial_curves
-from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.records import Outcome
 
@@ -33,10 +32,10 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
 
     PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how much
     the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
-    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a rule
-    stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5 and
-    97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters depends
-    on a few trials.
+    the number that the sampler minimises (`resnet_core.objective.Objective.minimised`). A trial that diverged, or that
+    a rule stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5
+    and 97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters
+    depends on a few trials.
 
     Args:
         study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.
@@ -105,8 +104,9 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
         if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
             continue
         stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)
-        # Worse than any trial that was not stopped: its objective is at most 2 · longest.
-        value = 3 * longest if stopped else ett.objective(curve["val_acc"].tolist(), study.target, longest)
+        # Worse than any trial that was not stopped.
+        found = None if stopped else study.objective.minimised(curve[study.metric].tolist(), longest)
+        value = math.inf if found is None else found
         undisturbed += not stopped
         values.append(value)
         rows.append(row)
