@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resnet_core.data import DATASETS
 from resnet_core.schedule import parse
 from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
@@ -20,7 +21,7 @@ from sweeps.errors import InputError
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
     *,
-    dataset: Annotated[str, choice("--dataset", "digits", "cifar10", help="What it trains on: ")] = "digits",
+    dataset: Annotated[str, choice("--dataset", *DATASETS, help="What it trains on: ")] = "digits",
 ) -> None:
     """Write a study file to start from, NAME.toml.
 
@@ -34,7 +35,7 @@ def init(
     path = Path(f"{name}.toml")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(template.render(name=name, digits=dataset == "digits").lstrip())
+            file.write(template.render(name=name, dataset=dataset, digits=dataset == "digits").lstrip())
     except FileExistsError:
         raise InputError(f"{path}: it is there already; choose another name, or move it away") from None
     except OSError as error:
