@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, cast
 
 from pydantic import ValidationError
 
+from resnet_core import own
 from resnet_core.code import CodeError, describe
-from resnet_core.config import ConfigError
+from resnet_core.code import load as load_code
+from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.own_config import Config
+from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
 from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
 from search_spaces.plugins import OwnRule, find_rule, find_sampler, is_own_sampler, loaded_rule
-from search_spaces.tables import StudyTables
+from search_spaces.tables import StudyTables, is_option
 from search_spaces.trainers import SHIPPED
 
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
@@ -32,6 +37,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     yield from _search_problems(spec)
     yield from _phase_problems(spec)
+    yield from _metric_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*condition_problems(spec.space, spec.train)]
@@ -102,10 +108,24 @@ def grid_expects(sampler: str) -> str:
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
+def _metric_problems(spec: StudyTables) -> Iterator[Problem]:
+    metric = spec.objective.metric
+    if spec.trainer is SHIPPED and metric not in METRICS:
+        known = [name for name in METRICS if not name.startswith("test_")]
+        yield unknown_name("objective.metric", metric, known, "metric of the trainer that ships", metric)
+
+
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
         for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
+        if rule.needs_target and spec.objective.target is None:
+            expected = "none" if type(rule).model_fields else "false"
+            yield Problem(f"stopping.{name}", f": expected {expected}: the rule needs a target, and the study has none")
+        for key in rule.differences if spec.objective.is_accuracy else ():
+            if getattr(rule, key) >= 1:
+                expected = "less than 1: it is a difference of accuracies"
+                yield wrong_value(f"stopping.{name}.{key}", int_if_whole(getattr(rule, key)), expected)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -146,12 +166,16 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
     in_values = frozenset().union(*(template.value_parameters for template in templates))
     in_epochs = frozenset().union(*(template.epoch_parameters for template in templates))
     for name, parameter in spec.space.items():
+        table, _, option = name.partition(".")
+        if option and option in spec.train.get(table, {}) and not parameter.when:
+            expected = "it in [train] or in [space], not in both, unless it has a `when` there"
+            yield wrong_value(f"train.{name}", spec.train[table][option], expected)
         if name in spec.train and (name in in_values | in_epochs or not parameter.when):
             expected = "it in [train] or in [space], not in both, unless it has a `when` there"
             yield wrong_value(f"train.{name}", spec.train[name], expected)
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
-        elif name in spec.trainer.fields:
+        elif name in spec.trainer.fields or (is_option(name) and spec.trainer is SHIPPED):
             yield from _field_parameter_problems(spec, name, parameter)
         elif schedules_are_known:
             hint = suggestion(name, spec.trainer.fields)
@@ -202,17 +226,24 @@ def _conditions(spec: StudyTables, name: str) -> str:
     )
 
 
-def _config_problems(spec: StudyTables) -> Iterator[Problem]:
+def _config_problems(spec: StudyTables, check: Callable[[Config], object] = lambda _: None) -> Iterator[Problem]:
+    """Yield the problems of the configurations of trials; ``check`` raises ConfigError or CodeError for more."""
     for i, run in enumerate(spec.listed):
-        yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
+        yield from _trial_problems(spec, {}, run.name, f"run[{i}]", check)
     for params in corners(spec):
-        found = list(_trial_problems(spec, params, None, ""))
+        found = list(_trial_problems(spec, params, None, "", check))
         if found:  # other corners usually have the same problem
             yield from found
             return
 
 
-def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
+def _trial_problems(
+    spec: StudyTables,
+    params: Mapping[str, Value],
+    run: str | None,
+    run_key: str,
+    check: Callable[[Config], object],
+) -> Iterator[Problem]:
     """Yield the problems that prevent a trial's configuration."""
     try:
         values = spec.trial_values(params, run)
@@ -236,7 +267,7 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
             )
             return
         try:
-            spec.trainer.config(values)
+            check(spec.trainer.config(values))
             return
         except CodeError as error:
             at = _at(params, params.keys())
@@ -248,6 +279,9 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
         except ConfigError as error:
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
+            if error.value is None:
+                yield Problem(key, f": missing; expected {error.expected}")
+                return
             at = _at(params, params.keys() if field in spec.trainer.schedule_fields else values.keys() - {field})
             yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
             if field in spec.trainer.schedule_fields or field not in values:
@@ -261,6 +295,9 @@ def _key_of(spec: StudyTables, field: str, params: Mapping[str, Value], run: str
         if isinstance(parameter, Choices):
             return f"space.{field}.choices"
         return f"space.{field}.{'low' if params[field] == parameter.extremes[0] else 'high'}"
+    table, _, option = field.partition(".")
+    if any(option in listed.changes.get(table, ()) for listed in spec.run if option and listed.name == run):
+        return f"{run_key}.{field}"
     if any(field in listed.changes for listed in spec.run if listed.name == run):
         return f"{run_key}.{field}"
     return f"train.{field}"
@@ -313,13 +350,16 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
 
 
 def code_problems(spec: StudyTables) -> Iterator[Problem]:
-    """Import the rules and the sampler of the user's own that a study names, and yield what is wrong with them.
+    """Import what a study names of the user's own, and yield what is wrong with it.
 
     A sampler that ships is made, too, where the study has settings for it.
     """
     for reference, rule in spec.stopping.rules.items():
         if isinstance(rule, OwnRule):
             yield from _own_rule_problems(spec, f"stopping.{reference}", rule)
+    if spec.code is not None and spec.trainer is SHIPPED:
+        load, dataset = functools.cache(load_code), functools.cache(own.dataset)
+        yield from _config_problems(spec, lambda config: own.resolve(cast(TrialConfig, config), load, dataset))
     search = spec.search
     if search.sampler_options and not spec.is_sampled:
         yield Problem("search.sampler_options", ": expected none: no sampler draws, since the trials are listed")

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ class Tracker:
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once both are in the store."""
-        self._put(end_entry(job, result), then)
+        self._put(end_entry(job, result, self._runs.metric), then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Give the runs of interrupted trials the status SCHEDULED: they are continued later."""
@@ -280,6 +280,15 @@ class Tracker:
             then()
 
 
+def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield fields by name, and the options in a table by a dotted name, such as ``model_options.width``."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{option}", of_option) for option, of_option in value.items())
+        else:
+            yield name, value
+
+
 def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
     """Return the entry that begins a trial's run.
 
@@ -290,7 +299,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
     """
     config = job.config
     params = {
-        **{name: value for name, value in config.to_dict().items() if name in known},
+        **dict(_by_name({name: value for name, value in config.to_dict().items() if name in known})),
         schema.LR_ALPHA: config.lr_alpha,
         schema.HORIZON: config.horizon,
         **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
@@ -319,9 +328,13 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     return {"do": "epochs", "trial": job.number, "epochs": written}
 
 
-def end_entry(job: Job, result: Result) -> LogEntry:
-    """Return the entry that ends a trial's run."""
-    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+_BEST = "best_val_acc"  # among schema.FINAL_METRICS
+
+
+def end_entry(job: Job, result: Result, metric: str) -> LogEntry:
+    """Return the entry that ends a trial's run; ``metric`` is the metric of the study."""
+    values = {name: getattr(result, "best_value" if name == _BEST else name) for name in schema.FINAL_METRICS}
+    values[schema.best_metric(metric)] = values.pop(_BEST)
     tags = {schema.OUTCOME: result.outcome.value}
     if result.stopped_by:
         tags[schema.STOPPED_BY] = result.stopped_by
