@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,9 +132,9 @@ def longest_horizon(spec: StudySpec) -> int:
     if not spec.space:
         return max(trial_config(spec, {}, run=run.name).horizon for run in spec.listed)
     highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
-    schedules = spec.space.get("schedule")
-    texts: list[Any] = schedules.choices if isinstance(schedules, Choices) else []
-    candidates = [highest | {"schedule": text} for text in texts] or [highest]
+    chosen = [(name, spec.space.get(name)) for name in ("epochs", *spec.trainer.schedule_fields)]
+    axes = [[{name: value} for value in some.choices] for name, some in chosen if isinstance(some, Choices)]
+    candidates = (functools.reduce(operator.or_, changes, highest) for changes in itertools.product(*axes))
     return max(trial_config(spec, params).horizon for params in candidates)
 
 

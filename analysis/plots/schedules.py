@@ -81,18 +81,21 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         no global state.
 
     Raises:
-        ValueError: the path has another suffix, or no trial has ended.
+        ValueError: the path has another suffix, or no trial with a schedule has ended.
     """
     check_suffix(path)
     found = runs_to_draw(study).sort_values("epochs_to_target", ascending=False, kind="stable")
+    texts = study.trials.set_index("number").reindex(columns=["schedule"])["schedule"].reindex(found.index).dropna()
+    if texts.empty:
+        raise ValueError(f"study {study.name!r}: its trials have no schedule")
+    found = found.loc[texts.index]
     reached = found.loc[found["reached"], "epochs_to_target"]
     figure = new_figure(8, 5)
     axes = figure.subplots()
     scale = Normalize(float(reached.min()), float(reached.max()) + 1) if len(reached) else Normalize(0, 1)
     colours = mpl.colormaps["viridis"]
-    texts = study.trials.set_index("number")["schedule"]
     highest = lowest = 0.0
-    for text, row in zip(texts.reindex(found.index), found.to_dict("records"), strict=True):
+    for text, row in zip(texts, found.to_dict("records"), strict=True):
         schedule = parse(str(text))
         epochs = np.linspace(0, max(float(row["horizon"]), 1.0), 301)
         values = np.array([schedule.value(epoch) for epoch in epochs])

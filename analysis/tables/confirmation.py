@@ -126,7 +126,7 @@ class Confirmation:
         lines.append(f"  val_acc after the last epoch: {self.final_val_acc}; best: {self.best_val_acc}")
         if self.test_acc is not None:
             lines.append(f"  test accuracy after the last epoch: {self.test_acc}")
-        elif self.split != "held-out":
+        elif self.split not in (None, "held-out"):
             lines.append(f"  no test accuracy: the {self.split} split leaves no images untouched")
         if self.test_first is not None:
             lines.append(f"  reached {self.target:g} on the test images: {self.test_first}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from resnet_core.own_config import Config
+from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -32,7 +32,12 @@ def describe_trial(entry: Entry) -> str:
     job, result = entry.job, entry.result
     lines = [f"trial {job.name} (number {job.number})"]
     lines += [f"  {name} = {value!r}" for name, value in job.params.items()]
-    lines += [f"  schedule: {job.config.schedule}", f"  {draw_learning_rate(job.config)}"]
+    if isinstance(job.config, OwnConfig):
+        fields = job.config.to_dict().items()
+        lines += [f"  {name} = {value!r}" for name, value in fields if name not in job.params]
+    else:
+        lines.append(f"  schedule: {job.config.schedule}")
+    lines.append(f"  {draw_learning_rate(job.config)}")
     lines += [f"  ended after epoch {epoch}, and went on later" for epoch in job.thawed]
     if result is None:
         lines.append("  has not ended")
