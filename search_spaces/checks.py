@@ -36,6 +36,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
+    yield from _trainer_problems(spec)
     yield from _phase_problems(spec)
     yield from _metric_problems(spec)
     yield from _rule_problems(spec)
@@ -75,6 +76,26 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         if parameter.size is None:
             values = parameter.model_dump(by_alias=True, exclude_defaults=True)
             yield wrong_value(f"space.{name}", values, grid_expects(search.sampler))
+
+
+def _trainer_problems(spec: StudyTables) -> Iterator[Problem]:
+    """Yield what a study cannot do with a trainer of somebody's own."""
+    trainer = spec.trainer
+    if trainer is SHIPPED:
+        return
+    if spec.resources.shared_process:
+        expected = (
+            f"false with {trainer.name}: trials in one process would share the random numbers and the global variables "
+            "of its code; gpus_per_trial below 1 shares a GPU between processes"
+        )
+        yield wrong_value("resources.shared_process", True, expected)
+    if "seed" in trainer.fields:
+        return
+    why = f"{trainer.owner} of {trainer.name} has no field `seed`, so runs of one configuration would be equal"
+    if spec.search.seeds is not None:
+        yield wrong_value("search.seeds", spec.search.seeds, f"none: {why}")
+    if spec.search.finalists is not None:
+        yield Problem("search.finalists", f": expected none: {why}")
 
 
 def _phase_problems(spec: StudyTables) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from analysis.plots.canvas import (
     TRAINING,
     VALIDATION,
     check_suffix,
+    has_schedule,
     learning_rates,
     line,
     new_figure,
@@ -43,11 +44,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
     If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. Training is red and
     dashed, validation blue and solid, the target a solid green line; the first crossing of the metric that counts is
-    marked. Below is the learning rate of the trials' schedules, logarithmic where
-    it spans more than two decades and is never 0. The best of several trials has a strong line and its name in the
-    title: the one with the fewest epochs to target, or else with the best value. An epoch's values are drawn at its
-    end: the values of epoch 1 at 1. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes
-    has a loss of 2.3.
+    marked. Below is the learning rate of the trials' schedules, if any, logarithmic where it spans more than two
+    decades and is never 0. The best of several trials has a strong line and its name in the title: the one with the
+    fewest epochs to target, or else with the best value. An epoch's values are drawn at its end: the values of epoch 1
+    at 1. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -55,7 +55,8 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, with three axes from top to bottom. It belongs to no window and to no global state.
+        The figure, with three axes from top to bottom, or two where no trial has a schedule. It belongs
+        to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -66,8 +67,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     # The table is sorted best first; crashed trials are not in it.
     strong = next((number for number in table.index if number in trials.index), trials.index[0])
 
+    scheduled = [number for number in trials.index if has_schedule(trials.loc[number])]
     figure = new_figure(8, 9)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
+    ratios = [3, 3, 1.6] if scheduled else [3, 3]
+    top, middle, *rates_axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     sought = study.objective
     own = sought.metric not in ("acc", "val_acc", "loss", "val_loss")
     panels = [(sought.metric, top, VALIDATION)] if own else [("acc", top, TRAINING), ("val_acc", top, VALIDATION)]
@@ -76,8 +79,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     curves = dict(iter(study.epochs.groupby("number")))
     none = study.epochs.iloc[:0]
     rates = {
-        n: learning_rates(trials.loc[n], curves.get(n, none), POINTS if n == strong else POINTS // 5)
-        for n in trials.index
+        n: learning_rates(trials.loc[n], curves.get(n, none), POINTS if n == strong else POINTS // 5) for n in scheduled
     }
     points = _points(study.epochs, [quantity for quantity, _, _ in panels])
     others = [number for number in trials.index if number != strong]
@@ -85,8 +87,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         label = "training" if looks is TRAINING else "validation"
         line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
         thin_lines(axes, [points[n][:, [0, place]] for n in others if n in points], looks)
-    bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
-    thin_lines(bottom, [np.column_stack(rates[n]) for n in others], SCHEDULE)
+    for bottom in rates_axes:
+        if strong in rates:
+            bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
+        thin_lines(bottom, [np.column_stack(rates[n]) for n in others if n in rates], SCHEDULE)
 
     name = f"trial {trials['trial'][strong]}"
     if study.target is not None:
@@ -94,20 +98,21 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         crossing = table["epochs_to_target"].get(strong)
         if crossing is not None and pd.notna(crossing):
             _mark_crossing(aimed, int(crossing), table[sought.metric][strong])
-    for axes, quantity in (
-        (top, sought.metric if own else "accuracy"),
-        (middle, "cross-entropy [nats]"),
-        (bottom, "learning rate"),
-    ):
+    quantities = (sought.metric if own else "accuracy", "cross-entropy [nats]", "learning rate")
+    for axes, quantity in zip((top, middle, *rates_axes), quantities, strict=False):
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
     corners = ("lower right" if sought.goal == "max" or not own else "upper right", "upper right")
     for axes, corner in zip((top, middle), corners, strict=True):  # corners without curves
         title = name if len(trials) > 1 else None
         axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
-    _scale(bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
     if sought.is_accuracy:
         middle.set_ylim(0, min(middle.get_ylim()[1], HIGHEST_LOSS))
+    for bottom in rates_axes:
+        _scale_rates(bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
+    lowest = figure.axes[-1]
+    lowest.set_xlabel("epoch")
+    whole_epochs(lowest.xaxis)
     figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
     figure.align_ylabels()
     return saved(figure, path)
@@ -206,8 +211,10 @@ def plot_best_trials(
     if not chosen:
         raise ValueError(f"study {study.name!r}: no trial has finished an epoch")
     trials = trials_to_draw(study, chosen)
+    rates_shown = any(has_schedule(trials.loc[number]) for number in chosen) or published is not None
     figure = new_figure(8, 7)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
+    ratios = [3, 1.6] if rates_shown else [3]
+    top, *rates_axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
     curves = dict(iter(study.epochs.groupby("number")))
     for place, number in enumerate(chosen):
         looks: dict[str, Any] = {**style(place)}
@@ -217,25 +224,28 @@ def plot_best_trials(
         if study.target is not None:
             told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
         line(top, curves[number], sought.metric, f"trial {trials['trial'][number]}: {told}", looks)
-        bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
+        for bottom in rates_axes:
+            bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
         if pd.notna(crossing):
             top.plot(
                 [crossing], [table[sought.metric][number]], "o", color=looks["color"], markeredgecolor="black", zorder=4
             )
     if published is not None and len(published):
-        _mark_published(top, bottom, published)
+        _mark_published(top, rates_axes[0], published)
     if study.target is not None:
         top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
         if sought.is_accuracy and table[best][chosen].min() > study.target - _NEAR / 2:
             top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
     top.set_ylabel(sought.label)
     top.legend(loc="lower right" if sought.goal == "max" else "upper right", fontsize="small", handlelength=4)
-    bottom.set_ylabel("learning rate")
-    bottom.set_xlabel("epoch")
-    whole_epochs(bottom.xaxis)
-    bottom.set_xlim(left=0)
-    scale_rates(bottom, np.concatenate([np.asarray(line.get_ydata()) for line in bottom.lines]))
-    for axes in (top, bottom):
+    for bottom in rates_axes:
+        bottom.set_ylabel("learning rate")
+        scale_rates(bottom, np.concatenate([np.asarray(line.get_ydata()) for line in bottom.lines]))
+    lowest = figure.axes[-1]
+    lowest.set_xlabel("epoch")
+    whole_epochs(lowest.xaxis)
+    lowest.set_xlim(left=0)
+    for axes in (top, *rates_axes):
         axes.grid(alpha=0.3)
     figure.align_ylabels()
     return saved(figure, path)
@@ -275,9 +285,7 @@ def _points(epochs: pd.DataFrame, quantities: Sequence[str]) -> dict[int, Floats
     return dict(zip(numbers.tolist(), np.split(points, starts[1:]), strict=False))  # no epochs give one part
 
 
-def _scale(rates: Axes, drawn: Floats) -> None:
+def _scale_rates(rates: Axes, drawn: Floats) -> None:
     """Scale the axes to the points (epoch, learning rate) that were drawn: [n, 2]."""
     scale_rates(rates, drawn[:, 1])
     rates.set_xlim(0, drawn[:, 0].max() * 1.01)  # room for marks at the last epoch
-    rates.set_xlabel("epoch")
-    whole_epochs(rates.xaxis)

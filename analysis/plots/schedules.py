@@ -82,13 +82,17 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         no global state.
 
     Raises:
-        ValueError: the path has another suffix, or no trial has ended.
+        ValueError: the path has another suffix, or no trial with a schedule has ended.
     """
     check_suffix(path)
     sought = study.objective
     name = "epochs_to_target" if sought.target is not None else best_metric(sought.metric)
     lower = sought.target is not None or sought.goal == "min"  # whether lower is better
     found = runs_to_draw(study).sort_values(name, ascending=not lower, kind="stable")
+    texts = study.trials.set_index("number").reindex(columns=["schedule"])["schedule"].reindex(found.index).dropna()
+    if texts.empty:
+        raise ValueError(f"study {study.name!r}: its trials have no schedule")
+    found = found.loc[texts.index]
     found["shown"] = found["reached"] if sought.target is not None else found[name].notna()
     reached = found.loc[found["shown"], name]
     figure = new_figure(8, 5)
@@ -97,9 +101,8 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
     if not len(reached):
         scale = Normalize(0, 1)
     colours = mpl.colormaps["viridis" if lower else "viridis_r"]
-    texts = study.trials.set_index("number")["schedule"]
     highest = lowest = 0.0
-    for text, row in zip(texts.reindex(found.index), found.to_dict("records"), strict=True):
+    for text, row in zip(texts, found.to_dict("records"), strict=True):
         schedule = parse(str(text))
         epochs = np.linspace(0, max(float(row["horizon"]), 1.0), 301)
         values = np.array([schedule.value(epoch) for epoch in epochs])

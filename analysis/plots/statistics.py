@@ -38,7 +38,9 @@ _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw epochs to target over each setting that varies: learning rate, λ, the schedule's breakpoints, shift.
+    """Draw epochs to target over each setting that varies.
+
+    These are learning rate, λ, the schedule's breakpoints, shift, and every sampled number that is a setting by itself.
 
     A dot is a trial that reached the target; a triangle, at its last epoch, one that missed; a cross one that was cut
     short. Without a target, the best value of each trial is drawn. Post V's ranges of learning rate and λ are shaded.
@@ -58,7 +60,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     found = runs_to_draw(study)
     settings = _slices(study, found.index.tolist())
     if settings.empty:
-        raise ValueError(f"study {study.name!r}: no learning rate, weight decay, breakpoint or shift varies")
+        raise ValueError(f"study {study.name!r}: no numeric setting varies")
     columns = min(3, settings.shape[1])
     figure = new_figure(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns))
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
@@ -278,11 +280,14 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
     for name in ("lr_alpha", "weight_decay"):
         if name in trials:
             settings[name] = _where_asked(trials, name)
-    knots = [[knot.epoch for knot in parse(str(text)).knots[1:]] for text in trials["schedule"]]
+    texts = list(trials.get("schedule", ()))
+    scheduled = all(isinstance(text, str) for text in texts)  # a trainer of one's own may have none
+    knots = [[knot.epoch for knot in parse(text).knots[1:]] for text in texts] if scheduled else []
     for i in range(min((len(epochs) for epochs in knots), default=0)):
         settings[f"breakpoint {i + 1} [epoch]"] = [epochs[i] for epochs in knots]
-    if "shift" in trials:
-        settings["shift"] = _where_asked(trials, "shift")
+    for name in ("shift", *(name for name in study.space or {} if name not in settings)):
+        if name in trials and pd.api.types.is_numeric_dtype(trials[name]):
+            settings[name] = _where_asked(trials, name)
     return settings[[name for name in settings if settings[name].nunique() > 1]]
 
 

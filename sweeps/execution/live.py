@@ -182,7 +182,7 @@ def watching(console: Console) -> Iterator[PlainWatcher | LiveWatcher]:
 
 def _settings(job: Job) -> str:
     if not job.params:
-        return job.config.schedule
+        return job.config.schedule or f"{job.config.horizon} epochs"
     return ", ".join(f"{name} {_short(value)}" for name, value in job.params.items())
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from resnet_core.objective import METRIC, Objective
-from resnet_core.own_config import Config
+from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule
 from resnet_core.schema import best_metric
 from sweeps.home import Home
@@ -47,7 +47,12 @@ def describe_trial(entry: Entry, objective: Objective) -> str:
     job, result = entry.job, entry.result
     lines = [f"trial {job.name} (number {job.number})"]
     lines += [f"  {name} = {value!r}" for name, value in job.params.items()]
-    lines += [f"  schedule: {job.config.schedule}", f"  {draw_learning_rate(job.config)}"]
+    if isinstance(job.config, OwnConfig):
+        fields = job.config.to_dict().items()
+        lines += [f"  {name} = {value!r}" for name, value in fields if name not in job.params]
+    else:
+        lines.append(f"  schedule: {job.config.schedule}")
+    lines.append(f"  {draw_learning_rate(job.config)}")
     lines += [f"  ended after epoch {epoch}, and went on later" for epoch in job.thawed]
     if result is None:
         lines.append("  has not ended")

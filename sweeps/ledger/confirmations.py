@@ -162,6 +162,11 @@ def _plan(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
             f"study {name!r} is a confirmation itself, of {source.confirms or 'a frozen configuration'}; "
             "name the search that it confirms, and the confirmation with --as to give it more seeds"
         )
+    if "seed" not in source.trainer.fields:
+        raise InputError(
+            f"study {name!r}: {source.trainer.owner} of {source.trainer.name} has no field `seed`, so fresh seeds "
+            "would repeat the same run; give it one, and launch the study anew"
+        )
     new_name = check_name(side.new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
     earlier = _existing(home, new_name)
     entries = ledger.entries()

@@ -216,7 +216,7 @@ class Ledger:
 
         Raises:
             InputError: no trial has ended, a listed trial has not begun, the seed is a parameter of the study's space,
-                or the study is a confirmation.
+                the trainer has no seed, or the study is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":
@@ -224,6 +224,11 @@ class Ledger:
         if "seed" in spec.space:
             raise InputError(
                 f"study {name!r} samples the seed, and finalists have seeds of their own: it cannot be raced"
+            )
+        if "seed" not in spec.trainer.fields:
+            raise InputError(
+                f"study {name!r}: {spec.trainer.owner} of {spec.trainer.name} has no field `seed`, so fresh seeds "
+                "would repeat the same runs: it cannot be raced"
             )
         if not any(entry.result is not None for entry in self.entries()):
             raise InputError(f"study {name!r} has no trial that ended yet; see `sweeps status {name}`")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from resnet_core import schema
-from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
@@ -289,22 +288,24 @@ def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
+def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] | None = None) -> LogEntry:
     """Return the entry that begins a trial's run.
 
     Args:
         job: the trial.
         tags: the tags of every run of the study.
-        known: names of the configuration's fields to write; an import does not know all fields.
+        known: names of the configuration's fields to write, since an import does not know all; None writes all.
     """
     config = job.config
+    fields = config.to_dict()
+    known = fields if known is None else known
     params = {
-        **dict(_by_name({name: value for name, value in config.to_dict().items() if name in known})),
-        schema.LR_ALPHA: config.lr_alpha,
+        **dict(_by_name({name: value for name, value in fields.items() if name in known})),
+        **({} if config.lr_alpha is None else {schema.LR_ALPHA: config.lr_alpha}),
         schema.HORIZON: config.horizon,
         **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
     }
-    about = {schema.SEED: str(config.seed)} if "seed" in known else {}
+    about = {schema.SEED: str(config.seed)} if "seed" in known and config.seed is not None else {}
     if job.finalist:
         about[schema.FINALIST] = "true"
     if job.thawed:
