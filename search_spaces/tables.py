@@ -21,12 +21,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from resnet_core.code import Source
+from resnet_core.config import OPTION_TABLES
+from resnet_core.data import DatasetInfo
 from resnet_core.objective import METRIC, Goal, Objective, default_target
 from resnet_core.records import METRIC_NAME, RESERVED
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, wrong_value
 from search_spaces.parameters import Choices, Parameter, Table, Value, int_if_whole, is_number
-from search_spaces.plugins import samplers
+from search_spaces.plugins import is_exhaustive, is_own_sampler, samplers
 from search_spaces.stopping import Stopping, StoppingTable
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
 
@@ -138,9 +140,10 @@ class Finalists(Table):
 
 
 def _valid_sampler(name: Any) -> Any:
-    if name not in list(samplers()):  # a list, since the value may be unhashable
-        *names, last = map(repr, samplers())
-        raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
+    # A list, since the value may be unhashable.
+    if name not in list(samplers()) and not (isinstance(name, str) and is_own_sampler(name)):
+        expected = f'{", ".join(map(repr, samplers()))} or "module:object"'
+        raise PydanticCustomError("sampler", "{expected}", {"expected": expected})
     return name
 
 
@@ -150,7 +153,8 @@ class Search(Table):
     Attributes:
         trials: number of trials of a study with a space; with sampler ``grid``, the largest number; None without a
             space.
-        sampler: Optuna's sampler: {samplers}.
+        sampler: Optuna's sampler: {samplers}; ``"module:object"`` or ``"optunahub:PACKAGE"`` names any other.
+        sampler_options: settings of the sampler; see below.
         seed: seed of the sampler, and of the first trial.
         seeds: every listed run is repeated with each of these seeds.
         first: parameters of the first trials; those left out are sampled.
@@ -160,6 +164,8 @@ class Search(Table):
 
     trials: int | None = Field(default=None, ge=1)
     sampler: Annotated[str, BeforeValidator(_valid_sampler)] = "tpe"
+    # Left out where it is empty, so that studies from before it existed keep their hash.
+    sampler_options: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
     seed: _Seed = 0
     seeds: list[_Seed] | None = Field(default=None, min_length=1)
     first: list[dict[str, Any]] = Field(default_factory=list)
@@ -228,16 +234,34 @@ def _trainer_in(context: Any) -> Trainer:
     return trainer
 
 
+class DataInfo(Table):
+    """What a study keeps of a data set of one's own.
+
+    Attributes:
+        classes: number of classes.
+        train_size: number of training images.
+        test_size: number of test images.
+        image_size: height and width of its images in pixels, unless a trial names another; None where it has to.
+    """
+
+    classes: int
+    train_size: int
+    test_size: int
+    image_size: int | None = None
+
+
 class Code(Table):
     """What a study keeps of the code that its file names, so that nothing has to be imported to read its results.
 
     Attributes:
         versions: by the name in the study file, the version of the code (`resnet_core.code.Source`).
         trainer: the fields of the trainer's configuration; empty for the trainer that ships.
+        data: by the name in the study file, the sizes of its data sets of one's own.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
     trainer: dict[str, FieldSchema] = Field(default_factory=dict)
+    data: dict[str, DataInfo] = Field(default_factory=dict)
 
 
 class StudyTables(Table):
@@ -276,7 +300,12 @@ class StudyTables(Table):
     @property
     def is_sampled(self) -> bool:
         """Whether a sampler proposes trials. If not, all are listed: the file's runs, or every point of a grid."""
-        return bool(self.space) and not samplers()[self.search.sampler].exhaustive
+        return bool(self.space) and not self.is_grid
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the sampler tries every value."""
+        return is_exhaustive(self.search.sampler)
 
     @property
     def listed(self) -> list[Run]:
@@ -309,18 +338,33 @@ class StudyTables(Table):
             ScheduleError: a schedule is not valid with these values.
         """
         values = {name: value for name, value in self.train.items() if name != "trainer"}
-        values |= next((listed.changes for listed in self.run if listed.name == run), {})
+        changes = next((listed.changes for listed in self.run if listed.name == run), {})
+        tables = {name: {**values.get(name, {}), **changes[name]} for name in OPTION_TABLES if name in changes}
+        values |= {**changes, **tables} if self.trainer is SHIPPED else changes
         if params:
             templates = map(parse_template, self.schedule_texts().values())
             scheduled = frozenset().union(*(template.parameters for template in templates))
-            values |= {name: value for name, value in params.items() if name not in scheduled}
+            values |= {name: value for name, value in params.items() if name not in scheduled and not is_option(name)}
+            for name in filter(is_option, params):
+                table, _, option = name.partition(".")
+                values[table] = {**values.get(table, {}), option: params[name]}
         numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
         for field in self.trainer.schedule_fields:
             if isinstance(values.get(field), str):
                 template = parse_template(values[field])
                 filled = template.fill(numbers)
                 values[field] = str(_readable(filled) if template.value_parameters else filled)
+        info = None if self.code is None else self.code.data.get(values.get("data", ""))
+        if info is not None:
+            values["data_info"] = DatasetInfo(info.classes, info.train_size, info.test_size)
+            if info.image_size is not None:
+                values.setdefault("image_size", info.image_size)
         return values
+
+
+def is_option(name: str) -> bool:
+    """Return whether a parameter is an option of a network or an optimizer, such as ``model_options.width``."""
+    return name.partition(".")[0] in OPTION_TABLES and "." in name
 
 
 def _readable(schedule: Schedule) -> Schedule:

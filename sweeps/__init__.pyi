@@ -1,7 +1,9 @@
 """The public names, and the module from which each is imported when it is first used."""
 
+from .api import ConfigError as ConfigError
 from .api import EpochRecord as EpochRecord
 from .api import Outcome as Outcome
+from .api import Run as Run
 from .api import Schedule as Schedule
 from .api import StudySpec as StudySpec
 from .api import TrialConfig as TrialConfig

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_core.config import ConfigError
+from resnet_core.config import ConfigError as ConfigError
 from resnet_core.config import TrialConfig as TrialConfig
 from resnet_core.records import EpochRecord as EpochRecord
 from resnet_core.records import Outcome as Outcome
+from resnet_core.run import Run as Run
 from resnet_core.schedule import Schedule as Schedule
 from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
@@ -69,7 +70,11 @@ def load_study(
         if isinstance(study, str | Path):
             return _read_file(find_study(str(study)), overrides)
         if isinstance(study, StudySpec):
-            return parse_study(json.loads(to_json(study)), study.name, overrides) if overrides else study
+            if not overrides:
+                return study
+            values = json.loads(to_json(study))
+            values.pop("code", None)  # read again
+            return parse_study(values, study.name, overrides)
         return parse_study(copy.deepcopy(dict(study)), "study", overrides)
 
 
@@ -130,6 +135,7 @@ def resume(
     *,
     trials: int | None = None,
     more: int = 0,
+    changed_code: bool = False,
     address: str | None = None,
     home: str | Path | None = None,
     mlflow: str = "",
@@ -145,6 +151,7 @@ def resume(
         name: name of the study.
         trials: the new total number of trials; None keeps it.
         more: how many trials to add to the study's number.
+        changed_code: go on although code that the study file names has changed since the study began.
         address: address of a running Ray cluster; default: ``RAY_ADDRESS``, else Ray is started on this machine.
         home: folder of all state; default: ``SWEEPS_HOME``, else ``./runs``.
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
@@ -163,7 +170,7 @@ def resume(
     """
     with _launch_errors():
         launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
-        return launcher.resume(name, trials=trials, more=more)
+        return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
 def load_results(

@@ -22,6 +22,7 @@ from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
+from resnet_core import schema
 from resnet_core.schedule import parse
 from resnet_core.schema import best_metric
 
@@ -94,6 +95,8 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
 def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figure:
     """Draw the parameters' importances as bars, with the interval of each rank beside its bar.
 
+    A conditional parameter that too few trials have is left out.
+
     Args:
         table: what `build_importance` returned.
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
@@ -105,6 +108,7 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
         ValueError: the path has another suffix.
     """
     check_suffix(path)
+    table = table.dropna(subset=["importance"])
     figure = new_figure(8, 1.2 + 0.4 * len(table))
     axes = figure.subplots()
     places = range(len(table))
@@ -273,10 +277,17 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
     settings = pd.DataFrame(index=trials.index)
     for name in ("lr_alpha", "weight_decay"):
         if name in trials:
-            settings[name] = pd.to_numeric(trials[name], errors="coerce")
+            settings[name] = _where_asked(trials, name)
     knots = [[knot.epoch for knot in parse(str(text)).knots[1:]] for text in trials["schedule"]]
     for i in range(min((len(epochs) for epochs in knots), default=0)):
         settings[f"breakpoint {i + 1} [epoch]"] = [epochs[i] for epochs in knots]
     if "shift" in trials:
-        settings["shift"] = pd.to_numeric(trials["shift"], errors="coerce")
+        settings["shift"] = _where_asked(trials, "shift")
     return settings[[name for name in settings if settings[name].nunique() > 1]]
+
+
+def _where_asked(trials: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return a setting as numbers; NaN where it is a conditional parameter that the trial does not have."""
+    values = pd.to_numeric(trials[name], errors="coerce")
+    sampled = schema.SAMPLED + name
+    return values.where(trials[sampled].notna()) if sampled in trials else values

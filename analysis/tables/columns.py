@@ -281,10 +281,14 @@ def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Col
 
 
 def with_settings(settings: Sequence[Column], objective: Objective = DEFAULT) -> list[Column]:
-    """Return the columns of the table of results of a study that adds these settings."""
-    columns = result_columns(objective)
-    place = [column.name for column in columns].index("schedule")
-    return [*columns[:place], *settings, *columns[place:]]
+    """Return the columns of the table of results of a study that adds these settings.
+
+    A setting with the name of a column of results takes its place.
+    """
+    own = {column.name: column for column in settings}
+    known = [own.pop(column.name, column) for column in result_columns(objective)]
+    place = [column.name for column in known].index("schedule")
+    return [*known[:place], *own.values(), *known[place:]]
 
 
 def importance(column: Column, sampled: Collection[str]) -> int:

@@ -124,7 +124,8 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
     """Return the settings that a study adds to COLUMNS, and the names of all its sampled parameters.
 
     First come sampled parameters in the order of the space, then settings in which trials differ. If runs are listed,
-    the seed is such a setting; if a space is sampled, every trial has its own seed, which is not.
+    the seed is such a setting; if a space is sampled, every trial has its own seed, which is not. The column of a
+    conditional parameter is empty in the trials that do not have it.
 
     Args:
         trials: rows of `analysis.Study.trials`.
@@ -133,17 +134,21 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
     names = [str(name) for name in trials]
     given = [name.removeprefix(schema.SAMPLED) for name in names if name.startswith(schema.SAMPLED)]
     order = {name: place for place, name in enumerate(space or {})}
+    asked = trials[[schema.SAMPLED + name for name in given]].notna().any(axis=1)
     columns, sampled = list[Column](), list[str]()
     for name in sorted(given, key=lambda name: order.get(name, len(order))):
         field = schema.SAMPLED + name
-        if name in names and _agree(trials[name], trials[field]):
+        is_conditional = bool((trials[field].isna() & asked).any())
+        if is_conditional:  # empty where it was not asked, although such a trial has a value of the setting
+            column = setting(name, field)
+        elif name in names and _agree(trials[name], trials[field]):
             column = setting(name)
         else:  # a schedule's parameter
             column = setting(name, field)
             if name in COLUMNS:
                 column = replace(column, name=field)
         sampled.append(column.name)
-        if column.name not in COLUMNS:
+        if is_conditional or column.name not in COLUMNS:
             columns.append(column)
     for name in names:
         listed = is_setting(name) or (name == schema.SEED and not sampled)

@@ -55,11 +55,18 @@ def launch(
 
     If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
+    from sweeps.ledger.samplers import sampler_notes
+
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
+    for note in sampler_notes(spec):
+        print_message(note)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
+        from sweeps.study.code import describe as describe_code
 
         more = " and their finalists" if spec.search.finalists else ""
+        for line in describe_code(spec):
+            print_message(line)
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
@@ -78,6 +85,9 @@ def resume(
         str | None,
         typer.Option("--trials", metavar="[+]N", help="How many trials in all, or +N for N more than asked for."),
     ] = None,
+    changed_code: Annotated[
+        bool, typer.Option("--changed-code", help="Go on although code that the study file names has changed.")
+    ] = False,
     options: LaunchOptions,
 ) -> None:
     """Continue a study that was interrupted or killed.
@@ -87,6 +97,7 @@ def resume(
     if trials is not None and not re.fullmatch(r"\+?0*[1-9][0-9]{0,8}", trials, re.ASCII):
         raise InputError(f"--trials {trials}: expected how many in all, such as 200, or how many more, such as +50")
     asked: dict[str, Any] = {"more" if trials.startswith("+") else "trials": int(trials)} if trials else {}
+    asked["changed_code"] = changed_code
     run_study(options, name, lambda: sweeps.resume(name, **asked, **options.to_arguments()))
 
 

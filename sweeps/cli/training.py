@@ -130,7 +130,7 @@ def _epochs(
 
     about = {"device": device, "threads": torch.get_num_threads(), "data_dir": data_dir, "checkpoint": checkpoint}
     try:
-        yield from own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
+        yield from own_epochs_of(spec.trainer, config.to_dict(), metric="val_acc", **about)
     except (TrainerError, SweepError):
         raise
     except Exception as error:

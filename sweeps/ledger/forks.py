@@ -10,7 +10,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.conditions import in_order, is_asked
 from search_spaces.parameters import Choices, Parameter, Value
+from search_spaces.plugins import find_sampler
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
@@ -104,7 +106,10 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str, worst: float) -> F
     config = spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG])
     fields = config.to_dict()
     params: dict[str, Value] = {}
-    for name, parameter in spec.space.items():
+    for name in in_order(spec.space):
+        parameter = spec.space[name]
+        if not is_asked(parameter, params):
+            continue
         if name not in trial.params and name not in fields:
             return f"{name} was no parameter of it"
         value = trial.params.get(name, fields.get(name))
@@ -117,12 +122,13 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str, worst: float) -> F
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
     if attributes.RESULT in trial.user_attrs:  # another sampler may need another state or value
-        how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, worst)
+        ignores_pruned = find_sampler(spec.search.sampler).ignores_pruned
+        how = optuna_result(result_of(trial), config.horizon, ignores_pruned, worst)
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna does for a pruned trial
         params=params,
-        distributions=distributions(spec),
+        distributions={name: one for name, one in distributions(spec).items() if name in params},
         user_attrs={attributes.FORKED: {"study": source, "trial": trial.user_attrs[attributes.NAME]}}
         | {key: trial.user_attrs[key] for key in _COPIED if key in trial.user_attrs},
         intermediate_values=dict(how.intermediate_values),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from optuna.trial import TrialState
 
 from resnet_core.records import Outcome
-from search_spaces.plugins import samplers
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
@@ -38,7 +37,7 @@ class OptunaResult:
     intermediate_values: Mapping[int, float] = field(default_factory=dict)
 
 
-def optuna_result(result: Result, horizon: int, sampler: str, worst: float) -> OptunaResult:
+def optuna_result(result: Result, horizon: int, ignores_pruned: bool, worst: float) -> OptunaResult:
     """Return how a trial is reported to Optuna, so that the study's sampler learns from every trial that trained.
 
     A trial that ended by itself is COMPLETE with its objective. A trial that a rule stopped is PRUNED, with its
@@ -50,11 +49,11 @@ def optuna_result(result: Result, horizon: int, sampler: str, worst: float) -> O
     Args:
         result: how the trial ended.
         horizon: epochs of its schedule.
-        sampler: name of the study's sampler.
+        ignores_pruned: whether the study's sampler uses only COMPLETE trials.
         worst: the objective of a trial that learned nothing, see `worst_objective`.
     """
     state, value = OPTUNA_STATE[result.outcome], result.objective
-    if state is TrialState.PRUNED and samplers()[sampler].ignores_pruned:
+    if state is TrialState.PRUNED and ignores_pruned:
         return OptunaResult(TrialState.COMPLETE, worst if value is None else value)
     if state is TrialState.PRUNED and value is not None:
         return OptunaResult(state, intermediate_values={round(100 * result.epochs_run / horizon): value})

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_core.own_config import Config
 from resnet_core.records import Outcome
-from search_spaces.space import coordinates, longest_horizon
+from search_spaces.space import coordinates, has_all, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.ranking import configuration_of, noise_of, validation_images
@@ -40,8 +40,7 @@ class Judge:
 
     def coordinates(self, job: Job) -> Sequence[float]:
         """Return a trial's position in the study's space; empty where the trial lacks a parameter of the space."""
-        spec = self._spec
-        return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
+        return coordinates(self._spec, job.params) if has_all(self._spec, job.params) else ()
 
     def see(self, job: Job, values: Sequence[float], outcome: Outcome | None = None) -> None:
         """Store the curve of a trial, given the values of the study's metric.

@@ -17,7 +17,7 @@ from resnet_core.objective import Objective
 from resnet_core.own_config import Config, with_seed
 from resnet_core.records import Outcome
 from search_spaces.plugins import rules
-from search_spaces.space import coordinates, longest_horizon
+from search_spaces.space import coordinates, has_all, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry
@@ -166,7 +166,7 @@ def _known(
         params: the parameters of each configuration.
         values: for each configuration, the objectives of its runs.
     """
-    if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
+    if len(params) >= _NEIGHBOURS_FROM and all(has_all(spec, each) for each in params):
         places = np.array([coordinates(spec, each) for each in params])
     else:
         places = np.eye(len(params)) * np.sqrt(0.5)  # the distance between any two is 1

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -280,6 +280,15 @@ class Tracker:
             then()
 
 
+def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield fields by name, and the options in a table by a dotted name, such as ``model_options.width``."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{option}", of_option) for option, of_option in value.items())
+        else:
+            yield name, value
+
+
 def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
     """Return the entry that begins a trial's run.
 
@@ -290,7 +299,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL
     """
     config = job.config
     params = {
-        **{name: value for name, value in config.to_dict().items() if name in known},
+        **dict(_by_name({name: value for name, value in config.to_dict().items() if name in known})),
         schema.LR_ALPHA: config.lr_alpha,
         schema.HORIZON: config.horizon,
         **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
+from search_spaces.plugins import samplers
 from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
 from sweeps.study.outcomes import Result, Stop, crash_result, make_result
 from sweeps.study.stopping.base import Progress
@@ -172,7 +173,7 @@ def test_every_outcome_is_mapped(table):
 
 
 def told(result: Result, sampler: str) -> OptunaResult:
-    return optuna_result(result, horizon=10, sampler=sampler, worst=60.0)
+    return optuna_result(result, horizon=10, ignores_pruned=samplers()[sampler].ignores_pruned, worst=60.0)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])

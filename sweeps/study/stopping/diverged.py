@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.config import TrialConfig
-from resnet_core.data import DATASETS
+from resnet_core.config import TrialConfig, dataset_info
 from resnet_core.records import metric_curve
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
@@ -33,7 +32,7 @@ def divergence(trial: Progress) -> str | None:
         return None  # nothing says what chance is
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
-    chance = _ABOVE_CHANCE / DATASETS[trial.config.data].classes
+    chance = _ABOVE_CHANCE / dataset_info(trial.config).classes
     if len(settled) == _PATIENCE and all(acc < chance for acc in metric_curve(settled, "acc")):
         return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
     return None
