@@ -17,6 +17,7 @@ from resnet_core.code import CodeError, describe
 from resnet_core.code import load as load_code
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.own_config import Config
+from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
 from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
@@ -36,6 +37,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     yield from _search_problems(spec)
     yield from _phase_problems(spec)
+    yield from _metric_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*condition_problems(spec.space, spec.train)]
@@ -106,10 +108,24 @@ def grid_expects(sampler: str) -> str:
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
+def _metric_problems(spec: StudyTables) -> Iterator[Problem]:
+    metric = spec.objective.metric
+    if spec.trainer is SHIPPED and metric not in METRICS:
+        known = [name for name in METRICS if not name.startswith("test_")]
+        yield unknown_name("objective.metric", metric, known, "metric of the trainer that ships", metric)
+
+
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
         for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
+        if rule.needs_target and spec.objective.target is None:
+            expected = "none" if type(rule).model_fields else "false"
+            yield Problem(f"stopping.{name}", f": expected {expected}: the rule needs a target, and the study has none")
+        for key in rule.differences if spec.objective.is_accuracy else ():
+            if getattr(rule, key) >= 1:
+                expected = "less than 1: it is a difference of accuracies"
+                yield wrong_value(f"stopping.{name}.{key}", int_if_whole(getattr(rule, key)), expected)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:

@@ -63,6 +63,12 @@ class RuleSettings(Table):
     predictive: ClassVar[bool] = False
     """Whether it ends a trial because other trials predict a bad result, which the trial's own curve does not show."""
 
+    needs_target: ClassVar[bool] = False
+    """Whether it decides by the target, so that a study without one cannot have it."""
+
+    differences: ClassVar[tuple[str, ...]] = ()
+    """Settings that are differences between values of the metric, so that they are below 1 for an accuracy."""
+
     @property
     def group_by(self) -> str | None:
         """The field of TrialConfig or the parameter by which the rule groups trials; None if it does not group them."""
@@ -288,11 +294,12 @@ def _own_sampler(name: str, found: Any) -> Sampler:
             raise CodeError(f"{name} returned a value of type {type(made).__name__}; expected a sampler of Optuna's")
         return made
 
-    learns_from_pruned = is_class and issubclass(found, TPESampler | RandomSampler)
-    independent = is_class and issubclass(found, RandomSampler)
-    return Sampler(
-        name, make, ignores_pruned=not learns_from_pruned, settings=found, conditional={} if independent else None
-    )
+    is_tpe = is_class and issubclass(found, TPESampler)
+    is_random = is_class and issubclass(found, RandomSampler)
+    conditional: dict[str, Any] | None = {} if is_random else None
+    if is_tpe and "group" in inspect.signature(found).parameters:
+        conditional = {"group": True}
+    return Sampler(name, make, ignores_pruned=not (is_tpe or is_random), settings=found, conditional=conditional)
 
 
 def _kind(found: Any) -> str:

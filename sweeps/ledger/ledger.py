@@ -23,7 +23,7 @@ from sweeps.ledger.forks import Fork, fork
 from sweeps.ledger.imports import imported_trials
 from sweeps.ledger.leases import Drivers, Transaction
 from sweeps.ledger.optuna_internals import is_finished, live_trial
-from sweeps.ledger.outcomes import optuna_result
+from sweeps.ledger.outcomes import optuna_result, worst_objective
 from sweeps.ledger.proposals import next_listed, next_repetition
 from sweeps.ledger.retries import Retries
 from sweeps.ledger.samplers import make_sampler
@@ -581,8 +581,12 @@ class Ledger:
     def _tell_optuna(self, trial: optuna.Trial, result: Result) -> None:
         self._need_sampler()
         horizon = self.spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG]).horizon
+        worst = 0.0
+        if result.objective is None:
+            known = [other for other in self._trials.own() if attributes.RESULT in other.user_attrs]
+            worst = worst_objective(self.spec, (result_of(other).objective for other in known))
         ignores_pruned = find_sampler(self.spec.search.sampler).ignores_pruned
-        how = optuna_result(result, horizon, ignores_pruned, self._longest_horizon)
+        how = optuna_result(result, horizon, ignores_pruned, worst)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)

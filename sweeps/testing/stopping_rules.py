@@ -144,7 +144,7 @@ class StoppingRuleContract:
         revived = self.rule.trials_to_revive(ended, state(*study.curves, *others, *ended))
         assert revived == [] or self.rule.revives
         for i in revived:
-            shown = replace(trial(list(ended[i].val_accs)), coordinates=ended[i].coordinates)
+            shown = replace(trial(list(ended[i].scores)), coordinates=ended[i].coordinates)
             assert self.rule.reason_to_stop(shown, state(*study.curves, *others, *ended)) is None
 
     def test_it_is_registered(self) -> None:

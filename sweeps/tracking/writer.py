@@ -128,7 +128,7 @@ class Tracker:
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once both are in the store."""
-        self._put(end_entry(job, result), then)
+        self._put(end_entry(job, result, self._runs.metric), then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Give the runs of interrupted trials the status SCHEDULED: they are continued later."""
@@ -328,9 +328,13 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     return {"do": "epochs", "trial": job.number, "epochs": written}
 
 
-def end_entry(job: Job, result: Result) -> LogEntry:
-    """Return the entry that ends a trial's run."""
-    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+_BEST = "best_val_acc"  # among schema.FINAL_METRICS
+
+
+def end_entry(job: Job, result: Result, metric: str) -> LogEntry:
+    """Return the entry that ends a trial's run; ``metric`` is the metric of the study."""
+    values = {name: getattr(result, "best_value" if name == _BEST else name) for name in schema.FINAL_METRICS}
+    values[schema.best_metric(metric)] = values.pop(_BEST)
     tags = {schema.OUTCOME: result.outcome.value}
     if result.stopped_by:
         tags[schema.STOPPED_BY] = result.stopped_by
