@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -32,7 +31,6 @@ from resnet_core.records import EpochRecord, StepRecord
 from resnet_core.streams import STREAMS
 from resnet_core.working_copy import WorkingCopy
 
-_log = logging.getLogger(__name__)
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and were not faster (ResNet56v2)."""
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
@@ -72,8 +70,8 @@ def train(
 
     A network, a data set or an optimizer of one's own is imported here. Layers such as dropout draw from torch's global
     generators, which get a seed of (seed, epoch) ahead of each epoch; so a continued run equals an uninterrupted one if
-    no other trial draws from them in the same process. An optimizer of one's own is not captured as a graph, and a
-    network of one's own is not where the capture fails.
+    no other trial draws from them in the same process. With a network or an optimizer of one's own, no step is captured
+    as a graph.
 
     Raises:
         CodeError: code that the config names cannot be imported.
@@ -227,18 +225,9 @@ class _TrainingRun:
         self._outputs = torch.zeros(steps * size, spec.classes, device=device)
         self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
-        if graph and device.type == "cuda" and isinstance(self._optimizer, Optimizer):
-            self._step = self._captured(self._optimizer)
-
-    def _captured(self, optimizer: Optimizer) -> Callable[[int], None]:
-        """Return the step as CUDA graphs; as it is, for a network of one's own that cannot be captured."""
-        try:
-            return CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state(optimizer))
-        except Exception as error:
-            if not self._is_own:
-                raise
-            _log.warning("%s is trained without a CUDA graph, more slowly: %s", self._config.model, error)
-            return self._take_step
+        # Code of one's own may wait for the device in a step, which no graph can capture.
+        if graph and device.type == "cuda" and isinstance(self._optimizer, Optimizer) and not self._is_own:
+            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state(self._optimizer))
 
     def _state(self, optimizer: Optimizer) -> list[Tensor]:
         """Return every tensor that a step changes."""
