@@ -199,8 +199,7 @@ def load_results(
     from analysis.store import loader
 
     try:
-        asked = loader.METRICS if metrics is None else metrics
-        return loader.load(open_home(home, mlflow).mlflow_uri, name, asked)
+        return loader.load(open_home(home, mlflow).mlflow_uri, name, metrics)
     except loader.StoreError as error:
         raise InputError(str(error)) from error
 
