@@ -126,6 +126,61 @@ def test_init_knows_the_data_sets_that_ship(dataset):
         run("init", "mine", "--dataset", dataset)
 
 
+OWN_TRAINER = """
+from dataclasses import dataclass
+from typing import Literal
+from sweeps import Run, Schedule
+
+@dataclass(frozen=True)
+class Config:
+    {fields}
+
+def train(config: Config, run: Run):
+    yield {{"val_acc": 0.5}}
+"""
+
+
+def own_trainer(folder, *fields):
+    (folder / "own.py").write_text(OWN_TRAINER.format(fields="\n    ".join(fields)))
+
+
+def test_init_lists_the_fields_of_a_trainer_with_types_and_defaults(folder):
+    own_trainer(folder, "decay: Schedule", "schedule: Schedule", "hidden: int = 64", "kind: Literal['a', 'b'] = 'a'")
+    assert run("init", "mine", "--trainer", "own:train") == "mine.toml\n"
+    lines = (folder / "mine.toml").read_text().splitlines()
+    assert 'schedule = "[lr, 0] lin[0, 10]"' in lines
+    assert "# hidden = 64  # a whole number" in lines
+    assert '# kind = "a"  # one of a, b' in lines
+    assert max(map(len, lines)) <= 120
+    study = load_study("mine.toml")
+    assert study.train.keys() == {"trainer", "decay", "schedule"}
+    assert study.space.keys() == {"lr"}
+
+
+def test_init_varies_a_number_of_a_trainer_without_schedules(folder):
+    own_trainer(folder, "epochs: int", "rate: float = 0.5", "depth: int = 1", "seed: int = 7")
+    run("init", "mine", "--trainer", "own:train")
+    study = load_study("mine.toml")
+    assert study.train["epochs"] == 10
+    assert study.space.keys() == {"rate"}
+
+
+def test_a_field_that_needs_a_value_is_named_by_init_and_missed_by_plan(folder):
+    own_trainer(folder, "schedule: Schedule", "width: int")
+    run("init", "mine", "--trainer", "own:train")
+    assert "# width =  # a whole number; it has no default" in (folder / "mine.toml").read_text().splitlines()
+    with pytest.raises(InputError, match=r"train\.width: missing"):
+        load_study("mine.toml")
+
+
+def test_init_says_where_it_looked_for_a_trainer(folder):
+    with pytest.raises(
+        InputError, match=rf"--trainer absent:train: no module absent: looked for absent\.py in {folder}"
+    ):
+        run("init", "mine", "--trainer", "absent:train")
+    assert not (folder / "mine.toml").exists()
+
+
 def test_studies_are_those_that_ship():
     assert [row["study"] for row in json.loads(run("studies", "--json"))] == shipped_studies()
     assert "quickstart " in run("studies")
