@@ -357,14 +357,16 @@ class _Reporter:
         thread.join(None if is_finished else _SECONDS_TO_END)
         if thread.is_alive():
             raise TrainerError(
-                f"the trainer still runs, {_SECONDS_TO_END:g} s after its trial was stopped: expected it to end when "
-                "run.report raises TrialStopped"
+                f"the trainer of trial {self._run.name} still runs, {_SECONDS_TO_END:g} s after the trial was stopped: "
+                "expected it to end when run.report raises TrialStopped"
             )
         while not isinstance(event := self._events.get(), _Ended):
             pass
         if event.error is not None:  # all epochs that count are there
             when = "after its last epoch" if is_finished else "when it was stopped"
-            _log.warning("the trainer of %s raised an error %s: %s", self._run.name, when, code.describe(event.error))
+            _log.warning(
+                "the trainer of trial %s raised an error %s: %s", self._run.name, when, code.describe(event.error)
+            )
 
 
 def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Generator[EpochRecord]:

@@ -17,6 +17,7 @@ from resnet_core.code import CodeError, describe
 from resnet_core.code import load as load_code
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.own_config import Config
+from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
 from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
 from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
@@ -35,7 +36,9 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
+    yield from _trainer_problems(spec)
     yield from _phase_problems(spec)
+    yield from _metric_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
     found = [*condition_problems(spec.space, spec.train)]
@@ -75,6 +78,26 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
             yield wrong_value(f"space.{name}", values, grid_expects(search.sampler))
 
 
+def _trainer_problems(spec: StudyTables) -> Iterator[Problem]:
+    """Yield what a study cannot do with a trainer of somebody's own."""
+    trainer = spec.trainer
+    if trainer is SHIPPED:
+        return
+    if spec.resources.shared_process:
+        expected = (
+            f"false with {trainer.name}: trials in one process would share the random numbers and the global variables "
+            "of its code; gpus_per_trial below 1 shares a GPU between processes"
+        )
+        yield wrong_value("resources.shared_process", True, expected)
+    if "seed" in trainer.fields:
+        return
+    why = f"{trainer.owner} of {trainer.name} has no field `seed`, so runs of one configuration would be equal"
+    if spec.search.seeds is not None:
+        yield wrong_value("search.seeds", spec.search.seeds, f"none: {why}")
+    if spec.search.finalists is not None:
+        yield Problem("search.finalists", f": expected none: {why}")
+
+
 def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
     if spec.phase == "search":
         expected = "none in a search: the test images are for the confirmation; see `sweeps confirm`"
@@ -106,10 +129,24 @@ def grid_expects(sampler: str) -> str:
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
+def _metric_problems(spec: StudyTables) -> Iterator[Problem]:
+    metric = spec.objective.metric
+    if spec.trainer is SHIPPED and metric not in METRICS:
+        known = [name for name in METRICS if not name.startswith("test_")]
+        yield unknown_name("objective.metric", metric, known, "metric of the trainer that ships", metric)
+
+
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
         for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
+        if rule.needs_target and spec.objective.target is None:
+            expected = "none" if type(rule).model_fields else "false"
+            yield Problem(f"stopping.{name}", f": expected {expected}: the rule needs a target, and the study has none")
+        for key in rule.differences if spec.objective.is_accuracy else ():
+            if getattr(rule, key) >= 1:
+                expected = "less than 1: it is a difference of accuracies"
+                yield wrong_value(f"stopping.{name}.{key}", int_if_whole(getattr(rule, key)), expected)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:

@@ -92,6 +92,7 @@ def expectation(message: str) -> str:
         ("a valid boolean", "true or false"),
         ("a valid string", "a string"),
         ("a valid list", "a list"),
+        ("a valid array", "a list"),
         ("a valid dictionary", "a table"),
         ("List should have at least 1 item after validation, not 0", "one value or more"),
     ):

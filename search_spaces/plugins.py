@@ -63,6 +63,12 @@ class RuleSettings(Table):
     predictive: ClassVar[bool] = False
     """Whether it ends a trial because other trials predict a bad result, which the trial's own curve does not show."""
 
+    needs_target: ClassVar[bool] = False
+    """Whether it decides by the target, so that a study without one cannot have it."""
+
+    differences: ClassVar[tuple[str, ...]] = ()
+    """Settings that are differences between values of the metric, so that they are below 1 for an accuracy."""
+
     @property
     def group_by(self) -> str | None:
         """The field of TrialConfig or the parameter by which the rule groups trials; None if it does not group them."""

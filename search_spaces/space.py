@@ -156,14 +156,14 @@ def longest_horizon(spec: StudySpec) -> int:
     # A schedule's length rises with each parameter in it, so the highest values of each branch are enough.
     texts = spec.schedule_texts().values()
     epochs = frozenset().union(*(parse_template(text).epoch_parameters for text in texts))
-    lengths = [name for name in spec.space if name in epochs | {"schedule", "epochs"}]
-    branching = {"schedule", *deciding(spec.space)}
+    whole = {"epochs", *spec.trainer.schedule_fields}
+    lengths = [name for name in spec.space if name in epochs | whole]
+    branching = whole | set(deciding(spec.space))
     names = [name for name in deciding(spec.space, lengths) if name in branching]
     highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
-    horizons = [
+    return max(
         trial_config(spec, only_asked(spec.space, highest | branch)).horizon for branch in branches(spec.space, names)
-    ]
-    return max(horizons)
+    )
 
 
 def grid_points(spec: StudySpec) -> Iterator[dict[str, Value]]:

@@ -29,7 +29,7 @@ from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import stopping_keys
-from search_spaces.tables import Code, DataInfo, Finalists, Objective, Resources, Run, Search
+from search_spaces.tables import Code, DataInfo, Finalists, ObjectiveKeys, Resources, Run, Search
 from search_spaces.trainers import GROUP as TRAINERS
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, OwnTrainer, StoredTrainer, Trainer, find_trainer
 
@@ -221,7 +221,7 @@ def _models(place: Location) -> list[type[BaseModel]]:
     """Return the models that the table at a location may be."""
     match place:
         case ("objective",):
-            return [Objective]
+            return [ObjectiveKeys]
         case ("search",):
             return [Search]
         case ("search", "finalists"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PrivateAttr,
+    SerializationInfo,
     ValidationInfo,
     model_validator,
 )
@@ -21,9 +23,11 @@ from pydantic_core import PydanticCustomError
 from resnet_core.code import Source
 from resnet_core.config import OPTION_TABLES
 from resnet_core.data import DatasetInfo
+from resnet_core.objective import METRIC, Goal, Objective, default_target
+from resnet_core.records import METRIC_NAME, RESERVED
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
-from search_spaces.parameters import Choices, Parameter, Table, Value
+from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, wrong_value
+from search_spaces.parameters import Choices, Parameter, Table, Value, int_if_whole, is_number
 from search_spaces.plugins import is_exhaustive, is_own_sampler, samplers
 from search_spaces.stopping import Stopping, StoppingTable
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
@@ -59,16 +63,68 @@ def _valid_name(name: str) -> str:
 _Name = Annotated[str, AfterValidator(_valid_name)]
 
 
-class Objective(Table):
-    """When a trial has reached the target.
+def _valid_target(target: Any) -> Any:
+    if target is None or target is False or is_number(target):
+        return target
+    raise PydanticCustomError("target", "{expected}", {"expected": "a finite number; false for none"})
+
+
+class ObjectiveKeys(Table):
+    """``[objective]`` of a study file: what is looked for in a trial.
 
     Attributes:
-        target: validation accuracy to reach.
-        sustained: number of epochs in a row at or above the target after which it is sustained.
+        metric: the metric of an epoch that counts.
+        goal: ``max`` if the metric should rise, ``min`` if it should fall.
+        target: value of the metric to reach; false for none: then the best value itself counts. Left out, it is 0.92
+            for val_acc, and none for any other metric.
+        sustained: number of epochs in a row at the target or better after which it is sustained.
     """
 
-    target: float = Field(default=0.92, gt=0, le=1)
+    metric: str = METRIC
+    goal: Goal = "max"
+    target: Annotated[float | Literal[False] | None, BeforeValidator(_valid_target)] = None
     sustained: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(list(self._problems()))
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if not METRIC_NAME.fullmatch(self.metric) or self.metric in RESERVED:
+            expected = "the name of a metric: a letter, then letters, digits, spaces and any of _ . : / -"
+            yield wrong_value("metric", self.metric, expected)
+        elif self.metric.startswith("test_"):
+            yield wrong_value("metric", self.metric, "a metric of the validation: no decision depends on test images")
+        elif "goal" not in self.model_fields_set and self.metric.endswith("loss"):
+            yield Problem("goal", f': missing; expected "min" or "max" beside metric = {as_toml(self.metric)}')
+        if isinstance(self.target, float) and (self.metric, self.goal) == (METRIC, "max") and not 0 < self.target <= 1:
+            yield wrong_value("target", int_if_whole(self.target), "an accuracy above 0 and at most 1; false for none")
+
+
+def _read_objective(table: Any) -> Objective:
+    """Return a table of a study file as an Objective."""
+    if isinstance(table, Objective):
+        return table
+    keys = ObjectiveKeys.model_validate(table)
+    target = default_target(keys.metric, keys.goal) if keys.target is None else keys.target
+    return Objective(keys.metric, keys.goal, None if target is False else target, keys.sustained)
+
+
+def _write_objective(objective: Objective, info: SerializationInfo) -> dict[str, Any]:
+    """Return an Objective as the table of a study file; metric and goal only where they are not the defaults."""
+    target = False if objective.target is None else objective.target
+    table: dict[str, Any] = {"target": target, "sustained": objective.sustained}
+    if info.exclude_defaults:
+        usual = Objective(objective.metric, objective.goal, default_target(objective.metric, objective.goal))
+        table = {name: value for name, value in table.items() if getattr(usual, name) != getattr(objective, name)}
+    if (objective.metric, objective.goal) != (METRIC, "max"):
+        table = {"metric": objective.metric, "goal": objective.goal, **table}
+    return table
+
+
+ObjectiveTable = Annotated[Objective, BeforeValidator(_read_objective), PlainSerializer(_write_objective)]
+"""Type of a field that has the form of `ObjectiveKeys` in a study file."""
 
 
 class Finalists(Table):
@@ -217,7 +273,7 @@ class StudyTables(Table):
     confirms: str = ""
     train: Annotated[dict[str, Any], AfterValidator(_valid_fields)] = Field(default_factory=dict)
     space: dict[str, Parameter] = Field(default_factory=dict)
-    objective: Objective = Objective()
+    objective: ObjectiveTable = Objective()
     search: Search = Search()
     stopping: StoppingTable = Field(default_factory=Stopping)
     resources: Resources = Resources()

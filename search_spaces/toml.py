@@ -11,9 +11,10 @@ from search_spaces.spec import StudySpec
 def to_toml(spec: StudySpec) -> str:
     """Return a study as the text of a study file, from which ``load_study`` reads the same study.
 
-    Keys with their default value are left out. The values of ``--set`` are included.
+    Keys with their default value are left out, and what a study notes of its code, which is no key of a file.
+    The values of ``--set`` are included.
     """
-    values = spec.model_dump(by_alias=True, exclude_defaults=True)
+    values = spec.model_dump(by_alias=True, exclude_defaults=True, exclude={"code"})
     runs = values.pop("run", [])
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     blocks = ["\n".join(_lines({key: value for key, value in values.items() if key not in tables}))]

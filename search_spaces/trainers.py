@@ -34,7 +34,37 @@ GROUP = "sweeps.trainers"
 """The entry-point group in which an installed package offers its trainers."""
 SHIPPED_NAME = "resnet"
 """The name of the trainer that ships; a study file without ``trainer`` has it."""
-RESERVED = frozenset({"trainer", "name", "run", "trial", "horizon", "lr_alpha", "outcome", "stop_reason"})
+RESERVED = frozenset(
+    [
+        "trainer",
+        "name",
+        "run",
+        "trial",
+        "number",
+        "run_id",
+        "status",
+        "outcome",
+        "stop_reason",
+        "stopped_by",
+        "would_stop",
+        "gpus",
+        "start_time",
+        "end_time",
+        "horizon",
+        "lr_alpha",
+        "epoch",
+        "val_acc",
+        "acc",
+        "epoch_best",
+        "val_acc_best",
+        "final_loss",
+        "final_val_loss",
+        "epochs_to_target",
+        "epochs_to_target_sustained",
+        "epochs_run",
+        "configuration",
+    ]
+)
 """Names that no field may have: they stand for something else in study files, stores or tables."""
 
 
@@ -214,7 +244,12 @@ class OwnTrainer(StoredTrainer):
         """The trainer: a generator of metrics, or a function that reports them."""
         self.config_class = _config_class(self.reference, self.function)
         """The dataclass of its configuration."""
-        hints = get_type_hints(self.config_class)
+        try:
+            hints = get_type_hints(self.config_class)
+        except Exception as error:
+            raise CodeError(
+                f"{self.config_class.__name__} of {self.reference}: a type is not known: {error}"
+            ) from error
         self._types: dict[str, TypeAdapter[Any]] = {}
         fields = {}
         for field in dataclasses.fields(self.config_class):

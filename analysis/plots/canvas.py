@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,15 @@ def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> N
         axes.plot(*np.concatenate(single).T, "o", color=looks["color"], markersize=4, **_FAINT)
 
 
+def has_schedule(trial: Mapping[Any, Any] | pd.Series[Any]) -> bool:
+    """Return whether a trial has a learning-rate schedule; one of a trainer of one's own may have none."""
+    return isinstance(trial.get("schedule"), str)
+
+
 def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POINTS) -> tuple[Floats, Floats]:
-    """Return epochs and learning rates up to the run's horizon, each of shape (points,)."""
+    """Return epochs and learning rates up to the run's horizon, each of shape (points,); none without a schedule."""
+    if not has_schedule(trial):
+        return np.empty(0), np.empty(0)
     schedule = parse(trial["schedule"])
     horizon = trial.get("horizon")
     end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)
@@ -141,7 +148,7 @@ def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POI
 
 def scale_rates(axes: Axes, values: Floats) -> None:
     """Make the axis of a schedule's values logarithmic if they span more than two decades and are never 0."""
-    if values.min() > 0 and values.max() > 100 * values.min():
+    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)

@@ -12,7 +12,6 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.trials import trial_curves
-from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.records import Outcome
 
@@ -37,12 +36,12 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
 
     PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how much
     the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
-    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a rule
-    stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5 and
-    97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters depends
-    on a few trials. A conditional parameter is judged by the trials that have it, weighted by their share of the best
-    and of all trials (arXiv 2601.20800); that only some have it does not count for it, but for the parameter that
-    decides. Its importance is empty where fewer than ten trials have it.
+    the number that the sampler minimises (`resnet_core.objective.Objective.minimised`). A trial that diverged, or that
+    a rule stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5
+    and 97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters
+    depends on a few trials. A conditional parameter is judged by the trials that have it, weighted by their share of
+    the best and of all trials (arXiv 2601.20800); that only some have it does not count for it, but for the parameter
+    that decides. Its importance is empty where fewer than ten trials have it.
 
     Args:
         study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.
@@ -116,8 +115,9 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
         if trial["outcome"] is None or all(pd.isna(value) for value in row.values()):
             continue
         stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)
-        # Worse than any trial that was not stopped: its objective is at most 2 · longest.
-        value = 3 * longest if stopped else ett.objective(curve["val_acc"].tolist(), study.target, longest)
+        # Worse than any trial that was not stopped.
+        found = None if stopped else study.objective.minimised(curve[study.metric].tolist(), longest)
+        value = math.inf if found is None else found
         undisturbed += not stopped
         values.append(value)
         rows.append(row)

@@ -75,6 +75,8 @@ def noise_footnotes(study: Study) -> list[str]:
 
 
 def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
+    if not isinstance(trial.get("schedule"), str):  # of a trainer of one's own
+        return {"trial": trial["trial"]}
     schedule = parse(trial["schedule"])
     end = math.floor(min(schedule.peak_end, len(curve["val_loss"])))
     window = curve["val_loss"][SETTLING:end]

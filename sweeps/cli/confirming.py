@@ -98,7 +98,9 @@ def confirm(
     spec = confirmation(home, name, seeds, trial=trial, new_name=new_name, resources=resources)
     fresh = spec.search.seeds or [0]
     untested = (
-        "" if spec.train["test"] else f"; no test accuracy: the {spec.train['split']} split has no untouched images"
+        f"; no test accuracy: the {spec.train['split']} split has no untouched images"
+        if spec.train.get("test") is False
+        else ""
     )
     print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
@@ -169,6 +171,8 @@ def _verdict(study: Study, claim: Claim) -> str:
     from analysis.statistics.claims import check_claim
     from analysis.tables.summary import ended_runs
 
+    if study.target is None:
+        raise InputError(f"--claim: expected a study with a target; {study.name!r} has none")
     found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'

@@ -9,6 +9,7 @@ import typer
 
 from resnet_core import code
 from resnet_core.code import CodeError
+from resnet_core.data import DATASETS
 from resnet_core.schedule import parse
 from search_spaces.errors import as_toml
 from search_spaces.study import shipped_studies
@@ -24,7 +25,7 @@ from sweeps.errors import InputError
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
     *,
-    dataset: Annotated[str, choice("--dataset", "digits", "cifar10", help="What it trains on: ")] = "digits",
+    dataset: Annotated[str, choice("--dataset", *DATASETS, help="What it trains on: ")] = "digits",
     trainer: Annotated[
         str,
         typer.Option(
@@ -47,7 +48,9 @@ def init(
     loader = jinja2.PackageLoader("sweeps", "cli")
     environment = jinja2.Environment(loader=loader, keep_trailing_newline=True)
     if own is None:
-        text = environment.get_template("study_file.toml.j2").render(name=name, digits=dataset == "digits")
+        text = environment.get_template("study_file.toml.j2").render(
+            name=name, dataset=dataset, digits=dataset == "digits"
+        )
     else:
         text = environment.get_template("own_study_file.toml.j2").render(name=name, **_own_study(own))
     path = Path(f"{name}.toml")

@@ -137,10 +137,10 @@ def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any
             f"{one.spec.confirms} and {other.spec.confirms} would both be confirmed by study {one.spec.name!r}: "
             f"give the second a name of its own with {b.option}"
         )
-    targets = [planned.spec.objective.target for planned in (one, other)]
-    if targets[0] != targets[1]:
+    aims = [planned.spec.objective for planned in (one, other)]
+    if (aims[0].metric, aims[0].goal, aims[0].target) != (aims[1].metric, aims[1].goal, aims[1].target):
         raise InputError(
-            f"{one.spec.confirms} aims at {targets[0]:g} and {other.spec.confirms} at {targets[1]:g}: "
+            f"{one.spec.confirms} aims at {aims[0].target_words} and {other.spec.confirms} at {aims[1].target_words}: "
             "--against expects one target for both"
         )
     used = one.searched | other.searched
@@ -161,6 +161,11 @@ def _plan(home: Home, side: Side, resources: dict[str, Any]) -> _Planned:
         raise InputError(
             f"study {name!r} is a confirmation itself, of {source.confirms or 'a frozen configuration'}; "
             "name the search that it confirms, and the confirmation with --as to give it more seeds"
+        )
+    if "seed" not in source.trainer.fields:
+        raise InputError(
+            f"study {name!r}: {source.trainer.owner} of {source.trainer.name} has no field `seed`, so fresh seeds "
+            "would repeat the same run; give it one, and launch the study anew"
         )
     new_name = check_name(side.new_name or f"{name[: _LONGEST_NAME - len('-confirm')]}-confirm")
     earlier = _existing(home, new_name)

@@ -17,7 +17,7 @@ from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.ledger import attributes
-from sweeps.ledger.outcomes import OptunaResult, optuna_result
+from sweeps.ledger.outcomes import OptunaResult, optuna_result, worst_objective
 from sweeps.ledger.trials import result_of
 
 _COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # attributes of a copy
@@ -62,19 +62,21 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {
-        "objective.target": (source.objective.target, spec.objective.target),
+        "objective.target": (_aim(source), _aim(spec)),
         "epochs of the longest schedule": (longest_horizon(source), longest_horizon(spec)),
     }
-    differ = [f"\n  {name}: {old:g} -> {new:g}" for name, (old, new) in compared.items() if old != new]
+    differ = [f"\n  {name}: {old} -> {new}" for name, (old, new) in compared.items() if old != new]
     if differ:
         raise InputError(
             f"{refused}what is minimised means another thing there{''.join(differ)}\n"
             "Keep these as they were, or launch the study without --fork."
         )
+    told = [trial for trial in trials if attributes.RESULT in trial.user_attrs]
+    worst = worst_objective(spec, (result_of(trial).objective for trial in told))
     taken: list[FrozenTrial] = []
     left_out: Counter[str] = Counter()
     for trial in trials:
-        known = _copied(trial, spec, source.name)
+        known = _copied(trial, spec, source.name, worst)
         if isinstance(known, str):
             left_out[known] += 1
         else:
@@ -85,12 +87,17 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
     return found
 
 
+def _aim(spec: StudySpec) -> str:
+    sought = spec.objective
+    return f"{sought.target:g}" if sought.is_accuracy and sought.target is not None else sought.target_words
+
+
 def _reasons(left_out: dict[str, int]) -> str:
     reasons = "".join(f"\n  {count} left out: {reason}" for reason, count in left_out.items())
     return f":{reasons}" if reasons else ""
 
 
-def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
+def _copied(trial: FrozenTrial, spec: StudySpec, source: str, worst: float) -> FrozenTrial | str:
     """Return the copy of a trial for the new study, or the reason why it is left out."""
     if trial.state is TrialState.FAIL:
         return "crashed"
@@ -116,7 +123,7 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
     if attributes.RESULT in trial.user_attrs:  # another sampler may need another state or value
         ignores_pruned = find_sampler(spec.search.sampler).ignores_pruned
-        how = optuna_result(result_of(trial), config.horizon, ignores_pruned, longest_horizon(spec))
+        how = optuna_result(result_of(trial), config.horizon, ignores_pruned, worst)
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna does for a pruned trial

@@ -23,7 +23,7 @@ from sweeps.ledger.forks import Fork, fork
 from sweeps.ledger.imports import imported_trials
 from sweeps.ledger.leases import Drivers, Transaction
 from sweeps.ledger.optuna_internals import is_finished, live_trial
-from sweeps.ledger.outcomes import optuna_result
+from sweeps.ledger.outcomes import optuna_result, worst_objective
 from sweeps.ledger.proposals import next_listed, next_repetition
 from sweeps.ledger.retries import Retries
 from sweeps.ledger.samplers import make_sampler
@@ -216,7 +216,7 @@ class Ledger:
 
         Raises:
             InputError: no trial has ended, a listed trial has not begun, the seed is a parameter of the study's space,
-                or the study is a confirmation.
+                the trainer has no seed, or the study is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":
@@ -224,6 +224,11 @@ class Ledger:
         if "seed" in spec.space:
             raise InputError(
                 f"study {name!r} samples the seed, and finalists have seeds of their own: it cannot be raced"
+            )
+        if "seed" not in spec.trainer.fields:
+            raise InputError(
+                f"study {name!r}: {spec.trainer.owner} of {spec.trainer.name} has no field `seed`, so fresh seeds "
+                "would repeat the same runs: it cannot be raced"
             )
         if not any(entry.result is not None for entry in self.entries()):
             raise InputError(f"study {name!r} has no trial that ended yet; see `sweeps status {name}`")
@@ -581,8 +586,12 @@ class Ledger:
     def _tell_optuna(self, trial: optuna.Trial, result: Result) -> None:
         self._need_sampler()
         horizon = self.spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG]).horizon
+        worst = 0.0
+        if result.objective is None:
+            known = [other for other in self._trials.own() if attributes.RESULT in other.user_attrs]
+            worst = worst_objective(self.spec, (result_of(other).objective for other in known))
         ignores_pruned = find_sampler(self.spec.search.sampler).ignores_pruned
-        how = optuna_result(result, horizon, ignores_pruned, self._longest_horizon)
+        how = optuna_result(result, horizon, ignores_pruned, worst)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from resnet_core import schema
-from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.records import EpochRecord, Outcome
 from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
@@ -128,7 +127,7 @@ class Tracker:
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once both are in the store."""
-        self._put(end_entry(job, result), then)
+        self._put(end_entry(job, result, self._runs.metric), then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Give the runs of interrupted trials the status SCHEDULED: they are continued later."""
@@ -289,22 +288,24 @@ def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] = TRIAL_CONFIG_FIELDS) -> LogEntry:
+def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] | None = None) -> LogEntry:
     """Return the entry that begins a trial's run.
 
     Args:
         job: the trial.
         tags: the tags of every run of the study.
-        known: names of the configuration's fields to write; an import does not know all fields.
+        known: names of the configuration's fields to write, since an import does not know all; None writes all.
     """
     config = job.config
+    fields = config.to_dict()
+    known = fields if known is None else known
     params = {
-        **dict(_by_name({name: value for name, value in config.to_dict().items() if name in known})),
-        schema.LR_ALPHA: config.lr_alpha,
+        **dict(_by_name({name: value for name, value in fields.items() if name in known})),
+        **({} if config.lr_alpha is None else {schema.LR_ALPHA: config.lr_alpha}),
         schema.HORIZON: config.horizon,
         **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
     }
-    about = {schema.SEED: str(config.seed)} if "seed" in known else {}
+    about = {schema.SEED: str(config.seed)} if "seed" in known and config.seed is not None else {}
     if job.finalist:
         about[schema.FINALIST] = "true"
     if job.thawed:
@@ -328,9 +329,13 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     return {"do": "epochs", "trial": job.number, "epochs": written}
 
 
-def end_entry(job: Job, result: Result) -> LogEntry:
-    """Return the entry that ends a trial's run."""
-    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+_BEST = "best_val_acc"  # among schema.FINAL_METRICS
+
+
+def end_entry(job: Job, result: Result, metric: str) -> LogEntry:
+    """Return the entry that ends a trial's run; ``metric`` is the metric of the study."""
+    values = {name: getattr(result, "best_value" if name == _BEST else name) for name in schema.FINAL_METRICS}
+    values[schema.best_metric(metric)] = values.pop(_BEST)
     tags = {schema.OUTCOME: result.outcome.value}
     if result.stopped_by:
         tags[schema.STOPPED_BY] = result.stopped_by

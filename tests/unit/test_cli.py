@@ -7,6 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from resnet_core.data import DATASETS
 from search_spaces.errors import StudyError
 from search_spaces.study import shipped_studies
 from sweeps import load_study
@@ -88,7 +89,7 @@ def test_the_script_for_a_shell_is_shown(shell, monkeypatch):
     assert "_SWEEPS_COMPLETE" in run("--show-completion", shell)
 
 
-@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.usefixtures("folder")
 def test_init_writes_a_valid_study_of_its_name(dataset):
     assert run("init", "mine", "--dataset", dataset) == "mine.toml\n"
@@ -120,8 +121,8 @@ def test_init_refuses_a_name_that_no_study_can_have():
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("dataset", ["mnist", ""])
-def test_init_knows_two_datasets(dataset):
-    with pytest.raises(InputError, match=f"--dataset {dataset}: expected digits or cifar10"):
+def test_init_knows_the_data_sets_that_ship(dataset):
+    with pytest.raises(InputError, match=f"--dataset {dataset}: expected cifar10, "):
         run("init", "mine", "--dataset", dataset)
 
 

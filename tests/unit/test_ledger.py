@@ -633,7 +633,7 @@ def raced(**search: Any) -> StudySpec:
 
 def end(ledger: Ledger, job: Job, crossing: float) -> None:
     val_accs = tuple(0.92 + 0.02 * (epoch - crossing) for epoch in range(1, 11))
-    ledger.tell(job.number, Result(Outcome.REACHED, 10, crossing, val_accs=val_accs))
+    ledger.tell(job.number, Result(Outcome.REACHED, 10, crossing, values=val_accs))
 
 
 def searched(ledger: Ledger) -> None:

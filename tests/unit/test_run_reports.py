@@ -232,7 +232,7 @@ def test_a_stopped_trainer_that_does_not_end_is_an_error(monkeypatch):
 
     epochs = own_epochs(trainer, None, Run(horizon=4))
     next(epochs)
-    with pytest.raises(TrainerError, match=r"still runs, 0.1 s after its trial was stopped"):
+    with pytest.raises(TrainerError, match=r"trainer of trial 0 still runs, 0.1 s after the trial was stopped"):
         epochs.close()
     end.set()
     for thread in threading.enumerate():

@@ -131,7 +131,7 @@ def test_a_trial_without_a_number_is_an_error(store, tmp_path):
         store.client.delete_run(run)  # the other tests share this store
 
 
-def test_a_launch_without_a_target_is_an_error(store):
+def test_a_launch_whose_target_is_no_number_is_an_error(store):
     launch = store.launch("targetless")
     store.client.delete_tag(launch, "target")
     with pytest.raises(StoreError, match="target"):

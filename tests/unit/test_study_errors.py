@@ -22,7 +22,7 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
     [
         ("serach=3", "serach = 3: unknown key; did you mean search?"),
         ("search.trails=3", "search.trails = 3: unknown key; did you mean trials?"),
-        ("objective.goal=3", "objective.goal = 3: unknown key; expected one of: sustained, target"),
+        ("objective.goals=3", "objective.goals = 3: unknown key; did you mean goal?"),
         ("stopping.cpa=3", "stopping.cpa = 3: unknown key; did you mean cap?"),
         ("stopping.asha={reductoin=3}", "stopping.asha.reductoin = 3: unknown key; did you mean reduction?"),
         ("stopping.patience={min_dleta=0}", "stopping.patience.min_dleta = 0: unknown key; did you mean min_delta?"),
@@ -59,8 +59,8 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
             "space.lr={choices=[1,[]]}",
             "space.lr.choices[1] = []: expected true, false, a finite number or a string",
         ),
-        ("objective.target=92", "objective.target = 92: expected at most 1"),
-        ("objective.target=0", "objective.target = 0: expected more than 0"),
+        ("objective.target=92", "objective.target = 92: expected an accuracy above 0 and at most 1; false for none"),
+        ("objective.target=0", "objective.target = 0: expected an accuracy above 0 and at most 1; false for none"),
         ("objective.sustained=0", "objective.sustained = 0: expected at least 1"),
         (
             "resources={gpus_per_trial=0.6,shared_process=true}",
