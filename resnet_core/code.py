@@ -262,9 +262,13 @@ def _package_version(top: str, unversioned: Sequence[str]) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error in code that a study file names: its file and line, then what was raised."""
+    """Return an error in code that a study file names: its file and line, then what was raised.
+
+    An error of this project's own, such as a metric that is missing, is its message, without its class.
+    """
     frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
-    said = "".join(traceback.format_exception_only(error)).strip()
+    is_ours = type(error).__module__.partition(".")[0] in OURS
+    said = str(error) if is_ours else "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     return said if frame is None else f"{frame.filename}, line {frame.lineno}: {said}"
@@ -273,12 +277,18 @@ def describe(error: BaseException) -> str:
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of an error without the frames of this project that come before the user's code.
 
-    An error that was raised in this project's own code keeps its whole traceback.
+    Its last line is the error in short, with its file and line. An error of another package that was raised without
+    the user's code keeps its whole traceback.
     """
     frames = error.__traceback__
     while frames is not None and not _is_theirs(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    whole = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    if frames is None:
+        return whole
+    file, separator, said = describe(error).partition(", line ")
+    summary = f"{Path(file).name}{separator}{said}".splitlines()[0]
+    return f"{whole}{summary}\n"
 
 
 def _is_theirs(filename: str) -> bool:

@@ -15,7 +15,9 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     SerializationInfo,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -182,17 +184,31 @@ class Resources(Table):
         shared_process: whether trials that share a GPU (without GPUs: a node) train in one process, each in its own
             thread and CUDA stream, with one copy of torch. The memory limit then holds for the process, not for each
             trial. If the process is killed, all its trials stop, and continue from their checkpoints.
+        epoch_timeout: seconds that one epoch may take; the process of a trial that takes longer is killed, and the
+            trial is tried again as after a crash. None sets no limit.
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)
     gpus_per_trial: float = Field(default=0.0, ge=0)
     shared_process: bool = False
+    epoch_timeout: float | None = Field(default=None, gt=0)
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a key without a value: studies of version 0.1.0 do not have it."""
+        values: dict[str, Any] = serialized(self)
+        if self.epoch_timeout is None:
+            values.pop("epoch_timeout", None)
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.gpus_per_trial > 1:
             expected = "1 at most: a trial trains on one GPU, and further ones train other trials"
             raise_problems([wrong_value("gpus_per_trial", self.gpus_per_trial, expected)])
+        if self.shared_process and self.epoch_timeout is not None:
+            expected = "none with shared_process = true: to end one trial would end all trials of its process"
+            raise_problems([wrong_value("epoch_timeout", self.epoch_timeout, expected)])
         if self.shared_process and self.gpus_per_trial > 0.5:
             raise_problems(
                 [wrong_value("shared_process", True, "false where a GPU has one trial; it is for shares up to 0.5")]

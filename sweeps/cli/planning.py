@@ -48,8 +48,9 @@ def init(
     loader = jinja2.PackageLoader("sweeps", "cli")
     environment = jinja2.Environment(loader=loader, keep_trailing_newline=True)
     if own is None:
-        about = {"name": name, "dataset": dataset, "digits": dataset == "digits"}
-        text = environment.get_template("study_file.toml.j2").render(about)
+        text = environment.get_template("study_file.toml.j2").render(
+            name=name, dataset=dataset, digits=dataset == "digits"
+        )
     else:
         text = environment.get_template("own_study_file.toml.j2").render(name=name, **_own_study(own))
     path = Path(f"{name}.toml")

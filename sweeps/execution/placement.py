@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import socket
 import time
 import traceback
@@ -200,11 +201,12 @@ class _StudySearcher(_NotSaved, Searcher):
 class _StudyScheduler(_NotSaved, TrialScheduler):
     """Passes each epoch to the study, and stops the trials that the study stops."""
 
-    def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
-        self._run, self._stop = run, stop
+    def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts) -> None:
+        self._run, self._stop, self._timeouts = run, stop, timeouts
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         number = result["number"]
+        self._timeouts.heard(number, result)
         record = ray_internals.unflattened(result, "record")
         if result.get("ended"):
             self._run.ended(number)
@@ -214,6 +216,8 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
             over = False
         else:
             over = self._run.epoch(number, EpochRecord.from_dict(record))
+        if over:
+            self._timeouts.forget(number)
         return str(TrialScheduler.STOP if over or self._stop.requested else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -235,13 +239,13 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
 class _StudyCallback(_NotSaved, tune.Callback):
     """Reports errors and restarts of trials to the study, and halts it when Ray's node on this machine dies."""
 
-    def __init__(self, run: StudyRun, stop: _StudyStopper) -> None:
-        self._run, self._stop, self._check_at = run, stop, 0.0
+    def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts) -> None:
+        self._run, self._stop, self._timeouts, self._check_at = run, stop, timeouts, 0.0
         self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-        error = ray_internals.last_error(trial)
         number = trial.config["number"]
+        error = self._timeouts.error_of(number) or ray_internals.last_error(trial)
         # A lost machine does not count as a retry of the trial. There is a limit because a trial that repeatedly makes
         # its own process unreachable causes the same error.
         if is_node_gone(error) and self._moves[number] < _MOST_MOVES:
@@ -252,10 +256,13 @@ class _StudyCallback(_NotSaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         if _local_node_died():
             self._halt()
-        self._run.error(trial.config["number"], ray_internals.last_error(trial), again=False)
+        number = trial.config["number"]
+        error = self._timeouts.error_of(number) or ray_internals.last_error(trial)
+        self._run.error(number, error, again=False)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
         self._stop.training = any(map(ray_internals.is_running, trials))
+        self._timeouts.check()
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + _CHECK_SECONDS
             if _local_node_died():
@@ -263,6 +270,58 @@ class _StudyCallback(_NotSaved, tune.Callback):
 
     def _halt(self) -> None:
         self._run.halt(f"Ray's node on this machine is gone. Go on with `sweeps resume {self._run.spec.name}`")
+
+
+class _EpochTimeouts:
+    """Kills the process of a trial whose epoch takes longer than ``resources.epoch_timeout``.
+
+    Ray then starts the trial again, or gives it up, as after any other death of its process.
+
+    Args:
+        limit: the seconds; None sets no limit.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._processes: dict[int, tuple[str, int]] = {}  # by number of a trial: its node's id, and its process
+        self._heard: dict[int, float] = {}  # when each running trial began or ended its last epoch
+        self._killed: set[int] = set()
+
+    def heard(self, number: int, result: Mapping[str, Any]) -> None:
+        """Note that a trial has begun, or has ended an epoch."""
+        if "process" in result:
+            self._processes[number] = (result["node_id"], result["process"])
+        self._heard[number] = time.monotonic()
+
+    def forget(self, number: int) -> None:
+        """Note that a trial is over."""
+        self._heard.pop(number, None)
+
+    def check(self) -> None:
+        """Kill the processes of trials that are over the limit."""
+        if self._limit is None:
+            return
+        for number, since in list(self._heard.items()):
+            if time.monotonic() - since > self._limit and number in self._processes:
+                self.forget(number)
+                self._killed.add(number)
+                node, process = self._processes.pop(number)
+                kill = ray.remote(num_cpus=0)(_kill)
+                # On the trial's node, which need not be this machine.
+                kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(process)
+
+    def error_of(self, number: int) -> str | None:
+        """Return the error of a trial whose process was killed here; None for any other trial."""
+        self.forget(number)
+        if number not in self._killed:
+            return None
+        self._killed.remove(number)
+        return f"no epoch ended within {self._limit:g} s (resources.epoch_timeout)"
+
+
+def _kill(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 class _StudyStopper(_NotSaved, tune.Stopper):
@@ -330,7 +389,7 @@ def run_trials(
         "threads": resources.cpus_per_trial,
         "gpus": resources.gpus_per_trial,
     }
-    stop = _StudyStopper(run, home, interrupts)
+    stop, timeouts = _StudyStopper(run, home, interrupts), _EpochTimeouts(resources.epoch_timeout)
     pool = None
     if resources.shared_process:
         from sweeps.execution.shared_process import start_pool
@@ -344,7 +403,7 @@ def run_trials(
         tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(
             search_alg=_StudySearcher(run, fixed, home, stop),
-            scheduler=_StudyScheduler(run, stop),
+            scheduler=_StudyScheduler(run, stop, timeouts),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
@@ -353,7 +412,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             stop=stop,
-            callbacks=[_StudyCallback(run, stop)],
+            callbacks=[_StudyCallback(run, stop, timeouts)],
             # The trainer saves its own checkpoint after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),

@@ -13,6 +13,7 @@ from ray import tune
 from resnet_core import code, schema
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
+from resnet_core.run import TrainerError
 from sweeps.execution.worker import Worker, own_training, prepare_worker, train_arguments
 from sweeps.trial_log import TrialLog
 
@@ -75,12 +76,13 @@ class TrialTrainable(tune.Trainable):
             # Not in setup: after an error Ray may set up an actor that it does not use.
             placed = ", ".join(f"{key} {value}" for key, value in placement.items() if value)
             self._log.write(f"trial {self._number} starts: {placed}, process {self._process}")
-            return {"number": self._number, "placement": placement}
+            node = ray.get_runtime_context().get_node_id()
+            return {"number": self._number, "placement": placement, "process": self._process, "node_id": node}
         try:
             record = next(self._epochs, None)
         except Exception as raised:
             # Ray wraps the exception; the text of its traceback survives, and `sweeps show` prints it.
-            error = code.users_traceback(raised)
+            error = str(raised) if _says_all(raised) else code.users_traceback(raised)
             self._log.write(error)
             raise TrialError(error) from None
         if record is None:
@@ -97,6 +99,11 @@ class TrialTrainable(tune.Trainable):
         """Close the trial and its log."""
         self._epochs.close()
         self._log.close()
+
+
+def _says_all(error: Exception) -> bool:
+    """Return whether an error's message says where in the user's code the cause is; a traceback would add nothing."""
+    return isinstance(error, TrainerError | code.CodeError)
 
 
 class TrialError(RuntimeError):

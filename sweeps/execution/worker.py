@@ -90,11 +90,14 @@ def find_code(sources: Sequence[Mapping[str, Any]]) -> None:
 
 
 def own_training(config: dict[str, Any], worker: Worker) -> Generator[EpochRecord]:
-    """Return the epochs of a trial whose trainer is somebody's own, from its Ray config."""
+    """Yield the epochs of a trial whose trainer is somebody's own, from its Ray config.
+
+    Its code is imported when the first epoch is asked for, so an import that never ends counts as an epoch.
+    """
     from search_spaces.trainers import OwnTrainer  # here and below: the trainer that ships does not need it
 
     find_code(config["code"])
-    return own_epochs_of(
+    yield from own_epochs_of(
         OwnTrainer(config["trainer"]),
         config["config"],
         name=config["name"],

@@ -103,7 +103,7 @@ def _noted(home: Home, spec: StudySpec) -> dict[str, Source]:
         if path.exists():
             try:
                 return {key: Source.from_dict(value) for key, value in json.loads(path.read_text()).items()}
-            except (ValueError, LookupError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise SweepError(f"{path} cannot be read ({error}): `sweeps launch FILE` writes it anew") from None
     return {}
 

@@ -41,7 +41,7 @@ def shell(line: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     places = {"PYTHONPATH": str(ROOT), "PATH": path}
     done = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env=os.environ | places, capture_output=True, text=True, timeout=200
+        ["bash", "-c", line], cwd=folder, env=os.environ | places, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -99,7 +99,7 @@ def test_every_command_of_the_page_does_what_it_says(sweeps, store, cluster, fol
         if line.endswith(" &"):
             launch = sweeps.start(*shlex.split(line.removesuffix(" &"))[1:], cwd=folder, env=ray)
         elif "$!" in line:
-            shell(line.replace("$!", str(launch.pid)), folder)
+            assert "reached" in shell(line.replace("$!", str(launch.pid)), folder)
             assert launch.wait().code == -9
         elif line.startswith("sweeps "):
             code = 2 if "hiden" in line else 0
@@ -109,7 +109,8 @@ def test_every_command_of_the_page_does_what_it_says(sweeps, store, cluster, fol
         if line == "sweeps table digits-mlp":
             assert sampled(printed[line]) == sampled(shown)
     assert all((folder / name).stat().st_size for name in ("curves.png", "digits-mlp.html"))
-    assert_every_epoch_once(store(folder / "runs", "digits-mlp"), trials=10)
+    for name, trials in (("digits-mlp", 10), ("digits-mlp-confirm", 3), ("digits-mlp-5", 3)):
+        assert_every_epoch_once(store(folder / "runs", name), trials)
 
 
 def test_the_study_on_the_first_screen_of_the_readme_is_one(folder):

@@ -271,10 +271,16 @@ def test_identity_has_dotted_keys(load: Load) -> None:
         "resources.cpus_per_trial=8",
         "resources.gpus_per_trial=0.5",
         "resources.shared_process=true",
+        "resources.epoch_timeout=60",
     ],
 )
 def test_keys_without_influence_on_results_are_not_in_the_identity(load: Load, override: str) -> None:
     assert study_hash(load(SPACE, override)) == study_hash(load(SPACE))
+
+
+def test_a_stored_study_has_an_epoch_timeout_only_where_it_is_set(load: Load) -> None:
+    assert "epoch_timeout" not in to_json(load(SPACE))
+    assert from_json(to_json(load(SPACE, "resources.epoch_timeout=60"))).resources.epoch_timeout == 60
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,12 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
             "resources={gpus_per_trial=0.6,shared_process=true}",
             "resources.shared_process = true: expected false where a GPU has one trial; it is for shares up to 0.5",
         ),
+        ("resources.epoch_timeout=0", "resources.epoch_timeout = 0: expected more than 0"),
+        (
+            "resources={gpus_per_trial=0.5,shared_process=true,epoch_timeout=60}",
+            "resources.epoch_timeout = 60: expected none with shared_process = true: to end one trial would end all "
+            "trials of its process",
+        ),
         ("search.trials=0", "search.trials = 0: expected at least 1"),
         ("search.trials=2.5", "search.trials = 2.5: expected a whole number"),
         ("search.sampler=t", f'search.sampler = "t": expected {", ".join(map(repr, samplers()))} or "module:object"'),

@@ -1,0 +1,177 @@
+"""The code of a study: what a home has noted of it, what has changed, and that a name in a store is only a text."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnet_core import code
+from resnet_core.checkpoint import CheckpointError
+from resnet_core.run import Run
+from search_spaces.spec import StudySpec
+from search_spaces.study import from_json, identity, load_study, to_json
+from sweeps.errors import InputError, SweepError
+from sweeps.home import Home
+from sweeps.study import code as study_code
+
+TRAINER = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 2
+    seed: int = 0
+
+def train(config: Config, run):
+    for epoch in run.epochs():
+        yield {"val_acc": 0.5}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a study file and its trainer."""
+    (tmp_path / "made.py").write_text(TRAINER)
+    (tmp_path / "study.toml").write_text('name = "x"\n[train]\ntrainer = "made:train"\n')
+    return tmp_path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def launched(folder: Path, home: Home) -> StudySpec:
+    """The study as the ledger has it after a launch of this home."""
+    spec = load_study(folder / "study.toml")
+    study_code.keep(home, spec, spec.sources)
+    return from_json(to_json(spec))
+
+
+def test_a_home_finds_the_code_that_it_launched(folder, home):
+    found = study_code.find(home, launched(folder, home))
+    assert found["made:train"].files == ("made.py",)
+
+
+def test_a_home_that_never_launched_the_study_says_what_to_do(folder, home, tmp_path):
+    stored = launched(folder, home)
+    with pytest.raises(InputError, match="`sweeps launch FILE --name x` does, and continues it"):
+        study_code.find(Home(tmp_path / "other"), stored)
+
+
+def test_changed_code_is_told_at_resume(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER + "# changed\n")
+    with pytest.raises(InputError, match=r"has changed since it began:\n  made:train: sha256:\w+ -> .*made\.py"):
+        study_code.find(home, stored)
+
+
+def test_changed_code_may_be_accepted(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER + "# changed\n")
+    found = study_code.find(home, stored, accept_changes=True)
+    assert stored.code is not None
+    assert found["made:train"].version != stored.code.versions["made:train"]
+
+
+def test_a_changed_module_beside_the_trainer_is_a_change(folder, home):
+    (folder / "helper_made.py").write_text("X = 1\n")
+    (folder / "made.py").write_text("import helper_made\n" + TRAINER)
+    stored = launched(folder, home)
+    (folder / "helper_made.py").write_text("X = 2\n")
+    with pytest.raises(InputError, match="its code has changed"):
+        study_code.find(home, stored)
+
+
+def test_code_that_is_gone_is_found_in_the_copy(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").unlink()
+    found = study_code.find(home, stored)["made:train"]
+    assert found.folder is not None
+    assert found.folder.is_relative_to(home.root)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"made:train": 1}', '{"made:train": {"reference": "made:train"}}'])
+def test_a_broken_note_is_told_with_its_path(text, folder, home):
+    stored = launched(folder, home)
+    note = home.study("x") / "code.json"
+    note.write_text(text)
+    with pytest.raises(SweepError) as error:
+        study_code.find(home, stored)
+    assert str(note) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["os:system", "antigravity:geohash", "made:train"])
+def test_a_name_in_a_ledger_is_not_imported(name, folder, home, monkeypatch):
+    stored = json.loads(to_json(load_study(folder / "study.toml")))
+    stored["train"]["trainer"] = name
+    stored["code"]["versions"] = {name: "python"}
+    sys.modules.pop("made", None)
+    monkeypatch.chdir(folder)
+    code.search(folder)
+    with pytest.raises(InputError, match="has not launched it from its study file"):
+        study_code.find(home, from_json(json.dumps(stored)))
+    assert "antigravity" not in sys.modules
+    assert "made" not in sys.modules
+
+
+class _Payload:
+    """An object whose pickle makes a file when it is read."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
+def test_a_checkpoint_with_a_pickle_inside_is_refused(write, tmp_path):
+    checkpoint, made = tmp_path / "trial.pt", tmp_path / "made"
+    write({"config": {}, "kept": 1, "records": [], "state": _Payload(made)}, checkpoint)
+    with pytest.raises(CheckpointError):
+        Run(checkpoint=checkpoint)
+    assert not made.exists()
+
+
+# Installed plug-ins
+
+
+def install(folder: Path, version: str) -> None:
+    """Install a package with a trainer named ``plugged``, as pip lays it out."""
+    info = folder / "plugged_trainer.dist-info"
+    info.mkdir(exist_ok=True)
+    (folder / "plugged_trainer.py").write_text(TRAINER)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugged-trainer\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[sweeps.trainers]\nplugged = plugged_trainer:train\n")
+    (info / "top_level.txt").write_text("plugged_trainer\n")
+    (info / "RECORD").write_text("plugged_trainer.py,,\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages, with version 1.0 of a plug-in."""
+    site = tmp_path / "site"
+    site.mkdir()
+    sys.modules.pop("plugged_trainer", None)
+    install(site, "1.0")
+    monkeypatch.syspath_prepend(str(site))
+    paths = code.sysconfig.get_paths() | {"purelib": str(site)}
+    monkeypatch.setattr(code.sysconfig, "get_paths", lambda: paths)
+    (tmp_path / "study.toml").write_text('name = "x"\n[train]\ntrainer = "plugged"\n')
+    return site
+
+
+def test_the_version_of_a_plug_in_is_part_of_the_identity(site, tmp_path):
+    values = identity(load_study(tmp_path / "study.toml"))
+    assert values["code.versions.plugged"] == "plugged-trainer 1.0"
+
+
+def test_another_version_of_a_plug_in_is_told_at_resume(site, tmp_path, home):
+    stored = launched(tmp_path, home)
+    install(site, "2.0")
+    with pytest.raises(InputError, match=r"plugged: plugged-trainer 1\.0 -> plugged-trainer 2\.0"):
+        study_code.find(home, stored)
