@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
+_SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
 _LOST = "taken over by another driver, which had not heard of this one for too long"
 _WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
 _STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
@@ -85,16 +87,19 @@ class LiveWatcher:
         self._started = time.monotonic()
         self._seconds = 0.0
         self._epochs = 0
+        self._heard: dict[int, float] = {}  # by number of a trial: when it started or ended its last epoch
 
     def watch(self, run: StudyRun) -> None:
         """Show this study."""
         self._run = run
 
     def started(self, trial: ActiveTrial) -> None:
-        """Do nothing: the table shows it."""
+        """Note the time; the table shows the trial."""
+        self._heard[trial.job.number] = time.monotonic()
 
     def epoch(self, trial: ActiveTrial) -> None:
         """Add the epoch's seconds to the estimate of the time left."""
+        self._heard[trial.job.number] = time.monotonic()
         self._seconds += trial.records[-1].seconds or 0.0
         self._epochs += 1
 
@@ -137,11 +142,18 @@ class LiveWatcher:
             done = len(trial.records)
             shown = sought.shown(trial.progress.values[-1]) if done else "-"
             state = "running" if done else "starting"
+            state += self._silence(trial)
             state += " (control)" if trial.control else ""
             length = f"{done}/{trial.job.config.horizon}"
             table.add_row(Text(trial.job.name), length, shown, state, Text(_settings(trial.job)))
         lines = [Text(line, style="red") for line in self._messages]
         return Group(table, Text(self._summary(run)), *lines)
+
+    def _silence(self, trial: ActiveTrial) -> str:
+        """Return since when a trial has ended no epoch, where that is far longer than its longest epoch."""
+        longest = max((record.seconds or 0.0 for record in trial.records), default=math.inf)
+        silent = time.monotonic() - self._heard.get(trial.job.number, math.inf)
+        return f", no epoch for {_clock(silent)}" if silent > max(_SILENT, _TIMES_LONGER * longest) else ""
 
     def _summary(self, run: StudyRun) -> str:
         counts = dict.fromkeys(Outcome, 0)

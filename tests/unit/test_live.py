@@ -1,6 +1,7 @@
 """What people see while a study runs."""
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -167,6 +168,16 @@ def test_the_table_is_headed_by_the_study(watch):
     run, watcher = watch(spec())
     assert screen(watcher)[0] == run.spec.name
     assert "trial epoch val_acc outcome trains" in screen(watcher)
+
+
+def test_a_trial_that_ends_no_epoch_for_long_is_pointed_out(watch, monkeypatch):
+    run, watcher = watch(spec())
+    train(run, 0.5)
+    now = time.monotonic()
+    monkeypatch.setattr("sweeps.execution.live.time.monotonic", lambda: now + 59)
+    assert not any("no epoch for" in line for line in screen(watcher))
+    monkeypatch.setattr("sweeps.execution.live.time.monotonic", lambda: now + 65)
+    assert any("running, no epoch for 1:05" in line for line in screen(watcher))
 
 
 def test_running_trials_are_rows_with_how_far_they_are(watch):

@@ -69,7 +69,7 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
         ("resources.epoch_timeout=0", "resources.epoch_timeout = 0: expected more than 0"),
         (
             "resources={gpus_per_trial=0.5,shared_process=true,epoch_timeout=60}",
-            "resources.epoch_timeout = 60: expected none with shared_process = true: to end one trial would end all "
+            "resources.epoch_timeout = 60.0: expected none with shared_process = true: to end one trial would end all "
             "trials of its process",
         ),
         ("search.trials=0", "search.trials = 0: expected at least 1"),

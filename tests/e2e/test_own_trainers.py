@@ -1,0 +1,168 @@
+"""A trainer of one's own through the command line: every way in which its trials end, kill and resume, its code."""
+
+import json
+import re
+import signal
+
+import pytest
+
+TRAINER = """
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sweeps import Run
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 4
+    rate: float = 0.3
+    how: Literal["well", "error", "missing", "early", "exit", "hang"] = "well"
+    pause: float = 0.0
+    seed: int = 0
+
+
+def train(config: Config, run: Run) -> Iterator[dict[str, float]]:
+    for epoch in run.epochs():
+        time.sleep(config.pause)
+        metrics = {"val_acc": 1 - (1 - config.rate) ** epoch, "f1": epoch / 10}
+        if epoch == 2:
+            match config.how:
+                case "error":
+                    raise ValueError("7 is even")
+                case "missing":
+                    del metrics["val_acc"]
+                case "early":
+                    return
+                case "exit":
+                    os._exit(3)
+                case "hang":
+                    time.sleep(3600)
+        run.save({"epoch": epoch})
+        yield metrics
+"""
+STUDY = """
+name = "own"
+[train]
+trainer = "made_up:train"
+[objective]
+target = 0.6
+"""
+REASONS = {
+    "well": None,
+    "error": r"made_up.py, line \d+: ValueError: 7 is even",
+    "missing": r"epoch 2 has no val_acc: expected it among its metrics.*; it has: f1",
+    "early": r"its trainer ended after 1 of 4 epochs",
+    "exit": r"its process was killed.*",
+    "hang": r"no epoch ended within 10 s \(resources.epoch_timeout\)",
+}
+
+
+def write(folder, tables="", train=""):
+    """Write the trainer and its study file; return the file."""
+    (folder / "made_up.py").write_text(TRAINER)
+    file = folder / "own.toml"
+    file.write_text(STUDY.replace("[objective]", f"{train}\n[objective]") + tables)
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="module")
+def ended(sweeps, folder, cluster):
+    """The home of a study whose runs end in all ways; its code is gone afterwards."""
+    runs = "".join(f'[[run]]\nname = "{name}"\nhow = "{name}"\n' for name in REASONS)
+    file = write(folder, f"[search]\nretries = 0\n[resources]\nepoch_timeout = 10\n{runs}")
+    sweeps("launch", file, "--home", folder / "home", on=cluster, code=3)
+    (folder / "made_up.py").write_text("raise SystemExit('imported')\n")
+    return folder / "home"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REASONS)
+def test_each_way_to_end_has_its_reason(name, sweeps, ended):
+    result = json.loads(sweeps("show", "own", name, "--home", ended, "--json").stdout)["result"]
+    if REASONS[name] is None:
+        assert result["stop_reason"] is None
+    else:
+        assert re.fullmatch(REASONS[name], result["stop_reason"]), result["stop_reason"]
+
+
+@pytest.mark.slow
+def test_an_error_of_the_trainer_is_shown_without_frames_of_this_project(sweeps, ended):
+    shown = sweeps("show", "own", "error", "--home", ended).stdout
+    assert "ValueError: 7 is even" in shown
+    assert "trainable.py" not in shown
+    assert "resnet_core" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("table", "own"),
+        ("table", "own", "--json"),
+        ("table", "own", "--format", "latex"),
+        ("table", "own", "--view", "statistics"),
+        ("table", "own", "--view", "noise"),
+        ("table", "own", "--view", "cost"),
+        ("show", "own", "well"),
+        ("best", "own"),
+        ("status", "own"),
+        ("ls",),
+        ("stopping", "own"),
+        ("report", "own", "--out", "report.html"),
+        ("export", "own", "--tensorboard", "board"),
+        ("export", "own", "--out", "curves.jsonl"),
+    ],
+    ids=" ".join,
+)
+def test_commands_that_look_need_no_code(command, sweeps, ended, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [tmp_path / part if part in ("report.html", "board", "curves.jsonl") else part for part in command]
+    assert "imported" not in sweeps(*arguments, "--home", ended).stderr
+
+
+@pytest.mark.slow
+def test_every_field_is_a_parameter_in_mlflow(store, ended):
+    params = store(ended, "own").trials["well"].data.params
+    assert params == {"epochs": "4", "rate": "0.3", "how": "well", "pause": "0.0", "seed": "0", "horizon": "4"}
+
+
+@pytest.mark.slow
+def test_metrics_of_ones_own_are_shown(sweeps, ended):
+    assert "f1 0.2" in sweeps("show", "own", "well", "--home", ended).stdout
+
+
+@pytest.mark.slow
+def test_changed_code_is_told_at_resume(sweeps, ended):
+    refused = sweeps("resume", "own", "--home", ended, code=2).stderr
+    assert "its code has changed since it began" in refused
+    assert "made_up.py" in refused
+    assert "--changed-code" in refused
+
+
+@pytest.mark.slow
+def test_after_a_kill_every_epoch_is_there_once(sweeps, store, cluster, tmp_path):
+    file = write(tmp_path, "[search]\nseeds = [0, 1]\n", train="epochs = 6\npause = 0.5")
+    home = tmp_path / "home"
+    command = sweeps.start("launch", file, "--home", home, on=cluster)
+    command.until(lambda running: len(running.epochs) >= 3)
+    command.signal(signal.SIGKILL)
+    command.wait(60)
+    sweeps("resume", "own", "--home", home, on=cluster)
+    kept = store(home, "own")
+    for run in kept.trials.values():
+        assert sorted(point.step for point in kept.history(run, "val_acc")) == list(range(1, 7))
+
+
+def test_a_plan_shows_the_fields_and_the_files(sweeps, tmp_path):
+    shown = sweeps("plan", write(tmp_path)).stdout
+    assert f"runs made_up:train, the code of {tmp_path / 'made_up.py'} (sha256:" in shown
+    assert 'epochs = 4, rate = 0.3, how = "well"' in shown
