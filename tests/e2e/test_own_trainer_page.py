@@ -109,7 +109,7 @@ def test_every_command_of_the_page_does_what_it_says(sweeps, store, cluster, fol
         if line == "sweeps table digits-mlp":
             found, expected = sampled(printed[line]), sampled(shown)
             assert found.keys() == expected.keys()
-            for trial in ("0", "1", "2"):  # begun before the kill; after it the sampler draws other numbers
+            for trial in ("0", "1"):  # begun before the kill; after it the sampler draws other numbers
                 assert found[trial] == expected[trial]
     assert all((folder / name).stat().st_size for name in ("curves.png", "digits-mlp.html"))
     for name, trials in (("digits-mlp", 10), ("digits-mlp-confirm", 3), ("digits-mlp-1", 3)):
