@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from resnet_core.config import TrialConfig
+from resnet_core.config import TRIAL_CONFIG_FIELDS, TrialConfig
 from resnet_core.data import DATASETS
 from resnet_core.models import network_names
 from resnet_core.optim import OPTIMIZERS
@@ -53,6 +53,7 @@ def defaults(kind: type) -> dict[str, Any]:
     return {
         field.name: PydanticUndefined if field.default is dataclasses.MISSING else field.default
         for field in dataclasses.fields(kind)
+        if kind is not TrialConfig or field.name in TRIAL_CONFIG_FIELDS
     }
 
 
@@ -106,7 +107,7 @@ def _shown(default: Any) -> str:
     """Return a default as a study file would have it."""
     if default is PydanticUndefined:
         return "required"
-    if default is None or default == []:
+    if default in (None, [], {}):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

@@ -121,11 +121,13 @@ class Writer:
 
 
 def _on_cpu(state: Any) -> Any:
-    """Return nested dicts with copies of their tensors on the CPU; other values are not copied."""
+    """Return nested dicts and lists with copies of their tensors on the CPU; other values are not copied."""
     import torch
 
     if isinstance(state, dict):
         return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_on_cpu(value) for value in state]
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     return state

@@ -6,6 +6,7 @@ read from a store or a checkpoint: such a name is data.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -160,9 +161,9 @@ def _remember() -> None:
     """Note the files of the modules that were imported from the folders."""
     for module in list(sys.modules.values()):
         path = _path_of(module)
-        if path is None or path in _read or _is_installed(path):
+        if path is None or path in _read or not any(path.is_relative_to(folder) for folder in _folders):
             continue
-        if any(path.is_relative_to(folder) for folder in _folders):
+        if not _is_installed(path):
             _read[path] = path.read_bytes()
 
 
@@ -170,6 +171,11 @@ def _path_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
         return None  # built in, or a name that a package has made up
+    return _resolved(file)
+
+
+@functools.cache  # thousands of modules are asked for theirs at every load
+def _resolved(file: str) -> Path:
     return Path(file).resolve()
 
 
@@ -178,8 +184,13 @@ def _file_of(module: str) -> str:
 
 
 def _is_installed(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _installed_folders())
+
+
+@functools.cache
+def _installed_folders() -> frozenset[Path]:
     paths = sysconfig.get_paths()
-    return any(path.is_relative_to(Path(paths[key]).resolve()) for key in ("stdlib", "purelib", "platlib"))
+    return frozenset(Path(paths[key]).resolve() for key in ("stdlib", "purelib", "platlib"))
 
 
 def source(reference: str, unversioned: Sequence[str] = ()) -> Source:

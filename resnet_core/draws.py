@@ -55,17 +55,29 @@ def draw(config: TrialConfig, epoch: int, images: int) -> Draws:
 
     They are always made on the CPU, so that a run on a GPU sees the same images in the same order.
     """
-    seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(_seed(config.seed, epoch))
     order = torch.randperm(images, generator=generator)
     unit = torch.rand(images, 2, generator=generator) * 2 - 1
     mirrored = torch.rand(images, generator=generator) < 0.5
     corners = torch.randint(2 * config.crop + 1, (images, 2), generator=generator)
-    centres = torch.randint(config.image_size, (images, 2), generator=generator)
+    centres = torch.randint(config.side, (images, 2), generator=generator)
     return Draws(
         order,
-        unit * (config.shift * config.image_size) if config.shift else None,
+        unit * (config.shift * config.side) if config.shift else None,
         mirrored if config.flip else None,
         corners if config.crop else None,
         centres if config.cutout else None,
     )
+
+
+def seed_generators(config: TrialConfig, epoch: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of ``device`` for an epoch (1-based)."""
+    seed = _seed(config.seed, epoch, 1)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -31,16 +31,19 @@ class FlatParameters:
     """The parameters of a network as views of one tensor, and their gradients as views of another.
 
     Attributes:
-        weights: [P], all parameters, convolution kernels first, each in its memory order.
+        weights: [P], all trainable parameters, convolution kernels first, each in its memory order.
         gradients: [P]; the backward pass adds to them.
         kernels: [K], the convolution kernels among the weights.
         kernel_gradients: [K], their gradients.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        kernels = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
-        known = {id(kernel) for kernel in kernels}
-        parameters = [*kernels, *(p for p in network.parameters() if id(p) not in known)]
+        # A parameter may be frozen, or belong to several layers.
+        found = {
+            id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad
+        }
+        kernels = list(found.values())
+        parameters = [*kernels, *(p for p in network.parameters() if p.requires_grad and id(p) not in found)]
         ends = _ends(parameters)
         self.weights = flatten(parameters)
         self.gradients = torch.zeros_like(self.weights)

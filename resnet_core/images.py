@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_core import own
 from resnet_core.config import TrialConfig
-from resnet_core.data import DATASETS, Images
+from resnet_core.data import DataError, DatasetSpec, Images
 from resnet_core.sampling import stratified
 
 
@@ -20,12 +21,12 @@ class Dataset:
     """The images of a run: those that train, those that validate, and those that test.
 
     Attributes:
-        train_images: uint8 [N, 3, H, W].
+        train_images: uint8 [N, C, H, W].
         train_labels: int64 [N].
-        val_images: uint8 [M, 3, H, W].
+        val_images: uint8 [M, C, H, W].
         val_labels: int64 [M].
-        mean: float32 [3, H, W], subtracted from images / 255; see DatasetSpec.
-        test_images: uint8 [T, 3, H, W]; None where the config does not test.
+        mean: float32 [C, H, W], subtracted from images / 255; see DatasetSpec.
+        test_images: uint8 [T, C, H, W]; None where the config does not test.
         test_labels: int64 [T]; None where the config does not test.
     """
 
@@ -64,7 +65,7 @@ def take(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Tensor) -> Tensor:
-    """Return images x (uint8 [B, 3, H, W]) as x/255 minus the mean [3, H, W]: float32, in channels_last."""
+    """Return images x (uint8 [B, C, H, W]) as x/255 minus the mean [C, H, W]: float32, in channels_last."""
     scaled = images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
     return scaled.sub_(mean)
 
@@ -83,10 +84,15 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         data_dir: the folder for data.
 
     Raises:
-        DataError: the images are not under ``data_dir`` and could not be downloaded.
+        CodeError: the code of a data set of one's own cannot be imported.
+        ConfigError: the config does not fit that code.
+        DataError: the images are not as the data set says, or not under ``data_dir`` and could not be downloaded.
     """
-    spec = DATASETS[config.data]
-    train, test = spec.read(data_dir, config.image_size)
+    config = own.resolve(config)
+    spec = own.dataset(config.data)
+    train, test = spec.read(data_dir, config.side)
+    for part, images, count in (("training", train, spec.train_size), ("test", test, spec.test_size)):
+        _check(f"the {part} images of {config.data}", images, count, spec, config.side)
     _, val_size = spec.split_sizes(config.split)
     if config.split == "official":
         train_set, val_set = train, test
@@ -107,6 +113,18 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         torch.from_numpy(spec.mean(train_set[0])),
         *(map(torch.from_numpy, test) if config.test else ()),
     )
+
+
+def _check(what: str, part: Images, count: int, spec: DatasetSpec, side: int) -> None:
+    images, labels = part
+    shape = (count, spec.channels, side, side)
+    if images.shape != shape or images.dtype != np.uint8:
+        raise DataError(f"{what} are {images.dtype} {list(images.shape)}: expected uint8 {list(shape)}")
+    if labels.shape != (count,) or labels.dtype != np.int64:
+        raise DataError(f"the labels of {what} are {labels.dtype} {list(labels.shape)}: expected int64 [{count}]")
+    if labels.min() < 0 or labels.max() >= spec.classes:
+        low, high = labels.min(), labels.max()
+        raise DataError(f"the labels of {what} are {low} to {high}: expected 0 to {spec.classes - 1}")
 
 
 def _limited(images: Images, limit: int | None, seed: int) -> Images:

@@ -7,9 +7,10 @@ import threading
 import torch
 from torch import nn
 
-from resnet_core import models
-from resnet_core.config import TrialConfig
-from resnet_core.data import DATASETS
+from resnet_core import models, own
+from resnet_core.code import CodeError, describe, is_reference
+from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.data import DatasetSpec
 
 # All threads share torch's global generator.
 _seeding = threading.Lock()
@@ -18,20 +19,71 @@ _seeding = threading.Lock()
 def build(config: TrialConfig) -> nn.Module:
     """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
 
-    It maps images [B, 3, H, W] to logits [B, classes]. torch's global generators are left as they were.
+    It maps images [B, channels, H, W] to logits [B, classes]. torch's global generators are left as they were. A
+    network of one's own is tried on two images: so layers that learn their shapes from their first input are ready.
+
+    Raises:
+        ConfigError: a network of one's own is no such network.
+        CodeError: its code cannot be imported.
+        DataError: the data set is a folder of images that is missing or not as expected.
     """
+    config = own.resolve(config)
+    if is_reference(config.model):
+        return _build_own(config)
     network, of_name = models.find(config.model)
+    dataset = own.dataset(config.data)
     options = {name: getattr(config, name) for name in network.options}
     # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        built = network.build(DATASETS[config.data].classes, **of_name, **options)
+        built = network.build(classes=dataset.classes, channels=dataset.channels, **of_name, **options)
     momentum = network.bn_momentum if config.bn_momentum is None else config.bn_momentum
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):
             # torch's momentum is the share of the new statistics. Rounded, since 1 - 0.99 is not quite 0.01.
             module.momentum = round(1.0 - momentum, 12)
     return built
+
+
+def _build_own(config: TrialConfig) -> nn.Module:
+    spec = own.dataset(config.data)
+    with _seeding, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        try:
+            built = own.network(config, spec)
+        except (ConfigError, CodeError):
+            raise
+        except Exception as error:
+            raise ConfigError("model", config.model, f"a network; its factory failed: {describe(error)}") from error
+        if not isinstance(built, nn.Module):
+            raise ConfigError("model", config.model, f"a torch.nn.Module, not a {type(built).__name__}")
+        _try(built.cpu(), config, spec)
+    if config.bn_momentum is not None:
+        for module in built.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = round(1.0 - config.bn_momentum, 12)
+    return built
+
+
+def _try(network: nn.Module, config: TrialConfig, spec: DatasetSpec) -> None:
+    shape = (2, spec.channels, config.side, config.side)
+    try:
+        with torch.no_grad():
+            logits = network.eval()(torch.zeros(shape))
+    except Exception as error:
+        said = f"a network that takes images {list(shape)}; it failed: {describe(error)}"
+        raise ConfigError("model", config.model, said) from error
+    finally:
+        network.train()
+    got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != [2, spec.classes]:
+        said = f"logits {[2, spec.classes]} of images {list(shape)}, not {got}"
+        raise ConfigError("model", config.model, said)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError("model", config.model, "a network with trainable parameters")
+    kinds = sorted({str(parameter.dtype) for parameter in network.parameters()})
+    if kinds != ["torch.float32"]:
+        raise ConfigError("model", config.model, f"parameters of torch.float32, not {', '.join(kinds)}")
 
 
 def trainable_parameters(network: nn.Module) -> int:

@@ -9,6 +9,7 @@ host, so a CUDA graph can capture a step.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resnet_core import own
+from resnet_core.code import is_reference
 from resnet_core.config import TrialConfig
 from resnet_core.flat import FlatParameters
 from resnet_core.fused import optimizer as fused
@@ -109,9 +112,7 @@ class Optimizer:
 
     def _apply(self, row: Tensor) -> None:
         decay, *factors = row.unbind()
-        # L2 first: it belongs to the loss, whose gradient is taken at the weights before any decay.
-        if self._config.l2:
-            self.flat.kernel_gradients.add_(self.flat.kernels, alpha=2.0 * self._config.l2)
+        _add_l2(self.flat, self._config.l2)
         self.flat.weights.mul_(decay)
         self._rule.update(self.flat.weights, self.flat.gradients, self._buffers, StepTensors(*factors))
 
@@ -128,6 +129,75 @@ class Optimizer:
         self._steps, self._momenta = state["steps"], state["product"]
         for name, buffer in self._buffers.items():
             buffer.copy_(state["buffers"][name])
+
+
+class OwnOptimizer:
+    """An optimizer of one's own, or one of torch's, with L2, decay and schedules as Optimizer applies them.
+
+    Before each step its parameter groups get the step's learning rate and momentum (``momentum``, or the first of
+    ``betas``). Its own weight decay is off. These numbers are set on the host, so no CUDA graph captures a step.
+
+    Raises:
+        ConfigError: the class is no such optimizer, or its options do not fit it.
+        CodeError: its code cannot be imported.
+    """
+
+    coefficients = 0
+    """The device has no table of coefficients: the host keeps them."""
+
+    def __init__(self, network: nn.Module, config: TrialConfig) -> None:
+        self.flat = FlatParameters(network)
+        self._config = config
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._optimizer: torch.optim.Optimizer = own.optimizer(config, self._parameters)
+        self._planned: deque[tuple[float, float, float]] = deque()
+
+    def step(self, lr: float, weight_decay: float, momentum: float | None = None) -> None:
+        """Change the weights by one step and clear the gradients; the default momentum is the config's."""
+        self.plan(StepValues([lr], [weight_decay], [self._config.momentum if momentum is None else momentum]))
+        self.apply()
+        self.flat.gradients.zero_()
+
+    def plan(self, values: StepValues) -> Tensor:
+        """Keep the next steps' learning rates, λ and momenta; return a tensor without columns, [steps, 0]."""
+        self._planned.extend(zip(values.lr, values.weight_decay, values.momentum, strict=True))
+        return torch.zeros(len(values.lr), 0)
+
+    @torch.no_grad()
+    def apply(self, coefficients: Tensor | None = None, counter: Tensor | None = None) -> None:  # noqa: ARG002
+        """Change the weights by the next step that was planned; the arguments are those of Optimizer, and not used."""
+        lr, weight_decay, momentum = self._planned.popleft()
+        _add_l2(self.flat, self._config.l2)
+        self.flat.weights.mul_(1.0 - lr * weight_decay)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        own.set_momentum(self._optimizer, momentum)
+        self._optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, besides the network."""
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._optimizer.load_state_dict(state)
+        # torch casts the tensors to the type of the weights. Here they keep their own, so that no digit is lost.
+        for place, kept in state["state"].items():
+            mine = self._optimizer.state[self._parameters[place]]
+            for name, value in kept.items():
+                if isinstance(value, Tensor):
+                    mine[name] = value.clone().to(mine[name].device)
+
+
+def make_optimizer(network: nn.Module, config: TrialConfig) -> Optimizer | OwnOptimizer:
+    """Return the optimizer that a config names, on the parameters of a network."""
+    return (OwnOptimizer if is_reference(config.optimizer) else Optimizer)(network, config)
+
+
+def _add_l2(flat: FlatParameters, l2: float) -> None:
+    # It belongs to the loss, whose gradient is taken at the weights before any decay.
+    if l2:
+        flat.kernel_gradients.add_(flat.kernels, alpha=2.0 * l2)
 
 
 def relative_error(config: TrialConfig, device: torch.device) -> float:

@@ -44,6 +44,9 @@ class EpochRecord:
             without a GPU.
         test_loss: mean cross-entropy over the test images after the epoch; None without ``test``.
         test_acc: accuracy on the test images, in [0, 1]; None without ``test``. No decision depends on it.
+        val_top5_acc: share of the validation images whose class is among the five with the highest logits, in [0, 1];
+            None for a data set of fewer than 100 classes.
+        test_top5_acc: the same of the test images; None without ``test``, too.
         metrics: all other metrics, by name.
     """
 
@@ -61,6 +64,8 @@ class EpochRecord:
     gpu_util_percent: float | None = None
     test_loss: float | None = None
     test_acc: float | None = field(default=None, metadata=_SHARE)
+    val_top5_acc: float | None = field(default=None, metadata=_SHARE)
+    test_top5_acc: float | None = field(default=None, metadata=_SHARE)
     metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod

@@ -7,15 +7,18 @@ of one epoch at a time, or a plain function that calls ``run.report`` after each
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from resnet_core import checkpoint as checkpoints
+from resnet_core import code
 from resnet_core.records import EpochRecord
 
 
@@ -72,7 +75,9 @@ class Run:
         self._pending: Any = None  # a state that waits for its epoch's metrics
         self._is_pending = False
         self._epoch = 0  # the epoch that run.epochs has begun
+        self._is_followed = False  # whether own_epochs takes its metrics
         self._reporter: _Reporter | None = None
+        self._yields = False
         self._restore()
 
     @property
@@ -96,7 +101,8 @@ class Run:
         """Keep the state of the training after the current epoch, for a trial that continues later.
 
         The state is written together with the metrics of the epoch, when they are yielded or reported: both are kept,
-        or none. Called after that, it is written at once. Do not change it in between.
+        or none. So save before that, and do not change the state in between. A loop over ``run.epochs`` may also save
+        after it has reported; then the state is written at once.
 
         Args:
             state: tensors, numpy arrays, numbers, texts, bytes, None, and dicts, lists, tuples of these. Nothing else:
@@ -108,7 +114,7 @@ class Run:
         """
         _check_storable(state, "state")
         self._pending, self._is_pending = state, True
-        if len(self._records) >= max(self._epoch, 1):
+        if self._epoch and len(self._records) >= self._epoch:
             self._write()
 
     def epochs(self, last: float | None = None) -> Iterator[int]:
@@ -131,27 +137,41 @@ class Run:
         for epoch in range(self._kept + 1, end + 1):
             self._epoch = epoch
             yield epoch
-            if self._reporter is not None and len(self._records) < epoch:
-                raise TrainerError(f"epoch {epoch} ended without run.report(...): expected its metrics")
+            if self._is_followed and len(self._records) < epoch:
+                raise TrainerError(f"epoch {epoch} ended without metrics: expected `yield` or run.report(...) in it")
 
     def report(self, metrics: Mapping[str, Any] | None = None, /, *, epoch: int | None = None, **more: Any) -> None:
         """Report the metrics of an epoch, from code that calls back instead of yielding.
 
-        It returns when the next epoch may begin.
+        It returns when the next epoch may begin. After the last epoch it returns too, so that the trainer can end by
+        itself; a report of one more epoch raises TrialStopped. A run that no study has started, such as ``Run()`` in a
+        test, only checks the metrics.
 
         Args:
             metrics: numbers by name; further ones as keywords.
-            epoch: number of the epoch, from 1; None is the next one. An epoch that is known already is ignored, so a
-                library that continues from its own checkpoint may report it again.
+            epoch: number of the epoch, from 1; None is the next one. The number makes it possible to continue from a
+                library's own checkpoint: an epoch that is known already is ignored. The library must save its
+                checkpoint after the report.
 
         Raises:
             TrialStopped: the trial is over.
             TrainerError: the metrics are not as the contract says; or the trainer yields, and must not report too.
+
+        >>> run = Run(horizon=2)
+        >>> run.report(val_acc=0.5)
+        >>> run.report({"loss": 0.4, "val_acc": 0.7}, epoch=2)
+        >>> run.is_finished
+        True
         """
-        if self._reporter is None:
-            raise TrainerError("run.report: expected a trainer that does not yield, called by the study")
-        values = {**(metrics or {}), **more}
-        self._reporter.hand_over(values if epoch is None else {**values, "epoch": epoch})
+        values: Any = metrics
+        if metrics is None or (isinstance(metrics, Mapping) and (more or epoch is not None)):
+            values = {**(metrics or {}), **more, **({} if epoch is None else {"epoch": epoch})}
+        if self._reporter is not None:
+            self._reporter.report(values)
+        elif self._yields:
+            raise TrainerError("run.report: this trainer yields its metrics, so it must not report them too")
+        else:
+            self._take(values, 0.0)
 
     # For the functions of this module.
 
@@ -171,11 +191,17 @@ class Run:
         self._kept, self._state = state["kept"], _restored(state["state"])
         self._records = [EpochRecord.from_dict(record) for record in state["records"][: self._kept]]
 
-    def _write(self) -> None:
-        """Write the records, with the state that was saved for them."""
+    def _write(self, is_numbered: bool = False) -> None:
+        """Write the records, with the state that was saved for them.
+
+        Args:
+            is_numbered: whether the trainer tells the numbers of its epochs, so that each is kept without a state.
+        """
         if self._is_pending:
             self._state, self._kept = self._pending, len(self._records)
             self._pending, self._is_pending = None, False
+        elif is_numbered:
+            self._kept = len(self._records)
         elif self._kept:
             return  # the file has an older state, with its epochs
         if self._checkpoint is not None:
@@ -189,13 +215,16 @@ class Run:
         said = values.pop("epoch", None)
         number = self._epoch or len(self._records) + 1
         if said is not None:
-            if said <= len(self._records) and not self._epoch:
+            number = _epoch_number(said)
+            if number <= len(self._records) and not self._epoch:
                 return None
-            number = int(said)
         if number <= len(self._records):
             raise TrainerError(f"epoch {number} came twice: expected one set of metrics an epoch")
         if number != len(self._records) + 1:
-            raise TrainerError(f"epoch {number} came after epoch {len(self._records)}: expected every epoch, in order")
+            raise TrainerError(
+                f"epoch {number} came after epoch {len(self._records)}: expected every epoch, in order; a library that "
+                "continues from its own checkpoint must save it after run.report"
+            )
         if self._horizon is not None and number > self._horizon:
             raise TrainerError(f"epoch {number} came after the last of {self._horizon}")
         if self._metric and self._metric not in values:
@@ -210,7 +239,7 @@ class Run:
         except ValueError as error:
             raise TrainerError(f"epoch {number}: {error}") from None
         self._records.append(record)
-        self._write()
+        self._write(is_numbered=said is not None and not self._epoch)
         return record
 
     def _checked(self, metrics: Any) -> dict[str, Any]:
@@ -219,54 +248,125 @@ class Run:
             said = f"{type(metrics).__name__} {metrics!r}"
             raise TrainerError(f'epoch {epoch}: {said:.100}: expected a dict of metrics, such as {{"val_acc": 0.9}}')
         for name, value in metrics.items():
+            if not isinstance(name, str):
+                raise TrainerError(f"epoch {epoch}: metric {name!r}: expected a name")
             if isinstance(value, str | bytes):
                 raise TrainerError(f"epoch {epoch}: metric {name!r} = {value!r:.100}: expected a number")
         return dict(metrics)
 
 
+def _epoch_number(value: Any) -> int:
+    try:
+        number = int(value)
+        if number >= 1 and number == value and not isinstance(value, bool):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise TrainerError(f"epoch = {value!r:.100}: expected a whole number from 1; the first epoch is epoch 1")
+
+
+_SECONDS_TO_END = 60.0
+"""How long a trainer may go on after its trial was stopped."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a function that reports has ended: what it returned, or its error."""
+
+    returned: Any
+    error: BaseException | None
+
+
 class _Reporter:
-    """Runs a function that reports in a thread of its own; one of the two threads waits at any time."""
+    """Runs a function that reports, in a thread of its own.
+
+    The function and the reader of its epochs take turns: the function waits in ``report`` until the reader asks for the
+    next epoch.
+    """
 
     def __init__(self, function: Callable[[Any, Run], Any], config: Any, run: Run) -> None:
-        self._metrics: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self._go: SimpleQueue[bool] = SimpleQueue()
-        self._over, self._run = False, run
-        self._thread = threading.Thread(target=self._main, args=(function, config, run), name="trainer", daemon=True)
+        self._function, self._config, self._run = function, config, run
+        self._events: SimpleQueue[EpochRecord | _Ended] = SimpleQueue()
+        self._go_on: SimpleQueue[bool] = SimpleQueue()
+        self._is_over = False
+        self._refused: TrainerError | None = None
+        self._started = 0.0
 
-    def _main(self, function: Callable[[Any, Run], Any], config: Any, run: Run) -> None:
+    def _main(self) -> None:
+        self._started = time.perf_counter()
         try:
-            self._metrics.put(("returned", function(config, run)))
+            # A function that has caught the error of run.report, and went on, is wrong nevertheless.
+            ended = _Ended(self._function(self._config, self._run), self._refused)
         except TrialStopped:
-            self._metrics.put(("returned", None))
+            ended = _Ended(None, self._refused)
         except BaseException as error:
-            self._metrics.put(("raised", error))
+            ended = _Ended(None, error)
+        self._events.put(ended)
 
-    def hand_over(self, metrics: Mapping[str, Any]) -> None:
-        if self._over:
+    def report(self, metrics: Any) -> None:
+        """Hand over the metrics of an epoch; see `Run.report`."""
+        if self._refused is not None:
+            raise self._refused
+        if self._is_over:
             raise TrialStopped
-        self._metrics.put(("reported", metrics))
-        if not self._go.get():
+        try:
+            record = self._run._take(metrics, time.perf_counter() - self._started)
+        except TrainerError as error:
+            self._refused = error
+            raise
+        if record is None:
+            return
+        self._is_over = self._run.is_finished
+        self._events.put(record)
+        if not self._go_on.get():
             raise TrialStopped
+        self._started = time.perf_counter()
 
-    def metrics(self) -> Generator[Any]:
-        """Yield what the function reports."""
-        self._thread.start()
+    def records(self) -> Generator[EpochRecord, None, Any]:
+        """Yield the epochs that the function reports, and return what it returns. Closing the generator stops it."""
+        thread = threading.Thread(target=self._main, name=f"trainer of {self._run.name}", daemon=True)
+        thread.start()
+        ended: _Ended | None = None
         try:
             while True:
-                what, value = self._metrics.get()
-                if what == "raised":
-                    raise value
-                if what == "returned":
-                    if isinstance(value, Iterator):  # the function made a generator
-                        yield from value
-                    return
-                yield value
-                self._go.put(True)
+                event = self._events.get()
+                if isinstance(event, _Ended):
+                    ended = event
+                    break
+                yield event
+                if self._run.is_finished:
+                    break
+                self._go_on.put(True)
         finally:
-            # After its last epoch the function may end by itself.
-            self._over = True
-            self._go.put(self._run.is_finished)
-            self._thread.join()
+            if ended is None:
+                self._end(thread)
+        if ended is None:
+            return None
+        if isinstance(ended.error, SystemExit):
+            raise TrainerError(f"the trainer ends the program (SystemExit: {ended.error})") from ended.error
+        if ended.error is not None:
+            raise ended.error
+        return ended.returned
+
+    def _end(self, thread: threading.Thread) -> None:
+        """Let the function end by itself after its last epoch; stop it in any other."""
+        self._is_over = True
+        is_finished = self._run.is_finished
+        self._go_on.put(is_finished)
+        thread.join(None if is_finished else _SECONDS_TO_END)
+        if thread.is_alive():
+            raise TrainerError(
+                f"the trainer of trial {self._run.name} still runs, {_SECONDS_TO_END:g} s after the trial was stopped: "
+                "expected it to end when run.report raises TrialStopped"
+            )
+        while not isinstance(event := self._events.get(), _Ended):
+            pass
+        if event.error is not None:  # all epochs that count are there
+            when = "after its last epoch" if is_finished else "when it was stopped"
+            _log.warning(
+                "the trainer of trial %s raised an error %s: %s", self._run.name, when, code.describe(event.error)
+            )
 
 
 def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Generator[EpochRecord]:
@@ -286,25 +386,35 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
     yield from list(run._records)
     if run.is_finished:
         return
+    run._is_followed = True
     if inspect.isgeneratorfunction(inspect.unwrap(_called(function))):
-        source: Iterator[Any] = function(config, run)
+        yield from _yielded(function(config, run), run)
     else:
+        known = len(run._records)
         run._reporter = _Reporter(function, config, run)
-        source = run._reporter.metrics()
+        returned = yield from run._reporter.records()
+        if isinstance(returned, Iterator) and len(run._records) == known:  # the function has made a generator
+            run._reporter = None
+            yield from _yielded(returned, run)
+    if not run._records:
+        raise TrainerError("the trainer ended without an epoch: expected `yield` or run.report(...) after each one")
+
+
+def _yielded(source: Iterator[Any], run: Run) -> Generator[EpochRecord]:
+    """Yield the epochs of a generator of metrics."""
+    run._yields = True
     started = time.perf_counter()
     try:
         for metrics in source:
             record = run._take(metrics, time.perf_counter() - started)
             if record is not None:
                 yield record
-            started = time.perf_counter()
             if run.is_finished:
-                break
+                return
+            started = time.perf_counter()
     finally:
         if isinstance(source, Generator):
             source.close()
-    if not run._records:
-        raise TrainerError("the trainer ended without an epoch: expected `yield` or run.report(...) after each one")
 
 
 _PLAIN = (int, float, bool, str, bytes, type(None))

@@ -35,11 +35,14 @@ DESCRIPTION = "description"
 NOTE = "mlflow.note.content"
 """The description and the best trials as Markdown, for MLflow's pages."""
 
+METRIC, GOAL = "metric", "goal"
+"""The metric that counts, and ``max`` or ``min``; not there for val_acc that should rise."""
+
 TARGET = "target"
-"""The validation accuracy to reach, in (0, 1]."""
+"""The value of the metric to reach; not there in a study without a target."""
 
 SUSTAINED = "sustained"
-"""How many epochs in a row at or above the target count as sustained."""
+"""How many epochs in a row at the target or better count as sustained."""
 
 LONGEST_HORIZON = "longest_horizon"
 """The number of epochs of the longest schedule that the study allows."""
@@ -140,4 +143,9 @@ FINAL_METRICS = (
     "final_val_loss",
 )
 """Metrics of a trial at its end, to sort by: fields of sweeps.study.outcomes.Result; fields without a value are left
-out. The step is the last epoch."""
+out. The step is the last epoch. The name of the best value has the study's metric in it, see `best_metric`."""
+
+
+def best_metric(metric: str) -> str:
+    """Return the name under which the best value of a study's metric is logged at a trial's end."""
+    return f"best_{metric}"

@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_core import checkpoint as checkpoints
+from resnet_core import own
 from resnet_core.allocator import keep_freed_memory
 from resnet_core.augment import crop, cutout, shift_and_flip
 from resnet_core.averaging import ExponentialMovingAverage, recalibrated
+from resnet_core.code import is_reference
 from resnet_core.config import ConfigError, TrialConfig, epoch_sizes
-from resnet_core.data import DATASETS
-from resnet_core.draws import Draws, copy_over, draw
+from resnet_core.draws import Draws, copy_over, draw, seed_generators
 from resnet_core.fused.support import runs_on
 from resnet_core.graph import CapturedStep
 from resnet_core.images import Dataset, load, normalise, take
 from resnet_core.meter import GpuMeter
 from resnet_core.network import build
-from resnet_core.optimizer import Optimizer, step_values
+from resnet_core.optimizer import Optimizer, make_optimizer, step_values
 from resnet_core.plateau import Plateau
 from resnet_core.records import EpochRecord, StepRecord
 from resnet_core.streams import STREAMS
@@ -34,6 +35,8 @@ EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 """Images in a batch of validation. On a CPU, 1,000 took 0.6 GB more and were not faster (ResNet56v2)."""
 STEPS_AHEAD = {"cpu": 1, "cuda": 64}
 """Number of steps whose images are augmented at once. On a GPU it saves about twenty kernels a step, for 50 MB."""
+_FEWEST_CLASSES_FOR_TOP5 = 100
+_MEASURED = ("loss", "acc", "top5_acc")
 
 
 def train(
@@ -65,12 +68,20 @@ def train(
         checkpoint: the file to save to and to continue from; None saves nothing.
         graph: on a GPU, capture a step as a CUDA graph once and replay it.
 
+    A network, a data set or an optimizer of one's own is imported here. Layers such as dropout draw from torch's global
+    generators, which get a seed of (seed, epoch) ahead of each epoch; so a continued run equals an uninterrupted one if
+    no other trial draws from them in the same process. With a network or an optimizer of one's own, no step is captured
+    as a graph.
+
     Raises:
+        CodeError: code that the config names cannot be imported.
+        ConfigError: the config does not fit that code.
         DataError: the images are not there and cannot be downloaded.
         CheckpointError: the checkpoint cannot be read, or is of another config.
         OSError: the checkpoint cannot be written.
     """
-    state = None if checkpoint is None else _restore(checkpoint, config)
+    given, config = config, own.resolve(config)
+    state = None if checkpoint is None else _restore(checkpoint, given)
     records = [] if state is None else [EpochRecord.from_dict(record) for record in state["records"]]
     yield from records
     if len(records) >= config.horizon:
@@ -91,7 +102,7 @@ def train(
                 record = run.epoch(epoch)
                 records.append(record)
                 if writer is not None and checkpoints.is_due(epoch, config.horizon):
-                    saved = {"config": config.to_dict(), "records": [r.to_dict() for r in records]}
+                    saved = {"config": given.to_dict(), "records": [r.to_dict() for r in records]}
                     writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
             yield record
 
@@ -107,6 +118,7 @@ def step_records(config: TrialConfig, *, data_dir: Path, device: str = "cpu") ->
     Raises:
         DataError: the images are not there and cannot be downloaded.
     """
+    config = own.resolve(config)
     with STREAMS.leased(torch.device(device)) as stream:
         with torch.cuda.stream(stream):
             run = _TrainingRun(config, load(config, data_dir), torch.device(device))
@@ -122,12 +134,14 @@ def seconds_per_epoch(config: TrialConfig, *, device: str = "cpu", steps: int = 
 
     An evaluation counts as a third of a training pass over its images, since it is a forward pass alone.
     """
-    spec = DATASETS[config.data]
+    config = own.resolve(config)
+    spec = own.dataset(config.data)
     train_size, val_size = epoch_sizes(config)
     batch = min(config.batch_size, train_size)
-    images = torch.randint(0, 256, (batch, 3, config.image_size, config.image_size), dtype=torch.uint8)
+    shape = (spec.channels, config.side, config.side)
+    images = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8)
     labels = torch.arange(batch) % spec.classes
-    dataset = Dataset(images, labels, images, labels, torch.zeros(3, config.image_size, config.image_size))
+    dataset = Dataset(images, labels, images, labels, torch.zeros(shape))
     with STREAMS.leased(torch.device(device)) as stream, torch.cuda.stream(stream):
         run = _TrainingRun(config, dataset, torch.device(device))
         run.train_epoch(1)
@@ -172,8 +186,11 @@ class _TrainingRun:
             keep_freed_memory()
         self._config, self._device = config, device
         self._data = dataset.to(device)
-        self._network = build(config).to(device).to(memory_format=torch.channels_last)
-        self._optimizer = Optimizer(self._network, config)
+        self._is_own = is_reference(config.model)
+        # channels_last is the fastest layout. A network of one's own may reshape maps in a way that it does not allow.
+        self._layout = torch.contiguous_format if self._is_own else torch.channels_last
+        self._network = build(config).to(device).to(memory_format=self._layout)
+        self._optimizer = make_optimizer(self._network, config)
         self._average = (
             ExponentialMovingAverage(self._network, self._optimizer.flat.weights, config.ema) if config.ema else None
         )
@@ -198,24 +215,25 @@ class _TrainingRun:
         # For each step its rows in the tables of the epoch, and in the augmented images: [steps, 2, size].
         rows = torch.arange(steps * size).view(steps, size)
         self._rows = torch.stack((rows, rows % (self._ahead * size)), 1).to(device)
-        side = config.image_size
-        self._images = torch.zeros(self._ahead * size, 3, side, side, device=device).to(
-            memory_format=torch.channels_last
-        )
+        spec = own.dataset(config.data)
+        self._top5 = spec.classes >= _FEWEST_CLASSES_FOR_TOP5
+        shape = (self._ahead * size, spec.channels, config.side, config.side)
+        self._images = torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
         # Places without an image in the last batch have the label -1, which is no class.
         self._labels = torch.full((steps * size,), -1, device=device)
         self._labels[:images] = self._data.train_labels
-        self._outputs = torch.zeros(steps * size, DATASETS[config.data].classes, device=device)
+        self._outputs = torch.zeros(steps * size, spec.classes, device=device)
         self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
-        if graph and device.type == "cuda":
-            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state())
+        # Code of one's own may wait for the device in a step, which no graph can capture.
+        if graph and device.type == "cuda" and isinstance(self._optimizer, Optimizer) and not self._is_own:
+            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state(self._optimizer))
 
-    def _state(self) -> list[Tensor]:
+    def _state(self, optimizer: Optimizer) -> list[Tensor]:
         """Return every tensor that a step changes."""
         average = () if self._average is None else self._average.tensors()
         return [
-            *self._optimizer.tensors(),
+            *optimizer.tensors(),
             *self._network.buffers(),
             *average,
             self._losses,
@@ -246,10 +264,11 @@ class _TrainingRun:
             sums = {"": self._sums().sum(0), "val_": self._validate()}
             if self._config.test:
                 sums["test_"] = self._evaluate(*self._data.test)
-            pending = torch.stack(list(sums.values()))
+            pending = torch.cat(list(sums.values()))
             if epoch < self._config.horizon:  # while a GPU is at work
                 self._drawn[epoch + 1] = self._draw(epoch + 1)
-            measured = self._means(dict(zip(sums, pending.tolist(), strict=True)))
+            values = iter(pending.tolist())
+            measured = self._means({part: [next(values) for _ in of_part] for part, of_part in sums.items()})
         if self._plateau is not None:
             self._plateau.step(measured["val_loss"])
         return EpochRecord(
@@ -269,13 +288,14 @@ class _TrainingRun:
         if "test_" in sums:
             labels["test_"] = self._data.test[1]
         means: dict[str, float] = {}
-        for part, (loss, right) in sums.items():
-            count = len(labels[part])
-            means |= {f"{part}loss": loss / count, f"{part}acc": right / count}
+        for part, of_part in sums.items():
+            means |= {f"{part}{name}": x / len(labels[part]) for name, x in zip(_MEASURED, of_part, strict=False)}
         return means
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take all steps of an epoch (1-based); return the learning rate and λ of the last step."""
+        if self._is_own or not isinstance(self._optimizer, Optimizer):
+            seed_generators(self._config, epoch, self._device)
         scale = 1.0 if self._plateau is None else self._plateau.scale
         values = step_values(self._config, epoch, len(self._batches), scale)
         self._draws.copy_(self._drawn.pop(epoch) if epoch in self._drawn else self._draw(epoch))
@@ -306,7 +326,8 @@ class _TrainingRun:
         labels = self._labels.index_select(0, rows)
         self._working.refresh()
         with self._autocast():
-            logits = self._forward(take(self._images, places)).float()
+            images = take(self._images, places).contiguous(memory_format=self._layout)
+            logits = self._forward(images).float()
             loss = F.cross_entropy(logits, labels)
         self._working.backward(loss)
         self._losses.index_copy_(0, self._counter, loss.detach()[None])
@@ -344,7 +365,10 @@ class _TrainingRun:
 
     @torch.no_grad()
     def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of losses and the number of correct images: [2], on the device."""
+        """Return the sum of losses, the number of correct images and, with many classes, that of the top 5.
+
+        They are on the device: [2], or [3].
+        """
         network = self._network if self._average is None else self._average.network
         if not self._config.bn_recalibration:
             return self._sums_over(network, images, labels)
@@ -353,13 +377,16 @@ class _TrainingRun:
 
     def _sums_over(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         size = EVALUATION_BATCH[self._device.type]
-        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        sums = torch.zeros(3 if self._top5 else 2, dtype=torch.float64, device=self._device)
         network.eval()
         for start in range(0, len(labels), size):
             batch, truth = images[start : start + size], labels[start : start + size]
             logits = self._logits(network, normalise(batch, self._data.mean))
             loss, right = F.cross_entropy(logits, truth), (logits.argmax(1) == truth).sum()
-            sums += torch.stack((loss.double() * len(truth), right.double()))
+            counts = [right.double()]
+            if self._top5:
+                counts.append((logits.topk(5).indices == truth[:, None]).sum().double())
+            sums += torch.stack((loss.double() * len(truth), *counts))
         return sums
 
     def _plain_images(self) -> Iterator[Tensor]:
@@ -371,7 +398,7 @@ class _TrainingRun:
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         with self._autocast():
-            logits: Tensor = network(images)
+            logits: Tensor = network(images.contiguous(memory_format=self._layout))
         return logits.float()
 
     def _autocast(self) -> torch.autocast:

@@ -8,6 +8,7 @@ once.
 
 from __future__ import annotations
 
+import collections
 import copy
 
 import torch
@@ -24,8 +25,9 @@ class WorkingCopy:
     """A copy of a network whose gradients train the original.
 
     Mixed precision with fp32 master weights (Micikevicius et al. 2018, arXiv 1710.03740). In ``bf16`` the weights and
-    biases of convolutions and dense layers are those that ``refresh`` cast last; the other parameters and BN's
-    running statistics are shared with the original. The results equal the original's under autocast, bit for bit.
+    biases of convolutions and dense layers are those that ``refresh`` cast last. Shared with the original are the other
+    parameters, those that are frozen or belong to several layers, and BN's running statistics. The results equal the
+    original's under autocast, bit for bit.
 
     Args:
         network: the original.
@@ -45,15 +47,20 @@ class WorkingCopy:
         self._cast = flat.weights.to(torch.bfloat16) if precision == "bf16" else None
         self._leaves: list[tuple[nn.Parameter, Tensor]] = []  # parameters of the copy, and where their gradients go
         self._counters: list[Tensor] = []
+        uses = collections.Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
+        known: set[int] = set()  # a parameter may belong to several layers
         for mine, original in zip(self.network.modules(), network.modules(), strict=True):
             for name, parameter in original.named_parameters(recurse=False):
                 leaf, start = parameter, parameter.storage_offset()
                 by_kernel = name == "bias" and isinstance(mine, Convolution) and mine.bias_is == "deferred"
-                if self._cast is not None and isinstance(original, _CAST_BY_AUTOCAST) and not by_kernel:
-                    view = self._cast.as_strided(parameter.shape, parameter.stride(), start)
-                    leaf = nn.Parameter(view, requires_grad=parameter.requires_grad)
+                castable = (
+                    isinstance(original, _CAST_BY_AUTOCAST) and parameter.requires_grad and uses[id(parameter)] == 1
+                )
+                if self._cast is not None and castable and not by_kernel:
+                    leaf = nn.Parameter(self._cast.as_strided(parameter.shape, parameter.stride(), start))
                 mine.register_parameter(name, leaf)
-                if leaf.requires_grad:
+                if leaf.requires_grad and id(leaf) not in known:
+                    known.add(id(leaf))
                     self._leaves.append((leaf, flat.gradients[start : start + leaf.numel()]))
             for name, buffer in original.named_buffers(recurse=False):
                 mine.register_buffer(name, buffer)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, cast
 
-from resnet_core.code import CodeError
-from resnet_core.config import ConfigError
+from pydantic import ValidationError
+
+from resnet_core import own
+from resnet_core.code import CodeError, describe
+from resnet_core.code import load as load_code
+from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.own_config import Config
+from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
-from search_spaces.errors import Problem, as_toml, suggestion, unknown_name, wrong_value
+from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
+from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
-from search_spaces.plugins import samplers
-from search_spaces.tables import StudyTables
+from search_spaces.plugins import OwnRule, find_rule, find_sampler, is_own_sampler, loaded_rule
+from search_spaces.tables import StudyTables, is_option
 from search_spaces.trainers import SHIPPED
 
 _SCHEDULE_EXPECTS = 'a learning rate over epochs, such as "[1e-3, 0] cos[1e-5, 20]"'
@@ -28,12 +38,16 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
     yield from _search_problems(spec)
     yield from _trainer_problems(spec)
     yield from _phase_problems(spec)
+    yield from _metric_problems(spec)
     yield from _rule_problems(spec)
     yield from _run_name_problems(spec)
-    found = [*_schedule_problems(spec)]
-    found += _parameter_problems(spec, schedules_are_known=not found)
+    found = [*condition_problems(spec.space, spec.train)]
+    conditions_hold = not found
+    schedule_problems = [*_schedule_problems(spec)]
+    found += [*schedule_problems, *_parameter_problems(spec, schedules_are_known=not schedule_problems)]
     yield from found
-    yield from _first_problems(spec)
+    if conditions_hold:
+        yield from _first_problems(spec)
     if not found:
         yield from _config_problems(spec)
 
@@ -54,7 +68,7 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         return
     if search.seeds is not None:
         yield wrong_value("search.seeds", search.seeds, "none with a [space]: seeds repeat [[run]] tables")
-    if not samplers()[search.sampler].exhaustive:
+    if not spec.is_grid:
         if search.trials is None:
             yield Problem("search.trials", ": missing; expected how many trials to run, a whole number of at least 1")
         return
@@ -115,10 +129,24 @@ def grid_expects(sampler: str) -> str:
     return f'a step, int = true or choices: sampler = "{sampler}" tries every value'
 
 
+def _metric_problems(spec: StudyTables) -> Iterator[Problem]:
+    metric = spec.objective.metric
+    if spec.trainer is SHIPPED and metric not in METRICS:
+        known = [name for name in METRICS if not name.startswith("test_")]
+        yield unknown_name("objective.metric", metric, known, "metric of the trainer that ships", metric)
+
+
 def _rule_problems(spec: StudyTables) -> Iterator[Problem]:
     for name, rule in spec.stopping.rules.items():
         for key, text in rule.problems({*spec.trainer.fields, *spec.space}):
             yield Problem(f"stopping.{name}.{key}", text)
+        if rule.needs_target and spec.objective.target is None:
+            expected = "none" if type(rule).model_fields else "false"
+            yield Problem(f"stopping.{name}", f": expected {expected}: the rule needs a target, and the study has none")
+        for key in rule.differences if spec.objective.is_accuracy else ():
+            if getattr(rule, key) >= 1:
+                expected = "less than 1: it is a difference of accuracies"
+                yield wrong_value(f"stopping.{name}.{key}", int_if_whole(getattr(rule, key)), expected)
 
 
 def _run_name_problems(spec: StudyTables) -> Iterator[Problem]:
@@ -159,11 +187,16 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
     in_values = frozenset().union(*(template.value_parameters for template in templates))
     in_epochs = frozenset().union(*(template.epoch_parameters for template in templates))
     for name, parameter in spec.space.items():
-        if name in spec.train:
-            yield wrong_value(f"train.{name}", spec.train[name], "it in [train] or in [space], not in both")
+        table, _, option = name.partition(".")
+        if option and option in spec.train.get(table, {}) and not parameter.when:
+            expected = "it in [train] or in [space], not in both, unless it has a `when` there"
+            yield wrong_value(f"train.{name}", spec.train[table][option], expected)
+        if name in spec.train and (name in in_values | in_epochs or not parameter.when):
+            expected = "it in [train] or in [space], not in both, unless it has a `when` there"
+            yield wrong_value(f"train.{name}", spec.train[name], expected)
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
-        elif name in spec.trainer.fields:
+        elif name in spec.trainer.fields or (is_option(name) and spec.trainer is SHIPPED):
             yield from _field_parameter_problems(spec, name, parameter)
         elif schedules_are_known:
             hint = suggestion(name, spec.trainer.fields)
@@ -196,42 +229,66 @@ def _field_parameter_problems(spec: StudyTables, name: str, parameter: Parameter
 
 def _first_problems(spec: StudyTables) -> Iterator[Problem]:
     for i, trial in enumerate(spec.search.first):
+        names = asked(spec.space, trial)
         for name, value in trial.items():
             key = f"search.first[{i}].{name}"
             if name not in spec.space:
                 yield unknown_name(key, value, spec.space, "parameter")
             elif not spec.space[name].contains(value):
                 yield wrong_value(key, value, str(spec.space[name]))
+            elif name not in names:
+                yield wrong_value(key, value, f"none, or {_conditions(spec, name)} beside it")
 
 
-def _config_problems(spec: StudyTables) -> Iterator[Problem]:
+def _conditions(spec: StudyTables, name: str) -> str:
+    """Return the condition of a parameter, as text for a message."""
+    return " and ".join(
+        f"{other} = {' or '.join(map(as_toml, values))}" for other, values in (spec.space[name].when or {}).items()
+    )
+
+
+def _config_problems(spec: StudyTables, check: Callable[[Config], object] = lambda _: None) -> Iterator[Problem]:
+    """Yield the problems of the configurations of trials; ``check`` raises ConfigError or CodeError for more."""
     for i, run in enumerate(spec.listed):
-        yield from _trial_problems(spec, {}, run.name, f"run[{i}]")
+        yield from _trial_problems(spec, {}, run.name, f"run[{i}]", check)
     for params in corners(spec):
-        found = list(_trial_problems(spec, params, None, ""))
+        found = list(_trial_problems(spec, params, None, "", check))
         if found:  # other corners usually have the same problem
             yield from found
             return
 
 
-def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | None, run_key: str) -> Iterator[Problem]:
+def _trial_problems(
+    spec: StudyTables,
+    params: Mapping[str, Value],
+    run: str | None,
+    run_key: str,
+    check: Callable[[Config], object],
+) -> Iterator[Problem]:
     """Yield the problems that prevent a trial's configuration."""
     try:
         values = spec.trial_values(params, run)
     except ScheduleError as error:
         key = next(key for key, text in spec.schedule_texts().items() if text == error.text)
-        at = _at(params, parse_template(error.text).parameters)
+        needed = parse_template(error.text).parameters
+        for name in sorted(needed & spec.space.keys() - params.keys()):
+            at = _at(params, deciding(spec.space, [name]))
+            expected = f"a schedule that does not need {name}, which a trial has only where {_conditions(spec, name)}"
+            yield Problem(key, f": {at}: expected {expected}")
+            return
+        at = _at(params, needed)
         yield Problem(key, f": {at}: {error}" if at else f": {error}")
         return
     while True:  # a configuration reports one wrong field at a time
         missing = [name for name, field in spec.trainer.fields.items() if field.required and name not in values]
         if missing:
             yield from (
-                Problem(f"{run_key}.{name}", f": missing; expected {_missing_expects(spec, name)}") for name in missing
+                Problem(f"{run_key or 'train'}.{name}", f": missing; expected {_missing_expects(spec, name)}")
+                for name in missing
             )
             return
         try:
-            spec.trainer.config(values)
+            check(spec.trainer.config(values))
             return
         except CodeError as error:
             at = _at(params, params.keys())
@@ -243,6 +300,9 @@ def _trial_problems(spec: StudyTables, params: Mapping[str, Value], run: str | N
         except ConfigError as error:
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
+            if error.value is None:
+                yield Problem(key, f": missing; expected {error.expected}")
+                return
             at = _at(params, params.keys() if field in spec.trainer.schedule_fields else values.keys() - {field})
             yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
             if field in spec.trainer.schedule_fields or field not in values:
@@ -256,6 +316,9 @@ def _key_of(spec: StudyTables, field: str, params: Mapping[str, Value], run: str
         if isinstance(parameter, Choices):
             return f"space.{field}.choices"
         return f"space.{field}.{'low' if params[field] == parameter.extremes[0] else 'high'}"
+    table, _, option = field.partition(".")
+    if any(option in listed.changes.get(table, ()) for listed in spec.run if option and listed.name == run):
+        return f"{run_key}.{field}"
     if any(field in listed.changes for listed in spec.run if listed.name == run):
         return f"{run_key}.{field}"
     return f"train.{field}"
@@ -271,15 +334,19 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
 
     Epochs of a schedule are linear in their parameters, so they rise everywhere in the space if they rise at each
     corner. Every other number has its own bounds, so its lowest and its highest value are enough. All choices are
-    combined. In a space with too many corners, a random share of them is checked, with every choice at least once.
+    combined, and all values that decide whether a parameter is asked; a corner lacks the parameters that are not. In a
+    space with too many corners, a random share of them is checked, with every choice at least once.
     """
     if not spec.space:
         return
     epochs = frozenset().union(*(parse_template(t).epoch_parameters for t in spec.schedule_texts().values()))
     lows, highs = ({name: p.extremes[end] for name, p in spec.space.items()} for end in (0, 1))
     axes: list[list[dict[str, Value]]] = [[lows, highs]]
+    decides = deciding(spec.space)
     for name, parameter in spec.space.items():
-        if name in epochs:
+        if name in decides:
+            axes.append([{name: value} for value in representatives(spec.space, name)])
+        elif name in epochs:
             axes.append([{name: end} for end in parameter.extremes])
         elif isinstance(parameter, Choices):
             axes.append([{name: choice} for choice in parameter.choices])
@@ -291,8 +358,80 @@ def corners(spec: StudyTables) -> Iterator[dict[str, Value]]:
             ((lows, change) for axis in axes for change in axis),
             (tuple(draw.choice(axis) for axis in axes) for _ in range(_MOST_CORNERS)),
         )
+    seen: set[tuple[tuple[str, Value], ...]] = set()
     for combination in combinations:
         corner: dict[str, Value] = {}
         for part in combination:
             corner |= part
-        yield corner
+        corner = only_asked(spec.space, corner)
+        key = tuple(corner.items())
+        if not decides or key not in seen:
+            seen.add(key)
+            yield corner
+
+
+def code_problems(spec: StudyTables) -> Iterator[Problem]:
+    """Import what a study names of the user's own, and yield what is wrong with it.
+
+    A sampler that ships is made, too, where the study has settings for it.
+    """
+    for reference, rule in spec.stopping.rules.items():
+        if isinstance(rule, OwnRule):
+            yield from _own_rule_problems(spec, f"stopping.{reference}", rule)
+    if spec.code is not None and spec.trainer is SHIPPED:
+        load, dataset = functools.cache(load_code), functools.cache(own.dataset)
+        yield from _config_problems(spec, lambda config: own.resolve(cast(TrialConfig, config), load, dataset))
+    search = spec.search
+    if search.sampler_options and not spec.is_sampled:
+        yield Problem("search.sampler_options", ": expected none: no sampler draws, since the trials are listed")
+    elif search.sampler_options or is_own_sampler(search.sampler):
+        yield from _sampler_problems(search.sampler, search.sampler_options)
+
+
+def _own_rule_problems(spec: StudyTables, key: str, rule: OwnRule) -> Iterator[Problem]:
+    try:
+        loaded = loaded_rule(rule)
+        for setting, text in loaded.problems({*spec.trainer.fields, *spec.space}):
+            yield Problem(f"{key}.{setting}", text)
+    except CodeError as error:
+        yield Problem(key, f": {error}")
+    except ValidationError as error:
+        kind = find_rule(rule.reference)
+        yield from (Problem(f"{key}.{name}", text) for name, text in problems_of(error, lambda _: [kind]))
+
+
+def _sampler_problems(name: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        sampler = find_sampler(name)
+    except CodeError as error:
+        yield Problem("search.sampler", f": {error}")
+        return
+    table = "search.sampler_options"
+    known = sampler.parameters()
+    any_name = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    named = {key: one for key, one in known.items() if one.kind is not one.VAR_KEYWORD}
+    problems: list[Problem] = []
+    for key, value in options.items():
+        if key == "seed":
+            problems.append(wrong_value(f"{table}.seed", value, "none: search.seed is the seed of the sampler"))
+        elif key not in named and not any_name:
+            problems.append(unknown_name(f"{table}.{key}", value, named, "setting", key))
+        elif expected := sampler.mismatch(key, value):
+            problems.append(wrong_value(f"{table}.{key}", value, expected))
+    for key, one in named.items():
+        if one.default is one.empty and key not in options:
+            problems.append(Problem(f"{table}.{key}", f": missing; expected a value, since {name} requires it"))
+    yield from problems
+    if problems:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sampler.make(0, [], **options)
+    except CodeError as error:
+        yield Problem("search.sampler", f": {error}")
+    except Exception as error:
+        if options:
+            yield Problem(table, f" = {as_toml(dict(options))}: {name} does not take it: {describe(error)}")
+        else:
+            yield Problem("search.sampler", f": {name} cannot be made: {describe(error)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from search_spaces.errors import as_toml, raise_problems, wrong_value
+from search_spaces.errors import Problem, as_toml, raise_problems, wrong_value
 
 Value = bool | int | float | str
 """A value of a parameter."""
@@ -47,36 +47,27 @@ def _as_lists(when: Any) -> Any:
     return {name: values if isinstance(values, list) else [values] for name, values in when.items()}
 
 
-class _Conditional(Table):
-    """What ranges and choices share: the condition under which a trial has the parameter."""
-
-    when: Annotated[dict[str, list[Any]] | None, BeforeValidator(_as_lists)] = Field(
-        default=None, exclude_if=lambda when: when is None
-    )
-
-    @model_validator(mode="after")
-    def _check_when(self) -> Self:
-        problems = [] if self.when != {} else [wrong_value("when", {}, "a parameter and its value, or no when")]
-        for name, values in (self.when or {}).items():
-            if not values:
-                problems.append(wrong_value(f"when.{name}", values, "one value or more"))
-            problems += [
-                wrong_value(f"when.{name}", value, "true, false, a finite number or a string")
-                for value in values
-                if not is_value(value)
-            ]
-        raise_problems(problems)
-        return self
-
-    def is_asked(self, params: Mapping[str, Any]) -> bool:
-        """Return whether a trial with these parameters has this one, too; always true without ``when``."""
-        return all(
-            name in params and any(same_value(params[name], value) for value in values)
-            for name, values in (self.when or {}).items()
-        )
+def _check_when(when: dict[str, list[Any]] | None) -> dict[str, list[Any]] | None:
+    problems = [Problem("", " = {}: expected a parameter and its value, or no when")] if when == {} else []
+    for name, values in (when or {}).items():
+        if not values:
+            problems.append(wrong_value(name, values, "one value or more"))
+        expected = "true, false, a finite number or a string"
+        problems += [wrong_value(name, value, expected) for value in values if not is_value(value)]
+    raise_problems(problems)
+    return when
 
 
-class Range(_Conditional):
+_When = Annotated[
+    dict[str, list[Any]] | None,
+    BeforeValidator(_as_lists),
+    AfterValidator(_check_when),
+    # Left out where there is none, so that studies from before it existed keep their hash.
+    Field(default=None, exclude_if=lambda when: when is None),
+]
+
+
+class Range(Table):
     """A parameter between two numbers, both included.
 
     >>> Range(low=1, high=3, int=True).values()
@@ -97,6 +88,7 @@ class Range(_Conditional):
     log: bool = False
     whole: bool = Field(default=False, alias="int")
     step: float | None = None
+    when: _When = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -181,7 +173,7 @@ class Range(_Conditional):
         return f"a {'whole ' if self.whole else ''}number from {low} to {high}{steps}"
 
 
-class Choices(_Conditional):
+class Choices(Table):
     """A parameter with a list of values.
 
     Attributes:
@@ -190,6 +182,7 @@ class Choices(_Conditional):
     """
 
     choices: list[Any]
+    when: _When = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

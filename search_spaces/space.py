@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +16,9 @@ from optuna.distributions import (
 )
 
 from resnet_core.own_config import Config
+from resnet_core.schedule import parse_template
 from search_spaces.checks import grid_expects
+from search_spaces.conditions import asked, branches, deciding, in_order, is_asked, only_asked, point_count, points
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.spec import StudySpec
@@ -56,8 +55,15 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def suggest(trial: optuna.Trial, spec: StudySpec) -> dict[str, Value]:
-    """Return a trial's parameters, suggested one after the other in the file's order."""
-    return {name: _suggest(trial, name, parameter) for name, parameter in spec.space.items()}
+    """Return a trial's parameters, suggested one after the other in the file's order.
+
+    A parameter with a condition comes after those that decide about it, and is left out where the condition fails.
+    """
+    params: dict[str, Value] = {}
+    for name in in_order(spec.space):
+        if is_asked(spec.space[name], params):
+            params[name] = _suggest(trial, name, spec.space[name])
+    return params
 
 
 def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
@@ -73,9 +79,24 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
 def coordinates(spec: StudySpec, params: Mapping[str, Any]) -> list[float]:
     """Return the coordinates of parameters in the study's space: a range has length 1, two choices have distance 1.
 
-    The seed has no coordinate.
+    The seed has no coordinate. A parameter that is not asked has a fixed place in the middle of its values, so that the
+    distance of two configurations without it does not depend on it.
+
+    Raises:
+        KeyError: a parameter that is asked is missing.
     """
-    return [x for name, parameter in spec.space.items() if name != "seed" for x in parameter.coordinates(params[name])]
+    names = asked(spec.space, params)
+    return [
+        x
+        for name, parameter in spec.space.items()
+        if name != "seed"
+        for x in parameter.coordinates(params[name] if name in names else None)
+    ]
+
+
+def has_all(spec: StudySpec, params: Mapping[str, Any]) -> bool:
+    """Return whether a trial has a value for every parameter that the study asks it for; false without a space."""
+    return bool(spec.space) and params.keys() >= set(asked(spec.space, params))
 
 
 def trial_config(
@@ -85,7 +106,7 @@ def trial_config(
 
     Args:
         spec: the study.
-        params: a value for every parameter of the space; empty for a listed run.
+        params: a value for every parameter of the space that is asked; empty for a listed run.
         seed: seed of the trial. In a study with a space, a seed in ``[train]`` or among the parameters takes
             precedence. A listed run takes this seed, or its own if this is None.
         run: name of a listed run; may be left out if the study has a single one.
@@ -95,8 +116,9 @@ def trial_config(
         ScheduleError: a schedule is not valid with these parameters; not raised inside the space.
         ConfigError: the values make no valid configuration; not raised inside the space.
     """
-    if params.keys() != spec.space.keys():
-        given, wanted = (", ".join(names) or "none" for names in (params, spec.space))
+    names = asked(spec.space, params)
+    if params.keys() != set(names):
+        given, wanted = (", ".join(some) or "none" for some in (params, names))
         raise StudyError(f"parameters {given}: expected {wanted}")
     values = spec.trial_values(params, None if spec.space else _run(spec, run).name)
     if seed is not None and "seed" in spec.trainer.fields and not (spec.space and "seed" in values):
@@ -131,30 +153,34 @@ def longest_horizon(spec: StudySpec) -> int:
     """Return the epochs of the study's longest possible trial."""
     if not spec.space:
         return max(trial_config(spec, {}, run=run.name).horizon for run in spec.listed)
+    # A schedule's length rises with each parameter in it, so the highest values of each branch are enough.
+    texts = spec.schedule_texts().values()
+    epochs = frozenset().union(*(parse_template(text).epoch_parameters for text in texts))
+    whole = {"epochs", *spec.trainer.schedule_fields}
+    lengths = [name for name in spec.space if name in epochs | whole]
+    branching = whole | set(deciding(spec.space))
+    names = [name for name in deciding(spec.space, lengths) if name in branching]
     highest = {name: parameter.extremes[1] for name, parameter in spec.space.items()}
-    chosen = [(name, spec.space.get(name)) for name in ("epochs", *spec.trainer.schedule_fields)]
-    axes = [[{name: value} for value in some.choices] for name, some in chosen if isinstance(some, Choices)]
-    candidates = (functools.reduce(operator.or_, changes, highest) for changes in itertools.product(*axes))
-    return max(trial_config(spec, params).horizon for params in candidates)
+    return max(
+        trial_config(spec, only_asked(spec.space, highest | branch)).horizon for branch in branches(spec.space, names)
+    )
 
 
-def grid(spec: StudySpec) -> dict[str, list[Value]]:
-    """Return the values of every parameter, for Optuna's GridSampler.
+def grid_points(spec: StudySpec) -> Iterator[dict[str, Value]]:
+    """Yield the parameters of every trial that the space allows, each once, in the file's order of values.
 
     Raises:
         StudyError: a parameter is continuous.
     """
     _grid_size(spec)
-    return {name: parameter.values() for name, parameter in spec.space.items()}
+    return points(spec.space)
 
 
 def _grid_size(spec: StudySpec) -> int:
-    size = 1
     for name, parameter in spec.space.items():
         if parameter.size is None:
             raise StudyError(f"space.{name}, {parameter}: expected {grid_expects(spec.search.sampler)}")
-        size *= parameter.size
-    return size
+    return point_count(spec.space)
 
 
 def trial_count(spec: StudySpec) -> int:
@@ -178,8 +204,7 @@ def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]
         return [({}, {"run": run.name, "seed": run.seed, "name": run.trial_name}) for run in listed_runs(spec)]
     first: list[Mapping[str, Any]] = list(spec.search.first)
     if not spec.is_sampled:
-        axes = grid(spec)
-        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        points = list(grid_points(spec))
         # Shuffled, so that the trials are spread over the space if they are fewer than the points.
         random.Random(spec.search.seed).shuffle(points)
         # For each first trial, a point that agrees with it is moved to the front.

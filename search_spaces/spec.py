@@ -25,7 +25,7 @@ class StudySpec(StudyTables):
         train: ``trainer``, and fields of its configuration that are fixed; schedules among them may name parameters.
         space: parameters in the file's order. A parameter that a schedule names is used in schedules only; any other is
             a field of the trainer's configuration.
-        objective: when a trial has reached the target.
+        objective: what is looked for in a trial: a metric, its goal and its target.
         search: how trials are chosen.
         stopping: which rules end a trial early.
         resources: the resources of one trial.

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, create_model, model_validator
 
+from resnet_core.code import is_reference
 from search_spaces.errors import Problem, raise_problems, unknown_name, wrong_value
 from search_spaces.parameters import Table
-from search_spaces.plugins import RuleSettings, rules
+from search_spaces.plugins import OwnRule, RuleSettings, rules
 
 _WRITTEN_WHERE_OFF = ("diverged", "at_target", "cap", "cannot_reach", "asha", "median", "patience", "forecast")
 """Version 0.1.0 wrote these rules into a study's JSON even if they were off; the study's hash depends on that.
@@ -26,7 +27,7 @@ class Stopping(Table):
     """Which rules end a trial early.
 
     Attributes:
-        rules: rules that are on, including those in shadow, by name, in the order in which they are asked.
+        rules: rules that are on, including those in shadow, by name; those of the user's own come last, as OwnRule.
         freeze: keep the checkpoints of trials that forecast ended, and continue such a trial once its chance is twice
             the limit.
         control: share of trials that no rule stops, to measure what stopping costs.
@@ -47,7 +48,7 @@ class Stopping(Table):
         problems = []
         for i, name in enumerate(self.shadow):
             key = f"shadow[{i}]"
-            if name not in rules():
+            if name not in rules() and not is_reference(name):
                 problems.append(unknown_name(key, name, rules(), "rule", name))
             elif name not in self.rules:
                 expected = f"a rule that is switched on; set {name} beside it, or leave it out here"
@@ -85,9 +86,16 @@ def _read(table: Any) -> Stopping:
     """Return a table of a study file as a Stopping."""
     if isinstance(table, Stopping):
         return table
-    keys = dict(stopping_keys().model_validate(table))
+    own = {key: value for key, value in table.items() if is_reference(key)} if isinstance(table, dict) else {}
+    shipped = {key: value for key, value in table.items() if key not in own} if own else table
+    keys = dict(stopping_keys().model_validate(shipped))
     values = {name: keys.pop(name) for name in rules()}
     on = {name: rules()[name]() if value is True else value for name, value in values.items() if value}
+    expected = "a table of the rule's settings, or true"
+    raise_problems([wrong_value(k, v, expected) for k, v in own.items() if not isinstance(v, bool | dict)])
+    for reference, value in own.items():
+        if value is not False:
+            on[reference] = OwnRule(reference=reference, settings={} if value is True else value)
     return Stopping(rules=on, **keys)
 
 
@@ -95,12 +103,14 @@ def _write(stopping: Stopping, info: SerializationInfo) -> dict[str, Any]:
     """Return a Stopping as the table of a study file."""
     form, keys = stopping_keys(), dict(stopping)
     keys |= {name: None if rule.model_fields else False for name, rule in rules().items()}
-    keys |= {name: rule if type(rule).model_fields else True for name, rule in keys.pop("rules").items()}
+    on = keys.pop("rules")
+    own = {name: rule.settings or True for name, rule in on.items() if isinstance(rule, OwnRule)}
+    keys |= {name: rule if type(rule).model_fields else True for name, rule in on.items() if name not in own}
     table = form.model_construct(**keys).model_dump(exclude_defaults=info.exclude_defaults)
     for name in rules().keys() - set(_WRITTEN_WHERE_OFF):
         if name in table and table[name] == form.model_fields[name].default:
             del table[name]
-    return table
+    return table | own
 
 
 StoppingTable = Annotated[Stopping, BeforeValidator(_read), PlainSerializer(_write)]

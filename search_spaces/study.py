@@ -11,23 +11,27 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from resnet_core import code, schema
+from resnet_core import code, own, schema
 from resnet_core.code import CodeError, Source
-from search_spaces.errors import Location, StudyError, as_toml, problems_of, suggestion, unknown_name
+from resnet_core.config import IMAGE_FOLDER, OPTION_TABLES, ConfigError, is_own_data
+from resnet_core.data import DataError
+from search_spaces.checks import code_problems
+from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion, unknown_name
 from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import stopping_keys
-from search_spaces.tables import Code, Finalists, Objective, Resources, Run, Search
+from search_spaces.tables import Code, DataInfo, Finalists, ObjectiveKeys, Resources, Run, Search
 from search_spaces.trainers import GROUP as TRAINERS
-from search_spaces.trainers import SHIPPED_NAME, FieldSchema, OwnTrainer, StoredTrainer, Trainer, find_trainer
+from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, OwnTrainer, StoredTrainer, Trainer, find_trainer
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
@@ -58,16 +62,17 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
         raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
     code.search(path.parent)
-    return parse_study(values, str(path), overrides)
+    return parse_study(values, str(path), overrides, path.parent)
 
 
-def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> StudySpec:
+def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = (), folder: Path = Path()) -> StudySpec:
     """Return the study with these values; code that they name is imported.
 
     Args:
         values: as ``tomllib`` returns them; overrides are written into this dictionary.
         source: name of the file, for messages.
         overrides: as ``load_study`` takes them.
+        folder: the folder that relative paths in the file start from.
 
     Raises:
         StudyError: something in the values or in the overrides is wrong.
@@ -76,15 +81,22 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     if "code" in values:
         key, text = unknown_name("code", values["code"], set(StudySpec.model_fields) - {"code"})
         raise StudyError(f"{source}: {key}{text}")
+    _use_references(values, folder)
+    _name_options(values)
     trainer, found = _read_code(values, source)
-    if found:
+    data = _own_data(values, source) if trainer is SHIPPED else {}
+    if found or data:
         fields = trainer.fields if isinstance(trainer, OwnTrainer) else {}
         versions = {name: of_name.version for name, of_name in found.items()}
-        values = values | {"code": Code(versions=versions, trainer=dict(fields))}
+        values = values | {"code": Code(versions=versions, trainer=dict(fields), data=data)}
     try:
-        return StudySpec.model_validate(values, context={"trainer": trainer, "sources": found})
+        spec = StudySpec.model_validate(values, context={"trainer": trainer, "sources": found})
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, source, notes))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), source, notes))) from None
+    problems = list(code_problems(spec))
+    if problems:
+        raise StudyError("\n".join(_lines(problems, source, notes)))
+    return spec
 
 
 def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, Source]]:
@@ -104,6 +116,68 @@ def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, 
     return trainer, found
 
 
+def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield where a field may have a value: the key in the file, the table or list that holds it, and its place there.
+
+    The values are not checked yet, so they may have any type.
+    """
+    runs, space = values.get("run"), values.get("space")
+    tables = {"train": values.get("train")}
+    tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
+    yield from ((f"{at}.{key}", table, key) for at, table in tables.items() if isinstance(table, dict) and key in table)
+    parameter = space.get(key) if isinstance(space, dict) else None
+    choices = parameter.get("choices") if isinstance(parameter, dict) else None
+    if isinstance(choices, list):
+        yield from ((f"space.{key}.choices[{i}]", choices, i) for i in range(len(choices)))
+
+
+def _use_references(values: dict[str, Any], folder: Path) -> None:
+    """Replace the names of installed plug-ins by their references, and relative paths of images by absolute ones.
+
+    A study that is read from a store then needs neither the plug-in nor the folder of the file.
+    """
+    for key in ("model", "data", "optimizer"):
+        for _, holder, place in _places(values, key):
+            name = holder[place]
+            if isinstance(name, str) and name.startswith(IMAGE_FOLDER):
+                holder[place] = IMAGE_FOLDER + str((folder / name.removeprefix(IMAGE_FOLDER)).absolute())
+            elif isinstance(name, str) and name in code.installed(_GROUPS[key]):
+                holder[place] = resolve(_GROUPS[key], name)
+
+
+def _name_options(values: dict[str, Any]) -> None:
+    """Name the parameters of ``[space.model_options]`` and ``[space.optimizer_options]`` by dotted keys."""
+    search = values.get("search")
+    first = search.get("first") if isinstance(search, dict) else None
+    for table in (values.get("space"), *(first if isinstance(first, list) else [])):
+        for options in OPTION_TABLES if isinstance(table, dict) else ():
+            if isinstance(table.get(options), dict):
+                for name, parameter in table.pop(options).items():
+                    table[f"{options}.{name}"] = parameter
+
+
+def _own_data(values: dict[str, Any], source: str) -> dict[str, DataInfo]:
+    """Return what a study keeps of the data sets of one's own that its file names, by name."""
+    wrong: list[str] = []
+    found: dict[str, DataInfo] = {}
+    for key, holder, place in _places(values, "data"):
+        name = holder[place]
+        if not is_own_data(name) or name in found:
+            continue
+        try:
+            spec = own.dataset(name)
+            found[name] = DataInfo(**asdict(spec.info), image_size=spec.default_image_size)
+        except ConfigError as error:
+            wrong.append(f"{source}: {key} = {as_toml(name)}: expected {error.expected}")
+        except (CodeError, DataError) as error:
+            wrong.append(f"{source}: {key} = {as_toml(name)}: {error}")
+        except Exception as error:  # the user's code may raise anything at all
+            wrong.append(f"{source}: {key} = {as_toml(name)}: {code.describe(error)}")
+    if wrong:
+        raise StudyError("\n".join(wrong))
+    return found
+
+
 _GROUPS = {
     "trainer": TRAINERS,
     "model": "sweeps.models",
@@ -118,29 +192,26 @@ def _named_code(values: Any) -> Iterator[tuple[str, str, str]]:
 
     The values are not checked yet, so they may have any type.
     """
-    runs = values.get("run")
-    tables = {"train": values.get("train")}
-    tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
     found: list[tuple[str, str, Any]] = []
-    for table, fields in tables.items():
-        if isinstance(fields, dict):
-            found += [(f"{table}.{key}", group, fields[key]) for key, group in _GROUPS.items() if key in fields]
-    space = values.get("space")
     for key, group in _GROUPS.items():
-        parameter = space.get(key) if isinstance(space, dict) else None
-        choices = parameter.get("choices") if isinstance(parameter, dict) else None
-        names = enumerate(choices if isinstance(choices, list) else [])
-        found += [(f"space.{key}.choices[{i}]", group, name) for i, name in names]
+        found += [(at, group, holder[place]) for at, holder, place in _places(values, key)]
+    stopping, search = values.get("stopping"), values.get("search")
+    rules_named = stopping.items() if isinstance(stopping, dict) else []
+    found += [(f"stopping.{name}", "sweeps.rules", name) for name, value in rules_named if value is not False]
+    found += [("search.sampler", "sweeps.samplers", search.get("sampler"))] if isinstance(search, dict) else []
     for key, group, name in found:
-        if (group == TRAINERS and name != SHIPPED_NAME) or (
+        if group in ("sweeps.rules", "sweeps.samplers"):  # installed ones have always been read with the study
+            if code.is_reference(name):
+                yield key, group, name
+        elif (group == TRAINERS and name != SHIPPED_NAME) or (
             isinstance(name, str) and (code.is_reference(name) or name in code.installed(group))
         ):
             yield key, group, name
 
 
-def _lines(error: ValidationError, source: str, notes: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each error, with a note where an override caused it."""
-    for key, text in problems_of(error, _models):
+def _lines(problems: Iterable[Problem], source: str, notes: dict[str, str]) -> Iterator[str]:
+    """Yield a line for each problem, with a note where an override caused it."""
+    for key, text in problems:
         note = "".join(note for place, note in notes.items() if re.match(rf"{re.escape(place)}(?![^.\[])", key))
         first, newline, caret = text.partition("\n")
         yield f"{source}: {key}{first}{note}{newline}{caret}"
@@ -150,7 +221,7 @@ def _models(place: Location) -> list[type[BaseModel]]:
     """Return the models that the table at a location may be."""
     match place:
         case ("objective",):
-            return [Objective]
+            return [ObjectiveKeys]
         case ("search",):
             return [Search]
         case ("search", "finalists"):
@@ -241,7 +312,7 @@ def from_json(text: str) -> StudySpec:
     try:
         return StudySpec.model_validate_json(text, context={"trainer": _stored_trainer(text)})
     except ValidationError as error:
-        raise StudyError("\n".join(_lines(error, "stored study", {}))) from None
+        raise StudyError("\n".join(_lines(problems_of(error, _models), "stored study", {}))) from None
 
 
 def _stored_trainer(text: str) -> Trainer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PrivateAttr,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     model_serializer,
@@ -21,10 +23,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from resnet_core.code import Source
+from resnet_core.config import OPTION_TABLES
+from resnet_core.data import DatasetInfo
+from resnet_core.objective import METRIC, Goal, Objective, default_target
+from resnet_core.records import METRIC_NAME, RESERVED
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.errors import StudyError, as_toml, raise_problems, wrong_value
-from search_spaces.parameters import Choices, Parameter, Table, Value
-from search_spaces.plugins import samplers
+from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, wrong_value
+from search_spaces.parameters import Choices, Parameter, Table, Value, int_if_whole, is_number
+from search_spaces.plugins import is_exhaustive, is_own_sampler, samplers
 from search_spaces.stopping import Stopping, StoppingTable
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
 
@@ -59,16 +65,68 @@ def _valid_name(name: str) -> str:
 _Name = Annotated[str, AfterValidator(_valid_name)]
 
 
-class Objective(Table):
-    """When a trial has reached the target.
+def _valid_target(target: Any) -> Any:
+    if target is None or target is False or is_number(target):
+        return target
+    raise PydanticCustomError("target", "{expected}", {"expected": "a finite number; false for none"})
+
+
+class ObjectiveKeys(Table):
+    """``[objective]`` of a study file: what is looked for in a trial.
 
     Attributes:
-        target: validation accuracy to reach.
-        sustained: number of epochs in a row at or above the target after which it is sustained.
+        metric: the metric of an epoch that counts.
+        goal: ``max`` if the metric should rise, ``min`` if it should fall.
+        target: value of the metric to reach; false for none: then the best value itself counts. Left out, it is 0.92
+            for val_acc, and none for any other metric.
+        sustained: number of epochs in a row at the target or better after which it is sustained.
     """
 
-    target: float = Field(default=0.92, gt=0, le=1)
+    metric: str = METRIC
+    goal: Goal = "max"
+    target: Annotated[float | Literal[False] | None, BeforeValidator(_valid_target)] = None
     sustained: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(list(self._problems()))
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if not METRIC_NAME.fullmatch(self.metric) or self.metric in RESERVED:
+            expected = "the name of a metric: a letter, then letters, digits, spaces and any of _ . : / -"
+            yield wrong_value("metric", self.metric, expected)
+        elif self.metric.startswith("test_"):
+            yield wrong_value("metric", self.metric, "a metric of the validation: no decision depends on test images")
+        elif "goal" not in self.model_fields_set and self.metric.endswith("loss"):
+            yield Problem("goal", f': missing; expected "min" or "max" beside metric = {as_toml(self.metric)}')
+        if isinstance(self.target, float) and (self.metric, self.goal) == (METRIC, "max") and not 0 < self.target <= 1:
+            yield wrong_value("target", int_if_whole(self.target), "an accuracy above 0 and at most 1; false for none")
+
+
+def _read_objective(table: Any) -> Objective:
+    """Return a table of a study file as an Objective."""
+    if isinstance(table, Objective):
+        return table
+    keys = ObjectiveKeys.model_validate(table)
+    target = default_target(keys.metric, keys.goal) if keys.target is None else keys.target
+    return Objective(keys.metric, keys.goal, None if target is False else target, keys.sustained)
+
+
+def _write_objective(objective: Objective, info: SerializationInfo) -> dict[str, Any]:
+    """Return an Objective as the table of a study file; metric and goal only where they are not the defaults."""
+    target = False if objective.target is None else objective.target
+    table: dict[str, Any] = {"target": target, "sustained": objective.sustained}
+    if info.exclude_defaults:
+        usual = Objective(objective.metric, objective.goal, default_target(objective.metric, objective.goal))
+        table = {name: value for name, value in table.items() if getattr(usual, name) != getattr(objective, name)}
+    if (objective.metric, objective.goal) != (METRIC, "max"):
+        table = {"metric": objective.metric, "goal": objective.goal, **table}
+    return table
+
+
+ObjectiveTable = Annotated[Objective, BeforeValidator(_read_objective), PlainSerializer(_write_objective)]
+"""Type of a field that has the form of `ObjectiveKeys` in a study file."""
 
 
 class Finalists(Table):
@@ -84,9 +142,10 @@ class Finalists(Table):
 
 
 def _valid_sampler(name: Any) -> Any:
-    if name not in list(samplers()):  # a list, since the value may be unhashable
-        *names, last = map(repr, samplers())
-        raise PydanticCustomError("sampler", "{expected}", {"expected": f"{', '.join(names)} or {last}"})
+    # A list, since the value may be unhashable.
+    if name not in list(samplers()) and not (isinstance(name, str) and is_own_sampler(name)):
+        expected = f'{", ".join(map(repr, samplers()))} or "module:object"'
+        raise PydanticCustomError("sampler", "{expected}", {"expected": expected})
     return name
 
 
@@ -96,7 +155,8 @@ class Search(Table):
     Attributes:
         trials: number of trials of a study with a space; with sampler ``grid``, the largest number; None without a
             space.
-        sampler: Optuna's sampler: {samplers}.
+        sampler: Optuna's sampler: {samplers}; ``"module:object"`` or ``"optunahub:PACKAGE"`` names any other.
+        sampler_options: settings of the sampler; see below.
         seed: seed of the sampler, and of the first trial.
         seeds: every listed run is repeated with each of these seeds.
         first: parameters of the first trials; those left out are sampled.
@@ -106,6 +166,8 @@ class Search(Table):
 
     trials: int | None = Field(default=None, ge=1)
     sampler: Annotated[str, BeforeValidator(_valid_sampler)] = "tpe"
+    # Left out where it is empty, so that studies from before it existed keep their hash.
+    sampler_options: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda options: not options)
     seed: _Seed = 0
     seeds: list[_Seed] | None = Field(default=None, min_length=1)
     first: list[dict[str, Any]] = Field(default_factory=list)
@@ -188,16 +250,34 @@ def _trainer_in(context: Any) -> Trainer:
     return trainer
 
 
+class DataInfo(Table):
+    """What a study keeps of a data set of one's own.
+
+    Attributes:
+        classes: number of classes.
+        train_size: number of training images.
+        test_size: number of test images.
+        image_size: height and width of its images in pixels, unless a trial names another; None where it has to.
+    """
+
+    classes: int
+    train_size: int
+    test_size: int
+    image_size: int | None = None
+
+
 class Code(Table):
     """What a study keeps of the code that its file names, so that nothing has to be imported to read its results.
 
     Attributes:
         versions: by the name in the study file, the version of the code (`resnet_core.code.Source`).
         trainer: the fields of the trainer's configuration; empty for the trainer that ships.
+        data: by the name in the study file, the sizes of its data sets of one's own.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
     trainer: dict[str, FieldSchema] = Field(default_factory=dict)
+    data: dict[str, DataInfo] = Field(default_factory=dict)
 
 
 class StudyTables(Table):
@@ -209,7 +289,7 @@ class StudyTables(Table):
     confirms: str = ""
     train: Annotated[dict[str, Any], AfterValidator(_valid_fields)] = Field(default_factory=dict)
     space: dict[str, Parameter] = Field(default_factory=dict)
-    objective: Objective = Objective()
+    objective: ObjectiveTable = Objective()
     search: Search = Search()
     stopping: StoppingTable = Field(default_factory=Stopping)
     resources: Resources = Resources()
@@ -236,7 +316,12 @@ class StudyTables(Table):
     @property
     def is_sampled(self) -> bool:
         """Whether a sampler proposes trials. If not, all are listed: the file's runs, or every point of a grid."""
-        return bool(self.space) and not samplers()[self.search.sampler].exhaustive
+        return bool(self.space) and not self.is_grid
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the sampler tries every value."""
+        return is_exhaustive(self.search.sampler)
 
     @property
     def listed(self) -> list[Run]:
@@ -269,18 +354,33 @@ class StudyTables(Table):
             ScheduleError: a schedule is not valid with these values.
         """
         values = {name: value for name, value in self.train.items() if name != "trainer"}
-        values |= next((listed.changes for listed in self.run if listed.name == run), {})
+        changes = next((listed.changes for listed in self.run if listed.name == run), {})
+        tables = {name: {**values.get(name, {}), **changes[name]} for name in OPTION_TABLES if name in changes}
+        values |= {**changes, **tables} if self.trainer is SHIPPED else changes
         if params:
             templates = map(parse_template, self.schedule_texts().values())
             scheduled = frozenset().union(*(template.parameters for template in templates))
-            values |= {name: value for name, value in params.items() if name not in scheduled}
+            values |= {name: value for name, value in params.items() if name not in scheduled and not is_option(name)}
+            for name in filter(is_option, params):
+                table, _, option = name.partition(".")
+                values[table] = {**values.get(table, {}), option: params[name]}
         numbers = {name: value for name, value in params.items() if not isinstance(value, str)}
         for field in self.trainer.schedule_fields:
             if isinstance(values.get(field), str):
                 template = parse_template(values[field])
                 filled = template.fill(numbers)
                 values[field] = str(_readable(filled) if template.value_parameters else filled)
+        info = None if self.code is None else self.code.data.get(values.get("data", ""))
+        if info is not None:
+            values["data_info"] = DatasetInfo(info.classes, info.train_size, info.test_size)
+            if info.image_size is not None:
+                values.setdefault("image_size", info.image_size)
         return values
+
+
+def is_option(name: str) -> bool:
+    """Return whether a parameter is an option of a network or an optimizer, such as ``model_options.width``."""
+    return name.partition(".")[0] in OPTION_TABLES and "." in name
 
 
 def _readable(schedule: Schedule) -> Schedule:

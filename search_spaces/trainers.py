@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from resnet_core.config import SCHEDULE_FIELDS, ConfigError, TrialConfig
+from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, name_problem
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
@@ -140,6 +140,7 @@ class ShippedTrainer(Trainer):
         self._types: dict[str, TypeAdapter[Any]] = {
             field.name: TypeAdapter(hints[field.name], config=ConfigDict(strict=True, allow_inf_nan=False))
             for field in dataclasses.fields(TrialConfig)
+            if field.name in TRIAL_CONFIG_FIELDS
         }
         self.fields = {
             field.name: FieldSchema(
@@ -149,15 +150,17 @@ class ShippedTrainer(Trainer):
                 default=None if field.default is dataclasses.MISSING else field.default,
             )
             for field in dataclasses.fields(TrialConfig)
+            if field.name in TRIAL_CONFIG_FIELDS
         }
 
     def mismatch(self, field: str, value: object) -> str:
         """See Trainer.mismatch."""
+        table, _, option = field.partition(".")
         try:
-            self._types[field].validate_python(value)
+            self._types[table].validate_python({option: value} if option else value)
         except ValidationError as error:
             return expectation(error.errors()[0]["msg"])
-        return ""
+        return name_problem(field, value)
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:
         """See Trainer.config."""
@@ -228,15 +231,16 @@ class OwnTrainer(StoredTrainer):
 
     Args:
         name: its name in a study file: ``module:object``, or the name of an installed plug-in.
+        function: the trainer, where it need not be imported; then the name is for messages.
 
     Raises:
         CodeError: it cannot be imported, is not callable, or its first parameter is not annotated with a dataclass
             whose fields a study file can give.
     """
 
-    def __init__(self, name: str) -> None:
-        self.reference = resolve(GROUP, name)
-        self.function: Callable[..., Any] = code.load(self.reference)
+    def __init__(self, name: str, function: Callable[..., Any] | None = None) -> None:
+        self.reference = name if function is not None else resolve(GROUP, name)
+        self.function: Callable[..., Any] = code.load(self.reference) if function is None else function
         """The trainer: a generator of metrics, or a function that reports them."""
         self.config_class = _config_class(self.reference, self.function)
         """The dataclass of its configuration."""
@@ -274,13 +278,13 @@ class OwnTrainer(StoredTrainer):
             raise CodeError(f"{where}: expected another name; these are taken: {', '.join(sorted(RESERVED))}")
         schedule = _is_schedule(hint)
         hint = _with_text(hint) if schedule else hint
+        known = "expected int, float, bool, str, Schedule, Literal, an Enum, a list or tuple of these, or | None"
         try:
+            if any((typing.get_origin(part) or part) in (dict, Mapping) for part in _parts(hint)):
+                raise TypeError("tables of options have no place in a configuration")
             adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
-        except (PydanticUserError, TypeError) as error:  # TypeError: a dataclass, which takes no config beside it
-            known = "int, float, bool, str, Schedule, Literal, an Enum, a list or tuple of these, or | None"
-            raise CodeError(
-                f"{where} has the type {_type_words(hint)}, which no study file can give: {known}"
-            ) from error
+        except (PydanticUserError, TypeError) as error:
+            raise CodeError(f"{where}: a study file cannot give a {_type_words(hint)}; {known}") from error
         self._types[field.name] = adapter
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         required = default is dataclasses.MISSING
@@ -337,6 +341,13 @@ class OwnTrainer(StoredTrainer):
             raise
         except Exception as error:
             raise CodeError(code.describe(error)) from error
+
+
+def plain_values(trainer: OwnTrainer, config: Any) -> dict[str, Any]:
+    """Return the fields of a trainer's ``Config`` as a study file would give them."""
+    values = {name: getattr(config, name) for name in trainer.fields}
+    texts = {name: str(value) if isinstance(value, Schedule) else value for name, value in values.items()}
+    return {name: json.loads(TypeAdapter(Any).dump_json(value)) for name, value in texts.items()}
 
 
 def find_trainer(name: object) -> Trainer:

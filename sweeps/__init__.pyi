@@ -10,6 +10,7 @@ from .api import TrialConfig as TrialConfig
 from .api import launch as launch
 from .api import load_results as load_results
 from .api import load_study as load_study
+from .api import parse_schedule as parse_schedule
 from .api import resume as resume
 from .errors import InputError as InputError
 from .errors import SweepError as SweepError

@@ -16,7 +16,7 @@ from resnet_core.records import EpochRecord as EpochRecord
 from resnet_core.records import Outcome as Outcome
 from resnet_core.run import Run as Run
 from resnet_core.schedule import Schedule as Schedule
-from resnet_core.schedule import ScheduleError
+from resnet_core.schedule import ScheduleError, parse
 from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 from search_spaces.spec import StudySpec as StudySpec
@@ -173,6 +173,18 @@ def resume(
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
+def parse_schedule(text: str) -> Schedule:
+    """Return the schedule that a text in the notation describes, such as for a test of a trainer.
+
+    Raises:
+        ValueError: the text is not in the notation; the message shows the place.
+
+    >>> parse_schedule("[1e-3, 0] lin[2e-3, 4] cos[0, 10]").value(2)
+    0.0015
+    """
+    return parse(text)
+
+
 def load_results(
     name: str, *, home: str | Path | None = None, mlflow: str = "", metrics: Sequence[str] | None = None
 ) -> Study:
@@ -199,8 +211,7 @@ def load_results(
     from analysis.store import loader
 
     try:
-        asked = loader.METRICS if metrics is None else metrics
-        return loader.load(open_home(home, mlflow).mlflow_uri, name, asked)
+        return loader.load(open_home(home, mlflow).mlflow_uri, name, metrics)
     except loader.StoreError as error:
         raise InputError(str(error)) from error
 

@@ -33,7 +33,6 @@ from analysis.plots.canvas import (
 )
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
-from analysis.tables.columns import VAL_ACC
 from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # accuracies further below the target are cut off
@@ -43,12 +42,12 @@ _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
 def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
     """Draw accuracy, loss and learning rate over epochs.
 
-    Training is red and dashed, validation blue and solid, the target a solid green line; the validation
-    curve's first crossing is marked. Below is the learning rate of the trials' schedules, if any, logarithmic
-    where it spans more than two decades and is never 0. The best of several trials has a strong line and its name in
-    the title: the one with the fewest epochs to target, or else with the highest validation accuracy. An epoch's
-    values are drawn at its end: the values of epoch 1 at 1. Losses above 3 nats are cut off; guessing among ten
-    classes has a loss of 2.3.
+    If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. Training is red and
+    dashed, validation blue and solid, the target a solid green line; the first crossing of the metric that counts is
+    marked. Below is the learning rate of the trials' schedules, if any, logarithmic where it spans more than two
+    decades and is never 0. The best of several trials has a strong line and its name in the title: the one with the
+    fewest epochs to target, or else with the best value. An epoch's values are drawn at its end: the values of epoch 1
+    at 1. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -72,8 +71,11 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     figure = new_figure(8, 9)
     ratios = [3, 3, 1.6] if scheduled else [3, 3]
     top, middle, *rates_axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
-    panels = [("acc", top, TRAINING), ("val_acc", top, VALIDATION), ("loss", middle, TRAINING)]
-    panels.append(("val_loss", middle, VALIDATION))
+    sought = study.objective
+    own = sought.metric not in ("acc", "val_acc", "loss", "val_loss")
+    panels = [(sought.metric, top, VALIDATION)] if own else [("acc", top, TRAINING), ("val_acc", top, VALIDATION)]
+    panels += [("loss", middle, TRAINING), ("val_loss", middle, VALIDATION)]
+    aimed = middle if sought.metric.endswith("loss") and not own else top  # the axes of the metric that counts
     curves = dict(iter(study.epochs.groupby("number")))
     none = study.epochs.iloc[:0]
     rates = {
@@ -91,18 +93,21 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         thin_lines(bottom, [np.column_stack(rates[n]) for n in others if n in rates], SCHEDULE)
 
     name = f"trial {trials['trial'][strong]}"
-    top.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
-    crossing = table["epochs_to_target"].get(strong)
-    if crossing is not None and pd.notna(crossing):
-        _mark_crossing(top, int(crossing), table["val_acc"][strong])
-    quantities = ("accuracy", "cross-entropy [nats]", "learning rate")
+    if study.target is not None:
+        aimed.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
+        crossing = table["epochs_to_target"].get(strong)
+        if crossing is not None and pd.notna(crossing):
+            _mark_crossing(aimed, int(crossing), table[sought.metric][strong])
+    quantities = (sought.metric if own else "accuracy", "cross-entropy [nats]", "learning rate")
     for axes, quantity in zip((top, middle, *rates_axes), quantities, strict=False):
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
-    for axes, corner in ((top, "lower right"), (middle, "upper right")):  # corners without curves
+    corners = ("lower right" if sought.goal == "max" or not own else "upper right", "upper right")
+    for axes, corner in zip((top, middle), corners, strict=True):  # corners without curves
         title = name if len(trials) > 1 else None
         axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
-    middle.set_ylim(0, min(middle.get_ylim()[1], HIGHEST_LOSS))
+    if sought.is_accuracy:
+        middle.set_ylim(0, min(middle.get_ylim()[1], HIGHEST_LOSS))
     for bottom in rates_axes:
         _scale_rates(bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
     lowest = figure.axes[-1]
@@ -116,9 +121,10 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
     """Compare trials in four panels: training loss, test error, validation accuracy, time.
 
-    Test error is 1 - val_acc. Time is the mean wall time of an epoch, training and validation. Each trial has a
-    colour (of Okabe and Ito's, safe for the colour-blind) and a line style (for print in grey): a different pair for
-    each of 35 trials. Losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
+    Test error is 1 - val_acc. If another metric counts, it stands in place of the accuracy, and the validation loss in
+    place of the error. Time is the mean wall time of an epoch, training and validation. Each trial has a colour (of
+    Okabe and Ito's, safe for the colour-blind) and a line style (for print in grey): a different pair for each of 35
+    trials. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -133,16 +139,17 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     """
     check_suffix(path)
     trials = trials_to_draw(study, numbers)
+    sought = study.objective
     figure = new_figure(11, 8 + 0.06 * len(trials))
     losses, errors, accuracies, times = figure.subplots(2, 2).flat
     curves = dict(iter(study.epochs.groupby("number")))
     seconds = []
     for place, number in enumerate(trials.index):
         curve = curves.get(number, study.epochs.iloc[:0])
-        curve = curve.assign(error=1 - curve["val_acc"])
+        curve = curve.assign(error=1 - curve["val_acc"] if sought.is_accuracy else curve["val_loss"])
         looks = {**style(place), "linewidth": 1.4}
         label = str(trials["trial"][number])
-        for axes, quantity in ((losses, "loss"), (errors, "error"), (accuracies, "val_acc")):
+        for axes, quantity in ((losses, "loss"), (errors, "error"), (accuracies, sought.metric)):
             line(axes, curve, quantity, label, looks)
         seconds.append(float(curve["seconds"].mean()) if len(curve) else 0.0)
 
@@ -154,14 +161,17 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     times.set_xlabel("mean seconds an epoch")
     times.grid(axis="x", alpha=0.3)
     times.set_axisbelow(True)
-    quantities = ("training loss [nats]", "test error (1 - val_acc)", VAL_ACC.label)
+    quantities = ("training loss", "validation loss", sought.label)
+    if sought.is_accuracy:
+        quantities = ("training loss [nats]", "test error (1 - val_acc)", sought.label)
     for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
         whole_epochs(axes.xaxis)
         axes.grid(alpha=0.3)
-    losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
-    errors.set_ylim(bottom=0)
+    if sought.is_accuracy:
+        losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
+        errors.set_ylim(bottom=0)
     handles, labels = losses.get_legend_handles_labels()
     # Dashes need some length to be distinguishable.
     figure.legend(
@@ -174,9 +184,9 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
 def plot_best_trials(
     study: Study, count: int = 5, published: pd.DataFrame | None = None, path: Path | str | None = None
 ) -> Figure:
-    """Draw the validation accuracy of the best trials over epochs, and their learning rates below.
+    """Draw the metric that counts of the best trials over epochs, and their learning rates below.
 
-    The best have the fewest epochs to target, then the highest validation accuracy. Each has a colour (of Okabe
+    The best have the fewest epochs to target, then the best value. Each has a colour (of Okabe
     and Ito's) and a line style, so that they can be distinguished in grey too. The curves of published runs are not
     known: the point at their first crossing is marked (at the best epoch if there was none), and the schedule of the
     fastest is drawn. Accuracies far below the target are cut off if a trial came near it.
@@ -196,7 +206,8 @@ def plot_best_trials(
     """
     check_suffix(path)
     table = build_table(study)
-    chosen = [number for number in table.index if pd.notna(table["val_acc_best"][number])][:count]
+    sought, best = study.objective, f"{study.metric}_best"
+    chosen = [number for number in table.index if pd.notna(table[best][number])][:count]
     if not chosen:
         raise ValueError(f"study {study.name!r}: no trial has finished an epoch")
     trials = trials_to_draw(study, chosen)
@@ -208,22 +219,25 @@ def plot_best_trials(
     for place, number in enumerate(chosen):
         looks: dict[str, Any] = {**style(place)}
         looks |= {"linewidth": 1.5, "zorder": 3}
-        crossing = table["epochs_to_target"][number]
-        told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
-        line(top, curves[number], "val_acc", f"trial {trials['trial'][number]}: {told}", looks)
+        crossing = table["epochs_to_target"][number] if study.target is not None else None
+        told = sought.shown(table[best][number])
+        if study.target is not None:
+            told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
+        line(top, curves[number], sought.metric, f"trial {trials['trial'][number]}: {told}", looks)
         for bottom in rates_axes:
             bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
         if pd.notna(crossing):
             top.plot(
-                [crossing], [table["val_acc"][number]], "o", color=looks["color"], markeredgecolor="black", zorder=4
+                [crossing], [table[sought.metric][number]], "o", color=looks["color"], markeredgecolor="black", zorder=4
             )
     if published is not None and len(published):
         _mark_published(top, rates_axes[0], published)
-    top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
-    if table["val_acc_best"][chosen].min() > study.target - _NEAR / 2:
-        top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
-    top.set_ylabel(VAL_ACC.label)
-    top.legend(loc="lower right", fontsize="small", handlelength=4)
+    if study.target is not None:
+        top.axhline(study.target, color="black", linewidth=0.8, label=f"target {study.target:g}", zorder=1)
+        if sought.is_accuracy and table[best][chosen].min() > study.target - _NEAR / 2:
+            top.set_ylim(max(0.0, study.target - _NEAR), min(1.0, top.get_ylim()[1]))
+    top.set_ylabel(sought.label)
+    top.legend(loc="lower right" if sought.goal == "max" else "upper right", fontsize="small", handlelength=4)
     for bottom in rates_axes:
         bottom.set_ylabel("learning rate")
         scale_rates(bottom, np.concatenate([np.asarray(line.get_ydata()) for line in bottom.lines]))

@@ -23,6 +23,7 @@ from analysis.plots.canvas import (
 )
 from analysis.store.loader import Study
 from resnet_core.schedule import Schedule, parse
+from resnet_core.schema import best_metric
 
 _MANY_KNOTS = 60  # more than this many marks would run into each other
 _TITLE = 180  # characters: two lines
@@ -67,7 +68,7 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
 
 
 def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the learning-rate schedules of all ended trials, coloured by epochs to target.
+    """Draw the learning-rate schedules of all ended trials, coloured by epochs to target or by their best value.
 
     Fast trials have dark lines, the fastest the strongest one. Trials that missed or were cut short are thin, dotted
     and grey.
@@ -84,16 +85,22 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         ValueError: the path has another suffix, or no trial with a schedule has ended.
     """
     check_suffix(path)
-    found = runs_to_draw(study).sort_values("epochs_to_target", ascending=False, kind="stable")
+    sought = study.objective
+    name = "epochs_to_target" if sought.target is not None else best_metric(sought.metric)
+    lower = sought.target is not None or sought.goal == "min"  # whether lower is better
+    found = runs_to_draw(study).sort_values(name, ascending=not lower, kind="stable")
     texts = study.trials.set_index("number").reindex(columns=["schedule"])["schedule"].reindex(found.index).dropna()
     if texts.empty:
         raise ValueError(f"study {study.name!r}: its trials have no schedule")
     found = found.loc[texts.index]
-    reached = found.loc[found["reached"], "epochs_to_target"]
+    found["shown"] = found["reached"] if sought.target is not None else found[name].notna()
+    reached = found.loc[found["shown"], name]
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    scale = Normalize(float(reached.min()), float(reached.max()) + 1) if len(reached) else Normalize(0, 1)
-    colours = mpl.colormaps["viridis"]
+    scale = Normalize(float(reached.min()), float(reached.max()) + (sought.target is not None))
+    if not len(reached):
+        scale = Normalize(0, 1)
+    colours = mpl.colormaps["viridis" if lower else "viridis_r"]
     highest = lowest = 0.0
     for text, row in zip(texts, found.to_dict("records"), strict=True):
         schedule = parse(str(text))
@@ -101,9 +108,9 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         values = np.array([schedule.value(epoch) for epoch in epochs])
         highest = max(highest, float(values.max()))
         lowest = min(lowest or highest, float(values.min()))
-        if row["reached"]:
-            first = row["epochs_to_target"] == reached.min()
-            looks: dict[str, Any] = {"color": colours(scale(row["epochs_to_target"])), "linewidth": 2.2 if first else 1}
+        if row["shown"]:
+            first = row[name] == (reached.min() if lower else reached.max())
+            looks: dict[str, Any] = {"color": colours(scale(row[name])), "linewidth": 2.2 if first else 1}
         else:
             looks = {"color": "grey", "linewidth": 0.7, "linestyle": ":"}
         axes.plot(epochs, values, **looks)
@@ -111,10 +118,10 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
         axes.set_yscale("log")
     if len(reached):
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes)
-        bar.set_label(f"epochs to {study.target:g}")
+        bar.set_label(f"epochs to {sought.target_text}" if sought.target is not None else f"best {sought.label}")
     axes.set_xlim(left=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("learning rate")
     axes.grid(alpha=0.3)
-    axes.set_title(f"{study.name}: {len(found)} schedules, {len(reached)} reached")
+    axes.set_title(f"{study.name}: {len(found)} schedules" + f", {len(reached)} reached" * (sought.target is not None))
     return saved(figure, path)

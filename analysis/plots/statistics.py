@@ -22,7 +22,9 @@ from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
+from resnet_core import schema
 from resnet_core.schedule import parse
+from resnet_core.schema import best_metric
 
 PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
 """Where post V (machine-learning.anracom.com, 2024-07-14) reached 0.92 in the fewest epochs, with AdamW."""
@@ -41,8 +43,8 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     These are learning rate, λ, the schedule's breakpoints, shift, and every sampled number that is a setting by itself.
 
     A dot is a trial that reached the target; a triangle, at its last epoch, one that missed; a cross one that was cut
-    short. Post V's ranges of learning rate and λ are shaded. The other settings vary too, so a slice does not show the
-    effect of its setting alone.
+    short. Without a target, the best value of each trial is drawn. Post V's ranges of learning rate and λ are shaded.
+    The other settings vary too, so a slice does not show the effect of its setting alone.
 
     Args:
         study: what `load` returned.
@@ -62,20 +64,25 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     columns = min(3, settings.shape[1])
     figure = new_figure(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns))
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
+    sought = study.objective
     epochs = found["epochs_to_target"].where(found["reached"], found["epochs_run"])
-    kinds = (found["reached"], ~found["reached"] & ~found["cut_short"], found["cut_short"])
+    drawn = tuple(zip(_KINDS, _kinds(found), strict=True))
+    if sought.target is None:
+        epochs = found[best_metric(sought.metric)]
+        drawn = ((("a trial", _KINDS[0][1]), epochs.notna()),)
     for axes, name in zip(grid.flat, map(str, settings), strict=False):
-        for (label, looks), chosen in zip(_KINDS, kinds, strict=True):
+        for (label, looks), chosen in drawn:
             axes.plot(settings.loc[chosen, name], epochs[chosen], linestyle="none", label=label, **looks)
         if name in PUBLISHED_RANGES:
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
         if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")
         axes.set_xlabel(column_named(name).label or name)
-        whole_epochs(axes.yaxis)
+        if sought.target is not None:
+            whole_epochs(axes.yaxis)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
-        axes.set_ylabel(f"epochs to {study.target:g}")
+        axes.set_ylabel(_quantity(study))
     for axes in list(grid.flat)[settings.shape[1] :]:
         axes.set_visible(False)
     shown: dict[str, Any] = {}
@@ -90,6 +97,8 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
 def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figure:
     """Draw the parameters' importances as bars, with the interval of each rank beside its bar.
 
+    A conditional parameter that too few trials have is left out.
+
     Args:
         table: what `build_importance` returned.
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
@@ -101,6 +110,7 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
         ValueError: the path has another suffix.
     """
     check_suffix(path)
+    table = table.dropna(subset=["importance"])
     figure = new_figure(8, 1.2 + 0.4 * len(table))
     axes = figure.subplots()
     places = range(len(table))
@@ -118,7 +128,7 @@ def plot_importance(table: pd.DataFrame, path: Path | str | None = None) -> Figu
 
 
 def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
-    """Draw the fewest epochs to target so far over the epochs that all trials have spent.
+    """Draw the fewest epochs to target so far, or the best value, over the epochs that all trials have spent.
 
     Args:
         study: what `load` returned.
@@ -136,17 +146,27 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
     figure = new_figure(8, 5)
     axes = figure.subplots()
     spent = table["epochs_spent"].astype("float64")
-    best = table["epochs_to_target"].astype("float64")
-    times = found["epochs_to_target"].reindex(table.index).to_numpy()
-    axes.plot(spent, np.where(np.isfinite(times), times, np.nan), "o", color=COLOURS[5], label="a trial that reached")
+    name = "epochs_to_target" if study.target is not None else best_metric(study.metric)
+    best = table[name].astype("float64")
+    times = found[name].reindex(table.index).to_numpy()
+    axes.plot(
+        spent,
+        np.where(np.isfinite(times), times, np.nan),
+        "o",
+        color=COLOURS[5],
+        label="a trial" + " that reached" * (study.target is not None),
+    )
     axes.step(spent, best, where="post", color=COLOURS[0], linewidth=1.8, label="best so far")
     axes.set_xlim(0, float(spent.iloc[-1]) * 1.02 or 1)
     axes.set_xlabel("epochs spent by all trials")
-    axes.set_ylabel(f"epochs to {study.target:g}")
-    whole_epochs(axes.yaxis)
+    axes.set_ylabel(_quantity(study))
+    if study.target is not None:
+        whole_epochs(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small")
-    axes.set_title(f"{study.name}: {len(table)} trials" + ("" if best.notna().any() else ", none reached"))
+    axes.set_title(
+        f"{study.name}: {len(table)} trials" + ("" if best.notna().any() or study.target is None else ", none reached")
+    )
     return saved(figure, path)
 
 
@@ -165,9 +185,10 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
         The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
-        ValueError: the path has another suffix, or no trial has ended.
+        ValueError: the path has another suffix, the study has no target, or no trial has ended.
     """
     check_suffix(path)
+    _check_target(study)
     found = runs_to_draw(study)
     budget = found.attrs["budget"]
     summary = build_summary(study)
@@ -193,7 +214,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.02, 1.02)  # so that the frame does not hide a curve at 0 or 1
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"share of runs at {study.target:g}")
+    axes.set_ylabel(f"share of runs at {study.objective.target_text}")
     whole_epochs(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize="small", handlelength=4)
@@ -212,9 +233,10 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
         The figure, with one axes. It belongs to no window and to no global state.
 
     Raises:
-        ValueError: the path has another suffix, or no configuration has two runs.
+        ValueError: the path has another suffix, the study has no target, or no configuration has two runs.
     """
     check_suffix(path)
+    _check_target(study)
     summary = build_summary(study)
     names = summary.loc[summary["runs"] >= 2, "configuration"].tolist()[:_MOST_CURVES]
     if not names:
@@ -228,12 +250,27 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
         looks = {"color": COLOURS[place], "linestyle": DASHES[place % len(DASHES)]}
         axes.plot(curve["n"].astype("float64"), epochs, marker="o", markersize=4, label=name, **looks)
     axes.set_xlabel("n, runs of which the fastest counts")
-    axes.set_ylabel(f"median of the best run's epochs to {study.target:g}")
+    axes.set_ylabel(f"median of the best run's epochs to {study.objective.target_text}")
     whole_epochs(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small", handlelength=4)
     axes.set_title(study.name)
     return saved(figure, path)
+
+
+def _kinds(found: pd.DataFrame) -> tuple[pd.Series[Any], ...]:
+    return found["reached"], ~found["reached"] & ~found["cut_short"], found["cut_short"]
+
+
+def _quantity(study: Study) -> str:
+    """Return the label of an axis of results: epochs to the target; without one, the metric."""
+    sought = study.objective
+    return f"epochs to {sought.target_text}" if sought.target is not None else f"best {sought.label}"
+
+
+def _check_target(study: Study) -> None:
+    if study.target is None:
+        raise ValueError(f"study {study.name!r} has no target, so no run reaches it")
 
 
 def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
@@ -242,7 +279,7 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
     settings = pd.DataFrame(index=trials.index)
     for name in ("lr_alpha", "weight_decay"):
         if name in trials:
-            settings[name] = pd.to_numeric(trials[name], errors="coerce")
+            settings[name] = _where_asked(trials, name)
     texts = list(trials.get("schedule", ()))
     scheduled = all(isinstance(text, str) for text in texts)  # a trainer of one's own may have none
     knots = [[knot.epoch for knot in parse(text).knots[1:]] for text in texts] if scheduled else []
@@ -250,5 +287,12 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
         settings[f"breakpoint {i + 1} [epoch]"] = [epochs[i] for epochs in knots]
     for name in ("shift", *(name for name in study.space or {} if name not in settings)):
         if name in trials and pd.api.types.is_numeric_dtype(trials[name]):
-            settings[name] = pd.to_numeric(trials[name], errors="coerce")
+            settings[name] = _where_asked(trials, name)
     return settings[[name for name in settings if settings[name].nunique() > 1]]
+
+
+def _where_asked(trials: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return a setting as numbers; NaN where it is a conditional parameter that the trial does not have."""
+    values = pd.to_numeric(trials[name], errors="coerce")
+    sampled = schema.SAMPLED + name
+    return values.where(trials[sampled].notna()) if sampled in trials else values

@@ -31,7 +31,6 @@ from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
 from analysis.tables.summary import build_summary, configurations, ended_runs, readable, summary_footnotes
 from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
-from resnet_core.objective import sustained_is_known
 
 _MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
@@ -151,22 +150,28 @@ class _Report:
         if not len(table):
             return [_missing("No trial has run yet.")]
         best = table.iloc[0]
-        if pd.isna(best["val_acc_best"]):
+        sought = study.objective
+        top = best[f"{sought.metric}_best"]
+        if pd.isna(top):
             return [_missing("No trial has finished an epoch yet.")]
-        if pd.notna(best["epochs_to_target"]):
+        if sought.target is None:
+            first = (
+                f"Trial {best['trial']} has the best {sought.label}: {sought.shown(top)} at epoch {best['epoch_best']}."
+            )
+        elif pd.notna(best["epochs_to_target"]):
             held = best["epochs_to_target_sustained"]
             told = f"sustained from epoch {held}"
             if pd.isna(held):
                 of_trial = (
-                    study.epochs[study.epochs["number"] == table.index[0]].sort_values("epoch")["val_acc"].tolist()
+                    study.epochs[study.epochs["number"] == table.index[0]].sort_values("epoch")[sought.metric].tolist()
                 )
                 told = f"not sustained in the {best['epochs_run']} epochs that it ran"
-                if not sustained_is_known(of_trial, study.target, study.sustained):
+                if not sought.sustained_is_known(of_trial):
                     told = "whether that was sustained is not known: it ended there"
-            first = f"Trial {best['trial']} reached {study.target:g} at epoch {best['epochs_to_target']} ({told})."
+            first = f"Trial {best['trial']} reached {sought.target_text} at epoch {best['epochs_to_target']} ({told})."
         else:
             first = (
-                f"No trial reached {study.target:g}; the best, {best['trial']}, came to {best['val_acc_best']:.4f} at "
+                f"No trial reached {sought.target_text}; the best, {best['trial']}, came to {sought.shown(top)} at "
                 f"epoch {best['epoch_best']}."
             )
         said = [first, *self._uncertainty()]
@@ -178,11 +183,17 @@ class _Report:
 
     def _uncertainty(self) -> Iterator[str]:
         """Yield sentences on the uncertainty of the result."""
-        study, counts, table = self.study, self.counts, self.table
+        study, counts, table, sought = self.study, self.counts, self.table, self.study.objective
         if len(self.summary):
             first = readable(self.summary).iloc[0]
+            if sought.target is None:
+                yield (
+                    f"{first['configuration']}: mean of the best {sought.label} of {first['runs']} runs "
+                    f"{first['mean_best']} (95\u00a0% interval)."
+                )
+        if len(self.summary) and sought.target is not None:
             yield (
-                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {study.target:g}, a "
+                f"{first['configuration']}: {first['reached']} of {first['runs']} runs reached {sought.target_text}, a "
                 f"share of {first['share']}; median {first['median']} epochs, restricted mean "
                 f"{first['restricted_mean']} (95\u00a0% intervals)."
             )
@@ -191,7 +202,7 @@ class _Report:
             yield from self._accuracies()
             return
         if configurations(study)["configuration"].nunique() > 1:
-            if not len(self.summary):
+            if not len(self.summary) and sought.target is not None:
                 share = share_reached(counts.reached, len(table))
                 yield (
                     f"{counts.reached} of {len(table)} trials reached it, a share of {share} (95\u00a0% interval), "
@@ -205,21 +216,23 @@ class _Report:
         yield f"Exploratory: {chosen}.{advice}"
 
     def _accuracies(self) -> Iterator[str]:
-        """Yield sentences on the accuracies of a confirmation; also those on the test images, if it evaluated them."""
+        """Yield sentences on the values of a confirmation; also those on the test images, if it evaluated them."""
         if ended_runs(self.study).empty:
             return
         found = build_confirmation(self.study)
-        final, best = found.final_val_acc, found.best_val_acc
-        yield f"Validation accuracy after the last epoch: {final}; the best of each run: {best}."
+        final, best, label = found.final_value, found.best_value, found.objective.label
+        yield f"{label[:1].upper()}{label[1:]} after the last epoch: {final}; the best of each run: {best}."
         if found.test_acc is not None:
             yield f"Test accuracy after the last epoch: {found.test_acc}."
         if found.test_first is not None:
-            yield f"Reached {found.target:g} on the test images: {found.test_first}."
+            yield f"Reached {found.objective.target_text} on the test images: {found.test_first}."
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials
         rows = {name: _values(trials[name]) for name in _PROTOCOL if name in trials and trials[name].notna().any()}
-        rows |= {"target": f"validation accuracy {study.target:g} or more", "sustained": f"{study.sustained} epochs"}
+        rows |= {"target": study.objective.target_words}
+        if study.target is not None:
+            rows["sustained"] = f"{study.sustained} epochs"
         rows |= {"phase": self.study.phase}
         chosen = "official" in (study.split or "")
         rows["chosen on the test set"] = (
@@ -240,7 +253,8 @@ class _Report:
                 f"The best {_LONGEST_TABLE} of {len(self.table)}; `sweeps table {self.study.name}` has them all."
             )
         notes.append(f"All columns: `sweeps table {self.study.name} --format csv`.")
-        shown = most_important([str(name) for name in table], table.attrs["sampled"], _MOST_COLUMNS)
+        columns = [str(name) for name in table]
+        shown = most_important(columns, table.attrs["sampled"], _MOST_COLUMNS, self.study.objective)
         return [Block("table", render(table, "html", columns=shown)), self._notes(notes)]
 
     def _statistics(self) -> list[Block]:
@@ -250,23 +264,26 @@ class _Report:
                     "Left out: no configuration has run more than once, so nothing is known of how runs of one differ."
                 )
             ]
-        figure = _figure(plot_share_reached(self.study), "Share of runs that had reached the target, over epochs.")
         notes = self._notes(summary_footnotes(self.study, self.summary))
-        return [Block("table", render(readable(self.summary.head(_LONGEST_TABLE)), "html")), notes, figure]
+        blocks = [Block("table", render(readable(self.summary.head(_LONGEST_TABLE)), "html")), notes]
+        if self.study.target is None:
+            return blocks
+        figure = _figure(plot_share_reached(self.study), "Share of runs that had reached the target, over epochs.")
+        return [*blocks, figure]
 
     def _best(self) -> list[Block]:
         published = self.published
         figure = plot_best_trials(self.study, _BEST, published)
-        caption = (
-            "Validation accuracy of the best trials, with the epoch at which each reached the target, and their "
-            "learning rates below."
-        )
+        label, aimed = self.study.objective.label, self.study.target is not None
+        crossings = ", with the epoch at which each reached the target," if aimed else ""
+        caption = f"{label[:1].upper()}{label[1:]} of the best trials{crossings} and their learning rates below."
         if published is not None and len(published):
             caption += (
                 f" Diamonds: {len(published)} published runs, of which only these points are known, and the schedule "
                 "of the fastest of them."
             )
-        columns = ["trial", "epochs_to_target", "schedule", "epochs_run", "outcome"]
+        result = "epochs_to_target" if aimed else f"{self.study.metric}_best"
+        columns = ["trial", result, "schedule", "epochs_run", "outcome"]
         return [_figure(figure, caption), Block("table", render(self.table.head(_BEST), "html", columns=columns))]
 
     def _all(self) -> list[Block]:
@@ -277,10 +294,11 @@ class _Report:
         return [_figure(plot_curves(self.study), caption, pixels=len(self.table) > _MANY)]
 
     def _progress(self) -> list[Block]:
+        what = "fewest epochs to target" if self.study.target is not None else f"best {self.study.objective.label}"
         return [
             _figure(
                 plot_best_so_far(self.study),
-                "The fewest epochs to target so far, over the epochs that all trials spent.",
+                f"The {what} so far, over the epochs that all trials spent.",
             )
         ]
 
@@ -295,7 +313,7 @@ class _Report:
     def _stopping(self) -> list[Block]:
         study = self.study
         trials = histories(study)
-        built = build_stopping(trials, study.target, _BEST, study.stopping_rules)
+        built = build_stopping(trials, study.objective.target_score, _BEST, study.stopping_rules)
         if len(built) <= 1:  # the row of all rules together
             return [_missing("Left out: no stopping rule was on, so every trial ran to its end.")]
         return [Block("table", render(built, "html")), self._notes(stopping_footnotes(study, trials, built, _BEST))]

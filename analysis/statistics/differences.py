@@ -143,6 +143,73 @@ def compare_independent(a: Sequence[float], b: Sequence[float], budget: float, c
     )
 
 
+def paired_means(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> tuple[Estimate, float]:
+    """Return the mean difference of pairs of values, with its interval and p-value by Student's paired t.
+
+    Args:
+        a: values of A; NaN for a run without one; its pair is left out. Shape (pairs,).
+        b: values of B; b[i] shares its seed with a[i]. Shape (pairs,).
+        confidence: confidence of the interval, in (0, 1).
+
+    Returns:
+        The mean of A minus B with its interval, and the two-sided p-value of a mean of 0. With fewer than two pairs the
+        interval has no ends and the p-value is 1.
+
+    >>> difference, p = paired_means([0.5, 0.6, 0.7], [0.4, 0.5, 0.7])
+    >>> str(difference), round(p, 3)
+    ('0.06667 [-0.07676, 0.2101]', 0.184)
+    """
+    check_confidence(confidence)
+    gaps = np.subtract(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
+    gaps = gaps[~np.isnan(gaps)]
+    count = len(gaps)
+    error = float(gaps.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    return _student(float(gaps.mean()) if count else math.nan, error, count - 1, confidence)
+
+
+def independent_means(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> tuple[Estimate, float]:
+    """Return the difference of the means of two samples, with its interval and p-value by Welch's t.
+
+    Welch, Biometrika 34, 1947: the variances of A and B may differ.
+
+    Args:
+        a: values of A; NaN for a run without one, which is left out. Shape (runs of A,).
+        b: values of B, likewise. Shape (runs of B,).
+        confidence: confidence of the interval, in (0, 1).
+
+    Returns:
+        The mean of A minus that of B with its interval, and the two-sided p-value of equal means. If A or B has fewer
+        than two values, the interval has no ends and the p-value is 1.
+
+    >>> difference, p = independent_means([0.5, 0.6, 0.7], [0.4, 0.5, 0.6])
+    >>> round(difference.value, 3), round(p, 3)
+    (0.1, 0.288)
+    """
+    check_confidence(confidence)
+    samples = [np.asarray(values, dtype=float) for values in (a, b)]
+    samples = [values[~np.isnan(values)] for values in samples]
+    means = [float(values.mean()) if len(values) else math.nan for values in samples]
+    shares = [float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan for values in samples]
+    total = sum(shares)
+    degrees = 0.0
+    if total > 0:
+        degrees = total**2 / sum(share**2 / (len(v) - 1) for share, v in zip(shares, samples, strict=True))
+    elif total == 0:
+        degrees = float(sum(map(len, samples)) - 2)
+    return _student(means[0] - means[1], math.sqrt(total), degrees, confidence)
+
+
+def _student(gap: float, error: float, degrees: float, confidence: float) -> tuple[Estimate, float]:
+    """Return a difference with its interval and p-value by Student's t; ``error`` is its standard error."""
+    from scipy.special import stdtr
+
+    if math.isnan(error) or degrees <= 0:
+        return Estimate(gap, -math.inf, math.inf, confidence), 1.0
+    half = student_quantile(degrees, confidence) * error
+    p = (0.0 if gap else 1.0) if error == 0 else 2 * float(stdtr(degrees, -abs(gap) / error))
+    return Estimate(gap, gap - half, gap + half, confidence), p
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for multiple comparisons by Holm's procedure, in the order given.
 

@@ -26,7 +26,9 @@ from analysis.statistics.intervals import (
     checked_epochs,
     clopper_pearson,
     mean_epochs,
+    mean_sd,
     multiply,
+    student_quantile,
 )
 
 
@@ -96,6 +98,31 @@ def restricted_mean(epochs: Sequence[float], budget: float, confidence: float = 
     check_budget(budget)
     check_confidence(confidence)
     return _restricted_mean(_key(values), float(budget), confidence)
+
+
+def mean_value(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the mean of the runs' best values with its interval by Student's t.
+
+    Args:
+        values: best value of each run; NaN, of a run without one, is left out; shape (runs,).
+        confidence: confidence of the interval, in (0, 1).
+
+    Returns:
+        The estimate; an interval without ends for fewer than two values, NaN for none.
+
+    Raises:
+        ValueError: confidence is out of bounds.
+
+    >>> str(mean_value([0.5, 0.6, 0.7]))
+    '0.6 [0.3516, 0.8484]'
+    """
+    check_confidence(confidence)
+    known = [value for value in map(float, values) if not math.isnan(value)]
+    mean, sd = mean_sd(known)
+    if len(known) < 2:
+        return Estimate(mean, -math.inf, math.inf, confidence)
+    half = student_quantile(len(known) - 1, confidence) * sd / math.sqrt(len(known))
+    return Estimate(mean, mean - half, mean + half, confidence)
 
 
 def expected_running_time(

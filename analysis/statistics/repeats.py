@@ -1,4 +1,4 @@
-"""How much the accuracy of one configuration differs between its runs.
+"""How much the metric of one configuration differs between its runs.
 
 Standard library only, to import fast.
 """
@@ -13,8 +13,8 @@ _PRIOR_RUNS = 4  # weight of the binomial variance, in degrees of freedom
 _ANNEALED = 0.25  # the last share of the epochs, in which the target is reached and curves fluctuate little
 
 
-def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, images: int | None) -> float:
-    """Return the standard deviation of a run's validation accuracy between seeds.
+def run_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float | None, images: int | None) -> float:
+    """Return the standard deviation of a run's metric between seeds.
 
     sqrt((4·p(1-p)/n + Σ(m-1)·s²) / (4 + Σ(m-1))): the binomial variance of an accuracy p (the target) on n images, and
     the variance s² between the m runs of each repeated configuration, pooled by degrees of freedom. The binomial
@@ -23,16 +23,19 @@ def accuracy_noise(repeats: Iterable[Sequence[Sequence[float]]], target: float, 
     configuration have.
 
     Args:
-        repeats: for each configuration its runs' validation accuracies of epochs 1, 2, 3, …, each in [0, 1] or NaN;
+        repeats: for each configuration its runs' values of the metric in epochs 1, 2, 3, …, NaN where not known;
             configurations with fewer than two runs are ignored.
-        target: accuracy to reach, in (0, 1].
-        images: number of validation images, 1 or more; None where that is not known. Then the repeats alone tell, and
+        target: value to reach, used for accuracies alone.
+        images: number of validation images, 1 or more, if the metric is an accuracy; None for any other metric, without
+            a target, or where it is not known. Then the repeats alone tell, and
             the result is 0 without any.
 
-    >>> round(accuracy_noise([], 0.92, 10_000), 5)
+    >>> round(run_noise([], 0.92, 10_000), 5)
     0.00271
     """
-    total, freedom = (0.0, 0) if images is None else (_PRIOR_RUNS * target * (1 - target) / images, _PRIOR_RUNS)
+    total, freedom = 0.0, 0
+    if images is not None and target is not None:
+        total, freedom = _PRIOR_RUNS * target * (1 - target) / images, _PRIOR_RUNS
     for runs in repeats:
         epochs = min(map(len, runs), default=0)
         known = [

@@ -10,9 +10,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ import pandas as pd
 from analysis.store.backends import BACKENDS
 from analysis.store.reader import Reader, Run, StoreError
 from resnet_core import schema
+from resnet_core.objective import METRIC, Goal, Objective
 from resnet_core.records import METRICS, Outcome
 from resnet_core.uris import without_password
 
@@ -42,8 +43,8 @@ class Study:
     Attributes:
         name: name of the study.
         description: description in its study file; empty if there is none.
-        target: validation accuracy to reach, in (0, 1].
-        sustained: epochs in a row at or above the target that count as sustained.
+        target: value of the metric to reach, in (0, 1] for val_acc; None if there is none.
+        sustained: epochs in a row at the target or better that count as sustained.
         split: which images validate: ``official``, ``pooled`` or ``held-out``; several, comma-separated, if the trials
             differ; None while there is no trial.
         trials: one row per trial, by number: number (int), trial (its name), run_id, status (MLflow's), outcome
@@ -65,11 +66,13 @@ class Study:
         imported: the file that the study was imported from; empty if this project ran it.
         lengthened: how a confirmation's number of runs was decided: ``looked`` if seeds were added after runs had
             ended, ``sequential`` if a sequential test decided; empty if it was fixed in advance.
+        metric: the metric that counts.
+        goal: ``max`` if it should rise, ``min`` if it should fall.
     """
 
     name: str
     description: str
-    target: float
+    target: float | None
     sustained: int
     split: str | None
     trials: pd.DataFrame = field(repr=False)
@@ -81,6 +84,21 @@ class Study:
     space: dict[str, Any] | None = None
     imported: str = ""
     lengthened: str = ""
+    metric: str = METRIC
+    goal: Goal = "max"
+
+    @property
+    def objective(self) -> Objective:
+        """What the study looks for: its metric, goal and target."""
+        return Objective(self.metric, self.goal, self.target, self.sustained)
+
+    def aimed(self, target: float | None = None) -> Objective:
+        """Return what the study looks for, with another target; None is the study's own.
+
+        Raises:
+            ValueError: the target is impossible; see `resnet_core.objective.Objective`.
+        """
+        return self.objective if target is None else replace(self.objective, target=target)
 
 
 def studies(source: Path | str) -> pd.DataFrame:
@@ -145,13 +163,19 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         trials = _trials(runs, launches)
         frame = _trial_frame(trials, reader.params(study))
         if metrics is None:
-            metrics = (*METRICS, *sorted(reader.metric_names(study).difference(METRICS, schema.FINAL_METRICS)))
+            best = schema.best_metric(launches[-1].tags.get(schema.METRIC, METRIC))
+            found = reader.metric_names(study).difference(METRICS, schema.FINAL_METRICS, [best])
+            metrics = (*METRICS, *sorted(found))
         epochs = _epoch_frame(reader, trials, metrics)
 
     tags = launches[-1].tags
     splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
     try:
-        target, sustained = float(tags[schema.TARGET]), int(tags[schema.SUSTAINED])
+        target = float(tags[schema.TARGET]) if schema.TARGET in tags else None
+        sustained = int(tags[schema.SUSTAINED])
+        sought = Objective(
+            tags.get(schema.METRIC, METRIC), cast("Goal", tags.get(schema.GOAL, "max")), target, sustained
+        )
     except (KeyError, ValueError) as error:
         raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
     return Study(
@@ -169,6 +193,8 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         space=json.loads(tags[schema.SPACE]) if schema.SPACE in tags else None,
         imported=tags.get(schema.IMPORTED, ""),
         lengthened=tags.get(schema.LENGTHENED, ""),
+        metric=sought.metric,
+        goal=sought.goal,
     )
 
 

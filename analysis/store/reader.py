@@ -17,7 +17,15 @@ from resnet_core import schema
 
 TAGS = (
     *(schema.KIND, schema.TRIAL_NUMBER, schema.PARENT_RUN, schema.NOTE, schema.DESCRIPTION),
-    *(schema.TARGET, schema.SUSTAINED, schema.STOPPING_RULES, schema.SPACE, schema.IMPORTED),
+    *(
+        schema.METRIC,
+        schema.GOAL,
+        schema.TARGET,
+        schema.SUSTAINED,
+        schema.STOPPING_RULES,
+        schema.SPACE,
+        schema.IMPORTED,
+    ),
     *(schema.PHASE, schema.CONFIRMS, schema.LENGTHENED),
     *(*schema.END, *schema.VERSIONS, schema.CODE_VERSION, *schema.PLACE),
 )

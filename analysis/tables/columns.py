@@ -17,6 +17,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from resnet_core import schema
+from resnet_core.objective import DEFAULT, METRIC, Objective
+from resnet_core.records import METRICS as KNOWN_METRICS
 
 
 class Kind(StrEnum):
@@ -46,9 +48,9 @@ class TrialResult:
     Attributes:
         trial: the trial's row of `analysis.Study.trials`.
         curve: each metric's values at epochs 1, 2, 3, ...; shape (epochs,) each.
-        reached: first epoch at or above the target.
+        reached: first epoch at the target or better.
         sustained: first of several such epochs in a row.
-        best: the epoch of the highest validation accuracy.
+        best: the epoch of the best value of the metric.
         last: the last epoch; 0 before the first has ended.
     """
 
@@ -61,7 +63,7 @@ class TrialResult:
 
     @property
     def crossing(self) -> int | None:
-        """The first epoch at or above the target; the best epoch if there is none."""
+        """The first epoch at the target or better; the best epoch if there is none."""
         return self.reached or self.best
 
 
@@ -80,7 +82,7 @@ class MetricAt:
     def __call__(self, result: TrialResult) -> float | None:
         """Return the metric's value; None where the trial has no such epoch."""
         epoch: int | None = getattr(result, self.at)
-        return result.curve[self.name][epoch - 1] if epoch else None
+        return result.curve[self.name][epoch - 1] if epoch and self.name in result.curve else None
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,28 @@ NOISE = (
 )
 """The table of the noise of the validation loss."""
 
+
+def value_columns(metric: str) -> tuple[Column, Column]:
+    """Return the columns of the metric that counts: its value at the crossing, and its best value."""
+    decimals = 4 if metric in KNOWN_METRICS else None
+    best = replace(VAL_ACC_BEST, name=f"{metric}_best", read=MetricAt(metric, "best"), decimals=decimals)
+    at_crossing = replace(VAL_ACC, name=metric, read=MetricAt(metric, "crossing"), decimals=decimals, label=metric)
+    if metric == METRIC:
+        return VAL_ACC, VAL_ACC_BEST
+    return at_crossing, replace(best, mlflow=f"metrics.{schema.best_metric(metric)}")
+
+
+def result_columns(objective: Objective = DEFAULT) -> list[Column]:
+    """Return the columns of the table of results of a study: RESULTS, with the columns of its metric.
+
+    Without a target, there are no epochs to it.
+    """
+    own = dict(zip((VAL_ACC.name, VAL_ACC_BEST.name), value_columns(objective.metric), strict=True))
+    found = {column.name: column for column in (own.get(column.name, column) for column in reversed(RESULTS))}
+    found |= {column.name: column for column in own.values()}
+    return [c for c in reversed(found.values()) if c.kind is not Kind.CROSSING or objective.target is not None]
+
+
 METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstance(column.read, MetricAt)))
 """The metrics of each epoch that the table of results needs; see `analysis.load`."""
 
@@ -235,7 +259,7 @@ _RESULTS = {column.name: column for column in RESULTS}
 _KNOWN = {column.name: column for column in (*NOISE, *COST)} | _RESULTS
 
 
-def column_named(name: str, settings: bool = False) -> Column:
+def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Column:
     """Return the column with a name.
 
     Args:
@@ -243,7 +267,11 @@ def column_named(name: str, settings: bool = False) -> Column:
             from which on it holds.
         settings: whether it is a column of the table of results, in which a name that RESULTS lacks is a setting. In
             other tables an unknown name is a column that is never left out.
+        metric: the metric that counts in the study.
     """
+    for column in value_columns(metric):
+        if name == column.name:
+            return column
     known = _RESULTS if settings else _KNOWN
     if name in known:
         return known[name]
@@ -252,10 +280,15 @@ def column_named(name: str, settings: bool = False) -> Column:
     return setting(name) if settings else Column(name, None, shrinks=name == "differs")
 
 
-def with_settings(settings: Sequence[Column]) -> list[Column]:
-    """Return the columns of the table of results of a study that adds these settings."""
-    place = [column.name for column in RESULTS].index("schedule")
-    return [*RESULTS[:place], *settings, *RESULTS[place:]]
+def with_settings(settings: Sequence[Column], objective: Objective = DEFAULT) -> list[Column]:
+    """Return the columns of the table of results of a study that adds these settings.
+
+    A setting with the name of a column of results takes its place.
+    """
+    own = {column.name: column for column in settings}
+    known = [own.pop(column.name, column) for column in result_columns(objective)]
+    place = [column.name for column in known].index("schedule")
+    return [*known[:place], *own.values(), *known[place:]]
 
 
 def importance(column: Column, sampled: Collection[str]) -> int:
@@ -263,8 +296,10 @@ def importance(column: Column, sampled: Collection[str]) -> int:
     return max(column.importance, SAMPLED) if column.name in sampled else column.importance
 
 
-def most_important(names: Sequence[str], sampled: Collection[str], most: int) -> list[str]:
-    """Return some columns for a quick look: the trial, its epochs to target, then the others in the table's order.
+def most_important(
+    names: Sequence[str], sampled: Collection[str], most: int, objective: Objective = DEFAULT
+) -> list[str]:
+    """Return some columns for a quick look: the trial, its epochs to target or best value, then the others in order.
 
     Long texts are left out, such as a schedule that is not sampled.
 
@@ -272,9 +307,11 @@ def most_important(names: Sequence[str], sampled: Collection[str], most: int) ->
         names: names of the columns of a table of results.
         sampled: names of the parameters that the study samples.
         most: largest number of columns to return.
+        objective: what the study looks for.
     """
-    columns = [column_named(name, settings=True) for name in names]
+    columns = [column_named(name, settings=True, metric=objective.metric) for name in names]
     short = [c for c in columns if c.kind is not Kind.TEXT or not c.shrinks or c.name in sampled]
     chosen = {c.name for c in sorted(short, key=lambda column: -importance(column, sampled))[:most]}
-    first = [name for name in (TRIAL.name, "epochs_to_target") if name in chosen]
+    leading = f"{objective.metric}_best" if objective.target is None else "epochs_to_target"
+    first = [name for name in (TRIAL.name, leading) if name in chosen]
     return [*first, *(name for name in names if name in chosen and name not in first)]

@@ -1,4 +1,4 @@
-"""Compares configurations: which reaches the target more often or faster, with confidence intervals."""
+"""Compares configurations: which reaches the target more often or faster, or has better values; with intervals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.differences import Comparison, compare, compare_independent, holm
-from analysis.statistics.estimates import restricted_mean
+from analysis.statistics.differences import (
+    Comparison,
+    compare,
+    compare_independent,
+    holm,
+    independent_means,
+    paired_means,
+)
+from analysis.statistics.estimates import mean_value, restricted_mean
+from analysis.statistics.intervals import Estimate
 from analysis.store.loader import Study
 from analysis.tables.summary import configurations, ended_runs
 from analysis.tables.trials import is_setting, trial_curves
-from resnet_core.objective import sustained_crossing, sustained_is_known
+from resnet_core.objective import Objective
+from resnet_core.schema import best_metric
 
 # Settings that determine the images and the weights of a validation. If they differ, accuracies are not comparable.
 _PROTOCOL = ("data", "split", "train_limit", "val_limit", "ema", "bn_recalibration")
@@ -33,23 +42,25 @@ class ConfigurationRuns:
         label: text for people: the study, and the name of the configuration.
         study: name of the study.
         phase: ``search`` or ``confirm``.
-        target: validation accuracy to reach.
+        objective: what the runs are compared by.
         settings: fields of the configuration, without the seed.
         seeds: seeds of the runs; shape (runs,).
         epochs: epochs to target, math.inf for a miss; shape (runs,).
         horizon: epochs that every run could have taken.
-        cut_short: number of runs that ended below the target before the end of their schedule; they count as misses.
-        in_a_row: number of epochs in a row at or above the target that count as sustained.
+        cut_short: number of runs that ended without reaching the target before the end of their schedule; they count as
+            misses.
+        in_a_row: number of epochs in a row at the target or better that count as sustained.
         sustained: first epoch of the first such row of epochs, math.inf if there is none; shape (runs,).
         unknown: number of runs that ended at the target before it was known whether they sustain it; they count as not
             sustained.
-        val_accs: validation accuracy, one row per epoch, one column per run; NaN where a run had ended.
+        best: best value of each run; NaN where it has none; shape (runs,).
+        values: values of the metric, one row per epoch, one column per run; NaN where a run had ended.
     """
 
     label: str
     study: str
     phase: str
-    target: float
+    objective: Objective
     settings: dict[str, Any]
     seeds: tuple[int, ...]
     epochs: tuple[float, ...]
@@ -58,7 +69,15 @@ class ConfigurationRuns:
     in_a_row: int
     sustained: tuple[float, ...]
     unknown: int
-    val_accs: pd.DataFrame = field(repr=False)
+    best: tuple[float, ...]
+    values: pd.DataFrame = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; curves are left out."""
+        sought = self.objective
+        left_out = {"values", "objective"} if sought.target is None else {"values", "objective", "best"}
+        plain = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {**plain, "metric": sought.metric, "target": sought.target}
 
     @property
     def reached(self) -> int:
@@ -98,10 +117,7 @@ class ConfigurationComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; curves are left out."""
-        arms = {
-            name: {k: v for k, v in vars(arm).items() if k != "val_accs"}
-            for name, arm in (("a", self.a), ("b", self.b))
-        }
+        arms = {name: arm.to_dict() for name, arm in (("a", self.a), ("b", self.b))}
         result = {"budget": self.budget, "paired_seeds": list(self.pairs), **asdict(self.result)}
         holms = {name: getattr(self, name) for name in ("share_p_holm", "time_p_holm", "p_values")}
         return {**arms, **result, "sustained": asdict(self.sustained), **holms, "notes": list(self.notes)}
@@ -125,7 +141,7 @@ class ConfigurationComparison:
     def _arm(self, name: str, arm: ConfigurationRuns) -> list[str]:
         mean, held = restricted_mean(arm.epochs, self.budget), restricted_mean(arm.sustained, self.budget)
         count = sum(math.isfinite(value) for value in arm.sustained)
-        reached = f"reached {arm.target:g} in {arm.reached} of {len(arm.epochs)} runs"
+        reached = f"reached {arm.objective.target_text} in {arm.reached} of {len(arm.epochs)} runs"
         unknown = f"; of {arm.unknown} not known, they ended at it" if arm.unknown else ""
         return [
             f"{name}: {arm.label}: {reached}, restricted mean {mean} epochs",
@@ -158,13 +174,74 @@ class ConfigurationComparison:
         )
 
 
+@dataclass(frozen=True)
+class ValueComparison:
+    """Two configurations compared by the best values of their runs, in a study without a target.
+
+    Attributes:
+        a: the first configuration.
+        b: the second one.
+        pairs: seeds of the runs that were compared in pairs; empty if the configurations share too few.
+        difference: mean best value of A minus that of B, in the unit of the metric.
+        p: p-value of equal means.
+        p_holm: the same, adjusted for the number of p-values.
+        p_values: number of p-values that were adjusted together.
+        notes: sentences that explain the figures to a reader.
+        names: names of the two in the text.
+    """
+
+    a: ConfigurationRuns
+    b: ConfigurationRuns
+    pairs: tuple[int, ...]
+    difference: Estimate
+    p: float
+    p_holm: float
+    p_values: int
+    notes: tuple[str, ...]
+    names: tuple[str, str] = ("A", "B")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; curves are left out."""
+        arms = {name: arm.to_dict() for name, arm in (("a", self.a), ("b", self.b))}
+        figures = {name: getattr(self, name) for name in ("p", "p_holm", "p_values")}
+        difference = asdict(self.difference)
+        return {
+            **arms,
+            "paired_seeds": list(self.pairs),
+            "difference": difference,
+            **figures,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        a, b = self.names
+        sought = self.a.objective
+        lines = [
+            f"{name}: {arm.label}: {_count(len(arm.best), 'run')}, mean of the best {sought.metric} "
+            f"{mean_value(arm.best)}"
+            for name, arm in zip(self.names, (self.a, self.b), strict=True)
+        ]
+        lines += [f"   {setting}" for setting in setting_differences(self.a, self.b)]
+        how = f"{len(self.pairs)} pairs of runs that share a seed" if self.pairs else "independent runs"
+        lines.append(f"{a} minus {b} ({how}): {self.difference}")
+        verdict = "the means are not told apart"
+        if self.p_holm <= 1 - self.difference.confidence:
+            a_is_better = (self.difference.value > 0) == (sought.goal == "max")
+            verdict = f"{a if a_is_better else b} is better"
+        lines.append(
+            f"verdict: {verdict} (p = {self.p_holm:.2g}); by Holm, for the {self.p_values} p-values looked at together"
+        )
+        lines.append(f"brackets: {self.difference.confidence:.0%} confidence intervals, one by one")
+        return "\n".join([*lines, *self.notes])
+
+
 def configuration_runs(study: Study, trial: str = "", target: float | None = None) -> ConfigurationRuns:
     """Return the ended runs of one configuration of a study.
 
     Args:
         study: what `load` returned.
         trial: name of a trial of the configuration; not needed if the study has one configuration.
-        target: validation accuracy to reach; the default is the study's own.
+        target: value to reach; the default is the study's own.
 
     Raises:
         ValueError: there is no such trial, the study has several configurations and none is named, or no run of it
@@ -189,15 +266,15 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
     if found.empty:
         raise ValueError(f"study {study.name!r}: no run of {wanted} has ended yet")
     first = trials.loc[found.index[0]]
-    target, accs = float(found.attrs["target"]), {n: c["val_acc"].tolist() for n, _, c in trial_curves(study)}
+    sought, values = study.aimed(target), {n: c[study.metric].tolist() for n, _, c in trial_curves(study)}
     reaching = [(number, bool(reached)) for number, reached in found["reached"].items()]
-    sustained = [sustained_crossing(accs[n], target, study.sustained) if reached else None for n, reached in reaching]
-    unknown = [n for n, reached in reaching if reached and not sustained_is_known(accs[n], target, study.sustained)]
+    sustained = [sought.sustained_crossing(values[n]) if reached else None for n, reached in reaching]
+    unknown = [n for n, reached in reaching if reached and not sought.sustained_is_known(values[n])]
     return ConfigurationRuns(
         label=f"{study.name}: {study.confirms or wanted}",
         study=study.name,
         phase=study.phase,
-        target=target,
+        objective=sought,
         settings={
             str(name): _plain(first[name]) for name in trials.columns if is_setting(str(name)) and name != "test"
         },
@@ -208,16 +285,20 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
         in_a_row=study.sustained,
         sustained=tuple(math.inf if epoch is None else float(epoch) for epoch in sustained),
         unknown=len(unknown),
-        val_accs=pd.DataFrame(
-            {n: pd.Series(accs[n], range(1, len(accs[n]) + 1), dtype="float64") for n in found.index if n in accs}
+        best=tuple(found[best_metric(sought.metric)].tolist()),
+        values=pd.DataFrame(
+            {n: pd.Series(values[n], range(1, len(values[n]) + 1), dtype="float64") for n in found.index if n in values}
         ),
     )
 
 
 def compare_configurations(
     arms: Sequence[ConfigurationRuns], *, mix: bool = False, confidence: float = 0.95
-) -> list[ConfigurationComparison]:
+) -> list[ConfigurationComparison] | list[ValueComparison]:
     """Compare each configuration with the first.
+
+    Without a target, the means of the runs' best values are compared: in pairs by Student's t, or as independent by
+    Welch's t. Each comparison then has one p-value. The rest of this text is about configurations with a target.
 
     They are compared up to the shorter of the two horizons, within which both are fully observed. They are compared in
     pairs (`compare`) if they share at least half of the seeds of the one with fewer runs, else as independent
@@ -231,11 +312,15 @@ def compare_configurations(
 
     Raises:
         PhaseError: one is from a search, another from a confirmation.
-        ValueError: there are fewer than two, or their targets differ.
+        ValueError: there are fewer than two, or their metrics, goals or targets differ.
     """
     if len(arms) < 2:
         raise ValueError(f"{len(arms)} configurations: expected two or more")
-    made = [_compared(arms[0], other, mix, confidence) for other in arms[1:]]
+    for other in arms[1:]:
+        _check_comparable(arms[0], other, mix)
+    if arms[0].objective.target is None:
+        return _compared_by_value(arms, confidence)
+    made = [_compared(arms[0], other, confidence) for other in arms[1:]]
     adjusted = holm([p for found in made for p in (found.result.share_p, found.result.time_p)])
     return [
         replace(
@@ -251,23 +336,55 @@ def compare_configurations(
 
 def compare_two(
     a: ConfigurationRuns, b: ConfigurationRuns, *, mix: bool = False, confidence: float = 0.95
-) -> ConfigurationComparison:
+) -> ConfigurationComparison | ValueComparison:
     """Compare two configurations; see `compare_configurations`."""
     return compare_configurations([a, b], mix=mix, confidence=confidence)[0]
 
 
-def _compared(a: ConfigurationRuns, b: ConfigurationRuns, mix: bool, confidence: float) -> ConfigurationComparison:
+def _check_comparable(a: ConfigurationRuns, b: ConfigurationRuns, mix: bool) -> None:
     if a.phase != b.phase and not mix:
         raise PhaseError(
             f"{a.label} is a {_PHASES[a.phase]} and {b.label} a {_PHASES[b.phase]}: a search's runs were chosen for "
             "being fast, or stopped for being slow"
         )
-    if a.target != b.target:
-        raise ValueError(f"{a.label} aims at {a.target:g} and {b.label} at {b.target:g}: name one target for both")
-    budget = min(a.horizon, b.horizon)
+    of_a, of_b = a.objective, b.objective
+    if (of_a.metric, of_a.goal) != (of_b.metric, of_b.goal):
+        raise ValueError(f"{a.label} looks at {of_a.metric} ({of_a.goal}) and {b.label} at {of_b.metric} ({of_b.goal})")
+    if of_a.target != of_b.target:
+        raise ValueError(f"{a.label} aims at {_aim(of_a)} and {b.label} at {_aim(of_b)}: name one target for both")
+
+
+def _aim(objective: Objective) -> str:
+    return "none" if objective.target is None else f"{objective.target:g}"
+
+
+def _shared_seeds(a: ConfigurationRuns, b: ConfigurationRuns) -> tuple[int, ...]:
+    """Return the seeds that two configurations share, if these are at least half of those of the one with fewer."""
     shared = tuple(sorted(set(a.seeds) & set(b.seeds)))
-    if 2 * len(shared) < min(len(set(a.seeds)), len(set(b.seeds))):
-        shared = ()
+    return () if 2 * len(shared) < min(len(set(a.seeds)), len(set(b.seeds))) else shared
+
+
+def _compared_by_value(arms: Sequence[ConfigurationRuns], confidence: float) -> list[ValueComparison]:
+    a, made = arms[0], []
+    for b in arms[1:]:
+        shared = _shared_seeds(a, b)
+        if shared:
+            of_a, of_b = (dict(zip(arm.seeds, arm.best, strict=True)) for arm in (a, b))
+            difference, p = paired_means([of_a[seed] for seed in shared], [of_b[seed] for seed in shared], confidence)
+        else:
+            difference, p = independent_means(a.best, b.best, confidence)
+        notes = tuple(_notes(a, b, min(a.horizon, b.horizon), shared))
+        made.append(ValueComparison(a, b, shared, difference, p, p, 1, notes))
+    adjusted = holm([found.p for found in made])
+    return [
+        replace(found, p_holm=p, p_values=len(made), names=("A", _letter(place + 1)))
+        for place, (found, p) in enumerate(zip(made, adjusted, strict=True))
+    ]
+
+
+def _compared(a: ConfigurationRuns, b: ConfigurationRuns, confidence: float) -> ConfigurationComparison:
+    budget = min(a.horizon, b.horizon)
+    shared = _shared_seeds(a, b)
 
     def made(of_a: Sequence[float], of_b: Sequence[float]) -> Comparison:
         if not shared:
@@ -304,8 +421,9 @@ def _notes(a: ConfigurationRuns, b: ConfigurationRuns, budget: int, shared: tupl
         if shared and left:
             notes.append(f"{left} runs of {arm.label} have no partner of the same seed and are left out of A minus B.")
         if arm.cut_short:
-            notes.append(f"{arm.cut_short} runs of {arm.label} were stopped early and count as misses.")
-    if a.horizon != b.horizon:
+            meaning = "count as misses" if arm.objective.target is not None else "count with what they had by then"
+            notes.append(f"{arm.cut_short} runs of {arm.label} were stopped early and {meaning}.")
+    if a.horizon != b.horizon and a.objective.target is not None:
         notes.append(
             f"Their schedules end at epochs {a.horizon} and {b.horizon}: compared up to {budget}, later is a miss."
         )

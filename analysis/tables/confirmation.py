@@ -1,20 +1,27 @@
-"""The result of a confirmation: how often and how fast one frozen configuration reaches the target."""
+"""The result of a confirmation: how often and how fast a frozen configuration reaches the target, or how good it is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from analysis.statistics.estimates import expected_running_time, median_epochs, restricted_mean, share_reached
+from analysis.statistics.estimates import (
+    expected_running_time,
+    mean_value,
+    median_epochs,
+    restricted_mean,
+    share_reached,
+)
 from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import Study
 from analysis.tables.summary import ended_runs
-from resnet_core.objective import sustained_crossing
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome
+from resnet_core.schema import best_metric
 
 _LENGTHENED = {
     "looked": "seeds were added after runs had ended: intervals assume a number of runs fixed in advance, and do not "
@@ -62,10 +69,12 @@ class Crossings:
 class Confirmation:
     """The results of a confirmation's ended runs. A diverged run counts as a miss.
 
+    Without a target, there are no shares and no epochs to target: these are None, and mean_best tells the result.
+
     Attributes:
         study: its name.
         confirms: the trial that it confirms, as ``STUDY trial NAME``.
-        target: validation accuracy to reach.
+        objective: what the study looks for.
         split: which images validate.
         runs: number of runs that have ended.
         reached: number of them that reached the target.
@@ -76,13 +85,14 @@ class Confirmation:
         median: median of epochs to target.
         restricted_mean: mean of epochs to target, where a miss counts as the whole budget.
         expected_running_time: epochs spent for each run that reaches the target.
-        final_val_acc: validation accuracy after the last epoch.
-        best_val_acc: the highest validation accuracy of each run, which is optimistic.
+        final_value: value of the metric after the last epoch.
+        best_value: the best value of each run, which is optimistic.
+        mean_best: mean of the best values with its interval; None with a target.
         test_acc: accuracy on the test images after the last epoch; None if no run was tested.
         test_loss: mean cross-entropy on the test images; None likewise.
-        in_a_row: number of epochs in a row at or above the target that count as sustained.
-        sustained: first of ``in_a_row`` epochs in a row at or above the target on the validation images.
-        test_first: first epoch at or above the target on the test images, for the runs that were tested after each
+        in_a_row: number of epochs in a row at the target or better that count as sustained.
+        sustained: first of ``in_a_row`` epochs in a row at the target or better on the validation images.
+        test_first: first epoch at the target or better on the test images, for the runs that were tested after each
             epoch; None if there is none.
         test_sustained: likewise, for epochs in a row.
         lengthened: how the number of runs was decided, as in `analysis.Study`; empty if it was fixed in advance.
@@ -90,52 +100,68 @@ class Confirmation:
 
     study: str
     confirms: str
-    target: float
+    objective: Objective
     split: str | None
     runs: int
     reached: int
     running: int
     crashed: int
     budget: int
-    share: Estimate
-    median: Estimate
-    restricted_mean: Estimate
-    expected_running_time: Estimate
-    final_val_acc: Spread
-    best_val_acc: Spread
+    share: Estimate | None
+    median: Estimate | None
+    restricted_mean: Estimate | None
+    expected_running_time: Estimate | None
+    final_value: Spread
+    best_value: Spread
+    mean_best: Estimate | None
     test_acc: Spread | None
     test_loss: Spread | None
     in_a_row: int
-    sustained: Crossings
+    sustained: Crossings | None
     test_first: Crossings | None
     test_sustained: Crossings | None
     lengthened: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values; those of the metric have its name."""
+        sought, values = self.objective, asdict(self)
+        del values["objective"]
+        final, best = values.pop("final_value"), values.pop("best_value")
+        if sought.target is not None:
+            del values["mean_best"]
+        named = {f"final_{sought.metric}": final, best_metric(sought.metric): best}
+        return {**values, "metric": sought.metric, "target": sought.target, **named}
 
     def __str__(self) -> str:
         lines = [f"{self.study} confirms {self.confirms}" if self.confirms else self.study]
-        lines.append(f"  reached {self.target:g}: {self.reached} of {self.runs} runs, share {self.share}")
-        lines.append(f"  epochs to {self.target:g}, median: {self.median}")
-        held = f"held for {self.in_a_row} epochs in a row"
-        lines.append(f"  {held}: {self.sustained}")
-        lines.append(f"  mean of epochs spent up to {self.budget} at most (restricted mean): {self.restricted_mean}")
-        lines.append(f"  epochs spent for each success (expected running time): {self.expected_running_time}")
-        lines.append(f"  val_acc after the last epoch: {self.final_val_acc}; best: {self.best_val_acc}")
+        aim, metric, held = (
+            self.objective.target_text,
+            self.objective.metric,
+            f"held for {self.in_a_row} epochs in a row",
+        )
+        if self.mean_best is None:
+            lines.append(f"  reached {aim}: {self.reached} of {self.runs} runs, share {self.share}")
+            lines.append(f"  epochs to {aim}, median: {self.median}")
+            lines.append(f"  {held}: {self.sustained}")
+            lines.append(
+                f"  mean of epochs spent up to {self.budget} at most (restricted mean): {self.restricted_mean}"
+            )
+            lines.append(f"  epochs spent for each success (expected running time): {self.expected_running_time}")
+        else:
+            lines.append(f"  {self.runs} runs, mean of their best {metric}: {self.mean_best}")
+        lines.append(f"  {metric} after the last epoch: {self.final_value}; best: {self.best_value}")
         if self.test_acc is not None:
             lines.append(f"  test accuracy after the last epoch: {self.test_acc}")
         elif self.split not in (None, "held-out"):
             lines.append(f"  no test accuracy: the {self.split} split leaves no images untouched")
         if self.test_first is not None:
-            lines.append(f"  reached {self.target:g} on the test images: {self.test_first}")
+            lines.append(f"  reached {aim} on the test images: {self.test_first}")
             lines.append(f"  {held} on the test images: {self.test_sustained}")
         left_out = {"not ended": self.running, "crashed": self.crashed}
         said = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
         if said:
             lines.append(f"  left out: {said}")
-        lines.append(f"  brackets: {self.share.confidence:.0%} confidence intervals")
+        lines.append("  brackets: 95% confidence intervals")
         if self.lengthened:
             lines.append(f"  {_LENGTHENED[self.lengthened]}")
         return "\n".join(lines)
@@ -161,7 +187,8 @@ def build_confirmation(study: Study) -> Confirmation:
     diverged = set(study.trials.loc[outcomes == Outcome.DIVERGED, "number"])
     ended = study.epochs["number"].isin(found.index.difference(list(diverged)))
     last = study.epochs[ended].groupby("number").tail(1)
-    validated = _curves(study, "val_acc", found.index)
+    sought = study.objective
+    validated = _curves(study, sought.metric, found.index)
     # Earlier versions tested only after the last epoch, so the crossing of such a run is not known.
     tested = {
         number: curve
@@ -169,9 +196,13 @@ def build_confirmation(study: Study) -> Confirmation:
         if not any(map(math.isnan, curve))
     }
 
+    # Test images have an accuracy alone.
+    tested = tested if sought.is_accuracy and sought.target is not None else {}
+    aimed, best = sought.target is not None, found[best_metric(sought.metric)]
+
     def crossings(curves: dict[int, list[float]], in_a_row: int) -> Crossings:
         found = [
-            None if number in diverged else sustained_crossing(curve, study.target, in_a_row)
+            None if number in diverged else replace(sought, sustained=in_a_row).sustained_crossing(curve)
             for number, curve in curves.items()
         ]
         return _crossings([math.inf if epoch is None else epoch for epoch in found])
@@ -179,23 +210,24 @@ def build_confirmation(study: Study) -> Confirmation:
     return Confirmation(
         study=study.name,
         confirms=study.confirms,
-        target=study.target,
+        objective=sought,
         split=study.split,
         runs=len(found),
         reached=sum(reached),
         running=int(outcomes.isna().sum()),
         crashed=int((outcomes == Outcome.CRASHED).sum()),
         budget=budget,
-        share=share_reached(sum(reached), len(found)),
-        median=median_epochs(epochs),
-        restricted_mean=restricted_mean(epochs, budget),
-        expected_running_time=expected_running_time(spent, reached, budget=budget),
-        final_val_acc=_spread(found["final_val_acc"]),
-        best_val_acc=_spread(found["best_val_acc"]),
+        share=share_reached(sum(reached), len(found)) if aimed else None,
+        median=median_epochs(epochs) if aimed else None,
+        restricted_mean=restricted_mean(epochs, budget) if aimed else None,
+        expected_running_time=expected_running_time(spent, reached, budget=budget) if aimed else None,
+        final_value=_spread(found[f"final_{sought.metric}"]),
+        best_value=_spread(best),
+        mean_best=None if aimed else mean_value(best.tolist()),
         test_acc=_tested(last, "test_acc"),
         test_loss=_tested(last, "test_loss"),
         in_a_row=study.sustained,
-        sustained=crossings(validated, study.sustained),
+        sustained=crossings(validated, study.sustained) if aimed else None,
         test_first=crossings(tested, 1) if tested else None,
         test_sustained=crossings(tested, study.sustained) if tested else None,
         lengthened=study.lengthened if study.lengthened in _LENGTHENED else "",
@@ -216,7 +248,7 @@ def _crossings(epochs: Sequence[float]) -> Crossings:
 
 
 def _tested(epochs: pd.DataFrame, column: str) -> Spread | None:
-    found = epochs[column].dropna() if column in epochs else epochs["val_acc"].iloc[:0]
+    found = epochs[column].dropna() if column in epochs else epochs["epoch"].iloc[:0]
     return _spread(found) if len(found) else None
 
 

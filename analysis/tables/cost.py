@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.store.loader import Study
-from analysis.tables.columns import COST
+from analysis.tables.columns import COST, VAL_ACC_BEST, value_columns
 from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
-from resnet_core import objective as ett
+from resnet_core.objective import Objective
 
 
 def build_cost(study: Study) -> pd.DataFrame:
@@ -26,16 +26,17 @@ def build_cost(study: Study) -> pd.DataFrame:
         study: what `load` returned.
 
     Returns:
-        Columns trial, batch_size, val_acc_best, epoch_best, gpu_util_percent, power_watts, seconds_per_epoch
-        (median), epochs_run, hours, energy_wh; the index is the trial's number. Whole numbers are Int64, others
-        float64, both missing where a value does not exist.
+        Columns trial, batch_size, val_acc_best (with the name of the metric that counts), epoch_best, gpu_util_percent,
+        power_watts, seconds_per_epoch (median), epochs_run, hours, energy_wh; the index is the trial's number. Whole
+        numbers are Int64, others float64, both missing where a value does not exist.
     """
-    rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
-    return frame(rows, COST)
+    rows = {number: _row(trial, curve, study.objective) for number, trial, curve in trial_curves(study)}
+    columns = [value_columns(study.metric)[1] if column is VAL_ACC_BEST else column for column in COST]
+    return frame(rows, columns)
 
 
-def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
-    best = ett.best(curve["val_acc"].tolist())
+def _row(trial: dict[Any, Any], curve: Curve, objective: Objective) -> dict[str, Any]:
+    best = objective.best(curve[objective.metric].tolist())
     seconds = curve["seconds"]
     watt_seconds = _sum(curve["power_watts"] * seconds)
     gpus = trial.get("gpus")
@@ -43,7 +44,7 @@ def _row(trial: dict[Any, Any], curve: Curve) -> dict[str, Any]:
     return {
         "trial": trial["trial"],
         "batch_size": trial.get("batch_size"),
-        "val_acc_best": best[1] if best else None,
+        f"{objective.metric}_best": best[1] if best else None,
         "epoch_best": best[0] if best else None,
         "gpu_util_percent": _sum(curve["gpu_util_percent"] * seconds) / _sum(seconds),
         "power_watts": watt_seconds / _sum(seconds),

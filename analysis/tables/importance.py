@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ import pandas as pd
 
 from analysis.store.loader import Study
 from analysis.tables.trials import trial_curves
-from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.records import Outcome
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FEWEST_TRIALS = 20
 """With fewer trials the importances are only noise, and an error is raised."""
+
+_FEWEST_ASKED = 10
+"""A conditional parameter that fewer trials have gets no importance."""
 
 _BEST = 5
 _SHARE = 0.1
@@ -33,10 +36,12 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
 
     PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv 2304.10255; Optuna's PedAnovaImportanceEvaluator): how much
     the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
-    the number that the sampler minimises (resnet_core.objective.objective). A trial that diverged, or that a rule
-    stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5 and
-    97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters depends
-    on a few trials.
+    the number that the sampler minimises (`resnet_core.objective.Objective.minimised`). A trial that diverged, or that
+    a rule stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5
+    and 97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters
+    depends on a few trials. A conditional parameter is judged by the trials that have it, weighted by their share of
+    the best and of all trials (arXiv 2601.20800); that only some have it does not count for it, but for the parameter
+    that decides. Its importance is empty where fewer than ten trials have it.
 
     Args:
         study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.
@@ -52,9 +57,10 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
     """
     import optuna
 
-    values, params, names = _observations(study)
+    values, params, varied = _observations(study)
+    names = [name for name in varied if params[name].count() >= _FEWEST_ASKED]
     spans = {name: _distribution(name, params[name], study.space) for name in names}
-    rows = [{name: _plain(row[name]) for name in names} for row in params.to_dict("records")]
+    rows = [{name: _plain(row[name]) for name in names if not pd.isna(row[name])} for row in params.to_dict("records")]
     trials = [_trial(number, value, row, spans) for number, (value, row) in enumerate(zip(values, rows, strict=True))]
     share = max(_SHARE, _BEST / len(trials))
     random = np.random.default_rng(seed)
@@ -78,7 +84,11 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
         },
         columns=list(_COLUMNS),
     )
-    table = table.astype(dict.fromkeys(("rank", "rank_low", "rank_high"), "Int64") | {"parameter": "object"})
+    unknown = pd.DataFrame({"parameter": [name for name in varied if name not in names]}, columns=list(_COLUMNS))
+    table = pd.concat([table, unknown], ignore_index=True) if len(unknown) else table
+    table = table.astype(
+        dict.fromkeys(("rank", "rank_low", "rank_high"), "Int64") | {"parameter": "object", "importance": float}
+    )
     return table.sort_values(["rank", "parameter"], ignore_index=True)
 
 
@@ -102,11 +112,12 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
     values, rows, undisturbed = list[float](), list[dict[str, Any]](), 0
     for _, trial, curve in trial_curves(study):
         row = {name.removeprefix(schema.SAMPLED): trial[name] for name in sampled}
-        if trial["outcome"] is None or any(pd.isna(value) for value in row.values()):
+        if trial["outcome"] is None or all(pd.isna(value) for value in row.values()):
             continue
         stopped = trial["outcome"] in (Outcome.PRUNED, Outcome.DIVERGED)
-        # Worse than any trial that was not stopped: its objective is at most 2 · longest.
-        value = 3 * longest if stopped else ett.objective(curve["val_acc"].tolist(), study.target, longest)
+        # Worse than any trial that was not stopped.
+        found = None if stopped else study.objective.minimised(curve[study.metric].tolist(), longest)
+        value = math.inf if found is None else found
         undisturbed += not stopped
         values.append(value)
         rows.append(row)
@@ -122,7 +133,7 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
         )
     params = pd.DataFrame(rows)
     names = [str(name) for name in params if params[name].nunique() > 1]
-    if len(names) < 2:
+    if sum(params[name].count() >= _FEWEST_ASKED for name in names) < 2:
         raise ValueError(f"study {study.name!r}: expected two or more parameters that vary, found {len(names)}")
     return values, params, names
 
@@ -130,6 +141,7 @@ def _observations(study: Study) -> tuple[list[float], pd.DataFrame, list[str]]:
 def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | None) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    values = values.dropna().infer_objects()
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     known = (space or {}).get(name)
     if known is not None and "choices" in known and set(values) <= set(known["choices"]):
@@ -141,7 +153,7 @@ def _distribution(name: str, values: pd.Series[Any], space: Mapping[str, Any] | 
     if known is not None and "low" in known:
         # Older trials of a forked study may lie outside the range.
         low, high, log = min(low, known["low"]), max(high, known["high"]), bool(known.get("log")) and low > 0
-    if pd.api.types.is_integer_dtype(values):
+    if pd.api.types.is_integer_dtype(values) or (known or {}).get("int"):
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
 
@@ -153,7 +165,14 @@ def _trial(number: int, value: float, params: dict[str, Any], spans: dict[str, B
     nothing: dict[str, Any] = {"user_attrs": {}, "system_attrs": {}, "intermediate_values": {}}
     times: dict[str, Any] = {"datetime_start": None, "datetime_complete": None}
     return FrozenTrial(
-        number, TrialState.COMPLETE, value, params=params, distributions=spans, trial_id=number, **nothing, **times
+        number,
+        TrialState.COMPLETE,
+        value,
+        params=params,
+        distributions={name: spans[name] for name in params},
+        trial_id=number,
+        **nothing,
+        **times,
     )
 
 
@@ -169,8 +188,12 @@ def _importances(trials: Sequence[FrozenTrial], names: Sequence[str], share: flo
             return list(trials)
 
     study = optuna.create_study(storage=Held())
-    found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study, params=list(names))
-    return [found[name] for name in names]
+    asked = {name for trial in trials for name in trial.params}  # a resample may lack a conditional parameter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of few trials with a parameter; a resample may have few
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
+        found = evaluator.evaluate(study, params=[name for name in names if name in asked])
+    return [found.get(name, 0.0) for name in names]
 
 
 def _ranks(importances: Sequence[float]) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from analysis.tables.columns import ALWAYS, Kind, column_named, importance
+from resnet_core.objective import METRIC
 from resnet_core.records import Outcome
 
 Style = Literal["text", "markdown", "csv", "latex", "html", "json"]
@@ -85,7 +86,10 @@ class _Cells:
 
     def __init__(self, table: pd.DataFrame, name: str) -> None:
         sampled = table.attrs.get("sampled")
-        self.name, self.column = name, column_named(name, settings=sampled is not None)
+        self.name, self.column = (
+            name,
+            column_named(name, settings=sampled is not None, metric=table.attrs.get("metric", METRIC)),
+        )
         self.importance = importance(self.column, sampled or ())
         self.is_text = not pd.api.types.is_numeric_dtype(table[name])
         self.is_whole = pd.api.types.is_integer_dtype(table[name])

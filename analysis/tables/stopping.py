@@ -30,7 +30,7 @@ class TrialHistory:
 
     Attributes:
         name: name of the trial.
-        val_accs: validation accuracy of epochs 1, 2, …, each in [0, 1] or NaN; shape (epochs,).
+        scores: scores of epochs 1, 2, …, see `resnet_core.objective.Objective`; NaN where not known; shape (epochs,).
         horizon: epochs of its schedule.
         seconds_per_epoch: wall time per epoch.
         outcome: how it ended.
@@ -39,7 +39,7 @@ class TrialHistory:
     """
 
     name: str
-    val_accs: Sequence[float]
+    scores: Sequence[float]
     horizon: int
     seconds_per_epoch: float
     outcome: Outcome
@@ -60,7 +60,7 @@ class _Stop:
     @property
     def judged(self) -> bool:
         """Whether the trial's further course is known: it ran to its end or to the target, or it is simulated."""
-        if len(self.trial.val_accs) >= self.trial.horizon:
+        if len(self.trial.scores) >= self.trial.horizon:
             return True
         ran_on = self.trial.stopped_by is None or self.trial.outcome is Outcome.DIVERGED
         return not self.ended and (ran_on or self.crossing is not None)
@@ -72,7 +72,7 @@ class _Stop:
 
 
 def build_stopping(
-    trials: Sequence[TrialHistory], target: float, keep: int = 5, modes: Mapping[str, str] | None = None
+    trials: Sequence[TrialHistory], target: float | None, keep: int = 5, modes: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """Return what each stopping rule saved, and its known errors: one row per rule, and one for all together.
 
@@ -85,7 +85,7 @@ def build_stopping(
 
     Args:
         trials: ended trials, in the order of their numbers; crashed ones are ignored.
-        target: validation accuracy to reach, in (0, 1].
+        target: score to reach; None without a target.
         keep: number of trials that count as the best, from 1; of equal trials, the earlier ones.
         modes: ``active`` or ``shadow`` by rule: the rows and their order. The default is the rules that said stop to a
             trial; a rule that ended no trial counts as in shadow.
@@ -95,15 +95,13 @@ def build_stopping(
         false_stops is missing if nothing was judged, best_lost if no trial reached the target.
 
     Raises:
-        ValueError: the target is outside (0, 1], or `keep` is below 1.
+        ValueError: `keep` is below 1.
     """
     if keep < 1:
         raise ValueError(f"keep = {keep}: expected 1 or more")
-    ett.first_crossing([], target)  # raises for an invalid target, even without trials
     trials = [trial for trial in trials if trial.outcome is not Outcome.CRASHED]
     modes = _modes_seen(trials) if modes is None else modes
-    diverged = Outcome.DIVERGED
-    crossings = [None if t.outcome is diverged else ett.first_crossing(t.val_accs, target) for t in trials]
+    crossings = [_crossing(trial, target) for trial in trials]
     order = sorted((epoch, i) for i, epoch in enumerate(crossings) if epoch is not None)
     best = {i for _, i in order[:keep]}
 
@@ -139,7 +137,7 @@ def _modes_seen(trials: Sequence[TrialHistory]) -> dict[str, str]:
 def _stop(trial: TrialHistory, rules: Sequence[str], crossing: int | None) -> _Stop | None:
     """Return where the first of some rules said stop to a trial."""
     if trial.stopped_by is not None and trial.stopped_by in rules:
-        epoch = trial.would_stop.get(trial.stopped_by, len(trial.val_accs))
+        epoch = trial.would_stop.get(trial.stopped_by, len(trial.scores))
         return _Stop(trial, epoch, True, crossing)
     epochs = [trial.would_stop[rule] for rule in rules if rule in trial.would_stop]
     return _Stop(trial, min(epochs), False, crossing) if epochs else None
@@ -155,13 +153,19 @@ def _histories(study: Study) -> Iterator[TrialHistory]:
         if trial["outcome"] is not None:
             yield TrialHistory(
                 name=trial["trial"],
-                val_accs=curve["val_acc"].tolist(),
+                scores=study.objective.scores(curve[study.metric].tolist()),
                 horizon=int(trial["horizon"]),
                 seconds_per_epoch=_mean(curve["seconds"]),
                 outcome=Outcome(trial["outcome"]),
                 stopped_by=_text(trial.get("stopped_by")),
                 would_stop=dict(json.loads(_text(trial.get("would_stop")) or "{}")),
             )
+
+
+def _crossing(trial: TrialHistory, target: float | None) -> int | None:
+    if target is None or trial.outcome is Outcome.DIVERGED:
+        return None
+    return ett.first_crossing(trial.scores, target)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -183,15 +187,15 @@ def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.D
         table: what `build_stopping` made of them.
         keep: as given to `build_stopping`.
     """
-    reached = sum(
-        trial.outcome is not Outcome.DIVERGED and ett.first_crossing(trial.val_accs, study.target) is not None
-        for trial in trials
-    )
+    sought = study.objective
+    reached = sum(_crossing(trial, sought.target_score) is not None for trial in trials)
     stopped = sum(trial.stopped_by is not None for trial in trials)
     shadow = table.loc[table["mode"] == "shadow", "rule"].tolist()
     notes = [
         *split_notes(study),
-        f"{len(trials)} trials ended, {reached} of them at {study.target:g}; rules ended {stopped}.",
+        f"{len(trials)} trials ended"
+        + (f", {reached} of them at {sought.target_text}" if sought.target is not None else "")
+        + f"; rules ended {stopped}.",
         "epochs_saved, hours_saved: what was left of the schedules of the trials in stopped.",
     ]
     if shadow:

@@ -21,9 +21,9 @@ from analysis.tables.columns import (
     setting,
     with_settings,
 )
-from resnet_core import objective as ett
 from resnet_core import schema
 from resnet_core.data import DATASETS
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome
 
 COLUMNS = tuple(column.name for column in RESULTS)
@@ -43,16 +43,16 @@ _PROTOCOLS = {
 
 @dataclass(frozen=True)
 class OutcomeCounts:
-    """The numbers of a study's trials by outcome, at the target of a table. They add up to `trials`.
+    """The numbers of a study's trials by outcome, at the target of a table if it has one. They add up to `trials`.
 
     Attributes:
         trials: number of all trials.
-        reached: an epoch at or above the target.
-        exhausted: ended below the target.
-        pruned: stopped below the target.
+        reached: an epoch at the target or better.
+        exhausted: ended without that.
+        pruned: stopped without that.
         diverged: the loss was not finite, or accuracy stayed at chance.
         crashed: ended by an error that is not the trial's fault; not in the table.
-        running: no outcome yet, and below the target so far.
+        running: no outcome yet, and not at the target so far.
     """
 
     trials: int
@@ -67,40 +67,52 @@ class OutcomeCounts:
 def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the table of a study, computed from its epochs.
 
-    Crossings follow resnet_core.objective. `epoch`, `val_acc` and `acc` are read at the first crossing, or at the best
-    epoch if there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss` and `final_val_loss` after
-    the last one. A diverged trial has no crossing, even if its curve reaches the target. Crashed trials are left out;
-    `count_outcomes` counts them. Running ones have no outcome yet.
+    Crossings follow resnet_core.objective. `epoch`, the metric that counts (`val_acc`) and `acc` are read at the first
+    crossing, or at the best epoch if there was none; `epoch_best` and `val_acc_best` at the best epoch; `final_loss`
+    and `final_val_loss` after the last one. A diverged trial has no crossing, even if its curve reaches the target.
+    Crashed trials are left out; `count_outcomes` counts them. Running ones have no outcome yet.
 
-    Rows are sorted by epochs_to_target, rows without it last; then by val_acc_best, highest first; then
-    by the trial's number.
+    Rows are sorted by epochs_to_target, rows without it last; then by the best value, the best first; then by the
+    trial's number. For a metric m other than val_acc, the columns m and m_best stand in place of val_acc and
+    val_acc_best, and columns of the trainer that ships that no trial has are left out. Without a target, there are no
+    epochs to it.
 
     Args:
         study: what `load` returned.
-        target: validation accuracy to reach, in (0, 1]; the default is the study's own. `outcome` and
+        target: value to reach; the default is the study's own. `outcome` and
             `stop_reason` stay as recorded, at the study's target.
 
     Returns:
         One row per trial, with the trial's number as index. Columns are COLUMNS, and before ``schedule`` the parameters
         that the study samples and the settings in which its trials differ. Epochs are Int64 and other numbers float64,
-        both missing where a value does not exist. ``attrs`` has ``target``; ``sampled``, the names of sampled
-        parameters; and ``same``: by name and as text, the settings that have one value in all trials, of which there
-        are two or more; `render` lists them below the table.
+        both missing where a value does not exist. ``attrs`` has ``target`` and ``metric``; ``sampled``, the names of
+        sampled parameters; and ``same``: by name and as text, the settings that have one value in all trials, of which
+        there are two or more; `render` lists them below the table.
 
     Raises:
-        ValueError: the target is outside (0, 1].
+        ValueError: the target is impossible: for val_acc, it is outside (0, 1].
     """
-    target = study.target if target is None else target
-    ett.first_crossing([], target)  # raises for an invalid target, even without trials
+    sought = study.aimed(target)
     settings, sampled = setting_columns(_not_crashed(study), study.space)
-    columns = with_settings(settings)
-    results = {number: _result(trial, curve, target, study.sustained) for number, trial, curve in trial_curves(study)}
+    columns = with_settings(settings, sought)
+    results = {number: _result(trial, curve, sought) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
-    table = frame(rows, columns).sort_values(
-        ["epochs_to_target", "val_acc_best"], ascending=[True, False], na_position="last", kind="stable"
-    )
-    table.attrs = {"target": target, "sampled": sampled, "same": constant_settings(table, sampled)}
+    table = best_first(frame(rows, columns), sought)
+    if not sought.is_accuracy and len(table):
+        absent = [
+            name for name in ("acc", "final_loss", "final_val_loss") if name in table and table[name].isna().all()
+        ]
+        table = table.drop(columns=absent)
+    table.attrs = {"target": sought.target, "sampled": sampled, "same": constant_settings(table, sampled)}
+    table.attrs["metric"] = sought.metric
     return table
+
+
+def best_first(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """Return a table of results with the best trial first: by epochs to target, if there is one; then by best value."""
+    orders = {"epochs_to_target": True, f"{objective.metric}_best": objective.goal == "min"}
+    orders = {name: rising for name, rising in orders.items() if name in table}
+    return table.sort_values(list(orders), ascending=list(orders.values()), na_position="last", kind="stable")
 
 
 def is_setting(column: str) -> bool:
@@ -112,7 +124,8 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
     """Return the settings that a study adds to COLUMNS, and the names of all its sampled parameters.
 
     First come sampled parameters in the order of the space, then settings in which trials differ. If runs are listed,
-    the seed is such a setting; if a space is sampled, every trial has its own seed, which is not.
+    the seed is such a setting; if a space is sampled, every trial has its own seed, which is not. The column of a
+    conditional parameter is empty in the trials that do not have it.
 
     Args:
         trials: rows of `analysis.Study.trials`.
@@ -121,17 +134,21 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
     names = [str(name) for name in trials]
     given = [name.removeprefix(schema.SAMPLED) for name in names if name.startswith(schema.SAMPLED)]
     order = {name: place for place, name in enumerate(space or {})}
+    asked = trials[[schema.SAMPLED + name for name in given]].notna().any(axis=1)
     columns, sampled = list[Column](), list[str]()
     for name in sorted(given, key=lambda name: order.get(name, len(order))):
         field = schema.SAMPLED + name
-        if name in names and _agree(trials[name], trials[field]):
+        is_conditional = bool((trials[field].isna() & asked).any())
+        if is_conditional:  # empty where it was not asked, although such a trial has a value of the setting
+            column = setting(name, field)
+        elif name in names and _agree(trials[name], trials[field]):
             column = setting(name)
         else:  # a schedule's parameter
             column = setting(name, field)
             if name in COLUMNS:
                 column = replace(column, name=field)
         sampled.append(column.name)
-        if column.name not in COLUMNS:
+        if is_conditional or column.name not in COLUMNS:
             columns.append(column)
     for name in names:
         listed = is_setting(name) or (name == schema.SEED and not sampled)
@@ -199,20 +216,21 @@ def _dtype(column: Column, values: pd.Series[Any]) -> str:
     return "Int64"
 
 
-def _result(trial: dict[Any, Any], curve: Curve, target: float, sustained: int) -> TrialResult:
-    val_accs: list[float] = curve["val_acc"].tolist()
+def _result(trial: dict[Any, Any], curve: Curve, objective: Objective) -> TrialResult:
+    found: list[float] = curve[objective.metric].tolist()
     reached = held = None
     if trial["outcome"] != Outcome.DIVERGED:
-        reached = ett.first_crossing(val_accs, target)
-        held = ett.sustained_crossing(val_accs, target, sustained)
-    best = ett.best(val_accs)
-    values = {name: curve[name].tolist() for name in METRICS}
-    return TrialResult(trial, values, reached, held, best[0] if best else None, len(val_accs))
+        reached = objective.first_crossing(found)
+        held = objective.sustained_crossing(found)
+    best = objective.best(found)
+    values = {name: curve[name].tolist() for name in {*METRICS, objective.metric} if name in curve}
+    return TrialResult(trial, values, reached, held, best[0] if best else None, len(found))
 
 
 def count_outcomes(study: Study, table: pd.DataFrame) -> OutcomeCounts:
     """Return the numbers of the study's trials by outcome, at the target of the table."""
-    reached = table["epochs_to_target"].notna()
+    none = pd.Series(data=False, index=table.index)
+    reached = table["epochs_to_target"].notna() if "epochs_to_target" in table else none
     missed = table.loc[~reached, "outcome"]
     pruned, diverged = (int((missed == o).sum()) for o in (Outcome.PRUNED, Outcome.DIVERGED))
     running = int(missed.isna().sum())
@@ -235,18 +253,21 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         table: what `build_table` made of it.
     """
     target = table.attrs.get("target", study.target)
-    notes = split_notes(study)
-    notes.append(
-        f"Target: validation accuracy {target:g} or more. epochs_to_target: the first epoch there; "
-        f"epochs_to_target_sustained: the first of {study.sustained} in a row, empty also where a trial ended at "
-        "the target too soon to tell."
-    )
+    sought, notes = study.aimed(target), split_notes(study)
+    notes.append(f"Target: {sought.target_words}.")
+    if target is not None:
+        notes[-1] += (
+            f" epochs_to_target: the first epoch there; epochs_to_target_sustained: the first of {study.sustained} in "
+            "a row, empty also where a trial ended at the target too soon to tell."
+        )
     if target != study.target:
-        notes.append(f"outcome and stop_reason refer to the study's own target, {study.target:g}.")
+        own = "the study, which has no target" if study.target is None else f"the study's own target, {study.target:g}"
+        notes.append(f"outcome and stop_reason refer to {own}.")
     counts = count_outcomes(study, table)
-    parts = [f"Reached by {counts.reached} of {len(table)} trials"]
+    parts = [f"Reached by {counts.reached} of {len(table)} trials" if target is not None else f"{len(table)} trials"]
+    missed = f"ended {'below' if sought.goal == 'max' else 'above'} the target"
     others = {
-        "ended below the target": counts.exhausted,
+        missed if target is not None else "ended by themselves": counts.exhausted,
         "pruned": counts.pruned,
         "diverged": counts.diverged,
         "running": counts.running,
@@ -254,7 +275,8 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     }
     parts += [f"{number} {words}" for words, number in others.items() if number]
     notes.append(", ".join(parts) + ".")
-    notes.append(">N: not by epoch N, the trial's last.")
+    if target is not None:
+        notes.append(">N: not by epoch N, the trial's last.")
     return notes + protocol_notes(study)
 
 

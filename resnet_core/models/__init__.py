@@ -21,12 +21,13 @@ class Network:
     """A network, or a family of networks that differ in depth.
 
     Attributes:
-        build: returns the network, which maps images [B, 3, H, W] to logits [B, classes]. Arguments are ``classes``,
-            the options by name and, for a family, ``depth`` by name. It draws the weights from torch's global generator
-            on the CPU.
-        image_sizes: heights, equal to widths, of the images it takes, in pixels.
+        build: returns the network, which maps images [B, channels, H, W] to logits [B, classes]. Arguments by name are
+            ``classes``, ``channels``, the options and, for a family, ``depth``. It draws the weights from torch's
+            global generator on the CPU.
+        smallest_image: the smallest height, equal to the width, of the images it takes, in pixels.
         bn_momentum: share of the old running statistics that its batch norms keep in a step, unless the config sets it.
-        parameters: number of trainable parameters for 10 classes, by the network's name; of a family, for some depths.
+        parameters: number of trainable parameters for 10 classes and 3 channels, by the network's name; of a family,
+            for some depths.
         options: fields of TrialConfig that ``build`` takes, each with its valid values.
         family: name of the family's networks, with ``{depth}`` in place of the depth; None for a single network, which
             has the name of its module.
@@ -34,7 +35,7 @@ class Network:
     """
 
     build: Callable[..., nn.Module]
-    image_sizes: tuple[int, ...]
+    smallest_image: int
     bn_momentum: float
     parameters: Mapping[str, int]
     options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)

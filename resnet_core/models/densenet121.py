@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build(classes: int) -> nn.Module:
-    """Return a DenseNet-121 from [B, 3, H, W] to [B, classes].
+def build(classes: int, channels: int) -> nn.Module:
+    """Return a DenseNet-121 from [B, channels, H, W] to [B, classes].
 
     Weights are drawn from torch's global generator.
     """
@@ -22,7 +22,7 @@ def build(classes: int) -> nn.Module:
     from torch import nn
 
     network: nn.Module = torchvision.models.densenet121(num_classes=classes)
-    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight)  # as torchvision draws the others
     features = network.get_submodule("features")
     features.conv0 = stem
@@ -30,4 +30,4 @@ def build(classes: int) -> nn.Module:
     return network
 
 
-NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"densenet121": 6_956_426})
+NETWORK = Network(build, smallest_image=8, bn_momentum=0.9, parameters={"densenet121": 6_956_426})

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build(classes: int) -> nn.Module:
-    """Return a ResNet-18 from [B, 3, H, W] to [B, classes].
+def build(classes: int, channels: int) -> nn.Module:
+    """Return a ResNet-18 from [B, channels, H, W] to [B, classes].
 
     Weights are drawn from torch's global generator.
     """
@@ -23,11 +23,11 @@ def build(classes: int) -> nn.Module:
     from torch import nn
 
     network: nn.Module = torchvision.models.resnet18(num_classes=classes)
-    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision draws the others
     network.conv1 = stem
     network.maxpool = nn.Identity()
     return network
 
 
-NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"resnet18": 11_173_962})
+NETWORK = Network(build, smallest_image=8, bn_momentum=0.9, parameters={"resnet18": 11_173_962})

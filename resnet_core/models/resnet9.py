@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build(classes: int) -> nn.Module:
-    """Return a ResNet-9 from [B, 3, H, W] to [B, classes]."""
+def build(classes: int, channels: int) -> nn.Module:
+    """Return a ResNet-9 from [B, channels, H, W] to [B, classes]."""
     from resnet_core.models.layers.resnet9 import ResNet9
 
-    return ResNet9(classes)
+    return ResNet9(classes, channels)
 
 
-NETWORK = Network(build, image_sizes=(16, 32), bn_momentum=0.9, parameters={"resnet9": 6_573_130})
+NETWORK = Network(build, smallest_image=8, bn_momentum=0.9, parameters={"resnet9": 6_573_130})

@@ -1,7 +1,8 @@
 """VGG-16 with batch norm for 32×32 images: the convolutions of torchvision's, then one dense layer.
 
 Source: Simonyan & Zisserman 2015 (arXiv 1409.1556), configuration D. Five poolings leave one pixel of a 32×32
-image, so one dense layer replaces the three that torchvision has after a 7×7 map.
+image, so one dense layer replaces the three that torchvision has after a 7×7 map. Of a larger image, the mean of the
+pixels that are left goes there.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def build(classes: int) -> nn.Sequential:
-    """Return a VGG-16 from [B, 3, 32, 32] to [B, classes].
+def build(classes: int, channels: int) -> nn.Sequential:
+    """Return a VGG-16 from [B, channels, H, W] to [B, classes].
 
     Weights are drawn from torch's global generator, as torchvision draws them.
     """
     from torch import nn
 
     features: list[nn.Module] = []
-    inputs = 3
+    inputs = channels
     for stage in _STAGES:
         for filters in stage:
             features += [nn.Conv2d(inputs, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
@@ -33,6 +34,7 @@ def build(classes: int) -> nn.Sequential:
         features.append(nn.MaxPool2d(2))
     network = nn.Sequential()
     network.add_module("features", nn.Sequential(*features))
+    network.add_module("pool", nn.AdaptiveAvgPool2d(1))
     network.add_module("flatten", nn.Flatten())
     network.add_module("dense", nn.Linear(inputs, classes))
     for module in network.modules():
@@ -46,4 +48,4 @@ def build(classes: int) -> nn.Sequential:
     return network
 
 
-NETWORK = Network(build, image_sizes=(32,), bn_momentum=0.9, parameters={"vgg16": 14_728_266})
+NETWORK = Network(build, smallest_image=32, bn_momentum=0.9, parameters={"vgg16": 14_728_266})

@@ -171,6 +171,8 @@ def _verdict(study: Study, claim: Claim) -> str:
     from analysis.statistics.claims import check_claim
     from analysis.tables.summary import ended_runs
 
+    if study.target is None:
+        raise InputError(f"--claim: expected a study with a target; {study.name!r} has none")
     found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'

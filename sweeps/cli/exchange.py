@@ -155,7 +155,7 @@ def import_(
 
     home = store.open()
     base = _base(study, check_name(name), changes)
-    made = prepare(file, base, Options(_names(metric), percent, from_zero))
+    made = prepare(file, base, Options(_names(metric, base.objective.metric), percent, from_zero))
     new = not dry_run and write(home, made, replace=replace)
     done = "would be imported" if dry_run else "imported" if new else "there already, nothing was changed"
     if as_json:
@@ -181,11 +181,11 @@ def _base(study: str, name: str, changes: list[str]) -> StudySpec:
     return parse_study({"name": name, "train": {"schedule": NO_SCHEDULE}}, "options", changes)
 
 
-def _names(metric: list[str]) -> dict[str, str]:
-    """Return the columns that --metric names, by this project's names of the metrics."""
+def _names(metric: list[str], sought: str) -> dict[str, str]:
+    """Return the columns that --metric names, by the names of the metrics; ``sought`` is the study's metric."""
     from resnet_core.records import METRICS
 
-    known, names = ("trial", "epoch", *METRICS), {}
+    known, names = dict.fromkeys(["trial", "epoch", *METRICS, sought]), {}
     for text in metric:
         name, equals, column = (part.strip() for part in text.partition("="))
         if not equals or not column:

@@ -104,13 +104,13 @@ def show(
     tries = failed_tries(home, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        shown = {**trial_to_dict(entry), "epochs": epochs, "error": error, "failed_tries": tries}
+        shown = {**trial_to_dict(entry, opened.spec.objective), "epochs": epochs, "error": error, "failed_tries": tries}
         print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
         typer.echo(printed_output(home, opened, entry), nl=False)
         return
-    typer.echo(describe_trial(entry))
+    typer.echo(describe_trial(entry, opened.spec.objective))
     measured = {key for row in epochs for key, value in row.items() if not isnan(value)} - {"epoch"}
     for row in epochs:
         values = {key: value for key, value in row.items() if key in measured}
@@ -200,12 +200,14 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
+    from resnet_core.records import metric_text
     from sweeps.inspection.status import describe_summary
 
     lines = []
     for row in rows:
         lines.append(describe_summary(row))
         for trial in row["running"]:
-            shown = "-" if trial["val_acc"] is None else f"{trial['val_acc']:.4f}"
-            lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, val_acc {shown}")
+            metric = row["metric"]
+            shown = "-" if trial[metric] is None else metric_text(metric, trial[metric])
+            lines.append(f"  trial {trial['trial']}: epoch {trial['epoch']}/{trial['horizon']}, {metric} {shown}")
     return lines

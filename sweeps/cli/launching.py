@@ -55,7 +55,11 @@ def launch(
 
     If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
+    from sweeps.ledger.samplers import sampler_notes
+
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
+    for note in sampler_notes(spec):
+        print_message(note)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
         from sweeps.study.code import describe as describe_code

@@ -132,8 +132,14 @@ class Store:
         return open_home(self.home, self.mlflow, self.ledger)
 
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
-        """Return a study from MLflow's store, with the given metrics of its epochs; None reads all."""
-        return load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
+        """Return a study from MLflow's store, with the given metrics of its epochs and the one that counts in it.
+
+        None reads all metrics.
+        """
+        found = load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
+        if metrics is None or found.metric in metrics:
+            return found
+        return load_results(name, home=self.home, mlflow=self.mlflow, metrics=[*metrics, found.metric])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from resnet_core import code
+from resnet_core.code import CodeError
+from resnet_core.data import DATASETS
 from resnet_core.schedule import parse
+from search_spaces.errors import as_toml
 from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
+from search_spaces.trainers import OwnTrainer, find_trainer
 from sweeps.api import DATA, load_study
 from sweeps.cli.app import command, print_json, print_message
 from sweeps.cli.options import DataOption, JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
@@ -20,27 +25,81 @@ from sweeps.errors import InputError
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.toml.")],
     *,
-    dataset: Annotated[str, choice("--dataset", "digits", "cifar10", help="What it trains on: ")] = "digits",
+    dataset: Annotated[str, choice("--dataset", *DATASETS, help="What it trains on: ")] = "digits",
+    trainer: Annotated[
+        str,
+        typer.Option(
+            "--trainer",
+            metavar="MODULE:FUNCTION",
+            help="A trainer of your own, instead of --dataset; its code is imported.",
+            show_default="the one that ships",
+        ),
+    ] = "",
 ) -> None:
     """Write a study file to start from, NAME.toml.
 
-    Its comments explain each table. A file that is there already is not overwritten.
+    Its comments explain each table. With --trainer it has the fields of the trainer's configuration, with their types
+    and defaults. A file that is there already is not overwritten.
     """
     check_name(name)
     import jinja2
 
+    own = _own_trainer(trainer) if trainer else None
     loader = jinja2.PackageLoader("sweeps", "cli")
-    template = jinja2.Environment(loader=loader, keep_trailing_newline=True).get_template("study_file.toml.j2")
+    environment = jinja2.Environment(loader=loader, keep_trailing_newline=True)
+    if own is None:
+        about = {"name": name, "dataset": dataset, "digits": dataset == "digits"}
+        text = environment.get_template("study_file.toml.j2").render(about)
+    else:
+        text = environment.get_template("own_study_file.toml.j2").render(name=name, **_own_study(own))
     path = Path(f"{name}.toml")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(template.render(name=name, digits=dataset == "digits").lstrip())
+            file.write(text.lstrip())
     except FileExistsError:
         raise InputError(f"{path}: it is there already; choose another name, or move it away") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     typer.echo(path)
     print_message(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
+
+
+def _own_trainer(name: str) -> OwnTrainer | None:
+    """Import a trainer; its module is looked for beside the file that is written. None is the one that ships."""
+    code.search(Path.cwd())
+    try:
+        found = find_trainer(name)
+    except CodeError as error:
+        raise InputError(f"--trainer {name}: {error}") from error
+    return found if isinstance(found, OwnTrainer) else None
+
+
+def _own_study(trainer: OwnTrainer) -> dict[str, object]:
+    """Return what the template of a study of somebody's own trainer needs."""
+    scheduled = list(trainer.schedule_fields)
+    first = "schedule" if "schedule" in scheduled else scheduled[0] if scheduled else None
+    train, space = [], ["lr = { low = 1e-3, high = 1e-1, log = true }"] if first else []
+    for name, field in trainer.fields.items():
+        value, said = field.default, f"  # {field.type}"
+        if name == first:
+            train.append(f'{name} = "[lr, 0] lin[0, 10]"')
+        elif field.required:
+            needed = '"[0.1, 0] lin[0, 10]"' if field.schedule else "10" if name == "epochs" else ""
+            train.append(f"{name} = {needed}{said}" if needed else f"# {name} ={said}; it has no default")
+        else:
+            train.append(f"# {name} ={said}" if value is None else f"# {name} = {as_toml(value)}{said}")
+        if name not in ("epochs", "seed") and type(value) in (int, float) and value > 0:
+            whole = ", int = true" if isinstance(value, int) else ""
+            line = f"{name} = {{ low = {max(value // 2, 1) if whole else value / 2}, high = {2 * value}{whole} }}"
+            space.append(line if not space else f"# {line}")
+    return {
+        "trainer": trainer.name,
+        "trainer_text": as_toml(trainer.name),
+        "owner": trainer.owner,
+        "scheduled": bool(scheduled),
+        "fields": train,
+        "space": space,
+    }
 
 
 @command()

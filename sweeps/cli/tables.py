@@ -63,8 +63,6 @@ def table(
 
     --view prints another table. All values are read from MLflow's store.
     """
-    if target is not None and not 0 < target <= 1:
-        raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
     if target is not None and view not in ("results", "statistics"):
         raise InputError(f"--target {target:g}: expected with --view results or statistics only")
     if levels and view not in ("transitions", "ladder"):
@@ -81,6 +79,7 @@ def table(
     # Reading takes most of the time; only curves and other views need all metrics.
     little = view == "results" and plot is None and not published
     study = store.results(name, METRICS if little else None)
+    _check_target(study, target)
     for_people = not as_json and style != "csv"
     if published:
         built, notes = _published(study, for_people)
@@ -131,13 +130,13 @@ def compare(
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
     if plot is not None and len(sides) > 2:
         raise InputError(f"--plot {plot}: expected with two sides, not {len(sides)}")
-    if target is not None and not 0 < target <= 1:
-        raise InputError(f"--target {target:g}: expected an accuracy above 0, up to 1")
     arms = []
     for text in sides:
         study, _, trial = text.partition(":")
         try:
-            arms.append(configuration_runs(store.results(study), trial, target))
+            of_study = store.results(study)
+            _check_target(of_study, target)
+            arms.append(configuration_runs(of_study, trial, target))
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
@@ -179,12 +178,20 @@ def stopping(
 
     study = store.results(name, METRICS)
     trials = analysis.histories(study)
-    built = analysis.build_stopping(trials, study.target, keep, study.stopping_rules)
+    built = analysis.build_stopping(trials, study.objective.target_score, keep, study.stopping_rules)
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
     notes = [*analysis.import_notes(study), *analysis.stopping_footnotes(study, trials, built, keep)]
     typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
+
+
+def _check_target(study: Study, target: float | None) -> None:
+    if target is not None:
+        try:
+            study.aimed(target)
+        except ValueError as error:
+            raise InputError(f"--target {target:g}: {str(error).partition(': ')[2]}") from error
 
 
 def _view(
@@ -221,7 +228,8 @@ def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) ->
         return build(study, [float(part) for part in levels.split(",")]) if levels else build(study)
     except ValueError as error:
         raise InputError(
-            f"--levels {levels}: expected accuracies above 0, up to 1, with commas between them ({error})"
+            f"--levels {levels}: expected values of the metric, accuracies above 0, up to 1, with commas between them "
+            f"({error})"
         ) from error
 
 

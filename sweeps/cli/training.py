@@ -76,7 +76,6 @@ def train(
     Ray, the ledger and MLflow are not used.
     """
     spec, config = one.load()
-    from resnet_core.objective import best, first_crossing
     from resnet_core.records import METRICS, metric_curve, metric_texts
     from sweeps.inspection.trials import draw_learning_rate
 
@@ -96,11 +95,12 @@ def train(
             }
         )
         return
-    val_accs = metric_curve(records, "val_acc")
-    crossing, top = first_crossing(val_accs, spec.objective.target), best(val_accs)
+    sought = spec.objective
+    values = metric_curve(records, sought.metric)
+    crossing, top = sought.first_crossing(values), sought.best(values)
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
-    shown = f"{top[1]:.4f} at epoch {top[0]}" if top else "none"
-    typer.echo(f"{spec.objective.target:g} {reached}; best val_acc {shown}")
+    shown = f"{sought.shown(top[1])} at epoch {top[0]}" if top else "none"
+    typer.echo(f"{sought.target_text} {reached}; " * (sought.target is not None) + f"best {sought.metric} {shown}")
 
 
 def _described(spec: StudySpec, config: Config) -> str:
@@ -130,7 +130,7 @@ def _epochs(
 
     about = {"device": device, "threads": torch.get_num_threads(), "data_dir": data_dir, "checkpoint": checkpoint}
     try:
-        yield from own_epochs_of(spec.trainer, config.to_dict(), metric="val_acc", **about)
+        yield from own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
     except (TrainerError, SweepError):
         raise
     except Exception as error:

@@ -167,7 +167,7 @@ class Launch:
                 if db is not None:
                     check_database(db)
             for name in sorted(_data_sets(spec)):
-                if DATASETS[name].download is not None:
+                if name in DATASETS and DATASETS[name].download is not None:
                     torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
@@ -261,7 +261,7 @@ class Launch:
 
 
 def _data_sets(spec: StudySpec) -> set[str]:
-    """Return the shipped data sets that trials of the study train on."""
+    """Return the data sets that trials of the study train on."""
     if spec.trainer is not SHIPPED:
         return set()
     default = spec.train.get("data", TrialConfig.data)

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome, metric_texts
 from sweeps.study.outcomes import Result
 from sweeps.study.run import StudyRun
@@ -56,9 +57,9 @@ class PlainWatcher:
         """Print the error."""
         self._say(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
 
-    def ended(self, job: Job, result: Result) -> None:
+    def ended(self, trial: ActiveTrial, result: Result) -> None:
         """Print the outcome."""
-        self._say(f"trial {job.name}: {_ending(result)}")
+        self._say(f"trial {trial.job.name}: {_ending(result, trial.objective)}")
 
     def stopping(self) -> None:
         """Print what the launch waits for."""
@@ -106,9 +107,9 @@ class LiveWatcher:
         """Show the error below the table."""
         self._messages.append(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
 
-    def ended(self, job: Job, result: Result) -> None:
+    def ended(self, trial: ActiveTrial, result: Result) -> None:
         """Move the trial to the ended trials in the table."""
-        self._ended.append((job, result))
+        self._ended.append((trial.job, result))
 
     def stopping(self) -> None:
         """Show below the table what the launch waits for."""
@@ -128,17 +129,18 @@ class LiveWatcher:
         if run is None:
             return Text("starting Ray, MLflow and the ledger …")
         table = Table(title=run.spec.name, title_justify="left", expand=True)
-        for heading in ("trial", "epoch", "val_acc"):
+        sought = run.spec.objective
+        for heading in ("trial", "epoch", sought.metric):
             table.add_column(heading, justify="right", no_wrap=True)
         for heading in ("outcome", "trains"):
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
         for job, result in list(self._ended):
-            shown = "-" if result.best_val_acc is None else f"{result.best_val_acc:.4f}"
-            ending = Text(_ending(result), style=_STYLES[result.outcome])
+            shown = "-" if result.best_value is None else sought.shown(result.best_value)
+            ending = Text(_ending(result, sought), style=_STYLES[result.outcome])
             table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_settings(job)))
         for trial in list(run.active.values()):
             done = len(trial.records)
-            shown = f"{trial.records[-1].val_acc:.4f}" if done else "-"
+            shown = sought.shown(trial.progress.values[-1]) if done else "-"
             state = "running" if done else "starting"
             state += self._silence(trial)
             state += " (control)" if trial.control else ""
@@ -158,9 +160,11 @@ class LiveWatcher:
         for result in list(run.results.values()):
             counts[result.outcome] += 1
         ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
-        best = "no trial at the target yet"
-        if run.fastest is not None:
-            best = f"best so far: trial {run.fastest.name}, epoch {run.fastest.epochs}"
+        sought, leader = run.spec.objective, run.leader
+        best = "no result yet" if sought.target is None else "no trial at the target yet"
+        if leader is not None:
+            reached = f"epoch {leader.rank}" if sought.target is not None else _best(leader.value, sought)
+            best = f"best so far: trial {leader.name}, {reached}"
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"
@@ -198,14 +202,18 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _ending(result: Result) -> str:
+def _best(value: float | None, sought: Objective) -> str:
+    return f"{sought.metric} {'none' if value is None else sought.shown(value)}"
+
+
+def _ending(result: Result, sought: Objective) -> str:
     text = result.outcome.value
     if result.outcome is Outcome.REACHED:
         text += f" at epoch {result.epochs_to_target}"
     if result.stop_reason:
         text += f": {result.stop_reason}"
-    elif result.best_val_acc is not None:
-        text += f", best val_acc {result.best_val_acc:.4f} at epoch {result.best_epoch}"
+    elif result.best_value is not None:
+        text += f", best {_best(result.best_value, sought)} at epoch {result.best_epoch}"
     return text
 
 

@@ -383,7 +383,7 @@ def run_trials(
     trainer = run.spec.trainer
     fixed: dict[str, Any] = {
         "trainer": None if trainer is SHIPPED else trainer.name,
-        "metric": "val_acc",
+        "metric": run.spec.objective.metric,
         "code": [code_to_dict(source, copy_of(home, run.spec.name, source)) for source in (sources or {}).values()],
         "data_dir": str(data_dir),
         "threads": resources.cpus_per_trial,

@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet_core import schema
 from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig
+from resnet_core.objective import METRIC
 from resnet_core.records import METRIC_NAME, METRICS, SHARES, EpochRecord
 from resnet_core.schedule import Schedule, ScheduleError, Segment, parse
 from search_spaces.errors import suggestion
@@ -81,18 +82,19 @@ class Found:
     from_lr: bool
 
 
-def trials_of(source: Source, train: Mapping[str, Any], options: Options) -> Found:
+def trials_of(source: Source, train: Mapping[str, Any], options: Options, metric: str = METRIC) -> Found:
     """Return the trials of a source.
 
     Args:
         source: the rows.
         train: fields of TrialConfig for all trials; a column of the source overrides them.
         options: how to read the source.
+        metric: the metric that counts; every epoch must have it.
 
     Raises:
         InputError: there are mistakes; the message names up to ten kinds of them, each with its first place.
     """
-    return _Checker(source, train, options).found()
+    return _Checker(source, train, options, metric).found()
 
 
 @dataclass
@@ -105,7 +107,8 @@ class _Draft:
 
 
 class _Checker:
-    def __init__(self, source: Source, train: Mapping[str, Any], options: Options) -> None:
+    def __init__(self, source: Source, train: Mapping[str, Any], options: Options, metric: str) -> None:
+        self._metric = metric
         self._source, self._train, self._options = source, train, options
         self._problems = Problems()
         columns = source.columns
@@ -118,16 +121,16 @@ class _Checker:
         self._epoch = options.names.get("epoch") or next((name for name in _EPOCH if name in columns), "")
         self._metrics = {
             name: options.names.get(name, name)
-            for name in METRICS
+            for name in dict.fromkeys([*METRICS, metric])
             if name in options.names or (name in columns and name not in taken)
         }
         if not self._epoch:
             raise InputError(
                 f"{source.path}: no column epoch; {_known('epoch', columns)}; --metric epoch=COLUMN names it"
             )
-        if "val_acc" not in self._metrics:
+        if metric not in self._metrics:
             raise InputError(
-                f"{source.path}: no column val_acc; {_known('val_acc', columns)}; --metric val_acc=COLUMN names it"
+                f"{source.path}: no column {metric}; {_known(metric, columns)}; --metric {metric}=COLUMN names it"
             )
         self._fields = {name.removeprefix("config."): name for name in columns if _is_field(name) and name not in taken}
         rest = [
@@ -222,8 +225,9 @@ class _Checker:
         value = row.values.get(column)
         number = _number(value)
         if value is None:
-            if name == "val_acc":
-                self._problems.missing(row.place, column, "a share in [0, 1] for every epoch")
+            if name == self._metric:
+                expected = "a share in [0, 1]" if name in SHARES else "a number"
+                self._problems.missing(row.place, column, f"{expected} for every epoch")
         elif number is None:
             self._problems.add(row.place, column, value, "a number")
         elif name in SHARES:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.statistics.repeats import accuracy_noise
+from analysis.statistics.repeats import run_noise
 from resnet_core.config import SCHEDULE_FIELDS, epoch_sizes
+from resnet_core.objective import Objective
 from resnet_core.schedule import parse_template
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
 from search_spaces.study import parse_study, to_json
-from search_spaces.tables import Objective
 from sweeps.errors import InputError, SweepError, reason_of
 from sweeps.home import Home, check_database
 from sweeps.importing.sources import read
@@ -65,6 +65,7 @@ class Import:
             "source": self.origin.file,
             "sha256": self.origin.sha256,
             "target": self.spec.objective.target,
+            "metric": self.spec.objective.metric,
             "schedules_from_lr": self.from_lr,
             "left_out": dict(self.left_out),
             "trials": [
@@ -85,8 +86,9 @@ class Import:
         for trial, entry in zip(self.trials, self.entries, strict=True):
             result = _result(entry)
             called = "" if trial.name == trial.source_name else f" ({trial.source_name})"
-            reached = f", {self.spec.objective.target:g} at epoch {result.epochs_to_target}"
-            best = f", best val_acc {result.best_val_acc:.4f}" if result.best_val_acc is not None else ""
+            sought = self.spec.objective
+            reached = f", {sought.target_text} at epoch {result.epochs_to_target}"
+            best = f", best {sought.metric} {sought.shown(result.best_value)}" if result.best_value is not None else ""
             said.append(
                 f"trial {trial.name}{called}: {result.epochs_run} epochs, {result.outcome.value}"
                 + (reached if result.epochs_to_target else "")
@@ -120,13 +122,13 @@ def prepare(path: Path, base: StudySpec, options: Options) -> Import:
         for name, value in train.items()
         if name not in SCHEDULE_FIELDS or (value != NO_SCHEDULE and not parse_template(value).parameters)
     }
-    found = trials_of(source, train, options)
+    found = trials_of(source, train, options, base.objective.metric)
     spec = parse_study(
         {
             "name": base.name,
             "description": base.description,
             "train": train,
-            "objective": base.objective.model_dump(),
+            "objective": base.objective,
             "stopping": {"diverged": False},
             "run": [{"name": trial.name, **trial.changes} for trial in found.trials],
         },
@@ -154,21 +156,15 @@ def _varying(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 def _ended(trial: Trial, objective: Objective, longest: int) -> Result:
     """Return the result that a running study would give to a trial."""
-    has_loss = any("loss" in values for values in trial.metrics)
-    # A loss that was not recorded must not count as diverged.
-    records = trial.records if has_loss else [dataclasses.replace(record, loss=0.0) for record in trial.records]
-    cut_short = Stop("", f"its record ends at epoch {len(records)} of {trial.config.horizon}")
+    cut_short = Stop("", f"its record ends at epoch {len(trial.records)} of {trial.config.horizon}")
+    images = epoch_sizes(trial.config)[1] if objective.is_accuracy else None
     result = make_result(
-        Progress(trial.config, records),
-        target=objective.target,
-        sustained=objective.sustained,
+        Progress(trial.config, trial.records, objective=objective),
         longest_horizon=longest,
-        noise=accuracy_noise((), objective.target, epoch_sizes(trial.config)[1]),
-        stop=cut_short if len(records) < trial.config.horizon else None,
+        noise=run_noise((), objective.target, images),
+        stop=cut_short if len(trial.records) < trial.config.horizon else None,
     )
-    return dataclasses.replace(
-        result, stopped_by=None, epochs_saved=0, final_loss=result.final_loss if has_loss else None
-    )
+    return dataclasses.replace(result, stopped_by=None, epochs_saved=0)
 
 
 def write(home: Home, made: Import, *, replace: bool = False) -> bool:
@@ -250,7 +246,7 @@ def _write_trial(runs: MlflowStudy, trial: Trial, entry: Entry) -> None:
     at_once = max(1, _BATCH // max(map(len, epochs)))
     for start in range(0, len(epochs), at_once):
         runs.apply(epochs_entry(job, epochs[start : start + at_once]))
-    runs.apply(end_entry(job, _result(entry)))
+    runs.apply(end_entry(job, _result(entry), runs.metric))
 
 
 def _result(entry: Entry) -> Result:

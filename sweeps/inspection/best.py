@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.statistics.lead import Lead, lead
 from resnet_core.config import TrialConfig
-from resnet_core.objective import interpolated_crossing
+from resnet_core.objective import DEFAULT, Objective
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.inspection.trials import describe_trial, trial_to_dict
@@ -29,7 +29,8 @@ class BestTrial:
         confirmed_by: names of the studies that confirm the trial, each with the number of its runs that reached the
             target and the number that ended.
         expected: expected epochs to target of the configuration and their standard error; a run that misses counts as
-            the study's longest schedule. None while no configuration has two runs and there are few trials.
+            the study's longest schedule. Without a target, the expected best value. None while
+            no configuration has two runs and there are few trials.
         reruns: number of runs with fresh seeds that the configuration has in the race of the finalists, and the number
             of them that reached the target.
         raced: whether the race of the finalists is over.
@@ -38,6 +39,7 @@ class BestTrial:
         second_chance: probability that the second-best configuration is the better one; None if there is no second.
         lead: the lead of the best trial over the second; None unless both reached the target.
         imported: whether the study was imported; then the trial cannot be confirmed here.
+        objective: what the study looks for.
     """
 
     entry: Entry
@@ -51,6 +53,7 @@ class BestTrial:
     second_chance: float | None
     lead: Lead | None
     imported: bool = False
+    objective: Objective = DEFAULT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values that ``best --json`` prints: the trial, and the evidence about it."""
@@ -60,9 +63,10 @@ class BestTrial:
             found["chance_of_the_other"] = self.second_chance
         confirmed = {name: {"reached": k, "runs": n} for name, (k, n) in self.confirmed_by.items()}
         runs, reached = self.reruns
+        unit = "epochs" if self.objective.target is not None else self.objective.metric
         return {
-            **trial_to_dict(self.entry),
-            "expected": None if self.expected is None else dict(zip(("epochs", "sd"), self.expected, strict=True)),
+            **trial_to_dict(self.entry, self.objective),
+            "expected": None if self.expected is None else dict(zip((unit, "sd"), self.expected, strict=True)),
             "winner": self.raced,
             "run_again": {"reached": reached, "runs": runs},
             "confirmed_by": confirmed,
@@ -71,20 +75,23 @@ class BestTrial:
 
     def describe(self) -> str:
         """Return the trial as text, followed by the evidence about it."""
-        return "\n".join([describe_trial(self.entry), *self.sentences()])
+        return "\n".join([describe_trial(self.entry, self.objective), *self.sentences()])
 
     def sentences(self) -> list[str]:
         """Return the evidence about the trial beside its own figures, in sentences."""
         said = []
         if self.phase == "confirm":
-            said.append("a run of a confirmation: all are of one configuration, and its fastest run is luck")
+            best = "fastest" if self.objective.target is not None else "best"
+            said.append(f"a run of a confirmation: all are of one configuration, and its {best} run is luck")
             return said
         for name, (reached, runs) in self.confirmed_by.items():
-            said.append(f"confirmation {name}: {reached} of {runs} runs reached the target")
+            said.append(f"confirmation {name}: {self._runs(runs, reached)}")
         if self.imported:
             said.append("imported: one run, exploratory; what it trained is known as far as its file says")
         else:
             said += self._confidence()
+        if self.objective.target is None and self.second is not None:
+            said.append(f"second best: trial {self.second}, with a chance of {self.second_chance:.0%} to be better")
         if self.lead is None:
             return said
         place = "behind" if self.lead.epochs >= 0 else "ahead by its own runs, but not by those around it"
@@ -114,7 +121,7 @@ class BestTrial:
         said = []
         if runs:
             place = "winner of the finalists" if self.raced else "ahead of the finalists so far, whose race goes on"
-            said.append(f"{place}: of {runs} runs with fresh seeds {reached} reached the target")
+            said.append(f"{place}: {self._runs(runs, reached, ' with fresh seeds')}")
             if self.raced and not self.confirmed_by:
                 said[0] += f"; `sweeps confirm {self.study}` tells how surely, with seeds that chose nothing"
         elif not self.confirmed_by:
@@ -123,9 +130,19 @@ class BestTrial:
                 f"again with fresh seeds, `sweeps confirm {self.study}` this one"
             )
         if self.expected is not None:
-            epochs, sd = self.expected
-            said.append(f"expected of its configuration: {epochs:.1f} epochs, with a standard error of {sd:.1f}")
+            value, sd = self.expected
+            what = f"{value:.1f} epochs, with a standard error of {sd:.1f}"
+            if self.objective.target is None:
+                what = f"{self.objective.metric} {self.objective.shown(value)}, with a standard error of {sd:.2g}"
+            said.append(f"expected of its configuration: {what}")
         return said
+
+    def _runs(self, runs: int, reached: int, which: str = "") -> str:
+        if self.objective.target is None:
+            return f"{runs} runs{which}"
+        if which:
+            return f"of {runs} runs{which} {reached} reached the target"
+        return f"{reached} of {runs} runs reached the target"
 
 
 def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
@@ -135,13 +152,15 @@ def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
     first = ranked.best
     if first is None:
         return None
-    best = first.runs[0]
+    best, sought = first.runs[0], spec.objective
+    # Without a target, the number that is minimised is a score with its sign turned.
+    expected = first.expected if sought.target is not None else sought.score(0.0 - first.expected)
     confirmations = confirming(home, spec.name, best) if spec.phase == "search" else []
     ended = {c.name: _ended(home, c.name) for c in confirmations}
     repeats: dict[object, list[float]] = {}
     for entry in [*entries, *(entry for runs in ended.values() for entry in runs)]:
         if _reached(entry):
-            repeats.setdefault(_without_seed(entry), []).append(_crossing(entry, spec.objective.target))
+            repeats.setdefault(_without_seed(entry), []).append(_crossing(entry, sought))
     other = next((one for one in ranked.configurations if one is not first), None)
     second = None if other is None else other.runs[0]
     reruns = [run for run in first.runs if run.job.finalist]
@@ -150,13 +169,14 @@ def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
         study=spec.name,
         phase=spec.phase,
         confirmed_by={name: (sum(map(_reached, runs)), len(runs)) for name, runs in ended.items()},
-        expected=(first.expected, first.sd) if ranked.has_enough_data else None,
+        expected=(expected, first.sd) if ranked.has_enough_data else None,
         reruns=(len(reruns), sum(map(_reached, reruns))),
         raced=bool(reruns) and ledger.complete(),
         second_chance=None if other is None else ranked.chance(other, first),
-        second=second.job.name if second is not None and _reached(second) else None,
+        second=second.job.name if second is not None and (sought.target is None or _reached(second)) else None,
         lead=_lead(spec, first, other, list(repeats.values())),
         imported=ledger.origin is not None,
+        objective=sought,
     )
 
 
@@ -167,14 +187,14 @@ def _lead(
     if other is None or not _reached(best) or not _reached(other.runs[0]):
         return None
     assert best.result is not None
-    images = validation_images(best.job.config)
-    if images is None:
+    images, sought = validation_images(best.job.config), spec.objective
+    if images is None or not sought.is_accuracy or sought.target is None:
         return None
     return lead(
         first.objective,
         other.objective,
-        best.result.val_accs,
-        spec.objective.target,
+        best.result.values,
+        sought.target,
         images,
         repeats,
     )
@@ -195,9 +215,9 @@ def _reached(entry: Entry) -> bool:
     return entry.result is not None and entry.result.epochs_to_target is not None
 
 
-def _crossing(entry: Entry, target: float) -> float:
+def _crossing(entry: Entry, objective: Objective) -> float:
     """Return the interpolated crossing of a trial that reached the target."""
     assert entry.result is not None
-    crossing = interpolated_crossing(entry.result.val_accs, target)
+    crossing = objective.interpolated_crossing(entry.result.values)
     assert crossing is not None
     return crossing

@@ -28,6 +28,7 @@ from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.samplers import sampler_notes
 from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import CurveSource, RecordedCurves
 from sweeps.simulation.setup import Setup
@@ -250,7 +251,7 @@ def describe(planned: Plan) -> str:
         lines.append(
             f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters"
         )
-    lines += describe_code(spec)
+    lines += [*describe_code(spec), *sampler_notes(spec)]
     lines.append("")
     for job in planned.samples:
         asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome
+from resnet_core.schema import best_metric
 from search_spaces.space import trial_count
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -30,7 +32,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     for entry in entries:
         if entry.result is not None:
             outcomes[entry.result.outcome.value] += 1
-    top = best_entry(ledger.spec, entries)
+    top, sought = best_entry(ledger.spec, entries), ledger.spec.objective
     process = home.lock_holder(name)
     begun = sum(entry.result is None for entry in entries)
     drivers = ledger.drivers.live(home)
@@ -46,10 +48,12 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
         "finalists": sum(entry.job.finalist for entry in entries),
         "begun": begun,
         **outcomes,
-        "target": ledger.spec.objective.target,
+        "metric": sought.metric,
+        "goal": sought.goal,
+        "target": sought.target,
         "best_trial": None if top is None else top.job.name,
         "best_epochs_to_target": None if top is None or top.result is None else top.result.epochs_to_target,
-        "best_val_acc": None if top is None or top.result is None else top.result.best_val_acc,
+        best_metric(sought.metric): None if top is None or top.result is None else top.result.best_value,
     }
 
 
@@ -62,12 +66,15 @@ def describe_summary(row: dict[str, Any]) -> str:
     who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
     best = "no result yet"
     if row["best_trial"] is not None:
+        sought = Objective(row["metric"], row["goal"], row["target"])
+        value = row[best_metric(sought.metric)]
         best = f"best: trial {row['best_trial']}, "
-        best += (
-            f"{row['target']:g} at epoch {row['best_epochs_to_target']}"
-            if row["best_epochs_to_target"] is not None
-            else f"best val_acc {row['best_val_acc']:.4f}, below the target {row['target']:g}"
-        )
+        if row["best_epochs_to_target"] is not None:
+            best += f"{sought.target_text} at epoch {row['best_epochs_to_target']}"
+        else:
+            best += f"best {sought.metric} {'none' if value is None else sought.shown(value)}"
+        if sought.target is not None and row["best_epochs_to_target"] is None:
+            best += f", {'below' if sought.goal == 'max' else 'above'} the target {sought.target:g}"
     if row["imported_from"] is not None:
         return (
             f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"
@@ -87,6 +94,7 @@ def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
     """
     rows = []
     ledger = Ledger.open(home.ledger_uri, name)
+    metric = ledger.spec.objective.metric
     owners, own = ledger.drivers.owners(), home.driver(name)
     homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers.all() if driver.id != own}
     for entry in ledger.entries():
@@ -99,7 +107,7 @@ def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
                     "driver": owner or None,
                     "epoch": len(records),
                     "horizon": entry.job.config.horizon,
-                    "val_acc": records[-1].val_acc if records else None,
+                    metric: records[-1].get(metric) if records else None,
                     "schedule": entry.job.config.schedule,
                 }
             )

@@ -5,29 +5,44 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from resnet_core.objective import METRIC, Objective
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule
+from resnet_core.schema import best_metric
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
+from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry
 from sweeps.trial_log import failures, read_log
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def trial_to_dict(entry: Entry) -> dict[str, Any]:
-    """Return one trial as plain values; ``result`` is None while it runs."""
+def trial_to_dict(entry: Entry, objective: Objective) -> dict[str, Any]:
+    """Return one trial as plain values; ``result`` is None while it runs.
+
+    Args:
+        entry: the trial.
+        objective: what its study looks for; the result's values have the name of its metric.
+    """
     return {
         "trial": entry.job.name,
         "number": entry.job.number,
         "parameters": entry.job.params,
         "thawed": list(entry.job.thawed),
         "config": entry.job.config.to_dict(),
-        "result": None if entry.result is None else entry.result.to_dict(),
+        "result": None if entry.result is None else _result(entry.result, objective),
     }
 
 
-def describe_trial(entry: Entry) -> str:
+def _result(result: Result, objective: Objective) -> dict[str, Any]:
+    names = {"best_val_acc": best_metric(objective.metric)}
+    if objective.metric != METRIC:
+        names["val_accs"] = "values"
+    return {names.get(name, name): value for name, value in result.to_dict().items()}
+
+
+def describe_trial(entry: Entry, objective: Objective) -> str:
     """Return one trial as text: one line for each parameter and each figure of its result."""
     job, result = entry.job, entry.result
     lines = [f"trial {job.name} (number {job.number})"]
@@ -43,8 +58,8 @@ def describe_trial(entry: Entry) -> str:
         lines.append("  has not ended")
         return "\n".join(lines)
     lines.append(f"  outcome: {result.outcome.value}")
-    left_out = {"outcome", "would_stop", "val_accs"} | (set() if result.epochs_saved else {"epochs_saved"})
-    for name, value in result.to_dict().items():
+    left_out = {"outcome", "would_stop", "val_accs", "values"} | (set() if result.epochs_saved else {"epochs_saved"})
+    for name, value in _result(result, objective).items():
         if name not in left_out and value is not None:
             lines.append(f"  {name}: {value:.4f}" if isinstance(value, float) else f"  {name}: {value}")
     others = {rule: epoch for rule, epoch in result.would_stop.items() if rule != result.stopped_by}

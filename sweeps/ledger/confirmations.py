@@ -137,10 +137,10 @@ def paired(home: Home, a: Side, b: Side, pairs: int, *, resources: dict[str, Any
             f"{one.spec.confirms} and {other.spec.confirms} would both be confirmed by study {one.spec.name!r}: "
             f"give the second a name of its own with {b.option}"
         )
-    targets = [planned.spec.objective.target for planned in (one, other)]
-    if targets[0] != targets[1]:
+    aims = [planned.spec.objective for planned in (one, other)]
+    if (aims[0].metric, aims[0].goal, aims[0].target) != (aims[1].metric, aims[1].goal, aims[1].target):
         raise InputError(
-            f"{one.spec.confirms} aims at {targets[0]:g} and {other.spec.confirms} at {targets[1]:g}: "
+            f"{one.spec.confirms} aims at {aims[0].target_words} and {other.spec.confirms} at {aims[1].target_words}: "
             "--against expects one target for both"
         )
     used = one.searched | other.searched
@@ -232,7 +232,8 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
     """Return a study of one trial's configuration. It states every field, since defaults may change later."""
     config = entry.job.config
-    train = {key: value for key, value in config.to_dict().items() if value is not None and key != "seed"}
+    left_out = ("seed", "data_info")  # the study's code has the latter
+    train = {key: value for key, value in config.to_dict().items() if value is not None and key not in left_out}
     if isinstance(config, TrialConfig):
         train["test"] = config.split == "held-out"
     else:

@@ -10,12 +10,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.conditions import in_order, is_asked
 from search_spaces.parameters import Choices, Parameter, Value
+from search_spaces.plugins import find_sampler
 from search_spaces.space import distributions, longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from sweeps.errors import InputError
 from sweeps.ledger import attributes
-from sweeps.ledger.outcomes import OptunaResult, optuna_result
+from sweeps.ledger.outcomes import OptunaResult, optuna_result, worst_objective
 from sweeps.ledger.trials import result_of
 
 _COPIED = (attributes.FORKED, attributes.NAME, attributes.CONFIG, attributes.RESULT)  # attributes of a copy
@@ -60,19 +62,21 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
         kind = "is a grid" if spec.space else "lists its runs"
         raise InputError(f"{refused}the new one {kind}, and no sampler is there to learn; launch it without --fork")
     compared = {
-        "objective.target": (source.objective.target, spec.objective.target),
+        "objective.target": (_aim(source), _aim(spec)),
         "epochs of the longest schedule": (longest_horizon(source), longest_horizon(spec)),
     }
-    differ = [f"\n  {name}: {old:g} -> {new:g}" for name, (old, new) in compared.items() if old != new]
+    differ = [f"\n  {name}: {old} -> {new}" for name, (old, new) in compared.items() if old != new]
     if differ:
         raise InputError(
             f"{refused}what is minimised means another thing there{''.join(differ)}\n"
             "Keep these as they were, or launch the study without --fork."
         )
+    told = [trial for trial in trials if attributes.RESULT in trial.user_attrs]
+    worst = worst_objective(spec, (result_of(trial).objective for trial in told))
     taken: list[FrozenTrial] = []
     left_out: Counter[str] = Counter()
     for trial in trials:
-        known = _copied(trial, spec, source.name)
+        known = _copied(trial, spec, source.name, worst)
         if isinstance(known, str):
             left_out[known] += 1
         else:
@@ -83,12 +87,17 @@ def fork(spec: StudySpec, source: StudySpec, trials: Iterable[FrozenTrial]) -> F
     return found
 
 
+def _aim(spec: StudySpec) -> str:
+    sought = spec.objective
+    return f"{sought.target:g}" if sought.is_accuracy and sought.target is not None else sought.target_words
+
+
 def _reasons(left_out: dict[str, int]) -> str:
     reasons = "".join(f"\n  {count} left out: {reason}" for reason, count in left_out.items())
     return f":{reasons}" if reasons else ""
 
 
-def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | str:
+def _copied(trial: FrozenTrial, spec: StudySpec, source: str, worst: float) -> FrozenTrial | str:
     """Return the copy of a trial for the new study, or the reason why it is left out."""
     if trial.state is TrialState.FAIL:
         return "crashed"
@@ -97,7 +106,10 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
     config = spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG])
     fields = config.to_dict()
     params: dict[str, Value] = {}
-    for name, parameter in spec.space.items():
+    for name in in_order(spec.space):
+        parameter = spec.space[name]
+        if not is_asked(parameter, params):
+            continue
         if name not in trial.params and name not in fields:
             return f"{name} was no parameter of it"
         value = trial.params.get(name, fields.get(name))
@@ -110,12 +122,13 @@ def _copied(trial: FrozenTrial, spec: StudySpec, source: str) -> FrozenTrial | s
         return f"it trained with another {', another '.join(changed)}"
     how = OptunaResult(trial.state, trial.value, trial.intermediate_values)
     if attributes.RESULT in trial.user_attrs:  # another sampler may need another state or value
-        how = optuna_result(result_of(trial), config.horizon, spec.search.sampler, longest_horizon(spec))
+        ignores_pruned = find_sampler(spec.search.sampler).ignores_pruned
+        how = optuna_result(result_of(trial), config.horizon, ignores_pruned, worst)
     return optuna.trial.create_trial(
         state=how.state,
         value=next(iter(how.intermediate_values.values()), how.value),  # as Optuna does for a pruned trial
         params=params,
-        distributions=distributions(spec),
+        distributions={name: one for name, one in distributions(spec).items() if name in params},
         user_attrs={attributes.FORKED: {"study": source, "trial": trial.user_attrs[attributes.NAME]}}
         | {key: trial.user_attrs[key] for key in _COPIED if key in trial.user_attrs},
         intermediate_values=dict(how.intermediate_values),

@@ -29,7 +29,7 @@ def imported_trials(entries: Sequence[Entry]) -> list[FrozenTrial]:
     for entry in entries:
         job, result = entry.job, entry.result
         assert result is not None
-        how = optuna_result(result, job.config.horizon, "", 0)  # no sampler learns from it
+        how = optuna_result(result, job.config.horizon, False, 0)  # no sampler learns from it
         trials.append(
             optuna.trial.create_trial(
                 state=how.state,

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.own_config import with_seed
 from search_spaces import space
+from search_spaces.plugins import find_sampler
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
 from search_spaces.tables import SEEDS, Finalists
@@ -22,7 +23,7 @@ from sweeps.ledger.forks import Fork, fork
 from sweeps.ledger.imports import imported_trials
 from sweeps.ledger.leases import Drivers, Transaction
 from sweeps.ledger.optuna_internals import is_finished, live_trial
-from sweeps.ledger.outcomes import optuna_result
+from sweeps.ledger.outcomes import optuna_result, worst_objective
 from sweeps.ledger.proposals import next_listed, next_repetition
 from sweeps.ledger.retries import Retries
 from sweeps.ledger.samplers import make_sampler
@@ -59,7 +60,8 @@ class Ledger:
         self._retries = Retries(trials)
         self._running: dict[int, optuna.Trial] = {}  # by number, of this process
         self._longest_horizon = space.longest_horizon(spec)
-        study.sampler = make_sampler(spec, trials)
+        self._known_to_sampler, self._sampler_shift = list(trials), 0
+        self._has_sampler = False
 
     # Studies: create, open, change
 
@@ -343,7 +345,7 @@ class Ledger:
         if others:
             # Drivers that start with equal numbers of trials must not sample the same trials.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
-            self._study.sampler = make_sampler(self.spec, self._trials.all(), shift)
+            self._known_to_sampler, self._sampler_shift = self._trials.all(), shift
         with self.drivers.renewing(stop):
             yield
 
@@ -494,8 +496,15 @@ class Ledger:
         transaction.claim([job.number])
         return job
 
+    def _need_sampler(self) -> None:
+        """Make the study's sampler, if it is not there. Who only reads a study needs none, and imports none."""
+        if not self._has_sampler:
+            self._study.sampler = make_sampler(self.spec, self._known_to_sampler, self._sampler_shift)
+            self._has_sampler = True
+
     def _ask_optuna(self) -> Job:
         """Return the first enqueued trial, else a sampled one."""
+        self._need_sampler()
         trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
@@ -511,6 +520,7 @@ class Ledger:
         """Return the trial's job. Missing parameters are sampled: a process may have been killed before it did that."""
         spec, attrs = self.spec, trial.user_attrs
         if attributes.CONFIG not in attrs:
+            self._need_sampler()
             number = self._trials.number(trial)
             params = space.suggest(trial, spec)
             seed = attrs.get(attributes.SEED, (spec.search.seed + number) % SEEDS)
@@ -574,8 +584,14 @@ class Ledger:
         self._tell_optuna(live_trial(self._study, trial), result_of(trial))
 
     def _tell_optuna(self, trial: optuna.Trial, result: Result) -> None:
+        self._need_sampler()
         horizon = self.spec.trainer.stored_config(trial.user_attrs[attributes.CONFIG]).horizon
-        how = optuna_result(result, horizon, self.spec.search.sampler, self._longest_horizon)
+        worst = 0.0
+        if result.objective is None:
+            known = [other for other in self._trials.own() if attributes.RESULT in other.user_attrs]
+            worst = worst_objective(self.spec, (result_of(other).objective for other in known))
+        ignores_pruned = find_sampler(self.spec.search.sampler).ignores_pruned
+        how = optuna_result(result, horizon, ignores_pruned, worst)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)
         self._study.tell(trial, how.value, how.state)

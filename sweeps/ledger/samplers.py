@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search_spaces.plugins import Sampler, samplers
+from search_spaces.conditions import is_conditional
+from search_spaces.plugins import Sampler, find_sampler, is_own_sampler
 from search_spaces.tables import SEEDS
 from sweeps.ledger.attributes import FORKED
 
@@ -19,16 +20,40 @@ if TYPE_CHECKING:
 _CMAES_NEEDS = 10  # trials to start from: it uses the best tenth of them
 
 
-def _tpe(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: ARG001
+def _tpe(
+    seed: int,
+    trials: Sequence[FrozenTrial],  # noqa: ARG001
+    *,
+    n_startup_trials: int = 10,
+    n_ei_candidates: int = 24,
+    prior_weight: float | None = None,
+    multivariate: bool = True,
+    group: bool = False,
+    constant_liar: bool = True,
+) -> BaseSampler:
     from optuna.samplers import TPESampler
 
-    return TPESampler(multivariate=True, constant_liar=True, seed=seed)
+    return TPESampler(
+        n_startup_trials=n_startup_trials,
+        n_ei_candidates=n_ei_candidates,
+        prior_weight=prior_weight,
+        multivariate=multivariate,
+        group=group and multivariate,
+        constant_liar=constant_liar,
+        seed=seed,
+    )
 
 
-def _gp(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: ARG001
+def _gp(
+    seed: int,
+    trials: Sequence[FrozenTrial],  # noqa: ARG001
+    *,
+    n_startup_trials: int = 10,
+    deterministic_objective: bool = False,
+) -> BaseSampler:
     from optuna.samplers import GPSampler
 
-    return GPSampler(seed=seed)
+    return GPSampler(n_startup_trials=n_startup_trials, deterministic_objective=deterministic_objective, seed=seed)
 
 
 def _random(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: ARG001
@@ -37,20 +62,36 @@ def _random(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:  # noqa: A
     return RandomSampler(seed=seed)
 
 
-def _cmaes(seed: int, trials: Sequence[FrozenTrial]) -> BaseSampler:
+def _cmaes(
+    seed: int,
+    trials: Sequence[FrozenTrial],
+    *,
+    n_startup_trials: int = 1,
+    sigma0: float | None = None,
+    popsize: int | None = None,
+    use_separable_cma: bool = False,
+    with_margin: bool = False,
+    lr_adapt: bool = False,
+) -> BaseSampler:
     """Return CMA-ES. In a forked study, it starts from the older study's trials if there are enough.
 
     Other samplers treat copied trials as trials of this study. CMA-ES needs them as an argument, and uses only numeric
     parameters.
     """
-    from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import CmaEsSampler
     from optuna.trial import TrialState
 
     known = [_numbers(t) for t in trials if FORKED in t.user_attrs and t.state is TrialState.COMPLETE]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return CmaEsSampler(seed=seed, source_trials=known if len(known) >= _CMAES_NEEDS else None)
+    return CmaEsSampler(
+        n_startup_trials=n_startup_trials,
+        sigma0=sigma0,
+        popsize=popsize,
+        use_separable_cma=use_separable_cma,
+        with_margin=with_margin,
+        lr_adapt=lr_adapt,
+        source_trials=known if len(known) >= _CMAES_NEEDS else None,
+        seed=seed,
+    )
 
 
 def _numbers(trial: FrozenTrial) -> FrozenTrial:
@@ -63,22 +104,72 @@ def _numbers(trial: FrozenTrial) -> FrozenTrial:
 
 
 SAMPLERS = (
-    Sampler("tpe", _tpe, note="multivariate, aware of running trials"),
+    Sampler("tpe", _tpe, note="multivariate, aware of running trials", conditional={"group": True}),
     Sampler("gp", _gp, ignores_pruned=True),
-    Sampler("random", _random),
+    Sampler("random", _random, conditional={}),
     Sampler("cmaes", _cmaes, ignores_pruned=True),
-    Sampler("grid", _random, exhaustive=True),  # all points are listed; nothing is sampled
+    Sampler("grid", _random, exhaustive=True, conditional={}),  # all points are listed; nothing is sampled
 )
 """`search_spaces.plugins` adds the samplers of installed packages."""
 
 
 def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0) -> BaseSampler:
-    """Return Optuna's sampler of a study.
+    """Return Optuna's sampler of a study. A sampler of the user's own is imported.
 
     Args:
         spec: the study.
         trials: trials of the study so far, including those copied from another study. The seed depends on their
             number, so that a continued study does not repeat its first samples.
         shift: number that is added to the seed.
+
+    Raises:
+        CodeError: a sampler of the user's own cannot be used.
     """
-    return samplers()[spec.search.sampler].make((spec.search.seed + len(trials) + shift) % SEEDS, trials)
+    from optuna.exceptions import ExperimentalWarning
+
+    sampler = find_sampler(spec.search.sampler)
+    separate = separately_drawn(spec, sampler)
+    settings = dict(spec.search.sampler_options)
+    if is_conditional(spec.space):
+        settings = {**(sampler.conditional or {}), **settings}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        made = sampler.make((spec.search.seed + len(trials) + shift) % SEEDS, trials, **settings)
+    if not separate:
+        return made
+    from sweeps.ledger.conditional import SeparateSampler
+
+    return SeparateSampler(made, separate)
+
+
+def separately_drawn(spec: StudySpec, sampler: Sampler) -> list[str]:
+    """Return the parameters that a sampler draws one by one, since some trials lack them and it needs the same in all.
+
+    They are the conditional parameters. It is empty where the sampler can draw these jointly, too.
+    """
+    if sampler.conditional is not None:
+        return []
+    return [name for name, parameter in spec.space.items() if parameter.when]
+
+
+def sampler_notes(spec: StudySpec) -> list[str]:
+    """Return what a person should know of a study's sampler, in sentences; a sampler of the user's own is imported.
+
+    Raises:
+        CodeError: a sampler of the user's own cannot be used.
+    """
+    if not spec.is_sampled:
+        return []
+    sampler, notes = find_sampler(spec.search.sampler), []
+    separate = separately_drawn(spec, sampler)
+    if separate:
+        notes.append(
+            f"{sampler.name} learns nothing about {', '.join(separate)}, which some trials do not have, and draws "
+            "each by itself; tpe learns about them, too"
+        )
+    if is_own_sampler(spec.search.sampler) and sampler.ignores_pruned:
+        notes.append(
+            f"{sampler.name} may learn from completed trials alone, so trials that a rule stops are told to it as "
+            "completed"
+        )
+    return notes

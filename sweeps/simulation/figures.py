@@ -90,8 +90,8 @@ class Mean:
     high: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float], highest: float = math.inf) -> Mean | None:
-        """Return the mean of values that lie between 0 and ``highest``; None if there are no values.
+    def of(cls, values: Sequence[float], highest: float = math.inf, lowest: float = 0.0) -> Mean | None:
+        """Return the mean of values that lie between ``lowest`` and ``highest``; None if there are no values.
 
         >>> print(Mean.of([20.0, 22.0, 24.0]))
         22.00 [17.03, 26.97]
@@ -104,7 +104,7 @@ class Mean:
         if count == 1:
             return cls(mean, None, None)
         half = float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count)
-        return cls(mean, max(0.0, mean - half), min(highest, mean + half))
+        return cls(mean, max(lowest, mean - half), min(highest, mean + half))
 
     def __str__(self) -> str:
         return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
@@ -121,6 +121,7 @@ class PickSummary:
         true_share: mean share of the picks' runs that reach the target.
         true_ert: median, over the picks, of the epochs spent for each run that reaches the target; infinite if half of
             the picks never reach it.
+        true_best: without a target: mean, over the picks, of the mean best value of their runs.
         better_than_random: share of the repeats in which the pick's restricted mean is lower than that of the random
             method's pick; ties count half. None for the random method, and if that was not simulated.
         better_than_first: the same, compared with the settings with which the study begins.
@@ -131,13 +132,14 @@ class PickSummary:
     true_rmst: Mean | None
     true_share: Mean | None
     true_ert: float | None
+    true_best: Mean | None
     better_than_random: float | None
     better_than_first: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; a Mean becomes ``value``, ``low`` and ``high``."""
         ert = self.true_ert
-        return {**asdict(self), "true_ert": None if ert is None or math.isinf(ert) else ert}
+        return {**asdict(self), "true_ert": None if ert is None or not math.isfinite(ert) else ert}
 
 
 def summarise_picks(repeats: Sequence[Mapping[str, Pick | None]]) -> dict[str, PickSummary]:
@@ -156,15 +158,17 @@ def _summary(method: str, repeats: Sequence[Mapping[str, Pick | None]]) -> PickS
         against = [pick for repeat in repeats if (pick := repeat.get(other)) is not None]
         if method == other or not len(known) == len(against) == len(repeats):
             return None
-        pairs = [(mine.truth.rmst, theirs.truth.rmst) for mine, theirs in zip(known, against, strict=True)]
+        pairs = [(mine.truth.rank, theirs.truth.rank) for mine, theirs in zip(known, against, strict=True)]
         return fmean((mine < theirs) + (mine == theirs) / 2 for mine, theirs in pairs)
 
+    aimed = [pick for pick in known if not math.isnan(pick.truth.rmst)]
     return PickSummary(
         picks=len(known),
         observed=Mean.of([float(pick.observed) for pick in known if pick.observed is not None]),
-        true_rmst=Mean.of([pick.truth.rmst for pick in known]),
-        true_share=Mean.of([pick.truth.share for pick in known], highest=1.0),
-        true_ert=median(pick.truth.ert for pick in known) if known else None,
+        true_rmst=Mean.of([pick.truth.rmst for pick in aimed]),
+        true_share=Mean.of([pick.truth.share for pick in aimed], highest=1.0),
+        true_ert=median(pick.truth.ert for pick in aimed) if aimed else None,
+        true_best=Mean.of([pick.truth.mean_best for pick in known if pick not in aimed], lowest=-math.inf),
         better_than_random=better_than("random"),
         better_than_first=better_than("first"),
     )

@@ -10,13 +10,13 @@ import math
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import optuna
 
-from resnet_core.objective import first_crossing, objective
+from resnet_core.objective import Goal, Objective
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord, metric_curve
 from search_spaces import space
@@ -48,11 +48,20 @@ class Truth:
         share: share of its runs that reach the target.
         rmst: restricted mean epochs to target, up to the study's longest horizon.
         ert: epochs spent for each run that reaches the target; infinite if no run does.
+        mean_best: mean of the runs' best values; NaN with a target, where the other three are not.
+        goal: whether that value should rise or fall.
     """
 
-    share: float
-    rmst: float
-    ert: float
+    share: float = math.nan
+    rmst: float = math.nan
+    ert: float = math.nan
+    mean_best: float = math.nan
+    goal: Goal = "max"
+
+    @property
+    def rank(self) -> float:
+        """What the quality is compared by: lower is better."""
+        return self.rmst if math.isnan(self.mean_best) else -self.mean_best if self.goal == "max" else self.mean_best
 
 
 @dataclass(frozen=True)
@@ -68,20 +77,23 @@ class Pick:
     truth: Truth
 
 
-def truth_of_runs(val_accs: Sequence[Sequence[float]], target: float, budget: int) -> Truth:
+def truth_of_runs(runs: Sequence[Sequence[float]], sought: Objective, budget: int) -> Truth:
     """Return the quality of a configuration, computed from its runs.
 
     Args:
-        val_accs: validation accuracies of epochs 1, 2, 3, … of each run; at least one run.
-        target: accuracy to reach, in (0, 1].
+        runs: values of the metric in epochs 1, 2, 3, … of each run; at least one run.
+        sought: what the study looks for.
         budget: epochs up to which means are taken; a run that misses the target counts as ``budget``.
     """
-    crossings = [first_crossing(run, target) for run in val_accs]
-    spent = sum(len(run) if epoch is None else epoch for run, epoch in zip(val_accs, crossings, strict=True))
+    if sought.target is None:
+        best = [found[1] for run in runs if (found := sought.best(run)) is not None]
+        return Truth(mean_best=fmean(best) if best else math.nan, goal=sought.goal)
+    crossings = [sought.first_crossing(run) for run in runs]
+    spent = sum(len(run) if epoch is None else epoch for run, epoch in zip(runs, crossings, strict=True))
     reached = sum(epoch is not None for epoch in crossings)
     return Truth(
-        share=reached / len(val_accs),
-        rmst=sum(budget if epoch is None else epoch for epoch in crossings) / len(val_accs),
+        share=reached / len(runs),
+        rmst=sum(budget if epoch is None else epoch for epoch in crossings) / len(runs),
         ert=spent / reached if reached else math.inf,
     )
 
@@ -95,13 +107,13 @@ def truth_of_trial(source: CurveSource, job: Job, spec: StudySpec, seen: Collect
         spec: the study.
         seen: names of the trials that the search saw.
     """
-    target, budget = spec.objective.target, space.longest_horizon(spec)
+    sought, budget = spec.objective, space.longest_horizon(spec)
     if isinstance(source, RecordedCurves):
         wanted = configuration_of(job.config)
         runs = [other for other in source.jobs if configuration_of(other.config) == wanted]
         others = [run for run in runs if run.name not in seen] or runs
-        return truth_of_runs([metric_curve(source.curves[run.name], "val_acc") for run in others], target, budget)
-    return truth_of_runs(_runs(source, job.config), target, budget)
+        return truth_of_runs([metric_curve(source.curves[run.name], sought.metric) for run in others], sought, budget)
+    return truth_of_runs(_runs(source, job.config), sought, budget)
 
 
 def _runs(model: CurveModel, config: Config) -> list[list[float]]:
@@ -127,11 +139,12 @@ def pick_of_first(trials: Sequence[SimulatedTrial], source: CurveModel, spec: St
 
 
 def pick_of_random(trials: Sequence[SimulatedTrial], source: CurveSource, spec: StudySpec) -> Pick | None:
-    """Return the pick of random search: the trial with the earliest crossing of the target, else the closest one."""
-    longest, target = space.longest_horizon(spec), spec.objective.target
+    """Return the pick of random search: the trial with the lowest objective, without regard to noise."""
+    longest, sought = space.longest_horizon(spec), spec.objective
 
     def plain(trial: SimulatedTrial) -> float:
-        return objective(metric_curve(trial.records, "val_acc"), target, longest)
+        value = sought.minimised(metric_curve(trial.records, sought.metric), longest)
+        return math.inf if value is None else value
 
     fastest = min(trials, key=plain, default=None)
     if fastest is None:
@@ -151,7 +164,8 @@ def pick_of_optuna(
 ) -> Pick | None:
     """Return the pick of Optuna with its TPE sampler and one of its pruners, both with their default settings.
 
-    The sampler minimises `resnet_core.objective.objective`; the pruner gets the validation error of each epoch.
+    The sampler minimises `Objective.minimised`; the pruner gets 1 - score of each epoch, which is the validation error
+    where the metric is an accuracy.
 
     Args:
         name: one of PRUNERS.
@@ -163,7 +177,7 @@ def pick_of_optuna(
         epochs: budget: no trial begins if the running trials will use it up.
         seed: seed of the sampler.
     """
-    longest, target = space.longest_horizon(spec), spec.objective.target
+    longest, sought = space.longest_horizon(spec), spec.objective
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=PRUNERS[name](longest))
     for params in spec.search.first if jobs is None else []:
         study.enqueue_trial(params)
@@ -178,7 +192,7 @@ def pick_of_optuna(
         trial = study.ask()
         job = jobs[trial.number] if jobs is not None else _sampled(trial, spec)
         curve = curve_of(job)
-        runs[trial.number] = _Run(trial, job, curve, job.config.horizon)
+        runs[trial.number] = _Run(trial, job, curve, metric_curve(curve, sought.metric), job.config.horizon)
         return trial.number, curve[0].seconds or 0.0
 
     def end_epoch(number: int, _: float) -> float | None:
@@ -186,9 +200,10 @@ def pick_of_optuna(
         run = runs[number]
         run.left, spent = run.left - 1, spent + 1
         epoch = run.job.config.horizon - run.left
-        run.trial.report(1 - run.val_accs[epoch - 1], epoch)
+        run.trial.report(1 - sought.score(run.values[epoch - 1]), epoch)
         if not run.left:
-            study.tell(run.trial, objective(run.val_accs, target, longest))
+            value = sought.minimised(run.values, longest)
+            study.tell(run.trial, value, state=None if value is not None else optuna.trial.TrialState.PRUNED)
         elif run.trial.should_prune():
             run.left = 0
             study.tell(run.trial, state=optuna.trial.TrialState.PRUNED)
@@ -201,7 +216,7 @@ def pick_of_optuna(
     if not ended:
         return None
     best = runs[min(ended, key=lambda trial: (trial.value or 0.0, trial.number)).number]
-    return Pick(first_crossing(best.val_accs, target), truth_of_trial(source, best.job, spec, {best.job.name}))
+    return Pick(sought.first_crossing(best.values), truth_of_trial(source, best.job, spec, {best.job.name}))
 
 
 @dataclass
@@ -211,11 +226,8 @@ class _Run:
     trial: optuna.Trial
     job: Job
     curve: Sequence[EpochRecord]
+    values: Sequence[float]
     left: int
-
-    @cached_property
-    def val_accs(self) -> list[float]:
-        return metric_curve(self.curve, "val_acc")
 
 
 def _sampled(trial: optuna.Trial, spec: StudySpec) -> Job:

@@ -99,7 +99,7 @@ class Setup:
             if epochs is not None and self.spec.is_sampled:
                 search["trials"] = epochs  # more than the budget allows
             if sampler is not None:
-                search |= {"sampler": sampler, "finalists": None}
+                search |= {"sampler": sampler, "sampler_options": {}, "finalists": None}
         spec = self.spec.model_copy(
             update={
                 "search": self.spec.search.model_copy(update=search),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from resnet_core.objective import DEFAULT, Objective
 from resnet_core.records import metric_curve
 from sweeps.errors import InputError
 from sweeps.simulation.curve_model import CurveModel
@@ -88,12 +89,12 @@ def simulate(setup: Setup) -> Simulation:
     _check(setup)
     from analysis.tables.stopping import build_stopping
 
+    sought = setup.spec.objective
     tables, ruled, free, picked = [], [], [], []
     for seed in range(setup.seed, setup.seed + setup.repeats):
         trials = setup.replay(seed, rules=True)
-        tables.append(
-            build_stopping(trial_histories(trials), setup.spec.objective.target, _BEST, rule_modes(setup.spec))
-        )
+        histories = trial_histories(trials, sought)
+        tables.append(build_stopping(histories, sought.target_score, _BEST, rule_modes(setup.spec)))
         ruled.append(totals_of(trials, setup.per_gpu))
         free.append(totals_of(setup.replay(seed, rules=False), setup.per_gpu))
         picked.append(setup.picks(seed, trials))
@@ -118,14 +119,14 @@ def _check(setup: Setup) -> None:
         raise InputError(f"--trials {setup.trials}: expected at most {len(jobs)}, since there are no more")
 
 
-def trial_histories(trials: Sequence[SimulatedTrial]) -> list[TrialHistory]:
+def trial_histories(trials: Sequence[SimulatedTrial], objective: Objective = DEFAULT) -> list[TrialHistory]:
     """Convert simulated trials to the form that `analysis.build_stopping` takes, each with its whole curve."""
     from analysis.tables.stopping import TrialHistory
 
     return [
         TrialHistory(
             name=trial.job.name,
-            val_accs=metric_curve(trial.records, "val_acc"),
+            scores=objective.scores(metric_curve(trial.records, objective.metric)),
             horizon=trial.job.config.horizon,
             seconds_per_epoch=median(record.seconds or 0.0 for record in trial.records),
             outcome=trial.result.outcome,
@@ -173,6 +174,11 @@ def _notes(setup: Setup) -> list[str]:
         + (", over 400 runs of the model" if isinstance(setup.source, CurveModel) else ", over its other recorded runs")
         + "; true_ert: epochs spent for each that does. Mean [95 % interval].",
     ]
+    if setup.spec.objective.target is None:
+        notes[1:] = [
+            "pick: the configuration named in the end. true_best: mean of the best values of its runs. "
+            "Mean [95 % interval]. Without a target, no trial is at it, and false_stops and best_lost are not known.",
+        ]
     if isinstance(setup.source, RecordedCurves):
         left = ", ".join(f"{count} {why}" for why, count in setup.source.left_out.items()) or "none"
         notes.append(f"Curves: {len(setup.source.jobs)} trials of {setup.source.study}; left out: {left}.")
@@ -217,6 +223,7 @@ def describe(simulation: Simulation) -> str:
             "true_rmst": _shown(worth.true_rmst),
             "true_share": _shown(worth.true_share),
             "true_ert": "-" if worth.true_ert is None else f"{worth.true_ert:.1f}",
+            **({} if worth.true_best is None else {"true_best": _shown(worth.true_best)}),
             **{name: _percent(getattr(worth, name)) for name in ("better_than_random", "better_than_first")},
         }
         for method, worth in simulation.picks.items()

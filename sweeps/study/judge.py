@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_core.own_config import Config
 from resnet_core.records import Outcome
-from search_spaces.space import coordinates, longest_horizon
+from search_spaces.space import coordinates, has_all, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.ranking import configuration_of, noise_of, validation_images
@@ -40,16 +40,20 @@ class Judge:
 
     def coordinates(self, job: Job) -> Sequence[float]:
         """Return a trial's position in the study's space; empty where the trial lacks a parameter of the space."""
-        spec = self._spec
-        return coordinates(spec, job.params) if spec.space and spec.space.keys() <= job.params.keys() else ()
+        return coordinates(self._spec, job.params) if has_all(self._spec, job.params) else ()
 
-    def see(self, job: Job, val_accs: Sequence[float], outcome: Outcome | None = None) -> None:
-        """Store the curve of a trial. A curve shorter than the known one is ignored: its epochs were seen before."""
+    def see(self, job: Job, values: Sequence[float], outcome: Outcome | None = None) -> None:
+        """Store the curve of a trial, given the values of the study's metric.
+
+        A curve shorter than the known one is ignored: its epochs were seen before.
+        """
         known = self._curves.get(job.number)
-        if outcome is not None or known is None or len(val_accs) > len(known.val_accs):
+        if outcome is not None or known is None or len(values) > len(known.scores):
             group = group_of(self._spec, job.config, job.params)
             where = self.coordinates(job) if known is None else known.coordinates
-            self._curves[job.number] = Curve(val_accs, job.config.horizon, outcome, group, where)
+            self._curves[job.number] = Curve(
+                self._spec.objective.scores(values), job.config.horizon, outcome, group, where
+            )
 
     def end(self, job: Job, result: Result) -> None:
         """Store the result of a trial that ended."""
@@ -58,14 +62,14 @@ class Judge:
         if result.outcome is Outcome.CRASHED:
             self._curves.pop(job.number, None)  # it is tried again as another trial, with the same curve
         else:
-            self.see(job, result.val_accs, result.outcome)
+            self.see(job, result.values, result.outcome)
 
     def reopen(self, job: Job) -> None:
         """Treat a trial that had ended as running again."""
         _, ended = self._ended.pop(job.number)
         del self._curves[job.number]
         self._noises.clear()
-        self.see(job, ended.val_accs)
+        self.see(job, ended.values)
 
     def stop(self, trial: ActiveTrial) -> Stop | None:
         """Ask the rules about a trial after an epoch; return the decision of the first rule that stops it.
@@ -100,7 +104,7 @@ class Judge:
                 )
 
     def noise(self, config: Config) -> float:
-        """Return the standard deviation of a run's accuracy between seeds, estimated from the ended trials."""
+        """Return the standard deviation of a run's metric between seeds, estimated from the ended trials."""
         images = validation_images(config)
         if images not in self._noises:
             self._noises[images] = noise_of(self._spec, self._ended.values(), images)
@@ -110,7 +114,8 @@ class Judge:
         """Return the study as rules see it, without the trial that is judged."""
         objective = self._spec.objective
         curves = [curve for number, curve in self._curves.items() if number != judged]
-        crossings = (curve.epochs_to_target(objective.target) for curve in curves)
+        target = objective.target_score
+        crossings = (curve.epochs_to_target(target) for curve in curves)
         reached = sorted(epochs for epochs in crossings if epochs is not None)
         noise = self.noise(config)
-        return StudyState(objective.target, objective.sustained, reached, curves, self.longest_horizon, noise)
+        return StudyState(target, objective.sustained, reached, curves, self.longest_horizon, noise, objective.start)

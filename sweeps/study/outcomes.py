@@ -1,10 +1,10 @@
 """The outcome of a trial, set here and nowhere else.
 
     outcome     meaning                                            Optuna               MLflow's run
-    reached     the validation accuracy passed the target          COMPLETE             FINISHED
-    exhausted   the schedule ended below the target                COMPLETE             FINISHED
+    reached     the metric came to the target                      COMPLETE             FINISHED
+    exhausted   the schedule ended without that                    COMPLETE             FINISHED
     pruned      a stopping rule ended the trial                    PRUNED               KILLED
-    diverged    the loss is not finite, or accuracy is at chance   PRUNED, no value     FAILED
+    diverged    loss or metric not finite, or accuracy at chance   PRUNED, no value     FAILED
     crashed     an error that is not the trial's fault             FAIL, tried again    FAILED
 
 Each package maps an outcome once to the terms of its library: `sweeps.ledger.outcomes` to Optuna's states,
@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from resnet_core.objective import best, first_crossing, objective, sustained_crossing
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Progress
 from sweeps.study.stopping.diverged import divergence
@@ -45,11 +44,11 @@ class Result:
         outcome: one of Outcome's values.
         epochs_run: number of epochs that it trained.
         objective: the number the sampler minimises; None where the trial diverged or crashed.
-        epochs_to_target: first epoch at or above the target; None if never, or diverged.
-        epochs_to_target_sustained: first of the study's m epochs in a row at or above the target; None if there are
+        epochs_to_target: first epoch at the target or better; None if never, without a target, or diverged.
+        epochs_to_target_sustained: first of the study's m epochs in a row at the target or better; None if there are
             no such epochs, or the trial diverged.
-        best_val_acc: highest validation accuracy; None where there is none.
-        best_epoch: the epoch of ``best_val_acc``.
+        best_value: best finite value of the study's metric; None where there is none.
+        best_epoch: the epoch of ``best_value``.
         final_loss: training loss of the last epoch; None where no epoch was run.
         final_val_loss: validation loss of the last epoch; None where no epoch was run.
         stopped_by: name of the rule that ended it; None where none did.
@@ -57,7 +56,7 @@ class Result:
         epochs_saved: if a rule ended the trial, the epochs of its schedule that were left; else 0.
         would_stop: by rule, the first epoch at which the rule said stop. Rules that were only recorded, in shadow or
             on a control trial, are included.
-        val_accs: validation accuracy of epochs 1, 2, …, exactly as recorded, so that rules of a later launch
+        values: values of the study's metric in epochs 1, 2, …, exactly as recorded, so that rules of a later launch
             judge by the same numbers; empty where the trial crashed.
     """
 
@@ -66,7 +65,7 @@ class Result:
     objective: float | None = None
     epochs_to_target: int | None = None
     epochs_to_target_sustained: int | None = None
-    best_val_acc: float | None = None
+    best_value: float | None = None
     best_epoch: int | None = None
     final_loss: float | None = None
     final_val_loss: float | None = None
@@ -74,24 +73,31 @@ class Result:
     stop_reason: str | None = None
     epochs_saved: int = 0
     would_stop: Mapping[str, int] = field(default_factory=dict)
-    val_accs: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; ``Result.from_dict`` takes them back."""
-        return asdict(self) | {"val_accs": [_finite(val_acc) for val_acc in self.val_accs]}  # JSON knows no NaN
+        """Return plain values for JSON; ``Result.from_dict`` takes them back.
+
+        Values of any metric are under the keys that version 0.1.0 had for those of val_acc.
+        """
+        plain = {_STORED.get(name, name): value for name, value in asdict(self).items()}
+        return plain | {"val_accs": [_finite(value) for value in self.values]}  # JSON knows no NaN
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
         """Make a result from the values that ``to_dict`` returned."""
-        val_accs = (math.nan if val_acc is None else val_acc for val_acc in values.get("val_accs", ()))
-        return cls(**{**values, "outcome": Outcome(values["outcome"]), "val_accs": tuple(val_accs)})
+        found = {name: values[stored] for name in _FIELDS if (stored := _STORED.get(name, name)) in values}
+        curve = tuple(math.nan if value is None else value for value in found.get("values", ()))
+        return cls(**{**found, "outcome": Outcome(values["outcome"]), "values": curve})
+
+
+_FIELDS = [field.name for field in fields(Result)]
+_STORED = {"best_value": "best_val_acc", "values": "val_accs"}  # field: key in a stored result
 
 
 def make_result(
     trial: Progress,
     *,
-    target: float,
-    sustained: int,
     longest_horizon: int,
     noise: float,
     stop: Stop | None,
@@ -101,15 +107,13 @@ def make_result(
 
     Args:
         trial: the trial, with at least one epoch.
-        target: validation accuracy to reach.
-        sustained: number of epochs in a row at or above the target that count as sustained.
         longest_horizon: epochs of the study's longest schedule, for the objective of a trial that misses the target.
-        noise: standard deviation of a run's accuracy between seeds, for the objective.
+        noise: standard deviation of a run's metric between seeds, for the objective.
         stop: the rule's decision that ended it, if one did.
         would_stop: by rule, the first epoch at which the rule said stop.
     """
-    val_accs = trial.val_accs
-    crossing = first_crossing(val_accs, target)
+    values, sought = trial.values, trial.objective
+    crossing = sought.first_crossing(values)
     broken = divergence(trial)
     if broken is not None:
         outcome, crossing = Outcome.DIVERGED, None
@@ -117,14 +121,14 @@ def make_result(
         outcome = Outcome.REACHED
     else:
         outcome = Outcome.EXHAUSTED if stop is None else Outcome.PRUNED
-    top = best(val_accs)
+    top = sought.best(values)
     return Result(
         outcome=outcome,
         epochs_run=trial.epoch,
-        objective=None if broken is not None else objective(val_accs, target, longest_horizon, noise),
+        objective=None if broken is not None else sought.minimised(values, longest_horizon, noise),
         epochs_to_target=crossing,
-        epochs_to_target_sustained=None if crossing is None else sustained_crossing(val_accs, target, sustained),
-        best_val_acc=None if top is None else top[1],
+        epochs_to_target_sustained=None if crossing is None else sought.sustained_crossing(values),
+        best_value=None if top is None else top[1],
         best_epoch=None if top is None else top[0],
         final_loss=_finite(trial.records[-1].loss),
         final_val_loss=_finite(trial.records[-1].val_loss),
@@ -132,7 +136,7 @@ def make_result(
         stop_reason=stop.reason if stop is not None else broken,
         epochs_saved=0 if stop is None else trial.config.horizon - trial.epoch,
         would_stop=dict(would_stop or {}),
-        val_accs=tuple(val_accs),
+        values=tuple(values),
     )
 
 

@@ -116,7 +116,7 @@ class Watcher(Protocol):
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
         """Show that an error occurred in a trial, and whether the trial is tried again."""
 
-    def ended(self, job: Job, result: Result) -> None:
+    def ended(self, trial: ActiveTrial, result: Result) -> None:
         """Show that a trial ended."""
 
     def stopping(self) -> None:

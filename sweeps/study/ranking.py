@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics.repeats import accuracy_noise
+from analysis.statistics.repeats import run_noise
 from analysis.statistics.surrogate import Posterior, posterior
 from resnet_core.config import TrialConfig, epoch_sizes
-from resnet_core.objective import objective
+from resnet_core.objective import Objective
 from resnet_core.own_config import Config, with_seed
 from resnet_core.records import Outcome
 from search_spaces.plugins import rules
-from search_spaces.space import coordinates, longest_horizon
+from search_spaces.space import coordinates, has_all, longest_horizon
 from search_spaces.spec import StudySpec
 from sweeps.study.outcomes import Result
 from sweeps.study.trials import Entry
@@ -35,8 +35,8 @@ class Configuration:
         runs: its ended runs that did not crash: first those of the search, then those as a finalist, each with the best
             first. At least one did not diverge.
         objective: mean over the runs of the objective that the sampler minimises. A run that diverged counts as one
-            that learned nothing.
-        expected: expected objective of a run with any seed, in epochs, estimated from the configuration's own runs and
+            that learned nothing or, without a target, as the study's worst run.
+        expected: expected objective of a run with any seed, estimated from the configuration's own runs and
             those of its neighbours. A run that misses the target counts as the study's longest schedule.
         sd: standard deviation of ``expected``.
     """
@@ -91,19 +91,20 @@ def validation_images(config: Config) -> int | None:
 
 
 def noise_of(spec: StudySpec, trials: Iterable[tuple[Config, Result]], images: int | None) -> float:
-    """Return the standard deviation of a run's validation accuracy between seeds, estimated from a study's trials.
+    """Return the standard deviation of a run's metric between seeds, estimated from a study's trials.
 
     Args:
         spec: the study.
         trials: configurations (see `configuration_of`) and results of the ended trials. Trials that were stopped or
             diverged are left out: their curves end at arbitrary epochs.
-        images: number of validation images; None where it is not known.
+        images: number of validation images; None where it is not known. It tells about accuracies alone.
     """
     curves: dict[Config, list[Sequence[float]]] = {}
     for configuration, result in trials:
         if result.outcome in (Outcome.REACHED, Outcome.EXHAUSTED):
-            curves.setdefault(configuration, []).append(result.val_accs)
-    return accuracy_noise(curves.values(), spec.objective.target, images)
+            curves.setdefault(configuration, []).append(result.values)
+    sought = spec.objective
+    return run_noise(curves.values(), sought.target, images if sought.is_accuracy else None)
 
 
 def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
@@ -127,10 +128,11 @@ def ranking(spec: StudySpec, entries: Iterable[Entry]) -> Ranking:
         return Ranking([])
     longest = longest_horizon(spec)
     noise = noise_of(spec, ((config, result) for config, _, result in ended), validation_images(ended[0][0]))
+    worst = max((r.objective for _, _, r in ended if r.objective is not None), default=0.0)
     values: dict[Config, dict[int, float]] = {}
     runs: dict[Config, list[Entry]] = {}
     for config, entry, result in ended:
-        values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective.target, longest, noise)
+        values.setdefault(config, {})[entry.job.number] = _value(result, spec.objective, longest, noise, worst)
         runs.setdefault(config, []).append(entry)
     shown = {config: [values[config][entry.job.number] for entry in runs[config] if _tells(entry)] for config in runs}
     observed = {config: fmean(of_runs.values()) for config, of_runs in values.items()}
@@ -164,12 +166,16 @@ def _known(
         params: the parameters of each configuration.
         values: for each configuration, the objectives of its runs.
     """
-    if spec.space and len(params) >= _NEIGHBOURS_FROM and all(spec.space.keys() <= each.keys() for each in params):
+    if len(params) >= _NEIGHBOURS_FROM and all(has_all(spec, each) for each in params):
         places = np.array([coordinates(spec, each) for each in params])
     else:
         places = np.eye(len(params)) * np.sqrt(0.5)  # the distance between any two is 1
     index = [i for i, of_runs in enumerate(values) for _ in of_runs]
-    return posterior(places, index, [min(value, longest) for of_runs in values for value in of_runs])
+    return posterior(
+        places,
+        index,
+        [value if spec.objective.target is None else min(value, longest) for of_runs in values for value in of_runs],
+    )
 
 
 def _tells(entry: Entry) -> bool:
@@ -180,11 +186,15 @@ def _tells(entry: Entry) -> bool:
     return rule is None or not rule.predictive
 
 
-def _value(result: Result, target: float, longest: int, noise: float) -> float:
-    """Return a run's objective with today's estimate of the noise, which is better than that at the run's end."""
-    if result.objective is not None and not result.val_accs:
+def _value(result: Result, sought: Objective, longest: int, noise: float, worst: float) -> float:
+    """Return a run's objective with today's estimate of the noise, which is better than that at the run's end.
+
+    A run that diverged counts as one that learned nothing or, without a target, as the worst one.
+    """
+    if result.objective is not None and not result.values:
         return result.objective  # written by a version that kept no curves
-    return objective(() if result.objective is None else result.val_accs, target, longest, noise)
+    value = sought.minimised(() if result.objective is None else result.values, longest, noise)
+    return worst if value is None else value
 
 
 def best_entry(spec: StudySpec, entries: Iterable[Entry]) -> Entry | None:

@@ -31,12 +31,12 @@ class Unfinished:
 
     Attributes:
         job: the trial.
-        val_accs: validation accuracies of epochs 1, 2, … in its checkpoint.
+        values: values of the study's metric in epochs 1, 2, … in its checkpoint.
         judged: number of epochs that the rules have judged.
     """
 
     job: Job
-    val_accs: Sequence[float]
+    values: Sequence[float]
     judged: int
 
 
@@ -82,13 +82,16 @@ def recover(home: Home, trials: StoredTrials, records: Records) -> Recovered:
     return Recovered(
         ended=ended,
         frozen=frozen,
-        unfinished=[_unfinished(job, _epochs(written, job.number), checkpoints) for job in unfinished],
+        unfinished=[
+            _unfinished(job, _epochs(written, job.number), checkpoints, trials.spec.objective.metric)
+            for job in unfinished
+        ],
         remaining=trials.remaining(),
         running_elsewhere=trials.running_elsewhere(),
     )
 
 
-def take_over(checkpoints: Checkpoints, records: Records, job: Job, home: str) -> Unfinished:
+def take_over(checkpoints: Checkpoints, records: Records, job: Job, home: str, metric: str) -> Unfinished:
     """Take over a trial of a driver whose lease has expired, so that this driver continues it.
 
     Args:
@@ -98,7 +101,7 @@ def take_over(checkpoints: Checkpoints, records: Records, job: Job, home: str) -
         home: the other driver's home folder.
     """
     checkpoints.copy_from(home, job)
-    return _unfinished(job, records.adopt(job), checkpoints)
+    return _unfinished(job, records.adopt(job), checkpoints, metric)
 
 
 def write_missing_ends(
@@ -173,9 +176,9 @@ def _epochs(written: Mapping[int, WrittenRun], number: int) -> frozenset[int]:
     return written[number].epochs if number in written else frozenset()
 
 
-def _unfinished(job: Job, written: Collection[int], checkpoints: Checkpoints) -> Unfinished:
-    val_accs = metric_curve(checkpoints.records(job.number), "val_acc")
-    return Unfinished(job, val_accs, judged_epochs(job, written))
+def _unfinished(job: Job, written: Collection[int], checkpoints: Checkpoints, metric: str) -> Unfinished:
+    values = metric_curve(checkpoints.records(job.number), metric)
+    return Unfinished(job, values, judged_epochs(job, written))
 
 
 def _check_known(home: Home, study: str, written: Mapping[int, WrittenRun], entries: Sequence[Entry]) -> None:

@@ -30,11 +30,19 @@ _ASK_SECONDS = 5.0  # between two requests to the ledger for a trial of an expir
 
 
 @dataclass(frozen=True)
-class Fastest:
-    """A trial's name, and its epochs to target."""
+class Leader:
+    """The trial that is best so far.
 
-    epochs: int
+    Attributes:
+        rank: what it is ranked by, lower is better: its epochs to target; without a target, the number that the sampler
+            minimises.
+        name: its name.
+        value: its best value of the metric.
+    """
+
+    rank: float
     name: str
+    value: float | None = None
 
 
 class StudyRun:
@@ -55,8 +63,8 @@ class StudyRun:
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
         """Results of all ended trials of the study, in this launch and earlier ones, by number."""
-        self.fastest: Fastest | None = None
-        """The trial that reached the target in the fewest epochs so far."""
+        self.leader: Leader | None = None
+        """The best trial so far: the first at the target or, without a target, the one with the best value."""
         self.halted: str | None = None
         """Why the study cannot go on; None while it can. The next launch continues its trials."""
         self.crashed = 0
@@ -109,6 +117,7 @@ class StudyRun:
             coordinates=self._judge.coordinates(job),
             judged=self._judged.get(job.number, 0),
             would_stop=self._trials.load_would_stop(job.number),
+            objective=self.spec.objective,
         )
         self.active[job.number] = trial
         self._records.begin(job)
@@ -138,7 +147,7 @@ class StudyRun:
         if record.epoch != len(trial.records) + 1:
             raise RuntimeError(f"trial {number}: epoch {record.epoch} came after {len(trial.records)}")
         trial.records.append(record)
-        self._judge.see(trial.job, trial.progress.val_accs)
+        self._judge.see(trial.job, trial.progress.values)
         result = self._decide(trial)
         if result is not None and not self._trials.tell(number, result):
             self._lose(trial)
@@ -232,8 +241,6 @@ class StudyRun:
     def _result(self, trial: ActiveTrial) -> Result:
         return make_result(
             trial.progress,
-            target=self.spec.objective.target,
-            sustained=self.spec.objective.sustained,
             longest_horizon=self._judge.longest_horizon,
             noise=self._judge.noise(trial.job.config),
             stop=trial.stop,
@@ -253,16 +260,16 @@ class StudyRun:
         else:
             # The checkpoint is needed until the whole curve is in the store.
             self._records.end(job, result, then=partial(self._checkpoints.remove, job.number))
-        self._watcher.ended(job, result)
+        self._watcher.ended(trial, result)
 
     def _count(self, job: Job, result: Result) -> None:
         """Count an ended trial of this driver or another one."""
         self.results[job.number] = result
         self._judge.end(job, result)
         self._revived = None
-        epochs = result.epochs_to_target
-        if epochs is not None and (self.fastest is None or epochs < self.fastest.epochs):
-            self.fastest = Fastest(epochs, job.name)
+        rank = result.objective if self.spec.objective.target is None else result.epochs_to_target
+        if rank is not None and (self.leader is None or rank < self.leader.rank):
+            self.leader = Leader(rank, job.name, result.best_value)
 
     def _lose(self, trial: ActiveTrial) -> None:
         """Drop a trial that another driver took over when this driver's lease had expired."""
@@ -278,7 +285,7 @@ class StudyRun:
     def _continue(self, unfinished: Unfinished) -> None:
         """Give the rules the known curve of a trial to be continued, before the trial reports its epochs again."""
         self._judged[unfinished.job.number] = unfinished.judged
-        self._judge.see(unfinished.job, unfinished.val_accs)
+        self._judge.see(unfinished.job, unfinished.values)
 
     def _to_thaw(self) -> list[int]:
         """Return the stopped trials that the rules revive now. The answer may change with every trial that ends."""
@@ -325,5 +332,6 @@ class StudyRun:
         self._waits = False
         self._reopen(job)
         if assignment.adopted:
-            self._continue(take_over(self._checkpoints, self._records, job, assignment.home))
+            metric = self.spec.objective.metric
+            self._continue(take_over(self._checkpoints, self._records, job, assignment.home, metric))
         return job

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from resnet_core.objective import DEFAULT, Objective
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from sweeps.study.outcomes import Result, Stop
@@ -77,6 +78,7 @@ class ActiveTrial:
         would_stop: by rule, the first epoch at which the rule would have stopped it.
         stop: the decision that ends it, once there is one.
         tries: how often it was started again after an error.
+        objective: what its study looks for.
     """
 
     job: Job
@@ -88,8 +90,9 @@ class ActiveTrial:
     would_stop: dict[str, int] = field(default_factory=dict)
     stop: Stop | None = None
     tries: int = 0
+    objective: Objective = DEFAULT
 
     @property
     def progress(self) -> Progress:
         """The trial as rules see it; it must have at least one epoch."""
-        return Progress(self.job.config, self.records, self.group, self.coordinates)
+        return Progress(self.job.config, self.records, self.group, self.coordinates, self.objective)

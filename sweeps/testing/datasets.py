@@ -23,7 +23,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class DatasetContract:
     """Tests of a data set. A subclass whose name begins with Test gives its ``name``, as a parameter or a fixture.
 
-    Tests that need the images are skipped if ``data_dir`` does not contain them.
+    Tests that need the images are skipped if ``data_dir`` does not contain them. For a large data set, the fixtures
+    ``data_dir`` and ``spec`` may give fewer images, in files of its format.
 
         @pytest.mark.parametrize("name", DATASETS)
         class TestDataset(DatasetContract): ...
@@ -58,6 +59,9 @@ class DatasetContract:
         every = spec.train_size + (0 if split == "held-out" else spec.test_size)
         assert sum(spec.split_sizes(split)) == every
 
+    def test_images_have_one_channel_or_three(self, spec: DatasetSpec) -> None:
+        assert spec.channels in (1, 3)
+
     def test_it_has_image_sizes_in_rising_order(self, spec: DatasetSpec) -> None:
         assert spec.image_sizes
         assert list(spec.image_sizes) == sorted(set(spec.image_sizes))
@@ -88,7 +92,7 @@ class DatasetContract:
                 spec.read(images_dir, size), (spec.train_size, spec.test_size), strict=True
             ):
                 assert images.dtype == np.uint8
-                assert images.shape == (count, 3, size, size)
+                assert images.shape == (count, spec.channels, size, size)
                 assert labels.dtype == np.int64
                 assert labels.shape == (count,)
                 assert set(np.unique(labels).tolist()) == set(range(spec.classes))
@@ -119,7 +123,7 @@ class DatasetContract:
         size = spec.image_sizes[0]
         mean = spec.mean(spec.read(images_dir, size)[0][0])
         assert mean.dtype == np.float32
-        assert mean.shape == (3, size, size)
+        assert mean.shape == (spec.channels, size, size)
         assert 0 <= mean.min() <= mean.max() <= 1
 
     @pytest.mark.parametrize("split", SPLITS)

@@ -17,10 +17,8 @@ _DEFAULTS = TrialConfig("[1, 0] lin[0, 5]")
 
 
 def config_of(model: str, **fields: object) -> TrialConfig:
-    """Return the config of a network, with the largest image size that it accepts."""
-    network, _ = models.find(model)
-    size = max(network.image_sizes)
-    return TrialConfig.from_dict({"schedule": "[1, 0] lin[0, 5]", "model": model, "image_size": size, **fields})
+    """Return the config of a network for colour images of 32 pixels a side."""
+    return TrialConfig.from_dict({"schedule": "[1, 0] lin[0, 5]", "model": model, **fields})
 
 
 def every_network() -> list[TrialConfig]:
@@ -57,9 +55,17 @@ class NetworkContract:
 
     def test_logits_are_one_for_each_class_at_every_image_size(self, config: TrialConfig) -> None:
         network, _ = models.find(config.model)
+        sizes = {network.smallest_image, *(size for size in (14, 28, 32, 48) if size >= network.smallest_image)}
         with torch.inference_mode():
-            for size in network.image_sizes:
+            for size in sizes:
                 assert _settled(config)(_images(size)).shape == (4, _classes(config))
+
+    def test_images_may_have_one_channel(self, config: TrialConfig) -> None:
+        network, of_name = models.find(config.model)
+        options = {name: getattr(config, name) for name in network.options}
+        grey = network.build(classes=7, channels=1, **of_name, **options).eval()
+        with torch.inference_mode():
+            assert grey(_images(32)[:, :1]).shape == (4, 7)
 
     def test_weights_come_from_the_seed_alone(self, config: TrialConfig) -> None:
         torch.manual_seed(1)
@@ -166,12 +172,11 @@ def _images(size: int, count: int = 4) -> Tensor:
 
 def _smallest_images(config: TrialConfig) -> Tensor:
     network, _ = models.find(config.model)
-    return _images(min(network.image_sizes))
+    return _images(max(16, network.smallest_image))
 
 
 def _largest_images(config: TrialConfig, count: int = 4) -> Tensor:
-    network, _ = models.find(config.model)
-    return _images(max(network.image_sizes), count)
+    return _images(config.side, count)
 
 
 @lru_cache(maxsize=32)

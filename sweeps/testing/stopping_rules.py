@@ -21,6 +21,7 @@ import pytest
 from pydantic import ValidationError
 
 from resnet_core.config import TrialConfig
+from resnet_core.objective import Objective
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.plugins import rules
 from search_spaces.spec import StudySpec
@@ -48,6 +49,19 @@ def state(*curves: Curve) -> StudyState:
     return StudyState(TARGET, 2, sorted(epoch for epoch in reached if epoch is not None), curves, 30, 0.003)
 
 
+ERROR = Objective("error", "min", -TARGET)
+"""An objective whose values are the negatives of accuracies: the scores are the same."""
+
+
+def as_error(progress: Progress, target: float | None = ERROR.target) -> Progress:
+    """Return a trial in a study whose metric should fall, with the same scores; None is no target."""
+    records = [
+        replace(record, val_acc=None, metrics={} if record.val_acc is None else {ERROR.metric: -record.val_acc})
+        for record in progress.records
+    ]
+    return replace(progress, records=records, objective=replace(ERROR, target=target))
+
+
 GOOD = [Curve([0.8] * 20 + [0.93 + 0.001 * i] * 10, 30, Outcome.REACHED) for i in range(12)]
 """Trials that reached the target, all with a schedule of the same length."""
 UNCOMMON = [
@@ -71,12 +85,14 @@ class StoppingRuleContract:
         ended: a trial that the rule ends at the trial's last epoch and not earlier, and the state of its study.
         absolute: whether the rule ignores the other trials.
         after: share of a schedule before which the rule ends no trial, if the rule has such a setting.
+        accuracy_only: whether the rule ends ``ended`` because of its accuracies of training, and not of its scores.
     """
 
     rule: ClassVar[StoppingRule]
     ended: ClassVar[tuple[Progress, StudyState]]
     absolute: ClassVar[bool] = False
     after: ClassVar[float] = 0.0
+    accuracy_only: ClassVar[bool] = False
 
     def test_it_ends_a_trial_at_its_epoch_and_not_before(self) -> None:
         progress, study = self.ended
@@ -144,8 +160,32 @@ class StoppingRuleContract:
         revived = self.rule.trials_to_revive(ended, state(*study.curves, *others, *ended))
         assert revived == [] or self.rule.revives
         for i in revived:
-            shown = replace(trial(list(ended[i].val_accs)), coordinates=ended[i].coordinates)
+            shown = replace(trial(list(ended[i].scores)), coordinates=ended[i].coordinates)
             assert self.rule.reason_to_stop(shown, state(*study.curves, *others, *ended)) is None
+
+    def test_a_metric_that_should_fall_is_judged_by_the_same_scores(self) -> None:
+        progress, study = self.ended
+        falling = replace(study, start=ERROR.start)
+        before = replace(progress, records=progress.records[:-1])
+        assert not before.records or self.rule.reason_to_stop(as_error(before), falling) is None
+        reason = self.rule.reason_to_stop(as_error(progress), falling)
+        assert (reason is None) == self.accuracy_only
+        assert "val_acc" not in (reason or "")
+
+    @pytest.mark.parametrize("epochs", range(1, 30))
+    def test_a_healthy_trial_whose_metric_falls_goes_on(self, epochs: int) -> None:
+        healthy = as_error(trial([0.9 * e / 30 for e in range(epochs)]))
+        assert self.rule.reason_to_stop(healthy, replace(EMPTY, start=ERROR.start)) is None
+
+    def test_without_a_target_it_judges_by_scores_or_is_refused_with_the_reason(self) -> None:
+        if self.rule.needs_target:
+            with pytest.raises(ValidationError, match="the rule needs a target, and the study has none"):
+                self._study(target=False)
+            return
+        progress, study = self.ended
+        free = replace(study, target=None, start=ERROR.start)
+        assert self._study(target=False).stopping.rules == {self.rule.name: self.rule}
+        assert (self.rule.reason_to_stop(as_error(progress, None), free) is None) == self.accuracy_only
 
     def test_it_is_registered(self) -> None:
         assert rules()[self.rule.name] is type(self.rule)
@@ -169,8 +209,8 @@ class StoppingRuleContract:
                 with pytest.raises(ValidationError, match=name):
                     type(self.rule).model_validate({**dict(self.rule), name: NAN})
 
-    def _study(self) -> StudySpec:
+    def _study(self, **objective: Any) -> StudySpec:
         stopping: dict[str, Any] = {name: False for name, rule in rules().items() if rule.on_by_default}
         stopping[self.rule.name] = dict(self.rule) if type(self.rule).model_fields else True
         train = {"schedule": "[1e-3, 0] lin[1e-5, 4]"}
-        return StudySpec.model_validate({"name": "s", "train": train, "stopping": stopping})
+        return StudySpec.model_validate({"name": "s", "train": train, "stopping": stopping, "objective": objective})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_core import schema
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome
 
 _LONGEST = 7500  # MLflow takes 8000 characters
@@ -28,12 +29,12 @@ class Note:
 
     Args:
         description: the study's description.
-        target: validation accuracy to reach.
+        objective: what the study looks for.
         space: the study's sampled parameters, in order.
     """
 
-    def __init__(self, description: str, target: float, space: Mapping[str, Any] | None = None) -> None:
-        self._description, self._target, self._space = description, target, space
+    def __init__(self, description: str, objective: Objective, space: Mapping[str, Any] | None = None) -> None:
+        self._description, self._objective, self._space = description, objective, space
         self._trials: dict[int, _Trial] = {}
 
     def begun(self, number: int, name: str, params: Mapping[str, str]) -> None:
@@ -62,7 +63,7 @@ class Note:
         from analysis.store.loader import parse_param
         from analysis.tables.columns import TRIAL, most_important, with_settings
         from analysis.tables.rendering import fold_constants, render
-        from analysis.tables.trials import constant_settings, frame, setting_columns
+        from analysis.tables.trials import best_first, constant_settings, frame, setting_columns
 
         ended = {
             number: trial
@@ -73,7 +74,7 @@ class Note:
         plain = {text: parse_param(text) for text in texts}
         params = {number: {name: plain[text] for name, text in t.params.items()} for number, t in ended.items()}
         settings, sampled = setting_columns(pd.DataFrame(list(params.values())), self._space)
-        columns = [column for column in with_settings(settings) if column.mlflow]
+        columns = [column for column in with_settings(settings, self._objective) if column.mlflow]
         rows = dict[int, dict[str, Any]]()
         for number, trial in ended.items():
             run = {"params": params[number], "metrics": trial.metrics, "tags": trial.tags}
@@ -84,9 +85,11 @@ class Note:
         table = frame(rows, [TRIAL, *columns])
         table.attrs = {"sampled": sampled, "same": constant_settings(table, sampled)}
         table, same = fold_constants(table)
-        shown = most_important([str(name) for name in table], sampled, _MOST_COLUMNS)
-        best = table.sort_values(["epochs_to_target", "val_acc_best"], ascending=[True, False], kind="stable")
-        notes = [f"Target: validation accuracy {self._target:g}. >N: not by epoch N, the trial's last.", *same]
+        shown = most_important([str(name) for name in table], sampled, _MOST_COLUMNS, self._objective)
+        best = best_first(table, self._objective)
+        notes = [f"Target: {self._objective.target_words}.", *same]
+        if self._objective.target is not None:
+            notes[0] += " >N: not by epoch N, the trial's last."
         hidden = [name for name in (column.name for column in settings) if name not in shown]
         if hidden:
             notes.append(f"Left out here: {', '.join(hidden)}.")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_core import schema
+from resnet_core.objective import Objective
 from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
@@ -67,6 +68,7 @@ class MlflowStudy:
     Attributes:
         study: the study's name.
         shown: the URI without a password, for messages.
+        metric: the metric that counts.
         tags: the tags of every run of the study.
         note_changed: whether write_note has something new to write.
     """
@@ -82,10 +84,11 @@ class MlflowStudy:
     ) -> None:
         self._uri, self._artifacts, self._spec, self._driver, self._origin = uri, artifacts, spec, driver, origin
         self._lengthened = lengthened
+        self.metric = spec.objective.metric
         self.study, self.shown = spec.name, without_password(uri)
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
-        self._note = Note(spec.description, spec.objective.target, spec.space)
+        self._note = Note(spec.description, spec.objective, spec.space)
         self._children: dict[int, _Child] = {}
 
     def written(self) -> dict[int, WrittenRun]:
@@ -115,7 +118,7 @@ class MlflowStudy:
             tags = {
                 schema.KIND: schema.LAUNCH,
                 schema.NOTE: str(self._note),
-                schema.TARGET: repr(objective.target),
+                **_objective_tags(objective),
                 schema.SUSTAINED: str(objective.sustained),
                 schema.LONGEST_HORIZON: str(longest_horizon(spec)),
                 schema.STOPPING_RULES: json.dumps(rule_modes(spec)),
@@ -255,12 +258,12 @@ class MlflowStudy:
 
     def _child(self, run: Run) -> _Child:
         # A request for each run is slow, and is not needed for runs that have ended: they are not written again.
-        unfinished = run.info.status in ("RUNNING", "SCHEDULED") and "val_acc" in run.data.metrics
+        unfinished = run.info.status in ("RUNNING", "SCHEDULED") and self.metric in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
         return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(schema.THAWED, ""))
 
     def _written_epochs(self, run_id: str) -> set[int]:
-        return {point.step for point in self._client.get_metric_history(run_id, "val_acc")}
+        return {point.step for point in self._client.get_metric_history(run_id, self.metric)}
 
     def _about(self) -> dict[str, str]:
         driver = {schema.DRIVER: self._driver} if self._driver else {}
@@ -334,6 +337,11 @@ class MlflowStudy:
     def _set_status(self, child: _Child, status: str) -> None:
         self._client.update_run(child.run_id, status=status)
         child.status = status
+
+
+def _objective_tags(objective: Objective) -> dict[str, str]:
+    tags = {} if objective.is_accuracy else {schema.METRIC: objective.metric, schema.GOAL: objective.goal}
+    return tags if objective.target is None else {**tags, schema.TARGET: repr(objective.target)}
 
 
 def _of_kind(kind: str) -> str:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import COLUMNS, Study, build_table
-from analysis.tables.columns import RESULTS, SETTINGS, Kind
-
-_RESULTS = tuple(c.name for c in RESULTS if c.kind is not Kind.TEXT and c not in SETTINGS)
+from analysis import Study, build_table
+from analysis.tables.columns import SETTINGS, Kind, result_columns
 
 
 def write_events(study: Study, folder: Path) -> int:
@@ -33,7 +31,9 @@ def write_events(study: Study, folder: Path) -> int:
     from torch.utils.tensorboard.summary import hparams
 
     table = build_table(study)
-    added = [str(name) for name in table if name not in COLUMNS]
+    columns = [column for column in result_columns(study.objective) if column.name in table]
+    shown = [column.name for column in columns if column.kind is not Kind.TEXT and column not in SETTINGS]
+    added = [str(name) for name in table if name not in {column.name for column in columns}]
     trials = study.trials.set_index("number")
     curves = dict(iter(study.epochs.groupby("number")))
     numbers = [number for number in sorted(table.index) if number in curves]
@@ -50,7 +50,7 @@ def write_events(study: Study, folder: Path) -> int:
             settings = {column.name: trials[column.name][number] for column in SETTINGS if column.name in trials}
             settings |= {name: table[name][number] for name in added}
             settings = {name: _plain(value) for name, value in settings.items() if pd.notna(value)}
-            results = {f"result/{n}": float(table[n][number]) for n in _RESULTS if pd.notna(table[n][number])}
+            results = {f"result/{n}": float(table[n][number]) for n in shown if pd.notna(table[n][number])}
             for summary in hparams(settings, results):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)
             for name, value in results.items():

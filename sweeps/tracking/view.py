@@ -1,4 +1,4 @@
-"""The view of a study in MLflow's UI: its trials, fastest first, with the columns in which they differ."""
+"""The view of a study in MLflow's UI: its trials, the best first, with the columns in which they differ."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def view(spec: StudySpec, now: int) -> str:
     """
     vary = _settings(spec)
     same = {column.name for column in SETTINGS} - {column.name for column in vary} - set(_OF_THE_SCHEDULE)
+    sought, best = spec.objective, spec.objective.target is None
     known = {column.name for column in RESULTS}
     columns = [
         column
-        for column in with_settings([column for column in vary if column.name not in known])
+        for column in with_settings([column for column in vary if column.name not in known], sought)
         if column.importance > _LEAST and column.name not in same
     ]
     state = {
         "searchFilter": f"tags.`{schema.KIND}` = '{schema.TRIAL}'",
-        "orderByKey": "metrics.`epochs_to_target`",
-        "orderByAsc": True,
+        "orderByKey": _quoted("metrics." + (schema.best_metric(sought.metric) if best else "epochs_to_target")),
+        "orderByAsc": not best or sought.goal == "min",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -49,7 +50,8 @@ def view(spec: StudySpec, now: int) -> str:
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": "Epochs to target", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+    name = "Best values" if best else "Epochs to target"
+    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
 
 
 def _settings(spec: StudySpec) -> list[Column]:

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class Tracker:
 
     def end(self, job: Job, result: Result, then: Callable[[], None] | None = None) -> None:
         """Write how the trial ended and close its run; ``then`` is called once both are in the store."""
-        self._put(end_entry(job, result), then)
+        self._put(end_entry(job, result, self._runs.metric), then)
 
     def pause(self, jobs: list[Job]) -> None:
         """Give the runs of interrupted trials the status SCHEDULED: they are continued later."""
@@ -279,6 +279,15 @@ class Tracker:
             then()
 
 
+def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield fields by name, and the options in a table by a dotted name, such as ``model_options.width``."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{option}", of_option) for option, of_option in value.items())
+        else:
+            yield name, value
+
+
 def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] | None = None) -> LogEntry:
     """Return the entry that begins a trial's run.
 
@@ -291,7 +300,7 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] | None 
     fields = config.to_dict()
     known = fields if known is None else known
     params = {
-        **{name: value for name, value in fields.items() if name in known},
+        **dict(_by_name({name: value for name, value in fields.items() if name in known})),
         **({} if config.lr_alpha is None else {schema.LR_ALPHA: config.lr_alpha}),
         schema.HORIZON: config.horizon,
         **{f"{schema.SAMPLED}{name}": value for name, value in job.params.items()},
@@ -320,9 +329,13 @@ def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     return {"do": "epochs", "trial": job.number, "epochs": written}
 
 
-def end_entry(job: Job, result: Result) -> LogEntry:
-    """Return the entry that ends a trial's run."""
-    values = {name: getattr(result, name) for name in schema.FINAL_METRICS}
+_BEST = "best_val_acc"  # among schema.FINAL_METRICS
+
+
+def end_entry(job: Job, result: Result, metric: str) -> LogEntry:
+    """Return the entry that ends a trial's run; ``metric`` is the metric of the study."""
+    values = {name: getattr(result, "best_value" if name == _BEST else name) for name in schema.FINAL_METRICS}
+    values[schema.best_metric(metric)] = values.pop(_BEST)
     tags = {schema.OUTCOME: result.outcome.value}
     if result.stopped_by:
         tags[schema.STOPPED_BY] = result.stopped_by

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from analysis.statistics.repeats import accuracy_noise
+from analysis.statistics.repeats import run_noise
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.records import EpochRecord
 from resnet_core.trainer import train
@@ -102,10 +102,8 @@ def recording_of(spec: StudySpec, jobs: list[Job], work: Path) -> Recording:
         records = there[job.config]
         result = make_result(
             Progress(job.config, records),
-            target=objective.target,
-            sustained=objective.sustained,
             longest_horizon=longest_horizon(spec),
-            noise=accuracy_noise((), objective.target, epoch_sizes(job.config)[1]),
+            noise=run_noise((), objective.target, epoch_sizes(job.config)[1]),
             stop=None,
         )
         trials.append(RecordedTrial(job, result.outcome, records))

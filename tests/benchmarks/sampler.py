@@ -141,9 +141,9 @@ def run(seed: int, trials: int, tell: Tell, sampler: str, target: float) -> list
                 stop = next((Stop(name, reason) for name, reason in reasons if reason), None)
             if stop is not None:
                 break
-        result = make_result(trial, target=target, sustained=2, longest_horizon=LONGEST, noise=NOISE, stop=stop)
-        curves.append(Curve(trial.val_accs, job.config.horizon, result.outcome))
-        crossing = None if made is None else interpolated_crossing(trial.val_accs, target)
+        result = make_result(trial, longest_horizon=LONGEST, noise=NOISE, stop=stop)
+        curves.append(Curve(trial.scores, job.config.horizon, result.outcome))
+        crossing = None if made is None else interpolated_crossing(trial.scores, target)
         best = min(best, best if crossing is None else crossing)
         found.append(best)
         tell(ledger, job, result)

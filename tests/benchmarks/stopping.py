@@ -78,7 +78,7 @@ class Truths:
             if isinstance(source, RecordedCurves):
                 names = [other.name for other in source.jobs if configuration_of(other.config) == key]
                 runs = [[record.val_acc for record in source.curves[name]] for name in names]
-                truth = truth_of_runs(runs, spec.objective.target, longest_horizon(spec))
+                truth = truth_of_runs(runs, spec.objective, longest_horizon(spec))
             else:
                 truth = truth_of_trial(source, job, spec, ())
             self._known[key] = truth.rmst

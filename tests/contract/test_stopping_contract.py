@@ -61,6 +61,7 @@ class TestDiverged(StoppingRuleContract):
     rule = Diverged()
     ended = trial([0.1] * 5, [0.1] * 5), EMPTY
     absolute = True
+    accuracy_only = True
 
 
 class TestAtTarget(StoppingRuleContract):

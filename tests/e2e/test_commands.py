@@ -18,7 +18,7 @@ OPTIONS = {
     "stop": f"--all --wait --no-wait {STORE}",
     "confirm": f"--seeds --trial --as --against --against-as --until --claim --set {LAUNCH}",
     "reproduce": f"--seeds --name --set {LAUNCH}",
-    "init": "--dataset",
+    "init": "--dataset --trainer",
     "studies": "--json",
     "plan": f"--name --trials --set --measure --like {STORE} --json",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "

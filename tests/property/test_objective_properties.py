@@ -1,9 +1,11 @@
 import itertools
+import math
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from resnet_core.objective import (
+    Objective,
     best,
     first_crossing,
     interpolated_crossing,
@@ -106,3 +108,51 @@ def test_the_best_is_the_first_epoch_at_its_own_value(curve):
     found = best(curve)
     assume(found is not None and found[1] > 0)
     assert first_crossing(curve, found[1]) == found[0]
+
+
+# Any metric, either goal
+
+values = st.lists(st.floats(-50, 50) | st.just(float("nan")), max_size=20)
+any_targets = st.floats(-20, 20)
+noises = st.sampled_from([0.0, 0.05, 2.0])
+
+
+@given(values, any_targets, noises)
+def test_a_metric_that_should_fall_is_its_negative_that_should_rise(curve, target, noise):
+    falls, rises = Objective("x", "min", target), Objective("x", "max", 0.0 - target)
+    turned = [0.0 - value for value in curve]
+    assert falls.minimised(curve, HORIZON, noise) == rises.minimised(turned, HORIZON, noise)
+    assert falls.first_crossing(curve) == rises.first_crossing(turned)
+    assert falls.sustained_crossing(curve) == rises.sustained_crossing(turned)
+    assert falls.interpolated_crossing(curve) == rises.interpolated_crossing(turned)
+    assert (falls.best(curve) or (0,))[0] == (rises.best(turned) or (0,))[0]
+
+
+@given(values, st.data(), any_targets | st.none(), noises)
+def test_a_better_value_in_any_epoch_is_never_worse(curve, data, target, noise):
+    known = [place for place, value in enumerate(curve) if not math.isnan(value)]
+    assume(known)
+    place = data.draw(st.sampled_from(known))
+    better = [*curve]
+    better[place] -= data.draw(st.floats(0, 20))
+    falls = Objective("x", "min", target)
+    assert falls.minimised(better, HORIZON, noise) <= falls.minimised(curve, HORIZON, noise) + 1e-6
+
+
+@given(values, any_targets, noises)
+def test_no_miss_is_worse_than_twice_the_longest_schedule(curve, target, noise):
+    assert 0 <= Objective("x", "min", target).minimised(curve, HORIZON, noise) <= 2 * HORIZON + 1e-9
+
+
+@given(st.floats(0.01, 20), st.floats(0, 20), any_targets)
+def test_misses_are_ranked_by_their_distance(near, further, target):
+    falls = Objective("x", "min", target)
+    one, other = (falls.minimised([target + distance], HORIZON) for distance in (near, near + further))
+    assert HORIZON < one <= other
+
+
+@given(values, any_targets, st.sampled_from([0.5, 2.0]))
+def test_with_noise_the_number_is_continuous_at_the_target(curve, target, noise):
+    falls = Objective("x", "min", target)
+    above, below = (falls.minimised([*curve, target + step], HORIZON, noise) for step in (1e-9, -1e-9))
+    assert math.isclose(above, below, abs_tol=1e-3)

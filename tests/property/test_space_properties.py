@@ -1,14 +1,28 @@
 """What holds for every space: its trials are valid, and its identity is what determines results."""
 
+import itertools
+import math
 from typing import Any
 
 import optuna
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_core.schedule import KINDS
-from search_spaces.parameters import Range
-from search_spaces.space import distributions, grid, longest_horizon, suggest, trial_config
+from search_spaces.checks import corners
+from search_spaces.conditions import only_asked
+from search_spaces.parameters import Choices, Range
+from search_spaces.space import (
+    coordinates,
+    distributions,
+    grid_points,
+    has_all,
+    longest_horizon,
+    suggest,
+    trial_config,
+    trial_count,
+)
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, identity, study_hash, to_json
 
@@ -137,6 +151,111 @@ def test_a_grid_is_made_of_values_optuna_takes(low: int, count: int, tenths: int
     spec = StudySpec.model_validate(
         {"name": "x", "train": {"schedule": "[1, 0]"}, "space": space, "search": {"sampler": "grid"}}
     )
-    for name, values in grid(spec).items():
-        distribution = distributions(spec)[name]
-        assert all(distribution._contains(distribution.to_internal_repr(value)) for value in values)
+    for point in grid_points(spec):
+        for name, value in point.items():
+            distribution = distributions(spec)[name]
+            assert distribution._contains(distribution.to_internal_repr(value))
+
+
+# Conditional parameters
+
+
+@st.composite
+def conditional_spaces(draw: st.DrawFn, sampler: str = "tpe") -> StudySpec:
+    """A study of two to six parameters, most of which depend on earlier ones, in any order in the file."""
+    kinds: dict[str, dict[str, Any]] = {
+        "optimizer": {"choices": ["adam", "adamw", "sgd", "padam"]},
+        "batch_size": {"low": 8, "high": 32, "int": True, "step": 8},
+        "flip": {"choices": [True, False]},
+        "crop": {"low": 0, "high": 8, "int": True},
+        "shift": {"low": 0.0, "high": 0.3, "step": 0.1},
+        "e": {"low": 1, "high": 3, "int": True},
+        "schedule": {"choices": ["[1e-3, 0] lin[0, 4]", "[1e-3, 0] lin[0, 5]"]},
+    }
+    names = draw(st.lists(st.sampled_from(sorted(kinds)), min_size=2, max_size=6, unique=True))
+    if "e" in names:
+        text = "[1e-3, 0] lin[0, +e]"
+        kinds["schedule"]["choices"].append(text)
+        kinds["e"]["when"] = {"schedule": text}
+        names = ["schedule", *(name for name in names if name not in ("schedule", "e")), "e"]
+    space: dict[str, Any] = {}
+    for name in names:
+        space[name] = dict(kinds[name])
+        earlier = sorted(space.keys() - {name}) if name != "e" else []
+        others = draw(st.sets(st.sampled_from(earlier), max_size=2)) if earlier else set()
+        conditions = dict(space[name].get("when", {}))
+        for other in others:
+            values = _parameter(space[other]).values()
+            conditions.setdefault(other, draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)))
+        if conditions:
+            space[name]["when"] = conditions
+    order = draw(st.permutations(list(space)))
+    return StudySpec.model_validate(
+        {
+            "name": "x",
+            "train": {"schedule": "[1e-3, 0] lin[0, 3]"} if "when" in space.get("schedule", {"when"}) else {},
+            "space": {name: space[name] for name in order},
+            "search": {"sampler": sampler} | ({"trials": 9} if sampler != "grid" else {}),
+        }
+    )
+
+
+def _parameter(table: dict[str, Any]) -> Range | Choices:
+    return Choices.model_validate(table) if "choices" in table else Range.model_validate(table)
+
+
+@few
+@given(conditional_spaces(), st.integers(0, 2**31))
+def test_a_trial_has_the_parameters_whose_conditions_hold(spec: StudySpec, seed: int) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    longest = longest_horizon(spec)
+    for _ in range(5):
+        params = suggest(study.ask(), spec)
+        assert has_all(spec, params)
+        for name, parameter in spec.space.items():
+            holds = all(
+                other in params and any(params[other] == pytest.approx(value) for value in values)
+                for other, values in (parameter.when or {}).items()
+            )
+            assert (name in params) == holds
+            assert not holds or parameter.contains(params[name])
+        assert 1 <= trial_config(spec, params).horizon <= longest
+
+
+@few
+@given(conditional_spaces("grid"))
+def test_a_conditional_grid_has_every_trial_once(spec: StudySpec) -> None:
+    points = [tuple(sorted(point.items())) for point in grid_points(spec)]
+    assert len(points) == len(set(points)) == trial_count(spec)
+    axes = [[(name, value) for value in parameter.values()] for name, parameter in spec.space.items()]
+    every = (dict(chosen) for chosen in itertools.product(*axes))
+    assert set(points) == {tuple(sorted(only_asked(spec.space, params).items())) for params in every}
+    assert max(trial_config(spec, dict(point)).horizon for point in points) == longest_horizon(spec)
+
+
+@few
+@given(conditional_spaces("grid"))
+def test_the_corners_have_every_set_of_parameters_that_a_trial_can_have(spec: StudySpec) -> None:
+    found = {frozenset(corner) for corner in corners(spec)}
+    assert found == {frozenset(point) for point in grid_points(spec)}
+
+
+@few
+@given(conditional_spaces())
+def test_json_takes_a_conditional_study_there_and_back(spec: StudySpec) -> None:
+    again = from_json(to_json(spec))
+    assert again == spec
+    assert study_hash(again) == study_hash(spec)
+    assert differences(spec, again) == []
+
+
+@few
+@given(conditional_spaces("grid"), st.data())
+def test_a_parameter_that_is_not_asked_moves_no_trial(spec: StudySpec, data: st.DataObject) -> None:
+    points = list(grid_points(spec))
+    one, other = data.draw(st.sampled_from(points)), data.draw(st.sampled_from(points))
+    places = [coordinates(spec, point) for point in (one, other)]
+    shared = [name for name in spec.space if name in one or name in other]
+    parts = [[spec.space[name].coordinates(point.get(name)) for name in shared] for point in (one, other)]
+    assert len(places[0]) == len(places[1])
+    assert math.dist(*places) == pytest.approx(math.dist(*(list(itertools.chain(*part)) for part in parts)))

@@ -65,7 +65,7 @@ def stopped_by_cap(cap: Cap, curves: list[list[float]], at_once: int, order: Ran
         number = order.choice(sorted(active))
         active[number] += 1
         trial = progress(curves[number][: active[number]])
-        if number not in reached and trial.val_accs[-1] >= TARGET:
+        if number not in reached and trial.scores[-1] >= TARGET:
             reached[number] = trial.epoch
         if cap.reason_to_stop(trial, StudyState(TARGET, 2, sorted(reached.values()))):
             stopped[number] = trial.epoch

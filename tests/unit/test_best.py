@@ -14,7 +14,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from tests.studies import SCHEDULE, fixed_study, run_trials
 
-MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, val_accs=(0.5, 0.6, 0.7, 0.8))
+MISS = Result(Outcome.EXHAUSTED, 4, 8.0, None, None, 0.8, 4, values=(0.5, 0.6, 0.7, 0.8))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def reached(crossing: float) -> Result:
     """A run that rises by 0.02 an epoch and crosses 0.92 there."""
     val_accs = tuple(0.92 + 0.02 * (epoch - crossing) for epoch in range(1, math.ceil(crossing) + 2))
-    return Result(Outcome.REACHED, 4, crossing, math.ceil(crossing), None, 0.94, 4, val_accs=val_accs)
+    return Result(Outcome.REACHED, 4, crossing, math.ceil(crossing), None, 0.94, 4, values=val_accs)
 
 
 def listed(home: Home, *results: Result, seeds: tuple[int, ...] = (), runs: int = 1, schedule: str = SCHEDULE) -> str:
@@ -115,7 +115,7 @@ def test_the_second_best_is_told_with_how_far_it_is_behind(home):
 
 
 def test_one_that_crossed_earlier_by_luck_is_behind(home):
-    lucky = dataclasses.replace(reached(2.0), val_accs=(0.9, 0.9201, 0.91, 0.91))
+    lucky = dataclasses.replace(reached(2.0), values=(0.9, 0.9201, 0.91, 0.91))
     found = best_of(home, listed(home, lucky, reached(3.0), schedule="[1e-3, 0] lin[1e-5, 12]"))
     assert found.second == "r0"
     assert found.lead is not None
@@ -138,7 +138,7 @@ def test_without_repeats_the_noise_is_said_to_be_unknown(home):
 
 
 def test_a_curve_that_cannot_tell_the_noise_is_given_no_rough_figure(home):
-    falling = dataclasses.replace(reached(1.0), val_accs=(0.95, 0.94, 0.93, 0.92))
+    falling = dataclasses.replace(reached(1.0), values=(0.95, 0.94, 0.93, 0.92))
     said = best_of(home, listed(home, falling, reached(3.0))).sentences()[-1]
     assert said.endswith("not known without repeats of a configuration")
 

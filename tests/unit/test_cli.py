@@ -7,6 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from resnet_core.data import DATASETS
 from search_spaces.errors import StudyError
 from search_spaces.study import shipped_studies
 from sweeps import load_study
@@ -88,7 +89,7 @@ def test_the_script_for_a_shell_is_shown(shell, monkeypatch):
     assert "_SWEEPS_COMPLETE" in run("--show-completion", shell)
 
 
-@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.usefixtures("folder")
 def test_init_writes_a_valid_study_of_its_name(dataset):
     assert run("init", "mine", "--dataset", dataset) == "mine.toml\n"
@@ -120,9 +121,64 @@ def test_init_refuses_a_name_that_no_study_can_have():
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("dataset", ["mnist", ""])
-def test_init_knows_two_datasets(dataset):
-    with pytest.raises(InputError, match=f"--dataset {dataset}: expected digits or cifar10"):
+def test_init_knows_the_data_sets_that_ship(dataset):
+    with pytest.raises(InputError, match=f"--dataset {dataset}: expected cifar10, "):
         run("init", "mine", "--dataset", dataset)
+
+
+OWN_TRAINER = """
+from dataclasses import dataclass
+from typing import Literal
+from sweeps import Run, Schedule
+
+@dataclass(frozen=True)
+class Config:
+    {fields}
+
+def train(config: Config, run: Run):
+    yield {{"val_acc": 0.5}}
+"""
+
+
+def own_trainer(folder, *fields):
+    (folder / "own.py").write_text(OWN_TRAINER.format(fields="\n    ".join(fields)))
+
+
+def test_init_lists_the_fields_of_a_trainer_with_types_and_defaults(folder):
+    own_trainer(folder, "decay: Schedule", "schedule: Schedule", "hidden: int = 64", "kind: Literal['a', 'b'] = 'a'")
+    assert run("init", "mine", "--trainer", "own:train") == "mine.toml\n"
+    lines = (folder / "mine.toml").read_text().splitlines()
+    assert 'schedule = "[lr, 0] lin[0, 10]"' in lines
+    assert "# hidden = 64  # a whole number" in lines
+    assert '# kind = "a"  # one of a, b' in lines
+    assert max(map(len, lines)) <= 120
+    study = load_study("mine.toml")
+    assert study.train.keys() == {"trainer", "decay", "schedule"}
+    assert study.space.keys() == {"lr"}
+
+
+def test_init_varies_a_number_of_a_trainer_without_schedules(folder):
+    own_trainer(folder, "epochs: int", "rate: float = 0.5", "depth: int = 1", "seed: int = 7")
+    run("init", "mine", "--trainer", "own:train")
+    study = load_study("mine.toml")
+    assert study.train["epochs"] == 10
+    assert study.space.keys() == {"rate"}
+
+
+def test_a_field_that_needs_a_value_is_named_by_init_and_missed_by_plan(folder):
+    own_trainer(folder, "schedule: Schedule", "width: int")
+    run("init", "mine", "--trainer", "own:train")
+    assert "# width =  # a whole number; it has no default" in (folder / "mine.toml").read_text().splitlines()
+    with pytest.raises(InputError, match=r"train\.width: missing"):
+        load_study("mine.toml")
+
+
+def test_init_says_where_it_looked_for_a_trainer(folder):
+    with pytest.raises(
+        InputError, match=rf"--trainer absent:train: no module absent: looked for absent\.py in {folder}"
+    ):
+        run("init", "mine", "--trainer", "absent:train")
+    assert not (folder / "mine.toml").exists()
 
 
 def test_studies_are_those_that_ship():

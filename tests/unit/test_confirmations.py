@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def result(objective: float) -> Result:
     val_accs = tuple(min(0.9 + 0.1 * (epoch - objective), 0.93) for epoch in range(1, 5))  # crosses 0.9 there
-    return Result(Outcome.REACHED, 4, objective, 3, None, 0.93, 4, val_accs=val_accs)
+    return Result(Outcome.REACHED, 4, objective, 3, None, 0.93, 4, values=val_accs)
 
 
 def search(home: Home, *objectives: float, seed: int = 0, **train: Any) -> str:

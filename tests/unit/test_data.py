@@ -1,6 +1,7 @@
 """The images: what is in them, which train and which validate, and what is said when they are missing."""
 
 import os
+import pickle
 import urllib.request
 from collections import Counter
 from dataclasses import replace
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from resnet_core.config import TrialConfig
-from resnet_core.data import DataError
+from resnet_core.data import DATASETS, DataError
+from resnet_core.data.files import reduced
 from resnet_core.images import Dataset, load, normalise
 from resnet_core.sampling import stratified
+from tests.image_files import FROM_FILES, write
 
 SPLITS = ["official", "pooled", "held-out"]
 
@@ -246,6 +249,67 @@ def test_stratified_takes_every_image_equally_often():
     counts = np.bincount(np.concatenate([stratified(labels, 10, seed) for seed in range(1000)]))
     assert counts.min() > 180  # 250 expected, standard deviation 13.7
     assert counts.max() < 320
+
+
+# Data sets in files
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_the_images_and_labels_in_files_are_those_that_train_and_validate(tmp_path, monkeypatch, name):
+    (images, labels), (tests, test_labels) = write(name, tmp_path / "data", monkeypatch)
+    read = load(TrialConfig("[1, 0] lin[0, 1]", data=name, model="resnet11v2"), tmp_path / "data")
+    assert np.array_equal(read.train_images, images)
+    assert np.array_equal(read.train_labels, labels)
+    assert np.array_equal(read.val_images, tests)
+    assert np.array_equal(read.val_labels, test_labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "classes", "side", "channels"),
+    [
+        ("cifar10", 50_000, 10_000, 10, 32, 3),
+        ("cifar100", 50_000, 10_000, 100, 32, 3),
+        ("svhn", 73_257, 26_032, 10, 32, 3),
+        ("fashion_mnist", 60_000, 10_000, 10, 28, 1),
+        ("stl10", 5_000, 8_000, 10, 96, 3),
+    ],
+)
+def test_a_data_set_has_its_published_size(name, train, test, classes, side, channels):
+    spec = DATASETS[name]
+    assert (spec.train_size, spec.test_size, spec.classes) == (train, test, classes)
+    assert (spec.default_image_size, spec.channels) == (side, channels)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_a_pixel_of_a_reduced_image_is_the_mean_of_a_square(factor):
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 12, 12), np.uint8)
+    smaller, labels = reduced((images, np.arange(5)), factor)
+    exact = images.reshape(5, 2, 12 // factor, factor, 12 // factor, factor).mean((3, 5))
+    assert np.abs(smaller - exact).max() <= 0.5
+    assert np.array_equal(labels, np.arange(5))
+
+
+def test_images_of_stl10_without_a_label_are_reported(tmp_path, monkeypatch):
+    write("stl10", tmp_path, monkeypatch)
+    file = tmp_path / "stl10_binary" / "train_X.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"train_X.bin has 3,317,759 bytes: expected 27,648 for each of the 120 labels"):
+        load(TrialConfig("[1, 0] lin[0, 1]", data="stl10", model="resnet11v2"), tmp_path)
+
+
+def test_a_changed_batch_of_cifar100_is_not_unpickled(tmp_path, monkeypatch):
+    write("cifar100", tmp_path, monkeypatch)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
+    mark = tmp_path / "was unpickled"
+
+    class Malicious:
+        def __reduce__(self):
+            return (Path.touch, (mark,))
+
+    (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(DataError, match="CIFAR-100"):
+        load(TrialConfig("[1, 0] lin[0, 1]", data="cifar100", model="resnet11v2"), tmp_path)
+    assert not mark.exists()
 
 
 # CIFAR-10

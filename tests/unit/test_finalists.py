@@ -31,7 +31,7 @@ def entry(number: int, which: int, epochs: float | None, seed: int | None = None
     config = replace(CONFIG, weight_decay=0.01 * (1 + which), seed=number if seed is None else seed)
     result = None
     if epochs is not None:
-        result = Result(Outcome.REACHED, 30, epochs, val_accs=crossing(epochs))
+        result = Result(Outcome.REACHED, 30, epochs, values=crossing(epochs))
     return Entry(Job(number, str(number), config, {}, finalist=seed is not None), result)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.tables.importance import FEWEST_TRIALS, build_importance, importance_footnotes
 from analysis.tables.rendering import render
+from analysis.tables.trials import build_table
 
 SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True, "int": False}, "warmup": {"low": 1, "high": 8, "int": True}}
 
@@ -100,3 +101,27 @@ def test_a_study_that_cannot_tell_is_refused_with_the_reason(make_study, made, r
 @pytest.mark.parametrize("style", ["text", "markdown", "csv", "latex", "json"])
 def test_it_is_rendered(table, style):
     assert "warmup" in render(table, style)
+
+
+def test_a_conditional_parameter_is_judged_by_the_trials_that_have_it(make_study):
+    made = trials(60)
+    for number, trial in enumerate(made):
+        if number % 2:
+            trial["space.momentum"] = 0.8 + 0.003 * number
+        if number < 5:
+            trial["space.padam_p"] = 0.1 + 0.05 * number
+    found = build_importance(make_study(*made)).set_index("parameter")
+    assert found["importance"].notna().to_dict() == {name: name != "padam_p" for name in found.index}
+    assert "momentum" in found.index
+    assert found["rank"].isna()["padam_p"]
+
+
+def test_a_column_is_empty_where_a_parameter_was_not_asked(make_study):
+    made = trials(4)
+    for number, trial in enumerate(made):
+        trial["weight_decay"] = 0.1
+        if number < 2:
+            trial["space.weight_decay"] = 0.1
+    shown = build_table(make_study(*made))
+    assert shown["weight_decay"].notna().sum() == 2
+    assert list(shown.columns).count("weight_decay") == 1

@@ -340,7 +340,9 @@ def test_every_view_and_the_report_read_it(home, run33):
     assert len(analysis.build_summary(study)) == 1
     for build in (analysis.build_cost, analysis.build_noise, analysis.build_transitions, analysis.build_ladder):
         assert len(build(study))
-    assert len(analysis.build_stopping(analysis.histories(study), study.target, modes=study.stopping_rules))
+    assert len(
+        analysis.build_stopping(analysis.histories(study), study.objective.target_score, modes=study.stopping_rules)
+    )
     text = build_report(home, study)
     assert text.count(f"Imported from {RUN33.name}") == 1
     assert "sweeps confirm" not in text

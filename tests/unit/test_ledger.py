@@ -15,6 +15,7 @@ from search_spaces.study import differences
 from search_spaces.tables import Finalists
 from sweeps.errors import InputError, SweepError
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.samplers import make_sampler
 from sweeps.ledger.studies import study_names
 from sweeps.study.finalists import race_of
 from sweeps.study.outcomes import Result
@@ -244,7 +245,7 @@ def test_a_cut_grid_is_the_begin_of_the_whole_one():
     [("tpe", "TPESampler"), ("gp", "GPSampler"), ("cmaes", "CmaEsSampler"), ("random", "RandomSampler")],
 )
 def test_the_study_chooses_optunas_sampler(sampler, kind):
-    assert type(Ledger.preview(sampled(sampler=sampler))._study.sampler).__name__ == kind
+    assert type(make_sampler(sampled(sampler=sampler), [])).__name__ == kind
 
 
 def test_a_preview_asks_what_the_study_would_ask(db):
@@ -632,7 +633,7 @@ def raced(**search: Any) -> StudySpec:
 
 def end(ledger: Ledger, job: Job, crossing: float) -> None:
     val_accs = tuple(0.92 + 0.02 * (epoch - crossing) for epoch in range(1, 11))
-    ledger.tell(job.number, Result(Outcome.REACHED, 10, crossing, val_accs=val_accs))
+    ledger.tell(job.number, Result(Outcome.REACHED, 10, crossing, values=val_accs))
 
 
 def searched(ledger: Ledger) -> None:

@@ -87,7 +87,7 @@ ENDS = [
 
 @pytest.mark.parametrize(("result", "words"), ENDS)
 def test_an_end_is_a_line_with_outcome_and_reason(plain, file, result, words):
-    plain.ended(SAMPLED, result)
+    plain.ended(ActiveTrial(SAMPLED, control=False), result)
     assert file.getvalue() == f"trial 3: {words}\n"
 
 

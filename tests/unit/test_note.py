@@ -1,5 +1,6 @@
 import pytest
 
+from resnet_core.objective import DEFAULT
 from sweeps.tracking.note import Note
 
 PARAMS = {"weight_decay": "0.18", "shift": "0.07", "lr_alpha": "0.001", "model": "resnet56v2"}
@@ -7,7 +8,7 @@ PARAMS = {"weight_decay": "0.18", "shift": "0.07", "lr_alpha": "0.001", "model":
 
 def note(trials: int = 0, description: str = "Which rate?", space: tuple[str, ...] = (), **params: list) -> Note:
     """Make a note of trials that have begun; ``params`` has a list of values by parameter, in the order of trials."""
-    made = Note(description, 0.92, dict.fromkeys(space))
+    made = Note(description, DEFAULT, dict.fromkeys(space))
     for number in range(trials):
         own = {name.replace("space_", "space."): str(values[number]) for name, values in params.items()}
         made.begun(number, f"run-{number}", PARAMS | own)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_core import objective as ett
+from resnet_core.objective import Objective
 
 NAN = float("nan")
 
@@ -120,11 +121,65 @@ def test_best(val_accs, expected):
     assert ett.best(val_accs) == expected
 
 
-@pytest.mark.parametrize("target", [0.0, -0.5, 1.01, 92.0, NAN])
+@pytest.mark.parametrize("target", [NAN, float("inf")])
 @pytest.mark.parametrize("function", [ett.first_crossing, ett.sustained_crossing, ett.interpolated_crossing])
-def test_a_target_that_is_no_accuracy_is_refused(function, target):
+def test_a_target_that_is_not_finite_is_refused(function, target):
     with pytest.raises(ValueError, match="target"):
         function([0.5], target)
+
+
+@pytest.mark.parametrize("target", [0.0, -0.5, 1.01, 92.0, NAN])
+def test_a_target_that_is_no_accuracy_is_refused(target):
+    with pytest.raises(ValueError, match=r"target = .*: expected an accuracy above 0 and at most 1"):
+        Objective(target=target)
+
+
+@pytest.mark.parametrize("wrong", [{"goal": "up"}, {"sustained": 0}, {"metric": "f1", "target": NAN}])
+def test_an_objective_that_is_impossible_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(reversed(wrong))):
+        Objective(**wrong)
+
+
+LOSSES = [0.9, 0.6, 0.4, 0.45, 0.3]
+
+
+def test_a_loss_is_reached_where_it_falls_to_the_target():
+    falls = Objective("val_loss", "min", 0.5)
+    assert (falls.first_crossing(LOSSES), falls.sustained_crossing(LOSSES)) == (3, 3)
+    assert falls.interpolated_crossing(LOSSES) == pytest.approx(2.5)
+    assert falls.best(LOSSES) == (5, 0.3)
+    assert falls.minimised(LOSSES, 30) == pytest.approx(2.5)
+
+
+def test_a_crossing_in_the_first_epoch_counts_as_one_where_the_start_is_not_known():
+    assert Objective("val_loss", "min", 0.5).minimised([0.4], 30) == 1.0
+
+
+def test_a_miss_counts_by_its_distance_as_a_share_of_the_target():
+    falls = Objective("val_loss", "min", 0.5)
+    assert falls.minimised([1.0], 30) == pytest.approx(30 + 30 * 0.5 / (0.5 + 0.5))
+    assert falls.minimised([], 30) == falls.minimised([NAN], 30) == 60.0
+    assert Objective("reward", "max", 0.0).minimised([-1.0], 30) == pytest.approx(45.0)
+
+
+@pytest.mark.parametrize(("goal", "expected"), [("max", -0.9), ("min", 0.3)])
+def test_without_a_target_the_best_value_counts(goal, expected):
+    sought = Objective("f1", goal, None)
+    assert sought.minimised(LOSSES, 30) == expected
+    assert sought.minimised([NAN], 30) is None
+    assert (sought.first_crossing(LOSSES), sought.interpolated_crossing(LOSSES)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("sought", "text", "words"),
+    [
+        (Objective(), "0.92", "validation accuracy 0.92 or more"),
+        (Objective("val_loss", "min", 0.3), "val_loss 0.3", "val_loss 0.3 or less"),
+        (Objective("f1", "max", None), "", "none: the highest f1 counts"),
+    ],
+)
+def test_a_target_in_words(sought, text, words):
+    assert (sought.target_text, sought.target_words) == (text, words)
 
 
 def test_sustained_below_one_is_refused():

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
+from search_spaces.plugins import samplers
 from sweeps.ledger.outcomes import OPTUNA_STATE, OptunaResult, optuna_result
 from sweeps.study.outcomes import Result, Stop, crash_result, make_result
 from sweeps.study.stopping.base import Progress
@@ -22,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 def result(val_accs: list[float], stop: Stop | None = None, loss: float = 0.25, acc: float = 0.8) -> Result:
     """The result of a trial with these validation accuracies and this training loss; target 0.92, twice."""
     records = epoch_records(val_accs, loss=loss, acc=acc)
-    return make_result(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=stop)
+    return make_result(Progress(CONFIG, records), longest_horizon=30, noise=0.0, stop=stop)
 
 
 @pytest.mark.parametrize(
@@ -49,17 +50,17 @@ def test_a_trial_that_reached_the_target_has_all_numbers():
         objective=pytest.approx(1.8),
         epochs_to_target=2,
         epochs_to_target_sustained=4,
-        best_val_acc=0.95,
+        best_value=0.95,
         best_epoch=5,
         final_loss=0.25,
         final_val_loss=0.5,
-        val_accs=(0.84, 0.94, 0.9, 0.93, 0.95),
+        values=(0.84, 0.94, 0.9, 0.93, 0.95),
     )
 
 
 def test_the_final_losses_are_those_of_the_last_epoch():
     records = [replace(epoch_record(e, loss=1 / e), val_loss=2 / e) for e in (1, 2, 4)]
-    ended = make_result(Progress(CONFIG, records), target=0.92, sustained=2, longest_horizon=30, noise=0.0, stop=None)
+    ended = make_result(Progress(CONFIG, records), longest_horizon=30, noise=0.0, stop=None)
     assert (ended.final_loss, ended.final_val_loss) == (0.25, 0.5)
 
 
@@ -70,13 +71,13 @@ def test_epochs_are_saved_by_rules_alone(stop, saved):
 
 def test_a_result_of_an_earlier_version_is_read():
     old = {k: v for k, v in result([0.5]).to_dict().items() if k not in ("epochs_saved", "would_stop", "val_accs")}
-    assert Result.from_dict(old) == replace(result([0.5]), val_accs=())
+    assert Result.from_dict(old) == replace(result([0.5]), values=())
 
 
 def test_accuracies_come_back_from_json_exactly():
     val_accs = (1 / 3, NAN, 0.1 + 0.2)
     back = Result.from_dict(json.loads(json.dumps(result(list(val_accs)).to_dict(), allow_nan=False)))
-    assert list(map(repr, back.val_accs)) == list(map(repr, val_accs))
+    assert list(map(repr, back.values)) == list(map(repr, val_accs))
 
 
 def test_a_pruned_trial_says_by_which_rule_and_why():
@@ -123,7 +124,7 @@ def test_a_loss_that_is_not_finite_is_no_value():
 
 def test_accuracies_that_are_no_numbers_are_no_best():
     exhausted = result([NAN, NAN])
-    assert (exhausted.best_val_acc, exhausted.best_epoch) == (None, None)
+    assert (exhausted.best_value, exhausted.best_epoch) == (None, None)
 
 
 def test_a_crash_keeps_its_error_and_its_epochs():
@@ -148,7 +149,8 @@ def test_a_result_comes_back_from_json_as_it_was(ended):
 
 
 def test_a_result_as_plain_values_has_every_field():
-    assert result([0.5]).to_dict().keys() == {field.name for field in fields(Result)}
+    stored = {"best_value": "best_val_acc", "values": "val_accs"}  # the names of version 0.1.0
+    assert result([0.5]).to_dict().keys() == {stored.get(field.name, field.name) for field in fields(Result)}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_every_outcome_is_mapped(table):
 
 
 def told(result: Result, sampler: str) -> OptunaResult:
-    return optuna_result(result, horizon=10, sampler=sampler, longest_horizon=30)
+    return optuna_result(result, horizon=10, ignores_pruned=samplers()[sampler].ignores_pruned, worst=60.0)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from resnet_core.config import TrialConfig
+from resnet_core.objective import Objective
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study
@@ -60,13 +61,13 @@ def setup(source: RecordedCurves, **options: Any) -> Setup:
 
 
 def test_the_truth_of_runs_by_hand():
-    assert truth_of_runs([LUCKY, SURE, UNLUCKY, SURE], 0.92, 10) == Truth(
+    assert truth_of_runs([LUCKY, SURE, UNLUCKY, SURE], Objective(target=0.92), 10) == Truth(
         0.75, (2 + 3 + 10 + 3) / 4, (2 + 3 + 4 + 3) / 3
     )
 
 
 def test_what_never_reaches_costs_without_end():
-    assert truth_of_runs([UNLUCKY], 0.92, 10) == Truth(0.0, 10, math.inf)
+    assert truth_of_runs([UNLUCKY], Objective(target=0.92), 10) == Truth(0.0, 10, math.inf)
 
 
 def test_the_run_that_was_seen_is_no_part_of_the_truth():

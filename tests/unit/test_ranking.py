@@ -23,7 +23,7 @@ def run(number: int, val_accs: tuple[float, ...], decay: float = 0.1, outcome: O
     config = replace(CONFIG, weight_decay=decay, seed=number)
     return Entry(
         Job(number, str(number), config, {}),
-        Result(outcome, len(val_accs), None if failed else 0.0, val_accs=() if outcome == "crashed" else val_accs),
+        Result(outcome, len(val_accs), None if failed else 0.0, values=() if outcome == "crashed" else val_accs),
     )
 
 

@@ -68,10 +68,11 @@ def test_a_curve_is_nan_where_the_metric_was_not_measured():
 
 def test_texts_leave_out_what_tells_about_speed_alone():
     values = dict.fromkeys(METRICS, 0.5) | {"f1": 12.3456}
+    top5 = ["val_top5_acc", "test_top5_acc"]
     names = [text.split(" ")[0] for text in metric_texts(values)]
-    assert names == ["loss", "acc", "val_loss", "val_acc", "lr", "test_loss", "test_acc", "f1"]
+    assert names == ["loss", "acc", "val_loss", "val_acc", "lr", "test_loss", "test_acc", *top5, "f1"]
     assert metric_texts(values)[-1] == "f1 12.35"
 
 
 def test_the_shares_are_the_accuracies():
-    assert {"acc", "val_acc", "test_acc"} == SHARES
+    assert {"acc", "val_acc", "test_acc", "val_top5_acc", "test_top5_acc"} == SHARES

@@ -33,6 +33,8 @@ def test_the_names_are_those_of_0_1_0():
         "VERSIONS": ("python", "torch", "torchvision", "ray", "optuna", "mlflow"),
         "PARENT_RUN": "mlflow.parentRunId",
         "TRIAL_NUMBER": "sweeps.trial",
+        "METRIC": "metric",
+        "GOAL": "goal",
         "SEED": "seed",
         "FINALIST": "finalist",
         "THAWED": "thawed",
@@ -59,4 +61,5 @@ def test_the_names_are_those_of_0_1_0():
 
 
 def test_the_final_metrics_are_fields_of_a_result():
-    assert set(schema.FINAL_METRICS) <= {field.name for field in fields(Result)}
+    best = schema.best_metric("val_acc")  # Result.best_value, under the name of the metric
+    assert set(schema.FINAL_METRICS) <= {field.name for field in fields(Result)} | {best}

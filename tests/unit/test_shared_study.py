@@ -258,7 +258,7 @@ def test_a_result_that_an_expired_driver_wrote_only_to_the_ledger_is_written_to_
     a.train(number, range(1, HORIZON))
     a.tracker.refresh()
     a.save(number, HORIZON)
-    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
+    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, values=(0.5,) * HORIZON)
     a.ledger.tell(number, result)
     a.expire_lease()
     b.write_missing_ends()
@@ -269,7 +269,7 @@ def test_a_result_that_an_expired_driver_wrote_only_to_the_ledger_is_written_to_
 def test_a_trial_that_cannot_be_completed_does_not_keep_another_from_being_written(two_drivers, runs):
     a, b = two_drivers(spec(trials=2))
     lost, whole = a.begin(), a.begin()
-    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON)
+    result = Result(Outcome.EXHAUSTED, HORIZON, 9.5, values=(0.5,) * HORIZON)
     for number in (lost, whole):
         a.train(number, [1])
         a.save(number, HORIZON)
@@ -298,7 +298,7 @@ def test_the_trials_of_a_driver_that_comes_back_are_left_to_it(two_drivers, runs
     number = a.begin()
     a.train(number, range(1, HORIZON))
     a.save(number, HORIZON)
-    a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5, val_accs=(0.5,) * HORIZON))
+    a.ledger.tell(number, Result(Outcome.EXHAUSTED, HORIZON, 9.5, values=(0.5,) * HORIZON))
     a.expire_lease()
     find = b.ledger.claimable
 

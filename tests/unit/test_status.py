@@ -50,6 +50,8 @@ def test_a_complete_study_is_summed_up(home):
         "pruned": 0,
         "diverged": 0,
         "crashed": 0,
+        "metric": "val_acc",
+        "goal": "max",
         "target": 0.92,
         "best_trial": "b",
         "best_epochs_to_target": 3,

@@ -8,6 +8,7 @@ import pytest
 
 import analysis
 from analysis.store.loader import StoreError, load, studies
+from resnet_core.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +132,16 @@ def test_a_trial_without_a_number_is_an_error(store, tmp_path):
         store.client.delete_run(run)  # the other tests share this store
 
 
-def test_a_launch_without_a_target_is_an_error(store):
-    launch = store.launch("targetless")
+def test_a_launch_without_a_target_has_none(store):
+    launch = store.launch("targetless", metric="val_loss", goal="min")
     store.client.delete_tag(launch, "target")
-    with pytest.raises(StoreError, match="target"):
-        load(store.path, "targetless")
+    assert load(store.path, "targetless").objective == Objective("val_loss", "min", None)
+
+
+def test_a_launch_whose_target_is_no_number_is_an_error(store):
+    store.launch("wrong target", target="high")
+    with pytest.raises(StoreError, match=r"lacks a usable tag: .*high"):
+        load(store.path, "wrong target")
 
 
 def test_studies_counts_trials_by_outcome(store, small):

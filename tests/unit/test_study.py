@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from resnet_core.data import DATASETS
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Range
 from search_spaces.spec import StudySpec
@@ -168,12 +169,14 @@ def test_an_override_cannot_smuggle_in_other_keys(load: Load) -> None:
 def test_the_shipped_studies_are_listed() -> None:
     assert shipped_studies() == [
         "adamw_cosine",
+        "optimizers",
         "published/course_resnet9",
         "published/post1_batch_sizes",
         "published/post1_plateau",
         "published/post5",
         "published/post5_open_questions",
         "published/post5_run33",
+        "published/report_datasets",
         "published/report_networks",
         "published/report_optimizers",
         "published/super_convergence",
@@ -187,7 +190,10 @@ def test_the_shipped_studies_are_listed() -> None:
 @pytest.mark.parametrize("name", shipped_studies())
 def test_a_shipped_study_is_found_by_name_and_loads(name: str, suffix: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load_study(find_study(name + suffix)).train["data"] in ("cifar10", "digits")
+    spec = load_study(find_study(name + suffix))
+    named = {spec.train.get("data"), *(run.changes.get("data") for run in spec.run)} - {None}
+    assert named
+    assert named <= set(DATASETS)
 
 
 def test_a_file_comes_ahead_of_a_shipped_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.recovery import recover
-from sweeps.study.run import Fastest, StudyRun
+from sweeps.study.run import Leader, StudyRun
 from sweeps.study.stopping.rules import is_control
 from sweeps.study.trials import ActiveTrial, Job
 from sweeps.tracking import writer as tracking
@@ -53,8 +53,8 @@ class RecordingWatcher:
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
         self.events.append(("failed", trial.job.number, error, again))
 
-    def ended(self, job: Job, result: Result) -> None:
-        self.events.append(("ended", job.number, result.outcome))
+    def ended(self, trial: ActiveTrial, result: Result) -> None:
+        self.events.append(("ended", trial.job.number, result.outcome))
 
 
 @dataclass
@@ -305,7 +305,7 @@ def test_the_fastest_is_the_first_of_those_with_the_fewest_epochs(open_):
     for reached in (4, 2, 2, 3):
         launch.train(launch.begin(), [0.5] * (reached - 1) + [0.93] * (HORIZON + 1 - reached))
     launch.close()
-    assert launch.run.fastest == Fastest(launch.run.results[1].epochs_to_target, "1")
+    assert launch.run.leader == Leader(launch.run.results[1].epochs_to_target, "1", launch.run.results[1].best_value)
 
 
 def test_trials_of_an_earlier_launch_count(open_):

@@ -29,6 +29,7 @@ from resnet_core.images import load, normalise
 from resnet_core.network import build
 from resnet_core.optimizer import Optimizer, StepValues, step_values
 from resnet_core.records import EpochRecord
+from tests.image_files import write
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -609,3 +610,26 @@ def test_the_seconds_of_an_epoch_count_the_test_images(monkeypatch):
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     config = small(split="held-out", test=True, train_limit=640, val_limit=100)
     assert trainer.seconds_per_epoch(config, steps=3) == pytest.approx(12 / (3 * BATCH) * (640 + (100 + 359) / 3))
+
+
+# Top-5 accuracy
+
+
+def test_a_hundred_classes_have_a_top_5_accuracy(tmp_path, monkeypatch):
+    write("cifar100", tmp_path, monkeypatch, per_class=2, tests_per_class=1)
+    values = {"data": "cifar100", "model": "resnet11v2", "image_size": 16, "batch_size": 50}
+    config = TrialConfig("[0.01, 0] lin[0.001, 1]", split="held-out", test=True, **values)
+    (record,) = trainer.train(config, data_dir=tmp_path, checkpoint=tmp_path / "trial.pt")
+    network = build(config)
+    network.load_state_dict(checkpoints.load(tmp_path / "trial.pt")["network"])
+    data = load(config, tmp_path)
+    with torch.inference_mode():
+        logits = network.eval()(normalise(data.val_images, data.mean))
+    ranks = (logits > logits.gather(1, data.val_labels[:, None])).sum(1)
+    assert record.val_top5_acc == (ranks < 5).float().mean().item()
+    assert record.val_acc <= record.val_top5_acc
+    assert record.test_acc <= record.test_top5_acc
+
+
+def test_ten_classes_have_no_top_5_accuracy():
+    assert {(record.val_top5_acc, record.test_top5_acc) for record in run(of_a_test_run())} == {(None, None)}

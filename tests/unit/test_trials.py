@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from resnet_core.config import TrialConfig
+from resnet_core.objective import DEFAULT
 from resnet_core.schedule import parse
 from sweeps.errors import InputError
 from sweeps.home import Home
@@ -66,7 +67,7 @@ def test_an_unknown_trial_is_named_with_those_there_are(home, text):
 
 
 def test_a_trial_is_plain_values():
-    view = trial_to_dict(entry(2, PRUNED, "b-s0", {"lr": 1e-3}))
+    view = trial_to_dict(entry(2, PRUNED, "b-s0", {"lr": 1e-3}), DEFAULT)
     assert json.loads(json.dumps(view)) == {
         "trial": "b-s0",
         "number": 2,
@@ -78,11 +79,11 @@ def test_a_trial_is_plain_values():
 
 
 def test_a_running_trial_has_no_result():
-    assert trial_to_dict(entry(2, None))["result"] is None
+    assert trial_to_dict(entry(2, None), DEFAULT)["result"] is None
 
 
 def test_the_text_says_what_a_trial_trained_and_how_it_ended():
-    text = describe_trial(entry(2, PRUNED, "b-s0", {"lr": 1e-3, "optimizer": "adam"}))
+    text = describe_trial(entry(2, PRUNED, "b-s0", {"lr": 1e-3, "optimizer": "adam"}), DEFAULT)
     assert text.splitlines() == [
         "trial b-s0 (number 2)",
         "  lr = 0.001",
@@ -103,12 +104,12 @@ def test_the_text_says_what_a_trial_trained_and_how_it_ended():
 
 def test_the_text_says_that_a_trial_ended_and_went_on():
     ended = entry(2, REACHED)
-    text = describe_trial(replace(ended, job=replace(ended.job, thawed=(3, 5))))
+    text = describe_trial(replace(ended, job=replace(ended.job, thawed=(3, 5))), DEFAULT)
     assert "\n  ended after epoch 3, and went on later\n  ended after epoch 5, and went on later\n" in text
 
 
 def test_the_text_says_that_a_trial_runs():
-    assert describe_trial(entry(2, None)).endswith("\n  has not ended")
+    assert describe_trial(entry(2, None), DEFAULT).endswith("\n  has not ended")
 
 
 # What went wrong

@@ -96,8 +96,10 @@ def test_frozen_parameters_are_left_alone():
     layers[0].weight.requires_grad_(False)
     flat = FlatParameters(layers)
     working = WorkingCopy(layers, flat, "bf16")
-    working.backward(working.network(torch.ones(1, 2, dtype=torch.bfloat16)).float().sum())
-    assert (layers[0].weight.grad == 0).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = working.network(torch.ones(1, 2)).float().sum()
+    working.backward(loss)
+    assert layers[0].weight.grad is None
     assert layers[0].bias.grad.abs().sum() > 0
 
 

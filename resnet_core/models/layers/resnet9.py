@@ -38,10 +38,10 @@ class ResNet9(nn.Module):
     Weights are drawn from torch's global generator.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int = 3) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            _convolution(3, 64),
+            _convolution(channels, 64),
             _convolution(64, 128, pool=True),
             ResidualBlock(128),
             _convolution(128, 256, pool=True),
@@ -51,7 +51,7 @@ class ResNet9(nn.Module):
         self.dense = nn.Linear(512, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images [B, 3, H, W] to logits [B, classes].
+        """Map images [B, channels, H, W] to logits [B, classes].
 
         The notes' 4×4 max pooling covers the whole map of a 32×32 image, so at any image size the maximum over the
         whole map is taken.

@@ -167,6 +167,7 @@ class ResNetV2(nn.Module):
         depth: 9n+2; 56 has 1,663,338 trainable parameters.
         classes: width of the last layer.
         generator: the source of the initial weights.
+        channels: channels of an image.
         bottleneck: filters inside a unit as a share of its output filters; None is the published 16, 64, 128.
         shortcut_kernel: side of the projections' kernels, 1 or 3.
         head: what comes before the dense layer; see TrialConfig.
@@ -180,6 +181,7 @@ class ResNetV2(nn.Module):
         classes: int,
         generator: torch.Generator,
         *,
+        channels: int = 3,
         bottleneck: float | None = None,
         shortcut_kernel: int = 1,
         head: str = "average",
@@ -189,7 +191,7 @@ class ResNetV2(nn.Module):
         super().__init__()
         units = (depth - 2) // 9
         self.head = head
-        self.stem = Convolution(3, 16, 3, padding=1, bias=conv_bias)
+        self.stem = Convolution(channels, 16, 3, padding=1, bias=conv_bias)
         self.stem_bn = BatchNormReLU(16)
         blocks: list[nn.Module] = []
         inputs = 16
@@ -220,7 +222,7 @@ class ResNetV2(nn.Module):
                 module.bias_is = "skipped"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images [B, 3, H, W] to logits [B, classes]."""
+        """Map images [B, channels, H, W] to logits [B, classes]."""
         z, _ = self.stem_bn(Sum(self.stem(x), self.stem.deferred_bias))
         z, _ = self.head_bn(self.blocks(Sum(z)))
         logits: Tensor = self.dense(self._pool(z))

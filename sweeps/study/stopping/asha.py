@@ -12,7 +12,7 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 class Asha(StoppingRule):
     """Ends a trial that is not in the top 1/``reduction`` of the trials at its rung: asynchronous successive halving.
 
-    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. Val_acc, smoothed over three
+    Rungs are the shares after·reductionᵏ < 1, k = 0, 1, …, of a trial's own schedule. The metric, smoothed over three
     epochs, is compared at each rung with that of all trials that have reached the rung so far, itself included. A trial
     in the top 1/reduction goes on. Nothing is stopped while fewer than ``reduction`` trials have reached the rung. This
     is the stopping variant of Li et al. 2020, arXiv:1810.05934, algorithm 2, with shares of schedules instead of
@@ -49,7 +49,7 @@ class Asha(StoppingRule):
             values = [
                 curve.smoothed[epoch - 1]
                 for curve in study.curves
-                if (epoch := first_epoch_at(rung, curve.horizon)) <= len(curve.val_accs)
+                if (epoch := first_epoch_at(rung, curve.horizon)) <= len(curve.scores)
             ]
             there = len(values) + 1
             value = _or_worst(mine.smoothed[-1])
@@ -57,8 +57,9 @@ class Asha(StoppingRule):
             kept = there // self.reduction
             if there >= self.reduction and rank > kept:
                 return (
-                    f"stopped at epoch {trial.epoch}: with val_acc {max(value, 0):.4f} over three epochs it is number "
-                    f"{rank} of the {there} trials at {rung:.0%} of their schedules, of which the best {kept} go on"
+                    f"stopped at epoch {trial.epoch}: with {trial.objective.metric} {trial.shown(value)} over three "
+                    f"epochs it is number {rank} of the {there} trials at {rung:.0%} of their schedules, of which the "
+                    f"best {kept} go on"
                 )
         return None
 

@@ -11,13 +11,16 @@ class AtTarget(StoppingRule):
 
     name = "at_target"
     order = 10
+    needs_target = True
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial after ``study.sustained`` epochs in a row at or above the target."""
-        first = sustained_crossing(trial.val_accs, study.target, study.sustained)
+        """Stop a trial after ``study.sustained`` epochs in a row at the target or better."""
+        if study.target is None:
+            return None
+        first = sustained_crossing(trial.scores, study.target, study.sustained)
         if first is None:
             return None
         return (
-            f"stopped at epoch {trial.epoch}: {study.target:g} reached at epoch {first} "
+            f"stopped at epoch {trial.epoch}: {trial.objective.target_text} reached at epoch {first} "
             f"and held for {study.sustained} epochs"
         )

@@ -12,13 +12,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from resnet_core.objective import first_crossing, objective
+from resnet_core.objective import DEFAULT, Objective, first_crossing, objective
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord, Outcome, metric_curve
 from search_spaces.plugins import RuleSettings
 
 SMOOTHED_OVER = 3
-"""Rules that rank trials use the mean validation accuracy of this number of last epochs."""
+"""Rules that rank trials use the mean score of this number of last epochs."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 """Type of a setting: a share of each trial's own schedule, in (0, 1)."""
@@ -28,49 +28,59 @@ _EXACT = 1e-9  # decimal fractions are not exact: 0.3 of 10 epochs are 3
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation accuracies of one trial, ended or running.
+    """The scores of one trial, ended or running.
 
-    Rules compare trials at the same share of each trial's own schedule, never at the same epoch.
+    A score is a value of the study's metric, negative where the metric should fall: a higher score is always better
+    (`resnet_core.objective.Objective`). Rules compare trials at the same share of each trial's own schedule, never at
+    the same epoch.
 
     Attributes:
-        val_accs: validation accuracy of epochs 1, 2, …, each in [0, 1] or NaN; shape (epochs,).
+        scores: scores of epochs 1, 2, …; NaN where one is not known; shape (epochs,).
         horizon: epochs of the trial's schedule.
         outcome: how the trial ended; None while it runs.
         group: its value of the field or parameter by which a rule groups trials; None where no rule does.
         coordinates: its position in the study's space, see `search_spaces.space.coordinates`; empty without a space.
     """
 
-    val_accs: Sequence[float]
+    scores: Sequence[float]
     horizon: int
     outcome: Outcome | None = None
     group: Hashable = None
     coordinates: Sequence[float] = ()
 
-    def epochs_to_target(self, target: float) -> int | None:
-        """Return the first epoch at or above the target; None if there is none or the trial diverged."""
-        if self._highest < target or self.outcome is Outcome.DIVERGED:
+    def epochs_to_target(self, target: float | None) -> int | None:
+        """Return the first epoch at or above a score; None if there is none, no target, or the trial diverged."""
+        if target is None or self._highest < target or self.outcome is Outcome.DIVERGED:
             return None
-        return first_crossing(self.val_accs, target)
+        return first_crossing(self.scores, target)
 
-    def objective(self, target: float, longest: float, noise: float) -> float:
-        """Return the objective that the sampler minimises, for the curve so far; see `resnet_core.objective`."""
-        asked = (target, longest, noise)
+    def objective(self, study: StudyState) -> float:
+        """Return the number that the sampler minimises, for the curve so far; the study must have a target."""
+        asked = (study.target, study.longest, study.noise)
         if asked not in self._objectives:
-            self._objectives[asked] = objective(self.val_accs, target, longest, noise)
+            self._objectives[asked] = self._objective_of(self.scores, study)
         return self._objectives[asked]
 
-    def lowest_objective(self, target: float, longest: float, noise: float) -> float:
-        """Return the objective for an accuracy of 1 from the next epoch on: the lowest that is still possible."""
-        return objective([*self.val_accs, 1.0], target, longest, noise)
+    def lowest_objective(self, study: StudyState) -> float:
+        """Return the objective for the best score from the next epoch on: the lowest that is still possible.
+
+        The best score is 1 for an accuracy, else infinite.
+        """
+        return self._objective_of([*self.scores, 1.0 if study.start is not None else math.inf], study)
+
+    @staticmethod
+    def _objective_of(scores: Sequence[float], study: StudyState) -> float:
+        assert study.target is not None
+        return objective(scores, study.target, study.longest, study.noise, study.start)
 
     @cached_property
     def smoothed(self) -> list[float]:
-        """For each epoch, the mean accuracy of the last three epochs, fewer at the start.
+        """For each epoch, the mean score of the last three epochs, fewer at the start.
 
         NaN is left out; where all are NaN, the mean is NaN.
         """
-        val_accs = self.val_accs
-        return [_mean(val_accs[max(0, end - SMOOTHED_OVER) : end]) for end in range(1, len(val_accs) + 1)]
+        scores = self.scores
+        return [_mean(scores[max(0, end - SMOOTHED_OVER) : end]) for end in range(1, len(scores) + 1)]
 
     @cached_property
     def best_smoothed(self) -> list[float]:
@@ -79,16 +89,16 @@ class Curve:
 
     @cached_property
     def averages(self) -> list[float]:
-        """For each epoch, the mean accuracy of all epochs so far, NaN left out; NaN where all are NaN."""
-        return [_mean(self.val_accs[:end]) for end in range(1, len(self.val_accs) + 1)]
+        """For each epoch, the mean score of all epochs so far, NaN left out; NaN where all are NaN."""
+        return [_mean(self.scores[:end]) for end in range(1, len(self.scores) + 1)]
 
     @cached_property
-    def _objectives(self) -> dict[tuple[float, float, float], float]:
+    def _objectives(self) -> dict[tuple[float | None, float, float], float]:
         return {}
 
     @cached_property
     def _highest(self) -> float:
-        return max((val_acc for val_acc in self.val_accs if not math.isnan(val_acc)), default=-math.inf)
+        return max((score for score in self.scores if not math.isnan(score)), default=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -100,12 +110,14 @@ class Progress:
         records: its epochs so far, 1, 2, …; at least one.
         group: as in `Curve`.
         coordinates: as in `Curve`.
+        objective: what the study looks for.
     """
 
     config: Config
     records: Sequence[EpochRecord]
     group: Hashable = None
     coordinates: Sequence[float] = ()
+    objective: Objective = DEFAULT
 
     @property
     def epoch(self) -> int:
@@ -118,14 +130,28 @@ class Progress:
         return self.epoch / self.config.horizon
 
     @property
-    def val_accs(self) -> list[float]:
-        """Validation accuracy of epochs 1, 2, …"""
-        return metric_curve(self.records, "val_acc")
+    def values(self) -> list[float]:
+        """Values of the study's metric in epochs 1, 2, …; NaN where it was not measured."""
+        return metric_curve(self.records, self.objective.metric)
+
+    @property
+    def scores(self) -> list[float]:
+        """Scores of epochs 1, 2, …, as in `Curve`."""
+        return self.objective.scores(self.values)
+
+    def shown(self, score: float) -> str:
+        """Return a score as the text of the metric's value.
+
+        A score that is not known is that of an untrained run, or else ``none``.
+        """
+        if not math.isfinite(score) and self.objective.start is not None:
+            score = self.objective.start
+        return self.objective.shown(self.objective.score(score)) if math.isfinite(score) else "none"
 
     @property
     def curve(self) -> Curve:
         """The trial in the form in which `StudyState` holds the other trials."""
-        return Curve(self.val_accs, self.config.horizon, None, self.group, self.coordinates)
+        return Curve(self.scores, self.config.horizon, None, self.group, self.coordinates)
 
 
 @dataclass(frozen=True)
@@ -133,20 +159,22 @@ class StudyState:
     """The study around the trial that a rule judges.
 
     Attributes:
-        target: validation accuracy to reach.
+        target: score to reach; None without a target.
         sustained: number of epochs in a row at or above the target after which it is sustained.
         epochs_to_target: of every other trial that reached the target so far, running ones too; in rising order.
         curves: of every other trial, ended or running, in no particular order; crashed trials are left out.
         longest: epochs of the study's longest schedule; 0 where that is not known.
-        noise: estimated standard deviation of a run's validation accuracy between seeds.
+        noise: estimated standard deviation of a run's score between seeds.
+        start: score before the first epoch, see `resnet_core.objective.Objective.start`.
     """
 
-    target: float
+    target: float | None
     sustained: int
     epochs_to_target: Sequence[int]
     curves: Sequence[Curve] = ()
     longest: int = 0
     noise: float = 0.0
+    start: float | None = 0.0
 
 
 class StoppingRule(RuleSettings, abc.ABC):

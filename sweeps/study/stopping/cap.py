@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable
 
 from pydantic import Field
 
-from resnet_core.objective import first_crossing
 from search_spaces.errors import Problem, unknown_name
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
@@ -15,7 +14,7 @@ from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 class Cap(StoppingRule):
     """Ends a trial that has used up ``slack`` times the ``best``-th smallest epochs-to-target so far.
 
-    Accuracies at early epochs are not compared, so a trial with a strongly varying accuracy is safe. One of the
+    Values at early epochs are not compared, so a trial with a strongly varying curve is safe. One of the
     study's ``best`` best trials is never ended, since ``slack`` is at least 1. The idea is adaptive capping: Hutter et
     al. 2009, ParamILS, doi:10.1613/jair.2861, section 4.
 
@@ -28,6 +27,7 @@ class Cap(StoppingRule):
 
     name = "cap"
     order = 20
+    needs_target = True
 
     best: int = Field(ge=1)
     slack: float = Field(ge=1)
@@ -44,19 +44,19 @@ class Cap(StoppingRule):
             yield unknown_name("per", self.per, names, "field or parameter", self.per)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target when one more epoch would exceed the bound."""
+        """Stop a trial that misses the target when one more epoch would exceed the bound."""
         ranked = study.epochs_to_target if self.per is None else _of_group(trial, study)
         if len(ranked) < self.best:
             return None
         bar = ranked[self.best - 1]
         # Decimal fractions are not exact: 1.16 * 25 must count as 29 whole epochs.
         allowed = math.floor(self.slack * bar + 1e-9)
-        if trial.epoch < allowed or first_crossing(trial.val_accs, study.target) is not None:
+        if trial.epoch < allowed or trial.curve.epochs_to_target(study.target) is not None:
             return None
         among = "" if self.per is None else f" with {self.per} = {trial.group}"
         return (
-            f"stopped at epoch {trial.epoch}: the {_ordinal(self.best)}best trial{among} reached {study.target:g} "
-            f"at epoch {bar}, and {self.slack:g} x {bar} epochs are used up"
+            f"stopped at epoch {trial.epoch}: the {_ordinal(self.best)}best trial{among} reached "
+            f"{trial.objective.target_text} at epoch {bar}, and {self.slack:g} x {bar} epochs are used up"
         )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.config import TrialConfig
-from resnet_core.data import DATASETS
+from resnet_core.config import TrialConfig, dataset_info
 from resnet_core.records import metric_curve
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
@@ -16,26 +15,31 @@ _ABOVE_CHANCE = 1.2  # factor on the accuracy of random guesses
 def divergence(trial: Progress) -> str | None:
     """Return how a trial has diverged, in words; None where it has not.
 
-    A trial has diverged if the training loss of its last epoch is not finite. It has also diverged if the training
-    accuracy of each of its last three epochs is at chance: below 1.2/classes. These epochs count from the end of the
-    warm-up, where the learning rate first takes its highest value. Validation accuracy is not used: while batch norm's
-    running statistics are still inexact, in the first epochs, it is at chance in healthy trials too.
+    A trial has diverged if the loss or the study's metric of its last epoch is not finite. A trial of the trainer that
+    ships whose study looks at the validation accuracy has also diverged if the training accuracy of each of its last
+    three epochs is at chance: below 1.2/classes. These epochs count from the end of the warm-up, where the learning
+    rate first takes its highest value. There, validation accuracy is not used: while batch norm's running statistics
+    are still inexact, in the first epochs, it is at chance in healthy trials too.
     """
     last = trial.records[-1]
     if last.loss is not None and not math.isfinite(last.loss):
         return f"the loss is {last.loss} at epoch {last.epoch}"
-    if not isinstance(trial.config, TrialConfig):
+    shipped = isinstance(trial.config, TrialConfig) and trial.objective.is_accuracy
+    value = None if shipped else last.get(trial.objective.metric)
+    if value is not None and not math.isfinite(value):
+        return f"{trial.objective.metric} is {value} at epoch {last.epoch}"
+    if not (isinstance(trial.config, TrialConfig) and shipped):
         return None  # nothing says what chance is
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
-    chance = _ABOVE_CHANCE / DATASETS[trial.config.data].classes
+    chance = _ABOVE_CHANCE / dataset_info(trial.config).classes
     if len(settled) == _PATIENCE and all(acc < chance for acc in metric_curve(settled, "acc")):
         return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
     return None
 
 
 class Diverged(StoppingRule):
-    """Ends a trial whose loss is not finite, or whose training accuracy stays at chance after the warm-up."""
+    """Ends a trial whose loss or metric is not finite, or whose training accuracy stays at chance after the warm-up."""
 
     name = "diverged"
     order = 0

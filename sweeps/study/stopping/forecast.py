@@ -43,6 +43,7 @@ class Forecast(StoppingRule):
 
     name = "forecast"
     order = 40
+    needs_target = True
     revives = True
     predictive = True
 
@@ -79,7 +80,7 @@ class Forecast(StoppingRule):
         if found is None:
             return []
         known, bar = found
-        fast = [i for i, curve in enumerate(ended) if curve.coordinates and _lowest_objective(curve, study) < bar]
+        fast = [i for i, curve in enumerate(ended) if curve.coordinates and curve.lowest_objective(study) < bar]
         chances = self._chances(known, [tuple(ended[i].coordinates) for i in fast])[0] if fast else ()
         return [i for i, chance in zip(fast, chances, strict=True) if chance >= _REVIVAL * self.chance]
 
@@ -101,20 +102,16 @@ class Forecast(StoppingRule):
         bar = sorted(value for _, value in known)[self.best - 1]
         for curve in ended:
             if curve.outcome is Outcome.PRUNED:
-                lowest = _lowest_objective(curve, study)
+                lowest = curve.lowest_objective(study)
                 if lowest >= bar:
                     known.append((tuple(curve.coordinates), min(study.longest, lowest)))
         return sorted(known), bar
 
 
-def _lowest_objective(curve: Curve, study: StudyState) -> float:
-    return curve.lowest_objective(study.target, study.longest, study.noise)
-
-
 def _objective(curve: Curve, study: StudyState) -> float:
     if curve.outcome is Outcome.DIVERGED:
         return study.longest
-    return min(study.longest, curve.objective(study.target, study.longest, study.noise))
+    return min(study.longest, curve.objective(study))
 
 
 def _most_informative(known: list[_Known], points: Sequence[_Point], fastest: int) -> list[_Known]:

@@ -11,9 +11,9 @@ from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState
 
 
 class Median(StoppingRule):
-    """Ends a trial whose best val_acc is below the median of the others' running averages at the same share.
+    """Ends a trial whose best value is worse than the median of the others' running averages at the same share.
 
-    The trial's val_acc is smoothed over three epochs. A running average is the mean val_acc of all epochs up to the
+    The trial's metric is smoothed over three epochs. A running average is the mean of all epochs up to the
     same share of the other trial's own schedule. Source: Golovin et al. 2017, Google Vizier,
     doi:10.1145/3097983.3098043, section 3.2.2. Here shares of schedules replace steps, and running trials count among
     the others.
@@ -30,14 +30,14 @@ class Median(StoppingRule):
     trials: int = Field(default=5, ge=1)
 
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
-        """Stop a trial below the target whose best val_acc is below the median."""
+        """Stop a trial that misses the target and whose best value is worse than the median."""
         mine = trial.curve
         if trial.share < self.after or mine.epochs_to_target(study.target) is not None:
             return None
         averages = [
             curve.averages[epoch - 1]
             for curve in study.curves
-            if 1 <= (epoch := last_epoch_by(trial.share, curve.horizon)) <= len(curve.val_accs)
+            if 1 <= (epoch := last_epoch_by(trial.share, curve.horizon)) <= len(curve.scores)
         ]
         averages = [average for average in averages if not math.isnan(average)]
         if len(averages) < self.trials:
@@ -46,6 +46,7 @@ class Median(StoppingRule):
         if best >= middle:
             return None
         return (
-            f"stopped at epoch {trial.epoch}: its best val_acc over three epochs is {max(best, 0):.4f}; the median of "
-            f"{len(averages)} trials' averages up to {trial.share:.0%} of their schedules is {middle:.4f}"
+            f"stopped at epoch {trial.epoch}: its best {trial.objective.metric} over three epochs is "
+            f"{trial.shown(best)}; the median of {len(averages)} trials' averages up to "
+            f"{trial.share:.0%} of their schedules is {trial.shown(middle)}"
         )

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from resnet_core.own_config import Config
+from search_spaces.plugins import OwnRule, loaded_rule
 from search_spaces.spec import StudySpec
 from sweeps.study import stopping
 from sweeps.study.stopping.base import StoppingRule
@@ -28,8 +29,16 @@ RULES = tuple(_shipped())
 
 
 def rules_of(spec: StudySpec) -> list[StoppingRule]:
-    """Return the rules that a study switches on, including those in shadow, in the order in which they are asked."""
-    return cast("list[StoppingRule]", list(spec.stopping.rules.values()))
+    """Return the rules that a study switches on, including those in shadow, in the order in which they are asked.
+
+    Rules of the user's own are imported.
+
+    Raises:
+        CodeError: a rule of the user's own cannot be used.
+        pydantic.ValidationError: its settings are wrong.
+    """
+    found = [loaded_rule(rule) if isinstance(rule, OwnRule) else rule for rule in spec.stopping.rules.values()]
+    return cast("list[StoppingRule]", sorted(found, key=lambda rule: rule.order))
 
 
 def rule_modes(spec: StudySpec) -> dict[str, str]:
@@ -39,7 +48,7 @@ def rule_modes(spec: StudySpec) -> dict[str, str]:
 
 def group_of(spec: StudySpec, config: Config, params: Mapping[str, Any]) -> Hashable:
     """Return a trial's value of the parameter or field by which a rule groups trials; None where no rule does."""
-    name = next((rule.group_by for rule in spec.stopping.rules.values() if rule.group_by is not None), None)
+    name = next((rule.group_by for rule in rules_of(spec) if rule.group_by is not None), None)
     if name is None:
         return None
     group: Hashable = params[name] if name in params else getattr(config, name)

@@ -1,0 +1,54 @@
+"""What the data sets that are read from files share: a download that says what to do, and smaller images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from resnet_core.data import DataError, Images
+
+_T = TypeVar("_T")
+
+
+def opened(title: str, place: Path, content: str, open_or_download: Callable[[], _T]) -> _T:
+    """Return what ``open_or_download`` returns.
+
+    Args:
+        title: the data set's usual name.
+        place: the folder that holds its files, in the folder for data.
+        content: what a user has to put into the folder for data, in words.
+        open_or_download: reads the files and downloads them first where they are missing. What it prints is dropped,
+            since stdout is for results.
+
+    Raises:
+        DataError: the files are not there and cannot be downloaded, or cannot be read.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return open_or_download()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. "
+            f"Put {content} there, or name the folder that holds it with --data or SWEEPS_DATA."
+        ) from error
+
+
+def reduced(images: Images, factor: int) -> Images:
+    """Return images at 1/factor of their height and width: each pixel is the mean of factor·factor, rounded.
+
+    Args:
+        images: uint8 [N, C, H, W] and their labels; factor divides H and W.
+        factor: 1 or more; 1 returns the images unchanged.
+    """
+    import numpy as np
+
+    if factor == 1:
+        return images
+    pixels, labels = images
+    count, channels, height, width = pixels.shape
+    blocks = pixels.reshape(count, channels, height // factor, factor, width // factor, factor)
+    sums, area = blocks.sum(axis=(3, 5), dtype=np.uint16), factor * factor
+    return ((sums + np.uint16(area // 2)) // area).astype(np.uint8), labels

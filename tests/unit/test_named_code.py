@@ -1,0 +1,324 @@
+"""Rules and samplers that a study file names as ``module:object``, and the settings of samplers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import QMCSampler, TPESampler
+
+from resnet_core import code
+from resnet_core.records import Outcome
+from search_spaces.errors import StudyError
+from search_spaces.plugins import find_sampler
+from search_spaces.spec import StudySpec
+from search_spaces.study import differences, from_json, load_study, study_hash, to_json
+from sweeps.ledger.conditional import SeparateSampler
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.samplers import make_sampler, sampler_notes
+from sweeps.study.outcomes import Result
+from sweeps.study.stopping.rules import rule_modes, rules_of
+
+MODULE = '''
+from optuna.samplers import GridSampler, TPESampler
+from pydantic import Field
+
+import sweeps
+from search_spaces.plugins import Sampler
+
+
+class Enough(sweeps.StoppingRule):
+    """Ends a trial after a number of epochs."""
+
+    order = -1
+    epochs: int = Field(default=9, ge=1)
+
+    def reason_to_stop(self, trial, study):
+        return "enough" if trial.epoch >= self.epochs else None
+
+
+class Unfinished(sweeps.StoppingRule):
+    """Lacks its method."""
+
+
+def tpe(seed: int, startup: int) -> TPESampler:
+    return TPESampler(seed=seed, n_startup_trials=startup)
+
+
+def nothing():
+    return 3
+
+
+MINE = Sampler("mine", lambda seed, trials, startup=5: TPESampler(seed=seed, n_startup_trials=startup))
+'''
+STUDY = """
+name = "x"
+[train]
+schedule = "[lr, 0] lin[0, 4]"
+[space]
+lr = { low = 1e-3, high = 1e-2, log = true }
+shift = { low = 0.0, high = 0.2 }
+crop = { low = 0, high = 4, int = true }
+[search]
+trials = 30
+"""
+CONDITION = "space.momentum={low=0.8,high=0.99,when={optimizer='sgd'}}"
+OPTIMIZER = "space.optimizer={choices=['adam','sgd']}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a study file and the code beside it; the code is not imported afterwards."""
+    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "own_code.py").write_text(MODULE)
+    yield tmp_path
+    code.search()
+
+
+def load(folder: Path, *changes: str) -> StudySpec:
+    return load_study(folder / "study.toml", changes)
+
+
+def error_of(folder: Path, *changes: str) -> str:
+    with pytest.raises(StudyError) as error:
+        load(folder, *changes)
+    return str(error.value).replace(f"{folder}/study.toml: ", "").replace(str(folder), "FOLDER")
+
+
+# Rules
+
+
+def test_a_rule_of_ones_own_is_asked_in_its_order(folder: Path) -> None:
+    rules = rules_of(load(folder, "stopping.own_code:Enough={epochs=3}", "stopping.cap={best=1,slack=1}"))
+    assert [rule.name for rule in rules] == ["own_code:Enough", "diverged", "cap"]
+    assert dict(rules[0]) == {"epochs": 3}
+
+
+def test_its_settings_are_part_of_the_identity_where_they_are_given(folder: Path) -> None:
+    plain, own, three = (
+        load(folder, *changes)
+        for changes in ([], ["stopping.own_code:Enough=true"], ["stopping.own_code:Enough={epochs=3}"])
+    )
+    assert [line for line in differences(plain, own) if line.startswith("stopping")] == [
+        "stopping.own_code:Enough: (absent) -> true"
+    ]
+    assert "stopping.own_code:Enough.epochs: (absent) -> 3" in differences(own, three)
+
+
+def test_it_may_run_in_shadow(folder: Path) -> None:
+    spec = load(folder, "stopping.own_code:Enough=true", "stopping.shadow=['own_code:Enough']")
+    assert rule_modes(spec) == {"diverged": "active", "own_code:Enough": "shadow"}
+
+
+def test_false_leaves_it_out(folder: Path) -> None:
+    assert study_hash(load(folder, "stopping.own_code:Enough=false")) == study_hash(load(folder))
+
+
+def test_a_stored_study_is_read_without_its_rules_and_its_sampler(folder: Path) -> None:
+    spec = load(folder, "stopping.own_code:Enough={epochs=3}", "search.sampler=own_code:MINE")
+    text = to_json(spec)
+    (folder / "own_code.py").write_text("raise RuntimeError('imported')")
+    stored = from_json(text)
+    assert to_json(stored) == text
+    assert study_hash(stored) == study_hash(spec)
+    assert stored.is_sampled
+
+
+def test_a_ledger_is_read_without_its_sampler(folder: Path) -> None:
+    uri = f"sqlite:///{folder / 'optuna.db'}"
+    ledger = Ledger.create(uri, load(folder, "search.sampler=own_code:MINE"))
+    job = ledger.ask()
+    (folder / "own_code.py").write_text("raise RuntimeError('imported')")
+    again = Ledger.open(uri, "x")
+    assert [entry.job for entry in again.entries()] == [job]
+    assert again.remaining() == 29
+    with pytest.raises(code.CodeError, match="imported"):
+        again.ask()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("own_code:Enough={epochs=0}", "stopping.own_code:Enough.epochs = 0: expected at least 1"),
+        ("own_code:Enough={epcohs=1}", "stopping.own_code:Enough.epcohs = 1: unknown key; did you mean epochs?"),
+        ("own_code:Enough=3", "stopping.own_code:Enough = 3: expected a table of the rule's settings, or true"),
+        (
+            "own_code:Unfinished=true",
+            "stopping.own_code:Unfinished: own_code:Unfinished is abstract: it lacks reason_to_stop",
+        ),
+        (
+            "own_code:tpe=true",
+            "stopping.own_code:tpe: own_code:tpe is of type function; expected a subclass of sweeps.StoppingRule",
+        ),
+        (
+            "none:Rule=true",
+            'stopping.none:Rule = "none:Rule": no module none: looked for none.py in FOLDER, then on Python\'s path',
+        ),
+    ],
+)
+def test_a_wrong_rule_is_named_with_its_key(folder: Path, change: str, expected: str) -> None:
+    line, *_ = error_of(folder, f"stopping.{change}").splitlines()
+    assert line.partition(" (from --set")[0] == expected
+
+
+# Samplers
+
+
+def ask(spec: StudySpec, count: int) -> list[dict[str, Any]]:
+    """Ask for trials, and end each one."""
+    ledger, params = Ledger.preview(spec), []
+    for _ in range(count):
+        job = ledger.ask()
+        params.append(job.params)
+        ledger.tell(job.number, Result(Outcome.REACHED, 4, job.params["shift"]))
+    return params
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["search.sampler=own_code:tpe", "search.sampler_options.startup=3"],
+        ["search.sampler=own_code:MINE", "search.sampler_options.startup=3"],
+        ["search.sampler=optuna.samplers:TPESampler", "search.sampler_options.n_startup_trials=3"],
+    ],
+)
+def test_each_form_of_a_sampler_gets_its_settings(folder: Path, changes: list[str]) -> None:
+    made = make_sampler(load(folder, *changes), [])
+    assert isinstance(made, TPESampler)
+    assert made._n_startup_trials == 3
+
+
+def test_any_sampler_of_optunas_proposes_trials(folder: Path) -> None:
+    spec = load(folder, "search.sampler=optuna.samplers:QMCSampler", "search.sampler_options.scramble=true")
+    assert isinstance(make_sampler(spec, []), QMCSampler)
+    assert len({tuple(params.values()) for params in ask(spec, 12)}) == 12
+    assert ask(spec, 3) == ask(spec, 3)  # with the study's seed
+
+
+def test_a_sampler_that_ships_takes_settings(folder: Path) -> None:
+    made = make_sampler(load(folder, "search.sampler_options={n_startup_trials=3, n_ei_candidates=5}"), [])
+    assert isinstance(made, TPESampler)
+    assert (made._n_startup_trials, made._n_ei_candidates) == (3, 5)
+
+
+def test_settings_are_part_of_the_identity_where_they_are_given(folder: Path) -> None:
+    plain, three = load(folder), load(folder, "search.sampler_options.n_startup_trials=3")
+    assert differences(plain, three) == ["search.sampler_options.n_startup_trials: (absent) -> 3"]
+
+
+def test_a_sampler_that_may_ignore_pruned_trials_is_said_to(folder: Path) -> None:
+    assert sampler_notes(load(folder)) == []
+    (note,) = sampler_notes(load(folder, "search.sampler=optuna.samplers:NSGAIISampler"))
+    assert "are told to it as completed" in note
+    assert find_sampler("optuna.samplers:NSGAIISampler").ignores_pruned
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            ["sampler=own_code:tpe"],
+            "sampler_options.startup: missing; expected a value, since own_code:tpe requires it",
+        ),
+        (
+            ["sampler_options.n_startup_trails=3"],
+            "sampler_options.n_startup_trails = 3: unknown setting; did you mean n_startup_trials?",
+        ),
+        (["sampler_options.n_startup_trials=a"], 'sampler_options.n_startup_trials = "a": expected a whole number'),
+        (["sampler_options.seed=3"], "sampler_options.seed = 3: expected none: search.seed is the seed of the sampler"),
+        (
+            ["sampler=own_code:nothing"],
+            "sampler: own_code:nothing returned a value of type int; expected a sampler of Optuna's",
+        ),
+        (
+            ["sampler=own_code:GridSampler"],
+            'sampler: own_code:GridSampler tries every value; expected sampler = "grid", which does that here',
+        ),
+        (
+            ["sampler=optuna.samplers:QMCSampler", "sampler_options.qmc_type=x"],
+            'sampler_options = { qmc_type = "x" }: optuna.samplers:QMCSampler does not take it: ValueError: '
+            "The `qmc_type='x'` is invalid. Choose either `halton` or `sobol`.",
+        ),
+        (
+            ["sampler=optunahub:samplers/auto_sampler"],
+            "sampler: optunahub:samplers/auto_sampler needs the package "
+            "optunahub; expected it installed: pip install optunahub",
+        ),
+    ],
+)
+def test_a_wrong_sampler_is_named_with_its_key(folder: Path, changes: list[str], expected: str) -> None:
+    line, *_ = error_of(folder, *(f"search.{change}" for change in changes)).splitlines()
+    assert line.partition(" (from --set")[0] == f"search.{expected}"
+
+
+def test_a_study_without_sampled_trials_takes_no_settings(folder: Path) -> None:
+    (folder / "study.toml").write_text('name = "x"\n[train]\nschedule = "[1, 0] lin[0, 4]"\n')
+    assert error_of(folder, "search.sampler_options.n_startup_trials=3").startswith(
+        "search.sampler_options: expected none: no sampler draws, since the trials are listed"
+    )
+
+
+HUB = """
+import sys
+from types import ModuleType
+
+from optuna.samplers import RandomSampler
+
+
+def load_module(package):
+    if package != "samplers/plain":
+        raise ValueError(f"no package {package}")
+    module = ModuleType("plain")
+    module.PlainSampler = type("PlainSampler", (RandomSampler,), {})
+    module.__all__ = ["PlainSampler"]
+    return module
+"""
+
+
+def test_a_sampler_of_optunahub_is_the_class_of_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of OptunaHub is downloaded, so this one stands in for the library optunahub."""
+    (folder / "optunahub.py").write_text(HUB)
+    monkeypatch.syspath_prepend(folder)
+    assert type(make_sampler(load(folder, "search.sampler=optunahub:samplers/plain"), [])).__name__ == "PlainSampler"
+    assert "expected one of: optunahub:samplers/plain:PlainSampler" in error_of(
+        folder, "search.sampler=optunahub:samplers/plain:Other"
+    )
+    assert "could not be loaded from OptunaHub" in error_of(folder, "search.sampler=optunahub:samplers/none")
+
+
+# Samplers and conditional parameters
+
+
+def test_tpe_draws_conditional_parameters_in_groups(folder: Path) -> None:
+    made = make_sampler(load(folder, OPTIMIZER, CONDITION), [])
+    assert isinstance(made, TPESampler)
+    assert made._group
+    assert sampler_notes(load(folder, OPTIMIZER, CONDITION)) == []
+    assert not make_sampler(load(folder, OPTIMIZER), [])._group  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "optuna.samplers:QMCSampler"])
+def test_another_sampler_draws_each_of_them_by_itself_and_says_so(folder: Path, sampler: str) -> None:
+    spec = load(folder, OPTIMIZER, CONDITION, f"search.sampler={sampler}")
+    assert isinstance(make_sampler(spec, []), SeparateSampler)
+    assert sampler_notes(spec)[0].startswith(f"{sampler} learns nothing about momentum, which some trials do not have")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random", "optuna.samplers:QMCSampler"])
+def test_every_sampler_proposes_conditional_trials(folder: Path, sampler: str) -> None:
+    spec = load(folder, OPTIMIZER, CONDITION, f"search.sampler={sampler}")
+    for params in ask(spec, 14):
+        assert ("momentum" in params) == (params["optimizer"] == "sgd")
+
+
+def test_cma_es_keeps_its_model_when_a_trial_lacks_a_parameter(folder: Path) -> None:
+    """Without SeparateSampler, it takes the parameters of the first trials for those of all, and draws at random."""
+    spec = load(folder, OPTIMIZER, CONDITION, "search.sampler=cmaes", "search.first=[{optimizer='sgd',momentum=0.9}]")
+    study = optuna.create_study()
+    ledger = Ledger(study, spec)
+    for _ in range(20):
+        job = ledger.ask()
+        ledger.tell(job.number, Result(Outcome.REACHED, 4, job.params["shift"]))
+    drawn = [trial for trial in study.trials if any(key.startswith("cma:generation") for key in trial.system_attrs)]
+    assert len(drawn) >= 15
