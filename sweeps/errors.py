@@ -63,7 +63,7 @@ def cause_of(error: str) -> str:
     lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "unknown error"
     said = _CLASS.sub("", last)
-    if last.startswith(("sweeps.errors.", "sweeps.execution.trainable.")):  # the message says all
+    if last.startswith("sweeps.errors."):
         return said
     if is_disk_full(error):
         return "no space left on the disk"

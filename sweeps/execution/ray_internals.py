@@ -36,6 +36,7 @@ ENVIRONMENT = {
 
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
+_TRIAL_ERROR = "sweeps.execution.trainable.TrialError: "  # what Ray writes before the message of one
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -81,11 +82,11 @@ def last_error(trial: Any) -> str:
     """Return the text of a trial's last error, without colours.
 
     Ray writes the error to the trial's folder immediately. The public `Trial.get_error` reads a copy that Ray makes
-    later.
+    later. An error of the trial itself is told without the frames of Ray and of the trainable.
     """
     written = Path(trial.local_path) / _ERROR_FILE
     text = without_colours(written.read_text() if written.exists() else "") or "unknown error"
-    return text.rsplit(_ERROR_BEGINS, 1)[-1].strip()
+    return text.rsplit(_ERROR_BEGINS, 1)[-1].rpartition(_TRIAL_ERROR)[2].strip()
 
 
 def without_colours(text: str) -> str:

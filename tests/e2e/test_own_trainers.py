@@ -119,13 +119,13 @@ def test_an_error_of_the_trainer_is_shown_without_frames_of_this_project(sweeps,
         ("stopping", "own"),
         ("report", "own", "--out", "report.html"),
         ("export", "own", "--tensorboard", "board"),
-        ("export", "own", "--out", "curves.jsonl"),
+        ("export", "own", "--out", "curves.jsonl.gz"),
     ],
     ids=" ".join,
 )
 def test_commands_that_look_need_no_code(command, sweeps, ended, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = [tmp_path / part if part in ("report.html", "board", "curves.jsonl") else part for part in command]
+    arguments = [tmp_path / part if part in ("report.html", "board", "curves.jsonl.gz") else part for part in command]
     assert "imported" not in sweeps(*arguments, "--home", ended).stderr
 
 

@@ -159,8 +159,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sys.modules.pop("plugged_trainer", None)
     install(site, "1.0")
     monkeypatch.syspath_prepend(str(site))
-    paths = code.sysconfig.get_paths() | {"purelib": str(site)}
-    monkeypatch.setattr(code.sysconfig, "get_paths", lambda: paths)
+    monkeypatch.setattr(code, "_installed_folders", lambda: frozenset({site.resolve()}))
     (tmp_path / "study.toml").write_text('name = "x"\n[train]\ntrainer = "plugged"\n')
     return site
 
