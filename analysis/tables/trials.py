@@ -163,10 +163,14 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
     return bool((values[known] == others[known]).all())
 
 
+_NOT_OF_ALL = ("acc", "final_loss", "final_val_loss")
+"""Columns of metrics that a trainer of somebody's own may not have."""
+
+
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. For a single trial there is none.
+    A setting or a metric that no trial has is among them, as an empty text. A single trial has no others.
     """
     found = dict[str, str]()
     for column in SETTINGS if len(table) else ():
@@ -176,6 +180,8 @@ def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str
                 found[column.name] = ""
             elif len(table) > 1 and values.notna().all() and values.map(str).nunique() == 1:
                 found[column.name] = column.shown(values.iloc[0])
+    if "epoch" in table and table["epoch"].notna().any():  # some trial has metrics
+        found |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     return found
 
 

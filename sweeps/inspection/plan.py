@@ -39,7 +39,7 @@ from sweeps.study.trials import Job
 _STEPS = 3
 _MEASURED_SECONDS = 10.0
 _MOST_STEPS = 2000
-_LONG_EPOCH = 10.0  # seconds; of a trainer with shorter epochs, the second one is timed
+_LONG_EPOCH = 60.0  # seconds; of a trainer with shorter epochs, the second one is timed
 
 
 @dataclass(frozen=True)
