@@ -227,13 +227,14 @@ class _TrainingRun:
         self._step: Callable[[int], None] = self._take_step
         # Code of one's own may wait for the device in a step, which no graph can capture.
         if graph and device.type == "cuda" and isinstance(self._optimizer, Optimizer) and not self._is_own:
-            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state(self._optimizer))
+            self._step = CapturedStep(self._take_step, dict.fromkeys(self._batches), self._state())
 
-    def _state(self, optimizer: Optimizer) -> list[Tensor]:
-        """Return every tensor that a step changes."""
+    def _state(self) -> list[Tensor]:
+        """Return every tensor that a step changes, where a step is a graph: not of an optimizer of one's own."""
+        assert isinstance(self._optimizer, Optimizer)
         average = () if self._average is None else self._average.tensors()
         return [
-            *optimizer.tensors(),
+            *self._optimizer.tensors(),
             *self._network.buffers(),
             *average,
             self._losses,

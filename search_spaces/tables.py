@@ -66,8 +66,10 @@ _Name = Annotated[str, AfterValidator(_valid_name)]
 
 
 def _valid_target(target: Any) -> Any:
-    if target is None or target is False or is_number(target):
+    if target is None or target is False:
         return target
+    if is_number(target):
+        return float(target)  # 0 would be taken for false
     raise PydanticCustomError("target", "{expected}", {"expected": "a finite number; false for none"})
 
 

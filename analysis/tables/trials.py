@@ -64,6 +64,10 @@ class OutcomeCounts:
     running: int
 
 
+_NOT_OF_ALL = ("acc", "final_loss", "final_val_loss")
+"""Columns of metrics that a trainer of somebody's own may not have."""
+
+
 def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the table of a study, computed from its epochs.
 
@@ -87,7 +91,8 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
         that the study samples and the settings in which its trials differ. Epochs are Int64 and other numbers float64,
         both missing where a value does not exist. ``attrs`` has ``target`` and ``metric``; ``sampled``, the names of
         sampled parameters; and ``same``: by name and as text, the settings that have one value in all trials, of which
-        there are two or more; `render` lists them below the table.
+        there are two or more; `render` lists them below the table. Metrics that no trial has are among them, as an
+        empty text.
 
     Raises:
         ValueError: the target is impossible: for val_acc, it is outside (0, 1].
@@ -98,12 +103,10 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     results = {number: _result(trial, curve, sought) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
-    if not sought.is_accuracy and len(table):
-        absent = [
-            name for name in ("acc", "final_loss", "final_val_loss") if name in table and table[name].isna().all()
-        ]
-        table = table.drop(columns=absent)
-    table.attrs = {"target": sought.target, "sampled": sampled, "same": constant_settings(table, sampled)}
+    same = constant_settings(table, sampled)
+    if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
+        same |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
+    table.attrs = {"target": sought.target, "sampled": sampled, "same": same}
     table.attrs["metric"] = sought.metric
     return table
 
@@ -163,14 +166,10 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
     return bool((values[known] == others[known]).all())
 
 
-_NOT_OF_ALL = ("acc", "final_loss", "final_val_loss")
-"""Columns of metrics that a trainer of somebody's own may not have."""
-
-
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting or a metric that no trial has is among them, as an empty text. A single trial has no others.
+    A setting that no trial has is among them, as an empty text. For a single trial there is none.
     """
     found = dict[str, str]()
     for column in SETTINGS if len(table) else ():
@@ -180,8 +179,6 @@ def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str
                 found[column.name] = ""
             elif len(table) > 1 and values.notna().all() and values.map(str).nunique() == 1:
                 found[column.name] = column.shown(values.iloc[0])
-    if "epoch" in table and table["epoch"].notna().any():  # some trial has metrics
-        found |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     return found
 
 

@@ -46,7 +46,16 @@ def test_the_table_has_the_metric_and_the_first_epoch_at_or_below_the_target(mak
     assert table["epochs_to_target"].tolist()[:3] == [3, 3, 3]
     assert table["f1_error_best"].tolist() == [0.3, 0.35, 0.4, 0.6]
     assert table["f1_error"].tolist() == [0.3, 0.35, 0.4, 0.6]
-    assert not {"val_acc", "val_acc_best", "acc", "final_loss"} & set(table)
+    assert not {"val_acc", "val_acc_best"} & set(table)
+
+
+def test_metrics_that_no_trial_has_are_shown_in_csv_and_json_alone(make):
+    table = analysis.build_table(make(0.4))
+    assert {"acc", "final_loss"} <= set(table)
+    header = analysis.render(table, "markdown").splitlines()[0]
+    assert "f1_error_best" in header
+    assert " acc " not in header
+    assert "final_loss" not in header
 
 
 def test_without_a_target_the_best_value_sorts_and_no_column_is_about_a_target(make):

@@ -1,5 +1,6 @@
 """From a search to its confirmation: what is frozen, which seeds are taken, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,9 +378,11 @@ def test_a_trial_is_not_paired_with_itself(home):
 def test_targets_that_differ_are_refused(home):
     a, b = search(home, 3.0), search(home, 3.0)
     low = confirmation(home, b, 1)
-    objective = low.objective.model_copy(update={"target": 0.8})
+    objective = replace(low.objective, target=0.8)
     spec = Ledger.open(home.ledger_uri, b).spec.model_copy(update={"name": "low-" + b, "objective": objective})
     ledger = Ledger.create(home.ledger_uri, spec)
     ledger.tell(ledger.ask().number, result(3.0))
-    with pytest.raises(InputError, match=r"aims at 0\.9 and low-.* at 0\.8: --against expects one target"):
+    with pytest.raises(
+        InputError, match=r"0\.9 or more and low-.* accuracy 0\.8 or more: --against expects one target"
+    ):
         paired(home, Side(a), Side("low-" + b), 2)
