@@ -64,8 +64,10 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
         trial diverged), epochs_run, outcome; the index is the trial's number. Epochs are Int64.
 
     Raises:
-        ValueError: a level is outside (0, 1], or given twice.
+        ValueError: a level is outside (0, 1], or given twice; or no trial has a val_acc.
     """
+    if len(study.epochs) and ("val_acc" not in study.epochs or study.epochs["val_acc"].isna().all()):
+        raise ValueError(f"study {study.name!r}: its trials have no val_acc, of which transitions are")
     names = [f"{level:.10g}" for level in levels]
     if len(set(names)) < len(names):
         raise ValueError(f"levels = {', '.join(names)}: expected every level once")

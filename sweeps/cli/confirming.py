@@ -85,6 +85,8 @@ def confirm(
     home = options.store.open()
     _check_sequential(against, against_name, until, claim)
     resources = _resources(changes)
+    if until or claim:
+        _check_target(home, name, "--until" if until else "--claim")
     if until:
         other, _, other_trial = against.partition(":")
         sides = Side(name, trial, new_name), Side(other, other_trial, against_name, "--against-as")
@@ -171,12 +173,18 @@ def _verdict(study: Study, claim: Claim) -> str:
     from analysis.statistics.claims import check_claim
     from analysis.tables.summary import ended_runs
 
-    if study.target is None:
-        raise InputError(f"--claim: expected a study with a target; {study.name!r} has none")
     found = ended_runs(study)
     if found.empty:
         return f'claim "{claim.text}": no run has ended yet'
     return str(check_claim(claim, found["epochs_to_target"].tolist()))
+
+
+def _check_target(home: Home, name: str, option: str) -> None:
+    """Refuse an option that asks about epochs to the target where the study has none."""
+    from sweeps.ledger.ledger import Ledger
+
+    if Ledger.open(home.ledger_uri, name).spec.objective.target is None:
+        raise InputError(f"{option}: expected a study with a target; {name!r} has none")
 
 
 def _is_confirmation(home: Home, name: str) -> bool:

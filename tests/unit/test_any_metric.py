@@ -151,3 +151,8 @@ def test_the_report_is_about_the_metric(make, target):
 
 def test_runs_without_a_target_reach_nothing(make):
     assert not ended_runs(make(None))["reached"].any()
+
+
+def test_transitions_need_an_accuracy(make):
+    with pytest.raises(ValueError, match="its trials have no val_acc"):
+        analysis.build_transitions(make(0.4))
