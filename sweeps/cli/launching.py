@@ -56,17 +56,15 @@ def launch(
     If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
     from sweeps.ledger.samplers import sampler_notes
+    from sweeps.study.code import describe as describe_code
 
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
-    for note in sampler_notes(spec):
+    for note in [*describe_code(spec), *sampler_notes(spec)]:
         print_message(note)
     if not yes and sys.stdin.isatty() and stderr.is_terminal:
         from search_spaces.space import trial_count
-        from sweeps.study.code import describe as describe_code
 
         more = " and their finalists" if spec.search.finalists else ""
-        for line in describe_code(spec):
-            print_message(line)
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
