@@ -1,6 +1,7 @@
 """The public names, and the module from which each is imported when it is first used."""
 
 from .api import ConfigError as ConfigError
+from .api import DatasetSpec as DatasetSpec
 from .api import EpochRecord as EpochRecord
 from .api import Outcome as Outcome
 from .api import Run as Run

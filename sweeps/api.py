@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_core.config import ConfigError as ConfigError
 from resnet_core.config import TrialConfig as TrialConfig
+from resnet_core.data import DatasetSpec as DatasetSpec
 from resnet_core.records import EpochRecord as EpochRecord
 from resnet_core.records import Outcome as Outcome
 from resnet_core.run import Run as Run

@@ -166,3 +166,67 @@ def test_a_plan_shows_the_fields_and_the_files(sweeps, tmp_path):
     shown = sweeps("plan", write(tmp_path)).stdout
     assert f"runs made_up:train, the code of {tmp_path / 'made_up.py'} (sha256:" in shown
     assert 'epochs = 4, rate = 0.3, how = "well"' in shown
+
+
+@pytest.mark.slow
+def test_changed_code_goes_on_where_that_is_accepted(sweeps, cluster, tmp_path):
+    file = write(tmp_path, "[space]\nrate = { low = 0.2, high = 0.4 }\n[search]\ntrials = 1\n")
+    home = ("--home", tmp_path / "home")
+    sweeps("launch", file, *home, on=cluster)
+    with (tmp_path / "made_up.py").open("a") as code:
+        code.write("\n# a comment\n")
+    assert "code.versions.made_up:train" in sweeps("launch", file, *home, on=cluster, code=2).stderr
+    sweeps("resume", "own", "--trials", "+1", *home, on=cluster, code=2)
+    sweeps("resume", "own", "--trials", "+1", "--changed-code", *home, on=cluster)
+    sweeps("resume", "own", *home, on=cluster)  # the changed code is the study's now
+
+
+@pytest.mark.slow
+def test_another_home_joins_by_the_study_file(sweeps, cluster, tmp_path):
+    file = write(tmp_path)
+    home = tmp_path / "home"
+    said = sweeps("launch", file, "--home", home, on=cluster).stderr
+    assert f"runs made_up:train, the code of {tmp_path / 'made_up.py'}" in said
+    other = ("--home", tmp_path / "other", "--ledger", f"sqlite:///{home / 'optuna.db'}")
+    other += ("--mlflow", f"sqlite:///{home / 'mlflow.db'}")
+    refused = sweeps("resume", "own", *other, on=cluster, code=2).stderr
+    assert "this home has not launched it from its study file" in refused
+    sweeps("launch", file, *other, on=cluster)
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+def two_layers(classes, channels, width: int = 16):
+    return nn.Sequential(nn.Conv2d(channels, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         nn.Linear(4 * width, classes))
+
+
+class SignSGD(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad.sign(), alpha=group["lr"])
+"""
+
+
+@pytest.mark.slow
+def test_a_network_and_an_optimizer_of_ones_own_in_the_trainer_that_ships(sweeps, cluster, tmp_path):
+    (tmp_path / "nets.py").write_text(NETWORK)
+    file = tmp_path / "nets.toml"
+    file.write_text(
+        'name = "nets"\n[train]\nmodel = "nets:two_layers"\noptimizer = "nets:SignSGD"\ndata = "digits"\n'
+        'image_size = 16\ntrain_limit = 64\nval_limit = 64\nschedule = "[lr, 0] lin[0, 2]"\n'
+        "[space]\nlr = { low = 1e-3, high = 1e-2 }\nmodel_options.width = { choices = [4, 8] }\n[search]\ntrials = 2\n"
+    )
+    sweeps("launch", file, "--home", tmp_path / "home", on=cluster)
+    (tmp_path / "nets.py").unlink()
+    table = json.loads(sweeps("table", "nets", "--json", "--home", tmp_path / "home").stdout)
+    assert [row["epochs_run"] for row in table] == [2, 2]
+    assert {row["model_options.width"] for row in table} <= {4, 8}
