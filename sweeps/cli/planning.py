@@ -128,8 +128,8 @@ def plan(
     like: Annotated[
         str, typer.Option("--like", help="Take times and curves from this earlier study.", show_default="none")
     ] = "",
-    data: DataOption = DATA,
     store: Store,
+    data: DataOption = DATA,
     as_json: JsonOption = False,
 ) -> None:
     """Check a study and show what it would do.

@@ -13,14 +13,14 @@ STORE = "--home --mlflow --ledger"
 LAUNCH = f"--address --report --no-report {STORE} --data --debug"
 OPTIONS = {
     "launch": f"--name --trials --set --fork --yes {LAUNCH}",
-    "resume": f"--trials {LAUNCH}",
+    "resume": f"--trials --changed-code {LAUNCH}",
     "race": f"--top --seeds {LAUNCH}",
     "stop": f"--all --wait --no-wait {STORE}",
     "confirm": f"--seeds --trial --as --against --against-as --until --claim --set {LAUNCH}",
     "reproduce": f"--seeds --name --set {LAUNCH}",
     "init": "--dataset --trainer",
     "studies": "--json",
-    "plan": f"--name --trials --set --measure --like {STORE} --json",
+    "plan": f"--name --trials --set --measure --like {STORE} --data --json",
     "simulate": "--from --model --trials --gpus --per-gpu --order --seed --repeats --seconds-per-epoch --epochs "
     f"--against --set {STORE} --json",
     "train": "--run --set --checkpoint --threads --device --data --json",
