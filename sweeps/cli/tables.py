@@ -228,8 +228,7 @@ def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) ->
         return build(study, [float(part) for part in levels.split(",")]) if levels else build(study)
     except ValueError as error:
         raise InputError(
-            f"--levels {levels}: expected values of the metric, accuracies above 0, up to 1, with commas between them "
-            f"({error})"
+            f"--levels {levels}: expected values of the metric with commas between them, such as 0.9,0.91 ({error})"
         ) from error
 
 

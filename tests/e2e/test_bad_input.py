@@ -201,7 +201,7 @@ def test_trial_that_is_not_there(sweeps, launched):
     ("options", "said"),
     [
         (("--format", "nope"), "--format nope: expected text, markdown, csv or latex"),
-        (("--target", "92"), "--target 92: expected an accuracy above 0, up to 1"),
+        (("--target", "92"), "--target 92: expected an accuracy above 0 and at most 1"),
         (("--view", "price"), "--view price: expected results, statistics, ladder, importance, noise, cost or"),
         (("--view", "cost", "--target", "0.9"), "--target 0.9: expected with --view results or statistics only"),
         (("--levels", "0.9"), "--levels 0.9: expected with --view transitions or ladder only"),
@@ -209,7 +209,7 @@ def test_trial_that_is_not_there(sweeps, launched):
         (("--plot", "a.png", "--figure", "pie"), "--figure pie: expected curves, slices"),
         (("--figure", "slices"), "--figure: expected --plot FILE beside it"),
         (("--plot", "a.png", "--figure", "slices", "--compare"), "expected without --compare and --trial"),
-        (("--view", "transitions", "--levels", "0.9;0.8"), "--levels 0.9;0.8: expected accuracies above 0, up to 1"),
+        (("--view", "transitions", "--levels", "0.9;0.8"), "--levels 0.9;0.8: expected values of the metric"),
         (("--view", "transitions", "--levels", "0.9,0.9"), "expected every level once"),
         (("--compare",), "--compare: expected --plot FILE beside it"),
         (("--plot", "curves.doc"), "expected one of .png, .pdf, .svg"),

@@ -102,6 +102,8 @@ def trials(tmp_path):
             "checkpoint": str(tmp_path / f"{number}.pt"),
             "log": str(tmp_path / f"{number}.txt"),
             "threads": 1,
+            "trainer": None,
+            "code": [],
             "gpus": 0,
         }
         for number in range(2)
