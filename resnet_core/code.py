@@ -6,6 +6,7 @@ read from a store or a checkpoint: such a name is data.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -116,7 +117,8 @@ def _import(name: str) -> Any:
     sys.path[:0] = map(str, _folders)
     importlib.invalidate_caches()
     try:
-        module = importlib.import_module(name)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the results of commands
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             looked = " or ".join(map(str, _folders)) or "the current folder"

@@ -252,7 +252,8 @@ class Run:
                 raise TrainerError(f"epoch {epoch}: metric {name!r}: expected a name")
             if isinstance(value, str | bytes):
                 raise TrainerError(f"epoch {epoch}: metric {name!r} = {value!r:.100}: expected a number")
-        return dict(metrics)
+        # A tensor that needs a gradient is no number by itself.
+        return {name: value.detach() if hasattr(value, "detach") else value for name, value in metrics.items()}
 
 
 def _epoch_number(value: Any) -> int:

@@ -73,7 +73,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     for axes, name in zip(grid.flat, map(str, settings), strict=False):
         for (label, looks), chosen in drawn:
             axes.plot(settings.loc[chosen, name], epochs[chosen], linestyle="none", label=label, **looks)
-        if name in PUBLISHED_RANGES:
+        if name in PUBLISHED_RANGES and "weight_decay" in study.trials:  # not with a trainer of somebody's own
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
         if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
             axes.set_xscale("log")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -130,7 +132,13 @@ def _epochs(
 
     about = {"device": device, "threads": torch.get_num_threads(), "data_dir": data_dir, "checkpoint": checkpoint}
     try:
-        yield from own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
+        records = own_epochs_of(spec.trainer, config.to_dict(), metric=spec.objective.metric, **about)
+        while True:
+            with redirect_stdout(sys.stderr):  # what the trainer prints is no result of the command
+                record = next(records, None)
+            if record is None:
+                return
+            yield record
     except (TrainerError, SweepError):
         raise
     except Exception as error:

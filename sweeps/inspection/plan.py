@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,11 +171,13 @@ def _own_seconds(job: Job, spec: StudySpec, device: str, data_dir: Path) -> floa
     threads = spec.resources.cpus_per_trial
     about: dict[str, Any] = {"device": device, "threads": threads, "data_dir": data_dir, "name": job.name}
     try:
-        offered = trainer.seconds_per_epoch(config, Run(**about))
+        with redirect_stdout(sys.stderr):  # what the trainer prints is no part of the plan
+            offered = trainer.seconds_per_epoch(config, Run(**about))
         if offered is not None:
             return offered
         started = time.perf_counter()
         with (
+            redirect_stdout(sys.stderr),
             tempfile.TemporaryDirectory() as folder,
             closing(own_epochs_of(trainer, config.to_dict(), checkpoint=Path(folder) / "plan.pt", **about)) as epochs,
         ):

@@ -70,6 +70,9 @@ def _repeat(spec: StudySpec, study: Study) -> Reproduction:
         )
     else:
         note = "The file names every trial and its seed, so the same trials run."
+    if spec.code is not None:
+        code = ", ".join(f"{name} ({version})" for name, version in spec.code.versions.items())
+        note += f" It runs code of its own, which must be beside the file or installed: {code}."
     if version.endswith(".dirty"):
         note += " The code had changes that were not committed."
     return Reproduction(to_toml(spec), "\n".join(commands), note)

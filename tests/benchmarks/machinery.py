@@ -156,6 +156,10 @@ def time_floor(trials: int, epochs: int) -> float:
             tune.with_resources(InstantTrainable, {"cpu": 1, "gpu": 0}),
             param_space={
                 "number": tune.sample_from(lambda: 0),
+                "name": "0",
+                "trainer": None,
+                "code": [],
+                "metric": "val_acc",
                 "config": config.to_dict(),
                 "data_dir": folder,
                 "checkpoint": f"{folder}/none.pt",

@@ -230,3 +230,15 @@ def test_a_network_and_an_optimizer_of_ones_own_in_the_trainer_that_ships(sweeps
     table = json.loads(sweeps("table", "nets", "--json", "--home", tmp_path / "home").stdout)
     assert [row["epochs_run"] for row in table] == [2, 2]
     assert {row["model_options.width"] for row in table} <= {4, 8}
+
+
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_what_a_trainer_prints_is_no_part_of_a_result(command, sweeps, tmp_path):
+    file = write(tmp_path)
+    talkative = TRAINER.replace("        time.sleep", "        print('an epoch')\n        time.sleep")
+    talkative += "\nprint('imported')\n"
+    (tmp_path / "made_up.py").write_text(talkative)
+    done = sweeps(command, file, "--json")
+    assert json.loads(done.stdout)
+    assert "imported" in done.stderr
+    assert "an epoch" in done.stderr

@@ -321,3 +321,8 @@ def test_a_trainer_is_tested_with_a_run_alone() -> None:
             yield {"val_acc": epoch / 10}
 
     assert list(train(Config(), Run())) == [{"val_acc": 0.1}, {"val_acc": 0.2}, {"val_acc": 0.3}]
+
+
+def test_a_tensor_that_needs_a_gradient_is_a_number() -> None:
+    (record,) = own_epochs(yielding({"loss": torch.tensor(0.5, requires_grad=True)}), None, Run())
+    assert record.loss == 0.5
