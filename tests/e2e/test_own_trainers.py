@@ -235,7 +235,7 @@ def test_a_network_and_an_optimizer_of_ones_own_in_the_trainer_that_ships(sweeps
 @pytest.mark.parametrize("command", ["plan", "train"])
 def test_what_a_trainer_prints_is_no_part_of_a_result(command, sweeps, tmp_path):
     file = write(tmp_path)
-    talkative = TRAINER.replace("        time.sleep", "        print('an epoch')\n        time.sleep")
+    talkative = TRAINER.replace("time.sleep(config.pause)", "print('an epoch')")
     talkative += "\nprint('imported')\n"
     (tmp_path / "made_up.py").write_text(talkative)
     done = sweeps(command, file, "--json")
