@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resnet_core.data import DatasetSpec, Images
-from resnet_core.data.files import opened, reduced
+from resnet_core.data.files import reduced
+from resnet_core.data.files.cifar import FOLDERS, Title, open_cifar, read_cifar
 
-if TYPE_CHECKING:
-    from torchvision.datasets import CIFAR100
-
-_FOLDER = "cifar-100-python"
+_TITLE: Title = "CIFAR-100"
 
 
 def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:
@@ -31,13 +28,7 @@ def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:
 
 @lru_cache(maxsize=1)
 def _read_files(data_dir: Path) -> tuple[Images, Images]:
-    import numpy as np
-
-    parts = [_open(data_dir, train=train) for train in (True, False)]
-    train, test = (
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64)) for part in parts
-    )
-    return train, test
+    return read_cifar(_TITLE, data_dir)
 
 
 def download(data_dir: Path) -> None:
@@ -46,17 +37,7 @@ def download(data_dir: Path) -> None:
     Raises:
         DataError: the download fails.
     """
-    _open(data_dir, train=False)
-
-
-def _open(data_dir: Path, *, train: bool) -> CIFAR100:
-    from torchvision.datasets import CIFAR100
-
-    # The files are pickles: torchvision opens them after it has compared their MD5 sums with the published ones.
-    content = "the unpacked 'python version' of CIFAR-100"
-    return opened(
-        "CIFAR-100", data_dir / _FOLDER, content, lambda: CIFAR100(root=str(data_dir), train=train, download=True)
-    )
+    open_cifar(_TITLE, data_dir, train=False)
 
 
 DATASET = DatasetSpec(
@@ -65,6 +46,6 @@ DATASET = DatasetSpec(
     test_size=10_000,
     image_sizes=(16, 32),
     read=read,
-    folder=_FOLDER,
+    folder=FOLDERS[_TITLE],
     download=download,
 )
