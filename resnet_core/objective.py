@@ -315,58 +315,61 @@ def objective(
         raise ValueError(f"longest_horizon = {longest_horizon!r}: expected a number of epochs above 0")
     if not noise >= 0:
         raise ValueError(f"noise = {noise!r}: expected a standard deviation of 0 or more")
-    pieces = _crossings(scores, target, longest_horizon, start)
+    pieces, highest = _crossings(scores, target, longest_horizon, start)
     spread = math.sqrt(2) * noise
-    missed = 0.0 if start is not None else longest_horizon * _relative_shortfall(pieces[-1][0], target, spread)
+    missed = longest_horizon * _relative_shortfall(highest, target, spread, start)
     if noise == 0:
-        intercept, slope = next((a, b) for _, high, a, b in pieces if target <= high)
-        return intercept + slope * target + missed
+        low, high, at_low, at_high = next(piece for piece in pieces if target <= piece[1])
+        rise = (target - low) / (high - low) * (at_high - at_low) if at_high > at_low else 0.0
+        return at_low + rise + missed
     total = 0.0
-    for low, high, intercept, slope in pieces:
+    for low, high, at_low, at_high in pieces:
         from_, to = (low - target) / spread, (high - target) / spread
-        total += (intercept + slope * target) * (_normal_cdf(to) - _normal_cdf(from_))
-        total -= slope * spread * (_normal_density(to) - _normal_density(from_))
+        share = _normal_cdf(to) - _normal_cdf(from_)
+        total += at_low * share
+        if at_high > at_low:
+            above_low = (target - low) * share - spread * (_normal_density(to) - _normal_density(from_))
+            # Between the two ends whatever rounding makes of a piece that is narrow beside the noise.
+            total += (at_high - at_low) * min(max(0.0, above_low / (high - low)), share)
     return total + missed
 
 
 def _crossings(
     scores: Sequence[float], target: float, longest_horizon: float, start: float | None
-) -> list[tuple[float, float, float, float]]:
-    """Return the crossing of every level in pieces (low, high, intercept, slope): intercept + slope·level."""
+) -> tuple[list[tuple[float, float, float, float]], float]:
+    """Return the crossings of all levels, and the highest score.
+
+    The crossings are straight pieces (low, high, at_low, at_high): the levels low and high are crossed at the epochs
+    at_low and at_high. Levels above the highest score get what a miss by nothing gets.
+    """
     lowest = -math.inf if start is None else start
     # A shift may put the level below any accuracy.
     pieces = [] if start is None else [(-math.inf, start, 0.0, 0.0)]
     highest, area, before = lowest, 0.0, lowest
     for epoch, score in enumerate(scores, start=1):
         if score > highest:
-            if math.isinf(before):  # the line into the crossing is not known
-                intercept, slope = float(epoch), 0.0
-            else:
-                slope = 1 / (score - before)
-                intercept = epoch - 1 - before * slope
-            pieces.append((highest, score, intercept, slope))
+            at_low = float(epoch)  # where the line into the crossing is not known
+            if not math.isinf(before):
+                at_low = epoch - 1 + (highest - before) / (score - before)
+            pieces.append((highest, score, at_low, float(epoch)))
             if start is not None:
-                area += intercept * (score - highest) + slope * (score**2 - highest**2) / 2
+                area += (score - highest) * (at_low + epoch) / 2
             highest = score
         before = lowest if math.isnan(score) else score
-    if start is None:
-        pieces.append((highest, math.inf, longest_horizon, 0.0))
-        return pieces
-    slope = longest_horizon / target
-    late = area / (longest_horizon * target)
-    pieces.append((highest, math.inf, longest_horizon - slope * highest + late, slope))
-    return pieces
+    late = 0.0 if start is None else area / (longest_horizon * target)
+    pieces.append((highest, math.inf, longest_horizon + late, longest_horizon + late))
+    return pieces, highest
 
 
-def _relative_shortfall(best: float, target: float, spread: float) -> float:
-    """Return d/(d + s): see `objective`."""
+def _relative_shortfall(best: float, target: float, spread: float, start: float | None) -> float:
+    """Return the mean of max(0, c - b) as a share of the target or, for other scores, as d/(d + s): see `objective`."""
     if math.isinf(best):
         return 1.0 if best < 0 else 0.0
     shortfall = max(0.0, target - best)
     if spread:
         z = (best - target) / spread
         shortfall = max(0.0, spread * _normal_density(z) + (target - best) * (1 - _normal_cdf(z)))
-    return shortfall / (shortfall + (abs(target) or 1.0))
+    return shortfall / target if start is not None else shortfall / (shortfall + (abs(target) or 1.0))
 
 
 def _normal_cdf(z: float) -> float:

@@ -1,7 +1,7 @@
 import itertools
 import math
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from resnet_core.objective import (
@@ -151,7 +151,19 @@ def test_misses_are_ranked_by_their_distance(near, further, target):
     assert HORIZON < one <= other
 
 
+at_any_scale = st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=20)
+
+
+@given(at_any_scale.flatmap(lambda curve: st.tuples(st.just(curve), st.floats(min(curve), max(curve)))))
+@example(([2e-313, 0.0], 0.0))
+def test_without_noise_the_number_of_a_hit_is_its_crossing_at_any_scale(hit):
+    curve, target = hit
+    falls = Objective("x", "min", target)
+    assert math.isclose(falls.minimised(curve, HORIZON), falls.interpolated_crossing(curve), abs_tol=1e-6)
+
+
 @given(values, any_targets, st.sampled_from([0.5, 2.0]))
+@example([2e-313, 0.0], 0.0, 0.5)  # a step so small that its inverse is infinite
 def test_with_noise_the_number_is_continuous_at_the_target(curve, target, noise):
     falls = Objective("x", "min", target)
     above, below = (falls.minimised([*curve, target + step], HORIZON, noise) for step in (1e-9, -1e-9))
