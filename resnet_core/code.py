@@ -268,12 +268,22 @@ def describe(error: BaseException) -> str:
 
     An error of this project's own, such as a metric that is missing, is its message, without its class.
     """
-    frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
+    frame = _users_frame(error)
     is_ours = type(error).__module__.partition(".")[0] in OURS
     said = str(error) if is_ours else "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     return said if frame is None else f"{frame.filename}, line {frame.lineno}: {said}"
+
+
+def is_users(error: BaseException) -> bool:
+    """Return whether an error was raised in code that a study file names, or in what that code called."""
+    return _users_frame(error) is not None
+
+
+def _users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the last frame of an error that is in the user's code."""
+    return next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
 
 
 def users_traceback(error: BaseException) -> str:
