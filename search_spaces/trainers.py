@@ -406,6 +406,12 @@ def _config_class(reference: str, function: Any) -> type:
     wanted = f"{reference}: expected two parameters, train(config: Config, run: sweeps.Run), with a dataclass Config"
     if len(parameters) < 2:
         raise CodeError(f"{wanted}; it has {len(parameters)}")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise CodeError(f"{wanted}; called with two: {error}") from None
+    if inspect.iscoroutinefunction(_called(function)) or inspect.isasyncgenfunction(_called(function)):
+        raise CodeError(f"{reference} is async: expected a function, or a generator, that is not")
     hint = parameters[0].annotation
     if isinstance(hint, str):
         try:

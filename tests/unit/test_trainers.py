@@ -239,6 +239,9 @@ def test_a_syntax_error_is_told_with_file_and_line(tmp_path):
         ("def train(config, run): ...", "config has no annotation"),
         ("def train(config: int, run): ...", "config is annotated with a whole number"),
         ("class C: ...\ndef train(config: C, run): ...", "config is annotated with C"),
+        ("def train(a: int, b, c): ...", "with a dataclass Config; called with two: missing a required argument: 'c'"),
+        ("def train(*, config: int, run): ...", "with a dataclass Config; called with two: too many positional"),
+        ("async def train(a: int, b): ...", "own:train is async: expected a function, or a generator, that is not"),
         ("def train(config: 'Missing', run): ...", "config: Missing is not known"),
     ],
 )
