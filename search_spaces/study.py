@@ -119,8 +119,11 @@ def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, 
 def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield where a field may have a value: the key in the file, the table or list that holds it, and its place there.
 
-    The values are not checked yet, so they may have any type.
+    Only the trainer that ships takes networks, data sets and optimizers; of another one, such a field is a text. The
+    values are not checked yet, so they may have any type.
     """
+    if key != "trainer" and not _is_shipped(values):
+        return
     runs, space = values.get("run"), values.get("space")
     tables = {"train": values.get("train")}
     tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
@@ -129,6 +132,11 @@ def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     choices = parameter.get("choices") if isinstance(parameter, dict) else None
     if isinstance(choices, list):
         yield from ((f"space.{key}.choices[{i}]", choices, i) for i in range(len(choices)))
+
+
+def _is_shipped(values: dict[str, Any]) -> bool:
+    train = values.get("train")
+    return not isinstance(train, dict) or train.get("trainer") in (None, SHIPPED_NAME)
 
 
 def _use_references(values: dict[str, Any], folder: Path) -> None:
@@ -150,7 +158,7 @@ def _name_options(values: dict[str, Any]) -> None:
     search = values.get("search")
     first = search.get("first") if isinstance(search, dict) else None
     for table in (values.get("space"), *(first if isinstance(first, list) else [])):
-        for options in OPTION_TABLES if isinstance(table, dict) else ():
+        for options in OPTION_TABLES if isinstance(table, dict) and _is_shipped(values) else ():
             if isinstance(table.get(options), dict):
                 for name, parameter in table.pop(options).items():
                     table[f"{options}.{name}"] = parameter
