@@ -220,7 +220,7 @@ def run_study(
         same = _as_text(options, "home", "mlflow", "ledger", "data", "address")
         typer.echo(f"{why} with:  sweeps resume {name}{same}")
         if end is LaunchStatus.CRASHED and ledger.spec.code is not None:
-            typer.echo(f"`sweeps show {name} TRIAL` tells why; after a change of the code, resume needs --changed-code")
+            typer.echo("after a change of the code, resume needs --changed-code")
     sys.stdout.flush()
     raise typer.Exit(
         {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]
