@@ -48,7 +48,7 @@ class OutcomeCounts:
     Attributes:
         trials: number of all trials.
         reached: an epoch at the target or better.
-        exhausted: ended without that.
+        exhausted: trained to its end without that; without a target, every trial that trained to its end.
         pruned: stopped without that.
         diverged: the loss was not finite, or accuracy stayed at chance.
         crashed: ended by an error that is not the trial's fault; not in the table.
@@ -272,7 +272,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     parts = [f"Reached by {counts.reached} of {len(table)} trials" if target is not None else f"{len(table)} trials"]
     missed = f"ended {'below' if sought.goal == 'max' else 'above'} the target"
     others = {
-        missed if target is not None else "ended by themselves": counts.exhausted,
+        missed if target is not None else "exhausted (trained to their end)": counts.exhausted,
         "pruned": counts.pruned,
         "diverged": counts.diverged,
         "running": counts.running,

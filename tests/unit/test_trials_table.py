@@ -355,6 +355,11 @@ def test_footnotes_count(make_study):
     ]
 
 
+def test_footnotes_without_a_target_say_what_exhausted_means(make_study):
+    study = make_study(EXHAUSTED, PRUNED, target=None)
+    assert "2 trials, 1 exhausted (trained to their end), 1 pruned." in footnotes(study, build_table(study))
+
+
 @pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000), ("skip_conv_bias", True)])
 def test_footnotes_name_the_trials_of_another_protocol(make_study, setting, value):
     study = make_study(REACHED, REACHED | {setting: value}, REACHED | {setting: 0})
