@@ -68,6 +68,7 @@ def launch(
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
         if stderr.input(question).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
+        print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(
         options,
         spec.name,

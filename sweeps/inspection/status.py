@@ -85,7 +85,7 @@ def describe_summary(row: dict[str, Any]) -> str:
         value = row[best_metric(sought.metric)]
         best = f"best: trial {row['best_trial']}, "
         if row["best_epochs_to_target"] is not None:
-            best += f"{sought.target_text} at epoch {row['best_epochs_to_target']}"
+            best += f"reached the target {sought.target_text} at epoch {row['best_epochs_to_target']}"
         else:
             best += f"best {sought.metric} {'none' if value is None else sought.shown(value)}"
         if sought.target is not None and row["best_epochs_to_target"] is None:

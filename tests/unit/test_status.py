@@ -117,7 +117,7 @@ def test_a_complete_study_has_no_running_trials(home):
         (
             "done",
             "done: complete · 2 trials asked for · ended: 1 reached, 1 exhausted · begun: 0\n"
-            "  best: trial b, 0.92 at epoch 3",
+            "  best: trial b, reached the target 0.92 at epoch 3",
         ),
         (
             "below",
