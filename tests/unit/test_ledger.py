@@ -751,6 +751,14 @@ def test_a_study_without_an_ended_trial_cannot_be_raced(db):
         ledger.race(Finalists())
 
 
+def test_a_study_whose_trials_all_crashed_cannot_be_raced_and_stays_as_it_was(db):
+    ledger = Ledger.create(db, sampled(trials=1))
+    ledger.tell(ledger.ask().number, Result(Outcome.CRASHED, 0, stop_reason="mlp.py, line 5: KeyError: 'x'"))
+    with pytest.raises(InputError, match=r"ended without a crash: every trial crashed: mlp\.py"):
+        Ledger.open(db, ledger.spec.name).race(Finalists())
+    assert from_kept(db, ledger.spec.name) == ledger.spec
+
+
 def test_a_confirmation_has_no_finalists(db):
     spec = fixed_study(phase="confirm", search={"seeds": [1]}, stopping={"diverged": False})
     with pytest.raises(InputError, match="is a confirmation"):
