@@ -171,12 +171,9 @@ class LiveWatcher:
         sought, leader = run.spec.objective, run.leader
         best = "no result yet" if sought.target is None else "no trial at the target yet"
         if leader is not None:
-            reached = (
-                f"reached the target at epoch {leader.rank}"
-                if sought.target is not None
-                else _best(leader.value, sought)
-            )
-            best = f"best so far: trial {leader.name}, {reached}"
+            reached = f"reached the target at epoch {leader.rank}"
+            best = f"best so far: trial {leader.name}, "
+            best += _best(leader.value, sought) if sought.target is None else reached
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"
