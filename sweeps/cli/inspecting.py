@@ -75,7 +75,10 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     home = store.open()
     found = best_trial(home, Ledger.open(home.ledger_uri, name))
     if found is None:
-        raise SweepError(f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`")
+        raise SweepError(
+            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one trial "
+            f"`sweeps show {name} TRIAL`"
+        )
     if as_json:
         print_json(found.to_dict())
     else:

@@ -214,8 +214,8 @@ def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec
     best = best_entry(ledger.spec, entries)
     if best is None:
         raise InputError(
-            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, or name one "
-            "with --trial"
+            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one trial "
+            f"`sweeps show {name} TRIAL`, or name one with --trial"
         )
     return best
 

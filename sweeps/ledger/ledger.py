@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core.own_config import with_seed
+from resnet_core.records import Outcome
 from search_spaces import space
 from search_spaces.plugins import find_sampler
 from search_spaces.spec import StudySpec
@@ -230,8 +231,11 @@ class Ledger:
                 f"study {name!r}: {spec.trainer.owner} of {spec.trainer.name} has no field `seed`, so fresh seeds "
                 "would repeat the same runs: it cannot be raced"
             )
-        if not any(entry.result is not None for entry in self.entries()):
-            raise InputError(f"study {name!r} has no trial that ended yet; see `sweeps status {name}`")
+        if not any(entry.result is not None and entry.result.outcome != Outcome.CRASHED for entry in self.entries()):
+            raise InputError(
+                f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one "
+                f"trial `sweeps show {name} TRIAL`"
+            )
         self.end_search()
         self._change_search(finalists=finalists)
 

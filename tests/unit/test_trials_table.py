@@ -355,6 +355,17 @@ def test_footnotes_count(make_study):
     ]
 
 
+def test_footnotes_say_where_to_look_if_all_trials_crashed(make_study):
+    study = make_study(CRASHED)
+    assert study.trials["outcome"].tolist() == ["crashed"]
+    assert f"`sweeps show {study.name} TRIAL` tells why a trial crashed." in footnotes(study, build_table(study))
+
+
+def test_a_table_without_trials_has_no_columns_that_nothing_fills(make_study):
+    same = build_table(make_study(CRASHED)).attrs["same"]
+    assert {"acc", "final_loss", "shift", "weight_decay"} <= same.keys()
+
+
 @pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000), ("skip_conv_bias", True)])
 def test_footnotes_name_the_trials_of_another_protocol(make_study, setting, value):
     study = make_study(REACHED, REACHED | {setting: value}, REACHED | {setting: 0})
