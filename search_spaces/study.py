@@ -120,8 +120,11 @@ def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, 
 def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield where a field may have a value: the key in the file, the table or list that holds it, and its place there.
 
-    The values are not checked yet, so they may have any type.
+    Only the trainer that ships takes networks, data sets and optimizers; of another one, such a field is a text. The
+    values are not checked yet, so they may have any type.
     """
+    if key != "trainer" and not _is_shipped(values):
+        return
     runs, space = values.get("run"), values.get("space")
     tables = {"train": values.get("train")}
     tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
@@ -130,6 +133,11 @@ def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     choices = parameter.get("choices") if isinstance(parameter, dict) else None
     if isinstance(choices, list):
         yield from ((f"space.{key}.choices[{i}]", choices, i) for i in range(len(choices)))
+
+
+def _is_shipped(values: dict[str, Any]) -> bool:
+    train = values.get("train")
+    return not isinstance(train, dict) or train.get("trainer") in (None, SHIPPED_NAME)
 
 
 def _use_references(values: dict[str, Any], folder: Path) -> None:
@@ -153,6 +161,8 @@ def _name_options(values: dict[str, Any]) -> None:
 
     So are those that a ``when`` and a table of ``search.first`` name.
     """
+    if not _is_shipped(values):  # there a field may have that name
+        return
     space, search = values.get("space"), values.get("search")
     first = search.get("first") if isinstance(search, dict) else None
     _use_dots(space)

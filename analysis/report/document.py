@@ -30,7 +30,15 @@ from analysis.tables.importance import build_importance, importance_footnotes
 from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
 from analysis.tables.summary import build_summary, configurations, ended_runs, readable, summary_footnotes
-from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
+from analysis.tables.trials import (
+    build_table,
+    count_outcomes,
+    crash_notes,
+    footnotes,
+    import_notes,
+    protocol_notes,
+    split_notes,
+)
 
 _MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
@@ -145,10 +153,14 @@ class _Report:
             found.append(Section(key, title, blocks))
         return found
 
+    def _nothing(self) -> str:
+        """Return why the study has no result."""
+        return next(iter(crash_notes(self.study)), "No trial has run yet.")
+
     def _headline(self) -> list[Block]:
         study, counts, table = self.study, self.counts, self.table
         if not len(table):
-            return [_missing("No trial has run yet.")]
+            return [_missing(self._nothing())]
         best = table.iloc[0]
         sought = study.objective
         top = best[f"{sought.metric}_best"]
@@ -245,7 +257,7 @@ class _Report:
 
     def _results(self) -> list[Block]:
         if not len(self.table):
-            return [_missing("No trial has run yet.")]
+            return [_missing(self._nothing())]
         table, same = fold_constants(self.table.head(_LONGEST_TABLE))
         notes = [*footnotes(self.study, self.table), *same]
         if len(self.table) > _LONGEST_TABLE:

@@ -24,7 +24,7 @@ from analysis.tables.columns import (
 from resnet_core import schema
 from resnet_core.data import DATASETS
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome
+from resnet_core.records import Outcome, crashes_text
 
 COLUMNS = tuple(column.name for column in RESULTS)
 """The names of the columns that every table of results has, in the order of the published tables."""
@@ -48,7 +48,7 @@ class OutcomeCounts:
     Attributes:
         trials: number of all trials.
         reached: an epoch at the target or better.
-        exhausted: ended without that.
+        exhausted: trained to its end without that; without a target, every trial that trained to its end.
         pruned: stopped without that.
         diverged: the loss was not finite, or accuracy stayed at chance.
         crashed: ended by an error that is not the trial's fault; not in the table.
@@ -104,7 +104,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
     same = constant_settings(table, sampled)
-    if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
+    if table.empty or (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
         same |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     table.attrs = {"target": sought.target, "sampled": sampled, "same": same}
     table.attrs["metric"] = sought.metric
@@ -169,10 +169,10 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. For a single trial there is none.
+    A setting that no trial has is among them, as an empty text. For a single trial, only those are.
     """
     found = dict[str, str]()
-    for column in SETTINGS if len(table) else ():
+    for column in SETTINGS:
         if column.name in COLUMNS and column.name in table and column.name not in sampled:
             values = table[column.name]
             if values.isna().all():
@@ -258,7 +258,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     target = table.attrs.get("target", study.target)
     sought, notes = study.aimed(target), split_notes(study)
     notes.append(f"Target: {sought.target_words}.")
-    if target is not None:
+    if target is not None and len(table):
         notes[-1] += (
             f" epochs_to_target: the first epoch there; epochs_to_target_sustained: the first of {study.sustained} in "
             "a row, empty also where a trial ended at the target too soon to tell."
@@ -267,10 +267,12 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         own = "the study, which has no target" if study.target is None else f"the study's own target, {study.target:g}"
         notes.append(f"outcome and stop_reason refer to {own}.")
     counts = count_outcomes(study, table)
+    if counts.crashed == counts.trials:
+        return notes + crash_notes(study)
     parts = [f"Reached by {counts.reached} of {len(table)} trials" if target is not None else f"{len(table)} trials"]
     missed = f"ended {'below' if sought.goal == 'max' else 'above'} the target"
     others = {
-        missed if target is not None else "ended by themselves": counts.exhausted,
+        missed if target is not None else "exhausted (trained to their end)": counts.exhausted,
         "pruned": counts.pruned,
         "diverged": counts.diverged,
         "running": counts.running,
@@ -278,9 +280,21 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     }
     parts += [f"{number} {words}" for words, number in others.items() if number]
     notes.append(", ".join(parts) + ".")
-    if target is not None:
+    notes += crash_notes(study)
+    if target is not None and len(table):
         notes.append(">N: not by epoch N, the trial's last.")
     return notes + protocol_notes(study)
+
+
+def crash_notes(study: Study) -> list[str]:
+    """Return a sentence on why trials crashed; no sentence where none did."""
+    crashed = study.trials[study.trials["outcome"] == Outcome.CRASHED]
+    if crashed.empty:
+        return []
+    errors = [error if isinstance(error, str) else None for error in crashed[schema.STOP_REASON]]
+    every = len(crashed) == len(study.trials)
+    text = crashes_text(study.name, list(zip(crashed["trial"], errors, strict=True)), every=every)
+    return [f"{text[:1].upper()}{text[1:]}."]
 
 
 def import_notes(study: Study) -> list[str]:

@@ -82,7 +82,7 @@ class TrialTrainable(tune.Trainable):
             record = next(self._epochs, None)
         except Exception as raised:
             # Ray wraps the exception; the text of its traceback survives, and `sweeps show` prints it.
-            error = str(raised) if _says_all(raised) else code.users_traceback(raised)
+            error = code.describe(raised) if _says_all(raised) else code.users_traceback(raised)
             self._log.write(error)
             raise TrialError(error) from None
         if record is None:

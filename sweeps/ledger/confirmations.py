@@ -17,7 +17,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_specs
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
-from sweeps.study.trials import Entry
+from sweeps.study.trials import Entry, crashes
 
 _USUAL = 10  # default number of seeds of a confirmation
 _LONGEST_NAME = 64
@@ -213,10 +213,9 @@ def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec
                 return entry
     best = best_entry(ledger.spec, entries)
     if best is None:
-        raise InputError(
-            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, or name one "
-            "with --trial"
-        )
+        crashed = crashes(name, entries)
+        why = f": {crashed}" if crashed else f" yet; see `sweeps status {name}`"
+        raise InputError(f"study {name!r} has no trial that ended with a result{why}, or name one with --trial")
     return best
 
 
@@ -232,7 +231,7 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
     """Return a study of one trial's configuration. It states every field, since defaults may change later."""
     config = entry.job.config
-    left_out = ("seed", "data_info")  # the study's code has the latter
+    left_out = ("seed", "data_info") if isinstance(config, TrialConfig) else ("seed",)  # the code has the data's info
     train = {key: value for key, value in config.to_dict().items() if value is not None and key not in left_out}
     if isinstance(config, TrialConfig):
         train["test"] = config.split == "held-out"
