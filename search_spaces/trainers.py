@@ -418,7 +418,8 @@ def find_trainer(name: object) -> Trainer:
 def _config_class(reference: str, function: Any) -> type:
     """Return the dataclass with which the first parameter of a trainer is annotated."""
     if not callable(function):
-        raise CodeError(f"{reference} is {function!r}: expected a function train(config: Config, run: sweeps.Run)")
+        found = type(function).__name__
+        raise CodeError(f"{reference} is of type {found}: expected a function train(config: Config, run: sweeps.Run)")
     parameters = list(inspect.signature(function).parameters.values())
     wanted = f"{reference}: expected two parameters, train(config: Config, run: sweeps.Run), with a dataclass Config"
     if len(parameters) < 2:
