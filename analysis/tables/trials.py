@@ -104,7 +104,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
     same = constant_settings(table, sampled)
-    if table.empty or (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
+    if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
         same |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     table.attrs = {"target": sought.target, "sampled": sampled, "same": same}
     table.attrs["metric"] = sought.metric
@@ -169,10 +169,10 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. For a single trial, only those are.
+    A setting that no trial has is among them, as an empty text. For a single trial there is none.
     """
     found = dict[str, str]()
-    for column in SETTINGS:
+    for column in SETTINGS if len(table) else ():
         if column.name in COLUMNS and column.name in table and column.name not in sampled:
             values = table[column.name]
             if values.isna().all():
