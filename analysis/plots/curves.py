@@ -144,8 +144,8 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, with four axes in two rows, of which those without a metric are hidden. It belongs to no window and
-        to no global state.
+        The figure, with four axes in two rows, of which those without a metric are hidden; two axes in a row for a
+        single metric. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -153,13 +153,14 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     check_suffix(path)
     trials = trials_to_draw(study, numbers)
     sought = study.objective
-    figure = new_figure(11, 8 + 0.06 * len(trials))
     panels = {"loss": "training loss", "val_loss": "validation loss", sought.metric: sought.label}
     if sought.is_accuracy:
         panels = {"loss": "training loss [nats]", "error": "test error (1 - val_acc)", sought.metric: sought.label}
     if not is_shipped(study.trials):  # whose metrics are its own
         panels = {name: name for name in panels if name in study.epochs}
-    grid = list(figure.subplots(2, 2).flat)
+    rows = 2 if len(panels) > 1 else 1  # the times have a panel, too
+    figure = new_figure(11, 4 * rows + 0.06 * len(trials))
+    grid = list(figure.subplots(rows, 2).flat)
     drawn, times = dict(zip(panels, grid, strict=False)), grid[len(panels)]
     for axes in grid[len(panels) + 1 :]:
         axes.set_visible(False)

@@ -299,7 +299,7 @@ class _Report:
         crossings = ", with the epoch at which each reached the target" if aimed else ""
         scheduled = "schedule" in self.study.trials  # a trainer of somebody's own may have none
         rates = "," * aimed + " and their learning rates below" if scheduled else ""
-        caption = f"{label[:1].upper()}{label[1:]} of the best trials{crossings}{rates}."
+        caption = f"The best trials: {label}{crossings}{rates}."
         if published is not None and len(published):
             caption += (
                 f" Diamonds: {len(published)} published runs, of which only these points are known, and the schedule "
@@ -425,7 +425,9 @@ def _values(column: pd.Series[Any]) -> str:
 def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:.1f} hours"
-    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.1f} minutes"
+    return f"{hours * 3600:.0f} seconds" if hours * 3600 >= 1 else "less than a second"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
