@@ -70,6 +70,7 @@ class Source:
 
 
 _folders: list[Path] = []  # where modules are looked for, ahead of Python's path
+_added: list[str] = []  # the entries of Python's path that `search` has added
 _read: dict[Path, bytes] = {}  # the files of modules that were imported from these folders, as they were read
 
 
@@ -83,8 +84,17 @@ def is_reference(text: object) -> bool:
 
 
 def search(*folders: Path) -> None:
-    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten."""
+    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten.
+
+    What a module imports later, inside a function or in a process that it starts, is looked for behind Python's path:
+    so it hides no other module.
+    """
+    for entry in _added:
+        with contextlib.suppress(ValueError):  # the user's code has taken it out
+            sys.path.remove(entry)
     _folders[:] = [folder.resolve() for folder in folders]
+    _added[:] = map(str, _folders)
+    sys.path += _added
 
 
 def load(reference: str) -> Any:
@@ -113,8 +123,8 @@ def _import(name: str) -> Any:
     folder = next((folder for folder in _folders if _holds(folder, top)), None)
     if folder is not None:
         _forget_changed(folder, top)
-    before = list(sys.path)
-    sys.path[:0] = map(str, _folders)
+    ahead = list(map(str, _folders))
+    sys.path[:0] = ahead
     importlib.invalidate_caches()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for the results of commands
@@ -129,7 +139,9 @@ def _import(name: str) -> Any:
     except SystemExit as error:
         raise CodeError(f"{name} ends the program (SystemExit) when it is imported") from error
     finally:
-        sys.path[:] = before
+        for entry in ahead:  # what the module has added stays
+            with contextlib.suppress(ValueError):
+                sys.path.remove(entry)
         _remember()
     return module
 
