@@ -75,6 +75,7 @@ class Source:
 
 
 _folders: list[Path] = []  # where modules are looked for, ahead of Python's path
+_added: list[str] = []  # the entries of Python's path that `search` has added
 _read: dict[Path, bytes] = {}  # the files of modules that were imported from these folders, as they were read
 _came_with: dict[str, frozenset[str]] = {}  # for each module that was imported here, those that its import has loaded
 
@@ -89,8 +90,17 @@ def is_reference(text: object) -> bool:
 
 
 def search(*folders: Path) -> None:
-    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten."""
+    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten.
+
+    What a module imports later, inside a function or in a process that it starts, is looked for behind Python's path:
+    so it hides no other module.
+    """
+    for entry in _added:
+        with contextlib.suppress(ValueError):  # the user's code has taken it out
+            sys.path.remove(entry)
     _folders[:] = [folder.resolve() for folder in folders]
+    _added[:] = map(str, _folders)
+    sys.path += _added
 
 
 def load(reference: str) -> Any:
@@ -134,8 +144,8 @@ def _import(name: str) -> Any:
     folder = next((folder for folder in _folders if _holds(folder, top)), None)
     if folder is not None:
         _forget_changed(folder, top)
-    before, loaded = list(sys.path), set(sys.modules)
-    sys.path[:0] = map(str, _folders)
+    loaded, ahead = set(sys.modules), list(map(str, _folders))
+    sys.path[:0] = ahead
     importlib.invalidate_caches()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for the results of commands
@@ -151,7 +161,9 @@ def _import(name: str) -> Any:
     except SystemExit as error:
         raise CodeError(f"{name} ends the program when it is imported: {describe(error)}") from error
     finally:
-        sys.path[:] = before
+        for entry in ahead:  # what the module has added stays
+            with contextlib.suppress(ValueError):
+                sys.path.remove(entry)
         _remember()
     if name not in loaded:
         _came_with[name] = frozenset(sys.modules.keys() - loaded)

@@ -10,20 +10,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import TRIAL_COLUMNS, Study
+from analysis.store.loader import TRIAL_COLUMNS, Study, is_shipped
 from analysis.tables.columns import (
     METRICS,
     RESULTS,
     SETTINGS,
     Column,
     Kind,
+    MetricAt,
     TrialResult,
+    result_columns,
     setting,
     with_settings,
 )
 from resnet_core import schema
 from resnet_core.data import DATASETS
 from resnet_core.objective import Objective
+from resnet_core.records import METRICS as KNOWN_METRICS
 from resnet_core.records import Outcome, crashes_text
 
 COLUMNS = tuple(column.name for column in RESULTS)
@@ -78,8 +81,8 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Rows are sorted by epochs_to_target, rows without it last; then by the best value, the best first; then by the
     trial's number. For a metric m other than val_acc, the columns m and m_best stand in place of val_acc and
-    val_acc_best, and columns of the trainer that ships that no trial has are left out. Without a target, there are no
-    epochs to it.
+    val_acc_best. A study of another trainer than the one that ships lacks the settings and metrics that its trainer
+    does not have. Without a target, there are no epochs to it.
 
     Args:
         study: what `load` returned.
@@ -103,12 +106,22 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     results = {number: _result(trial, curve, sought) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
+    if not is_shipped(study.trials):
+        table = table.drop(columns=_lacking(study, sought))
     same = constant_settings(table, sampled)
-    if table.empty or (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
+    if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
         same |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     table.attrs = {"target": sought.target, "sampled": sampled, "same": same}
     table.attrs["metric"] = sought.metric
     return table
+
+
+def _lacking(study: Study, objective: Objective) -> list[str]:
+    """Return the names of the columns of settings and metrics that a study of an own trainer does not have."""
+    settings = [column.name for column in SETTINGS if column.name in COLUMNS and column.name not in study.trials]
+    measured = {objective.metric, *study.epochs.columns[study.epochs.notna().any()]}
+    columns = result_columns(objective)
+    return settings + [c.name for c in columns if isinstance(c.read, MetricAt) and c.read.name not in measured]
 
 
 def best_first(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -169,10 +182,10 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. For a single trial, only those are.
+    A setting that no trial has is among them, as an empty text. For a single trial there is none.
     """
     found = dict[str, str]()
-    for column in SETTINGS:
+    for column in SETTINGS if len(table) else ():
         if column.name in COLUMNS and column.name in table and column.name not in sampled:
             values = table[column.name]
             if values.isna().all():
@@ -183,10 +196,14 @@ def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str
 
 
 def trial_curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
-    """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number."""
+    """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number.
+
+    A metric of the trainer that ships that the study does not have is NaN in every epoch.
+    """
     epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
     number, epoch = epochs["number"].to_numpy(), epochs["epoch"].to_numpy()
-    values = {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
+    values = {name: np.full(len(epochs), np.nan) for name in KNOWN_METRICS}
+    values |= {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
     shown = _not_crashed(study).sort_values("number")
     first, after = (np.searchsorted(number, shown["number"].to_numpy(), side) for side in ("left", "right"))
     for trial, start, end in zip(shown.to_dict("records"), first.tolist(), after.tolist(), strict=True):

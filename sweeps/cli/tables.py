@@ -210,7 +210,8 @@ def _view(
     import analysis
 
     if view == "cost":
-        return analysis.build_cost(study), analysis.cost_footnotes(study)
+        built = analysis.build_cost(study)
+        return built, analysis.cost_footnotes(study, built)
     if view == "noise":
         return analysis.build_noise(study), analysis.noise_footnotes(study)
     if view == "importance":

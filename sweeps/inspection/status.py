@@ -80,8 +80,6 @@ def describe_summary(row: dict[str, Any]) -> str:
     named = len(drivers) > 1 or (drivers and not row["process"])
     who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
     best = "no result yet"
-    if row[Outcome.CRASHED.value]:
-        best += f"; `sweeps show {row['study']} TRIAL` tells why a trial crashed"
     if row["best_trial"] is not None:
         sought = Objective(row["metric"], row["goal"], row["target"])
         value = row[best_metric(sought.metric)]

@@ -147,11 +147,6 @@ def test_the_text_says_that_nothing_has_ended(tmp_path):
     assert describe_summary(study_summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
 
 
-def test_the_text_says_where_to_look_if_all_trials_crashed(home):
-    told = describe_summary(study_summary(home, "cut-off"))
-    assert told.endswith("no result yet; `sweeps show cut-off TRIAL` tells why a trial crashed")
-
-
 def test_the_text_says_which_process_runs_a_study(home):
     row = study_summary(home, "cut-off") | {"state": "running", "process": 77}
     assert describe_summary(row).startswith("cut-off: running by process 77 · ")

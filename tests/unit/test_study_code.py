@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from resnet_core.run import Run
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, identity, load_study, to_json
 from sweeps.errors import InputError, SweepError
+from sweeps.execution.worker import code_to_dict, find_code
 from sweeps.home import Home
 from sweeps.study import code as study_code
 
@@ -92,6 +94,67 @@ def test_code_that_is_gone_is_found_in_the_copy(folder, home):
     found = study_code.find(home, stored)["made:train"]
     assert found.folder is not None
     assert found.folder.is_relative_to(home.root)
+
+
+def test_a_file_that_changes_before_it_is_copied_is_told(folder, home):
+    spec = load_study(folder / "study.toml")
+    (folder / "made.py").write_text(TRAINER + "# edited\n")
+    with pytest.raises(InputError, match=r"made.py, or what it imports, has changed since the study file was read"):
+        study_code.keep(home, spec, spec.sources)
+    assert not list((home.study("x") / "code").iterdir())
+
+
+# Modules that are imported inside a function
+
+LATE = """
+def train():
+    import late_one
+    return late_one.VALUE
+"""
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a module that imports another inside a function."""
+    (tmp_path / "late_trainer.py").write_text(LATE)
+    (tmp_path / "late_one.py").write_text("VALUE = 1")
+    yield tmp_path
+    code.search()
+    for name in ("late_trainer", "late_one"):
+        sys.modules.pop(name, None)
+
+
+def test_a_function_imports_modules_beside_its_own(late):
+    code.search(late)
+    assert code.load("late_trainer:train")() == 1
+
+
+def test_such_modules_hide_no_others_and_are_looked_for_in_this_study_alone(late):
+    before = list(sys.path)
+    code.search(late)
+    assert sys.path == [*before, str(late)]
+    code.search()
+    assert sys.path == before
+
+
+def test_folders_that_a_module_adds_to_the_path_stay_there(late):
+    (late / "late_trainer.py").write_text("import sys\nsys.path.insert(0, 'of the module')")
+    code.search(late)
+    with pytest.raises(code.CodeError):
+        code.load("late_trainer:train")
+    assert "of the module" in sys.path
+    sys.path.remove("of the module")
+
+
+def test_beside_a_copy_such_modules_are_those_of_the_original_folder(late, home):
+    code.search(late)
+    code.load("late_trainer:train")
+    source = code.source("late_trainer:train")
+    (home.root / "copy").mkdir(parents=True)
+    (home.root / "copy" / "late_trainer.py").write_text(LATE)
+    (late / "late_trainer.py").write_text("edited = True")
+    find_code([code_to_dict(source, home.root / "copy")])
+    assert code.load("late_trainer:train")() == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made:train": 1}', '{"made:train": {"reference": "made:train"}}'])
