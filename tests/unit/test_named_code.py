@@ -18,8 +18,11 @@ from sweeps.errors import SweepError
 from sweeps.ledger.conditional import SeparateSampler
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.samplers import make_sampler, sampler_notes
+from sweeps.study.judge import Judge
 from sweeps.study.outcomes import Result
 from sweeps.study.stopping.rules import rule_modes, rules_of
+from sweeps.study.trials import ActiveTrial
+from tests.studies import epoch_records
 
 MODULE = '''
 from optuna.samplers import GridSampler, RandomSampler, TPESampler
@@ -37,6 +40,15 @@ class Enough(sweeps.StoppingRule):
 
     def reason_to_stop(self, trial, study):
         return "enough" if trial.epoch >= self.epochs else None
+
+
+class Wrong(sweeps.StoppingRule):
+    """Returns what is no reason, or fails."""
+
+    returned: str = "fails"
+
+    def reason_to_stop(self, trial, study):
+        return {"yes": True, "no": False, "number": 3}[self.returned]
 
 
 class Unfinished(sweeps.StoppingRule):
@@ -130,6 +142,23 @@ def test_its_settings_are_part_of_the_identity_where_they_are_given(folder: Path
         "stopping.own_code:Enough: (absent) -> true"
     ]
     assert "stopping.own_code:Enough.epochs: (absent) -> 3" in differences(own, three)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("yes", "reason_to_stop has returned True; expected the reason why the trial ends, a text, or None"),
+        ("no", "reason_to_stop has returned False; expected"),
+        ("number", "reason_to_stop has returned 3; expected"),
+        ("fails", r".*own_code\.py, line \d+: KeyError: 'fails'"),
+    ],
+)
+def test_a_rule_that_gives_no_reason_or_fails_is_told_by_its_name(folder: Path, returned: str, said: str) -> None:
+    spec = load(folder, f"stopping.own_code:Wrong.returned={returned}")
+    job = Ledger.preview(spec).ask()
+    trial = ActiveTrial(job, control=False, records=epoch_records([0.5]))
+    with pytest.raises(SweepError, match=f"stopping rule own_code:Wrong: {said}"):
+        Judge(spec).stop(trial)
 
 
 def test_it_may_run_in_shadow(folder: Path) -> None:
