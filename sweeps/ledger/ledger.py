@@ -402,8 +402,10 @@ class Ledger:
         for trial in self._trials.own(TrialState.RUNNING):
             if transaction.is_mine(self._trials.number(trial)):
                 self._continue(trial)
+        # It may write with Optuna, which cannot once the transaction has written.
+        jobs = [self._describe(live) for live in self._running.values()]
         transaction.claim(self._running)
-        return [self._describe(live) for live in self._running.values()]
+        return jobs
 
     def next_assignment(self, known: Container[int] = ()) -> Assignment:
         """Assign a trial to this driver: a new one if the study needs more trials, else that of an expired driver.

@@ -184,6 +184,16 @@ def test_a_driver_continues_its_own_trials_alone(drive, uri):
     assert drive(study, "a").unfinished() == [job]
 
 
+def test_a_driver_continues_a_trial_that_was_begun_and_has_no_parameters_yet(drive, uri):
+    study = sampled_study()
+    drive(study, "a")
+    optuna.load_study(study_name=study.name, storage=with_psycopg2(uri)).ask()  # here the process was killed
+    ledger = Ledger.create(uri, study)
+    with ledger.driven_by("a", Path("a"), lambda: None):
+        (job,) = ledger.unfinished()
+    assert job.params.keys() == study.space.keys()
+
+
 def test_an_unclaimed_trial_is_assigned_to_the_next_driver_that_asks(drive, uri):
     study = sampled_study()
     a = drive(study, "a")
