@@ -15,6 +15,7 @@ from pathlib import Path
 from resnet_core import code
 from resnet_core.code import CodeError, Source
 from search_spaces.spec import StudySpec
+from search_spaces.trainers import SHIPPED, find_trainer
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
@@ -100,7 +101,34 @@ def find(home: Home, spec: StudySpec, *, accept_changes: bool = False) -> dict[s
             f"--name, or go on with the changed code: `sweeps resume {spec.name} --changed-code`."
         )
     code.search(*dict.fromkeys(folders))
+    if changed:
+        _check_fields(spec)
     return found
+
+
+def _check_fields(spec: StudySpec) -> None:
+    """Check that the trainer takes the configurations of a study that began with other code.
+
+    Raises:
+        InputError: it does not, or cannot be imported.
+    """
+    if spec.trainer is SHIPPED:
+        return
+    try:
+        now = find_trainer(spec.trainer.name)
+    except CodeError as error:
+        raise InputError(f"study {spec.name!r}: {error}") from None
+    began = spec.trainer.fields.keys()
+    problems = [f"{name} is gone" for name in began if name not in now.fields]
+    problems += [
+        f"{name} is new, and has no default" for name in now.fields.keys() - began if now.fields[name].required
+    ]
+    if problems:
+        said = "; ".join(problems)
+        raise InputError(
+            f"study {spec.name!r}: {now.owner} of {now.name} does not take the trials of the study: {said}. Launch it "
+            "under another --name."
+        )
 
 
 def _noted(home: Home, spec: StudySpec) -> dict[str, Source]:

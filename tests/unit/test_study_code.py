@@ -79,6 +79,27 @@ def test_changed_code_may_be_accepted(folder, home):
     assert found["made:train"].version != stored.code.versions["made:train"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("epochs: int = 2", "seed is gone"),
+        ("rate: float\n    epochs: int = 2\n    seed: int = 0", "rate is new, and has no default"),
+        ("seed", "NameError"),
+    ],
+)
+def test_changed_code_must_take_the_trials_of_the_study(fields, said, folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER.replace("epochs: int = 2\n    seed: int = 0", fields))
+    with pytest.raises(InputError, match=said):
+        study_code.find(home, stored, accept_changes=True)
+
+
+def test_a_new_field_with_a_default_is_no_obstacle(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER.replace("seed", "rate: float = 0.1\n    seed"))
+    assert study_code.find(home, stored, accept_changes=True)
+
+
 def test_a_changed_module_beside_the_trainer_is_a_change(folder, home):
     (folder / "helper_made.py").write_text("X = 1\n")
     (folder / "made.py").write_text("import helper_made\n" + TRAINER)
