@@ -6,7 +6,8 @@ import contextlib
 import enum
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
@@ -177,12 +178,32 @@ class Outcome(enum.StrEnum):
     """How a trial ended."""
 
     REACHED = "reached"
-    """Validation accuracy passed the target."""
+    """The metric came to the target."""
     EXHAUSTED = "exhausted"
-    """The schedule ended below the target."""
+    """It trained to its end and did not come to the target, or there is none."""
     PRUNED = "pruned"
-    """A stopping rule ended the trial below the target."""
+    """A stopping rule ended it before that."""
     DIVERGED = "diverged"
     """The loss was not finite, or accuracy stayed at chance."""
     CRASHED = "crashed"
     """An error that is not the trial's fault ended it."""
+
+
+def crashes_text(study: str, crashes: Sequence[tuple[str, str | None]], *, every: bool) -> str:
+    """Return why trials crashed, as a sentence without its full stop: the most frequent error, and where to see more.
+
+    Args:
+        study: name of the study.
+        crashes: the trials that crashed, one or more: the name and the error in a line, None where it is not known.
+        every: whether no other trial has begun.
+
+    >>> crashes_text("mine", [("0", "mlp.py, line 5: KeyError: 'x'"), ("3", "ValueError: 7")], every=False)
+    "crashed: mlp.py, line 5: KeyError: 'x' (1 of the 2 crashes); `sweeps show mine 0` tells more"
+    """
+    (error, times), *_ = Counter(error for _, error in crashes).most_common(1)  # the first one of equally frequent ones
+    first = next(trial for trial, known in crashes if known == error)
+    said = "every trial crashed" if every else "crashed"
+    if error is not None:
+        said += f": {error}"
+        said += f" ({times} of the {len(crashes)} crashes)" if times < len(crashes) else ""
+    return f"{said}; `sweeps show {study} {first}` tells more"

@@ -282,6 +282,7 @@ def _trial_problems(
         at = _at(params, needed)
         yield Problem(key, f": {at}: {error}" if at else f": {error}")
         return
+    reported: set[str] = set()
     while True:  # a configuration reports one wrong field at a time
         missing = [name for name, field in spec.trainer.fields.items() if field.required and name not in values]
         if missing:
@@ -303,14 +304,17 @@ def _trial_problems(
         except ConfigError as error:
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
+            if field in reported:  # it has no default that would do
+                return
+            reported.add(field)
             if error.value is None:
                 yield Problem(key, f": missing; expected {error.expected}")
                 return
             at = _at(params, params.keys() if field in spec.trainer.schedule_fields else values.keys() - {field})
             yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
             known = spec.trainer.fields.get(field)
-            if field not in values or known is None or known.schedule or known.required:
-                return
+            if field not in values or known is None or known.schedule or known.required or field == "data":
+                return  # what else is wrong depends on it
             del values[field]
 
 

@@ -21,7 +21,14 @@ from pydantic.errors import PydanticUserError
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, name_problem
+from resnet_core.config import (
+    OPTION_TABLES,
+    SCHEDULE_FIELDS,
+    TRIAL_CONFIG_FIELDS,
+    ConfigError,
+    TrialConfig,
+    name_problem,
+)
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
@@ -163,8 +170,18 @@ class ShippedTrainer(Trainer):
         try:
             self._types[table].validate_python({option: value} if option else value)
         except ValidationError as error:
-            return expectation(error.errors()[0]["msg"])
+            return "true, false, a finite number or a text" if option else expectation(error.errors()[0]["msg"])
         return name_problem(field, value)
+
+    def field_problems(self, values: Mapping[str, object]) -> list[Problem]:
+        """See Trainer.field_problems; each option of a table is a value of its own."""
+        tables = {name: table for name, table in values.items() if name in OPTION_TABLES and isinstance(table, dict)}
+        problems = super().field_problems({name: value for name, value in values.items() if name not in tables})
+        for name, table in tables.items():
+            for option, value in table.items():
+                if expected := self.mismatch(key := f"{name}.{option}", value):
+                    problems.append(wrong_value(key, value, expected))
+        return problems
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:
         """See Trainer.config."""
@@ -407,7 +424,8 @@ def find_trainer(name: object) -> Trainer:
 def _config_class(reference: str, function: Any) -> type:
     """Return the dataclass with which the first parameter of a trainer is annotated."""
     if not callable(function):
-        raise CodeError(f"{reference} is {function!r}: expected a function train(config: Config, run: sweeps.Run)")
+        found = type(function).__name__
+        raise CodeError(f"{reference} is of type {found}: expected a function train(config: Config, run: sweeps.Run)")
     parameters = list(inspect.signature(function).parameters.values())
     wanted = f"{reference}: expected two parameters, train(config: Config, run: sweeps.Run), with a dataclass Config"
     if len(parameters) < 2:

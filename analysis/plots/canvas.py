@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
@@ -72,6 +73,15 @@ def style(place: int) -> dict[str, Any]:
 def whole_epochs(axis: Axis) -> None:
     """Put ticks at whole numbers only."""
     axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def logarithmic(axis: Axis, lowest: float, highest: float) -> None:
+    """Give a logarithmic axis of these values a few ticks that can be read: plain numbers at 1, 2, 5 or at decades."""
+    decades = math.log10(highest / lowest)
+    subs = (1.0, 2.0, 5.0) if decades < 1 else (1.0, 3.0) if decades < 2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def trials_to_draw(study: Study, numbers: Sequence[int] | None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,33 @@ from analysis.plots.canvas import (
     whole_epochs,
 )
 from analysis.statistics.lr_range import Floats
-from analysis.store.loader import Study
+from analysis.store.loader import Study, is_shipped
 from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # accuracies further below the target are cut off
 _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
+_NATS = "cross-entropy [nats]"
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel of curves: the label of its axis, label and looks of each quantity, and a corner without curves."""
+
+    label: str
+    quantities: dict[str, tuple[str, dict[str, Any]]]
+    corner: str
 
 
 def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
     """Draw accuracy, loss and learning rate over epochs.
 
-    If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. Training is red and
-    dashed, validation blue and solid, the target a solid green line; the first crossing of the metric that counts is
-    marked. Below is the learning rate of the trials' schedules, if any, logarithmic where it spans more than two
-    decades and is never 0. The best of several trials has a strong line and its name in the title: the one with the
-    fewest epochs to target, or else with the best value. An epoch's values are drawn at its end: the values of epoch 1
-    at 1. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
+    If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. A trainer of somebody's
+    own has the panels of what it measures. Training is red and dashed, validation blue and solid, the target a solid
+    green line; the first crossing of the metric that counts is marked. Below is the learning rate of the trials'
+    schedules, if any, logarithmic where it spans more than two decades and is never 0. The best of several trials has a
+    strong line and its name in the title: the one with the fewest epochs to target, or else with the best value. An
+    epoch's values are drawn at its end: the values of epoch 1 at 1. Of the trainer that ships, losses above 3 nats are
+    cut off where accuracy counts; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -55,8 +67,8 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, with three axes from top to bottom, or two where no trial has a schedule. It belongs
-        to no window and to no global state.
+        The figure, with up to three axes from top to bottom: accuracy or the metric that counts, loss, learning rate.
+        It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -68,25 +80,25 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     strong = next((number for number in table.index if number in trials.index), trials.index[0])
 
     scheduled = [number for number in trials.index if has_schedule(trials.loc[number])]
-    figure = new_figure(8, 9)
-    ratios = [3, 3, 1.6] if scheduled else [3, 3]
-    top, middle, *rates_axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
     sought = study.objective
-    own = sought.metric not in ("acc", "val_acc", "loss", "val_loss")
-    panels = [(sought.metric, top, VALIDATION)] if own else [("acc", top, TRAINING), ("val_acc", top, VALIDATION)]
-    panels += [("loss", middle, TRAINING), ("val_loss", middle, VALIDATION)]
-    aimed = middle if sought.metric.endswith("loss") and not own else top  # the axes of the metric that counts
+    panels = _panels(study)
+    figure = new_figure(8, 9 if len(panels) > 1 else 6)
+    ratios = [3] * len(panels) + [1.6] * bool(scheduled)
+    all_axes = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0])
+    rates_axes = all_axes[len(panels) :]
     curves = dict(iter(study.epochs.groupby("number")))
     none = study.epochs.iloc[:0]
     rates = {
         n: learning_rates(trials.loc[n], curves.get(n, none), POINTS if n == strong else POINTS // 5) for n in scheduled
     }
-    points = _points(study.epochs, [quantity for quantity, _, _ in panels])
+    quantities = [quantity for panel in panels for quantity in panel.quantities]
+    points = _points(study.epochs, quantities)
     others = [number for number in trials.index if number != strong]
-    for place, (quantity, axes, looks) in enumerate(panels, start=1):
-        label = "training" if looks is TRAINING else "validation"
-        line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
-        thin_lines(axes, [points[n][:, [0, place]] for n in others if n in points], looks)
+    for axes, panel in zip(all_axes, panels, strict=False):
+        for quantity, (label, looks) in panel.quantities.items():
+            place = 1 + quantities.index(quantity)
+            line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
+            thin_lines(axes, [points[n][:, [0, place]] for n in others if n in points], looks)
     for bottom in rates_axes:
         if strong in rates:
             bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
@@ -94,20 +106,19 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
     name = f"trial {trials['trial'][strong]}"
     if study.target is not None:
+        aimed = next(axes for axes, panel in zip(all_axes, panels, strict=False) if sought.metric in panel.quantities)
         aimed.axhline(study.target, color="green", linewidth=1.2, label=f"target {study.target:g}")
         crossing = table["epochs_to_target"].get(strong)
         if crossing is not None and pd.notna(crossing):
             _mark_crossing(aimed, int(crossing), table[sought.metric][strong])
-    quantities = (sought.metric if own else "accuracy", "cross-entropy [nats]", "learning rate")
-    for axes, quantity in zip((top, middle, *rates_axes), quantities, strict=False):
-        axes.set_ylabel(quantity)
+    for axes, label in zip(all_axes, [*(panel.label for panel in panels), "learning rate"], strict=False):
+        axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    corners = ("lower right" if sought.goal == "max" or not own else "upper right", "upper right")
-    for axes, corner in zip((top, middle), corners, strict=True):  # corners without curves
+    for axes, panel in zip(all_axes, panels, strict=False):
         title = name if len(trials) > 1 else None
-        axes.legend(loc=corner, title=title, fontsize="small", title_fontsize="small")
-    if sought.is_accuracy:
-        middle.set_ylim(0, min(middle.get_ylim()[1], HIGHEST_LOSS))
+        axes.legend(loc=panel.corner, title=title, fontsize="small", title_fontsize="small")
+        if sought.is_accuracy and panel.label == _NATS:
+            axes.set_ylim(0, min(axes.get_ylim()[1], HIGHEST_LOSS))
     for bottom in rates_axes:
         _scale_rates(bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
     lowest = figure.axes[-1]
@@ -119,12 +130,13 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
 
 
 def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
-    """Compare trials in four panels: training loss, test error, validation accuracy, time.
+    """Compare trials in up to four panels: training loss, test error, validation accuracy, time.
 
     Test error is 1 - val_acc. If another metric counts, it stands in place of the accuracy, and the validation loss in
-    place of the error. Time is the mean wall time of an epoch, training and validation. Each trial has a colour (of
-    Okabe and Ito's, safe for the colour-blind) and a line style (for print in grey): a different pair for each of 35
-    trials. Where accuracy counts, losses above 3 nats are cut off; guessing among ten classes has a loss of 2.3.
+    place of the error. A trainer of somebody's own has the panels of what it measures. Time is the mean wall time of an
+    epoch, training and validation. Each trial has a colour (of Okabe and Ito's, safe for the colour-blind) and a line
+    style (for print in grey): a different pair for each of 35 trials. Where accuracy counts, losses above 3 nats are
+    cut off; guessing among ten classes has a loss of 2.3.
 
     Args:
         study: what `load` returned.
@@ -132,7 +144,8 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
 
     Returns:
-        The figure, with four axes in two rows. It belongs to no window and to no global state.
+        The figure, with four axes in two rows, of which those without a metric are hidden; two axes in a row for a
+        single metric. It belongs to no window and to no global state.
 
     Raises:
         ValueError: the path has another suffix, the study has no such trial, or there is none to draw.
@@ -140,18 +153,28 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     check_suffix(path)
     trials = trials_to_draw(study, numbers)
     sought = study.objective
-    figure = new_figure(11, 8 + 0.06 * len(trials))
-    losses, errors, accuracies, times = figure.subplots(2, 2).flat
+    panels = {"loss": "training loss", "val_loss": "validation loss", sought.metric: sought.label}
+    if sought.is_accuracy:
+        panels = {"loss": "training loss [nats]", "error": "test error (1 - val_acc)", sought.metric: sought.label}
+    if not is_shipped(study.trials):  # whose metrics are its own
+        panels = {name: name for name in panels if name in study.epochs}
+    rows = 2 if len(panels) > 1 else 1  # the times have a panel, too
+    figure = new_figure(11, 4 * rows + 0.06 * len(trials))
+    grid = list(figure.subplots(rows, 2).flat)
+    drawn, times = dict(zip(panels, grid, strict=False)), grid[len(panels)]
+    for axes in grid[len(panels) + 1 :]:
+        axes.set_visible(False)
     curves = dict(iter(study.epochs.groupby("number")))
     seconds = []
     for place, number in enumerate(trials.index):
         curve = curves.get(number, study.epochs.iloc[:0])
-        curve = curve.assign(error=1 - curve["val_acc"] if sought.is_accuracy else curve["val_loss"])
+        if "error" in panels:
+            curve = curve.assign(error=1 - curve["val_acc"])
         looks = {**style(place), "linewidth": 1.4}
         label = str(trials["trial"][number])
-        for axes, quantity in ((losses, "loss"), (errors, "error"), (accuracies, sought.metric)):
+        for quantity, axes in drawn.items():
             line(axes, curve, quantity, label, looks)
-        seconds.append(float(curve["seconds"].mean()) if len(curve) else 0.0)
+        seconds.append(float(curve["seconds"].mean()) if len(curve) and "seconds" in curve else 0.0)
 
     names = [str(name) for name in trials["trial"]]
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(trials))]
@@ -161,18 +184,15 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     times.set_xlabel("mean seconds an epoch")
     times.grid(axis="x", alpha=0.3)
     times.set_axisbelow(True)
-    quantities = ("training loss", "validation loss", sought.label)
-    if sought.is_accuracy:
-        quantities = ("training loss [nats]", "test error (1 - val_acc)", sought.label)
-    for axes, quantity in zip((losses, errors, accuracies), quantities, strict=True):
+    for quantity, axes in drawn.items():
         axes.set_xlabel("epoch")
-        axes.set_ylabel(quantity)
+        axes.set_ylabel(panels[quantity])
         whole_epochs(axes.xaxis)
         axes.grid(alpha=0.3)
-    if sought.is_accuracy:
-        losses.set_ylim(0, min(losses.get_ylim()[1], HIGHEST_LOSS))
-        errors.set_ylim(bottom=0)
-    handles, labels = losses.get_legend_handles_labels()
+    if "error" in drawn:
+        drawn["loss"].set_ylim(0, min(drawn["loss"].get_ylim()[1], HIGHEST_LOSS))
+        drawn["error"].set_ylim(bottom=0)
+    handles, labels = grid[0].get_legend_handles_labels()
     # Dashes need some length to be distinguishable.
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(7, len(labels)), fontsize="small", handlelength=4
@@ -249,6 +269,24 @@ def plot_best_trials(
         axes.grid(alpha=0.3)
     figure.align_ylabels()
     return saved(figure, path)
+
+
+def _panels(study: Study) -> list[_Panel]:
+    """Return the panels of a study's curves: accuracy, or the metric that counts if it is no loss, and loss."""
+    shipped, metric = is_shipped(study.trials), study.metric
+    training, validation = ("training", TRAINING), ("validation", VALIDATION)
+    accuracy = _Panel("accuracy", {"acc": training, "val_acc": validation}, "lower right")
+    loss = _Panel(_NATS if shipped else "loss", {"loss": training, "val_loss": validation}, "upper right")
+    if metric not in (*accuracy.quantities, *loss.quantities):
+        corner = "lower right" if study.goal == "max" else "upper right"
+        accuracy = _Panel(metric, {metric: (metric, VALIDATION)}, corner)
+    found = []
+    for panel in (accuracy, loss):
+        has = {name: looks for name, looks in panel.quantities.items() if name in study.epochs}
+        # A trainer of somebody's own may lack what the panels of the one that ships have.
+        if shipped or metric in has or any(study.epochs[name].notna().any() for name in has):
+            found.append(replace(panel, quantities=has))
+    return found
 
 
 def _mark_published(accuracies: Axes, rates: Axes, published: pd.DataFrame) -> None:

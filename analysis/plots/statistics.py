@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.canvas import (
     COLOURS,
     DASHES,
     check_suffix,
+    logarithmic,
     new_figure,
     runs_to_draw,
     saved,
@@ -30,6 +33,7 @@ PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
 """Where post V (machine-learning.anracom.com, 2024-07-14) reached 0.92 in the fewest epochs, with AdamW."""
 
 _MOST_CURVES = len(COLOURS)
+_LONGEST_CATEGORY = 14  # characters
 _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("reached", {"marker": "o", "color": COLOURS[0], "markersize": 6}),
     ("missed: not by this epoch", {"marker": "^", "color": COLOURS[1], "markersize": 7, "fillstyle": "none"}),
@@ -40,7 +44,8 @@ _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     """Draw epochs to target over each setting that varies.
 
-    These are learning rate, λ, the schedule's breakpoints, shift, and every sampled number that is a setting by itself.
+    These are learning rate, λ, the schedule's breakpoints, shift, and every sampled parameter that is a setting by
+    itself. The trials of a category, such as the name of an optimizer, are side by side, in the order of their numbers.
 
     A dot is a trial that reached the target; a triangle, at its last epoch, one that missed; a cross one that was cut
     short. Without a target, the best value of each trial is drawn. Post V's ranges of learning rate and λ are shaded.
@@ -60,7 +65,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     found = runs_to_draw(study)
     settings = _slices(study, found.index.tolist())
     if settings.empty:
-        raise ValueError(f"study {study.name!r}: no numeric setting varies")
+        raise ValueError(f"study {study.name!r}: no setting varies")
     columns = min(3, settings.shape[1])
     figure = new_figure(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns))
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
@@ -71,12 +76,16 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         epochs = found[best_metric(sought.metric)]
         drawn = ((("a trial", _KINDS[0][1]), epochs.notna()),)
     for axes, name in zip(grid.flat, map(str, settings), strict=False):
+        values, is_number = settings[name], pd.api.types.is_numeric_dtype(settings[name])
+        if not is_number:
+            values = _side_by_side(axes, values, study.space or {})
         for (label, looks), chosen in drawn:
-            axes.plot(settings.loc[chosen, name], epochs[chosen], linestyle="none", label=label, **looks)
+            axes.plot(values[chosen], epochs[chosen], linestyle="none", label=label, **looks)
         if name in PUBLISHED_RANGES and "weight_decay" in study.trials:  # not with a trainer of somebody's own
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
-        if settings[name].min() > 0 and settings[name].max() > 10 * settings[name].min() and "epoch" not in name:
+        if values.min() > 0 and values.max() > 10 * values.min() and is_number and "epoch" not in name:
             axes.set_xscale("log")
+            logarithmic(axes.xaxis, float(values.min()), float(values.max()))
         axes.set_xlabel(column_named(name).label or name)
         if sought.target is not None:
             whole_epochs(axes.yaxis)
@@ -90,7 +99,8 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize="small")
-    figure.suptitle(f"{study.name}: {len(found)} trials, {int(found['reached'].sum())} reached")
+    reached = "" if sought.target is None else f", {int(found['reached'].sum())} reached"
+    figure.suptitle(f"{study.name}: {len(found)} trials{reached}")
     return saved(figure, path)
 
 
@@ -286,9 +296,37 @@ def _slices(study: Study, numbers: list[int]) -> pd.DataFrame:
     for i in range(min((len(epochs) for epochs in knots), default=0)):
         settings[f"breakpoint {i + 1} [epoch]"] = [epochs[i] for epochs in knots]
     for name in ("shift", *(name for name in study.space or {} if name not in settings)):
-        if name in trials and pd.api.types.is_numeric_dtype(trials[name]):
-            settings[name] = _where_asked(trials, name)
+        if name in trials:
+            is_number = pd.api.types.is_numeric_dtype(trials[name]) and not pd.api.types.is_bool_dtype(trials[name])
+            settings[name] = _where_asked(trials, name) if is_number else _categories(trials, name, study.space or {})
     return settings[[name for name in settings if settings[name].nunique() > 1]]
+
+
+def _categories(trials: pd.DataFrame, name: str, space: Mapping[str, Any]) -> pd.Series[Any]:
+    """Return a setting as texts; NaN where it is a conditional parameter that the trial does not have."""
+    texts, sampled = trials[name].astype(object).where(trials[name].notna(), None).map(str), schema.SAMPLED + name
+    # A parameter that is always asked may have the choice None.
+    conditional = sampled in trials and "when" in space.get(name, {})
+    return texts.where(trials[sampled].notna()) if conditional else texts
+
+
+def _side_by_side(axes: Axes, values: pd.Series[Any], space: Mapping[str, Any]) -> pd.Series[float]:
+    """Label an axis with categories, in the order of the study file, and return the place of each trial on it."""
+    known = [str(choice) for choice in space.get(str(values.name), {}).get("choices", ())]
+    names = [name for name in known if (values == name).any()]
+    names += sorted(set(values.dropna()) - set(names))
+    longest = max(map(len, names))
+    axes.set_xticks(
+        range(len(names)),
+        [name if len(name) <= _LONGEST_CATEGORY else f"{name[: _LONGEST_CATEGORY - 1]}…" for name in names],
+        rotation=90 if longest * len(names) > _LONGEST_CATEGORY * 2 else 0,
+    )
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    places = pd.Series(np.nan, index=values.index)
+    for place, name in enumerate(names):
+        members = values.index[values == name].sort_values()
+        places[members] = place + (np.linspace(-0.25, 0.25, len(members)) if len(members) > 1 else 0.0)
+    return places
 
 
 def _where_asked(trials: pd.DataFrame, name: str) -> pd.Series[float]:

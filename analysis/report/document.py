@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.statistics.estimates import share_reached
-from analysis.store.loader import Study
+from analysis.store.loader import Study, is_shipped
 from analysis.tables.columns import most_important
 from analysis.tables.confirmation import build_confirmation
 from analysis.tables.cost import build_cost, cost_footnotes
@@ -30,7 +30,16 @@ from analysis.tables.importance import build_importance, importance_footnotes
 from analysis.tables.rendering import fold_constants, render
 from analysis.tables.stopping import build_stopping, histories, stopping_footnotes
 from analysis.tables.summary import build_summary, configurations, ended_runs, readable, summary_footnotes
-from analysis.tables.trials import build_table, count_outcomes, footnotes, import_notes, protocol_notes, split_notes
+from analysis.tables.trials import (
+    build_table,
+    count_outcomes,
+    crash_notes,
+    footnotes,
+    import_notes,
+    is_setting,
+    protocol_notes,
+    split_notes,
+)
 
 _MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
@@ -145,10 +154,14 @@ class _Report:
             found.append(Section(key, title, blocks))
         return found
 
+    def _nothing(self) -> str:
+        """Return why the study has no result."""
+        return next(iter(crash_notes(self.study)), "No trial has run yet.")
+
     def _headline(self) -> list[Block]:
         study, counts, table = self.study, self.counts, self.table
         if not len(table):
-            return [_missing("No trial has run yet.")]
+            return [_missing(self._nothing())]
         best = table.iloc[0]
         sought = study.objective
         top = best[f"{sought.metric}_best"]
@@ -229,23 +242,31 @@ class _Report:
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials
-        rows = {name: _values(trials[name]) for name in _PROTOCOL if name in trials and trials[name].notna().any()}
+        shipped = is_shipped(trials)
+        # What is the same in all trials of a trainer of somebody's own.
+        same = [str(name) for name in trials if is_setting(str(name)) and trials[name].map(str).nunique() == 1]
+        rows = {
+            name: _values(trials[name])
+            for name in (_PROTOCOL if shipped else same)
+            if name in trials and trials[name].notna().any()
+        }
         rows |= {"target": study.objective.target_words}
         if study.target is not None:
             rows["sustained"] = f"{study.sustained} epochs"
         rows |= {"phase": self.study.phase}
-        chosen = "official" in (study.split or "")
-        rows["chosen on the test set"] = (
-            "yes: the validation images are the test set's, so accuracies are optimistic" if chosen else "no"
-        )
-        if study.split is None:
-            rows["chosen on the test set"] = "not known"
+        if shipped:
+            chosen = "official" in (study.split or "")
+            rows["chosen on the test set"] = (
+                "yes: the validation images are the test set's, so accuracies are optimistic" if chosen else "no"
+            )
+            if study.split is None:
+                rows["chosen on the test set"] = "not known"
         notes = [*split_notes(study), *protocol_notes(study)]
         return [_pairs(rows, ("setting", "value")), Block("notes", notes)]
 
     def _results(self) -> list[Block]:
         if not len(self.table):
-            return [_missing("No trial has run yet.")]
+            return [_missing(self._nothing())]
         table, same = fold_constants(self.table.head(_LONGEST_TABLE))
         notes = [*footnotes(self.study, self.table), *same]
         if len(self.table) > _LONGEST_TABLE:
@@ -275,8 +296,10 @@ class _Report:
         published = self.published
         figure = plot_best_trials(self.study, _BEST, published)
         label, aimed = self.study.objective.label, self.study.target is not None
-        crossings = ", with the epoch at which each reached the target," if aimed else ""
-        caption = f"{label[:1].upper()}{label[1:]} of the best trials{crossings} and their learning rates below."
+        crossings = ", with the epoch at which each reached the target" if aimed else ""
+        scheduled = "schedule" in self.study.trials  # a trainer of somebody's own may have none
+        rates = "," * aimed + " and their learning rates below" if scheduled else ""
+        caption = f"The best trials: {label}{crossings}{rates}."
         if published is not None and len(published):
             caption += (
                 f" Diamonds: {len(published)} published runs, of which only these points are known, and the schedule "
@@ -284,14 +307,16 @@ class _Report:
             )
         result = "epochs_to_target" if aimed else f"{self.study.metric}_best"
         columns = ["trial", result, "schedule", "epochs_run", "outcome"]
+        columns = [name for name in columns if name in self.table]
         return [_figure(figure, caption), Block("table", render(self.table.head(_BEST), "html", columns=columns))]
 
     def _all(self) -> list[Block]:
-        caption = (
-            "All trials over epochs: accuracy, loss and learning rate; validation solid, training dashed, the best "
-            "trial strong."
-        )
-        return [_figure(plot_curves(self.study), caption, pixels=len(self.table) > _MANY)]
+        figure = plot_curves(self.study)
+        *others, last = [axes.get_ylabel().partition(" [")[0] for axes in figure.axes]
+        shown = f"{', '.join(others)} and {last}" if others else last
+        dashed = "validation solid, training dashed, " if {"loss", "acc"} & set(self.study.epochs) else ""
+        caption = f"All trials over epochs: {shown}; {dashed}the best trial strong."
+        return [_figure(figure, caption, pixels=len(self.table) > _MANY)]
 
     def _progress(self) -> list[Block]:
         what = "fewest epochs to target" if self.study.target is not None else f"best {self.study.objective.label}"
@@ -322,23 +347,24 @@ class _Report:
         cost = build_cost(self.study)
         if not cost["epochs_run"].sum():
             return [_missing("Left out: no trial has finished an epoch.")]
-        epochs, hours, energy = (cost[name].sum() for name in ("epochs_run", "hours", "energy_wh"))
+        epochs, hours = cost["epochs_run"].sum(), cost["hours"].sum()
+        energy = cost.get("energy_wh")  # a trainer of somebody's own may have no reading
         if cost["hours"].isna().all():
             return [_missing("Left out: the store does not say how long the epochs took.")]
         said = f"{epochs} epochs of training took {_duration(hours)} in all"
-        said += f" and {energy / 1000:.3g} kWh" if cost["energy_wh"].notna().all() else ""
+        said += f" and {energy.sum() / 1000:.3g} kWh" if energy is not None and energy.notna().all() else ""
         span = self.study.trials["end_time"].max() - self.study.trials["start_time"].min()
         if pd.notna(span) and not self.study.imported:
             said += f", within {_duration(span.total_seconds() / 3600)} from the first trial's start to the last's end"
         blocks = [_text(said + ".")]
-        if cost["energy_wh"].isna().any():
+        if energy is not None and energy.isna().any():
             blocks.append(_missing("Energy is left out: not every epoch has a power reading, as without a GPU."))
         shown = cost.loc[self.table.index].head(_LONGEST_TABLE // 2)
-        notes = cost_footnotes(self.study)
+        shown = shown.drop(columns=[name for name in shown if shown[name].isna().all()])
+        notes = cost_footnotes(self.study, shown)
         if len(shown) < len(cost):
             all_of_them = f"`sweeps table {self.study.name} --view cost`"
             notes.append(f"Of the best {len(shown)} of {len(cost)} trials; {all_of_them} has them all.")
-        shown = shown.drop(columns=[name for name in shown if shown[name].isna().all()])
         return [*blocks, Block("table", render(shown, "html")), self._notes(notes)]
 
     def _environment(self) -> list[Block]:
@@ -399,7 +425,9 @@ def _values(column: pd.Series[Any]) -> str:
 def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:.1f} hours"
-    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.1f} minutes"
+    return f"{hours * 3600:.0f} seconds" if hours * 3600 >= 1 else "less than a second"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

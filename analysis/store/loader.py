@@ -51,11 +51,10 @@ class Study:
             (str; None while running), stop_reason, stopped_by, would_stop (JSON: by rule, the first epoch at which it
             said stop; each str or None), gpus (number held, below 1 a share of one GPU; NaN if the store does not say),
             start_time, end_time (UTC; NaT while running), then every parameter under its name, numbers as numbers.
-        epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), loss, acc,
-            val_loss, val_acc, lr, wd_lr, seconds, images_per_second, power_watts, gpu_util_percent, test_loss,
-            test_acc, in the units of resnet_core.records.EpochRecord, then the trainer's other metrics; NaN where a
-            value is missing. Trials without a finished epoch have no row. Metrics that were not requested have no
-            column.
+        epochs: one row per trial and epoch, by number and epoch: number, epoch (1-based), then the metrics of
+            the trainer that ships, in the order and the units of resnet_core.records.EpochRecord, then others; NaN
+            where a value is missing. A study of another trainer has the metrics that it measured, and the one that
+            counts. Trials without a finished epoch have no row. Metrics that were not requested have no column.
         stopping_rules: ``active`` or ``shadow`` by rule, as in the study file; None if the store does not say.
         environment: software and hardware of the study, by name: code_version, versions of packages, device, gpus (of a
             trial), gpu_ids, threads, node; several values, comma-separated, if the trials differ.
@@ -145,9 +144,9 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
             ``https://…``. It may be in use: from a database, one consistent state is read.
         study: name of the study.
-        metrics: the metrics to read; reading fewer takes less time. None reads all: first METRICS, those of the trainer
-            that ships, then all others that the trials logged, in alphabetical order. An epoch without any of them has
-            no row.
+        metrics: the metrics to read; reading fewer takes less time. None reads all: first METRICS, those of the
+            trainer that ships (of another trainer those that it logged), then all others that the trials logged, in
+            alphabetical order. An epoch without any of them has no row.
 
     Raises:
         StoreError: the store is not there, cannot be read, or is not MLflow's; it has no such study; or the study's
@@ -163,9 +162,11 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         trials = _trials(runs, launches)
         frame = _trial_frame(trials, reader.params(study))
         if metrics is None:
-            best = schema.best_metric(launches[-1].tags.get(schema.METRIC, METRIC))
-            found = reader.metric_names(study).difference(METRICS, schema.FINAL_METRICS, [best])
-            metrics = (*METRICS, *sorted(found))
+            counts = launches[-1].tags.get(schema.METRIC, METRIC)
+            logged = {*reader.metric_names(study), counts}
+            shipped = is_shipped(frame)
+            others = logged.difference(METRICS, schema.FINAL_METRICS, [schema.best_metric(counts)])
+            metrics = (*(name for name in METRICS if shipped or name in logged), *sorted(others))
         epochs = _epoch_frame(reader, trials, metrics)
 
     tags = launches[-1].tags
@@ -196,6 +197,11 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         metric=sought.metric,
         goal=sought.goal,
     )
+
+
+def is_shipped(trials: pd.DataFrame) -> bool:
+    """Return whether the trials of a study, see `Study.trials`, are of the trainer that ships, as far as is known."""
+    return trials.empty or "split" in trials
 
 
 def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import Study
+from analysis.store.loader import Study, is_shipped
 from analysis.tables.columns import COST, VAL_ACC_BEST, value_columns
 from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.objective import Objective
+
+_OF_THE_GPU = ("gpu_util_percent", "power_watts", "energy_wh")
 
 
 def build_cost(study: Study) -> pd.DataFrame:
@@ -28,11 +30,16 @@ def build_cost(study: Study) -> pd.DataFrame:
     Returns:
         Columns trial, batch_size, val_acc_best (with the name of the metric that counts), epoch_best, gpu_util_percent,
         power_watts, seconds_per_epoch (median), epochs_run, hours, energy_wh; the index is the trial's number. Whole
-        numbers are Int64, others float64, both missing where a value does not exist.
+        numbers are Int64, others float64, both missing where a value does not exist. A study of another trainer than
+        the one that ships has no batch_size and no figures of the GPU, unless its trainer measures them.
     """
     rows = {number: _row(trial, curve, study.objective) for number, trial, curve in trial_curves(study)}
     columns = [value_columns(study.metric)[1] if column is VAL_ACC_BEST else column for column in COST]
-    return frame(rows, columns)
+    table = frame(rows, columns)
+    if is_shipped(study.trials):
+        return table
+    lacking = [] if "batch_size" in study.trials else ["batch_size"]
+    return table.drop(columns=lacking + [name for name in _OF_THE_GPU if table[name].isna().all()])
 
 
 def _row(trial: dict[Any, Any], curve: Curve, objective: Objective) -> dict[str, Any]:
@@ -60,12 +67,22 @@ def _sum(values: NDArray[np.float64]) -> float:
     return float(values.sum()) if len(values) else float("nan")
 
 
-def cost_footnotes(study: Study) -> list[str]:
-    """Return the sentences a reader of the costs needs: split, what is counted, protocols."""
-    return [
+def cost_footnotes(study: Study, table: pd.DataFrame | None = None) -> list[str]:
+    """Return the sentences a reader of the costs needs: split, what is counted, protocols.
+
+    Args:
+        study: what `load` returned.
+        table: what `build_cost` made of it, with the columns that are shown; the default is all.
+    """
+    table = build_cost(study) if table is None else table
+    sums = "hours and energy_wh" if "energy_wh" in table else "hours"
+    notes = [
         *split_notes(study),
-        "seconds_per_epoch: the median, training and validation. hours and energy_wh: of all epochs together.",
-        "gpu_util_percent, power_watts: of the whole GPU, also where trials share it; energy_wh: of the share that the "
-        "trial held. A dash: not measured.",
-        *protocol_notes(study),
+        f"seconds_per_epoch: the median, training and validation. {sums}: of all epochs together.",
     ]
+    if "power_watts" in table:
+        notes.append(
+            "gpu_util_percent, power_watts: of the whole GPU, also where trials share it; energy_wh: of the share that "
+            "the trial held. A dash: not measured."
+        )
+    return notes + protocol_notes(study)

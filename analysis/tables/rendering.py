@@ -125,17 +125,17 @@ def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes
     natural = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     sizes = natural if width is None else _fitted(columns, natural, width)
     lines = []
-    for line in cells:
+    for line in cells if rows else ():  # a heading above nothing says nothing
         fields = []
         for column, cell, size in zip(columns, line, sizes, strict=True):
             if size:
                 text = cell if len(cell) <= size else cell[: size - 1] + "…"
                 fields.append(text.ljust(size) if column.is_text else text.rjust(size))
         lines.append("  ".join(fields).rstrip())
-    left_out = [column.name for column, size in zip(columns, sizes, strict=True) if not size]
+    left_out = [column.name for column, size in zip(columns, sizes, strict=True) if rows and not size]
     if left_out:
         notes = [*notes, f"Left out to fit the width: {', '.join(left_out)}."]
-    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+    return "\n".join([*lines, *(["", *notes] if notes and lines else notes)]) + "\n"
 
 
 def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:

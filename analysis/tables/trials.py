@@ -10,21 +10,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import TRIAL_COLUMNS, Study
+from analysis.store.loader import TRIAL_COLUMNS, Study, is_shipped
 from analysis.tables.columns import (
     METRICS,
     RESULTS,
     SETTINGS,
     Column,
     Kind,
+    MetricAt,
     TrialResult,
+    result_columns,
     setting,
     with_settings,
 )
 from resnet_core import schema
 from resnet_core.data import DATASETS
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome
+from resnet_core.records import METRICS as KNOWN_METRICS
+from resnet_core.records import Outcome, crashes_text
 
 COLUMNS = tuple(column.name for column in RESULTS)
 """The names of the columns that every table of results has, in the order of the published tables."""
@@ -48,7 +51,7 @@ class OutcomeCounts:
     Attributes:
         trials: number of all trials.
         reached: an epoch at the target or better.
-        exhausted: ended without that.
+        exhausted: trained to its end without that; without a target, every trial that trained to its end.
         pruned: stopped without that.
         diverged: the loss was not finite, or accuracy stayed at chance.
         crashed: ended by an error that is not the trial's fault; not in the table.
@@ -78,8 +81,8 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
 
     Rows are sorted by epochs_to_target, rows without it last; then by the best value, the best first; then by the
     trial's number. For a metric m other than val_acc, the columns m and m_best stand in place of val_acc and
-    val_acc_best, and columns of the trainer that ships that no trial has are left out. Without a target, there are no
-    epochs to it.
+    val_acc_best. A study of another trainer than the one that ships lacks the settings and metrics that its trainer
+    does not have. Without a target, there are no epochs to it.
 
     Args:
         study: what `load` returned.
@@ -103,12 +106,22 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     results = {number: _result(trial, curve, sought) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
+    if not is_shipped(study.trials):
+        table = table.drop(columns=_lacking(study, sought))
     same = constant_settings(table, sampled)
-    if table.empty or (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
+    if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured
         same |= {name: "" for name in _NOT_OF_ALL if name in table and table[name].isna().all()}
     table.attrs = {"target": sought.target, "sampled": sampled, "same": same}
     table.attrs["metric"] = sought.metric
     return table
+
+
+def _lacking(study: Study, objective: Objective) -> list[str]:
+    """Return the names of the columns of settings and metrics that a study of an own trainer does not have."""
+    settings = [column.name for column in SETTINGS if column.name in COLUMNS and column.name not in study.trials]
+    measured = {objective.metric, *study.epochs.columns[study.epochs.notna().any()]}
+    columns = result_columns(objective)
+    return settings + [c.name for c in columns if isinstance(c.read, MetricAt) and c.read.name not in measured]
 
 
 def best_first(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -169,10 +182,10 @@ def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
     """Return, by name and as text, the settings of a table's COLUMNS that are not sampled and the same in all trials.
 
-    A setting that no trial has is among them, as an empty text. For a single trial, only those are.
+    A setting that no trial has is among them, as an empty text. For a single trial there is none.
     """
     found = dict[str, str]()
-    for column in SETTINGS:
+    for column in SETTINGS if len(table) else ():
         if column.name in COLUMNS and column.name in table and column.name not in sampled:
             values = table[column.name]
             if values.isna().all():
@@ -183,10 +196,14 @@ def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str
 
 
 def trial_curves(study: Study) -> Iterator[tuple[int, dict[Any, Any], Curve]]:
-    """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number."""
+    """Yield number, row of `study.trials` and curve of every trial that has not crashed, by number.
+
+    A metric of the trainer that ships that the study does not have is NaN in every epoch.
+    """
     epochs = study.epochs.sort_values(["number", "epoch"], kind="stable")
     number, epoch = epochs["number"].to_numpy(), epochs["epoch"].to_numpy()
-    values = {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
+    values = {name: np.full(len(epochs), np.nan) for name in KNOWN_METRICS}
+    values |= {str(name): epochs[name].to_numpy(float) for name in epochs if name not in ("number", "epoch")}
     shown = _not_crashed(study).sort_values("number")
     first, after = (np.searchsorted(number, shown["number"].to_numpy(), side) for side in ("left", "right"))
     for trial, start, end in zip(shown.to_dict("records"), first.tolist(), after.tolist(), strict=True):
@@ -258,7 +275,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     target = table.attrs.get("target", study.target)
     sought, notes = study.aimed(target), split_notes(study)
     notes.append(f"Target: {sought.target_words}.")
-    if target is not None:
+    if target is not None and len(table):
         notes[-1] += (
             f" epochs_to_target: the first epoch there; epochs_to_target_sustained: the first of {study.sustained} in "
             "a row, empty also where a trial ended at the target too soon to tell."
@@ -267,10 +284,12 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         own = "the study, which has no target" if study.target is None else f"the study's own target, {study.target:g}"
         notes.append(f"outcome and stop_reason refer to {own}.")
     counts = count_outcomes(study, table)
+    if counts.crashed == counts.trials:
+        return notes + crash_notes(study)
     parts = [f"Reached by {counts.reached} of {len(table)} trials" if target is not None else f"{len(table)} trials"]
     missed = f"ended {'below' if sought.goal == 'max' else 'above'} the target"
     others = {
-        missed if target is not None else "ended by themselves": counts.exhausted,
+        missed if target is not None else "exhausted (trained to their end)": counts.exhausted,
         "pruned": counts.pruned,
         "diverged": counts.diverged,
         "running": counts.running,
@@ -278,11 +297,21 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
     }
     parts += [f"{number} {words}" for words, number in others.items() if number]
     notes.append(", ".join(parts) + ".")
-    if counts.crashed and table.empty:
-        notes.append(f"`sweeps show {study.name} TRIAL` tells why a trial crashed.")
-    if target is not None:
+    notes += crash_notes(study)
+    if target is not None and len(table):
         notes.append(">N: not by epoch N, the trial's last.")
     return notes + protocol_notes(study)
+
+
+def crash_notes(study: Study) -> list[str]:
+    """Return a sentence on why trials crashed; no sentence where none did."""
+    crashed = study.trials[study.trials["outcome"] == Outcome.CRASHED]
+    if crashed.empty:
+        return []
+    errors = [error if isinstance(error, str) else None for error in crashed[schema.STOP_REASON]]
+    every = len(crashed) == len(study.trials)
+    text = crashes_text(study.name, list(zip(crashed["trial"], errors, strict=True)), every=every)
+    return [f"{text[:1].upper()}{text[1:]}."]
 
 
 def import_notes(study: Study) -> list[str]:

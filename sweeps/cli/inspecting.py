@@ -71,14 +71,15 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     """
     from sweeps.inspection.best import best_trial
     from sweeps.ledger.ledger import Ledger
+    from sweeps.study.trials import crashes
 
     home = store.open()
-    found = best_trial(home, Ledger.open(home.ledger_uri, name))
+    ledger = Ledger.open(home.ledger_uri, name)
+    found = best_trial(home, ledger)
     if found is None:
-        raise SweepError(
-            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one trial "
-            f"`sweeps show {name} TRIAL`"
-        )
+        crashed = crashes(name, ledger.entries())
+        why = f": {crashed}" if crashed else f" yet; see `sweeps status {name}`"
+        raise SweepError(f"study {name!r} has no trial that ended with a result{why}")
     if as_json:
         print_json(found.to_dict())
     else:

@@ -66,8 +66,9 @@ def launch(
 
         more = " and their finalists" if spec.search.finalists else ""
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
-        if stderr.input(question).strip().lower() not in ("", "y", "yes"):
+        if stderr.input(question, markup=False, emoji=False).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
+        print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(
         options,
         spec.name,
@@ -220,7 +221,7 @@ def run_study(
         same = _as_text(options, "home", "mlflow", "ledger", "data", "address")
         typer.echo(f"{why} with:  sweeps resume {name}{same}")
         if end is LaunchStatus.CRASHED and ledger.spec.code is not None:
-            typer.echo(f"`sweeps show {name} TRIAL` tells why; after a change of the code, resume needs --changed-code")
+            typer.echo("after a change of the code, resume needs --changed-code")
     sys.stdout.flush()
     raise typer.Exit(
         {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]

@@ -85,7 +85,7 @@ def table(
         built, notes = _published(study, for_people)
     else:
         built, notes = _view(study, view, target, levels, for_people)
-    notes = [*analysis.import_notes(study), *notes]
+    notes = [*analysis.import_notes(study), *(_all_crashed(study) or notes)]
     if plot is not None:
         try:
             if figure == "curves":
@@ -94,7 +94,7 @@ def table(
             else:
                 _draw(study, figure, plot)
         except (ValueError, OSError) as error:
-            raise InputError(f"--plot {plot}: {error}") from error
+            raise InputError(f"--plot {plot}: {' '.join(_all_crashed(study)) or error}") from error
         print_message(f"{figure} drawn into {plot}")
     if as_json:
         typer.echo(analysis.render(built, "json"))
@@ -182,8 +182,17 @@ def stopping(
     if as_json:
         typer.echo(analysis.render(built, "json"))
         return
-    notes = [*analysis.import_notes(study), *analysis.stopping_footnotes(study, trials, built, keep)]
+    notes = _all_crashed(study) or analysis.stopping_footnotes(study, trials, built, keep)
+    notes = [*analysis.import_notes(study), *notes]
     typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
+
+
+def _all_crashed(study: Study) -> list[str]:
+    """Return a sentence that takes the place of all others where every trial crashed."""
+    from analysis.tables.trials import crash_notes
+    from resnet_core.records import Outcome
+
+    return crash_notes(study) if (study.trials["outcome"] == Outcome.CRASHED).all() else []
 
 
 def _check_target(study: Study, target: float | None) -> None:
@@ -201,14 +210,15 @@ def _view(
     import analysis
 
     if view == "cost":
-        return analysis.build_cost(study), analysis.cost_footnotes(study)
+        built = analysis.build_cost(study)
+        return built, analysis.cost_footnotes(study, built)
     if view == "noise":
         return analysis.build_noise(study), analysis.noise_footnotes(study)
     if view == "importance":
         try:
             return analysis.build_importance(study), analysis.importance_footnotes(study)
         except ValueError as error:
-            raise InputError(f"--view importance: {error}") from error
+            raise InputError(f"--view importance: {' '.join(_all_crashed(study)) or error}") from error
     if view == "transitions":
         return _at_levels(analysis.build_transitions, study, levels), analysis.transition_footnotes(study)
     if view == "results":

@@ -240,6 +240,7 @@ class Launch:
             if run.exhausted:
                 run.remove_frozen()
                 return LaunchStatus.FINISHED
+        watcher.starting()
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))

@@ -28,6 +28,7 @@ _STYLES = {
 }
 _SHOWN_ENDED = 8
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
+_STARTING = "starting Ray …"
 _LOST = "taken over by another driver, which had not heard of this one for too long"
 _WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
 _STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
@@ -38,6 +39,10 @@ class PlainWatcher:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def starting(self) -> None:
+        """Print what takes its time before the first trial starts."""
+        self._say(_STARTING)
 
     def started(self, trial: ActiveTrial) -> None:
         """Print the trial's parameters, or its schedule."""
@@ -89,6 +94,9 @@ class LiveWatcher:
         self._epochs = 0
         self._heard: dict[int, float] = {}  # by number of a trial: when it started or ended its last epoch
 
+    def starting(self) -> None:
+        """Do nothing: until it knows the study, the display says what starts."""
+
     def watch(self, run: StudyRun) -> None:
         """Show this study."""
         self._run = run
@@ -127,7 +135,7 @@ class LiveWatcher:
         """Return the table as it is now."""
         run = self._run
         if run is None:
-            return Text("starting Ray, MLflow and the ledger …")
+            return Text(_STARTING)
         table = Table(title=run.spec.name, title_justify="left", expand=True)
         sought = run.spec.objective
         for heading in ("trial", "epoch", sought.metric):
@@ -163,8 +171,9 @@ class LiveWatcher:
         sought, leader = run.spec.objective, run.leader
         best = "no result yet" if sought.target is None else "no trial at the target yet"
         if leader is not None:
-            reached = f"epoch {leader.rank}" if sought.target is not None else _best(leader.value, sought)
-            best = f"best so far: trial {leader.name}, {reached}"
+            reached = f"reached the target at epoch {leader.rank}"
+            best = f"best so far: trial {leader.name}, "
+            best += _best(leader.value, sought) if sought.target is None else reached
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}\n{best} · "
             f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"

@@ -13,6 +13,7 @@ from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.ranking import best_entry
+from sweeps.study.trials import Entry, crashes
 
 
 def study_summaries(home: Home) -> list[dict[str, Any]]:
@@ -22,6 +23,9 @@ def study_summaries(home: Home) -> list[dict[str, Any]]:
 
 def study_summary(home: Home, name: str) -> dict[str, Any]:
     """Return the progress of a study: its state, its drivers, counts of its trials by outcome, its best trial.
+
+    The state is ``running``, ``complete``, ``interrupted``, or ``crashed``: every trial has ended, and some crashed,
+    which the next launch tries again. ``crashes`` says why trials crashed, in a sentence; None where none did.
 
     Raises:
         InputError: there is no such study.
@@ -36,7 +40,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     process = home.lock_holder(name)
     begun = sum(entry.result is None for entry in entries)
     drivers = ledger.drivers.live(home)
-    state = "running" if process is not None or drivers else "complete" if ledger.complete() else "interrupted"
+    state = "running" if process is not None or drivers else _state(ledger, entries)
     return {
         "study": name,
         "description": ledger.spec.description,
@@ -48,6 +52,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
         "finalists": sum(entry.job.finalist for entry in entries),
         "begun": begun,
         **outcomes,
+        "crashes": crashes(name, entries),
         "metric": sought.metric,
         "goal": sought.goal,
         "target": sought.target,
@@ -57,33 +62,44 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     }
 
 
+def _state(ledger: Ledger, entries: list[Entry]) -> str:
+    """Return the state of a study that nobody runs."""
+    if ledger.complete():
+        return "complete"
+    ended = {entry.job.name for entry in entries if not entry.job.finalist and entry.result is not None}
+    begun = any(entry.result is None for entry in entries)
+    all_ended = not begun and len(ended) >= trial_count(ledger.spec)
+    return "crashed" if all_ended and crashes(ledger.spec.name, entries) else "interrupted"
+
+
 def describe_summary(row: dict[str, Any]) -> str:
-    """Return a `study_summary` as two lines of text."""
+    """Return a `study_summary` as two lines of text, and a third where trials crashed."""
     ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
     drivers = [driver["driver"] for driver in row["drivers"]]
     # A single driver of this home needs no name.
     named = len(drivers) > 1 or (drivers and not row["process"])
     who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
     best = "no result yet"
-    if row[Outcome.CRASHED.value]:
-        best += f"; `sweeps show {row['study']} TRIAL` tells why a trial crashed"
     if row["best_trial"] is not None:
         sought = Objective(row["metric"], row["goal"], row["target"])
         value = row[best_metric(sought.metric)]
         best = f"best: trial {row['best_trial']}, "
         if row["best_epochs_to_target"] is not None:
-            best += f"{sought.target_text} at epoch {row['best_epochs_to_target']}"
+            best += f"reached the target {sought.target_text} at epoch {row['best_epochs_to_target']}"
         else:
             best += f"best {sought.metric} {'none' if value is None else sought.shown(value)}"
         if sought.target is not None and row["best_epochs_to_target"] is None:
             best += f", {'below' if sought.goal == 'max' else 'above'} the target {sought.target:g}"
+    if row["crashes"] is not None:
+        best += f"\n  {row['crashes']}"
     if row["imported_from"] is not None:
         return (
             f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"
         )
+    state = "ended, some trials crashed" if row["state"] == "crashed" else row["state"]
     finalists = f" and {row['finalists']} runs of finalists" if row["finalists"] else ""
     return (
-        f"{row['study']}: {row['state']}{who} · {row['trials']} trials asked for{finalists} · ended: {ended} · "
+        f"{row['study']}: {state}{who} · {row['trials']} trials asked for{finalists} · ended: {ended} · "
         f"begun: {row['begun']}\n  {best}"
     )
 

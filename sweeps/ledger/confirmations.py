@@ -17,7 +17,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_specs
 from sweeps.study.finalists import fresh_seeds
 from sweeps.study.ranking import best_entry
-from sweeps.study.trials import Entry
+from sweeps.study.trials import Entry, crashes
 
 _USUAL = 10  # default number of seeds of a confirmation
 _LONGEST_NAME = 64
@@ -213,10 +213,9 @@ def _chosen(ledger: Ledger, entries: list[Entry], trial: str, earlier: StudySpec
                 return entry
     best = best_entry(ledger.spec, entries)
     if best is None:
-        raise InputError(
-            f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one trial "
-            f"`sweeps show {name} TRIAL`, or name one with --trial"
-        )
+        crashed = crashes(name, entries)
+        why = f": {crashed}" if crashed else f" yet; see `sweeps status {name}`"
+        raise InputError(f"study {name!r} has no trial that ended with a result{why}, or name one with --trial")
     return best
 
 

@@ -33,7 +33,7 @@ from sweeps.ledger.trials import OptunaTrials, result_of
 from sweeps.study.finalists import Race, race_of
 from sweeps.study.origin import Origin
 from sweeps.study.outcomes import Result
-from sweeps.study.trials import Assignment, Entry, Job
+from sweeps.study.trials import Assignment, Entry, Job, crashes
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 optuna.logging.disable_default_handler()
@@ -216,8 +216,8 @@ class Ledger:
         """End the search with the trials that have begun, and let the best configurations run again.
 
         Raises:
-            InputError: no trial has ended, a listed trial has not begun, the seed is a parameter of the study's space,
-                the trainer has no seed, or the study is a confirmation.
+            InputError: no trial has ended without a crash, a listed trial has not begun, the seed is a parameter of the
+                study's space, the trainer has no seed, or the study is a confirmation.
         """
         name, spec = self.spec.name, self.spec
         if spec.phase == "confirm":
@@ -231,11 +231,11 @@ class Ledger:
                 f"study {name!r}: {spec.trainer.owner} of {spec.trainer.name} has no field `seed`, so fresh seeds "
                 "would repeat the same runs: it cannot be raced"
             )
-        if not any(entry.result is not None and entry.result.outcome != Outcome.CRASHED for entry in self.entries()):
-            raise InputError(
-                f"study {name!r} has no trial that ended with a result yet; see `sweeps status {name}`, and for one "
-                f"trial `sweeps show {name} TRIAL`"
-            )
+        entries = self.entries()
+        if not any(entry.result is not None and entry.result.outcome is not Outcome.CRASHED for entry in entries):
+            why = crashes(name, entries)
+            why = f" without a crash: {why}" if why else f" yet; see `sweeps status {name}`"
+            raise InputError(f"study {name!r} has no trial that ended{why}")
         self.end_search()
         self._change_search(finalists=finalists)
 

@@ -21,12 +21,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from resnet_core.config import ConfigError, TrialConfig
+from resnet_core.config import ConfigError
 from resnet_core.records import METRICS, RESERVED, SHARES, EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
 from search_spaces.errors import StudyError, as_toml
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
+from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -35,8 +36,8 @@ from sweeps.study.trials import Job
 VERSION = 1
 SUFFIX = ".jsonl.gz"
 COLUMNS = ("loss", "acc", "val_loss", "val_acc", "seconds")
-"""The metrics of the trainer that ships that are kept: those that stopping rules and simulations use. Metrics of other
-trainers are all kept."""
+"""The metrics of the trainer that ships that are kept: those that stopping rules and simulations use. Of other
+trainers, all are kept that were measured."""
 
 _KEYS = ("name", "params", "config", "outcome", "epochs")
 
@@ -120,7 +121,7 @@ def write(recording: Recording, path: Path) -> None:
         OSError: the file cannot be written.
     """
     header = {"recording": VERSION, "study": json.loads(to_json(recording.spec))}
-    lines = [header, *map(_line_of, recording.trials)]
+    lines = [header, *(_line_of(trial, _needed(recording.spec)) for trial in recording.trials)]
     text = "".join(
         json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
     )
@@ -133,8 +134,15 @@ def write(recording: Recording, path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _line_of(trial: RecordedTrial) -> dict[str, Any]:
-    names = dict.fromkeys([*COLUMNS, *(name for record in trial.records for name in record.metrics)])
+def _needed(spec: StudySpec) -> tuple[str, ...]:
+    """Return the metrics that every trial of a recording has, known or not."""
+    return tuple(dict.fromkeys((*(COLUMNS if spec.trainer is SHIPPED else ()), spec.objective.metric)))
+
+
+def _line_of(trial: RecordedTrial, needed: Sequence[str]) -> dict[str, Any]:
+    measured = {name for record in trial.records for name in COLUMNS if record.get(name) is not None}
+    names = dict.fromkeys(name for name in (*COLUMNS, *needed) if name in measured.union(needed))
+    names |= dict.fromkeys(name for record in trial.records for name in record.metrics)
     return {
         "name": trial.job.name,
         "params": trial.job.params,
@@ -185,7 +193,7 @@ def read(path: Path) -> Recording:
     names: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
         place = f"{path}, line {number}"
-        trial = _trial_in(line, place, len(trials))
+        trial = _trial_in(line, place, len(trials), spec)
         # The retry of a crashed trial has the same name.
         if trial.outcome is not Outcome.CRASHED and (first := names.setdefault(trial.job.name, number)) != number:
             raise InputError(
@@ -224,7 +232,7 @@ def _study_in(line: str, place: str) -> StudySpec:
         raise InputError("\n".join(f"{place}: {said}" for said in str(error).split("\n"))) from None
 
 
-def _trial_in(line: str, place: str, number: int) -> RecordedTrial:
+def _trial_in(line: str, place: str, number: int, spec: StudySpec) -> RecordedTrial:
     values = _object_in(line, place)
     if values.keys() != set(_KEYS):
         raise InputError(f"{place}: its keys are {', '.join(values) or 'none'}; expected {', '.join(_KEYS)}")
@@ -234,41 +242,49 @@ def _trial_in(line: str, place: str, number: int) -> RecordedTrial:
             raise InputError(f"{place}: {key} = {as_toml(values[key])}: expected {expected}")
     if values["outcome"] not in list(Outcome):
         raise InputError(f"{place}: outcome = {as_toml(values['outcome'])}: expected one of {', '.join(Outcome)}")
+    trainer = spec.trainer
+    if trainer is not SHIPPED and values["config"].keys() != trainer.fields.keys():
+        raise InputError(f"{place}: config: expected the fields of {trainer.name}: {', '.join(trainer.fields)}")
     try:
-        config = TrialConfig.from_dict(values["config"])
+        config = trainer.stored_config(values["config"])
+        horizon = config.horizon
     except (ConfigError, ScheduleError) as error:
         raise InputError(f"{place}: config: {error}") from None
     except TypeError:
         raise InputError(f"{place}: config: expected fields of TrialConfig, schedule among them") from None
     outcome = Outcome(values["outcome"])
-    records = _records(_columns_in(values["epochs"], f"{place}: epochs", config.horizon), outcome)
+    records = _records(_columns_in(values["epochs"], f"{place}: epochs", horizon, spec), outcome)
     return RecordedTrial(Job(number, name, config, params), outcome, records)
 
 
-def _columns_in(columns: Any, place: str, horizon: int) -> dict[str, Sequence[float]]:
+def _columns_in(columns: Any, place: str, horizon: int, spec: StudySpec) -> dict[str, Sequence[float]]:
     """Return the numbers of a trial's epochs under ``epoch``, and its metrics by name; NaN where a value is null."""
-    if not isinstance(columns, dict) or not columns.keys() >= set(COLUMNS):
-        raise InputError(f"{place}: expected an object with the lists {', '.join(COLUMNS)}")
+    needed, metric = _needed(spec), spec.objective.metric
+    if not isinstance(columns, dict) or not columns.keys() >= set(needed):
+        raise InputError(f"{place}: expected an object with the lists {', '.join(needed)}")
     found: dict[str, Sequence[float]] = {}
     for name, column in columns.items():
         if name in RESERVED:
             raise InputError(f"{place}.{name}: expected the name of a metric; this one has another meaning")
-        if not isinstance(column, list) or len(column) != len(columns["val_acc"]) or len(column) > horizon:
-            raise InputError(f"{place}.{name}: expected a list as long as val_acc, of at most {horizon} epochs")
+        if not isinstance(column, list) or len(column) != len(columns[metric]) or len(column) > horizon:
+            raise InputError(f"{place}.{name}: expected a list as long as {metric}, of at most {horizon} epochs")
         for epoch, value in enumerate(column, start=1):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and _is_possible(name, value)):
-                told = f"expected {_expected(name)}, or null"
+            if value is not None and not (number and _is_possible(name, value, spec)):
+                told = f"expected {_expected(name, spec)}, or null"
                 raise InputError(f"{place}.{name}: {as_toml(value)} in epoch {epoch}: {told}")
         found[name] = [math.nan if value is None else float(value) for value in column]
-    return {"epoch": range(1, 1 + len(columns["val_acc"])), **found}
+    return {"epoch": range(1, 1 + len(columns[metric])), **found}
 
 
-def _expected(name: str) -> str:
-    if name in SHARES:
-        return "a share in [0, 1]"
-    return "a number of 0 or more" if name in METRICS else "a number"
+def _expected(name: str, spec: StudySpec) -> str:
+    if spec.trainer is not SHIPPED or name not in METRICS:
+        return "a number"
+    return "a share in [0, 1]" if name in SHARES else "a number of 0 or more"
 
 
-def _is_possible(name: str, value: float) -> bool:
-    return name not in METRICS or 0 <= value <= (1 if name in SHARES else math.inf)
+def _is_possible(name: str, value: float, spec: StudySpec) -> bool:
+    """Return whether a metric may have this value; the loss of a trainer of somebody's own may be below 0."""
+    if spec.trainer is not SHIPPED or name not in METRICS:
+        return True
+    return 0 <= value <= (1 if name in SHARES else math.inf)

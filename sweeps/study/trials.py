@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_core.objective import DEFAULT, Objective
 from resnet_core.own_config import Config
-from resnet_core.records import EpochRecord
+from resnet_core.records import EpochRecord, Outcome, crashes_text
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.stopping.base import Progress
 
@@ -41,6 +41,13 @@ class Entry:
 
     job: Job
     result: Result | None
+
+
+def crashes(study: str, entries: Sequence[Entry]) -> str | None:
+    """Return why trials of a study crashed, in a sentence; None where none did."""
+    results = [(entry.job.name, entry.result) for entry in entries if entry.result is not None]
+    crashed = [(name, result.stop_reason) for name, result in results if result.outcome is Outcome.CRASHED]
+    return crashes_text(study, crashed, every=len(crashed) == len(entries)) if crashed else None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,49 @@ def make(make_study):
     return made
 
 
+@pytest.fixture
+def own(make):
+    """A study of a trainer of somebody's own, which measures val_loss and rmse, and samples a rate and a kernel."""
+    study, names = make(None), ["number", "trial", "outcome", "stop_reason", "horizon", "seed"]
+    trials = study.trials[names].assign(rate=[1e-3, 1e-2, 1e-1, 1.0], kernel=["rbf", "poly", "rbf", "linear"])
+    trials = trials.assign(**{f"space.{name}": trials[name] for name in ("rate", "kernel")}, end_time=pd.NaT)
+    trials = trials.assign(start_time=pd.NaT, would_stop=None, stopped_by=None)
+    epochs = study.epochs.rename(columns={"f1_error": "val_loss"})[["number", "epoch", "seconds"]]
+    epochs = epochs.assign(val_loss=study.epochs["f1_error"], rmse=2.0)
+    return replace(study, trials=trials, epochs=epochs, metric="val_loss")
+
+
+def test_a_table_of_an_own_trainer_has_what_it_measures_and_samples(own):
+    assert list(analysis.build_table(own)) == [
+        *("trial", "epoch", "val_loss", "epoch_best", "val_loss_best", "final_val_loss", "rate", "kernel"),
+        *("epochs_run", "outcome", "stop_reason"),
+    ]
+
+
+def test_the_costs_of_an_own_trainer_are_those_that_are_known(own):
+    table = analysis.build_cost(own)
+    assert list(table) == ["trial", "val_loss_best", "epoch_best", "seconds_per_epoch", "epochs_run", "hours"]
+    assert "gpu" not in " ".join(analysis.cost_footnotes(own, table))
+
+
+def test_curves_of_an_own_trainer_have_the_panels_of_what_it_measures(own):
+    (axes,) = analysis.plot_curves(own).axes
+    assert axes.get_ylabel() == "loss"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["validation"]
+
+
+def test_a_comparison_of_an_own_trainer_has_the_panels_of_what_it_measures(own):
+    shown = [axes for axes in analysis.plot_comparison(own).axes if axes.get_visible()]
+    assert [axes.get_ylabel() or axes.get_xlabel() for axes in shown] == ["val_loss", "mean seconds an epoch"]
+
+
+@pytest.mark.parametrize(
+    "word", ["nats", "cross-entropy", "accuracy", "gpu_util", "learning rate", "images", "batch_size"]
+)
+def test_the_report_of_an_own_trainer_says_nothing_of_the_one_that_ships(own, word):
+    assert word not in analysis.build_report(own)
+
+
 def test_the_study_says_what_it_looks_for(make):
     assert make(0.4).objective == Objective("f1_error", "min", 0.4, 2)
 

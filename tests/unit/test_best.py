@@ -7,6 +7,7 @@ import pytest
 
 from resnet_core.records import Outcome
 from search_spaces.tables import Finalists
+from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.best import BestTrial, best_trial
 from sweeps.ledger.confirmations import confirmation
@@ -175,3 +176,9 @@ def test_plain_values_tell_the_same(home):
     shown = best_of(home, listed(home, reached(3.0), reached(3.25))).to_dict()
     assert (shown["confirmed_by"], shown["lead"]["over"]) == ({}, "r1")
     assert shown["lead"]["epochs"] == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_study_whose_trials_all_crashed_has_no_trial_to_confirm(home):
+    name = listed(home, Result(Outcome.CRASHED, 0, stop_reason="mlp.py, line 5: KeyError: 'x'"))
+    with pytest.raises(InputError, match=r"every trial crashed: mlp\.py, line 5"):
+        confirmation(home, name, 3)

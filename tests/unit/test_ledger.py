@@ -744,12 +744,19 @@ def test_runs_that_a_file_lists_are_run_before_a_race(db):
         ledger.race(Finalists())
 
 
-def test_a_study_without_a_result_cannot_be_raced(db):
+def test_a_study_without_an_ended_trial_cannot_be_raced(db):
     ledger = Ledger.create(db, sampled())
-    ledger.tell(ledger.ask().number, result(Outcome.CRASHED))
     ledger.ask()
-    with pytest.raises(InputError, match="has no trial that ended with a result yet"):
+    with pytest.raises(InputError, match="has no trial that ended yet"):
         ledger.race(Finalists())
+
+
+def test_a_study_whose_trials_all_crashed_cannot_be_raced_and_stays_as_it_was(db):
+    ledger = Ledger.create(db, sampled(trials=1))
+    ledger.tell(ledger.ask().number, Result(Outcome.CRASHED, 0, stop_reason="mlp.py, line 5: KeyError: 'x'"))
+    with pytest.raises(InputError, match=r"ended without a crash: every trial crashed: mlp\.py"):
+        Ledger.open(db, ledger.spec.name).race(Finalists())
+    assert from_kept(db, ledger.spec.name) == ledger.spec
 
 
 def test_a_confirmation_has_no_finalists(db):

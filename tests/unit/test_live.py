@@ -95,6 +95,11 @@ def test_every_outcome_has_words_and_a_colour():
     assert {result.outcome for result, _ in ENDS} == live._STYLES.keys() == set(Outcome)
 
 
+def test_what_takes_time_before_the_first_trial_is_a_line(plain, file):
+    plain.starting()
+    assert file.getvalue() == "starting Ray …\n"
+
+
 EVENTS = [
     (lambda watcher: watcher.stopping(), "stopping: running trials finish their epoch; Ctrl-C stops at once"),
     (lambda watcher: watcher.lost(SAMPLED), "trial 3: taken over by another driver"),
@@ -161,7 +166,7 @@ def screen(watcher: LiveWatcher, width: int = 160) -> list[str]:
 
 
 def test_before_the_study_runs_it_says_what_is_started():
-    assert screen(LiveWatcher()) == ["starting Ray, MLflow and the ledger …"]
+    assert screen(LiveWatcher()) == ["starting Ray …"]
 
 
 def test_the_table_is_headed_by_the_study(watch):
@@ -236,7 +241,7 @@ def test_the_best_so_far_is_named(watch):
     assert any(line.startswith("no trial at the target yet · elapsed ") for line in screen(watcher))
     train(run, 0.5, 0.5, 0.94, 0.95)
     train(run, 0.5, 0.93, 0.94, 0.95)
-    assert any(line.startswith("best so far: trial 2, epoch 2 · ") for line in screen(watcher))
+    assert any(line.startswith("best so far: trial 2, reached the target at epoch 2 · ") for line in screen(watcher))
 
 
 def test_the_time_left_is_of_the_epochs_that_are_left(watch):

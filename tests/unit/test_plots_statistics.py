@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.plots.canvas import COLOURS
+from analysis.plots.canvas import COLOURS, logarithmic, new_figure
 from analysis.plots.schedules import plot_schedules
 from analysis.plots.statistics import plot_best_of_n, plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 
@@ -80,6 +82,41 @@ def test_slices_of_settings_that_do_not_vary_are_refused(make_study):
 def test_a_slice_is_logarithmic_where_its_setting_spans_more_than_a_decade(make_study, highest, scale):
     study = make_study(FAST | {"lr_alpha": 1e-3}, MISS | {"lr_alpha": highest})
     assert plot_slices(study).axes[0].get_xscale() == scale
+
+
+def test_trials_of_a_category_are_side_by_side_in_the_order_of_the_study_file(make_study):
+    kernels = ["rbf", "poly", "rbf", "linear"]
+    trials = [FAST | {"kernel": kernel, "space.kernel": kernel} for kernel in kernels]
+    study = replace(make_study(*trials), space={"kernel": {"choices": ["linear", "rbf", "poly"]}})
+    (axes,) = [axes for axes in plot_slices(study).axes if axes.get_visible()]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["linear", "rbf", "poly"]
+    (dots,) = lines(axes, "reached")
+    assert list(dots.get_xdata()) == [0.75, 2.0, 1.25, 0.0]
+
+
+def test_a_category_that_was_not_asked_is_not_drawn(make_study):
+    trials = [FAST | {"kernel": "rbf", "space.kernel": asked} for asked in ("rbf", None)]
+    trials.append(FAST | {"kernel": "poly", "space.kernel": "poly"})
+    study = replace(make_study(*trials), space={"kernel": {"choices": ["rbf", "poly"], "when": {"shift": [0.07]}}})
+    (dots,) = lines(plot_slices(study).axes[0], "reached")
+    assert np.isnan(dots.get_xdata()[1])
+
+
+@pytest.mark.parametrize(("highest", "ticks"), [(9e-3, ["0.001", "0.002", "0.005"]), (0.9, ["0.001", "0.01", "0.1"])])
+def test_the_ticks_of_a_logarithmic_axis_are_few_plain_numbers(highest, ticks):
+    figure = new_figure(4, 3)
+    axes = figure.subplots()
+    axes.plot([1e-3, highest], [0, 1])
+    axes.set_xscale("log")
+    logarithmic(axes.xaxis, 1e-3, highest)
+    axes.set_xlim(1e-3, highest)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in axes.get_xticklabels(which="both")]
+    assert [label for label in labels if label and 1e-3 <= float(label) <= highest] == ticks
+
+
+def test_without_a_target_the_title_does_not_count_who_reached_it(sweep):
+    assert plot_slices(replace(sweep, target=None)).get_suptitle() == "made: 3 trials"
 
 
 def test_panels_without_a_setting_are_not_shown(make_study):

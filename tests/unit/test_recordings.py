@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from resnet_core.own_config import OwnConfig
 from resnet_core.records import EpochRecord, Outcome
 from search_spaces.spec import StudySpec
-from search_spaces.study import find_study, load_study
+from search_spaces.study import find_study, from_json, load_study
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -20,6 +21,7 @@ from sweeps.simulation.curves import complete_curves, find_curves
 from sweeps.simulation.recordings import RecordedTrial, Recording, read, shipped, write
 from sweeps.simulation.setup import Setup
 from sweeps.simulation.simulate import simulate
+from sweeps.study.trials import Job
 from tests.benchmarks import record
 from tests.studies import epoch_records
 
@@ -75,6 +77,51 @@ def test_a_figure_that_is_no_number_is_none_in_the_file_and_nan_again(path):
     assert [math.isnan(record.loss) for record in read(path).trials[0].records] == [True, True, False]
 
 
+def own_recording() -> Recording:
+    """Curves of a trainer of somebody's own, known from what a study stored of it."""
+    fields = {
+        "epochs": {"type": "a whole number", "schedule": False, "required": False, "default": 2},
+        "rate": {"type": "a number", "schedule": False, "required": True, "default": None},
+    }
+    spec = from_json(
+        json.dumps(
+            {
+                "name": "own",
+                "train": {"trainer": "mine:train"},
+                "space": {"rate": {"low": 0.1, "high": 0.9}},
+                "objective": {"metric": "val_loss", "goal": "min"},
+                "search": {"trials": 1},
+                "code": {"versions": {"mine:train": "sha256:1"}, "trainer": fields, "data": {}},
+            }
+        )
+    )
+    records = [EpochRecord.from_values(epoch, {"val_loss": -0.5 * epoch, "rmse": 3.0}) for epoch in (1, 2)]
+    job = Job(0, "0", OwnConfig.from_dict({"epochs": 2, "rate": 0.5}, ()), {"rate": 0.5})
+    return Recording(spec, [RecordedTrial(job, Outcome.EXHAUSTED, records)])
+
+
+def test_a_recording_of_an_own_trainer_is_read_as_it_was_written(path):
+    written = own_recording()
+    write(written, path)
+    assert read(path).trials == written.trials
+
+
+def test_a_recording_of_an_own_trainer_has_what_it_measures(path):
+    assert list(lines_of(own_recording(), path)[1]["epochs"]) == ["val_loss", "rmse"]
+
+
+def test_a_recording_of_an_own_trainer_may_have_empty_lists_of_the_metrics_of_the_one_that_ships(path):
+    header, trial = lines_of(own_recording(), path)
+    earlier = trial | {"epochs": {name: [None, None] for name in recordings.COLUMNS} | trial["epochs"]}
+    assert read(rewrite(path, [header, earlier])).trials == own_recording().trials
+
+
+def test_a_trial_of_an_own_trainer_without_one_of_its_fields_is_refused(path):
+    header, trial = lines_of(own_recording(), path)
+    said = error_of(path, [header, trial | {"config": {"epochs": 2}}])
+    assert said == "line 2: config: expected the fields of mine:train: epochs, rate"
+
+
 def test_the_same_recording_is_the_same_file(path):
     write(recording(), path)
     first = path.read_bytes()
@@ -119,9 +166,14 @@ def lines_of(made: Recording, path: Path) -> list[Any]:
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
 
 
-def error_of(path: Path, lines: list[Any]) -> str:
+def rewrite(path: Path, lines: list[Any]) -> Path:
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     path.write_bytes(gzip.compress(text.encode()))
+    return path
+
+
+def error_of(path: Path, lines: list[Any]) -> str:
+    rewrite(path, lines)
     with pytest.raises(InputError) as caught:
         read(path)
     return str(caught.value).removeprefix(f"{path}, ")

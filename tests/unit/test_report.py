@@ -235,6 +235,11 @@ def test_the_headline_says_where_no_trial_has_finished_an_epoch(read):
     assert "No trial has finished an epoch yet." in read(FAST | {"val_accs": [], "outcome": None}).text["headline"]
 
 
+def test_the_headline_says_that_every_trial_crashed(read):
+    crashed = FAST | {"outcome": "crashed", "stop_reason": "mlp.py, line 5: KeyError: 'x'"}
+    assert "Every trial crashed: mlp.py, line 5: KeyError: 'x'; sweeps show" in read(crashed).text["headline"]
+
+
 def test_the_headline_says_that_trials_still_run(read):
     said = "1 trials have not ended: these figures are of an unfinished study."
     assert said in read(FAST, MISS | {"outcome": None}).text["headline"]

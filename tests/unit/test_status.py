@@ -23,7 +23,7 @@ def save(path: Path, *val_accs: float) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Home:
-    """Three studies: one complete, one cut off with two trials running, one that reached nothing."""
+    """Four studies: one complete, one cut off with two trials running, one that reached nothing, one that crashed."""
     home = Home(tmp_path_factory.mktemp("home"))
     runs = [{"name": name} for name in ("a", "b")]
     run_trials(home.ledger_uri, fixed_study("done", description="About done", run=runs), MISSED, REACHED)
@@ -31,6 +31,7 @@ def home(tmp_path_factory) -> Home:
     save(home.checkpoint("cut-off", 1), 0.5, 0.625)
     home.checkpoint("cut-off", 2).write_text("cut off")
     run_trials(home.ledger_uri, fixed_study("below", run=runs), MISSED, PRUNED)
+    run_trials(home.ledger_uri, fixed_study("broken", run=runs), CRASHED, CRASHED)
     return home
 
 
@@ -50,6 +51,7 @@ def test_a_complete_study_is_summed_up(home):
         "pruned": 0,
         "diverged": 0,
         "crashed": 0,
+        "crashes": None,
         "metric": "val_acc",
         "goal": "max",
         "target": 0.92,
@@ -65,6 +67,10 @@ def test_a_study_that_was_cut_off_is_interrupted(home):
     assert (row["best_trial"], row["best_epochs_to_target"], row["best_val_acc"]) == (None, None, None)
 
 
+def test_a_study_whose_trials_have_all_ended_is_not_interrupted(home):
+    assert study_summary(home, "broken")["state"] == "crashed"
+
+
 def test_a_study_that_a_process_holds_is_running(home):
     with home.lock("cut-off"):
         row = study_summary(home, "cut-off")
@@ -77,13 +83,13 @@ def test_the_best_of_a_study_below_the_target_has_no_epoch(home):
 
 
 def test_an_unknown_study_is_named_with_the_known_ones(home):
-    with pytest.raises(InputError, match="known: below, cut-off, done"):
+    with pytest.raises(InputError, match="known: below, broken, cut-off, done"):
         study_summary(home, "nope")
 
 
 def test_all_studies_are_listed(home):
     rows = study_summaries(home)
-    assert rows == [study_summary(home, name) for name in ("below", "cut-off", "done")]
+    assert rows == [study_summary(home, name) for name in ("below", "broken", "cut-off", "done")]
     assert json.loads(json.dumps(rows)) == rows
 
 
@@ -111,16 +117,22 @@ def test_a_complete_study_has_no_running_trials(home):
         (
             "done",
             "done: complete · 2 trials asked for · ended: 1 reached, 1 exhausted · begun: 0\n"
-            "  best: trial b, 0.92 at epoch 3",
+            "  best: trial b, reached the target 0.92 at epoch 3",
         ),
         (
             "below",
             "below: complete · 2 trials asked for · ended: 1 exhausted, 1 pruned · begun: 0\n"
             "  best: trial b, best val_acc 0.8500, below the target 0.92",
         ),
+        (
+            "broken",
+            "broken: ended, some trials crashed · 2 trials asked for · ended: 2 crashed · begun: 0\n"
+            "  no result yet\n"
+            "  every trial crashed: disk full; `sweeps show broken a` tells more",
+        ),
     ],
 )
-def test_the_text_has_two_lines(home, name, text):
+def test_the_text_has_a_line_for_the_study_and_one_for_its_best(home, name, text):
     assert describe_summary(study_summary(home, name)) == text
 
 
@@ -133,11 +145,6 @@ def test_the_text_says_that_nothing_has_ended(tmp_path):
     home = Home(tmp_path)
     run_trials(home.ledger_uri, fixed_study("begun", run=[{"name": "a"}]), None)
     assert describe_summary(study_summary(home, "begun")).endswith("ended: none · begun: 1\n  no result yet")
-
-
-def test_the_text_says_where_to_look_if_all_trials_crashed(home):
-    told = describe_summary(study_summary(home, "cut-off"))
-    assert told.endswith("no result yet; `sweeps show cut-off TRIAL` tells why a trial crashed")
 
 
 def test_the_text_says_which_process_runs_a_study(home):

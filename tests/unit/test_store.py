@@ -316,3 +316,15 @@ def test_the_share_of_a_gpu_that_a_trial_held_is_a_number_where_the_store_says(s
     store.client.set_tag(run, "gpus", "0.25")
     store.trial(launch, 1, [0.5], "exhausted")
     assert load(store.path, "gpus").trials["gpus"].fillna(-1).tolist() == [0.25, -1]
+
+
+def test_a_study_of_an_own_trainer_has_the_metrics_that_it_logged_and_the_one_that_counts(store):
+    from mlflow.entities import Metric, Param
+
+    launch = store.launch("own", metric="error", goal="min")
+    experiment = store.client.get_run(launch).info.experiment_id
+    tags = {"sweeps.kind": "trial", "sweeps.trial": "0", "mlflow.parentRunId": launch}
+    run_id = store.client.create_run(experiment, 2_000, tags, run_name="0").info.run_id
+    metrics = [Metric("rmse", 2.0, 2_001, 1), Metric("val_loss", 0.5, 2_001, 1)]
+    store.client.log_batch(run_id, params=[Param("rate", "0.1")], metrics=metrics)
+    assert list(load(store.path, "own").epochs) == ["number", "epoch", "val_loss", "error", "rmse"]

@@ -235,7 +235,7 @@ def test_a_syntax_error_is_told_with_file_and_line(tmp_path):
     ("code", "said"),
     [
         ("x = 1", "has no train; it has: x"),
-        ("train = 1", "own:train is 1: expected a function train(config: Config, run: sweeps.Run)"),
+        ("train = 1", "own:train is of type int: expected a function train(config: Config, run: sweeps.Run)"),
         ("def train(run): ...", "with a dataclass Config; it has 1"),
         ("def train(config, run): ...", "config has no annotation"),
         ("def train(config: int, run): ...", "config is annotated with a whole number"),

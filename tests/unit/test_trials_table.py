@@ -355,15 +355,9 @@ def test_footnotes_count(make_study):
     ]
 
 
-def test_footnotes_say_where_to_look_if_all_trials_crashed(make_study):
-    study = make_study(CRASHED)
-    assert study.trials["outcome"].tolist() == ["crashed"]
-    assert f"`sweeps show {study.name} TRIAL` tells why a trial crashed." in footnotes(study, build_table(study))
-
-
-def test_a_table_without_trials_has_no_columns_that_nothing_fills(make_study):
-    same = build_table(make_study(CRASHED)).attrs["same"]
-    assert {"acc", "final_loss", "shift", "weight_decay"} <= same.keys()
+def test_footnotes_without_a_target_say_what_exhausted_means(make_study):
+    study = make_study(EXHAUSTED, PRUNED, target=None)
+    assert "2 trials, 1 exhausted (trained to their end), 1 pruned." in footnotes(study, build_table(study))
 
 
 @pytest.mark.parametrize(("setting", "value"), [("ema", 0.999), ("bn_recalibration", 5000), ("skip_conv_bias", True)])
@@ -383,3 +377,26 @@ def cells(markdown: str) -> dict[str, str]:
     """The first row of a markdown table by column."""
     row = markdown.splitlines()[2].strip("| ").split(" | ")
     return dict(zip(COLUMNS, row, strict=True))
+
+
+ERRORS = ("mlp.py, line 5: KeyError: 'a'", "mlp.py, line 9: ValueError: 7", "mlp.py, line 9: ValueError: 7")
+
+
+def test_a_table_without_a_trial_is_what_they_crashed_of_and_no_heading(make_study):
+    study = make_study(*(CRASHED | {"stop_reason": error} for error in ERRORS))
+    table = build_table(study)
+    told = render(table, "text", width=80, notes=footnotes(study, table))
+    error = "mlp.py, line 9: ValueError: 7 (2 of the 3 crashes)"
+    assert told.splitlines()[-1] == f"Every trial crashed: {error}; `sweeps show made trial-1` tells more."
+    assert "epochs_to_target" not in told
+
+
+def test_footnotes_say_what_some_trials_crashed_of(make_study):
+    study = make_study(REACHED, CRASHED | {"stop_reason": ERRORS[0]})
+    said = f"Crashed: {ERRORS[0]}; `sweeps show made trial-1` tells more."
+    assert said in footnotes(study, build_table(study))
+
+
+def test_footnotes_of_a_store_without_the_error_name_the_trial(make_study):
+    study = make_study(CRASHED)
+    assert "Every trial crashed; `sweeps show made trial-0` tells more." in footnotes(study, build_table(study))
