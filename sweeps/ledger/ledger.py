@@ -6,19 +6,22 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from resnet_core import code
 from resnet_core.own_config import with_seed
 from resnet_core.records import Outcome
 from search_spaces import space
-from search_spaces.plugins import find_sampler
+from search_spaces.errors import as_toml
+from search_spaces.plugins import find_sampler, is_own_sampler
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, to_json
 from search_spaces.tables import SEEDS, Finalists
-from sweeps.errors import InputError
+from sweeps.errors import InputError, SweepError
 from sweeps.ledger import attributes
 from sweeps.ledger.forks import Fork, fork
 from sweeps.ledger.imports import imported_trials
@@ -509,7 +512,8 @@ class Ledger:
     def _ask_optuna(self) -> Job:
         """Return the first enqueued trial, else a sampled one."""
         self._need_sampler()
-        trial = self._study.ask()
+        with self._telling_of_sampler():
+            trial = self._study.ask()
         job = self._describe(trial)
         self._running[job.number] = trial
         return job
@@ -526,7 +530,9 @@ class Ledger:
         if attributes.CONFIG not in attrs:
             self._need_sampler()
             number = self._trials.number(trial)
-            params = space.suggest(trial, spec)
+            with self._telling_of_sampler():
+                params = space.suggest(trial, spec)
+                self._check_proposed(params)
             seed = attrs.get(attributes.SEED, (spec.search.seed + number) % SEEDS)
             config = space.trial_config(spec, params, seed=seed, run=attrs.get(attributes.RUN))
             if attributes.FINALIST in attrs:
@@ -534,6 +540,29 @@ class Ledger:
             trial.set_user_attr(attributes.NAME, attrs.get(attributes.NAME, str(number)))
             trial.set_user_attr(attributes.CONFIG, config.to_dict())
         return self._trials.job(trial)
+
+    @contextlib.contextmanager
+    def _telling_of_sampler(self) -> Iterator[None]:
+        """Convert an error of a sampler of the user's own, or of its settings or values, to a SweepError."""
+        try:
+            yield
+        except Exception as error:
+            name, settings = self.spec.search.sampler, self.spec.search.sampler_options
+            is_of_values = isinstance(error, ValueError | TypeError | AssertionError)
+            if not (is_own_sampler(name) or settings) or not (code.is_users(error) or is_of_values):
+                raise
+            given = f" with {as_toml(dict(settings))}" if settings else ""
+            raise SweepError(f"sampler {name}{given}: {code.describe(error)}") from error
+
+    def _check_proposed(self, params: Mapping[str, Any]) -> None:
+        """Check a sampler of the user's own: Optuna takes any number as the value of a range.
+
+        Raises:
+            ValueError: a value is none of its parameter's.
+        """
+        for name, value in params.items() if is_own_sampler(self.spec.search.sampler) else ():
+            if not self.spec.space[name].contains(value):
+                raise ValueError(f"it proposes {name} = {value}; expected {self.spec.space[name]}")
 
     def change_code(self, versions: Mapping[str, str]) -> None:
         """Save the versions of the study's code, where they have changed."""
@@ -598,7 +627,8 @@ class Ledger:
         how = optuna_result(result, horizon, ignores_pruned, worst)
         for step, value in how.intermediate_values.items():
             trial.report(value, step)
-        self._study.tell(trial, how.value, how.state)
+        with self._telling_of_sampler():
+            self._study.tell(trial, how.value, how.state)
 
 
 def _with_more_seeds(kept: StudySpec, spec: StudySpec) -> StudySpec:

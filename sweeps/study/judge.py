@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from resnet_core import code
 from resnet_core.own_config import Config
 from resnet_core.records import Outcome
 from search_spaces.space import coordinates, has_all, longest_horizon
 from search_spaces.spec import StudySpec
+from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result, Stop
 from sweeps.study.ranking import configuration_of, noise_of, validation_images
-from sweeps.study.stopping.base import Curve, StudyState
+from sweeps.study.stopping.base import Curve, Progress, StoppingRule, StudyState
 from sweeps.study.stopping.rules import group_of, rule_modes, rules_of
 from sweeps.study.trials import ActiveTrial, Job
 
@@ -83,7 +85,7 @@ class Judge:
             active = self._modes[rule.name] == "active" and not trial.control
             if rule.name in trial.would_stop or (active and stop is not None):
                 continue
-            reason = rule.reason_to_stop(trial.progress, state)
+            reason = _reason(rule, trial.progress, state)
             if reason is not None:
                 trial.would_stop[rule.name] = len(trial.records)
                 stop = Stop(rule.name, reason) if active else stop
@@ -119,3 +121,21 @@ class Judge:
         reached = sorted(epochs for epochs in crossings if epochs is not None)
         noise = self.noise(config)
         return StudyState(target, objective.sustained, reached, curves, self.longest_horizon, noise, objective.start)
+
+
+def _reason(rule: StoppingRule, progress: Progress, state: StudyState) -> str | None:
+    """Ask a rule about a trial.
+
+    Raises:
+        SweepError: a rule of the user's own fails, or returns neither a text nor None.
+    """
+    try:
+        reason: object = rule.reason_to_stop(progress, state)
+    except Exception as error:
+        if not code.is_users(error):
+            raise
+        raise SweepError(f"stopping rule {rule.name}: {code.describe(error)}") from error
+    if reason is not None and not isinstance(reason, str):
+        expected = "the reason why the trial ends, a text, or None where it goes on"
+        raise SweepError(f"stopping rule {rule.name}: reason_to_stop has returned {reason!r:.100}; expected {expected}")
+    return reason

@@ -14,14 +14,18 @@ from search_spaces.errors import StudyError
 from search_spaces.plugins import find_sampler
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, load_study, study_hash, to_json
+from sweeps.errors import SweepError
 from sweeps.ledger.conditional import SeparateSampler
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.samplers import make_sampler, sampler_notes
+from sweeps.study.judge import Judge
 from sweeps.study.outcomes import Result
 from sweeps.study.stopping.rules import rule_modes, rules_of
+from sweeps.study.trials import ActiveTrial
+from tests.studies import epoch_records
 
 MODULE = '''
-from optuna.samplers import GridSampler, TPESampler
+from optuna.samplers import GridSampler, RandomSampler, TPESampler
 from pydantic import Field
 
 import sweeps
@@ -38,6 +42,15 @@ class Enough(sweeps.StoppingRule):
         return "enough" if trial.epoch >= self.epochs else None
 
 
+class Wrong(sweeps.StoppingRule):
+    """Returns what is no reason, or fails."""
+
+    returned: str = "fails"
+
+    def reason_to_stop(self, trial, study):
+        return {"yes": True, "no": False, "number": 3}[self.returned]
+
+
 class Unfinished(sweeps.StoppingRule):
     """Lacks its method."""
 
@@ -48,6 +61,31 @@ def tpe(seed: int, startup: int) -> TPESampler:
 
 def nothing():
     return 3
+
+
+class Fails(RandomSampler):
+    """Fails where it is asked for the number of a trial, or told of one."""
+
+    def __init__(self, before: int = -1, after: int = -1):
+        super().__init__()
+        self.before, self.after = before, after
+
+    def before_trial(self, study, trial):
+        if trial.number == self.before:
+            raise KeyError("before")
+
+    def after_trial(self, study, trial, state, values):
+        if trial.number == self.after:
+            raise KeyError("after")
+
+
+class Outside(RandomSampler):
+    def __init__(self, value: str | float):
+        super().__init__()
+        self.value = value
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return self.value
 
 
 MINE = Sampler("mine", lambda seed, trials, startup=5: TPESampler(seed=seed, n_startup_trials=startup))
@@ -104,6 +142,23 @@ def test_its_settings_are_part_of_the_identity_where_they_are_given(folder: Path
         "stopping.own_code:Enough: (absent) -> true"
     ]
     assert "stopping.own_code:Enough.epochs: (absent) -> 3" in differences(own, three)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("yes", "reason_to_stop has returned True; expected the reason why the trial ends, a text, or None"),
+        ("no", "reason_to_stop has returned False; expected"),
+        ("number", "reason_to_stop has returned 3; expected"),
+        ("fails", r".*own_code\.py, line \d+: KeyError: 'fails'"),
+    ],
+)
+def test_a_rule_that_gives_no_reason_or_fails_is_told_by_its_name(folder: Path, returned: str, said: str) -> None:
+    spec = load(folder, f"stopping.own_code:Wrong.returned={returned}")
+    job = Ledger.preview(spec).ask()
+    trial = ActiveTrial(job, control=False, records=epoch_records([0.5]))
+    with pytest.raises(SweepError, match=f"stopping rule own_code:Wrong: {said}"):
+        Judge(spec).stop(trial)
 
 
 def test_it_may_run_in_shadow(folder: Path) -> None:
@@ -250,6 +305,35 @@ def test_a_sampler_that_may_ignore_pruned_trials_is_said_to(folder: Path) -> Non
 def test_a_wrong_sampler_is_named_with_its_key(folder: Path, changes: list[str], expected: str) -> None:
     line, *_ = error_of(folder, *(f"search.{change}" for change in changes)).splitlines()
     assert line.partition(" (from --set")[0] == f"search.{expected}"
+
+
+def test_a_sampler_that_fails_before_a_trial_is_told_with_its_line(folder: Path) -> None:
+    ledger = Ledger.preview(load(folder, "search.sampler=own_code:Fails", "search.sampler_options.before=1"))
+    ledger.ask()
+    with pytest.raises(SweepError, match=r"Fails with { \w+ = \d }: .*own_code\.py, line \d+: KeyError: 'before'"):
+        ledger.ask()
+
+
+def test_a_sampler_that_fails_after_a_trial_is_told_with_its_line(folder: Path) -> None:
+    ledger = Ledger.preview(load(folder, "search.sampler=own_code:Fails", "search.sampler_options.after=0"))
+    with pytest.raises(SweepError, match=r"Fails with { \w+ = \d }: .*own_code\.py, line \d+: KeyError: 'after'"):
+        ledger.tell(ledger.ask().number, Result(Outcome.CRASHED, []))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("5.0", "it proposes lr = 5.0; expected .*0.001"), ("x", "ValueError: 'x' is not a valid type")]
+)
+def test_a_sampler_that_proposes_what_the_space_does_not_have_is_told(folder: Path, value: str, said: str) -> None:
+    ledger = Ledger.preview(load(folder, "search.sampler=own_code:Outside", f"search.sampler_options.value={value}"))
+    with pytest.raises(SweepError, match=f"sampler own_code:Outside with .*: .*{said}"):
+        ledger.ask()
+
+
+def test_a_setting_that_a_sampler_refuses_late_is_told(folder: Path) -> None:
+    ledger = Ledger.preview(load(folder, "search.sampler=cmaes", "search.sampler_options.popsize=0"))
+    ledger.tell(ledger.ask().number, Result(Outcome.REACHED, 4, 3.0))
+    with pytest.raises(SweepError, match=r"sampler cmaes with { popsize = 0 }: AssertionError: popsize must be"):
+        ledger.ask()
 
 
 def test_a_study_without_sampled_trials_takes_no_settings(folder: Path) -> None:
