@@ -76,7 +76,8 @@ def test_the_medians_interval_holds_a_miss():
 
 
 def test_too_few_runs_say_nothing_of_the_median():
-    assert ends(median_epochs([19, 20, 20, 21, 22])) == (0, INF)
+    assert ends(median_epochs([19, 20, 20, 21, 22])) == (1, INF)
+    assert ends(median_epochs([0.5, 20])) == (0.5, INF)
 
 
 # Restricted mean
