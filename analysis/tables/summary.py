@@ -189,7 +189,7 @@ def build_ladder(study: Study, levels: Sequence[float] | None = None) -> pd.Data
         ValueError: a level is impossible, or given twice; or there is none, and the metric is not val_acc.
     """
     if levels is None and not study.objective.is_accuracy:
-        raise ValueError(f"no levels: expected some for {study.metric}; post I's are accuracies")
+        raise ValueError(f"expected levels of {study.metric}, such as --levels 0.5,0.4; post I's are accuracies")
     levels = LEVELS if levels is None else levels
     if not levels or len(set(levels)) < len(levels):
         raise ValueError(f"levels = {', '.join(f'{level:g}' for level in levels)}: expected every level once")

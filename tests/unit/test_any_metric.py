@@ -199,3 +199,19 @@ def test_runs_without_a_target_reach_nothing(make):
 def test_transitions_need_an_accuracy(make):
     with pytest.raises(ValueError, match="its trials have no val_acc"):
         analysis.build_transitions(make(0.4))
+
+
+@pytest.mark.parametrize("lacking", ["val_loss", "schedule"])
+def test_the_noise_of_a_trainer_without_what_it_needs_is_refused(own, lacking):
+    study = replace(own, trials=own.trials.assign(schedule="[0.1, 0] lin[0, 3]"))
+    if lacking == "schedule":
+        study = own
+    else:
+        study = replace(study, epochs=study.epochs.drop(columns="val_loss").assign(rmse=1.0), metric="rmse")
+    with pytest.raises(ValueError, match=f"no {lacking}"):
+        analysis.build_noise(study)
+
+
+def test_a_ladder_without_levels_asks_for_values_of_the_metric(own):
+    with pytest.raises(ValueError, match="expected levels of val_loss, such as --levels"):
+        analysis.build_ladder(own)
