@@ -274,6 +274,7 @@ def _restricted_mean(epochs: tuple[float, ...], budget: float, confidence: float
     gain = multiply(share, mean_epochs(early, 0.0, budget, confidence))
     value = math.fsum(min(epoch, budget) for epoch in epochs) / len(epochs)
     low, high = budget - gain.high, budget - gain.low
+    low = low if low > 1e-9 * budget else 0.0  # rounding may leave 2e-15 of the lower bound
     return Estimate(value, min(low, value), max(high, value), confidence)  # rounding may put the value outside
 
 

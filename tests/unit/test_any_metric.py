@@ -8,7 +8,7 @@ import pytest
 import analysis
 from analysis.tables.comparison import ValueComparison, compare_two, configuration_runs
 from analysis.tables.confirmation import build_confirmation
-from analysis.tables.summary import build_best_so_far, ended_runs
+from analysis.tables.summary import build_best_so_far, ended_runs, readable
 from resnet_core.objective import Objective
 
 CURVES = [[0.9, 0.6, 0.4], [0.9, 0.5, 0.3], [0.8, 0.7, 0.6], [0.9, 0.55, 0.35]]
@@ -215,3 +215,9 @@ def test_the_noise_of_a_trainer_without_what_it_needs_is_refused(own, lacking):
 def test_a_ladder_without_levels_asks_for_values_of_the_metric(own):
     with pytest.raises(ValueError, match="expected levels of val_loss, such as --levels"):
         analysis.build_ladder(own)
+
+
+def test_a_ladder_of_another_metric_is_read_by_people(make):
+    shown = readable(analysis.build_ladder(make(0.4), [0.5, 0.35]))
+    assert shown["target"].tolist() == [0.35, 0.5] * 2
+    assert {"final_f1_error", "best_f1_error"} <= set(shown)

@@ -479,3 +479,7 @@ def test_a_p_value_that_is_none_is_refused(p):
 def test_samples_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="2 runs of A and 1 of B"):
         compare([1, 2], [1], 30)
+
+
+def test_the_lower_end_of_a_restricted_mean_is_no_rounding_error():
+    assert restricted_mean([7], 8).low == 0
