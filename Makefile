@@ -25,7 +25,7 @@ lint: .venv/installed-dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync types style
 
 types: .venv/installed-dev
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 
 style: .venv/installed-dev
 	$(BIN)/ruff check .

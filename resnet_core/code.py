@@ -6,17 +6,21 @@ read from a store or a checkpoint: such a name is data.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
+import itertools
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from typing import Any
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 EXPECTED = '"module:object", such as "mlp:train" for the object train of mlp.py beside the study file'
 _DIGITS = 12
+_MOST_NAMES = 30  # in a message
 OURS = ("resnet_core", "search_spaces", "sweeps", "analysis")
 """The packages of this project. Their code has the version of the project."""
 
@@ -70,7 +75,9 @@ class Source:
 
 
 _folders: list[Path] = []  # where modules are looked for, ahead of Python's path
+_added: list[str] = []  # the entries of Python's path that `search` has added
 _read: dict[Path, bytes] = {}  # the files of modules that were imported from these folders, as they were read
+_came_with: dict[str, frozenset[str]] = {}  # for each module that was imported here, those that its import has loaded
 
 
 def is_reference(text: object) -> bool:
@@ -83,8 +90,17 @@ def is_reference(text: object) -> bool:
 
 
 def search(*folders: Path) -> None:
-    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten."""
+    """Look for modules in these folders, in this order, ahead of Python's path; earlier calls are forgotten.
+
+    What a module imports later, inside a function or in a process that it starts, is looked for behind Python's path:
+    so it hides no other module.
+    """
+    for entry in _added:
+        with contextlib.suppress(ValueError):  # the user's code has taken it out
+            sys.path.remove(entry)
     _folders[:] = [folder.resolve() for folder in folders]
+    _added[:] = map(str, _folders)
+    sys.path += _added
 
 
 def load(reference: str) -> Any:
@@ -99,13 +115,28 @@ def load(reference: str) -> Any:
     if not is_reference(reference):
         raise CodeError(f"{reference!r}: expected {EXPECTED}")
     module_name, _, path = reference.partition(":")
+    if module_name == "__main__":
+        raise CodeError(f"{reference}: a script or a notebook is no module that trials can import; expected {EXPECTED}")
     found: Any = _import(module_name)
+    where = f"{module_name} ({_file_of(module_name)})"
     for part in path.split("."):
-        if not hasattr(found, part):
-            names = ", ".join(name for name in vars(found) if not name.startswith("_")) or "none"
-            raise CodeError(f"{module_name} ({_file_of(module_name)}) has no {path}; it has: {names}")
-        found = getattr(found, part)
+        try:
+            if not hasattr(found, part):
+                raise CodeError(f"{where} has no {part}; it has: {_names_in(found)}")
+            found, where = getattr(found, part), f"{part} of {where}"
+        except CodeError:
+            raise
+        except Exception as error:  # a property, or a function __getattr__ of the module
+            raise CodeError(describe(error)) from error
     return found
+
+
+def _names_in(found: Any) -> str:
+    """Return what a reference to something in a module or a class can name, in words."""
+    values = getattr(found, "__dict__", {})
+    names = [name for name, value in values.items() if not name.startswith("_") and not inspect.ismodule(value)]
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (", ".join(names[:_MOST_NAMES]) or "none") + more
 
 
 def _import(name: str) -> Any:
@@ -113,8 +144,8 @@ def _import(name: str) -> Any:
     folder = next((folder for folder in _folders if _holds(folder, top)), None)
     if folder is not None:
         _forget_changed(folder, top)
-    before = list(sys.path)
-    sys.path[:0] = map(str, _folders)
+    loaded, ahead = set(sys.modules), list(map(str, _folders))
+    sys.path[:0] = ahead
     importlib.invalidate_caches()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for the results of commands
@@ -122,15 +153,20 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             looked = " or ".join(map(str, _folders)) or "the current folder"
-            raise CodeError(f"no module {name}: looked for {top}.py in {looked}, then on Python's path") from None
+            hint = f"; write {name.removesuffix('.py')}, without .py" if name.endswith(".py") else ""
+            raise CodeError(f"no module {name}: looked for {top}.py in {looked}, then on Python's path{hint}") from None
         raise CodeError(describe(error)) from error
     except Exception as error:
         raise CodeError(describe(error)) from error
     except SystemExit as error:
-        raise CodeError(f"{name} ends the program (SystemExit) when it is imported") from error
+        raise CodeError(f"{name} ends the program when it is imported: {describe(error)}") from error
     finally:
-        sys.path[:] = before
+        for entry in ahead:  # what the module has added stays
+            with contextlib.suppress(ValueError):
+                sys.path.remove(entry)
         _remember()
+    if name not in loaded:
+        _came_with[name] = frozenset(sys.modules.keys() - loaded)
     return module
 
 
@@ -146,16 +182,23 @@ def _forget_changed(folder: Path, top: str) -> None:
     Raises:
         CodeError: the module has the name of a module of Python or of a package.
     """
-    known = sys.modules.get(top)
-    at = _path_of(known)
-    if known is not None and at is not None and at not in _read and not at.is_relative_to(folder):
-        raise CodeError(f"{folder / top}.py has the name of another module, {at}: give it another name")
+    at = _path_of(sys.modules.get(top))
+    mine = next((file for file in (folder / f"{top}.py", folder / top / "__init__.py") if file.is_file()), None)
+    # Python and packages import their modules by these names, at any time, and would get the user's.
+    other = _installed_at(top)
+    if other is None and at is not None and at not in _read and not at.is_relative_to(folder):
+        other = str(at)
+    if mine is not None and other is not None:
+        raise CodeError(f"{mine} has the name of another module, {other}: give it another name")
+    if other is not None:  # a folder without __init__.py hides no module
+        return
     changed = [path for path, text in _read.items() if not path.is_file() or path.read_bytes() != text]
     if not changed and (at is None or at.is_relative_to(folder)):
         return
     for name, module in list(sys.modules.items()):
         if _path_of(module) in _read:
             del sys.modules[name]
+            _came_with.pop(name, None)
     _read.clear()
 
 
@@ -185,6 +228,14 @@ def _file_of(module: str) -> str:
     return str(_path_of(sys.modules.get(module)) or "built in")
 
 
+def _installed_at(top: str) -> str | None:
+    """Return where Python or an installed package has a module or a package of this name; None where none has."""
+    if top in sys.builtin_module_names:
+        return "built in"
+    spec = importlib.machinery.PathFinder.find_spec(top, list(map(str, _installed_folders())))
+    return None if spec is None else spec.origin
+
+
 def _is_installed(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in _installed_folders())
 
@@ -199,7 +250,8 @@ def source(reference: str, unversioned: Sequence[str] = ()) -> Source:
     """Return where the code of a reference is, and its version. The reference must have been loaded.
 
     The version of a module that no package installed is the hash of its file and of the files that it imports from its
-    folder or below. The version of a module in a package is that of the package.
+    folder or below. What else the process has loaded from there, such as the code of another study, does not count. The
+    version of a module in a package is that of the package.
 
     Args:
         reference: ``module:object``.
@@ -211,10 +263,56 @@ def source(reference: str, unversioned: Sequence[str] = ()) -> Source:
     if top in OURS or path is None or _is_installed(path):
         return Source(reference, None, (), _package_version(top, unversioned))
     folder = path.parents[name.count(".") + (path.name == "__init__.py")]
-    loaded = {file for module in list(sys.modules.values()) if (file := _path_of(module)) is not None}
-    own = [file for file in loaded if file.is_relative_to(folder) and not _is_installed(file) and _is_users(file)]
-    files = tuple(sorted(file.relative_to(folder).as_posix() for file in own))
+    files = tuple(sorted(file.relative_to(folder).as_posix() for file in _files(name, folder)))
     return Source(reference, folder, files, version_of(folder, files))
+
+
+def _files(name: str, folder: Path) -> set[Path]:
+    """Return the file of a module, and those of the modules that it imports from a folder, and that these import."""
+    found: set[Path] = set()
+    left = [*_with_packages(name), *_came_with.get(name, ())]
+    seen = set()
+    while left:
+        one = left.pop()
+        file = _path_of(sys.modules.get(one))
+        if one in seen or file is None or not file.is_relative_to(folder):
+            continue
+        seen.add(one)
+        if not _is_installed(file) and _is_users(file):
+            found.add(file)
+            left += _imports(one, _read.get(file) or file.read_bytes())
+    return found
+
+
+def _imports(module: str, text: bytes) -> Iterator[str]:
+    """Yield the names in the import statements of a module that run when it is imported, each with its packages."""
+    package = getattr(sys.modules[module], "__package__", None) or ""
+    left: list[ast.AST] = [ast.parse(text)]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_packages(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [base])])
+            for alias in node.names:
+                yield from _with_packages(f"{base}.{alias.name}")
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            left += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            left += ast.iter_child_nodes(node)
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    """Yield the name of a module and those of the packages that it is in.
+
+    >>> list(_with_packages("nets.small.one"))
+    ['nets', 'nets.small', 'nets.small.one']
+    """
+    yield from itertools.accumulate(name.split("."), "{}.{}".format)
 
 
 def current(source: Source) -> Source:
@@ -268,12 +366,22 @@ def describe(error: BaseException) -> str:
 
     An error of this project's own, such as a metric that is missing, is its message, without its class.
     """
-    frame = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
+    frame = _users_frame(error)
     is_ours = type(error).__module__.partition(".")[0] in OURS
     said = str(error) if is_ours else "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     return said if frame is None else f"{frame.filename}, line {frame.lineno}: {said}"
+
+
+def is_users(error: BaseException) -> bool:
+    """Return whether an error was raised in code that a study file names, or in what that code called."""
+    return _users_frame(error) is not None
+
+
+def _users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the last frame of an error that is in the user's code."""
+    return next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
 
 
 def users_traceback(error: BaseException) -> str:

@@ -62,13 +62,22 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected PATH/train/CLASS/IMAGE.png below imagefolder:PATH")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {path.name: sorted(file for file in path.rglob("*") if file.suffix.lower() in _KINDS) for path in classes}
+    found = {path.name: _images(path) for path in classes}
     if len(found) < 2:
         raise DataError(f"{folder}: expected two folders or more, one a class; found {len(found)}")
     for name, files in found.items():
         if not files:
             raise DataError(f"{folder / name}: a class without an image; expected files of {', '.join(_KINDS)}")
     return found
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the image files in a folder and below it; as hidden ones, systems keep notes about others."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _KINDS and not path.name.startswith(".") and not path.is_dir()
+    )
 
 
 @lru_cache(maxsize=2)  # a process trains many trials on the same images, and decodes them once
@@ -103,7 +112,10 @@ def _resized(file: Path, size: int) -> NDArray[np.uint8]:
 
     try:
         with Image.open(file) as opened:
-            image = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+            image: Image.Image = opened
+            if opened.mode.startswith("I"):  # 16 bits a pixel, which convert would cut off at 255
+                image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+            image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     except Exception as error:  # a damaged file may raise anything at all
         raise DataError(f"{file}: cannot be read as an image: {error}") from error
     return np.asarray(image, np.uint8).transpose(2, 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
     """
     config = own.resolve(config)
     spec = own.dataset(config.data)
-    train, test = spec.read(data_dir, config.side)
+    train, test = _parts(config.data, spec.read(data_dir, config.side))
     for part, images, count in (("training", train, spec.train_size), ("test", test, spec.test_size)):
         _check(f"the {part} images of {config.data}", images, count, spec, config.side)
     _, val_size = spec.split_sizes(config.split)
@@ -110,9 +111,34 @@ def load(config: TrialConfig, data_dir: Path) -> Dataset:
         torch.from_numpy(train_set[1]),
         torch.from_numpy(val_set[0]),
         torch.from_numpy(val_set[1]),
-        torch.from_numpy(spec.mean(train_set[0])),
+        torch.from_numpy(_mean(config.data, spec, train_set[0])),
         *(map(torch.from_numpy, test) if config.test else ()),
     )
+
+
+def _parts(name: str, read: object) -> list[Images]:
+    """Return the training and the test images that a data set's ``read`` has returned, contiguous in memory."""
+    match read:
+        case (np.ndarray(), np.ndarray()) as train, (np.ndarray(), np.ndarray()) as test:
+            return [(np.ascontiguousarray(images), np.ascontiguousarray(labels)) for images, labels in (train, test)]
+    expected = "((images, labels), (test images, test labels)), NumPy arrays all"
+    raise DataError(f"read of {name} has returned {_shape(read)}: expected {expected}")
+
+
+def _shape(value: object) -> str:
+    """Return what a value is, in a few words: tuples by their elements, all else by its type."""
+    if isinstance(value, tuple) and len(value) <= 4:
+        return f"({', '.join(map(_shape, value))})"
+    return type(value).__name__
+
+
+def _mean(name: str, spec: DatasetSpec, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    mean: Any = spec.mean(images)
+    shape, got = images.shape[1:], list(mean.shape) if isinstance(mean, np.ndarray) else []
+    if len(got) != 3 or any(side not in (1, whole) for side, whole in zip(got, shape, strict=True)):
+        said = got or f"a value of type {type(mean).__name__}"
+        raise DataError(f"mean of {name} has returned {said}: expected an array {list(shape)}")
+    return np.asarray(mean, np.float32)
 
 
 def _check(what: str, part: Images, count: int, spec: DatasetSpec, side: int) -> None:

@@ -86,6 +86,20 @@ def _try(network: nn.Module, config: TrialConfig, spec: DatasetSpec) -> None:
         raise ConfigError("model", config.model, f"parameters of torch.float32, not {', '.join(kinds)}")
 
 
+def check_trained(config: TrialConfig, logits: object, shape: list[int]) -> None:
+    """Check what a network of one's own returns in training, which may differ from what `build` has seen in inference.
+
+    Raises:
+        ConfigError: it is no tensor of that shape, or has no gradient.
+    """
+    got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != shape:
+        raise ConfigError("model", config.model, f"logits {shape} in training, too, not {got}")
+    assert isinstance(logits, torch.Tensor)
+    if not logits.requires_grad:
+        raise ConfigError("model", config.model, "logits that depend on its parameters; these have no gradient")
+
+
 def trainable_parameters(network: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

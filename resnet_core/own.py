@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 from resnet_core import models
-from resnet_core.code import is_reference, load
+from resnet_core.code import describe, is_reference, load
 from resnet_core.config import IMAGE_FOLDER, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, names_code
 from resnet_core.data import DATASETS, DatasetSpec
 from resnet_core.image_folder import image_folder
@@ -47,17 +48,34 @@ def dataset(name: str) -> DatasetSpec:
     if not isinstance(found, DatasetSpec):
         given = type(found).__name__
         raise ConfigError("data", name, f"a DatasetSpec, or a function that returns one; this gives a {given}")
-    _check_spec(name, found)
-    return found
+    return _checked(name, found)
 
 
-def _check_spec(name: str, spec: DatasetSpec) -> None:
+def _checked(name: str, spec: DatasetSpec) -> DatasetSpec:
+    """Return the spec of a data set of one's own, its sizes as Python's ints: code often counts with NumPy."""
+    sizes: dict[str, Any] = {}
     for field, least in (("classes", 2), ("train_size", 1), ("test_size", 1), ("channels", 1)):
         value = getattr(spec, field)
-        if not isinstance(value, int) or value < least:
-            raise ConfigError("data", name, f"{field} of {least} or more in its DatasetSpec, not {value!r}")
-    if not spec.image_sizes:
-        raise ConfigError("data", name, "one image size or more in its DatasetSpec")
+        if not _is_whole(value) or value < least:
+            expected = f"{field} in its DatasetSpec to be a whole number of {least} or more, not {value!r}"
+            raise ConfigError("data", name, expected)
+        sizes[field] = int(value)
+    sides = spec.image_sizes
+    if not isinstance(sides, range):
+        if not isinstance(sides, Sequence) or not sides or not all(map(_is_whole, sides)):
+            raise ConfigError("data", name, "image_sizes in its DatasetSpec to be one whole number or more")
+        sides = tuple(map(int, sides))
+    if not sides or sides[0] < 1 or list(sides) != sorted(set(sides)):
+        raise ConfigError("data", name, f"image_sizes in its DatasetSpec of 1 or more, in rising order, not {sides}")
+    for field in ("read", "mean", "download"):
+        value = getattr(spec, field)
+        if not callable(value) and (field != "download" or value is not None):
+            raise ConfigError("data", name, f"{field} in its DatasetSpec to be a function, not {value!r}")
+    return replace(spec, **sizes, image_sizes=sides)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def network(config: TrialConfig, spec: DatasetSpec) -> Any:
@@ -101,9 +119,9 @@ def optimizer(config: TrialConfig, parameters: Any) -> Any:
     try:
         made = kind(parameters, **arguments)
     except Exception as error:
-        said = f"an optimizer that takes these parameters and settings: {type(error).__name__}: {error}"
+        said = f"an optimizer that takes these parameters and settings: {describe(error)}"
         raise ConfigError("optimizer", config.optimizer, said) from error
-    if any("lr" not in group for group in made.param_groups):
+    if any("lr" not in group for group in getattr(made, "param_groups", [{}])):
         raise ConfigError(
             "optimizer", config.optimizer, "an optimizer whose parameter groups have lr, for the schedule"
         )
@@ -290,7 +308,7 @@ def resolve(
         return config
     spec = dataset(config.data)
     if config.data_info is not None and config.data_info != spec.info:
-        raise ConfigError("data", config.data, f"the data set that it was: {config.data_info}; now it is {spec.info}")
+        raise ConfigError("data", config.data, f"the data set that it was: {config.data_info}; now it has {spec.info}")
     side = config.image_size if config.image_size is not None else spec.default_image_size
     if side is None or side not in spec.image_sizes:
         sizes = spec.image_sizes

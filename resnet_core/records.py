@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import re
@@ -108,12 +109,10 @@ def _number(name: str, value: Any) -> float:
             f"metric {name!r}: expected a letter, then letters, digits, spaces and any of _ . : / -, 250 at most: "
             "MLflow takes no other name"
         )
-    if isinstance(value, bool):
-        raise ValueError(f"metric {name!r} = {value!r}: expected a number")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"metric {name!r} = {value!r}: expected a number") from None
+    if not isinstance(value, bool) and not str(getattr(value, "dtype", "")).endswith("bool"):  # NumPy's and torch's
+        with contextlib.suppress(Exception):  # the value's own class may raise anything at all
+            return float(value)
+    raise ValueError(f"metric {name!r} = {value!r:.100}: expected a number")
 
 
 _FIELDS = [f for f in fields(EpochRecord) if f.name not in ("epoch", "metrics")]

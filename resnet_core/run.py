@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core import code
@@ -227,8 +227,8 @@ class Run:
             )
         if self._horizon is not None and number > self._horizon:
             raise TrainerError(f"epoch {number} came after the last of {self._horizon}")
-        if self._metric and self._metric not in values:
-            names = ", ".join(values) or "none"
+        if self._metric and values.get(self._metric) is None:
+            names = ", ".join(name for name, value in values.items() if value is not None) or "none"
             raise TrainerError(
                 f"epoch {number} has no {self._metric}: expected it among its metrics, since [objective] looks at it; "
                 f"it has: {names}"
@@ -344,10 +344,8 @@ class _Reporter:
                 self._end(thread)
         if ended is None:
             return None
-        if isinstance(ended.error, SystemExit):
-            raise TrainerError(f"the trainer ends the program (SystemExit: {ended.error})") from ended.error
         if ended.error is not None:
-            raise ended.error
+            _raise(ended.error)
         return ended.returned
 
     def _end(self, thread: threading.Thread) -> None:
@@ -363,11 +361,23 @@ class _Reporter:
             )
         while not isinstance(event := self._events.get(), _Ended):
             pass
-        if event.error is not None:  # all epochs that count are there
-            when = "after its last epoch" if is_finished else "when it was stopped"
-            _log.warning(
-                "the trainer of trial %s raised an error %s: %s", self._run.name, when, code.describe(event.error)
-            )
+        if event.error is not None:
+            _warn_of(event.error, self._run)
+
+
+def _warn_of(error: BaseException, run: Run) -> None:
+    """Log an error of a trainer whose trial is over: all epochs that count are there."""
+    when = "after its last epoch" if run.is_finished else "when it was stopped"
+    _log.warning("the trainer of trial %s raised an error %s: %s", run.name, when, code.describe(error))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raise an error of a trainer: as a TrainerError if it is no Exception, unless it interrupts this process."""
+    is_rays = isinstance(error, SystemExit) and vars(error)  # Ray marks the one that ends a worker, as at SIGTERM
+    if isinstance(error, Exception | KeyboardInterrupt | GeneratorExit) or is_rays:
+        raise error
+    does = "ends the program" if isinstance(error, SystemExit) else "raises what is no Exception"
+    raise TrainerError(f"the trainer {does}: {code.describe(error)}") from error
 
 
 def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Generator[EpochRecord]:
@@ -388,7 +398,7 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
     if run.is_finished:
         return
     run._is_followed = True
-    if inspect.isgeneratorfunction(inspect.unwrap(_called(function))):
+    if inspect.isgeneratorfunction(_called(function)):
         yield from _yielded(function(config, run), run)
     else:
         known = len(run._records)
@@ -402,20 +412,36 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
 
 
 def _yielded(source: Iterator[Any], run: Run) -> Generator[EpochRecord]:
-    """Yield the epochs of a generator of metrics."""
+    """Yield the epochs of a generator of metrics. It ends by itself after its last epoch; before that it is stopped."""
     run._yields = True
-    started = time.perf_counter()
+    is_over = False  # by an end or an error of its own
     try:
-        for metrics in source:
+        while not run.is_finished:
+            started = time.perf_counter()
+            is_over = True
+            try:
+                metrics = next(source)
+            except StopIteration:
+                return
+            except BaseException as error:
+                _raise(error)
+            is_over = False
             record = run._take(metrics, time.perf_counter() - started)
             if record is not None:
                 yield record
-            if run.is_finished:
-                return
-            started = time.perf_counter()
     finally:
+        if not is_over:
+            _end(source, run)
+
+
+def _end(source: Iterator[Any], run: Run) -> None:
+    try:
+        if run.is_finished:
+            next(source, None)  # what stands behind its loop; a further yield is ignored
         if isinstance(source, Generator):
             source.close()
+    except Exception as error:
+        _warn_of(error, run)
 
 
 _PLAIN = (int, float, bool, str, bytes, type(None))

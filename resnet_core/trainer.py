@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from resnet_core.fused.support import runs_on
 from resnet_core.graph import CapturedStep
 from resnet_core.images import Dataset, load, normalise, take
 from resnet_core.meter import GpuMeter
-from resnet_core.network import build
+from resnet_core.network import build, check_trained
 from resnet_core.optimizer import Optimizer, make_optimizer, step_values
 from resnet_core.plateau import Plateau
 from resnet_core.records import EpochRecord, StepRecord
@@ -103,7 +104,10 @@ def train(
                 records.append(record)
                 if writer is not None and checkpoints.is_due(epoch, config.horizon):
                     saved = {"config": given.to_dict(), "records": [r.to_dict() for r in records]}
-                    writer.save({**saved, **run.state_dict()}, last=epoch == config.horizon)
+                    kept = run.state_dict()
+                    if epoch == 1:
+                        _check_own_state(config, kept)
+                    writer.save({**saved, **kept}, last=epoch == config.horizon)
             yield record
 
 
@@ -166,11 +170,32 @@ def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
             f"checkpoint {path} is of another version ({error}); delete it to start anew"
         ) from error
     if saved != config:
-        changed = [k for k, v in config.to_dict().items() if saved.to_dict()[k] != v]
+        before, now = saved.to_dict(), config.to_dict()  # options are left out where there are none
+        changed = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
         raise checkpoints.CheckpointError(
             f"checkpoint {path} is of another run ({', '.join(changed)} differ); delete it to start anew"
         )
     return state
+
+
+def _check_own_state(config: TrialConfig, state: dict[str, Any]) -> None:
+    """Check that the state of a network and an optimizer of one's own can be read again.
+
+    Raises:
+        ConfigError: it cannot, since a checkpoint holds plain values alone: reading it runs no code.
+    """
+    for field, part in (("model", "network"), ("optimizer", "optimizer")):
+        if not is_reference(name := getattr(config, field)):
+            continue
+        file = BytesIO()
+        try:
+            torch.save(state[part], file)
+            file.seek(0)
+            torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle raises whatever the values raise
+            said = "a state_dict() of tensors, numbers and texts, and of dicts, lists and tuples of these"
+            reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error)).strip()
+            raise ConfigError(field, name, f"{said}, which a checkpoint can keep: {reason}") from error
 
 
 class _TrainingRun:
@@ -216,6 +241,7 @@ class _TrainingRun:
         rows = torch.arange(steps * size).view(steps, size)
         self._rows = torch.stack((rows, rows % (self._ahead * size)), 1).to(device)
         spec = own.dataset(config.data)
+        self._classes = spec.classes
         self._top5 = spec.classes >= _FEWEST_CLASSES_FOR_TOP5
         shape = (self._ahead * size, spec.channels, config.side, config.side)
         self._images = torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
@@ -328,7 +354,10 @@ class _TrainingRun:
         self._working.refresh()
         with self._autocast():
             images = take(self._images, places).contiguous(memory_format=self._layout)
-            logits = self._forward(images).float()
+            logits = self._forward(images)
+            if self._is_own:
+                check_trained(self._config, logits, [size, self._classes])
+            logits = logits.float()
             loss = F.cross_entropy(logits, labels)
         self._working.backward(loss)
         self._losses.index_copy_(0, self._counter, loss.detach()[None])

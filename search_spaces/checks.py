@@ -102,10 +102,11 @@ def _phase_problems(spec: StudyTables) -> Iterator[Problem]:
     if spec.phase == "search":
         expected = "none in a search: the test images are for the confirmation; see `sweeps confirm`"
         tables = {"train": spec.train} | {f"run[{i}]": run.changes for i, run in enumerate(spec.run)}
+        is_shipped = spec.trainer is SHIPPED  # of another trainer, such a field is its own
         for key, values in tables.items():
-            if values.get("test"):
+            if is_shipped and values.get("test"):
                 yield wrong_value(f"{key}.test", True, expected)
-        if "test" in spec.space:
+        if is_shipped and "test" in spec.space:
             yield Problem("space.test", f": expected {expected}")
         if spec.confirms:
             yield wrong_value(
@@ -196,6 +197,8 @@ def _parameter_problems(spec: StudyTables, schedules_are_known: bool) -> Iterato
             yield wrong_value(f"train.{name}", spec.train[name], expected)
         if name in in_values | in_epochs:
             yield from _scheduled_parameter_problems(name, parameter, name in in_epochs)
+            if spec.trainer is not SHIPPED and name in spec.trainer.fields:
+                yield from _field_parameter_problems(spec, name, parameter)
         elif name in spec.trainer.fields or (is_option(name) and spec.trainer is SHIPPED):
             yield from _field_parameter_problems(spec, name, parameter)
         elif schedules_are_known:
@@ -250,7 +253,7 @@ def _conditions(spec: StudyTables, name: str) -> str:
 def _config_problems(spec: StudyTables, check: Callable[[Config], object] = lambda _: None) -> Iterator[Problem]:
     """Yield the problems of the configurations of trials; ``check`` raises ConfigError or CodeError for more."""
     for i, run in enumerate(spec.listed):
-        yield from _trial_problems(spec, {}, run.name, f"run[{i}]", check)
+        yield from _trial_problems(spec, {}, run.name, f"run[{i}]" if spec.run else "", check)
     for params in corners(spec):
         found = list(_trial_problems(spec, params, None, "", check))
         if found:  # other corners usually have the same problem
@@ -279,6 +282,7 @@ def _trial_problems(
         at = _at(params, needed)
         yield Problem(key, f": {at}: {error}" if at else f": {error}")
         return
+    reported: set[str] = set()
     while True:  # a configuration reports one wrong field at a time
         missing = [name for name, field in spec.trainer.fields.items() if field.required and name not in values]
         if missing:
@@ -300,13 +304,17 @@ def _trial_problems(
         except ConfigError as error:
             field = error.field
             key = _key_of(spec, field, params, run, run_key)
+            if field in reported:  # it has no default that would do
+                return
+            reported.add(field)
             if error.value is None:
                 yield Problem(key, f": missing; expected {error.expected}")
                 return
             at = _at(params, params.keys() if field in spec.trainer.schedule_fields else values.keys() - {field})
             yield wrong_value(key, error.value, f"{error.expected} ({at})" if at else error.expected)
-            if field in spec.trainer.schedule_fields or field not in values:
-                return
+            known = spec.trainer.fields.get(field)
+            if field not in values or known is None or known.schedule or known.required or field == "data":
+                return  # what else is wrong depends on it
             del values[field]
 
 

@@ -23,8 +23,8 @@ class StudySpec(StudyTables):
             may evaluate the test images after each epoch, without acting on the result.
         confirms: what a confirmation confirms: ``STUDY trial NAME``. A text for readers; no result depends on it.
         train: ``trainer``, and fields of its configuration that are fixed; schedules among them may name parameters.
-        space: parameters in the file's order. A parameter that a schedule names is used in schedules only; any other is
-            a field of the trainer's configuration.
+        space: parameters in the file's order. One that a schedule names is the value in it, and that of the field with
+            its name that a trainer of one's own may have; any other is a field of the trainer's configuration.
         objective: what is looked for in a trial: a metric, its goal and its target.
         search: how trials are chosen.
         stopping: which rules end a trial early.

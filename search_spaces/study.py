@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,8 +120,11 @@ def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, 
 def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield where a field may have a value: the key in the file, the table or list that holds it, and its place there.
 
-    The values are not checked yet, so they may have any type.
+    Only the trainer that ships takes networks, data sets and optimizers; of another one, such a field is a text. The
+    values are not checked yet, so they may have any type.
     """
+    if key != "trainer" and not _is_shipped(values):
+        return
     runs, space = values.get("run"), values.get("space")
     tables = {"train": values.get("train")}
     tables |= {f"run[{i}]": run for i, run in enumerate(runs if isinstance(runs, list) else [])}
@@ -129,6 +133,11 @@ def _places(values: dict[str, Any], key: str) -> Iterator[tuple[str, Any, Any]]:
     choices = parameter.get("choices") if isinstance(parameter, dict) else None
     if isinstance(choices, list):
         yield from ((f"space.{key}.choices[{i}]", choices, i) for i in range(len(choices)))
+
+
+def _is_shipped(values: dict[str, Any]) -> bool:
+    train = values.get("train")
+    return not isinstance(train, dict) or train.get("trainer") in (None, SHIPPED_NAME)
 
 
 def _use_references(values: dict[str, Any], folder: Path) -> None:
@@ -140,20 +149,35 @@ def _use_references(values: dict[str, Any], folder: Path) -> None:
         for _, holder, place in _places(values, key):
             name = holder[place]
             if isinstance(name, str) and name.startswith(IMAGE_FOLDER):
-                holder[place] = IMAGE_FOLDER + str((folder / name.removeprefix(IMAGE_FOLDER)).absolute())
+                # One folder has one name, wherever the study is launched from.
+                path = folder / os.path.expanduser(name.removeprefix(IMAGE_FOLDER))  # noqa: PTH111  # Path's may raise
+                holder[place] = IMAGE_FOLDER + str(path.resolve())
             elif isinstance(name, str) and name in code.installed(_GROUPS[key]):
                 holder[place] = resolve(_GROUPS[key], name)
 
 
 def _name_options(values: dict[str, Any]) -> None:
-    """Name the parameters of ``[space.model_options]`` and ``[space.optimizer_options]`` by dotted keys."""
-    search = values.get("search")
+    """Name the parameters of ``[space.model_options]`` and ``[space.optimizer_options]`` by dotted keys.
+
+    So are those that a ``when`` and a table of ``search.first`` name.
+    """
+    if not _is_shipped(values):  # there a field may have that name
+        return
+    space, search = values.get("space"), values.get("search")
     first = search.get("first") if isinstance(search, dict) else None
-    for table in (values.get("space"), *(first if isinstance(first, list) else [])):
-        for options in OPTION_TABLES if isinstance(table, dict) else ():
-            if isinstance(table.get(options), dict):
-                for name, parameter in table.pop(options).items():
-                    table[f"{options}.{name}"] = parameter
+    _use_dots(space)
+    for parameter in space.values() if isinstance(space, dict) else ():
+        _use_dots(parameter.get("when") if isinstance(parameter, dict) else None)
+    for table in first if isinstance(first, list) else ():
+        _use_dots(table)
+
+
+def _use_dots(table: Any) -> None:
+    """Name what is in a table's tables of options by dotted keys."""
+    for options in OPTION_TABLES if isinstance(table, dict) else ():
+        if isinstance(table.get(options), dict):
+            for name, value in table.pop(options).items():
+                table[f"{options}.{name}"] = value
 
 
 def _own_data(values: dict[str, Any], source: str) -> dict[str, DataInfo]:

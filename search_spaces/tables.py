@@ -362,6 +362,8 @@ class StudyTables(Table):
         if params:
             templates = map(parse_template, self.schedule_texts().values())
             scheduled = frozenset().union(*(template.parameters for template in templates))
+            if self.trainer is not SHIPPED:  # a field of one's own has its value even where a schedule uses it too
+                scheduled -= self.trainer.fields.keys()
             values |= {name: value for name, value in params.items() if name not in scheduled and not is_option(name)}
             for name in filter(is_option, params):
                 table, _, option = name.partition(".")
@@ -372,7 +374,8 @@ class StudyTables(Table):
                 template = parse_template(values[field])
                 filled = template.fill(numbers)
                 values[field] = str(_readable(filled) if template.value_parameters else filled)
-        info = None if self.code is None else self.code.data.get(values.get("data", ""))
+        data = {} if self.code is None or self.trainer is not SHIPPED else self.code.data
+        info = data.get(values.get("data", "")) if data else None
         if info is not None:
             values["data_info"] = DatasetInfo(info.classes, info.train_size, info.test_size)
             if info.image_size is not None:

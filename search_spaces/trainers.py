@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -20,7 +21,14 @@ from pydantic.errors import PydanticUserError
 
 from resnet_core import code
 from resnet_core.code import CodeError
-from resnet_core.config import SCHEDULE_FIELDS, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, name_problem
+from resnet_core.config import (
+    OPTION_TABLES,
+    SCHEDULE_FIELDS,
+    TRIAL_CONFIG_FIELDS,
+    ConfigError,
+    TrialConfig,
+    name_problem,
+)
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
@@ -66,6 +74,9 @@ RESERVED = frozenset(
     ]
 )
 """Names that no field may have: they stand for something else in study files, stores or tables."""
+_SCHEDULE = 'a schedule, such as "[0.1, 0] lin[0, 12]"'
+_WHOLE = {"epochs": "it is how many epochs a trial has", "seed": "each trial has another seed"}
+"""Fields that are whole numbers, and why."""
 
 
 class FieldSchema(Table):
@@ -159,8 +170,18 @@ class ShippedTrainer(Trainer):
         try:
             self._types[table].validate_python({option: value} if option else value)
         except ValidationError as error:
-            return expectation(error.errors()[0]["msg"])
+            return "true, false, a finite number or a text" if option else expectation(error.errors()[0]["msg"])
         return name_problem(field, value)
+
+    def field_problems(self, values: Mapping[str, object]) -> list[Problem]:
+        """See Trainer.field_problems; each option of a table is a value of its own."""
+        tables = {name: table for name, table in values.items() if name in OPTION_TABLES and isinstance(table, dict)}
+        problems = super().field_problems({name: value for name, value in values.items() if name not in tables})
+        for name, table in tables.items():
+            for option, value in table.items():
+                if expected := self.mismatch(key := f"{name}.{option}", value):
+                    problems.append(wrong_value(key, value, expected))
+        return problems
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:
         """See Trainer.config."""
@@ -276,28 +297,59 @@ class OwnTrainer(StoredTrainer):
         where = f"{self.config_class.__name__}.{field.name} of {self.reference}"
         if field.name in RESERVED:
             raise CodeError(f"{where}: expected another name; these are taken: {', '.join(sorted(RESERVED))}")
+        if field.name in _WHOLE and not _is_whole(hint, or_literal=field.name == "epochs"):
+            raise CodeError(f"{where}: expected the type int: {_WHOLE[field.name]}")
         schedule = _is_schedule(hint)
         hint = _with_text(hint) if schedule else hint
         known = "expected int, float, bool, str, Schedule, Literal, an Enum, a list or tuple of these, or | None"
         try:
-            if any((typing.get_origin(part) or part) in (dict, Mapping) for part in _parts(hint)):
+            if any(map(_is_table, _leaves(hint))):
                 raise TypeError("tables of options have no place in a configuration")
             adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
         except (PydanticUserError, TypeError) as error:
             raise CodeError(f"{where}: a study file cannot give a {_type_words(hint)}; {known}") from error
         self._types[field.name] = adapter
-        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        required = default is dataclasses.MISSING
-        if isinstance(default, Schedule):
-            default = str(default)
-        try:
-            plain = None if required else json.loads(adapter.dump_json(default))
-        except ValueError as error:
-            raise CodeError(f"{where}: its default {default!r} is no {_type_words(hint)}") from error
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        plain = None if required else self._plain_default(where, field, schedule)
+        if required and field.name == "seed":  # a study always gives it
+            required, plain = False, 0
         return FieldSchema(type=_type_words(hint, schedule), schedule=schedule, required=required, default=plain)
+
+    def _plain_default(self, where: str, field: dataclasses.Field[Any], schedule: bool) -> Any:
+        """Return the default of a field as a study file would give it.
+
+        Raises:
+            CodeError: it has not the type of the field, or cannot be made.
+        """
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            try:
+                default = field.default_factory()
+            except Exception as error:
+                raise CodeError(f"{where}: its default: {code.describe(error)}") from error
+        try:
+            text = str(default) if isinstance(default, Schedule) else default
+            plain = json.loads(self._types[field.name].dump_json(text, warnings=False))
+            expected = self.mismatch(field.name, plain)
+            if schedule and isinstance(plain, str):
+                parse(plain)
+            if schedule and expected:
+                expected = _SCHEDULE
+            if isinstance(default, float) and not math.isfinite(default):
+                expected = "a finite number"  # JSON has no other
+        except ScheduleError as error:
+            raise CodeError(f"{where}: its default: {error}") from error
+        except ValueError:
+            expected = "a value that a study file can give"
+        if expected:
+            also = ", or `| None` in its type" if default is None else ""
+            raise CodeError(f"{where}: its default is {default!r:.100}: expected {expected}{also}")
+        return plain
 
     def mismatch(self, field: str, value: object) -> str:
         """See Trainer.mismatch."""
+        if _has_table(value):
+            return "no table"  # a configuration is hashable
         try:
             self._valid(field, value)
         except ValidationError as error:
@@ -366,11 +418,18 @@ def find_trainer(name: object) -> Trainer:
 def _config_class(reference: str, function: Any) -> type:
     """Return the dataclass with which the first parameter of a trainer is annotated."""
     if not callable(function):
-        raise CodeError(f"{reference} is {function!r}: expected a function train(config: Config, run: sweeps.Run)")
+        found = type(function).__name__
+        raise CodeError(f"{reference} is of type {found}: expected a function train(config: Config, run: sweeps.Run)")
     parameters = list(inspect.signature(function).parameters.values())
     wanted = f"{reference}: expected two parameters, train(config: Config, run: sweeps.Run), with a dataclass Config"
     if len(parameters) < 2:
         raise CodeError(f"{wanted}; it has {len(parameters)}")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise CodeError(f"{wanted}; called with two: {error}") from None
+    if inspect.iscoroutinefunction(_called(function)) or inspect.isasyncgenfunction(_called(function)):
+        raise CodeError(f"{reference} is async: expected a function, or a generator, that is not")
     hint = parameters[0].annotation
     if isinstance(hint, str):
         try:
@@ -398,6 +457,34 @@ def _parts(hint: Any) -> Collection[Any]:
     return (hint,)
 
 
+def _leaves(hint: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of: of ``list[int] | None``, list, int and None."""
+    origin = typing.get_origin(hint)
+    if origin is None or origin is typing.Literal:
+        yield hint
+        return
+    yield origin
+    for part in typing.get_args(hint):
+        yield from _leaves(part)
+
+
+def _is_table(hint: Any) -> bool:
+    return isinstance(hint, type) and (issubclass(hint, Mapping) or dataclasses.is_dataclass(hint))
+
+
+def _has_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_table, value)))
+
+
+def _is_whole(hint: Any, or_literal: bool) -> bool:
+    return all(
+        all(type(value) is int for value in typing.get_args(part))
+        if or_literal and typing.get_origin(part) is typing.Literal
+        else part in (int, type(None))
+        for part in _parts(hint)
+    )
+
+
 def _is_schedule(hint: Any) -> bool:
     return Schedule in _parts(hint)
 
@@ -411,7 +498,7 @@ def _type_words(hint: Any, schedule: bool = False) -> str:
     """Return a type in the words of a study file."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "nothing"}
     if schedule:
-        return 'a schedule, such as "[0.1, 0] lin[0, 12]"'
+        return _SCHEDULE
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     parts = _parts(hint)

@@ -248,7 +248,8 @@ def open_launcher(
     from sweeps.execution.launch import Launch
 
     folder = Path(data or os.environ.get("SWEEPS_DATA") or DATA).resolve()
-    return Launch(home, folder, address or os.environ.get("RAY_ADDRESS") or None, Console(stderr=True), debug)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    return Launch(home, folder, address, Console(stderr=True, emoji=False), debug)
 
 
 @contextlib.contextmanager

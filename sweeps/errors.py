@@ -77,7 +77,7 @@ def cause_of(error: str) -> str:
     if is_node_gone(error):
         return "its machine, Ray's node on it, or the way there is gone"
     if any(words in error for words in PROCESS_GONE):
-        return "its process was killed: out of memory on this machine, or by hand"
+        return "its process was killed: out of memory on this machine, by hand, or by its own code"
     if found := _SQLITE.findall(error):
         return f"SQLite: {found[-1]}"
     return last

@@ -46,6 +46,9 @@ class DatasetInfo:
     train_size: int
     test_size: int
 
+    def __str__(self) -> str:
+        return f"{self.classes} classes, {self.train_size:,} training and {self.test_size:,} test images"
+
     def split_sizes(self, split: Split) -> tuple[int, int]:
         """Return how many images train and how many validate.
 

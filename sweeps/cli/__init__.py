@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from resnet_core.code import describe, is_users
 from resnet_core.config import ConfigError
 from resnet_core.schedule import ScheduleError
 from resnet_core.uris import without_password
@@ -67,8 +68,11 @@ def _print_error(error: Exception, code: int, debug: bool) -> int:
         stderr.print_exception()
     # The message of another package's error is unclear without its type, or fills a page.
     ours = type(error).__module__.split(".")[0] in ("sweeps", "search_spaces", "resnet_core", "analysis")
-    typer.echo(
-        f"sweeps: {error}" if ours else f"sweeps: {type(error).__name__}: {reason_of(error)} (--debug shows where)",
-        err=True,
-    )
+    if ours:
+        said = str(error)
+    elif is_users(error):  # such as a network that fails in the middle of its training
+        said = describe(error)
+    else:
+        said = f"{type(error).__name__}: {reason_of(error)} (--debug shows where)"
+    typer.echo(f"sweeps: {said}", err=True)
     return code

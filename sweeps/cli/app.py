@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-stderr = Console(stderr=True)
+stderr = Console(stderr=True, emoji=False)  # rich takes the end of "nets:one:" for the name of an emoji
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 

@@ -101,7 +101,7 @@ def confirm(
     fresh = spec.search.seeds or [0]
     untested = (
         f"; no test accuracy: the {spec.train['split']} split has no untouched images"
-        if spec.train.get("test") is False
+        if "trainer" not in spec.train and spec.train["test"] is False
         else ""
     )
     print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")

@@ -66,7 +66,7 @@ def launch(
 
         more = " and their finalists" if spec.search.finalists else ""
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
-        if stderr.input(question).strip().lower() not in ("", "y", "yes"):
+        if stderr.input(question, markup=False, emoji=False).strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
         print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(

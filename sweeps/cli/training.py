@@ -123,7 +123,6 @@ def _epochs(
         yield from train_shipped(config, data_dir=data_dir, device=device, checkpoint=checkpoint)
         return
     from resnet_core import code
-    from resnet_core.run import TrainerError
     from search_spaces.trainers import OwnTrainer
     from sweeps.execution.worker import own_epochs_of
 
@@ -139,7 +138,7 @@ def _epochs(
             if record is None:
                 return
             yield record
-    except (TrainerError, SweepError):
+    except SweepError:
         raise
     except Exception as error:
         raise SweepError(code.describe(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Generator
 from pathlib import Path
@@ -43,6 +44,7 @@ class TrialTrainable(tune.Trainable):
                 f"node {socket.gethostname()} does not have {folder}: the home folder must lie on a file system that "
                 "all nodes of the cluster share"
             )
+        self._folder = Path.cwd()
         self._log = TrialLog(Path(config["log"]))
         self._number = config["number"]
         worker, self._epochs = self.begin(config)
@@ -80,9 +82,9 @@ class TrialTrainable(tune.Trainable):
             return {"number": self._number, "placement": placement, "process": self._process, "node_id": node}
         try:
             record = next(self._epochs, None)
-        except Exception as raised:
+        except (Exception, KeyboardInterrupt) as raised:  # the latter is the user's code's: Ctrl-C is the driver's
             # Ray wraps the exception; the text of its traceback survives, and `sweeps show` prints it.
-            error = str(raised) if _says_all(raised) else code.users_traceback(raised)
+            error = code.describe(raised) if _says_all(raised) else code.users_traceback(raised)
             self._log.write(error)
             raise TrialError(error) from None
         if record is None:
@@ -96,12 +98,13 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """Close the trial and its log."""
+        """Close the trial and its log; the next one begins in the same working directory."""
         self._epochs.close()
         self._log.close()
+        os.chdir(self._folder)
 
 
-def _says_all(error: Exception) -> bool:
+def _says_all(error: BaseException) -> bool:
     """Return whether an error's message says where in the user's code the cause is; a traceback would add nothing."""
     return isinstance(error, TrainerError | code.CodeError)
 

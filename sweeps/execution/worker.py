@@ -72,10 +72,12 @@ def code_to_dict(source: Source, copy: Path) -> dict[str, Any]:
 def find_code(sources: Sequence[Mapping[str, Any]]) -> None:
     """Let modules be imported from the folders of a study's code; from the copies where a file has changed or is gone.
 
+    Modules that no copy has, since the code imports them inside a function, come from the original folder.
+
     Args:
         sources: what ``code_to_dict`` returned for each.
     """
-    folders = []
+    folders, originals = [], []
     for values in sources:
         source = Source.from_dict(values)
         if source.folder is None:
@@ -84,9 +86,9 @@ def find_code(sources: Sequence[Mapping[str, Any]]) -> None:
         with suppress(OSError):
             if code.current(source).version == source.version:
                 folder = source.folder
-        if folder not in folders:
-            folders.append(folder)
-    code.search(*folders)
+        folders.append(folder)
+        originals.append(source.folder)
+    code.search(*dict.fromkeys([*folders, *originals]))
 
 
 def own_training(config: dict[str, Any], worker: Worker) -> Generator[EpochRecord]:

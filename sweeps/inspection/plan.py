@@ -261,7 +261,8 @@ def describe(planned: Plan) -> str:
         lines.append(f"trial {job.name}" + (f": {asked}" if asked else ""))
         if isinstance(job.config, OwnConfig):
             values = {name: value for name, value in job.config.to_dict().items() if name not in job.params}
-            lines.append("  " + ", ".join(f"{name} = {as_toml(value)}" for name, value in values.items()))
+            if values:
+                lines.append("  " + ", ".join(f"{name} = {as_toml(value)}" for name, value in values.items()))
         else:
             lines.append(f"  {job.config.schedule}")
         lines.append("  " + draw_learning_rate(job.config))

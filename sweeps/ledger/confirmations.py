@@ -231,7 +231,7 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
     """Return a study of one trial's configuration. It states every field, since defaults may change later."""
     config = entry.job.config
-    left_out = ("seed", "data_info")  # the study's code has the latter
+    left_out = ("seed", "data_info") if isinstance(config, TrialConfig) else ("seed",)  # the code has the data's info
     train = {key: value for key, value in config.to_dict().items() if value is not None and key not in left_out}
     if isinstance(config, TrialConfig):
         train["test"] = config.split == "held-out"

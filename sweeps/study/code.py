@@ -26,6 +26,9 @@ def keep(home: Home, spec: StudySpec, sources: Mapping[str, Source]) -> None:
     """Copy the files of a study's code to its folder, and note where they came from.
 
     Trials import the file where it is, if it has not changed since, else the copy: so an edit changes no running study.
+
+    Raises:
+        InputError: a file has changed since the study was read.
     """
     if not sources:
         return
@@ -37,6 +40,12 @@ def keep(home: Home, spec: StudySpec, sources: Mapping[str, Source]) -> None:
         for file in source.files:
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.folder / file, partial / file)
+        if code.version_of(partial, source.files) != source.version:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise InputError(
+                f"study {spec.name!r}: {source.folder / source.files[0]}, or what it imports, has changed since the "
+                "study file was read: launch it again"
+            )
         try:
             partial.rename(copy_of(home, spec.name, source))
         except OSError:  # another process was faster

@@ -20,7 +20,7 @@ from sweeps import Run
 class Config:
     epochs: int = 4
     rate: float = 0.3
-    how: Literal["well", "error", "missing", "early", "exit", "hang"] = "well"
+    how: Literal["well", "error", "missing", "early", "exit", "leave", "interrupt", "hang"] = "well"
     pause: float = 0.0
     seed: int = 0
 
@@ -39,6 +39,10 @@ def train(config: Config, run: Run) -> Iterator[dict[str, float]]:
                     return
                 case "exit":
                     os._exit(3)
+                case "leave":
+                    raise SystemExit(3)
+                case "interrupt":
+                    raise KeyboardInterrupt
                 case "hang":
                     time.sleep(3600)
         run.save({"epoch": epoch})
@@ -57,6 +61,8 @@ REASONS = {
     "missing": r"epoch 2 has no val_acc: expected it among its metrics.*; it has: f1",
     "early": r"its trainer ended after 1 of 4 epochs",
     "exit": r"its process was killed.*",
+    "leave": r"the trainer ends the program: .*made_up.py, line \d+: SystemExit: 3",
+    "interrupt": r"made_up.py, line \d+: KeyboardInterrupt",
     "hang": r"no epoch ended within 10 s \(resources.epoch_timeout\)",
 }
 

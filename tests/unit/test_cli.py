@@ -1,5 +1,6 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,11 +8,14 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import sweeps.cli
+from resnet_core import code
 from resnet_core.data import DATASETS
 from search_spaces.errors import StudyError
 from search_spaces.study import shipped_studies
 from sweeps import load_study
 from sweeps.cli import app
+from sweeps.cli.app import print_message, stderr
 from sweeps.errors import InputError
 from sweeps.version import code_version
 
@@ -184,3 +188,56 @@ def test_init_says_where_it_looked_for_a_trainer(folder):
 def test_studies_are_those_that_ship():
     assert [row["study"] for row in json.loads(run("studies", "--json"))] == shipped_studies()
     assert "quickstart " in run("studies")
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run the command as a shell does."""
+    monkeypatch.setattr(sys, "argv", ["sweeps", *arguments])
+    with pytest.raises(SystemExit):
+        sweeps.cli.main()
+
+
+NETS = """
+from torch import nn
+
+
+class Fails(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.out = nn.LazyLinear(classes)
+
+    def forward(self, x):
+        if self.training:
+            raise ValueError("no training")
+        return self.out(x.flatten(1))
+"""
+TRAINED = """
+name = "one"
+[train]
+model = "one:Fails"
+data = "digits"
+schedule = "[1, 0] lin[0, 1]"
+"""
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """A folder with a study of a network that fails in training."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.py").write_text(NETS)
+    (tmp_path / "one.toml").write_text(TRAINED)
+    yield tmp_path
+    code.search()
+    sys.modules.pop("one", None)
+
+
+def test_an_error_in_the_users_code_is_told_with_its_file_and_line(failing, monkeypatch, capsys):
+    main(monkeypatch, "train", "one.toml")
+    assert f"sweeps: {failing / 'one.py'}, line 12: ValueError: no training" in capsys.readouterr().err.splitlines()
+
+
+def test_the_name_of_an_emoji_stays_text(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(stderr, "file", shown)
+    print_message("nets:one: a network")
+    assert shown.getvalue() == "nets:one: a network\n"

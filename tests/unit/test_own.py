@@ -25,6 +25,7 @@ from resnet_core.trainer import _TrainingRun, seconds_per_epoch, train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODULE = '''
+import dataclasses
 from typing import Literal
 import numpy as np
 import torch
@@ -65,6 +66,22 @@ class Counting(nn.Module):
         return self.out(self.frozen(x))
 
 
+class Trained(nn.Module):
+    """A network that returns something else in training than in inference."""
+
+    def __init__(self, classes, image_size, returned: str):
+        super().__init__()
+        self.out, self.returned = nn.Linear(image_size**2, classes), returned
+
+    def forward(self, x):
+        logits = self.out(x.flatten(1))
+        if not self.training:
+            return logits
+        if self.returned == "fails":
+            raise ValueError("no training")
+        return {"pair": (logits, logits), "fewer": logits[:, :2], "detached": logits.detach()}[self.returned]
+
+
 def twice_as_many(classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(2 * classes))
 
@@ -94,8 +111,39 @@ def made():
     return MADE
 
 
+def reads(returned):
+    return dataclasses.replace(MADE, read=lambda data_dir, image_size: returned)
+
+
+NOTHING = reads(None)
+LISTS = reads((([[3]], [1]), ([[3]], [1])))
+TENSORS = reads(tuple((torch.zeros(3), torch.zeros(3)) for _ in range(2)))
+COUNTED = dataclasses.replace(MADE, classes=np.int64(4), train_size=np.int32(40), image_sizes=[np.int64(8), 16])
+MIRRORED = dataclasses.replace(MADE, read=lambda *where: tuple((x[..., ::-1], y) for x, y in read(*where)))
+NO_MEAN = dataclasses.replace(MADE, mean=lambda images: 0.5)
+FLAT_MEAN = dataclasses.replace(MADE, mean=lambda images: images.mean((0, 2, 3)))
+PLAIN_MEAN = dataclasses.replace(MADE, mean=lambda images: np.full((1, 1, 1), 0.5))
+TRUE_CLASSES = dataclasses.replace(MADE, classes=True)
+TEXT_SIZES = dataclasses.replace(MADE, image_sizes=("8",))
+FALLING_SIZES = dataclasses.replace(MADE, image_sizes=(16, 8))
+NO_READ = dataclasses.replace(MADE, read=3)
+
+
 WRONG = DatasetSpec(classes=4, train_size=41, test_size=20, image_sizes=(8, 16), channels=1, read=read)
 NUMBER = 3
+
+
+class Kept(torch.optim.SGD):
+    """An optimizer that keeps more than tensors."""
+
+    def __init__(self, params, lr, what: str):
+        super().__init__(params, lr)
+        self.state["memory"] = {"object": torch.nn.Identity(), "function": lambda: 3}[what]
+
+
+class Careless(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        pass
 
 
 class Sign(torch.optim.Optimizer):
@@ -244,6 +292,19 @@ def test_a_network_that_does_not_work_is_refused_by_name(model, said):
         build(config(model=model))
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("pair", r"expected logits \[16, 4\] in training, too, not tuple"),
+        ("fewer", r"expected logits \[16, 4\] in training, too, not \[16, 2\]"),
+        ("detached", "expected logits that depend on its parameters; these have no gradient"),
+    ],
+)
+def test_a_network_that_returns_no_logits_in_training_is_refused_by_name(returned, said):
+    with pytest.raises(ConfigError, match=said):
+        curve(config(model="mine:Trained", model_options={"returned": returned}))
+
+
 def test_a_config_is_read_without_its_code():
     code.search()
     read = TrialConfig.from_dict(
@@ -303,6 +364,13 @@ def test_a_continued_run_is_the_run_that_was_never_interrupted(tmp_path, optimiz
     assert curve(trial, checkpoint=tmp_path / "trial.pt") == whole
 
 
+def test_a_checkpoint_of_another_optimizer_is_refused_by_what_differs(tmp_path):
+    curve(config(optimizer="adamw", epochs=1), checkpoint=tmp_path / "trial.pt")
+    other = config(optimizer="mine:Sign", optimizer_options={"share": 0.5}, epochs=1)
+    with pytest.raises(checkpoints.CheckpointError, match=r"of another run \(optimizer, optimizer_options differ\)"):
+        curve(other, checkpoint=tmp_path / "trial.pt")
+
+
 def test_seconds_per_epoch_are_measured():
     assert seconds_per_epoch(config()) > 0
 
@@ -323,8 +391,53 @@ def test_images_that_are_not_as_the_data_set_says_are_reported():
         load(config(data="mine:WRONG"), Path("nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NOTHING", "read of mine:NOTHING has returned NoneType: expected ((images, labels), (test images, test"),
+        ("LISTS", "read of mine:LISTS has returned ((list, list), (list, list)): expected"),
+        ("TENSORS", "read of mine:TENSORS has returned ((Tensor, Tensor), (Tensor, Tensor)): expected"),
+        ("NO_MEAN", "mean of mine:NO_MEAN has returned a value of type float: expected an array [1, 8, 8]"),
+        ("FLAT_MEAN", "mean of mine:FLAT_MEAN has returned [1]: expected an array [1, 8, 8]"),
+    ],
+)
+def test_what_the_functions_of_a_data_set_return_is_checked(name, said):
+    with pytest.raises(DataError) as caught:
+        load(config(data=f"mine:{name}"), Path("nowhere"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("TRUE_CLASSES", "classes in its DatasetSpec to be a whole number of 2 or more, not True"),
+        ("TEXT_SIZES", "image_sizes in its DatasetSpec to be one whole number or more"),
+        ("FALLING_SIZES", "image_sizes in its DatasetSpec of 1 or more, in rising order, not (16, 8)"),
+        ("NO_READ", "read in its DatasetSpec to be a function, not 3"),
+    ],
+)
+def test_a_wrong_data_set_is_refused_by_its_field(name, said):
+    with pytest.raises(ConfigError) as caught:
+        own.dataset(f"mine:{name}")
+    assert said in str(caught.value)
+
+
+def test_a_data_set_may_be_counted_with_numpy():
+    spec = own.dataset("mine:COUNTED")
+    assert {type(value) for value in (spec.classes, spec.train_size, *spec.image_sizes)} == {int}
+
+
+def test_images_may_be_a_view_of_others():
+    mirrored, made = (load(config(data=name), Path("nowhere")) for name in ("mine:MIRRORED", "mine:MADE"))
+    assert torch.equal(mirrored.train_images, made.train_images.flip(3))
+
+
+def test_a_mean_may_be_one_number_a_channel():
+    assert load(config(data="mine:PLAIN_MEAN"), Path("nowhere")).mean.tolist() == [[[0.5]]]
+
+
 def test_a_data_set_that_has_changed_since_the_study_began_is_reported():
-    with pytest.raises(ConfigError, match="expected the data set that it was"):
+    with pytest.raises(ConfigError, match="that it was: 5 classes, 40 training and 20 test images; now it has 4 cl"):
         own.resolve(config(data_info=DatasetInfo(5, 40, 20).__dict__))
 
 
@@ -384,6 +497,20 @@ def test_images_in_a_folder_are_counted_without_being_read(tmp_path):
 def test_a_folder_that_is_a_link_is_followed(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     assert own.dataset(f"imagefolder:{tmp_path / 'link'}").info == DatasetInfo(2, 20, 2)
+
+
+@pytest.mark.parametrize("name", ["._3.png", "folder.png"])
+def test_what_is_no_image_in_spite_of_its_name_is_passed_over(folder, name):
+    path = folder / "train" / "cat" / name
+    path.mkdir() if name == "folder.png" else path.write_bytes(b"what a Mac notes about 3.png")
+    assert len(load(of_folder(folder), Path("nowhere")).train_labels) == 20
+
+
+def test_an_image_of_16_bits_a_pixel_keeps_its_shades(folder):
+    shades = np.tile(np.array([[0], [20_000], [65_535]], np.uint16), (1, 3)).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(shades).save(folder / "train" / "bird" / "0.png")
+    read = load(config(data=f"imagefolder:{folder}", image_size=24), Path("nowhere")).train_images[0]
+    assert read[0, [0, 12, 23], 0].tolist() == [0, 20_000 // 256, 255]
 
 
 def damage(folder: Path) -> None:
@@ -449,6 +576,22 @@ def test_schedules_of_lr_decay_and_momentum_are_applied_at_every_step():
 def test_an_optimizer_whose_constructor_fails_is_refused():
     with pytest.raises(ConfigError, match="ValueError: Invalid alpha"):
         made_optimizer(optimizer="torch.optim:RMSprop", optimizer_options={"alpha": -1.0})
+
+
+def test_an_optimizer_that_fails_is_told_with_its_line():
+    with pytest.raises(ConfigError, match=r"mine\.py, line \d+: KeyError: 'shape'"):
+        made_optimizer(optimizer="mine:Kept", optimizer_options={"what": "shape"})
+
+
+def test_an_optimizer_without_parameter_groups_is_refused():
+    with pytest.raises(ConfigError, match="an optimizer whose parameter groups have lr"):
+        made_optimizer(optimizer="mine:Careless")
+
+
+@pytest.mark.parametrize(("what", "said"), [("object", "Identity"), ("function", "lambda")])
+def test_an_optimizer_whose_state_a_checkpoint_cannot_keep_is_refused_at_once(tmp_path, what, said):
+    with pytest.raises(ConfigError, match=f"of these, which a checkpoint can keep: .*{said}"):
+        curve(config(optimizer="mine:Kept", optimizer_options={"what": what}), checkpoint=tmp_path / "trial.pt")
 
 
 def test_a_momentum_schedule_needs_a_momentum():

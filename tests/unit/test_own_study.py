@@ -78,6 +78,15 @@ def test_a_quoted_dotted_key_is_the_same(file):
     assert study_hash(load_study(file)) == study_hash(nested)
 
 
+def test_a_condition_names_an_option_in_either_form(file):
+    parameter = "model_options.deep = { choices = [true, false], when = { %s = 8 } }\n[search]"
+    hashes = set()
+    for name in ("model_options.width", '"model_options.width"'):
+        file.write_text(STUDY.replace("[search]", parameter % name))
+        hashes.add(study_hash(load_study(file)))
+    assert len(hashes) == 1
+
+
 def test_the_data_sets_sizes_are_kept(file):
     spec = load_study(file)
     config = trial_config(spec, {"lr": 0.01, "model_options.width": 4})
@@ -133,6 +142,10 @@ def test_a_run_changes_the_options_that_it_names(file):
         ("train.data=nets:tiny", 'train.data = "nets:tiny": expected a DatasetSpec'),
         ("train.data=imagefolder:photos", "photos/train: no such folder"),
         ("train.data_info=3", "train.data_info = 3: unknown field"),
+        (
+            "train.model_options.width=[1]",
+            "train.model_options.width = [1]: expected true, false, a finite number or a text",
+        ),
     ],
 )
 def test_what_does_not_fit_the_code_is_told_with_its_key(file, override, said):
@@ -149,6 +162,35 @@ def test_a_folder_of_images_is_beside_the_study_file_and_needs_a_size(file, monk
     spec = load_study(file, ["train.data=imagefolder:photos", "train.image_size=64"])
     assert spec.train["data"] == f"imagefolder:{file.parent / 'photos'}"
     assert epoch_sizes(trial_config(spec, {"lr": 0.01, "model_options.width": 4})) == (2, 2)
+
+
+@pytest.mark.parametrize("place", ["~/photos", "../photos", "photos/../../photos/", "{tmp_path}/photos"])
+def test_a_folder_of_images_has_one_name(file, monkeypatch, tmp_path, place):
+    for name in ("train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        (tmp_path / "photos" / name).touch()
+    for name in ("study/photos", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    for path in (file, tmp_path / "nets.py"):
+        path.rename(tmp_path / "study" / path.name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data = f"train.data=imagefolder:{place.format(tmp_path=tmp_path)}"
+    spec = load_study(Path("..") / "study" / file.name, [data, "train.image_size=64"])
+    assert spec.train["data"] == f"imagefolder:{tmp_path / 'photos'}"
+
+
+def test_a_wrong_field_without_a_default_is_told_once(file):
+    change = "train.image_size=12"
+    assert len(error_of(file, change).splitlines()) == 1
+
+
+def test_a_data_set_that_is_another_at_every_look_is_told_once(file):
+    changing = "from itertools import count\nsizes = count(200)\n\n\ndef changing():\n    size = next(sizes)\n"
+    changing += "    return DatasetSpec(2, size, 200, image_sizes=(8,), channels=1, read=read)\n"
+    (file.parent / "nets.py").write_text(MODULE + changing)
+    (said,) = error_of(file, "train.data=nets:changing").splitlines()
+    assert "expected the data set that it was: 2 classes, 200 training and 200 test images; now it has" in said
 
 
 def test_a_study_without_code_keeps_none(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,9 @@ def test_a_run_that_keeps_nothing_has_no_folder() -> None:
         ([{"val_acc": None, "loss": [1, 2]}], "epoch 1: metric 'loss' = [1, 2]: expected a number"),
         ([{"val_acc": 0.5, 7: 1.0}], "epoch 1: metric 7"),
         ([{"val_acc": 0.5, "a\nb": 1.0}], "epoch 1: metric 'a\\nb': expected a letter"),
+        ([{"val_acc": np.bool_(True)}], "epoch 1: metric 'val_acc' = np.True_: expected a number"),
+        ([{"val_acc": torch.tensor(True)}], "epoch 1: metric 'val_acc' = tensor(True): expected a number"),
+        ([{"val_acc": 10**400}], "epoch 1: metric 'val_acc' = 1000"),
         ([{"val_acc": 0.5, "objective": 1.0}], "epoch 1: metric 'objective': expected another name"),
         ([{"val_acc": 0.5, "epoch": 1}, {"val_acc": 0.5, "epoch": 3}], "epoch 3 came after epoch 1"),
     ],
@@ -253,6 +258,10 @@ def test_the_metric_of_the_objective_must_be_there() -> None:
     said = message(yielding({"loss": 1.0, "acc": 0.5}), metric="val_acc")
     assert "epoch 1 has no val_acc" in said
     assert "it has: loss, acc" in said
+
+
+def test_the_metric_of_the_objective_must_be_measured() -> None:
+    assert "epoch 1 has no val_acc" in message(yielding({"loss": 1.0, "val_acc": None}), metric="val_acc")
 
 
 def test_two_yields_in_one_epoch_are_told() -> None:
@@ -301,6 +310,78 @@ def test_closing_the_epochs_closes_the_trainer() -> None:
 
     assert len(val_accs(trainer, make_run(), 2)) == 2
     assert closed == [True]
+
+
+def test_what_stands_behind_the_loop_runs_after_the_last_epoch() -> None:
+    done = []
+
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        for _ in run.epochs():
+            yield {"val_acc": 0.5}
+        done.append("end")
+
+    assert len(val_accs(trainer, make_run(), 5)) == 5
+    assert done == ["end"]
+
+
+def test_a_yield_after_the_last_epoch_is_ignored() -> None:
+    assert len(val_accs(yielding(*[{"val_acc": 0.5}] * 9), make_run())) == 5
+
+
+@pytest.mark.parametrize(("epochs", "when"), [(5, "after its last epoch"), (2, "when it was stopped")])
+def test_an_error_in_the_clean_up_is_a_warning(epochs: int, when: str, caplog: pytest.LogCaptureFixture) -> None:
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        try:
+            for _ in run.epochs():
+                yield {"val_acc": 0.5}
+        finally:
+            raise OSError("no such folder")
+
+    assert len(val_accs(trainer, make_run(), epochs)) == epochs
+    assert f"raised an error {when}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SystemExit(3), "the trainer ends the program: "),
+        (asyncio.CancelledError("x"), "the trainer raises what is no Exception: "),
+    ],
+)
+def test_an_error_that_is_no_exception_is_told_with_file_and_line(error: BaseException, said: str) -> None:
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        yield {"val_acc": 0.5}
+        raise error
+
+    assert message(trainer).startswith(f"{said}{__file__}, line ")
+
+
+def test_an_interrupt_and_the_end_of_a_worker_of_ray_end_the_process() -> None:
+    ended = SystemExit(1)
+    ended.ray_terminate_msg = "The process receives a SIGTERM."  # type: ignore[attr-defined]
+    for error in (KeyboardInterrupt(), ended):
+
+        def trainer(config: Any, run: Run, error: BaseException = error) -> Iterator[dict[str, Any]]:
+            yield {"val_acc": 0.5}
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            list(own_epochs(trainer, None, make_run()))
+        assert raised.value is error
+
+
+def test_a_decorator_may_report_what_a_generator_yields() -> None:
+    def generator(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        for epoch in run.epochs():
+            yield {"val_acc": epoch / 10}
+
+    @functools.wraps(generator)
+    def trainer(config: Any, run: Run) -> None:
+        for metrics in generator(config, run):
+            run.report(metrics)
+
+    records = own_epochs(trainer, None, make_run())
+    assert [record.val_acc for record in records] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 def test_a_trainer_that_yields_must_not_report() -> None:

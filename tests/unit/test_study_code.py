@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from resnet_core.run import Run
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, identity, load_study, to_json
 from sweeps.errors import InputError, SweepError
+from sweeps.execution.worker import code_to_dict, find_code
 from sweeps.home import Home
 from sweeps.study import code as study_code
 
@@ -92,6 +94,67 @@ def test_code_that_is_gone_is_found_in_the_copy(folder, home):
     found = study_code.find(home, stored)["made:train"]
     assert found.folder is not None
     assert found.folder.is_relative_to(home.root)
+
+
+def test_a_file_that_changes_before_it_is_copied_is_told(folder, home):
+    spec = load_study(folder / "study.toml")
+    (folder / "made.py").write_text(TRAINER + "# edited\n")
+    with pytest.raises(InputError, match=r"made.py, or what it imports, has changed since the study file was read"):
+        study_code.keep(home, spec, spec.sources)
+    assert not list((home.study("x") / "code").iterdir())
+
+
+# Modules that are imported inside a function
+
+LATE = """
+def train():
+    import late_one
+    return late_one.VALUE
+"""
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a module that imports another inside a function."""
+    (tmp_path / "late_trainer.py").write_text(LATE)
+    (tmp_path / "late_one.py").write_text("VALUE = 1")
+    yield tmp_path
+    code.search()
+    for name in ("late_trainer", "late_one"):
+        sys.modules.pop(name, None)
+
+
+def test_a_function_imports_modules_beside_its_own(late):
+    code.search(late)
+    assert code.load("late_trainer:train")() == 1
+
+
+def test_such_modules_hide_no_others_and_are_looked_for_in_this_study_alone(late):
+    before = list(sys.path)
+    code.search(late)
+    assert sys.path == [*before, str(late)]
+    code.search()
+    assert sys.path == before
+
+
+def test_folders_that_a_module_adds_to_the_path_stay_there(late):
+    (late / "late_trainer.py").write_text("import sys\nsys.path.insert(0, 'of the module')")
+    code.search(late)
+    with pytest.raises(code.CodeError):
+        code.load("late_trainer:train")
+    assert "of the module" in sys.path
+    sys.path.remove("of the module")
+
+
+def test_beside_a_copy_such_modules_are_those_of_the_original_folder(late, home):
+    code.search(late)
+    code.load("late_trainer:train")
+    source = code.source("late_trainer:train")
+    (home.root / "copy").mkdir(parents=True)
+    (home.root / "copy" / "late_trainer.py").write_text(LATE)
+    (late / "late_trainer.py").write_text("edited = True")
+    find_code([code_to_dict(source, home.root / "copy")])
+    assert code.load("late_trainer:train")() == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made:train": 1}', '{"made:train": {"reference": "made:train"}}'])
@@ -174,3 +237,112 @@ def test_another_version_of_a_plug_in_is_told_at_resume(site, tmp_path, home):
     install(site, "2.0")
     with pytest.raises(InputError, match=r"plugged: plugged-trainer 1\.0 -> plugged-trainer 2\.0"):
         study_code.find(home, stored)
+
+
+def files(folder: Path, reference: str) -> tuple[str, ...]:
+    """The files of a reference's code, loaded from a folder."""
+    code.search(folder)
+    code.load(reference)
+    return code.source(reference).files
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    """A function that writes modules; those that a test has loaded are forgotten after it."""
+    known = set(sys.modules)
+    monkeypatch.setattr(code, "_read", {})
+    monkeypatch.setattr(code, "_came_with", {})
+
+    def write(**texts: str) -> Path:
+        for name, text in texts.items():
+            path = tmp_path / f"{name.replace('__', '/', 1)}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    yield write
+    code.search()
+    for name in sys.modules.keys() - known:
+        if str(tmp_path) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+def test_the_code_of_another_study_in_the_process_does_not_count(modules):
+    folder = modules(shared="X = 1", first="import shared; A = 1", second="from shared import X")
+    alone = files(folder, "second:X")
+    files(folder, "first:A")
+    assert files(folder, "second:X") == alone == ("second.py", "shared.py")
+
+
+def test_a_script_that_launches_a_study_is_no_part_of_its_code(modules, monkeypatch):
+    folder = modules(script="", mine="A = 1")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(folder / "script.py"))
+    assert files(folder, "mine:A") == ("mine.py",)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import helper",
+        "import helper as h",
+        "from helper import X",
+        "from helper import *",
+        "try:\n    import helper\nexcept ImportError:\n    pass",
+        "class C:\n    import helper",
+        "import importlib\nimportlib.import_module('helper')",
+    ],
+)
+def test_what_a_module_imports_is_part_of_its_code(modules, statement):
+    folder = modules(helper="X = 1", mine=f"{statement}\nA = 1")
+    assert files(folder, "mine:A") == ("helper.py", "mine.py")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["def f():\n    import helper", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helper"],
+)
+def test_what_a_module_imports_later_or_never_is_no_part_of_its_code(modules, statement):
+    folder = modules(helper="X = 1", mine=f"{statement}\nA = 1")
+    files(folder, "helper:X")
+    assert files(folder, "mine:A") == ("mine.py",)
+
+
+@pytest.mark.parametrize("statement", ["from .helper import X", "from . import helper", "from nets import helper"])
+def test_a_package_is_followed(modules, statement):
+    folder = modules(nets____init__="", nets__helper="X = 1", nets__mine=f"{statement}\nA = 1")
+    files(folder, "nets.helper:X")
+    assert files(folder, "nets.mine:A") == ("nets/__init__.py", "nets/helper.py", "nets/mine.py")
+
+
+@pytest.mark.parametrize("name", ["antigravity", "time", "yaml", "ray"])
+def test_a_module_with_the_name_of_one_of_python_or_of_a_package_is_refused(modules, name):
+    code.search(modules(**{name: "A = 1"}))
+    with pytest.raises(code.CodeError, match=rf"{name}\.py has the name of another module, .*: give it another name"):
+        code.load(f"{name}:A")
+
+
+def test_a_folder_of_data_hides_no_package(modules):
+    folder = modules()
+    (folder / "json").mkdir()
+    code.search(folder)
+    assert code.load("json:loads") is json.loads
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("mine.py:A", "; write mine, without .py"),
+        ("__main__:A", "a script or a notebook is no module that trials can import"),
+        ("mine:A.missing", r"A of mine \(.*mine\.py\) has no missing; it has: none"),
+        ("mine:C.missing", r"C of mine \(.*mine\.py\) has no missing; it has: known"),
+        ("mine:c.fails", r"mine\.py, line 7: ValueError: no value"),
+        ("many:missing", r"has no missing; it has: a0, a1, .*, a29, and 10 more"),
+        ("ends:A", r"ends the program when it is imported: .*ends\.py, line 1: SystemExit: 3"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_says_why(modules, reference, said):
+    lines = ["A = 1", "class C:", "    known = 1", "", "    @property", "    def fails(self):"]
+    mine = "\n".join([*lines, "        raise ValueError('no value')", "c = C()"])
+    code.search(modules(mine=mine, many="".join(f"a{i} = 1\n" for i in range(40)), ends="raise SystemExit(3)"))
+    with pytest.raises(code.CodeError, match=said):
+        code.load(reference)

@@ -131,6 +131,40 @@ def test_a_sampled_field_has_the_type_of_the_field(tmp_path):
     assert found == "space.epochs.low = 1.5: expected int = true beside it: epochs is a whole number"
 
 
+SAMPLED = "[space]\nrate = { low = 0.1, high = 1.0 }\n[search]\ntrials = 2"
+
+
+def test_a_parameter_of_a_schedule_is_also_the_field_of_its_name(tmp_path):
+    write(tmp_path, "rate: float\nschedule: Schedule")
+    spec = read(tmp_path, SAMPLED, train='schedule = "[rate, 0] lin[0, 5]"')
+    assert config(spec, rate=0.5) == {"rate": 0.5, "schedule": "[0.5, 0] lin[0, 5]"}
+
+
+def test_a_parameter_of_a_schedule_has_the_type_of_its_field(tmp_path):
+    write(tmp_path, "rate: int\nschedule: Schedule")
+    found = refused(tmp_path, SAMPLED, train='schedule = "[rate, 0] lin[0, 5]"')
+    assert found == "space.rate.low = 0.1: expected int = true beside it: rate is a whole number"
+
+
+def test_a_parameter_that_config_refuses_is_told_alone(tmp_path):
+    code = CODE.replace("Run, Schedule", "ConfigError, Run, Schedule")
+    check = "def __post_init__(self):\n    if self.rate > 0.5: raise ConfigError('rate', self.rate, 'less')"
+    write(tmp_path, f"rate: float\nepochs: int = 2\n{check}", code)
+    assert refused(tmp_path, SAMPLED) == "space.rate.high = 1.0: expected less"
+
+
+def test_a_study_gives_the_seed(tmp_path):
+    write(tmp_path, "rate: float\nseed: int\nepochs: int = 2")
+    assert trial_config(read(tmp_path, SAMPLED), {"rate": 0.5}, seed=7).seed == 7
+
+
+@pytest.mark.parametrize("name", ["data", "model", "optimizer", "test", "model_options", "data_info"])
+def test_keys_of_the_trainer_that_ships_mean_nothing_to_another(name, tmp_path):
+    write(tmp_path, f"{name}: str\nepochs: int = 2")
+    spec = read(tmp_path, f'[space]\n{name} = {{ choices = ["imagefolder:x", "nothing:here"] }}\n[search]\ntrials = 2')
+    assert config(spec, **{name: "nothing:here"})[name] == "nothing:here"
+
+
 def test_a_schedule_of_any_name_may_hold_parameters(tmp_path):
     write(tmp_path, "temperature: Schedule\nseed: int = 0")
     spec = read(
@@ -180,7 +214,7 @@ def test_all_columns_of_the_store_and_the_results_are_taken():
 
 def test_an_error_of_post_init_is_told_with_file_and_line(tmp_path):
     write(tmp_path, CONFIG + "    def __post_init__(self):\n        raise ValueError('rate too low')\n")
-    assert refused(tmp_path).startswith("run[0]: DIR/own.py, line ")
+    assert refused(tmp_path).startswith("train: DIR/own.py, line ")
     assert refused(tmp_path).endswith(": ValueError: rate too low")
 
 
@@ -200,11 +234,14 @@ def test_a_syntax_error_is_told_with_file_and_line(tmp_path):
     ("code", "said"),
     [
         ("x = 1", "has no train; it has: x"),
-        ("train = 1", "own:train is 1: expected a function train(config: Config, run: sweeps.Run)"),
+        ("train = 1", "own:train is of type int: expected a function train(config: Config, run: sweeps.Run)"),
         ("def train(run): ...", "with a dataclass Config; it has 1"),
         ("def train(config, run): ...", "config has no annotation"),
         ("def train(config: int, run): ...", "config is annotated with a whole number"),
         ("class C: ...\ndef train(config: C, run): ...", "config is annotated with C"),
+        ("def train(a: int, b, c): ...", "with a dataclass Config; called with two: missing a required argument: 'c'"),
+        ("def train(*, config: int, run): ...", "with a dataclass Config; called with two: too many positional"),
+        ("async def train(a: int, b): ...", "own:train is async: expected a function, or a generator, that is not"),
         ("def train(config: 'Missing', run): ...", "config: Missing is not known"),
     ],
 )
@@ -226,6 +263,41 @@ def test_a_field_whose_type_no_file_can_give_is_refused(hint, tmp_path):
 def test_a_field_whose_type_is_not_known_is_refused(tmp_path):
     write(tmp_path, "epochs: int = 2\nodd: 'Missing' = None")
     assert "Config of own:train: a type is not known: name 'Missing' is not defined" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("hint", ["dict[str, int]", "list[dict[str, int]]", "Other", "list[Other]", "list[Schedule]"])
+def test_a_table_is_no_value_of_a_field(hint, tmp_path):
+    other = "@dataclass\nclass Other:\n    a: int = 1\n\n\n@dataclass(frozen=True)"
+    write(tmp_path, f"odd: {hint}\nepochs: int = 2", CODE.replace("@dataclass(frozen=True)", other))
+    assert "Config.odd of own:train: a study file cannot give a " in refused(tmp_path)
+
+
+@pytest.mark.parametrize("hint", ["Any", "list"])
+def test_a_table_is_no_value_of_a_field_of_any_type(hint, tmp_path):
+    write(tmp_path, f"odd: {hint}\nepochs: int = 2")
+    assert refused(tmp_path, train="odd = [{ a = 1 }]") == "train.odd = [{ a = 1 }]: expected no table"
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("a: int = None", "its default is None: expected a whole number, or `| None` in its type"),
+        ("a: int = 'many'", "its default is 'many': expected a whole number"),
+        ("a: float = float('inf')", "its default is inf: expected a finite number"),
+        ("a: float | None = float('inf')", "its default is inf: expected a finite number"),
+        ("a: Schedule = None", "its default is None: expected a schedule"),
+        ("a: Schedule = 'up'", "its default: expected '[', found 'up'"),
+        ("a: list[int] = field(default_factory=lambda: 1 / 0)", "ZeroDivisionError: division by zero"),
+        ("seed: float = 0", "expected the type int: each trial has another seed"),
+        ("seed: Literal[0, 1] = 0", "expected the type int: each trial has another seed"),
+        ("epochs: float = 3", "expected the type int: it is how many epochs a trial has"),
+    ],
+)
+def test_a_default_or_a_type_that_makes_no_trial_is_told_with_its_field(field, said, tmp_path):
+    write(tmp_path, field if "epochs" in field else f"{field}\nepochs: int = 2")
+    found = refused(tmp_path)
+    assert found.startswith(f'train.trainer = "own:train": Config.{field.partition(":")[0]} of own:train: ')
+    assert said in found
 
 
 # What a study cannot do with a trainer of one's own
