@@ -381,10 +381,16 @@ class OwnTrainer(StoredTrainer):
 
         Raises:
             ConfigError: ``Config`` raises one for a field of its own.
-            CodeError: ``Config`` refuses the values with another error.
+            CodeError: ``Config`` refuses the values with another error, or has changed since the study began.
         """
         values: dict[str, Any] = {}
+        if gone := config.to_dict().keys() - self.fields.keys():
+            raise CodeError(f"{self.owner} of {self.name} has no field {', '.join(sorted(gone))}, which the study has")
         for name, value in config.to_dict().items():
+            if expected := self.mismatch(name, value):
+                raise CodeError(
+                    f"{self.owner}.{name} of {self.name}: the study has {value!r:.100}: expected {expected}"
+                )
             schedule = config.schedules.get(name)
             values[name] = self._valid(name, value) if schedule is None else schedule
         try:

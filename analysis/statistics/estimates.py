@@ -60,7 +60,7 @@ def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate
     AlgoPerf's scoring rules, too, count a miss as infinite in the median (Dahl et al., arXiv 2306.07179). The interval
     is [x(k), x(n+1-k)] with the largest k for which P(Binomial(n, 1/2) < k) <= (1-c)/2 (David & Nagaraja, Order
     Statistics, 2003, ch. 7): it holds for any distribution, ties included. Where n is too small for any k (below 6 at
-    0.95), the interval is [0, inf].
+    0.95), the interval is [1, inf], since no target is reached before epoch 1.
 
     Args:
         epochs: epochs to target, math.inf for a miss; shape (runs,).
@@ -76,7 +76,8 @@ def median_epochs(epochs: Sequence[float], confidence: float = 0.95) -> Estimate
     check_confidence(confidence)
     n = len(values)
     k = _rank(n, confidence)
-    low, high = (values[k - 1], values[n - k]) if k else (0.0, math.inf)
+    # An epoch of a crossing is 1 or more; only one that is interpolated may be below.
+    low, high = (values[k - 1], values[n - k]) if k else (min(1.0, values[0]), math.inf)
     return Estimate(_middle(values[(n - 1) // 2], values[n // 2]), float(low), float(high), confidence)
 
 
@@ -273,6 +274,7 @@ def _restricted_mean(epochs: tuple[float, ...], budget: float, confidence: float
     gain = multiply(share, mean_epochs(early, 0.0, budget, confidence))
     value = math.fsum(min(epoch, budget) for epoch in epochs) / len(epochs)
     low, high = budget - gain.high, budget - gain.low
+    low = low if low > 1e-9 * budget else 0.0  # rounding may leave 2e-15 of the lower bound
     return Estimate(value, min(low, value), max(high, value), confidence)  # rounding may put the value outside
 
 

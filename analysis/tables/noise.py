@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.store.loader import Study
+from analysis.store.loader import Study, is_shipped
 from analysis.tables.columns import NOISE
 from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.data import DATASETS, Split
@@ -57,16 +57,24 @@ def build_noise(study: Study) -> pd.DataFrame:
         Columns trial, epoch_from, epoch_to, val_loss_mean, val_loss_noise (nats), lr_mean, batch_size, momentum,
         train_images, noise_scale; the index is the trial's number. Whole numbers are Int64, others float64, both
         missing where a value does not exist.
+
+    Raises:
+        ValueError: the trainer of the study has no schedule, or no val_loss.
     """
+    if "schedule" not in study.trials and len(study.trials):
+        raise ValueError(f"study {study.name!r}: its trainer has no schedule, and the noise is of its highest part")
+    if not is_shipped(study.trials) and ("val_loss" not in study.epochs or study.epochs["val_loss"].isna().all()):
+        raise ValueError(f"study {study.name!r}: its trainer measures no val_loss, of which the noise is")
     rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
     return frame(rows, NOISE).sort_index()
 
 
 def noise_footnotes(study: Study) -> list[str]:
     """Return the sentences a reader of the noise needs."""
+    unit = ", in nats" if is_shipped(study.trials) else ""
     return [
         *split_notes(study),
-        "val_loss_noise: standard deviation of val_loss around its trend, from second differences, in nats. Epochs "
+        f"val_loss_noise: standard deviation of val_loss around its trend, from second differences{unit}. Epochs "
         f"from {SETTLING + 1} to the last at the highest learning rate; a dash: fewer than {FEWEST_EPOCHS} of them.",
         "noise_scale: lr_mean·train_images/(batch_size·(1 - momentum)); it holds for SGD, and compares trials of one "
         "optimizer otherwise.",

@@ -189,7 +189,7 @@ def build_ladder(study: Study, levels: Sequence[float] | None = None) -> pd.Data
         ValueError: a level is impossible, or given twice; or there is none, and the metric is not val_acc.
     """
     if levels is None and not study.objective.is_accuracy:
-        raise ValueError(f"no levels: expected some for {study.metric}; post I's are accuracies")
+        raise ValueError(f"expected levels of {study.metric}, such as --levels 0.5,0.4; post I's are accuracies")
     levels = LEVELS if levels is None else levels
     if not levels or len(set(levels)) < len(levels):
         raise ValueError(f"levels = {', '.join(f'{level:g}' for level in levels)}: expected every level once")
@@ -202,7 +202,7 @@ def build_ladder(study: Study, levels: Sequence[float] | None = None) -> pd.Data
     table = pd.concat(rungs, ignore_index=True)
     places = table["configuration"].map({name: place for place, name in enumerate(order)})
     table = table.loc[places.sort_values(kind="stable").index].reset_index(drop=True)
-    table.attrs.update(target=study.target, budget=rungs[0].attrs["budget"])
+    table.attrs.update(target=study.target, budget=rungs[0].attrs["budget"], metric=study.metric)
     return table
 
 
@@ -331,7 +331,7 @@ def summary_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         )
     elif cut:
         notes.append(
-            "cut_short: ended by a stopping rule below this target. What they would have done is not known: they "
+            "cut_short: ended by a stopping rule short of this target. What they would have done is not known: they "
             "count as misses that spent the whole budget, so the figures may be too bad, and are not too good; "
             "their final values are not known."
         )

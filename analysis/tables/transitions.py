@@ -67,7 +67,7 @@ def build_transitions(study: Study, levels: Sequence[float] = LEVELS) -> pd.Data
         ValueError: a level is outside (0, 1], or given twice; or no trial has a val_acc.
     """
     if len(study.epochs) and ("val_acc" not in study.epochs or study.epochs["val_acc"].isna().all()):
-        raise ValueError(f"study {study.name!r}: its trials have no val_acc, of which transitions are")
+        raise ValueError(f"study {study.name!r}: its trials have no val_acc, and transitions are of that alone")
     names = [f"{level:.10g}" for level in levels]
     if len(set(names)) < len(names):
         raise ValueError(f"levels = {', '.join(names)}: expected every level once")

@@ -285,7 +285,7 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
         notes.append(f"outcome and stop_reason refer to {own}.")
     counts = count_outcomes(study, table)
     if counts.crashed == counts.trials:
-        return notes + crash_notes(study)
+        return notes + (crash_notes(study) or ["No trial has begun."])
     parts = [f"Reached by {counts.reached} of {len(table)} trials" if target is not None else f"{len(table)} trials"]
     missed = f"ended {'below' if sought.goal == 'max' else 'above'} the target"
     others = {

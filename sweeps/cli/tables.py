@@ -212,34 +212,38 @@ def _view(
     if view == "cost":
         built = analysis.build_cost(study)
         return built, analysis.cost_footnotes(study, built)
-    if view == "noise":
-        return analysis.build_noise(study), analysis.noise_footnotes(study)
-    if view == "importance":
+    if view in ("noise", "importance"):
         try:
+            if view == "noise":
+                return analysis.build_noise(study), analysis.noise_footnotes(study)
             return analysis.build_importance(study), analysis.importance_footnotes(study)
         except ValueError as error:
-            raise InputError(f"--view importance: {' '.join(_all_crashed(study)) or error}") from error
+            raise InputError(f"--view {view}: {' '.join(_all_crashed(study)) or error}") from error
     if view == "transitions":
-        return _at_levels(analysis.build_transitions, study, levels), analysis.transition_footnotes(study)
+        return _at_levels(analysis.build_transitions, study, view, levels), analysis.transition_footnotes(study)
     if view == "results":
         built = analysis.build_table(study, target)
         return built, analysis.footnotes(study, built)
     if view == "ladder":
-        built = _at_levels(analysis.build_ladder, study, levels)
+        built = _at_levels(analysis.build_ladder, study, view, levels)
     else:
         built = analysis.build_summary(study, target)
     notes = analysis.summary_footnotes(study, built)
     return analysis.readable(built) if for_people else built, notes
 
 
-def _at_levels(build: Callable[..., pd.DataFrame], study: Study, levels: str) -> pd.DataFrame:
+def _at_levels(build: Callable[..., pd.DataFrame], study: Study, view: str, levels: str) -> pd.DataFrame:
     """Return a table at the levels of --levels; without any, at those of post I."""
     try:
-        return build(study, [float(part) for part in levels.split(",")]) if levels else build(study)
+        asked = [float(part) for part in levels.split(",")] if levels else []
     except ValueError as error:
         raise InputError(
             f"--levels {levels}: expected values of the metric with commas between them, such as 0.9,0.91 ({error})"
         ) from error
+    try:
+        return build(study, asked) if asked else build(study)
+    except ValueError as error:
+        raise InputError(f"--view {view}: {error}") from error
 
 
 def _numbers(study: Study, names: list[str]) -> list[int] | None:

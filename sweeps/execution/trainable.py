@@ -91,6 +91,12 @@ class TrialTrainable(tune.Trainable):
             return {"number": self._number, "ended": True}
         return {"number": self._number, "record": record.to_dict()}
 
+    def reset(self, *args: Any, **more: Any) -> bool:
+        """Close the trial before Ray prepares the next one, which it does in the working directory."""
+        self.cleanup()
+        is_ready: bool = super().reset(*args, **more)  # type: ignore[no-untyped-call]
+        return is_ready
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next trial in the same actor."""
         self.cleanup()

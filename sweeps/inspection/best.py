@@ -90,7 +90,7 @@ class BestTrial:
             said.append("imported: one run, exploratory; what it trained is known as far as its file says")
         else:
             said += self._confidence()
-        if self.objective.target is None and self.second is not None:
+        if self.lead is None and self.second is not None:
             said.append(f"second best: trial {self.second}, with a chance of {self.second_chance:.0%} to be better")
         if self.lead is None:
             return said

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from resnet_core import code
 from resnet_core.code import CodeError, Source
 from search_spaces.spec import StudySpec
+from search_spaces.trainers import SHIPPED, find_trainer
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
@@ -36,10 +36,10 @@ def keep(home: Home, spec: StudySpec, sources: Mapping[str, Source]) -> None:
     for source in sources.values():
         if source.folder is None or copy_of(home, spec.name, source).is_dir():
             continue
-        partial = folder / "code" / f"{_digits(source)}.{os.getpid()}.partial"
+        partial, place = folder / "code" / f"{_digits(source)}.{os.getpid()}.partial", _place(home, spec, source)
         for file in source.files:
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.folder / file, partial / file)
+            shutil.copyfile(place / file, partial / file)
         if code.version_of(partial, source.files) != source.version:
             shutil.rmtree(partial, ignore_errors=True)
             raise InputError(
@@ -92,7 +92,7 @@ def find(home: Home, spec: StudySpec, *, accept_changes: bool = False) -> dict[s
         if now.version != version:
             changed.append(f"  {name}: {version} -> {now}")
         found[name] = now
-        folders += [now.folder] if now.folder is not None and now.folder not in folders else []
+        folders += [] if now.folder is None else [_place(home, spec, now)]
     if changed and not accept_changes:
         raise InputError(
             f"study {spec.name!r}: its code has changed since it began:\n"
@@ -100,8 +100,35 @@ def find(home: Home, spec: StudySpec, *, accept_changes: bool = False) -> dict[s
             + "\nTrials before and after would not be comparable. Put the code back, launch the study under another "
             f"--name, or go on with the changed code: `sweeps resume {spec.name} --changed-code`."
         )
-    code.search(*folders)
+    code.search(*dict.fromkeys(folders))
+    if changed:
+        _check_fields(spec)
     return found
+
+
+def _check_fields(spec: StudySpec) -> None:
+    """Check that the trainer takes the configurations of a study that began with other code.
+
+    Raises:
+        InputError: it does not, or cannot be imported.
+    """
+    if spec.trainer is SHIPPED:
+        return
+    try:
+        now = find_trainer(spec.trainer.name)
+    except CodeError as error:
+        raise InputError(f"study {spec.name!r}: {error}") from None
+    began = spec.trainer.fields.keys()
+    problems = [f"{name} is gone" for name in began if name not in now.fields]
+    problems += [
+        f"{name} is new, and has no default" for name in now.fields.keys() - began if now.fields[name].required
+    ]
+    if problems:
+        said = "; ".join(problems)
+        raise InputError(
+            f"study {spec.name!r}: {now.owner} of {now.name} does not take the trials of the study: {said}. Launch it "
+            "under another --name."
+        )
 
 
 def _noted(home: Home, spec: StudySpec) -> dict[str, Source]:
@@ -118,14 +145,21 @@ def _noted(home: Home, spec: StudySpec) -> dict[str, Source]:
 
 
 def _now(home: Home, spec: StudySpec, source: Source) -> Source:
-    """Return a source with the version that it has now; where its files are gone, the copy."""
+    """Return a source with the version that it has now; where its files are gone, that of the copy."""
     try:
         return code.current(source)
     except (OSError, CodeError) as error:
-        for name in (spec.name, spec.confirms.partition(" trial ")[0]):
-            if name and source.folder is not None and copy_of(home, name, source).is_dir():
-                return replace(source, folder=copy_of(home, name, source))
+        if source.folder is not None and _place(home, spec, source) != source.folder:
+            return source
         raise InputError(f"study {spec.name!r}: its code is gone: {error}") from None
+
+
+def _place(home: Home, spec: StudySpec, source: Source) -> Path:
+    """Return the folder that has a source's files: its own, or where they are gone a copy, if there is one."""
+    assert source.folder is not None
+    copies = [copy_of(home, name, source) for name in (spec.name, spec.confirms.partition(" trial ")[0]) if name]
+    is_there = all((source.folder / file).is_file() for file in source.files)
+    return source.folder if is_there else next((copy for copy in copies if copy.is_dir()), source.folder)
 
 
 def _digits(source: Source) -> str:

@@ -20,12 +20,14 @@ from sweeps import Run
 class Config:
     epochs: int = 4
     rate: float = 0.3
-    how: Literal["well", "error", "missing", "early", "exit", "leave", "interrupt", "hang"] = "well"
+    how: Literal["well", "moves", "error", "missing", "early", "exit", "leave", "interrupt", "hang"] = "well"
     pause: float = 0.0
     seed: int = 0
 
 
 def train(config: Config, run: Run) -> Iterator[dict[str, float]]:
+    if config.how == "moves":
+        os.chdir(run.folder)
     for epoch in run.epochs():
         time.sleep(config.pause)
         metrics = {"val_acc": 1 - (1 - config.rate) ** epoch, "f1": epoch / 10}
@@ -56,6 +58,7 @@ trainer = "made_up:train"
 target = 0.6
 """
 REASONS = {
+    "moves": None,  # the next trial has the same process
     "well": None,
     "error": r"made_up.py, line \d+: ValueError: 7 is even",
     "missing": r"epoch 2 has no val_acc: expected it among its metrics.*; it has: f1",

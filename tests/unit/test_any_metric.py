@@ -8,7 +8,7 @@ import pytest
 import analysis
 from analysis.tables.comparison import ValueComparison, compare_two, configuration_runs
 from analysis.tables.confirmation import build_confirmation
-from analysis.tables.summary import build_best_so_far, ended_runs
+from analysis.tables.summary import build_best_so_far, ended_runs, readable
 from resnet_core.objective import Objective
 
 CURVES = [[0.9, 0.6, 0.4], [0.9, 0.5, 0.3], [0.8, 0.7, 0.6], [0.9, 0.55, 0.35]]
@@ -199,3 +199,25 @@ def test_runs_without_a_target_reach_nothing(make):
 def test_transitions_need_an_accuracy(make):
     with pytest.raises(ValueError, match="its trials have no val_acc"):
         analysis.build_transitions(make(0.4))
+
+
+@pytest.mark.parametrize("lacking", ["val_loss", "schedule"])
+def test_the_noise_of_a_trainer_without_what_it_needs_is_refused(own, lacking):
+    study = replace(own, trials=own.trials.assign(schedule="[0.1, 0] lin[0, 3]"))
+    if lacking == "schedule":
+        study = own
+    else:
+        study = replace(study, epochs=study.epochs.drop(columns="val_loss").assign(rmse=1.0), metric="rmse")
+    with pytest.raises(ValueError, match=f"no {lacking}"):
+        analysis.build_noise(study)
+
+
+def test_a_ladder_without_levels_asks_for_values_of_the_metric(own):
+    with pytest.raises(ValueError, match="expected levels of val_loss, such as --levels"):
+        analysis.build_ladder(own)
+
+
+def test_a_ladder_of_another_metric_is_read_by_people(make):
+    shown = readable(analysis.build_ladder(make(0.4), [0.5, 0.35]))
+    assert shown["target"].tolist() == [0.35, 0.5] * 2
+    assert {"final_f1_error", "best_f1_error"} <= set(shown)

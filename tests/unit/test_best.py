@@ -182,3 +182,13 @@ def test_a_study_whose_trials_all_crashed_has_no_trial_to_confirm(home):
     name = listed(home, Result(Outcome.CRASHED, 0, stop_reason="mlp.py, line 5: KeyError: 'x'"))
     with pytest.raises(InputError, match=r"every trial crashed: mlp\.py, line 5"):
         confirmation(home, name, 3)
+
+
+def test_the_second_best_of_another_metric_with_a_target_is_told(home):
+    sought = {"metric": "val_loss", "goal": "min", "target": 0.5}
+    runs = [{"name": "a"}, {"name": "b", "weight_decay": 0.1}]
+    ends = [Result(Outcome.REACHED, 4, at, 2, None, 0.4, 4, values=(0.9, 0.5, 0.45, 0.4)) for at in (2.0, 1.9)]
+    name = run_trials(home.ledger_uri, fixed_study(run=runs, objective=sought), *ends).spec.name
+    found = best_of(home, name)
+    assert found.second is not None
+    assert f"second best: trial {found.second}, with a chance of " in " ".join(found.sentences())

@@ -172,7 +172,7 @@ def test_the_headline_of_repeated_runs_is_their_share_and_median_with_intervals(
     trials = [FAST | {"seed": seed} for seed in range(3)]
     share = share_reached(3, 3)
     said = read(*trials, phase="confirm", confirms="made trial 7").text["headline"].split("\n")
-    assert said[2].startswith(f"trial-0: 3 of 3 runs reached 0.92, a share of {share}; median 2 [0, ∞] epochs")
+    assert said[2].startswith(f"trial-0: 3 of 3 runs reached 0.92, a share of {share}; median 2 [1, ∞] epochs")
     assert "A confirmation of made trial 7: fresh seeds, nothing was pruned." in said
 
 

@@ -76,7 +76,8 @@ def test_the_medians_interval_holds_a_miss():
 
 
 def test_too_few_runs_say_nothing_of_the_median():
-    assert ends(median_epochs([19, 20, 20, 21, 22])) == (0, INF)
+    assert ends(median_epochs([19, 20, 20, 21, 22])) == (1, INF)
+    assert ends(median_epochs([0.5, 20])) == (0.5, INF)
 
 
 # Restricted mean
@@ -478,3 +479,7 @@ def test_a_p_value_that_is_none_is_refused(p):
 def test_samples_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="2 runs of A and 1 of B"):
         compare([1, 2], [1], 30)
+
+
+def test_the_lower_end_of_a_restricted_mean_is_no_rounding_error():
+    assert restricted_mean([7], 8).low == 0

@@ -79,6 +79,27 @@ def test_changed_code_may_be_accepted(folder, home):
     assert found["made:train"].version != stored.code.versions["made:train"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("epochs: int = 2", "seed is gone"),
+        ("rate: float\n    epochs: int = 2\n    seed: int = 0", "rate is new, and has no default"),
+        ("seed", "NameError"),
+    ],
+)
+def test_changed_code_must_take_the_trials_of_the_study(fields, said, folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER.replace("epochs: int = 2\n    seed: int = 0", fields))
+    with pytest.raises(InputError, match=said):
+        study_code.find(home, stored, accept_changes=True)
+
+
+def test_a_new_field_with_a_default_is_no_obstacle(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").write_text(TRAINER.replace("seed", "rate: float = 0.1\n    seed"))
+    assert study_code.find(home, stored, accept_changes=True)
+
+
 def test_a_changed_module_beside_the_trainer_is_a_change(folder, home):
     (folder / "helper_made.py").write_text("X = 1\n")
     (folder / "made.py").write_text("import helper_made\n" + TRAINER)
@@ -91,9 +112,30 @@ def test_a_changed_module_beside_the_trainer_is_a_change(folder, home):
 def test_code_that_is_gone_is_found_in_the_copy(folder, home):
     stored = launched(folder, home)
     (folder / "made.py").unlink()
-    found = study_code.find(home, stored)["made:train"]
-    assert found.folder is not None
-    assert found.folder.is_relative_to(home.root)
+    study_code.find(home, stored)
+    imported = code.load("made:train")
+    assert Path(imported.__code__.co_filename).is_relative_to(home.root)
+    code.search()
+
+
+def test_code_that_comes_back_is_looked_at_again(folder, home):
+    stored = launched(folder, home)
+    (folder / "made.py").unlink()
+    study_code.keep(home, stored, study_code.find(home, stored))
+    (folder / "made.py").write_text(TRAINER + "# changed\n")
+    with pytest.raises(InputError, match="its code has changed since it began"):
+        study_code.find(home, stored)
+
+
+def test_a_confirmation_has_the_copy_of_the_study_that_it_confirms(folder, home):
+    stored = launched(folder, home)
+    values = {**stored.model_dump(), "name": "x-confirm", "phase": "confirm", "confirms": "x trial 0"}
+    values |= {"run": [{"name": "0"}], "stopping": {"diverged": False}}
+    confirmation = StudySpec.model_validate(values, context={"trainer": stored.trainer})
+    (folder / "made.py").unlink()
+    found = study_code.find(home, confirmation)
+    study_code.keep(home, confirmation, found)
+    assert (study_code.copy_of(home, "x-confirm", found["made:train"]) / "made.py").read_text() == TRAINER
 
 
 def test_a_file_that_changes_before_it_is_copied_is_told(folder, home):

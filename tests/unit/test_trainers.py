@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from resnet_core.code import CodeError
 from resnet_core.own_config import OwnConfig
 from search_spaces.errors import StudyError
 from search_spaces.space import longest_horizon, trial_config
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, load_study, study_hash, to_json
 from search_spaces.toml import to_toml
-from search_spaces.trainers import RESERVED
+from search_spaces.trainers import RESERVED, OwnTrainer
 
 CONFIG = """
     epochs: int = 4
@@ -320,6 +321,21 @@ def test_repeats_need_a_field_seed(tables, key, tmp_path):
 
 
 # Stored studies
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("other: int = 1", "Config of own:train has no field rate, which the study has"),
+        ("rate: int = 1", "Config.rate of own:train: the study has 0.1: expected a whole number"),
+    ],
+)
+def test_a_config_that_has_changed_says_what_a_trial_has(field, said, tmp_path):
+    write(tmp_path)
+    made = trial_config(read(tmp_path), {})
+    write(tmp_path, f"epochs: int = 4\n{field}\nseed: int = 0")
+    with pytest.raises(CodeError, match=said):
+        OwnTrainer("own:train").instance(made)
 
 
 def test_a_stored_study_imports_no_code(tmp_path):

@@ -400,3 +400,8 @@ def test_footnotes_say_what_some_trials_crashed_of(make_study):
 def test_footnotes_of_a_store_without_the_error_name_the_trial(make_study):
     study = make_study(CRASHED)
     assert "Every trial crashed; `sweeps show made trial-0` tells more." in footnotes(study, build_table(study))
+
+
+def test_footnotes_of_a_study_without_a_trial_say_so(make_study):
+    study = make_study()
+    assert "No trial has begun." in footnotes(study, build_table(study))
