@@ -318,7 +318,7 @@ def test_the_code_of_another_study_in_the_process_does_not_count(modules):
 
 def test_a_script_that_launches_a_study_is_no_part_of_its_code(modules, monkeypatch):
     folder = modules(script="", mine="A = 1")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(folder / "script.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(folder / "script.py"), raising=False)
     assert files(folder, "mine:A") == ("mine.py",)
 
 
