@@ -189,7 +189,7 @@ def _forget_changed(folder: Path, top: str) -> None:
     if other is None and at is not None and at not in _read and not at.is_relative_to(folder):
         other = str(at)
     if mine is not None and other is not None:
-        raise CodeError(f"{mine} has the name of another module, {other}: give it another name")
+        raise CodeError(f"{mine} has the name of another module, {other}: give it another name, or uninstall that one")
     if other is not None:  # a folder without __init__.py hides no module
         return
     changed = [path for path, text in _read.items() if not path.is_file() or path.read_bytes() != text]
