@@ -33,7 +33,7 @@ from analysis.plots.canvas import (
     whole_epochs,
 )
 from analysis.statistics.lr_range import Floats
-from analysis.store.loader import Study, is_shipped
+from analysis.store.loader import Study
 from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # accuracies further below the target are cut off
@@ -156,7 +156,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     panels = {"loss": "training loss", "val_loss": "validation loss", sought.metric: sought.label}
     if sought.is_accuracy:
         panels = {"loss": "training loss [nats]", "error": "test error (1 - val_acc)", sought.metric: sought.label}
-    if not is_shipped(study.trials):  # whose metrics are its own
+    if not study.is_shipped:  # whose metrics are its own
         panels = {name: name for name in panels if name in study.epochs}
     rows = 2 if len(panels) > 1 else 1  # the times have a panel, too
     figure = new_figure(11, 4 * rows + 0.06 * len(trials))
@@ -273,7 +273,7 @@ def plot_best_trials(
 
 def _panels(study: Study) -> list[_Panel]:
     """Return the panels of a study's curves: accuracy, or the metric that counts if it is no loss, and loss."""
-    shipped, metric = is_shipped(study.trials), study.metric
+    shipped, metric = study.is_shipped, study.metric
     training, validation = ("training", TRAINING), ("validation", VALIDATION)
     accuracy = _Panel("accuracy", {"acc": training, "val_acc": validation}, "lower right")
     loss = _Panel(_NATS if shipped else "loss", {"loss": training, "val_loss": validation}, "upper right")

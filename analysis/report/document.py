@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.statistics.estimates import share_reached
-from analysis.store.loader import Study, is_shipped
+from analysis.store.loader import Study
 from analysis.tables.columns import most_important
 from analysis.tables.confirmation import build_confirmation
 from analysis.tables.cost import build_cost, cost_footnotes
@@ -242,7 +242,7 @@ class _Report:
 
     def _protocol(self) -> list[Block]:
         study, trials = self.study, self.study.trials
-        shipped = is_shipped(trials)
+        shipped = study.is_shipped
         # What is the same in all trials of a trainer of somebody's own.
         same = [str(name) for name in trials if is_setting(str(name)) and trials[name].map(str).nunique() == 1]
         rows = {

@@ -91,6 +91,11 @@ class Study:
         """What the study looks for: its metric, goal and target."""
         return Objective(self.metric, self.goal, self.target, self.sustained)
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether its trials are of the trainer that ships, as far as is known; so are those that were imported."""
+        return _is_shipped(self.trials, self.imported)
+
     def aimed(self, target: float | None = None) -> Objective:
         """Return what the study looks for, with another target; None is the study's own.
 
@@ -164,7 +169,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         if metrics is None:
             counts = launches[-1].tags.get(schema.METRIC, METRIC)
             logged = {*reader.metric_names(study), counts}
-            shipped = is_shipped(frame)
+            shipped = _is_shipped(frame, launches[-1].tags.get(schema.IMPORTED, ""))
             others = logged.difference(METRICS, schema.FINAL_METRICS, [schema.best_metric(counts)])
             metrics = (*(name for name in METRICS if shipped or name in logged), *sorted(others))
         epochs = _epoch_frame(reader, trials, metrics)
@@ -199,9 +204,8 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
     )
 
 
-def is_shipped(trials: pd.DataFrame) -> bool:
-    """Return whether the trials of a study, see `Study.trials`, are of the trainer that ships, as far as is known."""
-    return trials.empty or "split" in trials
+def _is_shipped(trials: pd.DataFrame, imported: str) -> bool:
+    return bool(imported) or trials.empty or "split" in trials
 
 
 def _environment(tags: dict[str, str], trials: dict[int, Run]) -> dict[str, str]:

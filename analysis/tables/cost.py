@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import Study, is_shipped
+from analysis.store.loader import Study
 from analysis.tables.columns import COST, VAL_ACC_BEST, value_columns
 from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.objective import Objective
@@ -36,7 +36,7 @@ def build_cost(study: Study) -> pd.DataFrame:
     rows = {number: _row(trial, curve, study.objective) for number, trial, curve in trial_curves(study)}
     columns = [value_columns(study.metric)[1] if column is VAL_ACC_BEST else column for column in COST]
     table = frame(rows, columns)
-    if is_shipped(study.trials):
+    if study.is_shipped:
         return table
     lacking = [] if "batch_size" in study.trials else ["batch_size"]
     return table.drop(columns=lacking + [name for name in _OF_THE_GPU if table[name].isna().all()])

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.store.loader import Study, is_shipped
+from analysis.store.loader import Study
 from analysis.tables.columns import NOISE
 from analysis.tables.trials import Curve, frame, protocol_notes, split_notes, trial_curves
 from resnet_core.data import DATASETS, Split
@@ -63,7 +63,7 @@ def build_noise(study: Study) -> pd.DataFrame:
     """
     if "schedule" not in study.trials and len(study.trials):
         raise ValueError(f"study {study.name!r}: its trainer has no schedule, and the noise is of its highest part")
-    if not is_shipped(study.trials) and ("val_loss" not in study.epochs or study.epochs["val_loss"].isna().all()):
+    if not study.is_shipped and ("val_loss" not in study.epochs or study.epochs["val_loss"].isna().all()):
         raise ValueError(f"study {study.name!r}: its trainer measures no val_loss, of which the noise is")
     rows = {number: _row(trial, curve) for number, trial, curve in trial_curves(study)}
     return frame(rows, NOISE).sort_index()
@@ -71,7 +71,7 @@ def build_noise(study: Study) -> pd.DataFrame:
 
 def noise_footnotes(study: Study) -> list[str]:
     """Return the sentences a reader of the noise needs."""
-    unit = ", in nats" if is_shipped(study.trials) else ""
+    unit = ", in nats" if study.is_shipped else ""
     return [
         *split_notes(study),
         f"val_loss_noise: standard deviation of val_loss around its trend, from second differences{unit}. Epochs "

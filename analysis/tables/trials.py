@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.store.loader import TRIAL_COLUMNS, Study, is_shipped
+from analysis.store.loader import TRIAL_COLUMNS, Study
 from analysis.tables.columns import (
     METRICS,
     RESULTS,
@@ -106,7 +106,7 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     results = {number: _result(trial, curve, sought) for number, trial, curve in trial_curves(study)}
     rows = {number: {c.name: c.read and c.read(result) for c in columns} for number, result in results.items()}
     table = best_first(frame(rows, columns), sought)
-    if not is_shipped(study.trials):
+    if not study.is_shipped:
         table = table.drop(columns=_lacking(study, sought))
     same = constant_settings(table, sampled)
     if (table["outcome"] != Outcome.DIVERGED).any():  # a loss that is not finite was measured

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -50,10 +51,8 @@ def test_a_line_says_what_the_error_does(logged, monkeypatch, error, line):
 
 
 def test_an_error_of_a_database_takes_a_line(logged, monkeypatch):
-    def app(**_: object) -> None:
-        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("disk I/O error"))
-
-    monkeypatch.setattr(cli, "app", app)
+    error = OperationalError("SELECT 1", {}, sqlite3.OperationalError("disk I/O error"))
+    monkeypatch.setattr(cli, "app", Mock(side_effect=error))  # a frame of this file would be one of the user's code
     assert logged() == "sweeps: OperationalError: disk I/O error (--debug shows where)\n"
 
 

@@ -279,6 +279,15 @@ def test_reports_after_the_last_epoch_end_the_trainer():
     assert seen == [1, 2, 3, 4]
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where a shell has started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_the_trainer_trains_stops_it():
     seen = []
 
