@@ -68,8 +68,8 @@ def cause_of(error: str) -> str:
     if is_disk_full(error):
         return "no space left on the disk"
     if "CUDA out of memory" in last or "CUDA error: out of memory" in last or "torch.OutOfMemoryError" in last:
-        return f"out of memory on the GPU: {said}"
-    if last.startswith("MemoryError") or "DefaultCPUAllocator" in last:
+        return f"out of memory on the GPU: {said[max(0, said.find('CUDA')) :]}"
+    if "MemoryError" in last or "DefaultCPUAllocator" in last:
         return f"out of memory: {said[max(0, said.find('DefaultCPUAllocator')) :]}"
     if LOW_MEMORY in error:
         used = next((line for line in lines if line.startswith(MEMORY_USED)), "the node was running low")

@@ -19,6 +19,7 @@ SMALLER = {
     "published/post5": [SHALLOW],
     "published/post5_open_questions": [SHALLOW],
     "published/report_optimizers": [SHALLOW],
+    "published/report_datasets": [SHALLOW, "run[0].data=digits", "run[1].data=digits"],
     "published/report_networks": ["train.image_size=32", "train.train_limit=16"],  # VGG-16 takes no other size
     "published/super_convergence": [SHALLOW],
 }

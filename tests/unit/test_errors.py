@@ -29,6 +29,17 @@ def test_out_of_memory_on_the_gpu():
     assert cause_of(text_of(error)) == "out of memory on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. 2 GiB.", "out of memory on the GPU: CUDA out of memory. 2 GiB."),
+        ("MemoryError", "out of memory: mine.py, line 7: MemoryError"),
+    ],
+)
+def test_out_of_memory_in_the_users_code(error, cause):
+    assert cause_of(f"mine.py, line 7: {error}") == cause
+
+
 def test_out_of_memory_in_torch():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
