@@ -55,6 +55,7 @@ def test_an_epoch_under_way_is_waited_for_however_long_it_takes(sweeps, listed, 
     command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
     command.until(lambda running: running.epochs)
     with command.suspended():  # an epoch that takes long
+        time.sleep(2)  # until the driver has asked for it
         command.signal(signal.SIGINT)
         command.until(lambda running: "stopping: " in running.stderr)
         before = len(command.epochs)
