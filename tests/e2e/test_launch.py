@@ -36,7 +36,8 @@ def test_results_go_to_stdout_and_nothing_else_does(launched):
 
 
 def test_progress_goes_to_stderr_and_nothing_else_does(launched, table):
-    lines = launched.done.stderr.splitlines()
+    first, *lines = launched.done.stderr.splitlines()
+    assert first == "starting Ray …"
     assert [line for line in lines if not re.match(r"trial [0-5]: ", line)] == []
     epochs = Counter(line.split(":")[0] for line in lines if re.match(r"trial \d: epoch ", line))
     assert epochs == {f"trial {name}": row["epochs_run"] for name, row in table.items()}
