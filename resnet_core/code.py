@@ -384,6 +384,13 @@ def _users_frame(error: BaseException) -> traceback.FrameSummary | None:
     return next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_theirs(f.filename)), None)
 
 
+def called(function: Any) -> Any:
+    """Return the function that runs where an object is called: that of a partial, or an object's ``__call__``."""
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return function if inspect.isroutine(function) else function.__call__
+
+
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of an error without the frames of this project that come before the user's code.
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from resnet_core import checkpoint as checkpoints
 from resnet_core import code
 from resnet_core.records import EpochRecord
+from resnet_core.saved_state import check_storable, restored, storable
 
 
 class TrainerError(RuntimeError):
@@ -112,7 +113,10 @@ class Run:
             TrainerError: something in the state is none of these.
             OSError: it cannot be written.
         """
-        _check_storable(state, "state")
+        try:
+            check_storable(state, "state")
+        except TypeError as error:
+            raise TrainerError(f"run.save: {error}") from None
         self._pending, self._is_pending = state, True
         if self._epoch and len(self._records) >= self._epoch:
             self._write()
@@ -188,7 +192,7 @@ class Run:
             raise checkpoints.CheckpointError(
                 f"checkpoint {self._checkpoint} is of another run; delete it to start anew"
             )
-        self._kept, self._state = state["kept"], _restored(state["state"])
+        self._kept, self._state = state["kept"], restored(state["state"])
         self._records = [EpochRecord.from_dict(record) for record in state["records"][: self._kept]]
 
     def _write(self, is_numbered: bool = False) -> None:
@@ -206,7 +210,7 @@ class Run:
             return  # the file has an older state, with its epochs
         if self._checkpoint is not None:
             records = [record.to_dict() for record in self._records]
-            kept = {"config": self._config, "records": records, "kept": self._kept, "state": _storable(self._state)}
+            kept = {"config": self._config, "records": records, "kept": self._kept, "state": storable(self._state)}
             checkpoints.save(self._checkpoint, kept)
 
     def _take(self, metrics: Any, seconds: float) -> EpochRecord | None:
@@ -398,7 +402,7 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
     if run.is_finished:
         return
     run._is_followed = True
-    if inspect.isgeneratorfunction(_called(function)):
+    if inspect.isgeneratorfunction(code.called(function)):
         yield from _yielded(function(config, run), run)
     else:
         known = len(run._records)
@@ -442,66 +446,3 @@ def _end(source: Iterator[Any], run: Run) -> None:
             source.close()
     except Exception as error:
         _warn_of(error, run)
-
-
-_PLAIN = (int, float, bool, str, bytes, type(None))
-_ARRAY = "numpy array"  # the key of an array that is kept as a tensor
-
-
-def _check_storable(value: Any, place: str) -> None:
-    """Raise a TrainerError where a state holds what could not be read again without running code."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str | int):
-                raise TrainerError(f"run.save: {place}: the key {key!r:.100} is no text and no whole number")
-            _check_storable(item, f"{place}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _check_storable(item, f"{place}[{i}]")
-    elif type(value) not in _PLAIN and not _is_tensor(value) and not _is_array(value):
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise TrainerError(
-            f"run.save: {place} is a {kind}: expected tensors, numpy arrays, numbers, texts, bytes, None, and dicts, "
-            "lists or tuples of these, such as a state_dict()"
-        )
-
-
-def _is_tensor(value: Any) -> bool:
-    import torch  # here: a trainer need not use it, and torch is imported where its checkpoint is written
-
-    return isinstance(value, torch.Tensor)
-
-
-def _is_array(value: Any) -> bool:
-    import numpy as np
-
-    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf"
-
-
-def _storable(value: Any) -> Any:
-    """Return a state with tensors in place of arrays, detached and on the CPU."""
-    if isinstance(value, dict):
-        return {key: _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_storable, value)) if type(value) in (list, tuple) else tuple(map(_storable, value))
-    if _is_array(value):
-        import numpy as np
-        import torch
-
-        return {_ARRAY: torch.from_numpy(np.array(value))}
-    return value.detach().cpu() if _is_tensor(value) else value
-
-
-def _restored(value: Any) -> Any:
-    """Return the state of which ``_storable`` made a storable one."""
-    if isinstance(value, dict):
-        return value[_ARRAY].numpy() if value.keys() == {_ARRAY} else {key: _restored(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_restored, value))
-    return value
-
-
-def _called(function: Any) -> Any:
-    while hasattr(function, "func"):  # functools.partial
-        function = function.func
-    return function if inspect.isroutine(function) else function.__call__

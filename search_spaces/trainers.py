@@ -11,9 +11,8 @@ import inspect
 import json
 import math
 import types
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -32,6 +31,15 @@ from resnet_core.config import (
 from resnet_core.own_config import Config, OwnConfig
 from resnet_core.schedule import Schedule, ScheduleError, parse
 from search_spaces.errors import Problem, expectation, unknown_name, wrong_value
+from search_spaces.field_types import (
+    SCHEDULE_WORDS,
+    allows_table,
+    has_table,
+    is_schedule,
+    is_whole,
+    type_words,
+    with_text,
+)
 from search_spaces.parameters import Table
 from search_spaces.plugins import resolve
 
@@ -74,7 +82,6 @@ RESERVED = frozenset(
     ]
 )
 """Names that no field may have: they stand for something else in study files, stores or tables."""
-_SCHEDULE = 'a schedule, such as "[0.1, 0] lin[0, 12]"'
 _WHOLE = {"epochs": "it is how many epochs a trial has", "seed": "each trial has another seed"}
 """Fields that are whole numbers, and why."""
 
@@ -155,7 +162,7 @@ class ShippedTrainer(Trainer):
         }
         self.fields = {
             field.name: FieldSchema(
-                type=_type_words(hints[field.name]),
+                type=type_words(hints[field.name]),
                 schedule=field.name in SCHEDULE_FIELDS,
                 required=field.default is dataclasses.MISSING,
                 default=None if field.default is dataclasses.MISSING else field.default,
@@ -285,7 +292,7 @@ class OwnTrainer(StoredTrainer):
         Raises:
             CodeError: the function raises an error, or returns no number.
         """
-        offered = getattr(inspect.getmodule(_called(self.function)), "seconds_per_epoch", None)
+        offered = getattr(inspect.getmodule(inspect.unwrap(code.called(self.function))), "seconds_per_epoch", None)
         if offered is None:
             return None
         try:
@@ -297,23 +304,23 @@ class OwnTrainer(StoredTrainer):
         where = f"{self.config_class.__name__}.{field.name} of {self.reference}"
         if field.name in RESERVED:
             raise CodeError(f"{where}: expected another name; these are taken: {', '.join(sorted(RESERVED))}")
-        if field.name in _WHOLE and not _is_whole(hint, or_literal=field.name == "epochs"):
+        if field.name in _WHOLE and not is_whole(hint, or_literal=field.name == "epochs"):
             raise CodeError(f"{where}: expected the type int: {_WHOLE[field.name]}")
-        schedule = _is_schedule(hint)
-        hint = _with_text(hint) if schedule else hint
+        schedule = is_schedule(hint)
+        hint = with_text(hint) if schedule else hint
         known = "expected int, float, bool, str, Schedule, Literal, an Enum, a list or tuple of these, or | None"
         try:
-            if any(map(_is_table, _leaves(hint))):
+            if allows_table(hint):
                 raise TypeError("tables of options have no place in a configuration")
             adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
         except (PydanticUserError, TypeError) as error:
-            raise CodeError(f"{where}: a study file cannot give a {_type_words(hint)}; {known}") from error
+            raise CodeError(f"{where}: a study file cannot give a {type_words(hint)}; {known}") from error
         self._types[field.name] = adapter
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         plain = None if required else self._plain_default(where, field, schedule)
         if required and field.name == "seed":  # a study always gives it
             required, plain = False, 0
-        return FieldSchema(type=_type_words(hint, schedule), schedule=schedule, required=required, default=plain)
+        return FieldSchema(type=type_words(hint, schedule), schedule=schedule, required=required, default=plain)
 
     def _plain_default(self, where: str, field: dataclasses.Field[Any], schedule: bool) -> Any:
         """Return the default of a field as a study file would give it.
@@ -334,7 +341,7 @@ class OwnTrainer(StoredTrainer):
             if schedule and isinstance(plain, str):
                 parse(plain)
             if schedule and expected:
-                expected = _SCHEDULE
+                expected = SCHEDULE_WORDS
             if isinstance(default, float) and not math.isfinite(default):
                 expected = "a finite number"  # JSON has no other
         except ScheduleError as error:
@@ -348,7 +355,7 @@ class OwnTrainer(StoredTrainer):
 
     def mismatch(self, field: str, value: object) -> str:
         """See Trainer.mismatch."""
-        if _has_table(value):
+        if has_table(value):
             return "no table"  # a configuration is hashable
         try:
             self._valid(field, value)
@@ -434,83 +441,21 @@ def _config_class(reference: str, function: Any) -> type:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise CodeError(f"{wanted}; called with two: {error}") from None
-    if inspect.iscoroutinefunction(_called(function)) or inspect.isasyncgenfunction(_called(function)):
+    if inspect.iscoroutinefunction(inspect.unwrap(code.called(function))) or inspect.isasyncgenfunction(
+        inspect.unwrap(code.called(function))
+    ):
         raise CodeError(f"{reference} is async: expected a function, or a generator, that is not")
     hint = parameters[0].annotation
     if isinstance(hint, str):
         try:
-            hint = eval(hint, vars(inspect.getmodule(_called(function)) or types))  # noqa: S307  # the user's own annotation
+            hint = eval(hint, vars(inspect.getmodule(inspect.unwrap(code.called(function))) or types))  # noqa: S307  # the user's own annotation
         except Exception as error:
             raise CodeError(f"{wanted}; {parameters[0].name}: {hint} is not known: {error}") from error
     if hint is inspect.Parameter.empty:
         raise CodeError(f"{wanted}; {parameters[0].name} has no annotation")
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
-        raise CodeError(f"{wanted}; {parameters[0].name} is annotated with {_type_words(hint)}")
+        raise CodeError(f"{wanted}; {parameters[0].name} is annotated with {type_words(hint)}")
     return hint
-
-
-def _called(function: Any) -> Any:
-    """Return the function that runs where an object is called."""
-    while hasattr(function, "func"):  # functools.partial
-        function = function.func
-    return inspect.unwrap(function if inspect.isroutine(function) else function.__call__)
-
-
-def _parts(hint: Any) -> Collection[Any]:
-    """Return the members of a union; of any other type, the type alone."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _leaves(hint: Any) -> Iterator[Any]:
-    """Yield the types that a type is made of: of ``list[int] | None``, list, int and None."""
-    origin = typing.get_origin(hint)
-    if origin is None or origin is typing.Literal:
-        yield hint
-        return
-    yield origin
-    for part in typing.get_args(hint):
-        yield from _leaves(part)
-
-
-def _is_table(hint: Any) -> bool:
-    return isinstance(hint, type) and (issubclass(hint, Mapping) or dataclasses.is_dataclass(hint))
-
-
-def _has_table(value: object) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_table, value)))
-
-
-def _is_whole(hint: Any, or_literal: bool) -> bool:
-    return all(
-        all(type(value) is int for value in typing.get_args(part))
-        if or_literal and typing.get_origin(part) is typing.Literal
-        else part in (int, type(None))
-        for part in _parts(hint)
-    )
-
-
-def _is_schedule(hint: Any) -> bool:
-    return Schedule in _parts(hint)
-
-
-def _with_text(hint: Any) -> Any:
-    """Return a type with a text in place of a Schedule."""
-    return str | None if type(None) in _parts(hint) else str
-
-
-def _type_words(hint: Any, schedule: bool = False) -> str:
-    """Return a type in the words of a study file."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "nothing"}
-    if schedule:
-        return _SCHEDULE
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    parts = _parts(hint)
-    if len(parts) > 1:
-        return " or ".join(_type_words(part) for part in parts)
-    return words.get(hint) or (hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing."))
 
 
 SHIPPED = ShippedTrainer()
