@@ -441,14 +441,13 @@ def _config_class(reference: str, function: Any) -> type:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise CodeError(f"{wanted}; called with two: {error}") from None
-    if inspect.iscoroutinefunction(inspect.unwrap(code.called(function))) or inspect.isasyncgenfunction(
-        inspect.unwrap(code.called(function))
-    ):
+    inner = inspect.unwrap(code.called(function))
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise CodeError(f"{reference} is async: expected a function, or a generator, that is not")
     hint = parameters[0].annotation
     if isinstance(hint, str):
         try:
-            hint = eval(hint, vars(inspect.getmodule(inspect.unwrap(code.called(function))) or types))  # noqa: S307  # the user's own annotation
+            hint = eval(hint, vars(inspect.getmodule(inner) or types))  # noqa: S307  # the user's own annotation
         except Exception as error:
             raise CodeError(f"{wanted}; {parameters[0].name}: {hint} is not known: {error}") from error
     if hint is inspect.Parameter.empty:
