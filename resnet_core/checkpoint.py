@@ -239,7 +239,8 @@ def remove_previous(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Delete the checkpoint at ``path``, the one before it, its folder, and temporary files of killed writers."""
-    shutil.rmtree(files_of(path), ignore_errors=True)
+    # The files first: a trainer that still writes to its folder sees by them that its trial is over.
     for leftover in (path, previous(path), *path.parent.glob(f"{path.name}.*.partial")):
         leftover.unlink(missing_ok=True)
+    shutil.rmtree(files_of(path), ignore_errors=True)
     _whole.pop(path, None)

@@ -73,6 +73,7 @@ class Run:
         self._horizon, self._metric = horizon, metric
         self._records: list[EpochRecord] = []  # of all epochs so far
         self._kept, self._state = 0, None  # the epochs after which the state was saved, and the state
+        self._has_file = False  # whether this run has seen its checkpoint's file
         self._pending: Any = None  # a state that waits for its epoch's metrics
         self._is_pending = False
         self._epoch = 0  # the epoch that run.epochs has begun
@@ -192,6 +193,7 @@ class Run:
             raise checkpoints.CheckpointError(
                 f"checkpoint {self._checkpoint} is of another run; delete it to start anew"
             )
+        self._has_file = True
         self._kept, self._state = state["kept"], restored(state["state"])
         self._records = [EpochRecord.from_dict(record) for record in state["records"][: self._kept]]
 
@@ -211,7 +213,14 @@ class Run:
         if self._checkpoint is not None:
             records = [record.to_dict() for record in self._records]
             kept = {"config": self._config, "records": records, "kept": self._kept, "state": storable(self._state)}
-            checkpoints.save(self._checkpoint, kept)
+            # Whoever has removed it has ended the trial: it must not come back.
+            checkpoints.save(self._checkpoint, kept, replacing=self._has_file)
+            self._has_file = True
+
+    def _close(self) -> None:
+        """Remove what the trainer has written to its folder after the trial was ended and its checkpoint removed."""
+        if self._checkpoint is not None and self._has_file and not self._checkpoint.exists():
+            checkpoints.remove(self._checkpoint)
 
     def _take(self, metrics: Any, seconds: float) -> EpochRecord | None:
         """Return the next epoch with these metrics, which is kept; None for an epoch that is known already."""
@@ -402,15 +411,18 @@ def own_epochs(function: Callable[[Any, Run], Any], config: Any, run: Run) -> Ge
     if run.is_finished:
         return
     run._is_followed = True
-    if inspect.isgeneratorfunction(code.called(function)):
-        yield from _yielded(function(config, run), run)
-    else:
-        known = len(run._records)
-        run._reporter = _Reporter(function, config, run)
-        returned = yield from run._reporter.records()
-        if isinstance(returned, Iterator) and len(run._records) == known:  # the function has made a generator
-            run._reporter = None
-            yield from _yielded(returned, run)
+    try:
+        if inspect.isgeneratorfunction(code.called(function)):
+            yield from _yielded(function(config, run), run)
+        else:
+            known = len(run._records)
+            run._reporter = _Reporter(function, config, run)
+            returned = yield from run._reporter.records()
+            if isinstance(returned, Iterator) and len(run._records) == known:  # the function has made a generator
+                run._reporter = None
+                yield from _yielded(returned, run)
+    finally:
+        run._close()
     if not run._records:
         raise TrainerError("the trainer ended without an epoch: expected `yield` or run.report(...) after each one")
 

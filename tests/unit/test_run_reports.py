@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_core import code, run
+from resnet_core import checkpoint, code, run
 from resnet_core.run import Run, TrainerError, TrialStopped, own_epochs
 
 
@@ -354,6 +354,41 @@ def test_a_killed_trial_continues_with_every_epoch_once(tmp_path, trainer, epoch
         next(first)
     first.close()
     assert epochs_of(trainer, kept(tmp_path)) == [(1, 0.01), (2, 0.03), (3, 0.06), (4, 0.1)]
+
+
+def saving_behind_its_report(config, run):
+    for epoch in run.epochs(4):
+        run.report(val_acc=0.1)
+        run.save(epoch)
+
+
+def writing_when_stopped(config, run):
+    try:
+        for epoch in range(1, 5):
+            run.report(val_acc=0.1, epoch=epoch)
+            (run.folder / "own.txt").write_text("4")
+    finally:
+        (run.folder / "last.txt").write_text("4")
+
+
+@pytest.mark.parametrize("trainer", [saving_behind_its_report, with_checkpoint_of_its_own, writing_when_stopped])
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_nothing_is_left_of_a_trial_that_was_over_before_its_trainer_ended(tmp_path, trainer, epochs):
+    with closing(own_epochs(trainer, None, kept(tmp_path))) as source:
+        for _ in range(epochs):
+            next(source)
+        checkpoint.remove(tmp_path / "trial.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_kept_where_no_epoch_was_reported_yet(tmp_path):
+    def trainer(config, run):
+        (run.folder / "own.txt").write_text("1")
+        raise ValueError("out of memory")
+
+    with pytest.raises(ValueError, match="out of memory"):
+        epochs_of(trainer, kept(tmp_path))
+    assert (tmp_path / "trial.files" / "own.txt").exists()
 
 
 @pytest.mark.parametrize("trainer", [saving, saving_without_run_epochs])
