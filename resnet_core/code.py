@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import itertools
+import logging
 import re
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+_log = logging.getLogger(__name__)
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 EXPECTED = '"module:object", such as "mlp:train" for the object train of mlp.py beside the study file'
 _DIGITS = 12
@@ -416,13 +418,26 @@ def _is_theirs(filename: str) -> bool:
 def installed(group: str) -> Mapping[str, importlib.metadata.EntryPoint]:
     """Return the plug-ins that installed packages offer in an entry-point group, by name; none is imported.
 
-    Raises:
-        CodeError: two packages offer one name.
+    Where two packages offer different objects under one name, neither is returned, and a warning names both.
     """
     found: dict[str, importlib.metadata.EntryPoint] = {}
+    twice: dict[str, list[str]] = {}
     for entry in importlib.metadata.entry_points(group=group):
-        other = found.get(entry.name)
-        if other is not None and other.value != entry.value:
-            raise CodeError(f"{group}: {entry.name!r} exists twice: {other.value} and {entry.value}")
-        found[entry.name] = entry
-    return found
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            twice.setdefault(entry.name, [offer(other)]).append(offer(entry))
+    for name, offers in twice.items():
+        warn_once(f"{group}: none of the plug-ins {name!r} is used, since there are several: {', '.join(offers)}")
+    return {name: entry for name, entry in found.items() if name not in twice}
+
+
+def offer(entry: importlib.metadata.EntryPoint) -> str:
+    """Return a plug-in and the package that offers it, in words."""
+    package = f" of the package {entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+    return f"{entry.value}{package}"
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Log a warning, once in this process."""
+    _log.warning("%s", text)

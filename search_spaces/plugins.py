@@ -23,11 +23,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, ValidationInfo
 
 from resnet_core import code
 from resnet_core.code import CodeError
@@ -43,6 +42,7 @@ _SHIPPED = {
     "sweeps.rules": "sweeps.study.stopping.rules:RULES",
     "sweeps.samplers": "sweeps.ledger.samplers:SAMPLERS",
 }
+_EXPECTED = {"sweeps.rules": "a subclass of sweeps.StoppingRule", "sweeps.samplers": "a search_spaces.plugins.Sampler"}
 
 
 class RuleSettings(Table):
@@ -91,7 +91,8 @@ class OwnRule(RuleSettings):
     """A rule of the user's own as a study keeps it. It is read without the rule's code; `find_rule` imports that.
 
     Attributes:
-        reference: ``module:Class``, the rule's key in ``[stopping]``.
+        reference: ``module:Class``, the rule's key in ``[stopping]``; in a stored study also the name of a rule whose
+            package is not installed.
         settings: the settings that the study file gives, as plain values.
     """
 
@@ -185,15 +186,20 @@ def samplers() -> Mapping[str, Sampler]:
     return _plugins("sweeps.samplers")
 
 
+def is_stored(info: ValidationInfo) -> bool:
+    """Return whether a stored study is being read: the packages of its plug-ins need not be installed."""
+    return bool((info.context or {}).get("is_stored"))
+
+
 def find_rule(reference: str) -> type[RuleSettings]:
     """Import the stopping rule that a study names as ``module:Class``; its name is this reference.
 
     Raises:
         CodeError: there is no such class, or it is no rule.
     """
-    found = code.load(reference)
+    found = _load_own("sweeps.rules", reference)
     if not inspect.isclass(found) or not issubclass(found, RuleSettings):
-        raise CodeError(f"{reference} is {_kind(found)}; expected a subclass of sweeps.StoppingRule")
+        raise CodeError(f"{reference} is {_kind(found)}; expected {_EXPECTED['sweeps.rules']}")
     if inspect.isabstract(found):
         raise CodeError(f"{reference} is abstract: it lacks {', '.join(sorted(found.__abstractmethods__))}")
     named: type[RuleSettings] = type(found.__name__, (found,), {"name": reference, "__doc__": found.__doc__})
@@ -223,12 +229,18 @@ def find_sampler(name: str) -> Sampler:
     """
     if name in samplers():
         return samplers()[name]
-    found = _from_hub(name) if is_hub_package(name) else code.load(name)
+    found = _from_hub(name) if is_hub_package(name) else _load_own("sweeps.samplers", name)
     if isinstance(found, Sampler):
         if found.exhaustive:
             raise CodeError(f"{name} is exhaustive; expected a sampler that draws, or grid")
         return replace(found, name=name)
     return _own_sampler(name, found)
+
+
+def _load_own(group: str, name: str) -> Any:
+    if not code.is_reference(name):
+        raise CodeError(f"no installed package offers {name} ({group}); install the package that did")
+    return code.load(name)
 
 
 def is_exhaustive(name: str) -> bool:
@@ -310,14 +322,24 @@ def _kind(found: Any) -> str:
 def _plugins(group: str) -> Mapping[str, Any]:
     """Return the built-in and the installed plug-ins of a group by name, sorted by ``order`` if they have it.
 
-    Raises:
-        ImportError: two plug-ins have the same name.
+    One that cannot be imported, is no plug-in of this group, or has the name of another one is left out with a warning.
     """
-    found: dict[str, Any] = {}
-    for plugin in [*_load(_SHIPPED[group]), *(entry.load() for entry in entry_points(group=group))]:
-        if plugin.name in found:
-            raise ImportError(f"{group}: {plugin.name!r} exists twice: {found[plugin.name]} and {plugin}")
-        found[plugin.name] = plugin
+    found: dict[str, Any] = {plugin.name: plugin for plugin in _load(_SHIPPED[group])}
+    for entry in code.installed(group).values():
+        try:
+            plugin = entry.load()
+        except Exception as error:  # somebody else's code, in a package that this study may not need
+            why = code.describe(error)
+        else:
+            is_rule = inspect.isclass(plugin) and issubclass(plugin, RuleSettings)
+            if not (is_rule if group == "sweeps.rules" else isinstance(plugin, Sampler)):
+                why = f"it is {_kind(plugin)}; expected {_EXPECTED[group]}"
+            elif plugin.name in found:
+                why = f"{plugin.name!r} is the name of another one"
+            else:
+                found[plugin.name] = plugin
+                continue
+        code.warn_once(f"{group}: the plug-in {entry.name} is not used ({code.offer(entry)}): {why}")
     return dict(sorted(found.items(), key=lambda item: getattr(item[1], "order", 0)))
 
 

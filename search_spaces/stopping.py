@@ -5,12 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, create_model, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
 from resnet_core.code import is_reference
 from search_spaces.errors import Problem, raise_problems, unknown_name, wrong_value
 from search_spaces.parameters import Table
-from search_spaces.plugins import OwnRule, RuleSettings, rules
+from search_spaces.plugins import OwnRule, RuleSettings, is_stored, rules
 
 _WRITTEN_WHERE_OFF = ("diverged", "at_target", "cap", "cannot_reach", "asha", "median", "patience", "forecast")
 """Version 0.1.0 wrote these rules into a study's JSON even if they were off; the study's hash depends on that.
@@ -48,7 +56,7 @@ class Stopping(Table):
         problems = []
         for i, name in enumerate(self.shadow):
             key = f"shadow[{i}]"
-            if name not in rules() and not is_reference(name):
+            if name not in self.rules and name not in rules() and not is_reference(name):
                 problems.append(unknown_name(key, name, rules(), "rule", name))
             elif name not in self.rules:
                 expected = f"a rule that is switched on; set {name} beside it, or leave it out here"
@@ -82,11 +90,19 @@ def _key(rule: type[RuleSettings]) -> tuple[Any, Any]:
     return (rule | None, None) if rule.model_fields else (bool, rule.on_by_default)
 
 
-def _read(table: Any) -> Stopping:
-    """Return a table of a study file as a Stopping."""
+def _read(table: Any, info: ValidationInfo) -> Stopping:
+    """Return a table of a study file, or of a stored study, as a Stopping.
+
+    A rule of a stored study whose package is not installed is read as an OwnRule.
+    """
     if isinstance(table, Stopping):
         return table
-    own = {key: value for key, value in table.items() if is_reference(key)} if isinstance(table, dict) else {}
+    known = stopping_keys().model_fields
+    own = {
+        key: value
+        for key, value in (table.items() if isinstance(table, dict) else ())
+        if is_reference(key) or (is_stored(info) and key not in known)
+    }
     shipped = {key: value for key, value in table.items() if key not in own} if own else table
     keys = dict(stopping_keys().model_validate(shipped))
     values = {name: keys.pop(name) for name in rules()}

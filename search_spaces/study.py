@@ -334,7 +334,7 @@ def from_json(text: str) -> StudySpec:
         StudyError: the text is no study, or a study that is no longer valid.
     """
     try:
-        return StudySpec.model_validate_json(text, context={"trainer": _stored_trainer(text)})
+        return StudySpec.model_validate_json(text, context={"trainer": _stored_trainer(text), "is_stored": True})
     except ValidationError as error:
         raise StudyError("\n".join(_lines(problems_of(error, _models), "stored study", {}))) from None
 

@@ -30,7 +30,7 @@ from resnet_core.records import METRIC_NAME, RESERVED
 from resnet_core.schedule import Schedule, parse_template
 from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, wrong_value
 from search_spaces.parameters import Choices, Parameter, Table, Value, int_if_whole, is_number
-from search_spaces.plugins import is_exhaustive, is_own_sampler, samplers
+from search_spaces.plugins import is_exhaustive, is_own_sampler, is_stored, samplers
 from search_spaces.stopping import Stopping, StoppingTable
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, Trainer
 
@@ -143,9 +143,9 @@ class Finalists(Table):
     seeds: int = Field(default=4, ge=1)
 
 
-def _valid_sampler(name: Any) -> Any:
-    # A list, since the value may be unhashable.
-    if name not in list(samplers()) and not (isinstance(name, str) and is_own_sampler(name)):
+def _valid_sampler(name: Any, info: ValidationInfo) -> Any:
+    # A list, since the value may be unhashable. The package of a stored study's sampler need not be installed.
+    if name not in list(samplers()) and not (isinstance(name, str) and (is_own_sampler(name) or is_stored(info))):
         expected = f'{", ".join(map(repr, samplers()))} or "module:object"'
         raise PydanticCustomError("sampler", "{expected}", {"expected": expected})
     return name

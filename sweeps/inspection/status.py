@@ -11,14 +11,14 @@ from resnet_core.schema import best_metric
 from search_spaces.space import trial_count
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.studies import study_names
+from sweeps.ledger.studies import study_specs
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry, crashes
 
 
 def study_summaries(home: Home) -> list[dict[str, Any]]:
-    """Return `study_summary` of every study in the ledger of ``home``."""
-    return [study_summary(home, name) for name in study_names(home.ledger_uri)]
+    """Return `study_summary` of every study in the ledger of ``home`` that can be read; a warning names the others."""
+    return [study_summary(home, spec.name) for spec in study_specs(home.ledger_uri)]
 
 
 def study_summary(home: Home, name: str) -> dict[str, Any]:

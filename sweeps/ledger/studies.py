@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from resnet_core.uris import without_password
+from search_spaces.errors import StudyError
 from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
 from sweeps.errors import SweepError, UnknownStudyError, reason_of
@@ -21,6 +23,8 @@ from sweeps.ledger.database import exclusive_transaction, open_storage, sqlite_f
 from sweeps.ledger.leases import create_tables, delete_drivers
 from sweeps.ledger.optuna_internals import uri_of
 
+_log = logging.getLogger(__name__)
+
 
 def study_names(uri: str) -> list[str]:
     """Return the names of the studies in a ledger; none where its file does not exist."""
@@ -28,8 +32,17 @@ def study_names(uri: str) -> list[str]:
 
 
 def study_specs(uri: str) -> list[StudySpec]:
-    """Return the specifications of the studies in a ledger, ordered by name; none where its file does not exist."""
-    return [from_json(text) for text in _stored_specs(uri).values()]
+    """Return the specifications of the studies in a ledger, ordered by name; none where its file does not exist.
+
+    A study that cannot be read is left out, with a warning.
+    """
+    found = []
+    for name, text in _stored_specs(uri).items():
+        try:
+            found.append(from_json(text))
+        except StudyError as error:
+            _log.warning("study %r is left out: %s", name, error)
+    return found
 
 
 def _stored_specs(uri: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import optuna
 import pytest
 
 from resnet_core import checkpoint
@@ -11,6 +12,8 @@ from resnet_core.config import TrialConfig
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.status import describe_summary, running_trials, study_summaries, study_summary
+from sweeps.ledger import attributes
+from sweeps.ledger.studies import ledger_storage
 from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_records, fixed_study, run_trials
 
 CONFIG = TrialConfig(schedule=SCHEDULE)
@@ -95,6 +98,16 @@ def test_all_studies_are_listed(home):
 
 def test_a_home_without_studies_lists_none(tmp_path):
     assert study_summaries(Home(tmp_path)) == []
+
+
+def test_a_study_that_cannot_be_read_leaves_the_others(tmp_path, caplog):
+    home = Home(tmp_path)
+    for name in ("newer", "readable"):
+        run_trials(home.ledger_uri, fixed_study(name, run=[{"name": "a"}]), REACHED)
+    study = optuna.load_study(storage=ledger_storage(home.ledger_uri), study_name="newer")
+    study.set_user_attr(attributes.SPEC, json.dumps({**json.loads(study.user_attrs[attributes.SPEC]), "tomorrow": 1}))
+    assert [row["study"] for row in study_summaries(home)] == ["readable"]
+    assert "study 'newer' is left out: stored study: tomorrow = 1: unknown key" in caplog.text
 
 
 def test_running_trials_are_listed_with_the_epochs_of_their_checkpoints(home):
