@@ -393,6 +393,21 @@ def called(function: Any) -> Any:
     return function if inspect.isroutine(function) else function.__call__
 
 
+@contextlib.contextmanager
+def not_exiting() -> Iterator[None]:
+    """Convert ``sys.exit`` in the user's code to an error of that code.
+
+    Raises:
+        CodeError: the code has called ``sys.exit``.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if vars(error):  # Ray marks the one that ends a worker, as at SIGTERM
+            raise
+        raise CodeError(f"the code ends the program: {describe(error)}") from error
+
+
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of an error without the frames of this project that come before the user's code.
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from resnet_core import models, own
-from resnet_core.code import CodeError, describe, is_reference
+from resnet_core.code import describe, is_reference, not_exiting
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.data import DatasetSpec
 
@@ -49,12 +49,7 @@ def _build_own(config: TrialConfig) -> nn.Module:
     spec = own.dataset(config.data)
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        try:
-            built = own.network(config, spec)
-        except (ConfigError, CodeError):
-            raise
-        except Exception as error:
-            raise ConfigError("model", config.model, f"a network; its factory failed: {describe(error)}") from error
+        built = own.network(config, spec)
         if not isinstance(built, nn.Module):
             raise ConfigError("model", config.model, f"a torch.nn.Module, not a {type(built).__name__}")
         _try(built.cpu(), config, spec)
@@ -68,7 +63,7 @@ def _build_own(config: TrialConfig) -> nn.Module:
 def _try(network: nn.Module, config: TrialConfig, spec: DatasetSpec) -> None:
     shape = (2, spec.channels, config.side, config.side)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), not_exiting():
             logits = network.eval()(torch.zeros(shape))
     except Exception as error:
         said = f"a network that takes images {list(shape)}; it failed: {describe(error)}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnet_core import models
-from resnet_core.code import describe, is_reference, load
+from resnet_core.code import describe, is_reference, load, not_exiting
 from resnet_core.config import IMAGE_FOLDER, TRIAL_CONFIG_FIELDS, ConfigError, TrialConfig, names_code
 from resnet_core.data import DATASETS, DatasetSpec
 from resnet_core.image_folder import image_folder
@@ -82,11 +82,16 @@ def network(config: TrialConfig, spec: DatasetSpec) -> Any:
     """Return the network of one's own that a config names, with weights from torch's global generator.
 
     Raises:
-        ConfigError: the factory is no such function, or its options do not fit it.
+        ConfigError: the factory is no such function, its options do not fit it, or it fails.
         CodeError: the code cannot be imported.
     """
     factory = load(config.model)
-    return factory(**_network_arguments(config, spec, factory))
+    arguments = _network_arguments(config, spec, factory)
+    try:
+        with not_exiting():
+            return factory(**arguments)
+    except Exception as error:
+        raise ConfigError("model", config.model, f"a network; its factory failed: {describe(error)}") from error
 
 
 def _network_arguments(config: TrialConfig, spec: DatasetSpec, factory: Any) -> dict[str, Any]:
@@ -117,7 +122,8 @@ def optimizer(config: TrialConfig, parameters: Any) -> Any:
     kind = load(config.optimizer)
     arguments = _optimizer_arguments(config, kind)
     try:
-        made = kind(parameters, **arguments)
+        with not_exiting():
+            made = kind(parameters, **arguments)
     except Exception as error:
         said = f"an optimizer that takes these parameters and settings: {describe(error)}"
         raise ConfigError("optimizer", config.optimizer, said) from error

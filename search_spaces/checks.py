@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from resnet_core import own
-from resnet_core.code import CodeError, describe
+from resnet_core.code import CodeError, describe, not_exiting
 from resnet_core.code import load as load_code
 from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.own_config import Config
@@ -433,7 +433,7 @@ def _sampler_problems(name: str, options: Mapping[str, Any]) -> Iterator[Problem
     if problems:
         return
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), not_exiting():
             warnings.simplefilter("ignore")
             sampler.make(0, [], **options)
     except CodeError as error:

@@ -189,7 +189,8 @@ def _own_data(values: dict[str, Any], source: str) -> dict[str, DataInfo]:
         if not is_own_data(name) or name in found:
             continue
         try:
-            spec = own.dataset(name)
+            with code.not_exiting():
+                spec = own.dataset(name)
             found[name] = DataInfo(**asdict(spec.info), image_size=spec.default_image_size)
         except ConfigError as error:
             wrong.append(f"{source}: {key} = {as_toml(name)}: expected {error.expected}")

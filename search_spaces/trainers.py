@@ -296,7 +296,8 @@ class OwnTrainer(StoredTrainer):
         if offered is None:
             return None
         try:
-            return float(offered(self.instance(config), run))
+            with code.not_exiting():
+                return float(offered(self.instance(config), run))
         except Exception as error:
             raise CodeError(code.describe(error)) from error
 
@@ -331,7 +332,8 @@ class OwnTrainer(StoredTrainer):
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             try:
-                default = field.default_factory()
+                with code.not_exiting():
+                    default = field.default_factory()
             except Exception as error:
                 raise CodeError(f"{where}: its default: {code.describe(error)}") from error
         try:
@@ -401,7 +403,8 @@ class OwnTrainer(StoredTrainer):
             schedule = config.schedules.get(name)
             values[name] = self._valid(name, value) if schedule is None else schedule
         try:
-            return self.config_class(**values)
+            with code.not_exiting():
+                return self.config_class(**values)
         except (ConfigError, ScheduleError):
             raise
         except Exception as error:

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core import code
+from resnet_core.code import CodeError
 from resnet_core.own_config import with_seed
 from resnet_core.records import Outcome
 from search_spaces import space
@@ -547,11 +548,12 @@ class Ledger:
     def _telling_of_sampler(self) -> Iterator[None]:
         """Convert an error of a sampler of the user's own, or of its settings or values, to a SweepError."""
         try:
-            yield
+            with code.not_exiting():
+                yield
         except Exception as error:
             name, settings = self.spec.search.sampler, self.spec.search.sampler_options
-            is_of_values = isinstance(error, ValueError | TypeError | AssertionError)
-            if not (is_own_sampler(name) or settings) or not (code.is_users(error) or is_of_values):
+            is_its = code.is_users(error) or isinstance(error, CodeError | ValueError | TypeError | AssertionError)
+            if not ((is_own_sampler(name) or settings) and is_its):
                 raise
             given = f" with {as_toml(dict(settings))}" if settings else ""
             raise SweepError(f"sampler {name}{given}: {code.describe(error)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_core import code
+from resnet_core.code import CodeError
 from resnet_core.own_config import Config
 from resnet_core.records import Outcome
 from search_spaces.space import coordinates, has_all, longest_horizon
@@ -130,9 +131,10 @@ def _reason(rule: StoppingRule, progress: Progress, state: StudyState) -> str | 
         SweepError: a rule of the user's own fails, or returns neither a text nor None.
     """
     try:
-        reason: object = rule.reason_to_stop(progress, state)
+        with code.not_exiting():
+            reason: object = rule.reason_to_stop(progress, state)
     except Exception as error:
-        if not code.is_users(error):
+        if not (code.is_users(error) or isinstance(error, CodeError)):
             raise
         raise SweepError(f"stopping rule {rule.name}: {code.describe(error)}") from error
     if reason is not None and not isinstance(reason, str):

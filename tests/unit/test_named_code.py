@@ -48,6 +48,8 @@ class Wrong(sweeps.StoppingRule):
     returned: str = "fails"
 
     def reason_to_stop(self, trial, study):
+        if self.returned == "exits":
+            raise SystemExit(3)
         return {"yes": True, "no": False, "number": 3}[self.returned]
 
 
@@ -85,6 +87,8 @@ class Outside(RandomSampler):
         self.value = value
 
     def sample_independent(self, study, trial, param_name, param_distribution):
+        if self.value == "exit":
+            raise SystemExit
         return self.value
 
 
@@ -151,6 +155,7 @@ def test_its_settings_are_part_of_the_identity_where_they_are_given(folder: Path
         ("no", "reason_to_stop has returned False; expected"),
         ("number", "reason_to_stop has returned 3; expected"),
         ("fails", r".*own_code\.py, line \d+: KeyError: 'fails'"),
+        ("exits", r"the code ends the program: .*own_code\.py, line \d+: SystemExit: 3"),
     ],
 )
 def test_a_rule_that_gives_no_reason_or_fails_is_told_by_its_name(folder: Path, returned: str, said: str) -> None:
@@ -321,9 +326,14 @@ def test_a_sampler_that_fails_after_a_trial_is_told_with_its_line(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("5.0", "it proposes lr = 5.0; expected .*0.001"), ("x", "ValueError: 'x' is not a valid type")]
+    ("value", "said"),
+    [
+        ("5.0", "it proposes lr = 5.0; expected .*0.001"),
+        ("x", "ValueError: 'x' is not a valid type"),
+        ("exit", r"the code ends the program: .*own_code\.py, line \d+: SystemExit"),
+    ],
 )
-def test_a_sampler_that_proposes_what_the_space_does_not_have_is_told(folder: Path, value: str, said: str) -> None:
+def test_a_sampler_that_proposes_no_value_of_the_space_is_told(folder: Path, value: str, said: str) -> None:
     ledger = Ledger.preview(load(folder, "search.sampler=own_code:Outside", f"search.sampler_options.value={value}"))
     with pytest.raises(SweepError, match=f"sampler own_code:Outside with .*: .*{said}"):
         ledger.ask()

@@ -90,6 +90,10 @@ def fails(classes):
     raise ValueError("no such thing")
 
 
+def exits(classes):
+    raise SystemExit("no such thing")
+
+
 def without_classes(width):
     return nn.Identity()
 
@@ -284,6 +288,7 @@ def test_what_needs_no_code_is_refused_when_the_config_is_made(fields, said):
     [
         ("mine:twice_as_many", r"logits \[2, 4\] of images \[2, 1, 8, 8\], not \[2, 8\]"),
         ("mine:fails", r"its factory failed: .*mine\.py, line \d+: ValueError: no such thing"),
+        ("mine:exits", r"its factory failed: the code ends the program: .*mine\.py, line \d+: SystemExit: no such"),
         ("mine:made_up", "has no made_up"),
     ],
 )

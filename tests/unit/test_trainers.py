@@ -219,6 +219,12 @@ def test_an_error_of_post_init_is_told_with_file_and_line(tmp_path):
     assert refused(tmp_path).endswith(": ValueError: rate too low")
 
 
+def test_post_init_does_not_end_the_program(tmp_path):
+    write(tmp_path, CONFIG + "    def __post_init__(self):\n        raise SystemExit('rate too low')\n")
+    assert refused(tmp_path).startswith("train: the code ends the program: DIR/own.py, line ")
+    assert refused(tmp_path).endswith(": SystemExit: rate too low")
+
+
 def test_an_error_at_import_is_told_with_file_and_line(tmp_path):
     write(tmp_path, code="import math\n\nmath.pi.missing\n")
     assert refused(tmp_path) == 'train.trainer = "own:train": DIR/own.py, line 3: AttributeError: ' + (
