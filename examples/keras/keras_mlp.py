@@ -24,21 +24,31 @@ class Config:
 
 
 class Report(keras.callbacks.Callback):
-    """Reports the metrics of each epoch; Keras counts epochs from 0."""
+    """Saves the state of each epoch and reports its metrics: both are kept, or none."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
 
     def on_epoch_end(self, epoch, logs=None):
-        self.run.report(logs, epoch=epoch + 1)
+        values = [variable.numpy() for variable in variables(self.model)]
+        self.run.save({"epochs": epoch + 1, "values": values})  # Keras counts epochs from 0
+        self.run.report(logs)
+
+
+def variables(model: keras.Model) -> list:
+    """Return the weights, the random states of dropout, and the optimizer's state."""
+    model.optimizer.build(model.trainable_variables)
+    return [variable for part in (*model.layers, model.optimizer) for variable in part.variables]
 
 
 def train(config: Config, run: Run) -> None:
     """Train one trial."""
     x, y = load_digits(return_X_y=True)
     x_train, x_val, y_train, y_val = train_test_split(x / 16, y, test_size=0.25, random_state=0, stratify=y)
-    keras.utils.set_random_seed(config.seed)
+    kept = run.load()  # after a kill, the state after the last epoch
+    done = kept["epochs"] if kept else 0
+    keras.utils.set_random_seed(config.seed + done)
     model = keras.Sequential(
         [
             keras.Input((64,)),
@@ -49,17 +59,19 @@ def train(config: Config, run: Run) -> None:
     )
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
     model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=[accuracy])
+    if kept:
+        for variable, value in zip(variables(model), kept["values"], strict=True):
+            variable.assign(value)
     model.fit(
         x_train,
         y_train,
         batch_size=config.batch_size,
+        initial_epoch=done,
         epochs=int(config.schedule.last_epoch),
         validation_data=(x_val, y_val),
         verbose=0,
         callbacks=[
             keras.callbacks.LearningRateScheduler(lambda epoch, _: config.schedule.value(epoch)),
             Report(run),
-            # After Report, so that it saves an epoch that has been reported. After a kill, fit continues there.
-            keras.callbacks.BackupAndRestore(run.folder / "backup", double_checkpoint=True),
         ],
     )

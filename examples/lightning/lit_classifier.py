@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
@@ -45,13 +44,16 @@ class Classifier(L.LightningModule):
 
 
 class Report(L.Callback):
-    """Reports the metrics that the module has logged."""
+    """Reports the metrics that the module has logged, and saves Lightning's checkpoint after that."""
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.run, self.file = run, run.folder / "last.ckpt"
 
     def on_train_epoch_end(self, trainer, module):
         self.run.report(trainer.callback_metrics, epoch=trainer.current_epoch + 1)
+        new = self.file.with_suffix(".new")  # a kill leaves the old file or the new one
+        trainer.save_checkpoint(new, weights_only=False)  # the optimizer's state, too
+        new.replace(self.file)
 
 
 def train(config: Config, run: Run) -> None:
@@ -60,20 +62,19 @@ def train(config: Config, run: Run) -> None:
     x, y = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y))
     train_data, val_data = random_split(data, [0.75, 0.25], torch.Generator().manual_seed(0))
-    # Lightning calls ModelCheckpoint last, so it saves an epoch that has been reported.
-    checkpoint = ModelCheckpoint(run.folder, "last", enable_version_counter=False)
-    file = run.folder / "last.ckpt"
+    report = Report(run)
     L.Trainer(
         max_epochs=int(config.schedule.last_epoch),
         accelerator=run.device,
         devices=1,
-        callbacks=[Report(run), checkpoint],
+        callbacks=[report],
+        enable_checkpointing=False,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(
         Classifier(config),
-        DataLoader(train_data, 64, shuffle=True),
-        DataLoader(val_data, 512),
-        ckpt_path=file if file.exists() else None,  # after a kill, the last epoch
+        *(DataLoader(train_data, 64, shuffle=True), DataLoader(val_data, 512)),
+        ckpt_path=report.file if report.file.exists() else None,  # after a kill, the last epoch
+        weights_only=True,  # reading a checkpoint runs no code
     )

@@ -74,5 +74,6 @@ def train(config: Config, run: Run) -> None:
     )
     trainer.remove_callback(transformers.PrinterCallback)
     # After a kill, the newest checkpoint that is whole: Trainer writes this file last.
-    whole = sorted(run.folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: file.stat().st_mtime)
+    last = run.folder.glob("checkpoint-*/trainer_state.json")
+    whole = sorted((file for file in last if file.read_text().endswith("}\n")), key=lambda file: file.stat().st_mtime)
     trainer.train(resume_from_checkpoint=str(whole[-1].parent) if whole else None)
