@@ -469,6 +469,27 @@ def find_experiment(client: MlflowClient, study: str) -> Experiment | None:
     return found
 
 
+def charts_address(address: str, study: str) -> str:
+    """Return where a server's UI shows the curves of a study's trials, side by side.
+
+    Args:
+        address: the server's, such as ``http://127.0.0.1:5000``; it must answer.
+        study: the study's name.
+
+    Raises:
+        SweepError: the server has no such study.
+    """
+    mlflow_internals.set_environment()
+    from mlflow import MlflowClient
+
+    found = find_experiment(MlflowClient(address), study)
+    if found is None:
+        raise SweepError(f"MLflow ({address}) has no study {study!r}")
+    # MLflow's other face, for agents, knows nothing of training.
+    options = f"compareRunsMode=CHART&viewStateShareKey={view.NAME}&workflowType=machine_learning"
+    return f"{address}/#/experiments/{found.experiment_id}/runs?{options}"
+
+
 def _is_launch(run: Run) -> bool:
     """Return whether a run is of a launch; one tag is enough, since people can remove tags."""
     return run.data.tags.get(schema.KIND) == schema.LAUNCH or schema.SUSTAINED in run.data.tags
