@@ -103,10 +103,14 @@ def reason_of(error: Exception) -> str:
         return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"
     if "500 error responses" in text:
         return "the server failed at it (error 500); its own log says why"
+    if "ProxyError" in text or "Unable to connect to proxy" in text:
+        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
     if "Max retries exceeded" in text or "Connection refused" in text:
         return "no MLflow server answers there; start it, or name another store"
     if "error code 401" in text or "error code 403" in text:
         return "the server refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if "error code 404" in text or "valid JSON" in text:
-        return "what answers there is no MLflow server"
+        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
     return f"cannot be read: {(text or type(error).__name__).splitlines()[0]}"
