@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 from resnet_core.paths import PathError, sqlite_path
 from resnet_core.sqlite import copy_to_memory
 from resnet_core.uris import with_psycopg2, without_password
-from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.errors import InputError, SweepError, reason_of, schema_reason
 from sweeps.home import check_database, unreadable
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
@@ -71,7 +71,8 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext() if file.exists() else _file_lock(file):
         try:
-            storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+            with _same_version(uri):
+                storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
         except DatabaseError as error:
             if type(error.orig) is not sqlite3.DatabaseError:
                 raise
@@ -114,9 +115,21 @@ def read_storage(uri: str) -> optuna.storages.RDBStorage:
     try:
         copy = copy_to_memory(file)
         engine = {"creator": lambda: copy, "poolclass": StaticPool}
-        return optuna.storages.RDBStorage("sqlite://", engine_kwargs=engine)
+        with _same_version(uri):
+            return optuna.storages.RDBStorage("sqlite://", engine_kwargs=engine)
     except (OSError, sqlite3.Error, DBAPIError) as error:
         raise SweepError(unreadable(file, error)) from error
+
+
+@contextlib.contextmanager
+def _same_version(uri: str) -> Iterator[None]:
+    """Say what to do where the tables of a ledger are of another version of Optuna."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (reason := schema_reason(error, uri)) is None:
+            raise
+        raise SweepError(f"the ledger {without_password(uri)} cannot be used: {reason}") from error
 
 
 def is_copy(storage: optuna.storages.RDBStorage) -> bool:
@@ -128,7 +141,8 @@ def _postgres(uri: str) -> optuna.storages.RDBStorage:
     # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
-        return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
+        with _same_version(uri):
+            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
 
 
 def check_reachable(uri: str) -> None:
