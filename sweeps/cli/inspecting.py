@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
+from sweeps import environment
 from sweeps.api import DATA
 from sweeps.cli.app import FAILED, command, print_json, print_message
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
@@ -153,10 +154,7 @@ def ui(
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # an argument would be visible to all users of the machine
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # a dozen processes for background jobs, which are not used
+    environment.for_mlflow(server=True, quiet=False)
     os.execv(sys.executable, server)
 
 

@@ -23,6 +23,7 @@ from search_spaces.space import distributions, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from search_spaces.trainers import SHIPPED
+from sweeps import environment
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, visible_gpus
 from sweeps.execution.interrupts import Interrupts
@@ -156,6 +157,7 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Check before the start for problems that would make every trial fail."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(environment.safe_path())
             # torch is imported only in a process that ends here. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
             torch_process = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
