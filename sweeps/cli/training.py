@@ -53,7 +53,7 @@ class Machine:
         """Set the number of CPU threads (default: the study's); return the device (default: a GPU if there is one)."""
         import torch
 
-        from sweeps.execution.cluster import available_cores
+        from sweeps.execution.machine import available_cores
 
         wanted = self.threads or spec.resources.cpus_per_trial
         if wanted > available_cores():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from search_spaces.tables import Resources
@@ -67,13 +66,6 @@ class Cluster:
             f"resources: no node has {resources.cpus_per_trial} CPU cores and {resources.gpus_per_trial:g} GPUs "
             "at once; ask for less of one of them with --set"
         )
-
-
-def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus() -> int:

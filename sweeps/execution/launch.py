@@ -24,9 +24,10 @@ from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from search_spaces.trainers import SHIPPED
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
-from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
+from sweeps.execution.cluster import Cluster, Node, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
+from sweeps.execution.machine import available_cores
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database

@@ -27,8 +27,9 @@ from resnet_core.records import EpochRecord
 from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
-from sweeps.execution.cluster import Cluster, Node, available_cores
+from sweeps.execution.cluster import Cluster, Node
 from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.machine import available_cores
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker import code_to_dict
 from sweeps.home import Home

@@ -24,7 +24,8 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.trainers import SHIPPED, OwnTrainer
 from sweeps.errors import InputError, SweepError
-from sweeps.execution.cluster import Node, available_cores, visible_gpus
+from sweeps.execution.cluster import Node, visible_gpus
+from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate

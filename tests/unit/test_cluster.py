@@ -1,6 +1,5 @@
 """How many trials fit on which nodes, and what is said of errors; what needs no running Ray."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from search_spaces.tables import Resources
 from sweeps.errors import InputError
-from sweeps.execution.cluster import Cluster, Node, available_cores
+from sweeps.execution.cluster import Cluster, Node
 from sweeps.execution.ray_internals import last_error
 
 
@@ -73,19 +72,6 @@ def test_nodes_that_have_the_cores_and_nodes_that_have_the_gpus_fit_nothing():
 def test_a_cluster_without_nodes_has_no_slots():
     with pytest.raises(InputError, match="no node has more than 0 CPU cores"):
         Cluster(()).slots(Resources())
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
-def test_cores_that_are_withheld_are_not_counted():
-    bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    code = f"{bind}; from sweeps.execution.cluster import available_cores; print(available_cores())"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "1\n"
-
-
-def test_where_affinity_is_unknown_all_cores_are_counted(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert available_cores() == os.cpu_count()
 
 
 def test_a_study_without_shared_processes_does_not_load_them():
