@@ -1,4 +1,4 @@
-"""The standard streams of a command, which ends well where they are closed, full, without a reader or of few characters."""
+"""The standard streams of a command: it ends well when they are closed, full, unread, or short of characters."""
 
 from __future__ import annotations
 
