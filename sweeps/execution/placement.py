@@ -28,7 +28,7 @@ from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Cluster, Node
-from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.interrupts import Interrupts, kept_from_children
 from sweeps.execution.machine import available_cores
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker import code_to_dict
@@ -64,13 +64,14 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         ray_internals.silence()
     try:
         if own:
-            ray.init(
-                address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                num_cpus=available_cores(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with kept_from_children():
+                ray.init(
+                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                    num_cpus=available_cores(),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
