@@ -16,7 +16,7 @@ from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.api import DATA, load_study
-from sweeps.cli.app import command, print_json, print_message, stderr
+from sweeps.cli.app import command, print_json, print_message, print_result, stderr
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
 
@@ -102,7 +102,7 @@ def train(
     crossing, top = sought.first_crossing(values), sought.best(values)
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
     shown = f"{sought.shown(top[1])} at epoch {top[0]}" if top else "none"
-    typer.echo(f"{sought.target_text} {reached}; " * (sought.target is not None) + f"best {sought.metric} {shown}")
+    print_result(f"{sought.target_text} {reached}; " * (sought.target is not None) + f"best {sought.metric} {shown}")
 
 
 def _described(spec: StudySpec, config: Config) -> str:
@@ -192,7 +192,7 @@ def lr_range(
         print_json({**shown, "steps": [asdict(record) for record in test.records]})
     elif suggested is not None:
         for name, rate in suggested.items():
-            typer.echo(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
+            print_result(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
     if plot is not None:
         title = f"{spec.name}: {config.model}, batch {config.batch_size}, {config.optimizer}"
         series = (test.lrs, test.losses, test.accs, bounds)

@@ -30,7 +30,7 @@ from sweeps import environment
 from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Cluster, Node
-from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.interrupts import Interrupts, kept_from_children
 from sweeps.execution.machine import available_cores
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker import code_to_dict
@@ -69,15 +69,16 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         ray_internals.silence()
     try:
         if own:
-            ray.init(
-                address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                job_config=ray_internals.job_config(),
-                _temp_dir=_folder_of_ray(),
-                num_cpus=available_cores(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with kept_from_children():
+                ray.init(
+                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                    job_config=ray_internals.job_config(),
+                    _temp_dir=_folder_of_ray(),
+                    num_cpus=available_cores(),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
         else:
             remote = str(address).startswith("ray://")  # its server has a path of its own
             ray.init(address=address, job_config=None if remote else ray_internals.job_config(), **quiet)

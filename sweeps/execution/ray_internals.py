@@ -6,9 +6,11 @@ tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,12 @@ def job_config() -> JobConfig:
 
 
 class _OnOwnPath(list[str]):
-    """A list to which Ray adds folders; it takes those that are on the path of this process."""
+    """A list to which Ray adds folders; it takes those that this process has ahead of the standard library."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        own = {str(Path(folder).absolute()) for folder in sys.path}
-        super().extend(folder for folder in folders if folder in own)
+        standard = sysconfig.get_path("stdlib")
+        ahead = {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
+        super().extend(folder for folder in folders if folder in ahead)
 
 
 def kill_started_processes() -> None:

@@ -13,7 +13,6 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core import code
-from resnet_core.code import CodeError
 from resnet_core.own_config import with_seed
 from resnet_core.records import Outcome
 from search_spaces import space
@@ -552,8 +551,8 @@ class Ledger:
                 yield
         except Exception as error:
             name, settings = self.spec.search.sampler, self.spec.search.sampler_options
-            is_its = code.is_users(error) or isinstance(error, CodeError | ValueError | TypeError | AssertionError)
-            if not ((is_own_sampler(name) or settings) and is_its):
+            is_of_values = isinstance(error, ValueError | TypeError | AssertionError)
+            if not (is_own_sampler(name) or settings) or not (code.is_users(error) or is_of_values):
                 raise
             given = f" with {as_toml(dict(settings))}" if settings else ""
             raise SweepError(f"sampler {name}{given}: {code.describe(error)}") from error

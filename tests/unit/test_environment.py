@@ -3,10 +3,10 @@
 import logging
 import os
 import sys
+import sysconfig
 
 import pytest
 from ray.air.constants import AIR_ENV_VARS
-from ray.job_config import JobConfig
 from ray.tune.constants import TUNE_ENV_VARS
 
 from sweeps import environment
@@ -116,13 +116,15 @@ def test_the_safe_path_holds_in_the_block(before):
     assert os.environ.get("PYTHONSAFEPATH") == before
 
 
-@pytest.mark.parametrize("is_own", [True, False])
-def test_workers_look_for_modules_in_the_current_folder_if_the_driver_does(is_own, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(tmp_path)] if is_own else [])
+@pytest.mark.parametrize(("place", "is_sent"), [("ahead", True), ("behind", False), ("nowhere", False)])
+def test_workers_have_the_current_folder_ahead_where_the_driver_has(place, is_sent, tmp_path, monkeypatch):
+    """A study file's folder is behind all others."""
+    folder, standard = str(tmp_path), sysconfig.get_path("stdlib")
+    paths = {"ahead": [folder, standard], "behind": [standard, folder], "nowhere": [standard]}
+    monkeypatch.setattr(sys, "path", paths[place])
     config = ray_internals.job_config()
-    config._py_driver_sys_path.extend([str(tmp_path)])
-    assert isinstance(config, JobConfig)
-    assert config._py_driver_sys_path == [str(tmp_path)] * is_own
+    config._py_driver_sys_path.extend([folder])
+    assert config._py_driver_sys_path == [folder] * is_sent
 
 
 def test_a_folder_that_is_too_long_for_the_sockets_of_ray_is_refused_by_name(tmp_path):
