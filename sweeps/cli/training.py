@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -59,7 +60,18 @@ class Machine:
         if wanted > available_cores():
             raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
         torch.set_num_threads(wanted)
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._device(torch.cuda.device_count())
+
+    def _device(self, gpus: int) -> str:
+        """Return torch's device, on a machine with a number of GPUs."""
+        if not self.device:
+            return "cuda" if gpus else "cpu"
+        found = re.fullmatch(r"cpu|cuda(?::([0-9]+))?", self.device)
+        if not found:
+            raise InputError(f"--device {self.device}: expected cpu or cuda")
+        if self.device != "cpu" and int(found[1] or 0) >= gpus:
+            raise InputError(f"--device {self.device}: torch finds {gpus or 'no'} GPUs here; use --device cpu")
+        return self.device
 
 
 @command()

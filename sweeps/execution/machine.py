@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _ROOT = Path("/")
+_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # as /proc/cpuinfo names them
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,18 @@ def memory(root: Path = _ROOT) -> Share | None:
 def available_cores(root: Path = _ROOT) -> int:
     """Return how many CPU cores this process may use at the same time; one at least."""
     return max(1, int(cores(root).usable))
+
+
+def has_bf16(root: Path = _ROOT) -> bool | None:
+    """Return whether the processor computes with bf16; None if the machine does not tell.
+
+    Args:
+        root: the folder that has ``proc``.
+    """
+    lines = _text(root / "proc/cpuinfo").splitlines()
+    names = ("flags", "Features")  # of x86 and of ARM
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(names)), None)
+    return None if flags is None else not _BF16.isdisjoint(flags)
 
 
 def _less(share: Share, usable: float, limit: str) -> Share:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.execution import machine
-from sweeps.execution.machine import available_cores, cores, memory
+from sweeps.execution.machine import available_cores, cores, has_bf16, memory
 
 V1 = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -113,3 +113,19 @@ def test_cores_that_are_withheld_are_not_counted():
 def test_where_affinity_is_unknown_all_cores_are_counted(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert machine.available_cores(tmp_path) == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "found"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx2 avx512_bf16 amx_tile", True),
+        ("flags\t\t: fpu amx_bf16", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2", False),
+        ("", None),
+    ],
+)
+def test_whether_a_processor_computes_with_bf16(cpuinfo, found, tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    assert has_bf16(tmp_path) is found
