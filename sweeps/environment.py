@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -201,7 +201,7 @@ def _is_of_ray(name: str) -> bool:
     return name.startswith("RAY_") and name.isupper() and name not in _KEPT
 
 
-def _apply(values: Mapping[str, str], ignored: set[str]) -> None:
+def _apply(values: Mapping[str, str], ignored: Set[str]) -> None:
     """Set variables and remove others; log which settings of the user no longer hold."""
     overridden = ignored | {name for name, value in values.items() if os.environ.get(name, value) != value}
     for name in ignored:

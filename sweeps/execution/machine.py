@@ -123,20 +123,20 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
         where, _, mount = line.partition(" - ")
         kind, options = mount.split(" ")[0], mount.split(" ")[-1].split(",")
         if kind == "cgroup2":
-            path = paths.get("")
+            group = paths.get("")
         elif kind == "cgroup" and controller in options:
-            path = paths.get(controller)
+            group = paths.get(controller)
         else:
             continue
-        if path is None:
+        if group is None:
             continue
         shown, point = (_unescaped(field) for field in where.split(" ")[3:5])
         top = root / point.lstrip("/")
         # In a container the mount may show a part of the hierarchy, and the path be one that only the host sees.
-        group = top / path.relative_to(shown) if path.is_relative_to(shown) and ".." not in path.parts else top
-        while group != top:
-            yield group
-            group = group.parent
+        folder = top / group.relative_to(shown) if group.is_relative_to(shown) and ".." not in group.parts else top
+        while folder != top:
+            yield folder
+            folder = folder.parent
         yield top
 
 
