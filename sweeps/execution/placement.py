@@ -60,11 +60,13 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     """
     own = address in (None, _LOCAL)
     environment.for_ray(own=own)
-    quiet: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "log_to_driver": debug,
         "logging_level": logging.INFO if debug else logging.CRITICAL,
         "configure_logging": True,
     }
+    if not str(address).startswith("ray://"):  # its server has a path of its own
+        settings["job_config"] = ray_internals.job_config()
     if not debug:
         ray_internals.silence()
     try:
@@ -72,16 +74,14 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
             with kept_from_children():
                 ray.init(
                     address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                    job_config=ray_internals.job_config(),
                     _temp_dir=_folder_of_ray(),
                     num_cpus=available_cores(),
                     include_dashboard=False,
                     object_store_memory=_OBJECT_STORE_BYTES,
-                    **quiet,
+                    **settings,
                 )
         else:
-            remote = str(address).startswith("ray://")  # its server has a path of its own
-            ray.init(address=address, job_config=None if remote else ray_internals.job_config(), **quiet)
+            ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = reason_of(error)
         if own:
