@@ -13,7 +13,7 @@ import typer
 
 from resnet_core.uris import without_password
 from sweeps import environment
-from sweeps.api import DATA
+from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
 from sweeps.cli.streams import has_reader
@@ -76,7 +76,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     from sweeps.study.trials import crashes
 
     home = store.open()
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     found = best_trial(home, ledger)
     if found is None:
         crashed = crashes(name, ledger.entries())
@@ -103,7 +103,7 @@ def show(
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
-    opened = Ledger.open(home.ledger_uri, name)
+    opened = Ledger.read(home.ledger_uri, name)
     entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
@@ -175,7 +175,7 @@ def doctor(
 
     from sweeps.inspection.doctor import examine
 
-    checks = examine(store.open(), data.resolve(), address)
+    checks = examine(store.open(), data_folder(data), address)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])
     else:

@@ -83,7 +83,7 @@ class Launch:
             DataError: the images are not available.
         """
         if spec.name in study_names(self.home.ledger_uri):
-            Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
+            Ledger.read(self.home.ledger_uri, spec.name).check_not_imported()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -98,7 +98,7 @@ class Launch:
             DataError: the images are not available.
         """
         # First, so that a refused study leaves no folder.
-        known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
+        known = Ledger.read(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
@@ -140,7 +140,7 @@ class Launch:
     def _continue(self, name: str, change: Callable[[Ledger], None], changed_code: bool = False) -> LaunchStatus:
         """Change a study of the ledger, and run its remaining trials."""
         # First, so that a wrong name leaves no folder.
-        found = Ledger.open(self.home.ledger_uri, name)
+        found = Ledger.read(self.home.ledger_uri, name)
         found.check_not_imported()
         sources = find(self.home, found.spec, accept_changes=changed_code)
         self._check(found.spec)
