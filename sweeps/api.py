@@ -91,6 +91,8 @@ def launch(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it if it has begun.
@@ -110,6 +112,8 @@ def launch(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -124,7 +128,7 @@ def launch(
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
-    launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+    launcher = open_launcher(open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug)
     with _launch_errors():
         if fork:
             return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
@@ -142,6 +146,8 @@ def resume(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Continue a study that was interrupted or killed, as `sweeps resume` does, or add trials to it.
@@ -158,6 +164,8 @@ def resume(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -170,7 +178,9 @@ def resume(
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
     with _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
@@ -240,7 +250,13 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
 
 
 def open_launcher(
-    home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
+    home: Home,
+    data: str | Path | None = None,
+    address: str | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    debug: bool = False,
 ) -> Launch:
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
@@ -249,7 +265,7 @@ def open_launcher(
 
     folder = Path(data or os.environ.get("SWEEPS_DATA") or DATA).resolve()
     address = address or os.environ.get("RAY_ADDRESS") or None
-    return Launch(home, folder, address, Console(stderr=True, emoji=False), debug)
+    return Launch(home, folder, address, Console(stderr=True, emoji=False), debug, quiet, verbose)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from search_spaces.trainers import SHIPPED
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
 from sweeps.execution.interrupts import Interrupts
-from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
+from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
@@ -62,6 +62,8 @@ class Launch:
         address: address of a running Ray cluster; None starts one on this machine.
         console: the console that shows the progress: stderr.
         debug: let Ray and MLflow log.
+        quiet: show errors only.
+        verbose: show every epoch as a line.
         trainable: the class that trains a trial; None selects it by the study file.
     """
 
@@ -70,6 +72,8 @@ class Launch:
     address: str | None
     console: Console
     debug: bool = False
+    quiet: bool = False
+    verbose: bool = False
     trainable: type[TrialTrainable] | None = None
 
     def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
@@ -104,7 +108,8 @@ class Launch:
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
             ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
-            self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
+            if not self.quiet:
+                self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger, sources)
 
     def resume(
@@ -215,7 +220,7 @@ class Launch:
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
-                with watching(self.console) as watcher:
+                with watching(self.console, quiet=self.quiet, verbose=self.verbose) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts, sources)
             except BaseException:
                 with contextlib.suppress(SweepError):
@@ -229,7 +234,7 @@ class Launch:
         self,
         ledger: Ledger,
         tracker: Tracker,
-        watcher: PlainWatcher | LiveWatcher,
+        watcher: QuietWatcher | LiveWatcher,
         interrupts: Interrupts,
         sources: dict[str, Source],
     ) -> LaunchStatus:
@@ -244,8 +249,7 @@ class Launch:
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
-            if isinstance(watcher, LiveWatcher):
-                watcher.watch(run)
+            watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):
                 return LaunchStatus.INTERRUPTED
