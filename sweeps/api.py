@@ -93,6 +93,8 @@ def launch(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it if it has begun.
@@ -112,6 +114,8 @@ def launch(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -127,7 +131,9 @@ def launch(
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
     with environment.restored(), _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         if fork:
             return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
         return launcher.start(spec)
@@ -144,6 +150,8 @@ def resume(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Continue a study that was interrupted or killed, as `sweeps resume` does, or add trials to it.
@@ -160,6 +168,8 @@ def resume(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -172,7 +182,9 @@ def resume(
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
     with environment.restored(), _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
@@ -272,7 +284,13 @@ def _named(option: str, typed: object) -> Iterator[None]:
 
 
 def open_launcher(
-    home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
+    home: Home,
+    data: str | Path | None = None,
+    address: str | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    debug: bool = False,
 ) -> Launch:
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
@@ -281,7 +299,7 @@ def open_launcher(
     environment.for_ray(own=address in (None, "local"))
     from sweeps.execution.launch import Launch  # imports Ray
 
-    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug)
+    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug, quiet, verbose)
 
 
 @contextlib.contextmanager

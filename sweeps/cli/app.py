@@ -150,6 +150,11 @@ def print_result(text: object, end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
 
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is; None if it is none."""
+    return (Console().width or 80) if sys.stdout.isatty() else None
+
+
 def print_message(message: str) -> None:
     """Print a message on stderr, without breaking its lines."""
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sweeps
-from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_message, print_result
+from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_result
 from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
 from sweeps.cli.options import LaunchOptions, NameArgument, NameOption, SetOption
 from sweeps.errors import InputError
@@ -104,7 +104,7 @@ def confirm(
         if "trainer" not in spec.train and spec.train["test"] is False
         else ""
     )
-    print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
+    options.tell(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
         options,
         spec.name,
@@ -212,7 +212,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     while True:
         pairs = paired(home, a, b, wanted, resources=resources)
         for spec in (pairs.a, pairs.b):
-            print_message(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
+            options.tell(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
             end = launcher.start(spec, sequential=True)
             if end is not LaunchStatus.FINISHED:
                 why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 import sweeps
 from resnet_core.uris import without_password
 from sweeps.api import DATA, HOME, data_folder
-from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr
+from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr, terminal_width
 from sweeps.cli.options import (
     LaunchOptions,
     NameArgument,
@@ -59,8 +58,10 @@ def launch(
     from sweeps.study.code import describe as describe_code
 
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
-    for note in [*describe_code(spec), *sampler_notes(spec)]:
-        print_message(note)
+    for line in describe_code(spec):
+        options.tell(line)
+    for warning in sampler_notes(spec):
+        print_message(warning)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         from search_spaces.space import trial_count
 
@@ -72,7 +73,7 @@ def launch(
             answer = "no"
         if answer.strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-        print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
+        options.tell(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(
         options,
         spec.name,
@@ -250,8 +251,7 @@ def _results(study: Study) -> str:
     import analysis
 
     built = analysis.build_table(study)
-    width = Console().width if sys.stdout.isatty() else None
-    return analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built))
+    return analysis.render(built, "text", width=terminal_width(), notes=analysis.footnotes(study, built))
 
 
 def confirmation_text(study: Study) -> str:

@@ -26,6 +26,6 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     lines = said.read_text().splitlines()
     assert os.waitstatus_to_exitcode(status) == 130
     stopping = next(i for i, line in enumerate(lines) if line.startswith("stopping: "))
-    assert [line for line in lines[stopping + 1 :] if ": epoch " not in line] == []
+    assert [line for line in lines[stopping + 1 :] if ": epoch " not in line and " · ended: " not in line] == []
     assert not any("started again" in line or "given up" in line for line in lines)
     assert sweeps.json("status", "listed", "--home", home)["state"] == "interrupted"
