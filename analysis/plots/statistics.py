@@ -64,10 +64,10 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     These are learning rate, λ, the schedule's breakpoints, shift, and every sampled parameter that is a setting by
     itself. The trials of a category, such as the name of an optimizer, are side by side, in the order of their numbers.
 
-    A dot is a trial that reached the target. Trials that did not are in a band of their own, beyond all dots: their last
-    epochs would put the shortest ones beside the fastest that reached. Without a target, the best value of each trial is
-    drawn, and the band has the trials that diverged or crashed. Post V's ranges of learning rate and λ are shaded in a
-    study of what it trained: ResNet56v2 on CIFAR-10, with AdamW.
+    A dot is a trial that reached the target. Trials that did not are in a band of their own, beyond all dots: their
+    last epochs would put the shortest ones beside the fastest that reached. Without a target, the best value of each
+    trial is drawn, and the band has the trials that diverged or crashed. Post V's ranges of learning rate and λ are
+    shaded in a study of what it trained: ResNet56v2 on CIFAR-10, with AdamW.
     The other settings vary too, so a slice does not show the effect of its setting alone.
 
     Args:

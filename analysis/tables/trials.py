@@ -81,9 +81,9 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     Crashed trials are left out; `count_outcomes` counts them. Running ones have no outcome yet.
 
     Rows are sorted by epochs_to_target, rows without it last, and those of diverged trials behind these; then by the
-    best value, the best first; then by the trial's number. For a metric m other than val_acc, the columns m and m_best stand in place of val_acc and
-    val_acc_best. A study of another trainer than the one that ships lacks the settings and metrics that its trainer
-    does not have. Without a target, there are no epochs to it.
+    best value, the best first; then by the trial's number. For a metric m other than val_acc, the columns m and m_best
+    stand in place of val_acc and val_acc_best. A study of another trainer than the one that ships lacks the settings
+    and metrics that its trainer does not have. Without a target, there are no epochs to it.
 
     Args:
         study: what `load` returned.
@@ -239,7 +239,9 @@ def _dtype(column: Column, values: pd.Series[Any]) -> str:
     known = values.dropna()
     if column.kind is Kind.TEXT or any(isinstance(value, (str, bool, np.bool_)) for value in known):
         return "object"
-    if column.kind is Kind.NUMBER or (column.kind is None and any(value % 1 for value in known)):
+    if column.kind in (Kind.NUMBER, Kind.SECONDS, Kind.HOURS) or (
+        column.kind is None and any(value % 1 for value in known)
+    ):
         return "float64"
     return "Int64"
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome, metric_texts
+from resnet_core.records import Outcome, duration_text, metric_texts
 from sweeps.study.outcomes import Result
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Job
@@ -55,7 +55,7 @@ class PlainWatcher:
         record = trial.records[-1]
         self._say(
             f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-            f"{' '.join(metric_texts(record.values()))} {record.seconds or 0.0:.1f} s"
+            f"{' '.join(metric_texts(record.values()))} {duration_text(record.seconds or 0.0)}"
         )
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
