@@ -24,6 +24,7 @@ from search_spaces.spec import StudySpec as StudySpec
 from search_spaces.study import find_study, parse_study, to_json
 from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
+from sweeps import environment
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
@@ -124,8 +125,8 @@ def launch(
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
-    launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
-    with _launch_errors():
+    with environment.restored(), _launch_errors():
+        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
         if fork:
             return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
         return launcher.start(spec)
@@ -169,7 +170,7 @@ def resume(
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
-    with _launch_errors():
+    with environment.restored(), _launch_errors():
         launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
@@ -245,10 +246,11 @@ def open_launcher(
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
 
-    from sweeps.execution.launch import Launch
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    environment.for_ray(own=address in (None, "local"))
+    from sweeps.execution.launch import Launch  # imports Ray
 
     folder = Path(data or os.environ.get("SWEEPS_DATA") or DATA).resolve()
-    address = address or os.environ.get("RAY_ADDRESS") or None
     return Launch(home, folder, address, Console(stderr=True, emoji=False), debug)
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -81,7 +83,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from sweeps.version import code_version
 
-        typer.echo(f"sweeps {code_version()}")
+        print_result(f"sweeps {code_version()}")
         raise typer.Exit(DONE)
 
 
@@ -103,7 +105,21 @@ def print_json(value: Any) -> None:
             return [plain(inner) for inner in item]
         return None if isinstance(item, float) and not math.isfinite(item) else item
 
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    print_json_text(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def print_json_text(text: str) -> None:
+    """Print JSON on stdout; characters that stdout's encoding lacks are escaped, so that it stays the same JSON."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+    print_result(text)
+
+
+def print_result(text: object, end: str = "\n") -> None:
+    """Print a result on stdout, at once."""
+    print(text, end=end, flush=True)
 
 
 def print_message(message: str) -> None:
