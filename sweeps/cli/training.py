@@ -90,7 +90,7 @@ def train(
     Ray, the ledger and MLflow are not used.
     """
     spec, config = one.load()
-    from resnet_core.records import METRICS, metric_curve, metric_texts
+    from resnet_core.records import METRICS, duration_text, metric_curve, metric_texts
     from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.prepare(spec)
@@ -99,7 +99,8 @@ def train(
     for record in _epochs(spec, config, machine, device, checkpoint):
         records.append(record)
         print_message(
-            f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} {record.seconds:.1f} s"
+            f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} "
+            f"{duration_text(record.seconds or 0.0)}"
         )
     if as_json:
         print_json(

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome, metric_texts
+from resnet_core.records import Outcome, duration_text, metric_texts
 from sweeps.study.outcomes import Result
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import ActiveTrial, Job
@@ -152,7 +152,7 @@ class PlainWatcher(QuietWatcher):
             self._epoch_at = now
             self._say(
                 f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-                f"{' '.join(metric_texts(record.values()))} {seconds:.1f} s"
+                f"{' '.join(metric_texts(record.values()))} {duration_text(seconds)}"
             )
         if self._run is not None and now - self._summary_at >= _BETWEEN_SUMMARIES:
             self._summary_at = now
