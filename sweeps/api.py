@@ -25,6 +25,7 @@ from search_spaces.spec import StudySpec as StudySpec
 from search_spaces.study import find_study, parse_study, to_json
 from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
+from sweeps import environment
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
@@ -92,6 +93,8 @@ def launch(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it if it has begun.
@@ -111,6 +114,8 @@ def launch(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -125,8 +130,10 @@ def launch(
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
-    launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
-    with _launch_errors():
+    with environment.restored(), _launch_errors():
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         if fork:
             return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
         return launcher.start(spec)
@@ -143,6 +150,8 @@ def resume(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Continue a study that was interrupted or killed, as `sweeps resume` does, or add trials to it.
@@ -159,6 +168,8 @@ def resume(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -170,8 +181,10 @@ def resume(
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
-    with _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+    with environment.restored(), _launch_errors():
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
@@ -271,15 +284,22 @@ def _named(option: str, typed: object) -> Iterator[None]:
 
 
 def open_launcher(
-    home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
+    home: Home,
+    data: str | Path | None = None,
+    address: str | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    debug: bool = False,
 ) -> Launch:
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
 
-    from sweeps.execution.launch import Launch
-
     address = address or os.environ.get("RAY_ADDRESS") or None
-    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug)
+    environment.for_ray(own=address in (None, "local"))
+    from sweeps.execution.launch import Launch  # imports Ray
+
+    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug, quiet, verbose)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -105,7 +107,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from sweeps.version import code_version
 
-        typer.echo(f"sweeps {code_version()}")
+        print_result(f"sweeps {code_version()}")
         raise typer.Exit(DONE)
 
 
@@ -131,7 +133,26 @@ def print_json(value: Any) -> None:
             return [plain(inner) for inner in item]
         return None if isinstance(item, float) and not math.isfinite(item) else item
 
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    print_json_text(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def print_json_text(text: str) -> None:
+    """Print JSON on stdout; characters that stdout's encoding lacks are escaped, so that it stays the same JSON."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+    print_result(text)
+
+
+def print_result(text: object, end: str = "\n") -> None:
+    """Print a result on stdout, at once."""
+    print(text, end=end, flush=True)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is; None if it is none."""
+    return (Console().width or 80) if sys.stdout.isatty() else None
 
 
 def print_message(message: str) -> None:
