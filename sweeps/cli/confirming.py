@@ -183,14 +183,14 @@ def _check_target(home: Home, name: str, option: str) -> None:
     """Refuse an option that asks about epochs to the target where the study has none."""
     from sweeps.ledger.ledger import Ledger
 
-    if Ledger.open(home.ledger_uri, name).spec.objective.target is None:
+    if Ledger.read(home.ledger_uri, name).spec.objective.target is None:
         raise InputError(f"{option}: expected a study with a target; {name!r} has none")
 
 
 def _is_confirmation(home: Home, name: str) -> bool:
     from sweeps.ledger.ledger import Ledger
 
-    return Ledger.open(home.ledger_uri, name).spec.phase == "confirm"
+    return Ledger.read(home.ledger_uri, name).spec.phase == "confirm"
 
 
 def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
-from sweeps.api import DATA
+from sweeps import environment
+from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
 from sweeps.cli.streams import has_reader
@@ -75,7 +76,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     from sweeps.study.trials import crashes
 
     home = store.open()
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     found = best_trial(home, ledger)
     if found is None:
         crashed = crashes(name, ledger.entries())
@@ -102,7 +103,7 @@ def show(
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
-    opened = Ledger.open(home.ledger_uri, name)
+    opened = Ledger.read(home.ledger_uri, name)
     entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
@@ -154,10 +155,7 @@ def ui(
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # an argument would be visible to all users of the machine
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # a dozen processes for background jobs, which are not used
+    environment.for_mlflow(server=True, quiet=False)
     os.execv(sys.executable, server)
 
 
@@ -177,7 +175,7 @@ def doctor(
 
     from sweeps.inspection.doctor import examine
 
-    checks = examine(store.open(), data.resolve(), address)
+    checks = examine(store.open(), data_folder(data), address)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])
     else:

@@ -13,7 +13,7 @@ import typer
 
 import sweeps
 from resnet_core.uris import without_password
-from sweeps.api import DATA, HOME
+from sweeps.api import DATA, HOME, data_folder
 from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr, terminal_width
 from sweeps.cli.options import (
     LaunchOptions,
@@ -129,7 +129,7 @@ def race(
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
-    asked = Ledger.open(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
+    asked = Ledger.read(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
     changes = {key: value for key, value in (("top", top), ("seeds", seeds)) if value is not None}
     finalists = asked.model_copy(update=changes)
     run_study(options, name, lambda: options.open_launcher().race(name, finalists))
@@ -203,7 +203,7 @@ def run_study(
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     study = options.store.results(name)
     print_result((table or _results)(study))
     if ledger.spec.phase == "confirm":
@@ -235,7 +235,7 @@ def run_study(
 
 def _as_text(options: LaunchOptions, *names: str) -> str:
     """Return the named options that differ from their defaults as text for a command line, without passwords."""
-    home, data = options.store.open(), options.data.resolve()
+    home, data = options.store.open(), data_folder(options.data)
     values = {
         "home": "" if home.root == HOME.resolve() else home.root,
         "mlflow": without_password(home.mlflow),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -15,7 +16,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
-from sweeps.api import DATA, load_study
+from sweeps.api import DATA, data_folder, load_study
 from sweeps.cli.app import command, print_json, print_message, print_result, stderr
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
@@ -53,13 +54,24 @@ class Machine:
         """Set the number of CPU threads (default: the study's); return the device (default: a GPU if there is one)."""
         import torch
 
-        from sweeps.execution.cluster import available_cores
+        from sweeps.execution.machine import available_cores
 
         wanted = self.threads or spec.resources.cpus_per_trial
         if wanted > available_cores():
             raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
         torch.set_num_threads(wanted)
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._device(torch.cuda.device_count())
+
+    def _device(self, gpus: int) -> str:
+        """Return torch's device, on a machine with a number of GPUs."""
+        if not self.device:
+            return "cuda" if gpus else "cpu"
+        found = re.fullmatch(r"cpu|cuda(?::([0-9]+))?", self.device)
+        if not found:
+            raise InputError(f"--device {self.device}: expected cpu or cuda")
+        if self.device != "cpu" and int(found[1] or 0) >= gpus:
+            raise InputError(f"--device {self.device}: torch finds {gpus or 'no'} GPUs here; use --device cpu")
+        return self.device
 
 
 @command()
@@ -116,7 +128,7 @@ def _described(spec: StudySpec, config: Config) -> str:
 def _epochs(
     spec: StudySpec, config: Config, machine: Machine, device: str, checkpoint: Path | None
 ) -> Iterator[EpochRecord]:
-    data_dir = machine.data.resolve()
+    data_dir = data_folder(machine.data)
     if isinstance(config, TrialConfig):
         from resnet_core.trainer import train as train_shipped
 
@@ -180,7 +192,7 @@ def lr_range(
     config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.prepare(spec)
     print_message(f"{config.model} on {config.data}: {config.schedule}")
-    test = range_test(config, machine.data.resolve(), device, stderr)
+    test = range_test(config, data_folder(machine.data), device, stderr)
     refused, bounds = None, None
     try:
         bounds = suggest(test.lrs, test.losses, test.accs, test.beta)

@@ -21,7 +21,7 @@ from resnet_core.data import DATASETS
 from resnet_core.trainer import seconds_per_epoch
 from resnet_core.uris import without_password
 from sweeps.errors import SweepError
-from sweeps.execution.cluster import available_cores
+from sweeps.execution.machine import cores, memory
 from sweeps.home import Home
 from sweeps.ledger.database import check_reachable
 from sweeps.version import code_version
@@ -56,7 +56,8 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
         Check("resnet-sweeps", None, code_version()),
         Check("python", None, platform.python_version()),
         *(Check(name, None, metadata.version(name)) for name in _PACKAGES),
-        Check("cpu", None, f"{available_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"),
+        Check("cpu", None, f"{cores().describe('cores')}, {torch.backends.cpu.get_cpu_capability()}"),
+        *_memory(),
         _gpus(),
         _bf16(),
         *_data(data_dir),
@@ -71,6 +72,11 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
     if address is not None:
         checks.append(_reached("cluster", address, _join))
     return checks
+
+
+def _memory() -> list[Check]:
+    found = memory()
+    return [] if found is None else [Check("memory", None, found.describe("GiB", 1024**3))]
 
 
 def _gpus() -> Check:

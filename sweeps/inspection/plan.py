@@ -24,7 +24,8 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.trainers import SHIPPED, OwnTrainer
 from sweeps.errors import InputError, SweepError
-from sweeps.execution.cluster import Node, available_cores, visible_gpus
+from sweeps.execution.cluster import Node, slow_precision, visible_gpus
+from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate
@@ -273,6 +274,9 @@ def describe(planned: Plan) -> str:
         f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
         f"about {_duration(planned.hours)}{_energy(planned.kilowatt_hours)}"
     )
+    slow = slow_precision(spec)
+    if slow is not None:
+        lines.append(slow)
     if planned.stopped is not None:
         lines.append(
             f"with its stopping rules, simulated: about {planned.stopped['epochs']:,} epochs, "

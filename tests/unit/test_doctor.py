@@ -1,5 +1,6 @@
 import pytest
 
+from sweeps.execution.machine import Share
 from sweeps.home import Home
 from sweeps.inspection import doctor
 from sweeps.inspection.doctor import examine
@@ -75,3 +76,11 @@ def test_a_database_that_answers_is_left_as_it_is(postgres, tmp_path):
     assert checks["ledger"].ok
     assert checks["mlflow store"].ok
     assert postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", uri) == []
+
+
+def test_a_share_of_the_machine_is_told_with_what_limits_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "cores", lambda: Share(0.5, 64, "cgroup quota of 0.5"))
+    monkeypatch.setattr(doctor, "memory", lambda: Share(4 * 1024**3, 256 * 1024**3, "cgroup limit"))
+    found = {check.name: check.found for check in examine(Home(tmp_path), tmp_path)}
+    assert found["cpu"].startswith("0.5 of 64 cores (cgroup quota of 0.5), ")
+    assert found["memory"] == "4 of 256 GiB (cgroup limit)"
