@@ -46,6 +46,12 @@ def test_progress_goes_to_stderr_and_nothing_else_does(launched, table):
         assert any(line.startswith(f"trial {name}: {row['outcome']}") for line in lines)
 
 
+def test_a_quiet_launch_prints_its_results_alone(sweeps, studies, home, cluster):
+    done = sweeps("launch", studies.grid, "--quiet", "--home", home, on=cluster)
+    assert done.stderr == ""
+    assert "best so far: trial " in done.stdout
+
+
 def test_trials_end_as_they_must(table):
     assert set(table) == set("012345")
     assert [table[name]["outcome"] for name in "0123"] == ["reached", "pruned", "diverged", "exhausted"]
