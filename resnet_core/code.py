@@ -39,6 +39,10 @@ class CodeError(RuntimeError):
     """Code that a study file names cannot be used; the message says where it was looked for, or its file and line."""
 
 
+class CodeExitError(RuntimeError):
+    """Code that a study file names has called ``sys.exit``; the traceback leads to its line."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the code of a reference is.
@@ -395,17 +399,19 @@ def called(function: Any) -> Any:
 
 @contextlib.contextmanager
 def not_exiting() -> Iterator[None]:
-    """Convert ``sys.exit`` in the user's code to an error of that code.
+    """Convert ``sys.exit`` in the user's code to an error at its line.
 
     Raises:
-        CodeError: the code has called ``sys.exit``.
+        CodeExitError: the code has called ``sys.exit``.
     """
     try:
         yield
     except SystemExit as error:
         if vars(error):  # Ray marks the one that ends a worker, as at SIGTERM
             raise
-        raise CodeError(f"the code ends the program: {describe(error)}") from error
+        raise CodeExitError(f"sys.exit({error.code!r}) would end the program").with_traceback(
+            error.__traceback__
+        ) from None
 
 
 def users_traceback(error: BaseException) -> str:

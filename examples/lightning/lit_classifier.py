@@ -74,7 +74,8 @@ def train(config: Config, run: Run) -> None:
         enable_model_summary=False,
     ).fit(
         Classifier(config),
-        *(DataLoader(train_data, 64, shuffle=True), DataLoader(val_data, 512)),
+        DataLoader(train_data, 64, shuffle=True),
+        DataLoader(val_data, 512),
         ckpt_path=report.file if report.file.exists() else None,  # after a kill, the last epoch
         weights_only=True,  # reading a checkpoint runs no code
     )

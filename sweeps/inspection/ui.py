@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
+from sweeps import environment
 from sweeps.errors import InputError, SweepError, cause_of
 from sweeps.home import Home
 from sweeps.tracking.runs import charts_address
@@ -52,16 +53,13 @@ class UiServer:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(self._port)]
         command += ["--default-artifact-root", self._home.artifacts.as_uri(), "--workers", "1"]
-        environment = {
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for jobs that are not used
-            **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": self._home.mlflow_uri,  # an argument is visible to all users of the machine
-        }
+        environment.for_mlflow(server=True, quiet=False)
+        # An argument would be visible to all users of the machine.
+        variables = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self._home.mlflow_uri}
         self._log = tempfile.TemporaryFile()
         # A group of its own: Ctrl-C reaches this process alone, which then ends the whole group.
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
+            command, env=variables, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
         )
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _end)

@@ -13,7 +13,6 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from resnet_core import code
-from resnet_core.code import CodeError
 from resnet_core.own_config import with_seed
 from resnet_core.records import Outcome
 from search_spaces import space
@@ -139,7 +138,7 @@ class Ledger:
     @classmethod
     def remove_import(cls, uri: str, name: str) -> None:
         """Delete an imported study from the ledger; nothing happens if no study has this name."""
-        if name in study_names(uri) and cls.open(uri, name).origin is not None:
+        if name in study_names(uri) and cls.read(uri, name).origin is not None:
             optuna.delete_study(study_name=name, storage=ledger_storage(uri))
 
     @classmethod
@@ -156,6 +155,17 @@ class Ledger:
             SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
         """
         study, storage = open_study(uri, name)
+        return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
+
+    @classmethod
+    def read(cls, uri: str, name: str) -> Ledger:
+        """Return the ledger of a study as it is now, to look at it: nothing is written.
+
+        Raises:
+            UnknownStudyError: as `open`.
+            SweepError: as `open`.
+        """
+        study, storage = open_study(uri, name, to_read=True)
         return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
 
     @property
@@ -552,8 +562,8 @@ class Ledger:
                 yield
         except Exception as error:
             name, settings = self.spec.search.sampler, self.spec.search.sampler_options
-            is_its = code.is_users(error) or isinstance(error, CodeError | ValueError | TypeError | AssertionError)
-            if not ((is_own_sampler(name) or settings) and is_its):
+            is_of_values = isinstance(error, ValueError | TypeError | AssertionError)
+            if not (is_own_sampler(name) or settings) or not (code.is_users(error) or is_of_values):
                 raise
             given = f" with {as_toml(dict(settings))}" if settings else ""
             raise SweepError(f"sampler {name}{given}: {code.describe(error)}") from error

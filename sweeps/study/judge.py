@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_core import code
-from resnet_core.code import CodeError
 from resnet_core.own_config import Config
 from resnet_core.records import Outcome
 from search_spaces.space import coordinates, has_all, longest_horizon
@@ -134,7 +133,7 @@ def _reason(rule: StoppingRule, progress: Progress, state: StudyState) -> str | 
         with code.not_exiting():
             reason: object = rule.reason_to_stop(progress, state)
     except Exception as error:
-        if not (code.is_users(error) or isinstance(error, CodeError)):
+        if not code.is_users(error):
             raise
         raise SweepError(f"stopping rule {rule.name}: {code.describe(error)}") from error
     if reason is not None and not isinstance(reason, str):

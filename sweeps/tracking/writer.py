@@ -264,7 +264,7 @@ class Tracker:
                 break  # waiting does not help
         assert self._failure is not None
         question.answer.set_exception(
-            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {reason_of(self._failure)}")
+            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {self._runs.reason_of(self._failure)}")
         )
 
     def _catch_up(self) -> None:

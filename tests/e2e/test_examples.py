@@ -42,7 +42,7 @@ def test_an_example_is_short_and_says_what_to_install(name):
     lines = module.read_text().splitlines()
     assert lines[0].startswith('"""Install: pip install resnet-sweeps')
     assert all(library in lines[0].partition(". ")[0] for library in NEEDS[name])
-    assert len(lines) <= 80
+    assert len(lines) <= 85
 
 
 @pytest.mark.slow
@@ -85,4 +85,4 @@ def test_a_library_ends_when_its_trial_is_stopped_and_continues_later(tmp_path, 
         after = list(second)
     assert [record.epoch for record in after] == [1, 2, 3, 4]
     assert after[: len(before)] == before
-    assert min(record.loss for record in after) < after[0].loss
+    assert after[2].loss < before[1].loss  # a trainer that began anew would be as bad as in its first epoch

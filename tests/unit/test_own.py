@@ -145,6 +145,19 @@ class Kept(torch.optim.SGD):
         self.state["memory"] = {"object": torch.nn.Identity(), "function": lambda: 3}[what]
 
 
+class Exits(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        raise SystemExit(3)
+
+
+class ExitsForward(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+
+    def forward(self, images):
+        raise SystemExit(3)
+
+
 class Careless(torch.optim.Optimizer):
     def __init__(self, params, lr):
         pass
@@ -288,7 +301,8 @@ def test_what_needs_no_code_is_refused_when_the_config_is_made(fields, said):
     [
         ("mine:twice_as_many", r"logits \[2, 4\] of images \[2, 1, 8, 8\], not \[2, 8\]"),
         ("mine:fails", r"its factory failed: .*mine\.py, line \d+: ValueError: no such thing"),
-        ("mine:exits", r"its factory failed: the code ends the program: .*mine\.py, line \d+: SystemExit: no such"),
+        ("mine:exits", r"its factory failed: .*mine\.py, line \d+: sys\.exit\(.no such thing.\) would end"),
+        ("mine:ExitsForward", r"it failed: .*mine\.py, line \d+: sys\.exit\(3\) would end"),
         ("mine:made_up", "has no made_up"),
     ],
 )
@@ -586,6 +600,11 @@ def test_an_optimizer_whose_constructor_fails_is_refused():
 def test_an_optimizer_that_fails_is_told_with_its_line():
     with pytest.raises(ConfigError, match=r"mine\.py, line \d+: KeyError: 'shape'"):
         made_optimizer(optimizer="mine:Kept", optimizer_options={"what": "shape"})
+
+
+def test_an_optimizer_does_not_end_the_program():
+    with pytest.raises(ConfigError, match=r"mine\.py, line \d+: sys\.exit\(3\) would end"):
+        made_optimizer(optimizer="mine:Exits")
 
 
 def test_an_optimizer_without_parameter_groups_is_refused():

@@ -28,6 +28,10 @@ def read(data_dir, image_size):
     raise AssertionError("a study file is checked without reading images")
 
 
+def exits():
+    raise SystemExit(3)
+
+
 MADE = DatasetSpec(classes=100, train_size=400, test_size=200, image_sizes=(8, 16), channels=1, read=read)
 """
 STUDY = """
@@ -140,6 +144,7 @@ def test_a_run_changes_the_options_that_it_names(file):
         ("train.image_size=12", "train.image_size = 12: expected 8 or 16 for nets:MADE"),
         ("train.model=nets:tinny", 'train.model = "nets:tinny": nets'),
         ("train.data=nets:tiny", 'train.data = "nets:tiny": expected a DatasetSpec'),
+        ("train.data=nets:exits", "nets.py, line 16: sys.exit(3) would end the program"),
         ("train.data=imagefolder:photos", "photos/train: no such folder"),
         ("train.data_info=3", "train.data_info = 3: unknown field"),
         (

@@ -8,6 +8,7 @@ import pytest
 
 from resnet_core.code import CodeError
 from resnet_core.own_config import OwnConfig
+from resnet_core.run import Run
 from search_spaces.errors import StudyError
 from search_spaces.space import longest_horizon, trial_config
 from search_spaces.spec import StudySpec
@@ -221,8 +222,15 @@ def test_an_error_of_post_init_is_told_with_file_and_line(tmp_path):
 
 def test_post_init_does_not_end_the_program(tmp_path):
     write(tmp_path, CONFIG + "    def __post_init__(self):\n        raise SystemExit('rate too low')\n")
-    assert refused(tmp_path).startswith("train: the code ends the program: DIR/own.py, line ")
-    assert refused(tmp_path).endswith(": SystemExit: rate too low")
+    assert refused(tmp_path).startswith("train: DIR/own.py, line ")
+    assert refused(tmp_path).endswith(": sys.exit('rate too low') would end the program")
+
+
+def test_seconds_per_epoch_does_not_end_the_program(tmp_path):
+    write(tmp_path, code=f"{CODE}\ndef seconds_per_epoch(config, run):\n    raise SystemExit(3)\n")
+    spec = read(tmp_path)
+    with pytest.raises(CodeError, match=r"own\.py, line \d+: sys\.exit\(3\) would end the program"):
+        spec.trainer.seconds_per_epoch(trial_config(spec, {}), Run())
 
 
 def test_an_error_at_import_is_told_with_file_and_line(tmp_path):
@@ -295,6 +303,7 @@ def test_a_table_is_no_value_of_a_field_of_any_type(hint, tmp_path):
         ("a: Schedule = None", "its default is None: expected a schedule"),
         ("a: Schedule = 'up'", "its default: expected '[', found 'up'"),
         ("a: list[int] = field(default_factory=lambda: 1 / 0)", "ZeroDivisionError: division by zero"),
+        ("a: list[int] = field(default_factory=exit)", "sys.exit(None) would end the program"),
         ("seed: float = 0", "expected the type int: each trial has another seed"),
         ("seed: Literal[0, 1] = 0", "expected the type int: each trial has another seed"),
         ("epochs: float = 3", "expected the type int: it is how many epochs a trial has"),
