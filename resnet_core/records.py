@@ -155,6 +155,22 @@ def metric_text(name: str, value: float) -> str:
     return f"{value:.4f}" if name in METRICS else f"{value:.4g}"
 
 
+_UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as text for people, with three digits, in the unit that suits it; from two days on in days.
+
+    >>> [duration_text(seconds) for seconds in (0, 0.0008, 3.06, 42, 150, 5400, 200_000)]
+    ['0 s', '0.8 ms', '3.06 s', '42 s', '2.5 min', '1.5 h', '2.31 days']
+    """
+    for size, unit in _UNITS:
+        if seconds >= size * (2 if unit == "days" else 1):
+            value = seconds / size
+            return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{1000 * seconds:.3g} ms" if 0 < seconds < 0.9995 else f"{seconds:.3g} s"
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One training step.

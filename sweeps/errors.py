@@ -46,6 +46,26 @@ def reason_of(error: BaseException) -> str:
     return _in_a_line(error, 1)
 
 
+def schema_reason(error: BaseException, uri: str) -> str | None:
+    """Return what to do where a database has the tables of another version of Optuna or MLflow; None for other errors.
+
+    Args:
+        error: the error that Optuna or MLflow raised when it opened the database.
+        uri: URI of the database.
+    """
+    said, shown = str(error), without_password(uri)
+    if "optuna storage upgrade" in said:
+        return f"its tables are of an older Optuna; back it up, then: optuna storage upgrade --storage '{shown}'"
+    if "updating optuna" in said or "Can't locate revision" in said:
+        return "its tables are of a newer version; upgrade with: pip install -U optuna mlflow"
+    if "out-of-date database schema" in said:
+        return (
+            f"its tables are of another version of MLflow; back it up, then: mlflow db upgrade '{shown}'; if that does "
+            "not know their version, it is a newer one: pip install -U mlflow"
+        )
+    return None
+
+
 def _in_a_line(error: BaseException, lines: int) -> str:
     said = str(error).strip() or type(error).__name__
     return without_password(" ".join(line.strip() for line in said.splitlines()[:lines]))

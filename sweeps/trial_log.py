@@ -33,7 +33,9 @@ class TrialLog:
     def __init__(self, path: Path) -> None:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = _Quiet(path, maxBytes=MOST_BYTES, backupCount=1, delay=True, encoding="utf-8")
+        self._handler = _Quiet(
+            path, maxBytes=MOST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="backslashreplace"
+        )
         self._handler.setFormatter(_Short("%(asctime)s %(levelname)s %(message)s"))
         _logger.propagate = False
         _logger.setLevel(logging.INFO)
@@ -68,6 +70,10 @@ class _Quiet(logging.handlers.RotatingFileHandler):
 
 
 class _Short(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        """Return the time in ISO format with its offset from UTC: logs of machines in different zones are compared."""
+        return datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds")
+
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return text if len(text) <= _LONGEST else text[:_LONGEST] + " [cut]"
@@ -89,10 +95,12 @@ class _Copied(io.TextIOBase):
         return self._stream.isatty()
 
     def flush(self) -> None:
-        self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
     def write(self, text: str) -> int:
-        self._stream.write(text)
+        with contextlib.suppress(OSError, ValueError):  # no reader, a full disk, a character that its encoding lacks
+            self._stream.write(text)
         *lines, rest = (self._line + text).split("\n")
         self._line = rest[:_LONGEST]
         for line in filter(None, lines):

@@ -14,7 +14,7 @@ from analysis.plots.canvas import (
     new_figure,
     saved,
     style,
-    whole_epochs,
+    whole_numbers,
 )
 from analysis.tables.comparison import ConfigurationComparison, ConfigurationRuns, ValueComparison
 
@@ -54,7 +54,7 @@ def plot_bands(comparison: ConfigurationComparison | ValueComparison, path: Path
             axes.axhline(sought.target, color="black", linewidth=1, linestyle=":", label=f"target {sought.target:g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(sought.label)
-        whole_epochs(axes.xaxis)
+        whole_numbers(axes.xaxis)
         axes.grid(alpha=0.3)
     if sought.is_accuracy and sought.target is not None:
         close.set_ylim(max(0, sought.target - _BELOW), min(1, max(*drawn, sought.target) + _ABOVE))

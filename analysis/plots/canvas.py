@@ -70,7 +70,7 @@ def style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
 
 
-def whole_epochs(axis: Axis) -> None:
+def whole_numbers(axis: Axis) -> None:
     """Put ticks at whole numbers only."""
     axis.set_major_locator(MaxNLocator(integer=True))
 

@@ -30,7 +30,7 @@ from analysis.plots.canvas import (
     style,
     thin_lines,
     trials_to_draw,
-    whole_epochs,
+    whole_numbers,
 )
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
@@ -123,7 +123,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         _scale_rates(bottom, np.concatenate([np.column_stack(drawn) for drawn in rates.values()]))
     lowest = figure.axes[-1]
     lowest.set_xlabel("epoch")
-    whole_epochs(lowest.xaxis)
+    whole_numbers(lowest.xaxis)
     figure.suptitle(f"{study.name}: " + (name if len(trials) == 1 else f"{len(trials)} trials, best: {name}"))
     figure.align_ylabels()
     return saved(figure, path)
@@ -187,7 +187,7 @@ def plot_comparison(study: Study, numbers: Sequence[int] | None = None, path: Pa
     for quantity, axes in drawn.items():
         axes.set_xlabel("epoch")
         axes.set_ylabel(panels[quantity])
-        whole_epochs(axes.xaxis)
+        whole_numbers(axes.xaxis)
         axes.grid(alpha=0.3)
     if "error" in drawn:
         drawn["loss"].set_ylim(0, min(drawn["loss"].get_ylim()[1], HIGHEST_LOSS))
@@ -263,7 +263,7 @@ def plot_best_trials(
         scale_rates(bottom, np.concatenate([np.asarray(line.get_ydata()) for line in bottom.lines]))
     lowest = figure.axes[-1]
     lowest.set_xlabel("epoch")
-    whole_epochs(lowest.xaxis)
+    whole_numbers(lowest.xaxis)
     lowest.set_xlim(left=0)
     for axes in (top, *rates_axes):
         axes.grid(alpha=0.3)

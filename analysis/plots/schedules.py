@@ -70,8 +70,8 @@ def plot_schedule(schedule: Schedule, path: Path | str | None = None) -> Figure:
 def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
     """Draw the learning-rate schedules of all ended trials, coloured by epochs to target or by their best value.
 
-    Fast trials have dark lines, the fastest the strongest one. Trials that missed or were cut short are thin, dotted
-    and grey.
+    Fast trials have dark lines, the fastest the strongest one. Trials without a result are thin, dotted and grey: those
+    that missed, were cut short before the target, or diverged.
 
     Args:
         study: what `load` returned.
@@ -93,7 +93,7 @@ def plot_schedules(study: Study, path: Path | str | None = None) -> Figure:
     if texts.empty:
         raise ValueError(f"study {study.name!r}: its trials have no schedule")
     found = found.loc[texts.index]
-    found["shown"] = found["reached"] if sought.target is not None else found[name].notna()
+    found["shown"] = found["reached"] if sought.target is not None else found[name].notna() & ~found["diverged"]
     reached = found.loc[found["shown"], name]
     figure = new_figure(8, 5)
     axes = figure.subplots()

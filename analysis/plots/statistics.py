@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.canvas import (
     COLOURS,
@@ -19,13 +21,15 @@ from analysis.plots.canvas import (
     new_figure,
     runs_to_draw,
     saved,
-    whole_epochs,
+    whole_numbers,
 )
 from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
+from analysis.tables.published import trains_as_post5
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
 from resnet_core import schema
+from resnet_core.objective import Objective
 from resnet_core.schedule import parse
 from resnet_core.schema import best_metric
 
@@ -34,11 +38,24 @@ PUBLISHED_RANGES = {"lr_alpha": (8e-4, 1.1e-3), "weight_decay": (0.15, 0.25)}
 
 _MOST_CURVES = len(COLOURS)
 _LONGEST_CATEGORY = 14  # characters
-_KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("reached", {"marker": "o", "color": COLOURS[0], "markersize": 6}),
-    ("missed: not by this epoch", {"marker": "^", "color": COLOURS[1], "markersize": 7, "fillstyle": "none"}),
-    ("cut short at this epoch", {"marker": "x", "color": "dimgrey", "markersize": 6}),
-)
+_REACHED, _ENDED, _CUT, _DIVERGED, _CRASHED = "reached", "missed", "cut short", "diverged", "crashed"
+_LOOKS: dict[str, dict[str, Any]] = {
+    _REACHED: {"marker": "o", "color": COLOURS[0], "markersize": 6},
+    _ENDED: {"marker": "^", "color": COLOURS[1], "markersize": 7, "fillstyle": "none"},
+    _CUT: {"marker": "x", "color": "dimgrey", "markersize": 6},
+    _DIVERGED: {"marker": "s", "color": COLOURS[3], "markersize": 5, "fillstyle": "none"},
+    _CRASHED: {"marker": "+", "color": COLOURS[6], "markersize": 7},
+}
+"""Marker and colour of each kind of trial, from the best to the worst."""
+_WORDS = {
+    _REACHED: "reached",
+    _ENDED: "missed: its schedule ended",
+    _CUT: "cut short before it reached",
+    _DIVERGED: "diverged",
+    _CRASHED: "crashed",
+}
+_WORDS_WITHOUT_TARGET = _WORDS | {_ENDED: "a trial", _CUT: "cut short: its best until then"}
+_ROW = 0.09  # height of a row of the band without a result, as a share of the axis with results
 
 
 def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
@@ -47,8 +64,10 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     These are learning rate, λ, the schedule's breakpoints, shift, and every sampled parameter that is a setting by
     itself. The trials of a category, such as the name of an optimizer, are side by side, in the order of their numbers.
 
-    A dot is a trial that reached the target; a triangle, at its last epoch, one that missed; a cross one that was cut
-    short. Without a target, the best value of each trial is drawn. Post V's ranges of learning rate and λ are shaded.
+    A dot is a trial that reached the target. Trials that did not are in a band of their own, beyond all dots: their
+    last epochs would put the shortest ones beside the fastest that reached. Without a target, the best value of each
+    trial is drawn, and the band has the trials that diverged or crashed. Post V's ranges of learning rate and λ are
+    shaded in a study of what it trained: ResNet56v2 on CIFAR-10, with AdamW.
     The other settings vary too, so a slice does not show the effect of its setting alone.
 
     Args:
@@ -63,32 +82,36 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
     """
     check_suffix(path)
     found = runs_to_draw(study)
-    settings = _slices(study, found.index.tolist())
+    kinds = _kinds(study, found)
+    settings = _slices(study, kinds.index.tolist())
     if settings.empty:
         raise ValueError(f"study {study.name!r}: no setting varies")
     columns = min(3, settings.shape[1])
     figure = new_figure(1 + 3.6 * columns, 0.6 + 3.2 * -(-settings.shape[1] // columns))
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
     sought = study.objective
-    epochs = found["epochs_to_target"].where(found["reached"], found["epochs_run"])
-    drawn = tuple(zip(_KINDS, _kinds(found), strict=True))
-    if sought.target is None:
-        epochs = found[best_metric(sought.metric)]
-        drawn = ((("a trial", _KINDS[0][1]), epochs.notna()),)
+    words = _WORDS if sought.target is not None else _WORDS_WITHOUT_TARGET
+    results = found["epochs_to_target"] if sought.target is not None else found[best_metric(sought.metric)]
+    has_result = kinds.isin([_REACHED] if sought.target is not None else [_REACHED, _ENDED, _CUT])
+    results = results.reindex(kinds.index).where(has_result)
+    places, band = _with_band(grid[0, 0], results, kinds, sought)
     for axes, name in zip(grid.flat, map(str, settings), strict=False):
         values, is_number = settings[name], pd.api.types.is_numeric_dtype(settings[name])
         if not is_number:
             values = _side_by_side(axes, values, study.space or {})
-        for (label, looks), chosen in drawn:
-            axes.plot(values[chosen], epochs[chosen], linestyle="none", label=label, **looks)
-        if name in PUBLISHED_RANGES and "weight_decay" in study.trials:  # not with a trainer of somebody's own
+        for kind, looks in _LOOKS.items():
+            if (chosen := kinds == kind).any():
+                axes.plot(values[chosen], places[chosen], linestyle="none", label=words[kind], **looks)
+        if band:
+            axes.axhspan(*band, color="0.92", linewidth=0, zorder=0)
+        if name in PUBLISHED_RANGES and trains_as_post5(study, optimizer="adamw"):
             axes.axvspan(*PUBLISHED_RANGES[name], color=COLOURS[2], alpha=0.15, linewidth=0, label="post V's range")
         if values.min() > 0 and values.max() > 10 * values.min() and is_number and "epoch" not in name:
             axes.set_xscale("log")
             logarithmic(axes.xaxis, float(values.min()), float(values.max()))
+        elif is_number and (values.dropna() % 1 == 0).all():
+            whole_numbers(axes.xaxis)
         axes.set_xlabel(column_named(name).label or name)
-        if sought.target is not None:
-            whole_epochs(axes.yaxis)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel(_quantity(study))
@@ -100,7 +123,7 @@ def plot_slices(study: Study, path: Path | str | None = None) -> Figure:
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize="small")
     reached = "" if sought.target is None else f", {int(found['reached'].sum())} reached"
-    figure.suptitle(f"{study.name}: {len(found)} trials{reached}")
+    figure.suptitle(f"{study.name}: {len(kinds)} trials{reached}")
     return saved(figure, path)
 
 
@@ -158,7 +181,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
     spent = table["epochs_spent"].astype("float64")
     name = "epochs_to_target" if study.target is not None else best_metric(study.metric)
     best = table[name].astype("float64")
-    times = found[name].reindex(table.index).to_numpy()
+    times = found[name].where(~found["diverged"]).reindex(table.index).to_numpy()
     axes.plot(
         spent,
         np.where(np.isfinite(times), times, np.nan),
@@ -171,7 +194,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
     axes.set_xlabel("epochs spent by all trials")
     axes.set_ylabel(_quantity(study))
     if study.target is not None:
-        whole_epochs(axes.yaxis)
+        whole_numbers(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small")
     axes.set_title(
@@ -225,7 +248,7 @@ def plot_share_reached(study: Study, path: Path | str | None = None) -> Figure:
     axes.set_ylim(-0.02, 1.02)  # so that the frame does not hide a curve at 0 or 1
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"share of runs at {study.objective.target_text}")
-    whole_epochs(axes.xaxis)
+    whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize="small", handlelength=4)
     axes.set_title(study.name)
@@ -261,15 +284,64 @@ def plot_best_of_n(study: Study, path: Path | str | None = None) -> Figure:
         axes.plot(curve["n"].astype("float64"), epochs, marker="o", markersize=4, label=name, **looks)
     axes.set_xlabel("n, runs of which the fastest counts")
     axes.set_ylabel(f"median of the best run's epochs to {study.objective.target_text}")
-    whole_epochs(axes.xaxis)
+    whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small", handlelength=4)
     axes.set_title(study.name)
     return saved(figure, path)
 
 
-def _kinds(found: pd.DataFrame) -> tuple[pd.Series[Any], ...]:
-    return found["reached"], ~found["reached"] & ~found["cut_short"], found["cut_short"]
+def _kinds(study: Study, found: pd.DataFrame) -> pd.Series[str]:
+    """Return by trial number how each trial ended, crashed ones too: the keys of `_LOOKS`.
+
+    Args:
+        study: the study.
+        found: what `analysis.tables.summary.ended_runs` returned for it.
+    """
+    kinds = pd.Series(_CRASHED, index=study.trials.set_index("number")["outcome"].dropna().sort_index().index)
+    kinds[found.index] = _ENDED
+    kinds[found.index[found["cut_short"]]] = _CUT
+    kinds[found.index[found["reached"]]] = _REACHED
+    kinds[found.index[found["diverged"]]] = _DIVERGED
+    return kinds
+
+
+def _with_band(
+    axes: Axes, results: pd.Series[float], kinds: pd.Series[str], sought: Objective
+) -> tuple[pd.Series[float], tuple[float, float] | None]:
+    """Scale an axis of results, with a band at its bad end for the trials that have none.
+
+    Args:
+        axes: the first of the axes that share the scale.
+        results: epochs to target, or best values; NaN where a trial has none. The index is the trial's number.
+        kinds: the key of `_LOOKS` of each trial.
+        sought: what the study looks for.
+
+    Returns:
+        The height of each trial, its result or its row in the band; and the ends of the band, None without one.
+    """
+    known, without = results.dropna(), results.isna()
+    middle, size = 0.0, 1.0
+    if len(known):
+        middle, size = float(known.min() + known.max()) / 2, float(known.max() - known.min())
+        size = max(size, 2.0) if sought.target is not None else size or abs(middle) or 1.0
+    step = _ROW * size if sought.target is not None or sought.goal == "min" else -_ROW * size  # towards worse results
+    edge = middle + math.copysign(size, step) / 2 + step
+    places, rows = results.copy(), [kind for kind in _LOOKS if (without & (kinds == kind)).any()]
+    for row, kind in enumerate(rows):
+        places[without & (kinds == kind)] = edge + (row + 0.75) * step
+    band = (edge, edge + (len(rows) + 0.5) * step) if rows else None
+    axes.set_ylim(*sorted((middle - math.copysign(size, step) / 2 - step, band[1] if band else edge)))
+    locator = MaxNLocator(integer=sought.target is not None, nbins=6)
+    between = sorted((edge, 2 * middle - edge))
+    ticks = [float(tick) for tick in locator.tick_values(*between) if between[0] < tick < between[1] and len(known)]
+    # Matplotlib's own texts, which have as many digits as tell the ticks apart.
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    if band:
+        ticks.append(sum(band) / 2)
+        labels.append("not\nreached" if sought.target is not None else "no\nresult")
+    axes.set_yticks(ticks, labels)
+    return places, band
 
 
 def _quantity(study: Study) -> str:

@@ -40,6 +40,7 @@ from analysis.tables.trials import (
     protocol_notes,
     split_notes,
 )
+from resnet_core.records import duration_text
 
 _MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
@@ -351,11 +352,11 @@ class _Report:
         energy = cost.get("energy_wh")  # a trainer of somebody's own may have no reading
         if cost["hours"].isna().all():
             return [_missing("Left out: the store does not say how long the epochs took.")]
-        said = f"{epochs} epochs of training took {_duration(hours)} in all"
+        said = f"{epochs} epochs of training took {duration_text(3600 * hours)} in all"
         said += f" and {energy.sum() / 1000:.3g} kWh" if energy is not None and energy.notna().all() else ""
         span = self.study.trials["end_time"].max() - self.study.trials["start_time"].min()
         if pd.notna(span) and not self.study.imported:
-            said += f", within {_duration(span.total_seconds() / 3600)} from the first trial's start to the last's end"
+            said += f", within {duration_text(span.total_seconds())} from the first trial's start to the last's end"
         blocks = [_text(said + ".")]
         if energy is not None and energy.isna().any():
             blocks.append(_missing("Energy is left out: not every epoch has a power reading, as without a GPU."))
@@ -420,14 +421,6 @@ def _values(column: pd.Series[Any]) -> str:
     return ", ".join(
         dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in column.dropna())
     )
-
-
-def _duration(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:.1f} hours"
-    if hours * 60 >= 1:
-        return f"{hours * 60:.1f} minutes"
-    return f"{hours * 3600:.0f} seconds" if hours * 3600 >= 1 else "less than a second"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from resnet_core import schema
 from resnet_core.objective import DEFAULT, METRIC, Objective
 from resnet_core.records import METRICS as KNOWN_METRICS
+from resnet_core.records import duration_text
 
 
 class Kind(StrEnum):
@@ -27,6 +28,10 @@ class Kind(StrEnum):
     TEXT = "text"
     NUMBER = "number"
     WHOLE = "whole number"
+    SECONDS = "seconds"
+    """A number; people see a duration, in the unit that suits it."""
+    HOURS = "hours"
+    """As SECONDS."""
     CROSSING = "epoch of a crossing"
     """A whole number. If it is missing, ``>N`` is shown: not by epoch N, the trial's last."""
 
@@ -101,7 +106,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: its heading, and its key in CSV and JSON.
+        name: its key in CSV and JSON.
         kind: the kind of its values; None: text or numbers, as in the trials.
         read: returns its value in the table of results; None: the module that builds the table computes it.
         mlflow: the field of a trial's run in MLflow that holds it; empty if there is none.
@@ -120,8 +125,15 @@ class Column:
     shrinks: bool = False
     label: str = ""
 
+    @property
+    def heading(self) -> str:
+        """Its heading for people: the name, with ``time`` in place of the unit of a duration."""
+        return self.name.replace(self.kind, "time") if self.kind in (Kind.SECONDS, Kind.HOURS) else self.name
+
     def shown(self, value: Any) -> str:
         """Return a value, which is not missing, as text for people."""
+        if self.kind in (Kind.SECONDS, Kind.HOURS) and not isinstance(value, str):
+            return duration_text(value * (3600 if self.kind is Kind.HOURS else 1))
         if isinstance(value, float):
             text = f"{value:.4g}" if self.decimals is None else f"{value:.{self.decimals}f}"
             return text.replace("inf", "∞")
@@ -209,12 +221,15 @@ COST = (
     EPOCH_BEST,
     Column("gpu_util_percent", importance=55),
     Column("power_watts"),
-    Column("seconds_per_epoch"),
+    Column("seconds_per_epoch", Kind.SECONDS),
     EPOCHS_RUN,
-    Column("hours"),
+    Column("hours", Kind.HOURS),
     Column("energy_wh"),
 )
 """The table of costs."""
+
+STOPPING = (Column("hours_saved", Kind.HOURS),)
+"""The columns of the table of stopping rules that are more than numbers and texts."""
 
 NOISE = (
     TRIAL,
@@ -256,7 +271,7 @@ METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstan
 """The metrics of each epoch that the table of results needs; see `analysis.load`."""
 
 _RESULTS = {column.name: column for column in RESULTS}
-_KNOWN = {column.name: column for column in (*NOISE, *COST)} | _RESULTS
+_KNOWN = {column.name: column for column in (*NOISE, *COST, *STOPPING)} | _RESULTS
 
 
 def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Column:

@@ -75,10 +75,10 @@ def cost_footnotes(study: Study, table: pd.DataFrame | None = None) -> list[str]
         table: what `build_cost` made of it, with the columns that are shown; the default is all.
     """
     table = build_cost(study) if table is None else table
-    sums = "hours and energy_wh" if "energy_wh" in table else "hours"
+    sums = "time and energy_wh" if "energy_wh" in table else "time"
     notes = [
         *split_notes(study),
-        f"seconds_per_epoch: the median, training and validation. {sums}: of all epochs together.",
+        f"time_per_epoch: the median, training and validation. {sums}: of all epochs together.",
     ]
     if "power_watts" in table:
         notes.append(

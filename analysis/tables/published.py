@@ -37,12 +37,26 @@ _WORDS = {
 }
 
 
+def trains_as_post5(study: Study, **settings: str) -> bool:
+    """Return whether a study's trials train what post V trained, ResNet56v2 on CIFAR-10, with the trainer that ships.
+
+    Args:
+        study: what `load` returned.
+        settings: further settings that all trials must have, such as ``optimizer="adamw"``.
+    """
+    same = {"model": "resnet56v2", "data": "cifar10"} | settings
+    trials = study.trials
+    return study.is_shipped and all(name in trials and set(trials[name]) == {same[name]} for name in same)
+
+
 def build_published(study: Study, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return each published figure beside those of the study's runs that repeat it.
 
     A trial repeats a published run if the study and the trial (without its seed) have the names of the published ones.
     It also does if all settings are equal, except the seed and the protocol: data, split, limits, image size,
     precision, epochs, EMA, BN recalibration. The row says what differs. Running and crashed trials are left out.
+
+    A trial of another trainer repeats none.
 
     Args:
         study: what `load` returned.
@@ -136,10 +150,13 @@ def published_footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 def _published_run(study: Study, trial: Mapping[Any, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """Return study and name of the published run that a trial repeats; None if there is none."""
+    if not study.is_shipped:
+        return None
     name = str(trial["trial"])
     names = (name, name.removesuffix(f"-s{trial.get('seed')}"))
     found = [row for row in rows if row["study"] == study.name and row["run"] in names]
-    found = found or [row for row in rows if not (_differing(row["config"], trial) - set(_PROTOCOL))]
+    if not found and {"model", "schedule"} <= set(trial):  # an imported trial may say too little to be compared
+        found = [row for row in rows if not (_differing(row["config"], trial) - set(_PROTOCOL))]
     return (found[0]["study"], found[0]["run"]) if found else None
 
 

@@ -31,9 +31,10 @@ def render(
 ) -> str:
     """Return a table as text that ends in a newline.
 
-    In text, markdown, latex and html, losses and accuracies have four decimals. Without a crossing, `>N` stands for a
-    trial that ended or was pruned below the target at epoch N, and a dash for one that diverged or is running. csv and
-    json have plain values in full precision, and nothing (csv) or null (json) for a missing value.
+    In text, markdown, latex and html, losses and accuracies have four decimals, and times their unit. Without a
+    crossing, `>N` stands for a trial that ended or was pruned below the target at epoch N, and a dash for one that
+    diverged or is running. csv and json have plain values in full precision, and nothing (csv) or null (json) for a
+    missing value.
 
     Args:
         table: what `build_table`, `build_cost` or `build_transitions` returned, or rows of it.
@@ -121,7 +122,7 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes: Sequence[str]) -> str:
-    cells = [[column.name for column in columns], *rows]
+    cells = [[column.column.heading for column in columns], *rows]
     natural = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     sizes = natural if width is None else _fitted(columns, natural, width)
     lines = []
@@ -132,7 +133,7 @@ def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes
                 text = cell if len(cell) <= size else cell[: size - 1] + "…"
                 fields.append(text.ljust(size) if column.is_text else text.rjust(size))
         lines.append("  ".join(fields).rstrip())
-    left_out = [column.name for column, size in zip(columns, sizes, strict=True) if rows and not size]
+    left_out = [column.column.heading for column, size in zip(columns, sizes, strict=True) if rows and not size]
     if left_out:
         notes = [*notes, f"Left out to fit the width: {', '.join(left_out)}."]
     return "\n".join([*lines, *(["", *notes] if notes and lines else notes)]) + "\n"
@@ -159,7 +160,7 @@ def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:
 
 
 def _markdown(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
-    head = [column.name for column in columns]
+    head = [column.column.heading for column in columns]
     rule = ["---" if column.is_text else "---:" for column in columns]
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(line) + " |" for line in [head, rule, *cells]]
@@ -175,7 +176,7 @@ _LATEX = str.maketrans(
 
 
 def _latex(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
-    cells = [[column.name for column in columns], *rows]
+    cells = [[column.column.heading for column in columns], *rows]
     lines = [["--" if cell == "-" else cell.translate(_LATEX) for cell in line] for line in cells]
     # A row that starts with [ or * would be read as an argument of the \\ before it.
     head, *body = ["{}" * line[0].startswith(("[", "*")) + " & ".join(line) + r" \\" for line in lines]
@@ -191,7 +192,7 @@ def _html(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) ->
         return "<tr>" + "".join(f'<{tag} class="{k}">{c}</{tag}>' for k, c in zip(kinds, cells, strict=True)) + "</tr>"
 
     # A long name may break between its words.
-    head = line("th", [escape(column.name).replace("_", "_<wbr>") for column in columns])
+    head = line("th", [escape(column.column.heading).replace("_", "_<wbr>") for column in columns])
     body = [line("td", [escape(cell) for cell in row]) for row in rows]
     below = ['<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []
     return "\n".join(["<table>", f"<thead>{head}</thead>", "<tbody>", *body, "</tbody>", "</table>", *below]) + "\n"

@@ -196,7 +196,7 @@ def stopping_footnotes(study: Study, trials: Sequence[TrialHistory], table: pd.D
         f"{len(trials)} trials ended"
         + (f", {reached} of them at {sought.target_text}" if sought.target is not None else "")
         + f"; rules ended {stopped}.",
-        "epochs_saved, hours_saved: what was left of the schedules of the trials in stopped.",
+        "epochs_saved, time_saved: what was left of the schedules of the trials in stopped.",
     ]
     if shadow:
         notes.append(f"In shadow, stopping nothing: {', '.join(shadow)}; stopped counts what they would have ended.")

@@ -82,7 +82,7 @@ def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
         target: value to reach; the default is the study's own.
 
     Returns:
-        Columns trial, configuration, epochs_to_target (math.inf for a miss), reached, cut_short, epochs_run,
+        Columns trial, configuration, epochs_to_target (math.inf for a miss), reached, cut_short, diverged, epochs_run,
         epochs_spent (up to the target where reached), final_val_acc (NaN unless the schedule was run to its end),
         best_val_acc (both with the name of the metric that counts), horizon; the index is the trial's number.
         ``attrs["budget"]`` is the study's longest horizon.
@@ -120,6 +120,7 @@ def ended_runs(study: Study, target: float | None = None) -> pd.DataFrame:
             "epochs_to_target": times,
             "reached": reached,
             "cut_short": cut_short,
+            "diverged": diverged,
             "epochs_run": run,
             "epochs_spent": times.where(reached, run.where(~cut_short, budget)),
             final: last.reindex(trials.index).where(to_the_end),
@@ -227,8 +228,8 @@ def build_best_of_n(study: Study, target: float | None = None) -> pd.DataFrame:
 def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame:
     """Return the fewest epochs to target so far, or the best value, against the epochs that all trials have spent.
 
-    Trials are in the order in which they ended (by number if the store does not say when). Crashed trials spent their
-    epochs too, and count as not reaching the target.
+    Trials are in the order in which they ended (by number if the store does not say when). Crashed and diverged trials
+    spent their epochs too, and have no result: neither epochs to target nor a best value.
 
     Args:
         study: what `load` returned.
@@ -250,7 +251,7 @@ def build_best_so_far(study: Study, target: float | None = None) -> pd.DataFrame
     numbers = trials["number"]
     spent = study.epochs.groupby("number")["epoch"].max().reindex(numbers).fillna(0).cumsum()
     if sought.target is None:
-        values = found[best_value].reindex(numbers)
+        values = found[best_value].where(~found["diverged"]).reindex(numbers)
         name, best = best_value, values.cummax() if sought.goal == "max" else values.cummin()
     else:
         times = found["epochs_to_target"].reindex(numbers).fillna(math.inf).cummin()

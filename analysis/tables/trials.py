@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.store.loader import TRIAL_COLUMNS, Study
 from analysis.tables.columns import (
     METRICS,
+    OUTCOME,
     RESULTS,
     SETTINGS,
     Column,
@@ -79,10 +80,10 @@ def build_table(study: Study, target: float | None = None) -> pd.DataFrame:
     and `final_val_loss` after the last one. A diverged trial has no crossing, even if its curve reaches the target.
     Crashed trials are left out; `count_outcomes` counts them. Running ones have no outcome yet.
 
-    Rows are sorted by epochs_to_target, rows without it last; then by the best value, the best first; then by the
-    trial's number. For a metric m other than val_acc, the columns m and m_best stand in place of val_acc and
-    val_acc_best. A study of another trainer than the one that ships lacks the settings and metrics that its trainer
-    does not have. Without a target, there are no epochs to it.
+    Rows are sorted by epochs_to_target, rows without it last, and those of diverged trials behind these; then by the
+    best value, the best first; then by the trial's number. For a metric m other than val_acc, the columns m and m_best
+    stand in place of val_acc and val_acc_best. A study of another trainer than the one that ships lacks the settings
+    and metrics that its trainer does not have. Without a target, there are no epochs to it.
 
     Args:
         study: what `load` returned.
@@ -125,10 +126,17 @@ def _lacking(study: Study, objective: Objective) -> list[str]:
 
 
 def best_first(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Return a table of results with the best trial first: by epochs to target, if there is one; then by best value."""
-    orders = {"epochs_to_target": True, f"{objective.metric}_best": objective.goal == "min"}
-    orders = {name: rising for name, rising in orders.items() if name in table}
-    return table.sort_values(list(orders), ascending=list(orders.values()), na_position="last", kind="stable")
+    """Return a table of results with the best trial first: by epochs to target, if there is one; then by best value.
+
+    Trials that diverged are last: what they had before is no result.
+    """
+    orders = {"epochs_to_target": True, "diverged": True, f"{objective.metric}_best": objective.goal == "min"}
+    keyed = table.assign(diverged=table[OUTCOME.name] == Outcome.DIVERGED)
+    orders = {name: rising for name, rising in orders.items() if name in keyed}
+    order = keyed.reset_index(drop=True).sort_values(
+        list(orders), ascending=list(orders.values()), na_position="last", kind="stable"
+    )
+    return table.iloc[order.index]
 
 
 def is_setting(column: str) -> bool:
@@ -231,7 +239,9 @@ def _dtype(column: Column, values: pd.Series[Any]) -> str:
     known = values.dropna()
     if column.kind is Kind.TEXT or any(isinstance(value, (str, bool, np.bool_)) for value in known):
         return "object"
-    if column.kind is Kind.NUMBER or (column.kind is None and any(value % 1 for value in known)):
+    if column.kind in (Kind.NUMBER, Kind.SECONDS, Kind.HOURS) or (
+        column.kind is None and any(value % 1 for value in known)
+    ):
         return "float64"
     return "Int64"
 

@@ -16,6 +16,7 @@ from search_spaces.errors import StudyError
 
 # Each module adds its commands to the application; --help lists them in this order.
 from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
+from sweeps.cli import streams
 from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
 
@@ -27,6 +28,7 @@ def main() -> None:
     gc.set_threshold(
         20_000, 50, 100
     )  # with Python's defaults, the garbage collector takes a tenth of a command's start-up time
+    streams.prepare()
     debug = "--debug" in sys.argv
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())
@@ -49,6 +51,10 @@ def main() -> None:
             code = WRONG_INPUT
         else:
             code = _print_error(error, FAILED, debug)
+    lost = streams.lost_output()
+    if lost is not None:
+        print(f"sweeps: results could not be written to standard output: {lost.strerror}", file=sys.stderr)
+        code = code or FAILED
     sys.exit(code)
 
 
@@ -74,5 +80,5 @@ def _print_error(error: Exception, code: int, debug: bool) -> int:
         said = describe(error)
     else:
         said = f"{type(error).__name__}: {reason_of(error)} (--debug shows where)"
-    typer.echo(f"sweeps: {said}", err=True)
+    print(f"sweeps: {said}", file=sys.stderr)
     return code

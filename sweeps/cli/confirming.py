@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sweeps
-from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_message
+from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_result
 from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
 from sweeps.cli.options import LaunchOptions, NameArgument, NameOption, SetOption
 from sweeps.errors import InputError
@@ -94,8 +94,8 @@ def confirm(
         return
     if claimed is not None and _is_confirmation(home, name):
         study = options.store.results(name)
-        typer.echo(confirmation_text(study))
-        typer.echo(_verdict(study, claimed))
+        print_result(confirmation_text(study))
+        print_result(_verdict(study, claimed))
         return
     spec = confirmation(home, name, seeds, trial=trial, new_name=new_name, resources=resources)
     fresh = spec.search.seeds or [0]
@@ -104,7 +104,7 @@ def confirm(
         if "trainer" not in spec.train and spec.train["test"] is False
         else ""
     )
-    print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
+    options.tell(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
         options,
         spec.name,
@@ -183,14 +183,14 @@ def _check_target(home: Home, name: str, option: str) -> None:
     """Refuse an option that asks about epochs to the target where the study has none."""
     from sweeps.ledger.ledger import Ledger
 
-    if Ledger.open(home.ledger_uri, name).spec.objective.target is None:
+    if Ledger.read(home.ledger_uri, name).spec.objective.target is None:
         raise InputError(f"{option}: expected a study with a target; {name!r} has none")
 
 
 def _is_confirmation(home: Home, name: str) -> bool:
     from sweeps.ledger.ledger import Ledger
 
-    return Ledger.open(home.ledger_uri, name).spec.phase == "confirm"
+    return Ledger.read(home.ledger_uri, name).spec.phase == "confirm"
 
 
 def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:
@@ -212,24 +212,24 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     while True:
         pairs = paired(home, a, b, wanted, resources=resources)
         for spec in (pairs.a, pairs.b):
-            print_message(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
+            options.tell(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
             end = launcher.start(spec, sequential=True)
             if end is not LaunchStatus.FINISHED:
                 why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"
-                typer.echo(f"{why} in {spec.name}; the same command continues it")
+                print_result(f"{why} in {spec.name}; the same command continues it")
                 raise typer.Exit(CRASHES if end is LaunchStatus.CRASHED else INTERRUPTED)
         studies = [options.store.results(spec.name) for spec in (pairs.a, pairs.b)]
         test = _test(studies[0], studies[1], pairs.seeds)
-        typer.echo(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")
+        print_result(f"A is {pairs.a.confirms}, B is {pairs.b.confirms}: {test}")
         sys.stdout.flush()
         if test.faster is not None or len(pairs.seeds) >= most:
             break
         wanted = min(most, len(pairs.seeds) + _MORE_PAIRS)
     for study in studies:
-        typer.echo(confirmation_text(study))
-    typer.echo(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
+        print_result(confirmation_text(study))
+    print_result(str(compare_two(configuration_runs(studies[0]), configuration_runs(studies[1]))))
     if test.faster is None:
-        typer.echo(f"not decided after {test.pairs} pairs; the same command with more --seeds continues")
+        print_result(f"not decided after {test.pairs} pairs; the same command with more --seeds continues")
     sys.stdout.flush()
     if options.report:
         for study in studies:

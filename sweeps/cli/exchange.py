@@ -12,7 +12,7 @@ from search_spaces.errors import suggestion
 from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
-from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.app import command, print_json, print_message, print_result
 from sweeps.cli.options import JsonOption, NameArgument, Store
 from sweeps.errors import InputError
 from sweeps.home import Home
@@ -46,7 +46,7 @@ def report(
         path.write_text(build_report(home, study), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
-    typer.echo(path)
+    print_result(path)
     if attach:
         from sweeps.tracking.report import attach_report
 
@@ -95,7 +95,7 @@ def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
         raise InputError(f"--out {out}: {error.strerror or error}") from error
     left = f"; {recording.running} that run are not in it" if recording.running else ""
     print_message(f"{len(recording.trials)} trials recorded{left}; simulate on them with")
-    typer.echo(f"sweeps simulate STUDY --from {out}")
+    print_result(f"sweeps simulate STUDY --from {out}")
 
 
 def _write_events(study: Study, folder: Path) -> None:
@@ -108,7 +108,7 @@ def _write_events(study: Study, folder: Path) -> None:
     except OSError as error:
         raise InputError(f"--tensorboard {folder}: {error.strerror or error}") from error
     print_message(f"curves of {trials} trials written; look at them with")
-    typer.echo(f"tensorboard --logdir {folder}")
+    print_result(f"tensorboard --logdir {folder}")
 
 
 @command("import")
@@ -161,7 +161,7 @@ def import_(
     if as_json:
         print_json({**made.to_dict(), "state": done})
         return
-    typer.echo("\n".join(made.lines()))
+    print_result("\n".join(made.lines()))
     look = "" if dry_run else f"; look at them with `sweeps table {made.spec.name}`"
     print_message(f"{made.spec.name}: {done}: {len(made.trials)} trials from {made.origin.file}{look}")
 

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from resnet_core.uris import without_password
-from sweeps.api import DATA
-from sweeps.cli.app import FAILED, command, print_json, print_message
+from sweeps import environment
+from sweeps.api import DATA, data_folder
+from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
+from sweeps.cli.streams import has_reader
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
@@ -41,8 +43,8 @@ def status(
         if as_json:
             print_json(rows[0] if name else rows)
         else:
-            typer.echo("\n".join(_status_lines(rows)) or f"no study in {_place(home)}")
-        if not watch or all(row["state"] != "running" for row in rows):
+            print_result("\n".join(_status_lines(rows)) or f"no study in {_place(home)}")
+        if not watch or all(row["state"] != "running" for row in rows) or not has_reader():
             return
         time.sleep(2)
 
@@ -58,9 +60,9 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(describe_summary(row))
+        print_result(describe_summary(row))
     if not rows:
-        typer.echo(f"no study in {_place(home)}")
+        print_result(f"no study in {_place(home)}")
 
 
 @command()
@@ -74,7 +76,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     from sweeps.study.trials import crashes
 
     home = store.open()
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     found = best_trial(home, ledger)
     if found is None:
         crashed = crashes(name, ledger.entries())
@@ -83,7 +85,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     if as_json:
         print_json(found.to_dict())
     else:
-        typer.echo(found.describe())
+        print_result(found.describe())
 
 
 @command()
@@ -101,7 +103,7 @@ def show(
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()
-    opened = Ledger.open(home.ledger_uri, name)
+    opened = Ledger.read(home.ledger_uri, name)
     entry = opened.find(trial)
     number = entry.job.number
     epochs = _epochs(store, name, number)
@@ -112,21 +114,21 @@ def show(
         print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
-        typer.echo(printed_output(home, opened, entry), nl=False)
+        print_result(printed_output(home, opened, entry), end="")
         return
-    typer.echo(describe_trial(entry, opened.spec.objective))
+    print_result(describe_trial(entry, opened.spec.objective))
     measured = {key for row in epochs for key, value in row.items() if not isnan(value)} - {"epoch"}
     for row in epochs:
         values = {key: value for key, value in row.items() if key in measured}
-        typer.echo("  ".join([f"  epoch {row['epoch']:>3}", *metric_texts(values)]))
+        print_result("  ".join([f"  epoch {row['epoch']:>3}", *metric_texts(values)]))
     if tries:
-        typer.echo("failed tries:")
+        print_result("failed tries:")
     for row in tries:
-        typer.echo(f"  {row['time']}  number {row['number']}: {row['summary']}")
+        print_result(f"  {row['time']}  number {row['number']}: {row['summary']}")
     if error is not None:
-        typer.echo(f"last error:\n{error}")
+        print_result(f"last error:\n{error}")
     if home.trial_log(name, number).exists():
-        typer.echo(f"log: {home.trial_log(name, number)} (--log shows it)")
+        print_result(f"log: {home.trial_log(name, number)} (--log shows it)")
 
 
 @command()
@@ -153,10 +155,7 @@ def ui(
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
     os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # an argument would be visible to all users of the machine
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # a dozen processes for background jobs, which are not used
+    environment.for_mlflow(server=True, quiet=False)
     os.execv(sys.executable, server)
 
 
@@ -176,13 +175,13 @@ def doctor(
 
     from sweeps.inspection.doctor import examine
 
-    checks = examine(store.open(), data.resolve(), address)
+    checks = examine(store.open(), data_folder(data), address)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])
     else:
         for check in checks:
             mark = {True: "ok", False: "NO", None: ""}[check.ok]
-            typer.echo(f"{mark:>2}  {check.name:<13} {check.found}")
+            print_result(f"{mark:>2}  {check.name:<13} {check.found}")
     if any(check.ok is False for check in checks):
         raise typer.Exit(FAILED)
 

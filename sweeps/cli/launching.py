@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 import sweeps
 from resnet_core.uris import without_password
-from sweeps.api import DATA, HOME
-from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, stderr
+from sweeps.api import DATA, HOME, data_folder
+from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr, terminal_width
 from sweeps.cli.options import (
     LaunchOptions,
     NameArgument,
@@ -59,16 +58,22 @@ def launch(
     from sweeps.study.code import describe as describe_code
 
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
-    for note in [*describe_code(spec), *sampler_notes(spec)]:
-        print_message(note)
-    if not yes and sys.stdin.isatty() and stderr.is_terminal:
+    for line in describe_code(spec):
+        options.tell(line)
+    for warning in sampler_notes(spec):
+        print_message(warning)
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         from search_spaces.space import trial_count
 
         more = " and their finalists" if spec.search.finalists else ""
         question = f"Start {spec.name}: {trial_count(spec)} trials{more}? `sweeps plan {study}` shows them. [Y/n] "
-        if stderr.input(question, markup=False, emoji=False).strip().lower() not in ("", "y", "yes"):
+        try:
+            answer = stderr.input(question, markup=False, emoji=False)
+        except EOFError:  # Ctrl-D, or a terminal that was closed
+            answer = "no"
+        if answer.strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-        print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
+        options.tell(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(
         options,
         spec.name,
@@ -124,7 +129,7 @@ def race(
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
-    asked = Ledger.open(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
+    asked = Ledger.read(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
     changes = {key: value for key, value in (("top", top), ("seeds", seeds)) if value is not None}
     finalists = asked.model_copy(update=changes)
     run_study(options, name, lambda: options.open_launcher().race(name, finalists))
@@ -173,7 +178,7 @@ def stop(
     if wait:
         while runs():
             time.sleep(0.2)
-        typer.echo(describe_summary(study_summary(home, name)))
+        print_result(describe_summary(study_summary(home, name)))
 
 
 def run_study(
@@ -198,13 +203,13 @@ def run_study(
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     study = options.store.results(name)
-    typer.echo((table or _results)(study))
+    print_result((table or _results)(study))
     if ledger.spec.phase == "confirm":
-        typer.echo(confirmation_text(study))
+        print_result(confirmation_text(study))
     if verdict is not None:
-        typer.echo(verdict(study))
+        print_result(verdict(study))
     sys.stdout.flush()
     if options.report and end is not LaunchStatus.INTERRUPTED:
         attach_report_to(home, study)
@@ -213,15 +218,15 @@ def run_study(
 
         best = best_trial(home, ledger)
         if best is not None:
-            typer.echo(f"\nbest so far: {best.describe()}")
+            print_result(f"\nbest so far: {best.describe()}")
     server = without_password(home.mlflow) if home.mlflow.startswith("http") else None
-    typer.echo(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
+    print_result(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
     if end is not LaunchStatus.FINISHED:
         why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
         same = _as_text(options, "home", "mlflow", "ledger", "data", "address")
-        typer.echo(f"{why} with:  sweeps resume {name}{same}")
+        print_result(f"{why} with:  sweeps resume {name}{same}")
         if end is LaunchStatus.CRASHED and ledger.spec.code is not None:
-            typer.echo("after a change of the code, resume needs --changed-code")
+            print_result("after a change of the code, resume needs --changed-code")
     sys.stdout.flush()
     raise typer.Exit(
         {LaunchStatus.FINISHED: DONE, LaunchStatus.CRASHED: CRASHES, LaunchStatus.INTERRUPTED: INTERRUPTED}[end]
@@ -230,7 +235,7 @@ def run_study(
 
 def _as_text(options: LaunchOptions, *names: str) -> str:
     """Return the named options that differ from their defaults as text for a command line, without passwords."""
-    home, data = options.store.open(), options.data.resolve()
+    home, data = options.store.open(), data_folder(options.data)
     values = {
         "home": "" if home.root == HOME.resolve() else home.root,
         "mlflow": without_password(home.mlflow),
@@ -246,8 +251,7 @@ def _results(study: Study) -> str:
     import analysis
 
     built = analysis.build_table(study)
-    width = Console().width if sys.stdout.isatty() else None
-    return analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built))
+    return analysis.render(built, "text", width=terminal_width(), notes=analysis.footnotes(study, built))
 
 
 def confirmation_text(study: Study) -> str:

@@ -15,8 +15,8 @@ from search_spaces.errors import as_toml
 from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from search_spaces.trainers import OwnTrainer, find_trainer
-from sweeps.api import DATA, load_study
-from sweeps.cli.app import command, print_json, print_message
+from sweeps.api import DATA, data_folder, load_study
+from sweeps.cli.app import command, print_json, print_message, print_result
 from sweeps.cli.options import DataOption, JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
 from sweeps.errors import InputError
 
@@ -61,7 +61,7 @@ def init(
         raise InputError(f"{path}: it is there already; choose another name, or move it away") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    typer.echo(path)
+    print_result(path)
     print_message(f"check it with `sweeps plan {path}`, run it with `sweeps launch {path}`")
 
 
@@ -112,7 +112,7 @@ def studies(*, as_json: JsonOption = False) -> None:
         return
     width = max(len(row["study"]) for row in rows)
     for row in rows:
-        typer.echo(f"{row['study']:<{width}}  {row['description']}")
+        print_result(f"{row['study']:<{width}}  {row['description']}")
 
 
 @command()
@@ -147,11 +147,11 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data.resolve())
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data_folder(data))
     if as_json:
         print_json(planned.to_dict())
     else:
-        typer.echo(plans.describe(planned))
+        print_result(plans.describe(planned))
 
 
 @command()
@@ -242,7 +242,7 @@ def simulate(
     if as_json:
         print_json(result.to_dict())
     else:
-        typer.echo(simulation.describe(result))
+        print_result(simulation.describe(result))
 
 
 @command()
@@ -271,6 +271,6 @@ def schedule(
     if as_json:
         print_json({"schedule": str(parsed), "at": epochs, "values": values})
         return
-    typer.echo(str(parsed))
+    print_result(str(parsed))
     for epoch, value in zip(epochs, values, strict=True):
-        typer.echo(f"epoch {epoch:g}: {value:.6g}")
+        print_result(f"epoch {epoch:g}: {value:.6g}")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from sweeps.cli.app import command, print_json, print_message
+from sweeps.cli.app import command, print_json, print_json_text, print_message, print_result, terminal_width
 from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store, choice
 from sweeps.errors import InputError
 
@@ -97,10 +95,10 @@ def table(
             raise InputError(f"--plot {plot}: {' '.join(_all_crashed(study)) or error}") from error
         print_message(f"{figure} drawn into {plot}")
     if as_json:
-        typer.echo(analysis.render(built, "json"))
+        print_json_text(analysis.render(built, "json"))
         return
-    width = Console().width if style == "text" and sys.stdout.isatty() else None
-    typer.echo(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # one of its choices
+    width = terminal_width() if style == "text" else None
+    print_result(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 
 @command()
@@ -157,7 +155,7 @@ def compare(
         shown = [each.to_dict() for each in found]
         print_json(shown[0] if len(shown) == 1 else {"comparisons": shown})
         return
-    typer.echo("\n\n".join(map(str, found)))
+    print_result("\n\n".join(map(str, found)))
 
 
 @command()
@@ -180,11 +178,11 @@ def stopping(
     trials = analysis.histories(study)
     built = analysis.build_stopping(trials, study.objective.target_score, keep, study.stopping_rules)
     if as_json:
-        typer.echo(analysis.render(built, "json"))
+        print_json_text(analysis.render(built, "json"))
         return
     notes = _all_crashed(study) or analysis.stopping_footnotes(study, trials, built, keep)
     notes = [*analysis.import_notes(study), *notes]
-    typer.echo(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
+    print_result(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 
 def _all_crashed(study: Study) -> list[str]:

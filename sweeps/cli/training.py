@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -15,8 +16,8 @@ from resnet_core.config import TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
-from sweeps.api import DATA, load_study
-from sweeps.cli.app import command, print_json, print_message, stderr
+from sweeps.api import DATA, data_folder, load_study
+from sweeps.cli.app import command, print_json, print_message, print_result, stderr
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
 
@@ -53,13 +54,24 @@ class Machine:
         """Set the number of CPU threads (default: the study's); return the device (default: a GPU if there is one)."""
         import torch
 
-        from sweeps.execution.cluster import available_cores
+        from sweeps.execution.machine import available_cores
 
         wanted = self.threads or spec.resources.cpus_per_trial
         if wanted > available_cores():
             raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
         torch.set_num_threads(wanted)
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._device(torch.cuda.device_count())
+
+    def _device(self, gpus: int) -> str:
+        """Return torch's device, on a machine with a number of GPUs."""
+        if not self.device:
+            return "cuda" if gpus else "cpu"
+        found = re.fullmatch(r"cpu|cuda(?::([0-9]+))?", self.device)
+        if not found:
+            raise InputError(f"--device {self.device}: expected cpu or cuda")
+        if self.device != "cpu" and int(found[1] or 0) >= gpus:
+            raise InputError(f"--device {self.device}: torch finds {gpus or 'no'} GPUs here; use --device cpu")
+        return self.device
 
 
 @command()
@@ -78,7 +90,7 @@ def train(
     Ray, the ledger and MLflow are not used.
     """
     spec, config = one.load()
-    from resnet_core.records import METRICS, metric_curve, metric_texts
+    from resnet_core.records import METRICS, duration_text, metric_curve, metric_texts
     from sweeps.inspection.trials import draw_learning_rate
 
     device = machine.prepare(spec)
@@ -87,7 +99,8 @@ def train(
     for record in _epochs(spec, config, machine, device, checkpoint):
         records.append(record)
         print_message(
-            f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} {record.seconds:.1f} s"
+            f"epoch {record.epoch}/{config.horizon} {' '.join(metric_texts(record.values()))} "
+            f"{duration_text(record.seconds or 0.0)}"
         )
     if as_json:
         print_json(
@@ -102,7 +115,7 @@ def train(
     crossing, top = sought.first_crossing(values), sought.best(values)
     reached = f"reached at epoch {crossing}" if crossing else f"not reached in {len(records)} epochs"
     shown = f"{sought.shown(top[1])} at epoch {top[0]}" if top else "none"
-    typer.echo(f"{sought.target_text} {reached}; " * (sought.target is not None) + f"best {sought.metric} {shown}")
+    print_result(f"{sought.target_text} {reached}; " * (sought.target is not None) + f"best {sought.metric} {shown}")
 
 
 def _described(spec: StudySpec, config: Config) -> str:
@@ -116,7 +129,7 @@ def _described(spec: StudySpec, config: Config) -> str:
 def _epochs(
     spec: StudySpec, config: Config, machine: Machine, device: str, checkpoint: Path | None
 ) -> Iterator[EpochRecord]:
-    data_dir = machine.data.resolve()
+    data_dir = data_folder(machine.data)
     if isinstance(config, TrialConfig):
         from resnet_core.trainer import train as train_shipped
 
@@ -180,7 +193,7 @@ def lr_range(
     config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.prepare(spec)
     print_message(f"{config.model} on {config.data}: {config.schedule}")
-    test = range_test(config, machine.data.resolve(), device, stderr)
+    test = range_test(config, data_folder(machine.data), device, stderr)
     refused, bounds = None, None
     try:
         bounds = suggest(test.lrs, test.losses, test.accs, test.beta)
@@ -192,7 +205,7 @@ def lr_range(
         print_json({**shown, "steps": [asdict(record) for record in test.records]})
     elif suggested is not None:
         for name, rate in suggested.items():
-            typer.echo(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
+            print_result(f"{name.replace('_', ' '):<8}  {rate:<8.3g}  {RULES[name]}")
     if plot is not None:
         title = f"{spec.name}: {config.model}, batch {config.batch_size}, {config.optimizer}"
         series = (test.lrs, test.losses, test.accs, bounds)

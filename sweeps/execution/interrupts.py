@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a study runs: the first asks the study to stop, the second ends the process."""
+"""Signals while a study runs: the first asks the study to stop, a second Ctrl-C or SIGTERM ends the process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
+"""Signals that a terminal sends when it is closed, and a batch system before its time limit, each perhaps twice."""
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Keep the warnings from the processes that are started in the block: they must live to finish an epoch.
+
+    A closed terminal sends its signal to all processes that were started from it, and Slurm to all of a job step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WARNINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 class Interrupts:
-    """The signals of a launch.
+    """The signals of a launch: SIGINT (Ctrl-C), SIGTERM, and as warnings SIGHUP and SIGUSR1.
+
+    Each asks the study to stop. The process ends at once at a SIGINT after any of them, and at a SIGTERM after a SIGINT
+    or a SIGTERM, but never at a warning. Under nohup, SIGHUP stays ignored.
 
     A signal raises no KeyboardInterrupt here. While Ray starts, a KeyboardInterrupt can get lost in the code that
     Python runs around a fork, and the lock of `logging` is then never released.
@@ -26,23 +45,33 @@ class Interrupts:
     def __init__(self, name: str) -> None:
         self._name = name
         self.stop_requested = False
+        self._ends_next = False  # whether a SIGTERM now ends the process
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle both signals during the block. A nested block replaces handlers that were installed in between."""
+        """Handle the signals during the block. A nested block replaces handlers that were installed in between."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._take) for number in self._handled()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @staticmethod
+    def _handled() -> list[signal.Signals]:
+        wanted = [number for number in _WARNINGS if signal.getsignal(number) is not signal.SIG_IGN]
+        return [signal.SIGINT, signal.SIGTERM, *wanted]
+
     def _take(self, number: int, _frame: object) -> None:
-        if not self.stop_requested:
-            self.stop_requested = True
+        ends = self._ends_next or (number == signal.SIGINT and self.stop_requested)
+        self.stop_requested = True
+        if number in _WARNINGS:
+            return
+        if not ends:
+            self._ends_next = True
             return
         # The process exits without cleanup, since cleanup takes long. The live view has hidden the cursor: show it.
         shown = "\x1b[?25h\n" if os.isatty(2) else ""

@@ -12,21 +12,20 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.distributions import CategoricalDistribution
 from rich.console import Console
 
 import analysis
 from resnet_core.code import Source
-from resnet_core.config import TrialConfig
 from resnet_core.data import DATASETS
-from search_spaces.space import distributions, trial_count
+from search_spaces.space import trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
-from search_spaces.trainers import SHIPPED
+from sweeps import environment
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
-from sweeps.execution.cluster import Cluster, Node, available_cores, visible_gpus
+from sweeps.execution.cluster import Cluster, Node, shipped_values, slow_precision, visible_gpus
 from sweeps.execution.interrupts import Interrupts
-from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
+from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
+from sweeps.execution.machine import available_cores
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
@@ -62,6 +61,8 @@ class Launch:
         address: address of a running Ray cluster; None starts one on this machine.
         console: the console that shows the progress: stderr.
         debug: let Ray and MLflow log.
+        quiet: show errors only.
+        verbose: show every epoch as a line.
         trainable: the class that trains a trial; None selects it by the study file.
     """
 
@@ -70,6 +71,8 @@ class Launch:
     address: str | None
     console: Console
     debug: bool = False
+    quiet: bool = False
+    verbose: bool = False
     trainable: type[TrialTrainable] | None = None
 
     def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
@@ -84,7 +87,7 @@ class Launch:
             DataError: the images are not available.
         """
         if spec.name in study_names(self.home.ledger_uri):
-            Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
+            Ledger.read(self.home.ledger_uri, spec.name).check_not_imported()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -99,12 +102,13 @@ class Launch:
             DataError: the images are not available.
         """
         # First, so that a refused study leaves no folder.
-        known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
+        known = Ledger.read(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
             ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
-            self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
+            if not self.quiet:
+                self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger, sources)
 
     def resume(
@@ -141,7 +145,7 @@ class Launch:
     def _continue(self, name: str, change: Callable[[Ledger], None], changed_code: bool = False) -> LaunchStatus:
         """Change a study of the ledger, and run its remaining trials."""
         # First, so that a wrong name leaves no folder.
-        found = Ledger.open(self.home.ledger_uri, name)
+        found = Ledger.read(self.home.ledger_uri, name)
         found.check_not_imported()
         sources = find(self.home, found.spec, accept_changes=changed_code)
         self._check(found.spec)
@@ -155,10 +159,13 @@ class Launch:
     def _check(self, spec: StudySpec) -> None:
         """Check before the start for problems that would make every trial fail."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(environment.safe_path())
             # torch is imported only in a process that ends here. It is started when it is first needed.
             spawn = multiprocessing.get_context("spawn")
             torch_process = functools.cache(lambda: stack.enter_context(ProcessPoolExecutor(1, spawn)))
-            if self.address is None:
+            if self.address in (None, "local"):
+                if (note := slow_precision(spec)) is not None:
+                    self.console.print(note, markup=False, highlight=False, soft_wrap=True)
                 gpus = torch_process().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
                 Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
@@ -166,7 +173,7 @@ class Launch:
             for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
                 if db is not None:
                     check_database(db)
-            for name in sorted(_data_sets(spec)):
+            for name in sorted(shipped_values(spec, "data")):
                 if name in DATASETS and DATASETS[name].download is not None:
                     torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
@@ -215,7 +222,7 @@ class Launch:
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
             tracker = Tracker(runs, home.spool(name), ledger.owns)
             try:
-                with watching(self.console) as watcher:
+                with watching(self.console, quiet=self.quiet, verbose=self.verbose) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts, sources)
             except BaseException:
                 with contextlib.suppress(SweepError):
@@ -229,7 +236,7 @@ class Launch:
         self,
         ledger: Ledger,
         tracker: Tracker,
-        watcher: PlainWatcher | LiveWatcher,
+        watcher: QuietWatcher | LiveWatcher,
         interrupts: Interrupts,
         sources: dict[str, Source],
     ) -> LaunchStatus:
@@ -244,8 +251,7 @@ class Launch:
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
-            if isinstance(watcher, LiveWatcher):
-                watcher.watch(run)
+            watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):
                 return LaunchStatus.INTERRUPTED
@@ -259,15 +265,3 @@ class Launch:
                 written, checkpoints = tracker.refresh(), Checkpoints(home, ledger.spec.name)
                 write_missing_ends(checkpoints, ledger, tracker, ledger.entries(), written)
         return LaunchStatus.CRASHED if run.crashed else LaunchStatus.FINISHED
-
-
-def _data_sets(spec: StudySpec) -> set[str]:
-    """Return the data sets that trials of the study train on."""
-    if spec.trainer is not SHIPPED:
-        return set()
-    default = spec.train.get("data", TrialConfig.data)
-    named = {run.changes.get("data", default) for run in spec.listed}
-    sampled = distributions(spec).get("data")
-    if isinstance(sampled, CategoricalDistribution):
-        named |= set(sampled.choices)
-    return named or {default}

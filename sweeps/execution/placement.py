@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -25,10 +26,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from resnet_core.code import Source
 from resnet_core.records import EpochRecord
 from search_spaces.trainers import SHIPPED
+from sweeps import environment
 from sweeps.errors import InputError, SweepError, cause_of, disk_full_message, is_disk_full, is_node_gone, reason_of
 from sweeps.execution import ray_internals
-from sweeps.execution.cluster import Cluster, Node, available_cores
-from sweeps.execution.interrupts import Interrupts
+from sweeps.execution.cluster import Cluster, Node
+from sweeps.execution.interrupts import Interrupts, kept_from_children
+from sweeps.execution.machine import available_cores
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker import code_to_dict
 from sweeps.home import Home
@@ -38,6 +41,9 @@ from sweeps.study.run import StudyRun
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
 _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
+_TEMPORARY = "/tmp"
+# The path of a socket has 107 bytes at most; the longest of Ray's ends like this.
+_MOST_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
@@ -53,25 +59,29 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         SweepError: there is no cluster at that address.
     """
     own = address in (None, _LOCAL)
-    ray_internals.set_environment()
-    quiet: dict[str, Any] = {
+    environment.for_ray(own=own)
+    settings: dict[str, Any] = {
         "log_to_driver": debug,
         "logging_level": logging.INFO if debug else logging.CRITICAL,
         "configure_logging": True,
     }
+    if not str(address).startswith("ray://"):  # its server has a path of its own
+        settings["job_config"] = ray_internals.job_config()
     if not debug:
         ray_internals.silence()
     try:
         if own:
-            ray.init(
-                address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                num_cpus=available_cores(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with kept_from_children():
+                ray.init(
+                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                    _temp_dir=_folder_of_ray(),
+                    num_cpus=available_cores(),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **settings,
+                )
         else:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = reason_of(error)
         if own:
@@ -89,6 +99,34 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         elif own:
             # ray.shutdown would end this process immediately, before it has written its data.
             ray_internals.kill_started_processes()
+
+
+def _folder_of_ray() -> str:
+    """Return the folder for the files of a Ray that is started on this machine.
+
+    Raises:
+        InputError: RAY_TMPDIR is too long, or nothing can be written there.
+    """
+    named = os.environ.get("RAY_TMPDIR")
+    folder = Path(named or os.environ.get("TMPDIR") or _TEMPORARY).absolute()
+    length = len(os.fsencode(folder))
+    if length > _MOST_BYTES:
+        if named:
+            raise InputError(
+                f"RAY_TMPDIR = {named}: a path of {length} bytes; expected {_MOST_BYTES} at most, since the names of "
+                "Ray's sockets begin with it"
+            )
+        folder = Path(_TEMPORARY)  # nobody chose TMPDIR for Ray
+    files = folder / "ray"
+    try:
+        files.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=files).close()
+    except OSError as error:
+        raise InputError(
+            f"{'RAY_TMPDIR = ' * bool(named)}{folder}: Ray cannot write its files there: {error.strerror}; "
+            "name another folder in RAY_TMPDIR"
+        ) from error
+    return str(files)
 
 
 def _shut_down() -> None:

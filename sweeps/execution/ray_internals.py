@@ -1,4 +1,4 @@
-"""All private names and unstable settings of Ray that this package uses, each with its reason.
+"""All private names of Ray that this package uses, each with its reason; sweeps.environment has its settings.
 
 No other module uses a private name of Ray. If a new version of Ray lacks one of these names,
 tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
@@ -6,33 +6,18 @@ tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 
 from __future__ import annotations
 
+import itertools
 import logging
-import os
 import re
+import sys
+import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 from ray.tune.experiment import Trial
-
-ENVIRONMENT = {
-    # Otherwise Ray sends usage statistics from the user's machine.
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's new output prints on stdout at any verbosity; stdout is for results.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial without a GPU keeps the CUDA_VISIBLE_DEVICES of the launch. Some versions warn if this is not set.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Otherwise Ray writes each epoch to CSV, JSON and TensorBoard files; MLflow has the epochs already.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ray's snapshots of its experiment are not used, so one a day is enough: a study resumes from the ledger.
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # sweeps.execution.interrupts handles Ctrl-C.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Otherwise Ray limits how many trials may start at once. The searcher proposes trials for free slots only.
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
-}
-"""Environment variables that Ray reads when it starts or when an experiment starts."""
 
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
@@ -40,16 +25,30 @@ _TRIAL_ERROR = "sweeps.execution.trainable.TrialError: "  # what Ray writes befo
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def set_environment() -> None:
-    """Set the variables of ENVIRONMENT that the user has not set; call before Ray starts."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
 def silence() -> None:
     """Suppress Ray's log messages."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def job_config() -> JobConfig:
+    """Return a configuration with which trials import modules from where this process does.
+
+    Ray would put the current folder ahead of all others on the path of its workers. There a file whose name is that of
+    another module, such as ``random.py``, would be imported in its place.
+    """
+    config = JobConfig()
+    config._py_driver_sys_path = _OnOwnPath()
+    return config
+
+
+class _OnOwnPath(list[str]):
+    """A list to which Ray adds folders; it takes those that this process has ahead of the standard library."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        standard = sysconfig.get_path("stdlib")
+        ahead = {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
+        super().extend(folder for folder in folders if folder in ahead)
 
 
 def kill_started_processes() -> None:

@@ -25,7 +25,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resnet_core.records import EpochRecord
-from sweeps.execution.cluster import available_cores
+from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import Worker, prepare_worker, train_arguments
 
 _POOL = "sweeps-processes"  # the name of the pool's actor; each launch has its own Ray namespace

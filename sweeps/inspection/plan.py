@@ -17,6 +17,7 @@ from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.meter import GpuMeter
 from resnet_core.network import build, trainable_parameters
 from resnet_core.own_config import OwnConfig
+from resnet_core.records import duration_text
 from resnet_core.run import Run
 from resnet_core.trainer import seconds_per_epoch
 from search_spaces.errors import as_toml
@@ -24,7 +25,8 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.trainers import SHIPPED, OwnTrainer
 from sweeps.errors import InputError, SweepError
-from sweeps.execution.cluster import Node, available_cores, visible_gpus
+from sweeps.execution.cluster import Node, slow_precision, visible_gpus
+from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
 from sweeps.inspection.trials import draw_learning_rate
@@ -270,22 +272,19 @@ def describe(planned: Plan) -> str:
     finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
     lines.append(
         f"{planned.trials} trials{finalists}, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
-        f"{planned.seconds_per_epoch:,.1f} s on {planned.device}; {planned.slots} at once here: "
-        f"about {_duration(planned.hours)}{_energy(planned.kilowatt_hours)}"
+        f"{duration_text(planned.seconds_per_epoch)} on {planned.device}; {planned.slots} at once here: "
+        f"about {duration_text(3600 * planned.hours)}{_energy(planned.kilowatt_hours)}"
     )
+    slow = slow_precision(spec)
+    if slow is not None:
+        lines.append(slow)
     if planned.stopped is not None:
         lines.append(
             f"with its stopping rules, simulated: about {planned.stopped['epochs']:,} epochs, "
-            f"{_duration(planned.stopped['hours'])}{_energy(planned.stopped['kilowatt_hours'])}"
+            f"{duration_text(3600 * planned.stopped['hours'])}{_energy(planned.stopped['kilowatt_hours'])}"
         )
     return "\n".join(lines)
 
 
 def _energy(kilowatt_hours: float | None) -> str:
     return "" if kilowatt_hours is None else f", {kilowatt_hours:.2g} kWh"
-
-
-def _duration(hours: float) -> str:
-    if hours < 1:
-        return f"{hours * 60:.0f} minutes" if hours * 60 >= 1 else "a minute"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

@@ -10,6 +10,7 @@ import pandas as pd
 import analysis
 from analysis import Study
 from analysis.report.document import Reproduction
+from analysis.tables.published import trains_as_post5
 from resnet_core import schema
 from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
@@ -35,10 +36,8 @@ def _build(study: Study, spec: StudySpec | None) -> str:
 
 
 def published_runs(study: Study) -> pd.DataFrame | None:
-    """Return the published runs with the study's network, data set and target; None if there are none."""
-    trials = study.trials
-    same = {"model": "resnet56v2", "data": "cifar10"}
-    if study.target != 0.92 or any(name not in trials or set(trials[name]) != {value} for name, value in same.items()):
+    """Return the published runs with the study's network, data set, metric and target; None if there are none."""
+    if study.target != 0.92 or not study.objective.is_accuracy or not trains_as_post5(study):
         return None
     with resources.as_file(resources.files("search_spaces").joinpath("published", "post5.csv")) as path:
         return pd.read_csv(path)
@@ -48,7 +47,7 @@ def _spec(home: Home, study: Study) -> StudySpec | None:
     if study.imported:
         return None  # the ledger has the settings of the import, which may differ from what the trials trained
     try:
-        return Ledger.open(home.ledger_uri, study.name).spec
+        return Ledger.read(home.ledger_uri, study.name).spec
     except SweepError:  # the store has the study, but the ledger is elsewhere
         return None
 

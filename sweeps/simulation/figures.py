@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import Any
 
+from resnet_core.records import duration_text
 from sweeps.simulation.picks import Pick
 from sweeps.simulation.replay import SimulatedTrial
 
@@ -20,7 +21,8 @@ class Totals:
         trials: number of trials it ran.
         reached: number of trials that reached the target.
         epochs: number of epochs it trained.
-        gpu_hours: hours of GPU time; a trial that shares a GPU counts for its share.
+        gpu_hours: hours of GPU time; a trial that shares a GPU counts for its share. For trials without a GPU, hours of
+            a trial's place.
         hours: from the start of the first trial to the end of the last trial.
         hours_to_best: from the start of the first trial to the moment at which a trial reached the target in
             ``best_epochs_to_target`` epochs; None if no trial reached it.
@@ -69,12 +71,18 @@ class Range:
         known = [value for value in values if value is not None and not math.isnan(value)]
         return cls(median(known), min(known), max(known)) if known else cls(None, None, None)
 
-    def __str__(self) -> str:
+    def shown(self, figure: str) -> str:
+        """Return it as text for people; ``figure`` is its name, which says where it is a time in hours."""
         if self.median is None or self.low is None or self.high is None:
             return "-"
+        short = _hours if "hours" in figure else _short
         if self.low == self.high:
-            return _short(self.median)
-        return f"{_short(self.median)} ({_short(self.low)}..{_short(self.high)})"
+            return short(self.median)
+        return f"{short(self.median)} ({short(self.low)}..{short(self.high)})"
+
+
+def _hours(value: float) -> str:
+    return duration_text(3600 * value)
 
 
 def _short(value: float) -> str:

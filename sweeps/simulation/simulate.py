@@ -95,8 +95,8 @@ def simulate(setup: Setup) -> Simulation:
         trials = setup.replay(seed, rules=True)
         histories = trial_histories(trials, sought)
         tables.append(build_stopping(histories, sought.target_score, _BEST, rule_modes(setup.spec)))
-        ruled.append(totals_of(trials, setup.per_gpu))
-        free.append(totals_of(setup.replay(seed, rules=False), setup.per_gpu))
+        ruled.append(totals_of(trials, _shared(setup)))
+        free.append(totals_of(setup.replay(seed, rules=False), _shared(setup)))
         picked.append(setup.picks(seed, trials))
     return Simulation(
         setup, _merge_rules(tables), _ranges(ruled), _ranges(free), summarise_picks(picked), _notes(setup)
@@ -165,8 +165,8 @@ def _ranges(repeats: Sequence[Totals]) -> dict[str, Range]:
 
 def _notes(setup: Setup) -> list[str]:
     notes = [
-        f"{setup.repeats} simulated {'study' if setup.repeats == 1 else 'studies'} on {setup.gpus} GPUs with "
-        f"{setup.per_gpu} trial(s) on each. Median (lowest..highest).",
+        f"{setup.repeats} simulated {'study' if setup.repeats == 1 else 'studies'} {_places(setup)}. "
+        "Median (lowest..highest).",
         f"false_stops: the trial reached the target later. best_lost: of the {_BEST} trials with the fewest epochs "
         "to target, those stopped before they got there.",
         "pick: the configuration named in the end. observed: epochs to target of the run it is named for. true_rmst, "
@@ -194,6 +194,27 @@ def _notes(setup: Setup) -> list[str]:
     return notes
 
 
+def _shared(setup: Setup) -> int:
+    """Return how many trials share what their hours are counted of: a GPU, or a place for a trial without one."""
+    return setup.per_gpu if setup.spec.resources.gpus_per_trial else 1
+
+
+def _heading(figure: str, setup: Setup) -> str:
+    """Return the heading of a figure for people: that of hours says time, since their cells have a unit."""
+    if figure == "gpu_hours" and not setup.spec.resources.gpus_per_trial:
+        return "trial_time"  # of all trials together
+    return figure.replace("hours", "time")
+
+
+def _places(setup: Setup) -> str:
+    """Return in words where the trials run."""
+    resources = setup.spec.resources
+    if resources.gpus_per_trial:
+        return f"on {setup.gpus} GPU{'s' * (setup.gpus > 1)} with {setup.per_gpu} trial(s) on each"
+    cores = resources.cpus_per_trial
+    return f"of {setup.gpus * setup.per_gpu} trials at once, each on {cores} core{'s' * (cores > 1)} and no GPU"
+
+
 def _shown(mean: Mean | None) -> str:
     return "-" if mean is None else str(mean)
 
@@ -208,12 +229,12 @@ def describe(simulation: Simulation) -> str:
 
     from analysis import render
 
-    rules = [
-        {"rule": rule, "mode": mode, **{name: str(figure) for name, figure in row.items()}}
-        for rule, (mode, row) in simulation.rules.items()
-    ]
+    def texts(figures: Mapping[str, Range]) -> dict[str, str]:
+        return {_heading(name, simulation.setup): figure.shown(name) for name, figure in figures.items()}
+
+    rules = [{"rule": rule, "mode": mode, **texts(row)} for rule, (mode, row) in simulation.rules.items()]
     both = {"with its rules": simulation.with_rules, "with no rule": simulation.without_rules}
-    studies = [{"study": name, **{c: str(totals[c]) for c in _TOTALS}} for name, totals in both.items()]
+    studies = [{"study": name, **texts(totals)} for name, totals in both.items()]
     parts = [render(pd.DataFrame(rules), "text")] if rules else ["no rule stopped any trial\n"]
     parts.append(render(pd.DataFrame(studies), "text"))
     picks = [

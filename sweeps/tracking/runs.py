@@ -21,7 +21,7 @@ from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
-from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.errors import InputError, SweepError, reason_of, schema_reason
 from sweeps.study.origin import Origin
 from sweeps.study.protocols import WrittenRun
 from sweeps.study.stopping.rules import rule_modes
@@ -217,6 +217,10 @@ class MlflowStudy:
             if run.data.tags.get(schema.DRIVER) in expired and run.info.status not in _ENDED:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
+    def reason_of(self, error: BaseException) -> str:
+        """Return why the store cannot be used, in one line."""
+        return schema_reason(error, self._uri) or reason_of(error)
+
     @cached_property
     def _client(self) -> MlflowClient:
         mlflow_internals.set_environment(fail_soon=True)
@@ -377,8 +381,9 @@ def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapp
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    client, shown = MlflowClient(uri), without_password(uri)
+    shown = without_password(uri)
     try:
+        client = MlflowClient(uri)
         found = client.get_experiment_by_name(study)
         launches = client.search_runs([found.experiment_id], _of_kind(schema.LAUNCH)) if found else []
         if not launches:
@@ -387,4 +392,4 @@ def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapp
             for path in paths:
                 client.log_artifact(run_id, str(path))
     except (MlflowException, OSError) as error:
-        raise SweepError(f"MLflow ({shown}) cannot be used: {reason_of(error)}") from error
+        raise SweepError(f"MLflow ({shown}) cannot be used: {schema_reason(error, uri) or reason_of(error)}") from error

@@ -240,7 +240,7 @@ class Tracker:
                     self._fall_behind(error)
         assert self._failure is not None
         question.answer.set_exception(
-            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {reason_of(self._failure)}")
+            SweepError(f"MLflow ({self._runs.shown}) cannot be used: {self._runs.reason_of(self._failure)}")
         )
 
     def _catch_up(self) -> None:

@@ -29,7 +29,7 @@ from rich.console import Console
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from sweeps.execution import launch as launching
-from sweeps.execution.cluster import available_cores
+from sweeps.execution.machine import available_cores
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home
 from sweeps.study.outcomes import Result

@@ -36,7 +36,7 @@ from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from search_spaces.study import load_study
 from sweeps.execution import launch as launching
-from sweeps.execution.cluster import available_cores
+from sweeps.execution.machine import available_cores
 from sweeps.execution.placement import ray_cluster
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home

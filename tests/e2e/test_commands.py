@@ -10,7 +10,7 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 STORE = "--home --mlflow --ledger"
-LAUNCH = f"--address --report --no-report {STORE} --data --debug"
+LAUNCH = f"--address --report --no-report {STORE} --data --quiet --verbose --debug"
 OPTIONS = {
     "launch": f"--name --trials --set --fork --yes {LAUNCH}",
     "resume": f"--trials --changed-code {LAUNCH}",
@@ -43,7 +43,7 @@ OPTIONS = {
 ORDER = (
     {"--yes", "--watch", "--wait", "--no-wait", "--threads", "--device", "--address", "--report", "--no-report"},
     {*STORE.split(), "--data"},
-    {"--format", "--json", "--debug"},
+    {"--format", "--json", "--quiet", "--verbose", "--debug"},
 )
 ARGUMENTS = {
     "launch": ["study"],

@@ -1,6 +1,8 @@
 """The layout of the packages. Who may import whom is checked by import-linter, from pyproject.toml."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,21 @@ def test_a_package_says_in_its_first_line_what_it_is_about(path):
 def test_a_folder_with_modules_is_a_package(package):
     folders = {path.parent for path in (ROOT / package).rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("library", ["Ray", "MLflow", "Triton"])
+def test_the_page_on_design_names_the_modules_that_may_import_a_library(library):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    allowed = (line.split(" -> ") for contract in contracts for line in contract.get("ignore_imports", ()))
+    modules = {module for module, imported in allowed if imported == library.lower()}
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {library} \| (.+) \|$", page, re.MULTILINE)
+    assert set(re.findall(r"`(.+?)\.py`", row)) == {module.replace(".", "/") for module in modules}
+
+
+def test_the_page_on_design_names_the_modules_of_the_core_that_know_no_torch():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (free,) = (contract for contract in contracts if "free of torch" in contract["name"])
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"; its (.+) the standard library alone", page)
+    assert {f"resnet_core.{name}" for name in re.findall("`(.+?)`", named)} == set(free["source_modules"])

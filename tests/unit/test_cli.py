@@ -16,6 +16,7 @@ from search_spaces.study import shipped_studies
 from sweeps import load_study
 from sweeps.cli import app
 from sweeps.cli.app import print_message, stderr
+from sweeps.cli.training import Machine
 from sweeps.errors import InputError
 from sweeps.version import code_version
 
@@ -241,3 +242,32 @@ def test_the_name_of_an_emoji_stays_text(monkeypatch):
     monkeypatch.setattr(stderr, "file", shown)
     print_message("nets:one: a network")
     assert shown.getvalue() == "nets:one: a network\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "found"),
+    [("", 0, "cpu"), ("", 1, "cuda"), ("cpu", 1, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
+)
+def test_a_device_is_that_which_was_named_or_a_gpu_if_there_is_one(device, gpus, found):
+    assert Machine(device=device)._device(gpus) == found
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "said"),
+    [
+        ("cuda", 0, "--device cuda: torch finds no GPUs here; use --device cpu"),
+        ("cuda:1", 1, "--device cuda:1: torch finds 1 GPUs here; use --device cpu"),
+        ("tpu", 1, "--device tpu: expected cpu or cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(device, gpus, said):
+    with pytest.raises(InputError, match=f"^{said}$"):
+        Machine(device=device)._device(gpus)
+
+
+def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os, sweeps.cli; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); sweeps.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "sweeps: the current folder was deleted; change to another with cd\n")

@@ -1,6 +1,5 @@
 """How many trials fit on which nodes, and what is said of errors; what needs no running Ray."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from search_spaces.tables import Resources
+from sweeps import load_study
 from sweeps.errors import InputError
-from sweeps.execution.cluster import Cluster, Node, available_cores
+from sweeps.execution import cluster
+from sweeps.execution.cluster import Cluster, Node
 from sweeps.execution.ray_internals import last_error
 
 
@@ -75,19 +76,6 @@ def test_a_cluster_without_nodes_has_no_slots():
         Cluster(()).slots(Resources())
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
-def test_cores_that_are_withheld_are_not_counted():
-    bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    code = f"{bind}; from sweeps.execution.cluster import available_cores; print(available_cores())"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "1\n"
-
-
-def test_where_affinity_is_unknown_all_cores_are_counted(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert available_cores() == os.cpu_count()
-
-
 def test_a_study_without_shared_processes_does_not_load_them():
     code = """if True:
         import sys
@@ -118,3 +106,29 @@ class Failed:
 )
 def test_an_error_of_a_trial_is_its_last_without_colours(tmp_path, error, text):
     assert last_error(Failed(tmp_path, error)) == (text or "2 (occurred at noon)\nray::step()\nRuntimeError: x")
+
+
+BF16 = {"train": {"schedule": "[0.01, 0] lin[0, 2]", "precision": "bf16"}}
+SAMPLED = {
+    "train": {"schedule": "[0.01, 0] lin[0, 2]"},
+    "space": {"precision": {"choices": ["fp32", "bf16"]}},
+    "search": {"trials": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("study", "has", "is_slow"),
+    [
+        (BF16, False, True),
+        (SAMPLED, False, True),
+        (BF16, True, False),
+        (BF16, None, False),
+        (BF16 | {"train": BF16["train"] | {"precision": "fp32"}}, False, False),
+        (BF16 | {"resources": {"gpus_per_trial": 1}}, False, False),
+    ],
+)
+def test_bf16_is_said_to_be_slow_where_trials_run_on_a_cpu_without_it(study, has, is_slow, monkeypatch):
+    monkeypatch.setattr(cluster, "has_bf16", lambda: has)
+    said = cluster.slow_precision(load_study({"name": "any"} | study))
+    assert (said is not None) is is_slow
+    assert said is None or said.endswith("use --set train.precision=fp32")

@@ -97,3 +97,16 @@ def test_an_empty_study_is_an_empty_table(make_study):
 
 def test_footnotes_say_that_power_is_the_whole_gpus(make_study):
     assert "also where trials share it" in " ".join(cost_footnotes(make_study(ON_GPU)))
+
+
+@pytest.mark.parametrize("style", ["text", "markdown", "latex", "html"])
+def test_people_see_times_in_the_unit_that_suits_them(make_study, style):
+    shown = render(build_cost(make_study(ON_GPU)), style)
+    assert "30 s" in shown
+    assert "1.5 min" in shown
+    assert "hours" not in shown
+
+
+def test_programs_see_times_in_the_unit_of_their_name(make_study):
+    (row,) = json.loads(render(build_cost(make_study(ON_GPU)), "json"))
+    assert (row["hours"], row["seconds_per_epoch"]) == (0.025, 30.0)

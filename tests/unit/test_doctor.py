@@ -1,5 +1,6 @@
 import pytest
 
+from sweeps.execution.machine import Share
 from sweeps.home import Home
 from sweeps.inspection import doctor
 from sweeps.inspection.doctor import examine
@@ -49,9 +50,22 @@ def test_a_home_is_a_no_where_its_databases_are_none(text, ok, tmp_path):
 
 
 def test_images_that_are_there_are_a_yes(tmp_path):
+    (tmp_path / "svhn").mkdir()
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "svhn")
+    assert (check.ok, check.found) == (True, str(tmp_path))
+
+
+def test_images_of_which_files_are_missing_are_no_yes(tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
     (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "cifar10")
-    assert (check.ok, check.found) == (True, str(tmp_path))
+    assert check.ok is None
+    assert "data_batch_1 is missing" in check.found
+
+
+def test_the_home_folder_is_not_made(tmp_path):
+    checks = {check.name: check for check in examine(Home(tmp_path / "a" / "home"), tmp_path)}
+    assert checks["home"].ok
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -75,3 +89,11 @@ def test_a_database_that_answers_is_left_as_it_is(postgres, tmp_path):
     assert checks["ledger"].ok
     assert checks["mlflow store"].ok
     assert postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", uri) == []
+
+
+def test_a_share_of_the_machine_is_told_with_what_limits_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "cores", lambda: Share(0.5, 64, "cgroup quota of 0.5"))
+    monkeypatch.setattr(doctor, "memory", lambda: Share(4 * 1024**3, 256 * 1024**3, "cgroup limit"))
+    found = {check.name: check.found for check in examine(Home(tmp_path), tmp_path)}
+    assert found["cpu"].startswith("0.5 of 64 cores (cgroup quota of 0.5), ")
+    assert found["memory"] == "4 of 256 GiB (cgroup limit)"

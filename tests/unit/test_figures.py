@@ -226,3 +226,14 @@ def test_a_study_that_repeats_no_published_run_has_a_footnote(ours):
     study = ours(FAST, weight_decay=0.3)
     (note,) = published_footnotes(study, build_published(study, [figure()]))
     assert "repeats a published run" in note
+
+
+def test_a_trial_of_another_trainer_repeats_nothing_published(ours):
+    study = ours(FAST)
+    assert build_published(dataclasses.replace(study, trials=study.trials.drop(columns="split")), [figure()]).empty
+
+
+def test_an_imported_trial_that_says_too_little_to_be_compared_repeats_nothing(ours):
+    study = ours(FAST)
+    trials = study.trials[["number", "trial", "outcome", "horizon"]]
+    assert build_published(dataclasses.replace(study, name="mine", imported="a.csv", trials=trials), [figure()]).empty

@@ -105,11 +105,16 @@ def test_people_are_shown_each_trial_with_its_schedule_drawn(planned):
 
 
 @pytest.mark.parametrize(
-    ("hours", "text"), [(0.05, "3 minutes"), (0.99, "59 minutes"), (2.5, "2.5 hours"), (148.8, "6.2 days")]
+    ("hours", "text"),
+    [(0.0005, "1.8 s"), (0.05, "3 min"), (0.99, "59.4 min"), (2.5, "2.5 h"), (148.8, "6.2 days")],
 )
 def test_the_cost_is_shown_in_readable_units(planned, hours, text):
     timed = replace(planned, seconds_per_epoch=hours * 3600 / planned.epochs, slots=1)
     assert describe(timed).endswith(f"about {text}")
+
+
+def test_a_short_epoch_has_a_time_of_its_own_unit(planned):
+    assert "one epoch takes about 0.4 ms on " in describe(replace(planned, seconds_per_epoch=0.0004))
 
 
 def test_listed_runs_are_added_up_exactly(planned):

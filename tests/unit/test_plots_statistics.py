@@ -56,10 +56,41 @@ def test_a_slice_shows_epochs_to_target_of_what_reached(sweep):
     assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([1e-3], [2])
 
 
-@pytest.mark.parametrize(("label", "epoch"), [("missed: not by this epoch", 6), ("cut short at this epoch", 2)])
-def test_a_slice_shows_the_others_at_their_last_epoch(sweep, label, epoch):
-    (marks,) = lines(plot_slices(sweep).axes[0], label)
-    assert list(marks.get_ydata()) == [epoch]
+@pytest.mark.parametrize(
+    ("label", "trial"),
+    [
+        ("missed: its schedule ended", MISS | {"horizon": 3, "val_accs": [0.5, 0.6, 0.7]}),
+        ("cut short before it reached", PRUNED),
+        ("diverged", {"val_accs": [0.5], "outcome": "diverged"}),
+        ("crashed", CRASHED),
+    ],
+)
+def test_a_trial_without_a_result_is_beyond_all_that_reached(make_study, label, trial):
+    study = make_study(FAST, SLOW, trial | {"shift": 0.1})
+    axes = plot_slices(study).axes[0]
+    (marks,), dots = lines(axes, label), lines(axes, "reached")
+    assert min(marks.get_ydata()) > max(dots[0].get_ydata())
+    assert [text.get_text() for text in axes.get_yticklabels()][-1] == "not\nreached"
+
+
+@pytest.mark.parametrize(("goal", "worse"), [("max", min), ("min", max)])
+def test_without_a_target_what_diverged_or_crashed_is_at_the_bad_end(make_study, goal, worse):
+    ended = [{"val_accs": [0.5, value], "outcome": "exhausted", "shift": value, "horizon": 2} for value in (0.6, 0.7)]
+    study = make_study(
+        *ended, {"val_accs": [0.99, 0.01], "outcome": "diverged"}, {"val_accs": [0.99], "outcome": "crashed"}
+    )
+    axes = plot_slices(replace(study, target=None, goal=goal)).axes[0]
+    heights = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    best = heights["a trial"]
+    assert [worse(*best, height) for height in (*heights["diverged"], *heights["crashed"])] == [
+        *heights["diverged"],
+        *heights["crashed"],
+    ]
+
+
+def test_the_band_of_a_study_that_none_reached_has_all_trials(make_study):
+    axes = plot_slices(make_study(MISS, PRUNED | {"shift": 0.1})).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["not\nreached"]
 
 
 def test_kinds_of_trials_differ_in_marker_and_colour(sweep):
@@ -67,10 +98,29 @@ def test_kinds_of_trials_differ_in_marker_and_colour(sweep):
     assert len({line.get_marker() for line in marks}) == len({line.get_color() for line in marks}) == 3
 
 
-@pytest.mark.parametrize(("panel", "low", "high"), [(0, 8e-4, 1.1e-3), (1, 0.15, 0.25)])
-def test_the_published_ranges_are_drawn_in(sweep, panel, low, high):
-    (span,) = plot_slices(sweep).axes[panel].patches
-    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((low, high))
+POST5 = {"model": "resnet56v2", "data": "cifar10", "optimizer": "adamw"}
+
+
+def spans(figure, label="post V's range"):
+    return [patch for axes in figure.axes for patch in axes.patches if patch.get_label() == label]
+
+
+def test_the_published_ranges_are_drawn_into_a_study_of_what_was_published(make_study):
+    drawn = spans(plot_slices(make_study(*(trial | POST5 for trial in SWEEP))))
+    ends = [(span.get_x(), span.get_x() + span.get_width()) for span in drawn]
+    assert ends == [pytest.approx((8e-4, 1.1e-3)), pytest.approx((0.15, 0.25))]
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": "resnet20v2"}, {"model": "nets:Own"}, {"data": "digits"}, {"optimizer": "sgd"}]
+)
+def test_the_published_ranges_are_not_drawn_into_other_studies(make_study, other):
+    assert not spans(plot_slices(make_study(*(trial | POST5 | other for trial in SWEEP))))
+
+
+def test_the_published_ranges_are_not_drawn_into_a_study_of_an_own_trainer(make_study):
+    study = make_study(*(trial | POST5 for trial in SWEEP))
+    assert not spans(plot_slices(replace(study, trials=study.trials.drop(columns="split"))))
 
 
 def test_slices_of_settings_that_do_not_vary_are_refused(make_study):
@@ -154,6 +204,12 @@ def test_a_crashed_try_has_no_dot_of_the_trial_that_took_its_place(make_study):
     assert np.isnan(dots.get_ydata()).tolist() == [True, False]
 
 
+def test_the_value_of_a_diverged_trial_is_not_the_best_so_far(make_study):
+    study = make_study({"val_accs": [0.9], "outcome": "diverged"}, MISS | {"val_accs": [0.5, 0.6]})
+    axes = plot_best_so_far(replace(study, target=None)).axes[0]
+    assert [max(line.get_ydata()[~np.isnan(line.get_ydata())]) for line in axes.lines] == [0.6, 0.6]
+
+
 def test_a_study_in_which_none_reached_says_so(make_study):
     assert "none reached" in plot_best_so_far(make_study(MISS)).axes[0].get_title()
 
@@ -212,6 +268,12 @@ def test_every_ended_trial_has_its_schedule(sweep):
 def test_a_schedule_is_drawn_from_its_first_rate_to_its_last(sweep):
     fastest = max(plot_schedules(sweep).axes[0].lines, key=lambda line: line.get_linewidth())
     assert np.asarray(fastest.get_ydata())[[0, -1]] == pytest.approx([1e-3, 1e-5])
+
+
+def test_the_schedule_of_a_diverged_trial_has_no_colour_of_a_result(make_study):
+    study = make_study({"val_accs": [0.9], "outcome": "diverged"}, MISS)
+    looks = {line.get_color() for line in plot_schedules(replace(study, target=None)).axes[0].lines}
+    assert "grey" in looks
 
 
 def test_the_colours_are_explained(sweep):

@@ -25,7 +25,7 @@ from ray.tune.utils import flatten_dict
 
 from analysis.store import mlflow_internals as store_internals
 from resnet_core import schema
-from sweeps import errors
+from sweeps import environment, errors
 from sweeps.execution import ray_internals
 from sweeps.tracking import mlflow_internals as tracking_internals
 
@@ -47,9 +47,15 @@ def holds(file: Path, words: str) -> bool:
 # Ray
 
 
-@pytest.mark.parametrize("name", ray_internals.ENVIRONMENT)
+@pytest.mark.parametrize("name", environment.RAY)
 def test_ray_reads_the_environment_variables_that_are_set_for_it(ray_sources, name):
-    assert f'"{name}"' in ray_sources, "see ray_internals.ENVIRONMENT for what it keeps Ray from"
+    assert f'"{name}"' in ray_sources, "see environment.RAY for what it keeps Ray from"
+
+
+def test_ray_extends_the_path_of_its_workers():
+    why = "workers would import modules of the current folder in place of others"
+    assert isinstance(ray.job_config.JobConfig()._py_driver_sys_path, list), why
+    assert "job_config._py_driver_sys_path.extend(" in inspect.getsource(ray._private.worker), why
 
 
 def test_the_processes_that_ray_started_can_be_killed():
@@ -109,10 +115,17 @@ def test_ray_is_silenced(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*tracking_internals.ENVIRONMENT, *tracking_internals.FAIL_SOON, "MLFLOW_LOGGING_LEVEL"]
+    "name",
+    [
+        *environment.MLFLOW,
+        *environment.MLFLOW_FAIL_SOON,
+        *environment.MLFLOW_QUIET,
+        *environment.MLFLOW_IGNORED,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+    ],
 )
 def test_mlflow_reads_the_environment_variables_that_are_set_for_it(name):
-    assert hasattr(mlflow.environment_variables, name), "see tracking.mlflow_internals for what it keeps MLflow from"
+    assert hasattr(mlflow.environment_variables, name), "see sweeps.environment for what it keeps MLflow from"
 
 
 def test_mlflow_shows_trials_below_their_launch():

@@ -261,7 +261,22 @@ def test_a_scheduled_weight_decay_counts_by_its_mean():
     ("values", "text"), [([3.0], "3"), ([1.0, 2.0, 6.0], "2 (1..6)"), ([None], "-"), ([None, 0.25], "0.25")]
 )
 def test_a_figure_over_repeats_is_shown_as_median_and_range(values, text):
-    assert str(Range.of(values)) == text
+    assert Range.of(values).shown("epochs") == text
+
+
+def test_a_figure_of_hours_is_shown_as_a_time():
+    assert Range.of([0.0005, 0.01]).shown("hours_saved") == "18.9 s (1.8 s..36 s)"
+
+
+@pytest.mark.parametrize(
+    ("gpus_per_trial", "heading", "where"),
+    [(1, "gpu_time", "on 4 GPUs with 2 trial(s) on each"), (0, "trial_time", "of 8 trials at once, each on 1 core")],
+)
+def test_a_simulation_speaks_of_gpus_where_trials_have_one(gpus_per_trial, heading, where):
+    spec = sampled(resources={"gpus_per_trial": gpus_per_trial, "cpus_per_trial": 1})
+    told = describe(simulate(Setup(spec, POST5, NOWHERE, per_gpu=2, trials=2)))
+    assert f" {heading} " in told
+    assert where in told
 
 
 # Recorded curves

@@ -124,7 +124,7 @@ def test_no_best_trials_are_refused():
 
 def test_what_is_not_known_is_a_dash_and_a_null():
     table = build_stopping([pruned(4, "cap")], 0.92)
-    assert render(table, "text").splitlines()[1].split() == ["cap", "active", "1", "6", "0.6", "0", "-", "-"]
+    assert render(table, "text").splitlines()[1].split() == ["cap", "active", "1", "6", *("36", "min"), "0", "-", "-"]
     assert '"false_stops": null' in render(table, "json")
 
 

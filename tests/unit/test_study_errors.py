@@ -482,5 +482,5 @@ def test_a_syntax_error_is_placed(load: Load, text: str, place: str) -> None:
 
 def test_a_file_that_is_not_utf8_is_named_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes(b'name = "x"\n# \xe9\n')
-    with pytest.raises(StudyError, match=r"s\.toml: not UTF-8 in line 2; expected TOML in UTF-8"):
+    with pytest.raises(StudyError, match=r"s\.toml: not UTF-8 in line 2; save it as UTF-8"):
         load_study(tmp_path / "s.toml")

@@ -1,10 +1,13 @@
 """What a worker prints and logs is kept, bounded, beside the trial's errors."""
 
+import io
 import logging
 import os
 import sys
+import time
 import warnings
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ def test_what_is_printed_is_kept_with_its_time(path):
     with closing(TrialLog(path)):
         print("from the trial")
     assert read_log(path).endswith(" INFO from the trial\n")
-    assert read_log(path)[:2] == "20"
+    assert datetime.fromisoformat(read_log(path).split()[0]).utcoffset() is not None
 
 
 def test_printed_text_still_reaches_the_terminal(path, capsys):
@@ -31,6 +34,30 @@ def test_printed_text_still_reaches_the_terminal(path, capsys):
     print("err", file=sys.stderr)
     log.close()
     assert capsys.readouterr() == ("out\n", "err\n")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("closed")])
+def test_a_stream_that_cannot_be_written_makes_no_trial_fail(path, monkeypatch, error):
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with closing(TrialLog(path)):
+        print("kept")
+    assert read_log(path).endswith(" INFO kept\n")
+
+
+def test_a_time_has_the_offset_of_summer(monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0")
+    time.tzset()
+    try:
+        record = logging.LogRecord("", logging.INFO, "", 1, "", (), None)
+        record.created = 1_751_364_000.25
+        assert trial_log._Short().formatTime(record) == "2025-07-01T12:00:00.250+02:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_copied_stream_has_the_descriptor_of_the_original(path, capfd):

@@ -122,6 +122,12 @@ def test_the_rest_comes_by_its_best_accuracy(make_study):
     assert build_table(make_study(RUNNING, PRUNED, EXHAUSTED)).index.tolist() == [2, 1, 0]
 
 
+@pytest.mark.parametrize("target", [0.92, None])
+def test_diverged_trials_come_last_whatever_they_had(make_study, target):
+    study = replace(make_study(DIVERGED, EXHAUSTED, PRUNED), target=target)
+    assert build_table(study)["outcome"].tolist() == ["exhausted", "pruned", "diverged"]
+
+
 def test_equals_come_by_number(make_study):
     assert build_table(make_study(PRUNED, PRUNED, PRUNED)).index.tolist() == [0, 1, 2]
 

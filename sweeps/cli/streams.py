@@ -1,0 +1,103 @@
+"""The standard streams of a command: it ends well when they are closed, full, unread, or short of characters."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+_PLAIN = {
+    **{"…": "...", "·": "-", "–": "-", "−": "-", "×": "x", "±": "+/-", "→": "->", "←": "<-", "≤": "<=", "≥": ">="},
+    **{"∞": "inf", "√": "sqrt", "²": "^2", "³": "^3", "λ": "lambda", "β": "beta", "ε": "eps", "η": "eta", "σ": "sigma"},
+    **{"μ": "mu", "π": "pi", "Σ": "sum", "•": "*", "“": '"', "”": '"', "‘": "'", "’": "'"},
+    **dict(zip("▁▂▃▄▅▆▇█", "_.,-~=+#", strict=True)),
+}
+"""What is written for the characters of this project's texts where an encoding lacks them."""
+_GONE = {errno.EPIPE, errno.EIO, errno.ECONNRESET}  # the reader has left, or the terminal was closed
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks: our own characters by similar ones, others by their numbers."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(char) or _escaped(char) for char in found), error.end
+
+
+def _escaped(char: str) -> str:
+    byte = ord(char) - 0xDC00  # how Python keeps a byte of a path that is no UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error("sweeps.plain", _plain)
+
+
+class _Output(io.FileIO):
+    """A file descriptor that loses what cannot be written, instead of raising.
+
+    Attributes:
+        lost: the first error; None if everything could be written.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self.lost: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.lost = self.lost or error
+            return memoryview(data).nbytes
+
+
+def prepare() -> None:
+    """Make the standard streams safe to use. Call this before anything opens a file.
+
+    A closed descriptor is opened on the null device: the next file to be opened, such as a database, would otherwise
+    take its number, and with it everything that is printed. Nothing that is written raises an error: a launch goes on
+    when its terminal or the reader of its pipe is gone. Streams that somebody has replaced are left alone.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _output(1, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _output(2, sys.stderr)
+
+
+def _output(number: int, before: TextIO | None) -> TextIO:
+    encoding = "utf-8" if before is None else before.encoding
+    with_lines = number == 2 or os.isatty(number)
+    written = io.BufferedWriter(_Output(number))
+    return io.TextIOWrapper(written, encoding, "sweeps.plain", line_buffering=with_lines)
+
+
+def lost_output() -> OSError | None:
+    """Return why results could not be written to stdout; None if they could, or if their reader wanted no more."""
+    error = _lost()
+    return None if error is None or error.errno in _GONE else error
+
+
+def has_reader() -> bool:
+    """Return whether somebody may still read stdout."""
+    return _lost() is None
+
+
+def _lost() -> OSError | None:
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(raw, _Output):
+        return None
+    sys.stdout.flush()
+    return raw.lost

@@ -1,0 +1,211 @@
+"""The environment variables of libraries: those that this package sets, ignores, and leaves to the user.
+
+Ray, MLflow and OpenMP take dozens of settings from the environment. One that was set for another program would break a
+launch, or change what it does without a word. So what a launch depends on is set here, whatever it was before; what
+nobody means for a launch is taken away; and the rest stays, for the libraries and for the code of a trainer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Set
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+RAY = {
+    # Otherwise Ray sends usage statistics from the user's machine.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's new output prints on stdout at any verbosity; stdout is for results.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A trial without a GPU keeps the CUDA_VISIBLE_DEVICES of the launch. Some versions warn if this is not set.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Otherwise Ray would start as a client of a cluster that runs elsewhere.
+    "RAY_CLIENT_MODE": "0",
+    # Under `uv run`, Ray would copy the current folder to a new environment for each worker.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Otherwise Ray writes each epoch to CSV, JSON and TensorBoard files; MLflow has the epochs already.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ray's snapshots of its experiment are not used, so one a day is enough: a study resumes from the ledger.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # sweeps.execution.interrupts handles Ctrl-C.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Otherwise Ray limits how many trials may start at once. The searcher proposes trials for free slots only.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
+}
+"""Variables that Ray reads when it is imported, when it starts, or when an experiment starts."""
+
+MLFLOW = {
+    # Otherwise MLflow sends usage statistics from the user's machine.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # stdout is for results.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Variables that MLflow reads when it is imported."""
+
+MLFLOW_QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL"}
+"""MLflow both logs a database's errors with their traceback and raises them: this package reports each once."""
+
+MLFLOW_FAIL_SOON = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Variables with which a request to a server that is down fails within seconds, not minutes. MLflow reads them at each
+request. sweeps.tracking.writer retries itself. A user with a slow server may set others."""
+
+MLFLOW_SERVER = {
+    # A dozen processes for background jobs, which are not used.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # `python -m` would import modules of the current folder in place of others of the same name.
+    _SAFE_PATH: "1",
+}
+"""Variables that MLflow's server reads."""
+
+_KEPT = frozenset(
+    {
+        "RAY_ADDRESS",
+        "RAY_AUTH_MODE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+        "RAY_BACKEND_LOG_LEVEL",
+        "RAY_TLS_CA_CERT",
+        "RAY_TLS_SERVER_CERT",
+        "RAY_TLS_SERVER_KEY",
+        "RAY_TMPDIR",
+        "RAY_USE_TLS",
+    }
+)
+"""The settings of Ray that a user means for a launch: where it is, where its files are, and who may reach it."""
+
+TUNE = frozenset(
+    {
+        "RAY_AIR_LOCAL_CACHE_DIR",
+        "RAY_CHDIR_TO_TRIAL_DIR",
+        "RAY_NAMESPACE",
+        "RAY_TRAIN_V2_ENABLED",
+        "RAY_TUNE_CALLBACKS",
+        "TUNE_DISABLE_AUTO_INIT",
+        "TUNE_DISABLE_DATED_SUBDIR",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING",
+        "TUNE_FORCE_TRIAL_CLEANUP_S",
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S",
+        "TUNE_MAX_LEN_IDENTIFIER",
+        "TUNE_PLACEMENT_GROUP_PREFIX",
+        "TUNE_PLACEMENT_GROUP_RECON_INTERVAL",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS",
+        "TUNE_RESTORE_RETRY_NUM",
+        "TUNE_RESULT_BUFFER_LENGTH",
+        "TUNE_RESULT_BUFFER_MAX_TIME_S",
+        "TUNE_RESULT_BUFFER_MIN_TIME_S",
+        "TUNE_RESULT_DELIM",
+        "TUNE_RESULT_DIR",
+        "TUNE_STATE_REFRESH_PERIOD",
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S",
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER",
+        "TUNE_WARN_THRESHOLD_S",
+    }
+)
+"""Settings of Ray Tune that a launch ignores, on a cluster of its own or on another."""
+
+OPENMP = frozenset(
+    {
+        # Each trial would bind its threads to the same cores, the first ones.
+        "GOMP_CPU_AFFINITY",
+        "KMP_AFFINITY",
+        "OMP_PLACES",
+        "OMP_PROC_BIND",
+        # resources.cpus_per_trial says how many threads a trial has.
+        "OMP_THREAD_LIMIT",
+    }
+)
+"""Settings of OpenMP that hold for one program on the machine, not for several trials beside each other."""
+
+MLFLOW_IGNORED = frozenset(
+    {
+        "MLFLOW_ENABLE_ASYNC_LOGGING",
+        "MLFLOW_ENABLE_WORKSPACES",
+        "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+        "MLFLOW_REGISTRY_URI",
+        "MLFLOW_SQLALCHEMYSTORE_ECHO",
+        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS",
+        "MLFLOW_TRUNCATE_LONG_VALUES",
+    }
+)
+"""Settings of MLflow that change how its store is opened or what it keeps."""
+
+_log = logging.getLogger(__name__)
+
+
+def for_ray(*, own: bool) -> None:
+    """Set and remove variables for Ray, for the trials that it starts, and for OpenMP in them.
+
+    Call it before Ray is imported: Ray reads some of them then.
+
+    Args:
+        own: whether Ray is started on this machine. A cluster that runs already, and a job that was submitted to it,
+            have settings in the environment that are needed there.
+    """
+    ignored = {name for name in os.environ if name in TUNE | OPENMP or (own and _is_of_ray(name))} - RAY.keys()
+    _apply(RAY, ignored)
+
+
+def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = False) -> None:
+    """Set and remove variables for MLflow; call it before MLflow is imported.
+
+    Args:
+        fail_soon: set those of MLFLOW_FAIL_SOON too, unless the user has.
+        quiet: set those of MLFLOW_QUIET too.
+        server: set those of MLFLOW_SERVER too.
+    """
+    chosen = {name: value for name, value in MLFLOW_FAIL_SOON.items() if fail_soon and name not in os.environ}
+    chosen |= (MLFLOW_QUIET if quiet else {}) | (MLFLOW_SERVER if server else {})
+    _apply(MLFLOW | chosen, MLFLOW_IGNORED & os.environ.keys())
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Give variables that the functions of this module change in the block the values that they had before it.
+
+    A notebook that launches a study has other uses for its environment.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in (*RAY, *MLFLOW, *MLFLOW_FAIL_SOON, *MLFLOW_QUIET):
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if name not in os.environ})
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Let a Python that is started in the block import no module of the current folder in place of another.
+
+    The name of a file there, such as ``random.py``, may be that of a module of the standard library.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
+
+
+def _is_of_ray(name: str) -> bool:
+    """Return whether a variable is a setting of Ray that no user means for a launch.
+
+    Ray's own names for the parts of its system are in lower case, such as RAY_memory_usage_threshold: those are meant.
+    """
+    return name.startswith("RAY_") and name.isupper() and name not in _KEPT
+
+
+def _apply(values: Mapping[str, str], ignored: Set[str]) -> None:
+    """Set variables and remove others; log which settings of the user no longer hold."""
+    overridden = ignored | {name for name, value in values.items() if os.environ.get(name, value) != value}
+    for name in ignored:
+        del os.environ[name]
+    os.environ.update(values)
+    if overridden:
+        _log.debug("ignored in the environment: %s", ", ".join(sorted(overridden)))
