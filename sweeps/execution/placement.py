@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import shutil
 import signal
@@ -71,7 +72,7 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         ray_internals.silence()
     try:
         if own:
-            with kept_from_children():
+            with kept_from_children(), ray_internals.in_own_process_groups():
                 ray.init(
                     address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
                     _temp_dir=_folder_of_ray(),
@@ -151,6 +152,8 @@ def _current_cluster() -> Cluster:
 
 def _local_node_died() -> bool:
     """Return whether Ray's node on this machine has died; this process would then wait for ever."""
+    if ray_internals.is_own():
+        return ray_internals.own_ray_died()
     own = ray.get_runtime_context().get_node_id()
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return not any(node["Alive"] for node in nodes if node["NodeID"] == own)
@@ -222,7 +225,8 @@ class _StudySearcher(_NotSaved, Searcher):
     def _total_slots(self) -> int:
         """Return how many trials fit on the current nodes."""
         if time.monotonic() >= self._check_at:
-            self._check_at = time.monotonic() + _CHECK_SECONDS
+            # No machine joins a Ray that was started here.
+            self._check_at = math.inf if ray_internals.is_own() else time.monotonic() + _CHECK_SECONDS
             self._slots = sum(node.slots(self._run.spec.resources) for node in _current_cluster().nodes)
         return self._slots
 
@@ -459,7 +463,7 @@ def run_trials(
         ),
     )
     try:
-        with interrupts.listening():  # again: Ray has installed its own handler of SIGTERM
+        with ray_internals.ending_without_ray(), interrupts.listening():  # again: Ray has installed its own handler of SIGTERM
             tuner.fit()
     except Exception as error:
         run.interrupt()

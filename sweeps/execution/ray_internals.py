@@ -6,19 +6,27 @@ tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import logging
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 from ray.job_config import JobConfig
+from ray.tune import registry
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
+_NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
 _TRIAL_ERROR = "sweeps.execution.trainable.TrialError: "  # what Ray writes before the message of one
@@ -51,12 +59,61 @@ class _OnOwnPath(list[str]):
         super().extend(folder for folder in folders if folder in ahead)
 
 
+@contextmanager
+def in_own_process_groups() -> Iterator[None]:
+    """Start each of Ray's processes in the block in a process group of its own.
+
+    A signal to the group of the launch, as `timeout` and many service managers send it, then reaches the launch alone,
+    which lets trials finish their epoch. Ray's processes would end at once.
+    """
+    start = services.ConsolePopen
+    services.ConsolePopen = functools.partial(start, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start
+
+
+def is_own() -> bool:
+    """Return whether this process has started the Ray that it is connected to."""
+    node = ray._private.worker._global_node
+    return node is not None and "raylet" in node.all_processes
+
+
+def own_ray_died() -> bool:
+    """Return whether a Ray that this process started has lost a process without which it cannot go on.
+
+    Unlike a question to Ray, this does not wait for a minute for what has died, and then end this process.
+    """
+    node = ray._private.worker._global_node
+    return node is not None and not _NEEDED.isdisjoint(kind for kind, _ in node.dead_processes())
+
+
+@contextmanager
+def ending_without_ray() -> Iterator[None]:
+    """Let Ray Tune's experiments end at once if Ray has died; freeing what they have in Ray would wait for a minute."""
+    cleanup = TuneController.cleanup
+
+    def until_ray_dies(self: TuneController) -> None:
+        cleaner = threading.Thread(target=cleanup, args=(self,), daemon=True)
+        cleaner.start()
+        while cleaner.is_alive() and not own_ray_died():
+            cleaner.join(0.1)
+
+    TuneController.cleanup = until_ray_dies
+    try:
+        yield
+    finally:
+        TuneController.cleanup = cleanup
+
+
 def kill_started_processes() -> None:
     """Kill the processes that `ray.init` started on this machine.
 
     Used when Ray's node on this machine has died. Then `ray.shutdown` would end this process immediately. With neither
     call, the process would wait for a minute at its exit.
     """
+    atexit.unregister(registry._unregister_all)  # it would ask Ray, and wait for a minute
     node = ray._private.worker._global_node
     if node is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)

@@ -170,6 +170,21 @@ def test_ray_killed_under_the_driver(sweeps, store, listed, cluster, home):
     assert_undisturbed(store, home, listed)
 
 
+@pytest.mark.slow
+def test_a_batch_system_ends_the_whole_job(sweeps, store, listed, cluster, home):
+    """SIGTERM to every process, as Slurm sends it: the study ends by itself, soon, and can be resumed."""
+    command = sweeps.start("launch", listed.file, "--home", home)
+    command.until(lambda running: running.epochs)
+    for process in command.family():
+        process.terminate()
+    done = command.wait(30)
+    assert done.code == 1, (done.code, done.stderr)
+    assert "`sweeps resume listed`" in done.stderr.splitlines()[-1]
+    assert "GCS" not in done.stderr
+    sweeps("resume", listed.name, "--home", home, on=cluster)
+    assert_undisturbed(store, home, listed)
+
+
 _SHORT_OF_MEMORY = """
 import sys
 from pathlib import Path

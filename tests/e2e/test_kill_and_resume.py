@@ -3,6 +3,7 @@
 What they must come out as is the listed study of conftest, launched undisturbed: its seeds fix every trial.
 """
 
+import os
 import signal
 import time
 
@@ -121,6 +122,18 @@ def test_interrupted_and_resumed(sweeps, store, listed, cluster, home):
     assert sweeps.json("status", listed.name, "--home", home)["state"] == "complete"
     assert resumed.stdout.splitlines()[0].startswith("trial")
     assert_undisturbed(store, home, listed)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_group_of_a_launch(sweeps, listed, home):
+    """As `timeout` sends it: it reaches none of Ray's processes, so that running trials finish their epoch."""
+    command = sweeps.start("launch", listed.file, "--home", home)
+    command.until(lambda running: running.epochs)
+    os.killpg(os.getpgid(command.pid), signal.SIGTERM)
+    done = command.wait(60)
+    assert done.code == 130, done.stderr
+    assert f"sweeps resume listed --home {home}" in done.stdout
+    assert "started again" not in done.stderr
 
 
 def test_a_study_that_0_1_0_left_is_resumed(sweeps, store, cluster, home):

@@ -52,6 +52,15 @@ def test_ray_reads_the_environment_variables_that_are_set_for_it(ray_sources, na
     assert f'"{name}"' in ray_sources, "see environment.RAY for what it keeps Ray from"
 
 
+def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
+    why = "a signal to the process group of a launch would end Ray before running trials can finish their epoch"
+    services = ray._private.services
+    assert "process = ConsolePopen(" in inspect.getsource(services.start_ray_process), why
+    kinds = {ray._private.ray_constants.PROCESS_TYPE_RAYLET, ray._private.ray_constants.PROCESS_TYPE_GCS_SERVER}
+    assert kinds == ray_internals._NEEDED, "a launch would wait for a minute for a Ray that has died"
+    assert callable(ray._private.node.Node.dead_processes), "the same"
+
+
 def test_ray_extends_the_path_of_its_workers():
     why = "workers would import modules of the current folder in place of others"
     assert isinstance(ray.job_config.JobConfig()._py_driver_sys_path, list), why
