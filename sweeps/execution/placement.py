@@ -277,9 +277,13 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
 class _StudyCallback(_NotSaved, tune.Callback):
     """Reports errors and restarts of trials to the study, and halts it when Ray's node on this machine dies."""
 
-    def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts) -> None:
-        self._run, self._stop, self._timeouts, self._check_at = run, stop, timeouts, 0.0
+    def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts, interrupts: Interrupts) -> None:
+        self._run, self._stop, self._timeouts, self._interrupts = run, stop, timeouts, interrupts
+        self._check_at = 0.0
         self._moves: Counter[int] = Counter()
+
+    def setup(self, **info: Any) -> None:  # noqa: ARG002
+        self._interrupts.install()  # Ray Tune has just installed its own handler of SIGUSR1
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         number = trial.config["number"]
@@ -450,7 +454,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             stop=stop,
-            callbacks=[_StudyCallback(run, stop, timeouts)],
+            callbacks=[_StudyCallback(run, stop, timeouts, interrupts)],
             # The trainer saves its own checkpoint after every epoch.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.search.retries),
@@ -459,8 +463,7 @@ def run_trials(
         ),
     )
     try:
-        with interrupts.listening():  # again: Ray has installed its own handler of SIGTERM
-            tuner.fit()
+        tuner.fit()
     except Exception as error:
         run.interrupt()
         said = f"{error}\n{''.join(traceback.format_exception(error))}"
