@@ -1,10 +1,10 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
-import io
 import contextlib
+import io
 import json
-import subprocess
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -248,7 +248,7 @@ def test_ctrl_c_that_becomes_another_error_is_no_error(monkeypatch, capsys):
     monkeypatch.setattr("sweeps.cli.app", command)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(SystemExit, match="^130$"):
+        with pytest.raises(SystemExit, match=r"^130$"):
             sweeps.cli.main()
     finally:
         signal.signal(signal.SIGINT, before)
