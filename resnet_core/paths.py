@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,24 @@ class PathError(ValueError):
 
 class TextError(ValueError):
     """A file is not text in UTF-8; the message says what to do."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all: until all is written, an existing file stays as it was.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = path.resolve()  # of a link, the file that it names is replaced
+    aside = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        aside.write_bytes(content)
+        aside.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def expanded(typed: str | Path) -> Path:

@@ -299,7 +299,9 @@ def open_launcher(
     environment.for_ray(own=address in (None, "local"))
     from sweeps.execution.launch import Launch  # imports Ray
 
-    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug, quiet, verbose)
+    # In a notebook, rich would make a display of its own of each line.
+    console = Console(stderr=True, emoji=False, force_jupyter=False)
+    return Launch(home, data_folder(data), address, console, debug, quiet, verbose)
 
 
 @contextlib.contextmanager

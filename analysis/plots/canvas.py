@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from analysis.statistics.lr_range import Floats
 from analysis.store.loader import Study
 from analysis.tables.summary import ended_runs
+from resnet_core.paths import write_whole
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
 
@@ -60,8 +62,10 @@ def saved(figure: Figure, path: Path | str | None) -> Figure:
     """Write a figure in the format of the path's suffix (equal figures give equal bytes), and return it."""
     if path is not None:
         suffix = Path(path).suffix.lower()
+        drawn = io.BytesIO()
         with mpl.rc_context({"svg.hashsalt": "curves"}):
-            figure.savefig(path, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])
+            figure.savefig(drawn, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])
+        write_whole(Path(path), drawn.getvalue())
     return figure
 
 

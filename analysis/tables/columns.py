@@ -39,6 +39,9 @@ class Kind(StrEnum):
 ALWAYS = 100
 """The importance of a column that is never left out."""
 
+OTHER = 95
+"""The importance of a column that no object here describes; the first column of a table is never left out."""
+
 SAMPLED = 80
 """The importance of a parameter that the study samples."""
 
@@ -220,27 +223,30 @@ COST = (
     VAL_ACC_BEST,
     EPOCH_BEST,
     Column("gpu_util_percent", importance=55),
-    Column("power_watts"),
+    Column("power_watts", importance=92),
     Column("seconds_per_epoch", Kind.SECONDS),
     EPOCHS_RUN,
     Column("hours", Kind.HOURS),
-    Column("energy_wh"),
+    Column("energy_wh", importance=OTHER),
 )
 """The table of costs."""
 
-STOPPING = (Column("hours_saved", Kind.HOURS),)
-"""The columns of the table of stopping rules that are more than numbers and texts."""
+STOPPING = (Column("stopped", Kind.WHOLE), Column("hours_saved", Kind.HOURS, importance=OTHER))
+"""The columns of the table of stopping rules that are more than numbers and texts, or are never left out."""
+
+STATISTICS = (Column("reached", Kind.WHOLE), Column("median", None))
+"""The columns of the table of statistics that are never left out, beside the first."""
 
 NOISE = (
     TRIAL,
-    Column("epoch_from", Kind.WHOLE),
-    Column("epoch_to", Kind.WHOLE),
-    Column("val_loss_mean"),
-    Column("val_loss_noise"),
-    Column("lr_mean"),
+    Column("epoch_from", Kind.WHOLE, importance=OTHER),
+    Column("epoch_to", Kind.WHOLE, importance=OTHER),
+    Column("val_loss_mean", importance=70),
+    Column("val_loss_noise", importance=70),
+    Column("lr_mean", importance=70),
     Column("batch_size", Kind.WHOLE, importance=60),
-    Column("momentum"),
-    Column("train_images", Kind.WHOLE),
+    Column("momentum", importance=70),
+    Column("train_images", Kind.WHOLE, importance=70),
     Column("noise_scale"),
 )
 """The table of the noise of the validation loss."""
@@ -271,7 +277,7 @@ METRICS = tuple(dict.fromkeys(column.read.name for column in RESULTS if isinstan
 """The metrics of each epoch that the table of results needs; see `analysis.load`."""
 
 _RESULTS = {column.name: column for column in RESULTS}
-_KNOWN = {column.name: column for column in (*NOISE, *COST, *STOPPING)} | _RESULTS
+_KNOWN = {column.name: column for column in (*NOISE, *COST, *STOPPING, *STATISTICS)} | _RESULTS
 
 
 def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Column:
@@ -281,7 +287,7 @@ def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Col
         name: name of the column. If it begins with a digit, it is a level such as 0.92, and the column has the epoch
             from which on it holds.
         settings: whether it is a column of the table of results, in which a name that RESULTS lacks is a setting. In
-            other tables an unknown name is a column that is never left out.
+            other tables an unknown name is a column of importance OTHER.
         metric: the metric that counts in the study.
     """
     for column in value_columns(metric):
@@ -292,7 +298,7 @@ def column_named(name: str, settings: bool = False, metric: str = METRIC) -> Col
         return known[name]
     if name[:1].isdigit():
         return Column(name, Kind.CROSSING)
-    return setting(name) if settings else Column(name, None, shrinks=name == "differs")
+    return setting(name) if settings else Column(name, None, importance=OTHER, shrinks=name == "differs")
 
 
 def with_settings(settings: Sequence[Column], objective: Objective = DEFAULT) -> list[Column]:

@@ -142,7 +142,8 @@ def _text(columns: list[_Cells], rows: list[list[str]], width: int | None, notes
 def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:
     """Return the sizes of columns that fit into a width, 0 for those that are left out.
 
-    Long texts are shortened first. Then the least important columns are left out, of equally important ones the last.
+    Long texts are shortened first. Then the least important columns are left out, of equally important ones the last,
+    but never the first column, which names the row.
     """
     shrinks = [column.is_text and column.column.shrinks for column in columns]
     sizes = [min(size, _SHORTEST) if some else size for size, some in zip(natural, shrinks, strict=True)]
@@ -151,7 +152,7 @@ def _fitted(columns: list[_Cells], natural: list[int], width: int) -> list[int]:
         return width - sum(sizes) - 2 * (sum(map(bool, sizes)) - 1)
 
     for i in sorted(range(len(columns)), key=lambda i: (columns[i].importance, -i)):
-        if room() < 0 and columns[i].importance < ALWAYS:
+        if i and room() < 0 and columns[i].importance < ALWAYS:
             sizes[i] = 0
     for i in sorted(range(len(columns)), key=lambda i: natural[i]):
         if shrinks[i] and sizes[i]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 
 import typer
@@ -34,6 +35,7 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
+    interrupt = _Interrupt()
     try:
         # app returns the code of typer.Exit, and None if a command simply ends.
         code = app(standalone_mode=False) or DONE
@@ -46,7 +48,9 @@ def main() -> None:
     except Exception as error:
         # An error in the arguments is an exception of click: of typer's copy of click, or of another copy.
         usage = getattr(error, "show", None)
-        if usage is not None:
+        if interrupt.came:
+            code = INTERRUPTED
+        elif usage is not None:
             usage()
             code = WRONG_INPUT
         else:
@@ -56,6 +60,23 @@ def main() -> None:
         print(f"sweeps: results could not be written to standard output: {lost.strerror}", file=sys.stderr)
         code = code or FAILED
     sys.exit(code)
+
+
+class _Interrupt:
+    """Notes that Ctrl-C was pressed; of a module that was just being imported, it can become another error.
+
+    Attributes:
+        came: whether it was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell has the background ignore it
+            signal.signal(signal.SIGINT, self._take)
+
+    def _take(self, _number: int, _frame: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 class _OneLine(logging.Formatter):

@@ -145,9 +145,9 @@ def print_json_text(text: str) -> None:
     print_result(text)
 
 
-def print_result(text: object, end: str = "\n") -> None:
-    """Print a result on stdout, at once."""
-    print(text, end=end, flush=True)
+def print_result(text: object) -> None:
+    """Print a result on stdout, at once, with a newline at its end if it has none."""
+    print(str(text).removesuffix("\n"), flush=True)
 
 
 def terminal_width() -> int | None:

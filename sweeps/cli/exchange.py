@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
+from resnet_core.paths import write_whole
 from search_spaces.errors import suggestion
 from search_spaces.study import parse_study
 from search_spaces.tables import check_name
@@ -43,7 +44,7 @@ def report(
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
     try:
-        path.write_text(build_report(home, study), encoding="utf-8")
+        write_whole(path, build_report(home, study).encode())
     except OSError as error:
         raise InputError(f"--out {path}: {error.strerror}") from error
     print_result(path)

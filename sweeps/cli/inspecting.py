@@ -113,7 +113,7 @@ def show(
         print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
-        print_result(printed_output(home, opened, entry), end="")
+        sys.stdout.write(printed_output(home, opened, entry))
         return
     print_result(describe_trial(entry, opened.spec.objective))
     measured = {key for row in epochs for key, value in row.items() if not isnan(value)} - {"epoch"}

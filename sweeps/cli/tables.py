@@ -182,7 +182,8 @@ def stopping(
         return
     notes = _all_crashed(study) or analysis.stopping_footnotes(study, trials, built, keep)
     notes = [*analysis.import_notes(study), *notes]
-    print_result(analysis.render(built, style, notes=notes))  # type: ignore[arg-type]  # one of its choices
+    width = terminal_width() if style == "text" else None
+    print_result(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 
 def _all_crashed(study: Study) -> list[str]:

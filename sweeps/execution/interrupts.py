@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
 """Signals that a terminal sends when it is closed, and a batch system before its time limit, each perhaps twice."""
@@ -46,24 +47,31 @@ class Interrupts:
         self._name = name
         self.stop_requested = False
         self._ends_next = False  # whether a SIGTERM now ends the process
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals during the block. A nested block replaces handlers that were installed in between."""
+        """Handle the signals during the block; outside of the main thread, leave them alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._take) for number in self._handled()}
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *_WARNINGS)}
+        self._handlers = {
+            number: signal.SIG_IGN if number in _WARNINGS and handler is signal.SIG_IGN else self._take
+            for number, handler in before.items()
+        }
+        self.install()
         try:
             yield
         finally:
+            self._handlers = {}
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @staticmethod
-    def _handled() -> list[signal.Signals]:
-        wanted = [number for number in _WARNINGS if signal.getsignal(number) is not signal.SIG_IGN]
-        return [signal.SIGINT, signal.SIGTERM, *wanted]
+    def install(self) -> None:
+        """Install the handlers again, in place of those that a library has installed since the block began."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _take(self, number: int, _frame: object) -> None:
         ends = self._ends_next or (number == signal.SIGINT and self.stop_requested)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ _FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows 
 _WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
 _BETWEEN_EPOCHS, _LONG_EPOCH, _BETWEEN_SUMMARIES = 5.0, 10.0, 60.0  # seconds, of lines in a log file
+_SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 _STARTING = "starting Ray …"
 _LOST = "taken over by another driver, which had not heard of this one for too long"
 _WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
@@ -270,8 +274,34 @@ def watching(console: Console, *, quiet: bool = False, verbose: bool = False) ->
         watcher = LiveWatcher()
         if not console.width:  # COLUMNS=0
             console.width = _WIDTH
-        with Live(watcher, console=console, refresh_per_second=4, transient=True):
+        with (
+            _cursor_while_suspended(console.file.fileno()),
+            Live(watcher, console=console, refresh_per_second=4, transient=True),
+        ):
             yield watcher
+
+
+@contextmanager
+def _cursor_while_suspended(terminal: int) -> Iterator[None]:
+    """Give the shell its cursor back at Ctrl-Z, which a live display has hidden; `fg` hides it again."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTSTP) is not signal.SIG_DFL:
+        yield
+        return
+
+    def suspend(number: int, _frame: object) -> None:
+        # No method of rich: its locks may be taken.
+        os.write(terminal, _SHOW_CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # this process stops here
+        signal.signal(number, suspend)
+        os.write(terminal, _HIDE_CURSOR)
+
+    signal.signal(signal.SIGTSTP, suspend)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
 
 def _settings(job: Job) -> str:

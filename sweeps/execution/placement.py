@@ -10,10 +10,12 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ from sweeps.study.run import StudyRun
 
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
+_POLL_SECONDS = 0.2  # between two checks of the processes of a Ray that was started here
+_NODE_GONE = "Ray's node on this machine is gone. Go on with `sweeps resume {}`"
 _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
 _TEMPORARY = "/tmp"
 # The path of a socket has 107 bytes at most; the longest of Ray's ends like this.
@@ -282,7 +286,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
     """Reports errors and restarts of trials to the study, and halts it when Ray's node on this machine dies."""
 
     def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts) -> None:
-        self._run, self._stop, self._timeouts, self._check_at = run, stop, timeouts, 0.0
+        self._run, self._stop, self._timeouts = run, stop, timeouts
+        self._check_at = 0.0
         self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
@@ -311,7 +316,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
                 self._halt()
 
     def _halt(self) -> None:
-        self._run.halt(f"Ray's node on this machine is gone. Go on with `sweeps resume {self._run.spec.name}`")
+        self._run.halt(_NODE_GONE.format(self._run.spec.name))
 
 
 class _EpochTimeouts:
@@ -463,8 +468,7 @@ def run_trials(
         ),
     )
     try:
-        with ray_internals.ending_without_ray(), interrupts.listening():  # again: Ray has installed its own handler of SIGTERM
-            tuner.fit()
+        _fit(tuner, run)
     except Exception as error:
         run.interrupt()
         said = f"{error}\n{''.join(traceback.format_exception(error))}"
@@ -485,6 +489,29 @@ def run_trials(
         # When Ray loses this machine, Tune may end as if all trials were done.
         raise SweepError(f"the study stopped: Ray ended before it. Go on with `sweeps resume {run.spec.name}`")
     return False
+
+
+def _fit(tuner: tune.Tuner, run: StudyRun) -> None:
+    """Run Ray Tune in another thread, and halt the study if a Ray that was started here dies.
+
+    Ray Tune asks Ray in many places. If it has died, each question waits for a minute, and then ends this process. In
+    the main thread Ray Tune would also install its own handlers of signals.
+    """
+    over: Future[None] = Future()
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+            over.set_result(None)
+        except BaseException as error:
+            over.set_exception(error)
+
+    threading.Thread(target=fit, name="ray-tune", daemon=True).start()
+    while not wait([over], _POLL_SECONDS).done:
+        if ray_internals.own_ray_died():
+            run.halt(_NODE_GONE.format(run.spec.name))
+            return
+    over.result()
 
 
 def _make_on_all_nodes(folder: Path) -> None:

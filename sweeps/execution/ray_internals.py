@@ -13,7 +13,6 @@ import logging
 import re
 import sys
 import sysconfig
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ import ray
 from ray._private import services
 from ray.job_config import JobConfig
 from ray.tune import registry
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
@@ -87,24 +85,6 @@ def own_ray_died() -> bool:
     """
     node = ray._private.worker._global_node
     return node is not None and not _NEEDED.isdisjoint(kind for kind, _ in node.dead_processes())
-
-
-@contextmanager
-def ending_without_ray() -> Iterator[None]:
-    """Let Ray Tune's experiments end at once if Ray has died; freeing what they have in Ray would wait for a minute."""
-    cleanup = TuneController.cleanup
-
-    def until_ray_dies(self: TuneController) -> None:
-        cleaner = threading.Thread(target=cleanup, args=(self,), daemon=True)
-        cleaner.start()
-        while cleaner.is_alive() and not own_ray_died():
-            cleaner.join(0.1)
-
-    TuneController.cleanup = until_ray_dies
-    try:
-        yield
-    finally:
-        TuneController.cleanup = cleanup
 
 
 def kill_started_processes() -> None:

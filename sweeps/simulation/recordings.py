@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_core.config import ConfigError
+from resnet_core.paths import write_whole
 from resnet_core.records import METRICS, RESERVED, SHARES, EpochRecord, Outcome
 from resnet_core.schedule import ScheduleError
 from search_spaces.errors import StudyError, as_toml
@@ -125,13 +126,8 @@ def write(recording: Recording, path: Path) -> None:
     text = "".join(
         json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
     )
-    aside = path.with_name(f"{path.name}.partial")
-    try:
-        # mtime=0: without the time of writing, equal recordings make equal files.
-        aside.write_bytes(gzip.compress(text.encode(), mtime=0))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    # mtime=0: without the time of writing, equal recordings make equal files.
+    write_whole(path, gzip.compress(text.encode(), mtime=0))
 
 
 def _needed(spec: StudySpec) -> tuple[str, ...]:

@@ -96,6 +96,18 @@ def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, two_core
     assert_undisturbed(store, home, listed)
 
 
+def test_the_warning_of_a_batch_system(sweeps, studies, cluster, home):
+    """SIGUSR1, which Ray Tune would take as its own, is as Ctrl-C."""
+    command = sweeps.start("launch", studies.listed, "--home", home, on=cluster)
+    command.until(lambda running: running.epochs)
+    with command.suspended():
+        command.signal(signal.SIGUSR1)
+    done = command.wait()
+    assert done.code == 130, done.stderr
+    assert "\nstopping: running trials finish their epoch" in done.stderr
+    assert f"sweeps resume listed --home {home}" in done.stdout
+
+
 @pytest.mark.slow
 def test_interrupted_and_resumed(sweeps, store, listed, cluster, home):
     """Ctrl-C: the study says how to go on, and goes on. While it runs, it is nobody else's."""

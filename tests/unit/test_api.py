@@ -94,3 +94,8 @@ def test_results_are_read_from_the_home_that_the_environment_names(store, monkey
 def test_the_page_of_the_documentation_has_every_public_name():
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^::: sweeps\.(\w+)$", page, re.MULTILINE)) == sorted(sweeps.__all__)
+
+
+def test_a_notebook_gets_the_progress_as_lines_of_text(monkeypatch, tmp_path):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert not sweeps.api.open_launcher(sweeps.api.open_home(tmp_path)).console.is_jupyter

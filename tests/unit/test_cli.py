@@ -1,7 +1,9 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
+import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -235,6 +237,22 @@ def failing(tmp_path, monkeypatch):
 def test_an_error_in_the_users_code_is_told_with_its_file_and_line(failing, monkeypatch, capsys):
     main(monkeypatch, "train", "one.toml")
     assert f"sweeps: {failing / 'one.py'}, line 12: ValueError: no training" in capsys.readouterr().err.splitlines()
+
+
+def test_ctrl_c_that_becomes_another_error_is_no_error(monkeypatch, capsys):
+    def command(**_options: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as in a module that is being imported
+            signal.raise_signal(signal.SIGINT)
+        raise AttributeError("module 'numpy' has no attribute 'ndarray'")
+
+    monkeypatch.setattr("sweeps.cli.app", command)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit, match=r"^130$"):
+            sweeps.cli.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_name_of_an_emoji_stays_text(monkeypatch):

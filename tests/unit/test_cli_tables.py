@@ -84,3 +84,26 @@ def test_a_figure_is_drawn(table, tmp_path, figure):
 def test_options_that_do_not_go_together_are_refused(table, options):
     with pytest.raises(InputError, match="expected"):
         table(*options)
+
+
+@pytest.mark.parametrize("style", ["text", "markdown", "csv", "latex"])
+def test_a_table_ends_with_one_newline(table, style):
+    text = table("--format", style)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("view", ["results", "statistics", "ladder", "cost", "noise"])
+def test_a_narrow_terminal_is_shown_fewer_columns(table, monkeypatch, view):
+    monkeypatch.setattr("sweeps.cli.tables.terminal_width", lambda: 40)
+    text, _, notes = table("--view", view).partition("\n\n")
+    assert max(map(len, text.splitlines())) <= 40
+    assert text.split()[0] in ("trial", "configuration")
+    assert "Left out to fit the width: " in notes
+
+
+def test_the_rules_fit_a_narrow_terminal(home, monkeypatch):
+    monkeypatch.setattr("sweeps.cli.tables.terminal_width", lambda: 40)
+    text = CliRunner().invoke(app, ["stopping", "views", "--home", str(home)]).stdout.partition("\n\n")[0]
+    assert max(map(len, text.splitlines())) <= 40
+    assert text.startswith("rule ")

@@ -85,7 +85,7 @@ def test_it_is_rendered(make_study, style):
     assert "trial-1" in text
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [40, 80, 120])
 def test_it_fits_a_terminal(make_study, width):
     text = render(build_cost(make_study(ON_GPU)), "text", width=width)
     assert max(map(len, text.split("\n\n")[0].splitlines())) <= width

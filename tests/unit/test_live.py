@@ -3,6 +3,7 @@
 import fcntl
 import io
 import os
+import signal
 import struct
 import termios
 import time
@@ -205,6 +206,32 @@ def test_on_a_terminal_the_table_is_drawn(terminal):
 def test_lines_are_printed_on_a_terminal_where_they_are_asked_for(terminal):
     with watching(terminal(), verbose=True) as watcher:
         assert isinstance(watcher, PlainWatcher)
+
+
+def test_while_it_is_suspended_the_shell_has_its_cursor():
+    reader, writer = os.openpty()
+    waits, ends = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.setpgid(0, 0)  # a process group of its own, as a shell starts it
+        with watching(Console(file=os.fdopen(writer, "w"))):
+            os.read(waits, 1)
+        os._exit(0)
+    drawn = b""
+    while b"starting Ray" not in drawn:
+        drawn += os.read(reader, 10_000)
+    os.kill(process, signal.SIGTSTP)
+    os.waitid(os.P_PID, process, os.WSTOPPED)
+    drawn += os.read(reader, 10_000)
+    os.kill(process, signal.SIGCONT)
+    goes_on = os.read(reader, 10_000)
+    os.write(ends, b"\n")
+    _, status = os.waitpid(process, 0)
+    for number in (reader, writer, waits, ends):
+        os.close(number)
+    assert status == 0
+    assert drawn.endswith(b"\x1b[?25h")
+    assert goes_on.startswith(b"\x1b[?25l")
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown"])

@@ -1,5 +1,6 @@
 """Paths and texts as people type and write them."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,17 @@ import pytest
 from sqlalchemy import make_url
 
 import sweeps
-from resnet_core.paths import PathError, TextError, expanded, read_text, sqlite_path, sqlite_uri, typed_path, typed_uri
+from resnet_core.paths import (
+    PathError,
+    TextError,
+    expanded,
+    read_text,
+    sqlite_path,
+    sqlite_uri,
+    typed_path,
+    typed_uri,
+    write_whole,
+)
 from sweeps.api import data_folder, open_home
 from sweeps.cli import main
 from sweeps.errors import InputError
@@ -148,3 +159,22 @@ def test_other_encodings_are_named(tmp_path, content, expected):
 def test_a_file_without_an_end_is_refused():
     with pytest.raises(InputError, match="/dev/zero: larger than 16 MiB"):
         sweeps.load_study("/dev/zero")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    write_whole(path, b"first")
+    link = tmp_path / "link.html"
+    link.symlink_to(path)
+    write_whole(link, b"second")
+    assert (path.read_bytes(), link.is_symlink()) == (b"second", True)
+
+    def full(aside: Path, content: bytes) -> int:
+        os.close(os.open(aside, os.O_CREAT))
+        raise OSError(errno.ENOSPC, "No space left on device", str(aside))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*report.html'$"):
+        write_whole(path, b"third")
+    assert path.read_bytes() == b"second"
+    assert sorted(tmp_path.iterdir()) == [link, path]
