@@ -24,6 +24,7 @@ from resnet_core import code, own, schema
 from resnet_core.code import CodeError, Source
 from resnet_core.config import IMAGE_FOLDER, OPTION_TABLES, ConfigError, is_own_data
 from resnet_core.data import DataError
+from resnet_core.paths import PathError, TextError, expanded, read_text
 from search_spaces.checks import code_problems
 from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion, unknown_name
 from search_spaces.parameters import Choices, Range, int_if_whole
@@ -49,21 +50,21 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
     path = Path(path)
     text = ""
     try:
-        text = path.read_bytes().decode()
+        text = read_text(path)
         values = tomllib.loads(text)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected a study file") from None
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}; expected a study file") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise StudyError(f"{path}: not UTF-8 in line {line}; expected TOML in UTF-8") from None
+    except TextError as error:
+        raise StudyError(f"{path}: {error}") from None
     except tomllib.TOMLDecodeError as error:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
         raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
-    code.search(path.parent)
-    return parse_study(values, str(path), overrides, path.parent)
+    folder = path.parent if path.is_file() else Path()  # of a pipe: the current folder
+    code.search(folder)
+    return parse_study(values, str(path), overrides, folder)
 
 
 def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = (), folder: Path = Path()) -> StudySpec:
@@ -309,11 +310,19 @@ def _package_folder() -> Path:
 def find_study(text: str) -> Path:
     """Return the path of a study file: this path if such a file exists, else that of the shipped study with this name.
 
+    A dash is standard input; a pipe is a file, too.
+
     Raises:
         StudyError: there is neither.
     """
-    if Path(text).is_file():
-        return Path(text)
+    if text == "-":
+        return Path("/dev/stdin")
+    try:
+        path = expanded(text)
+        if path.exists() and not path.is_dir():
+            return path
+    except (OSError, PathError) as error:
+        raise StudyError(f"{text}: {getattr(error, 'strerror', None) or error}; expected a study file") from None
     name, shipped = text.removesuffix(".toml"), shipped_studies()
     if name in shipped:  # so nothing outside the package's folder is read
         return _package_folder() / f"{name}.toml"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_core.config import ConfigError as ConfigError
 from resnet_core.config import TrialConfig as TrialConfig
 from resnet_core.data import DatasetSpec as DatasetSpec
+from resnet_core.paths import PathError, typed_path, typed_uri
 from resnet_core.records import EpochRecord as EpochRecord
 from resnet_core.records import Outcome as Outcome
 from resnet_core.run import Run as Run
@@ -92,6 +93,8 @@ def launch(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Run a study to its end, as `sweeps launch` does; continue it if it has begun.
@@ -111,6 +114,8 @@ def launch(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -126,7 +131,9 @@ def launch(
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
     with environment.restored(), _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         if fork:
             return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
         return launcher.start(spec)
@@ -143,6 +150,8 @@ def resume(
     mlflow: str = "",
     ledger: str = "",
     data: str | Path | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
     debug: bool = False,
 ) -> LaunchStatus:
     """Continue a study that was interrupted or killed, as `sweeps resume` does, or add trials to it.
@@ -159,6 +168,8 @@ def resume(
         mlflow: MLflow's tracking URI; default: ``SWEEPS_MLFLOW``, else a SQLite file in the home folder.
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
+        quiet: print no progress, only warnings and errors; this wins over ``verbose``.
+        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -171,7 +182,9 @@ def resume(
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
     with environment.restored(), _launch_errors():
-        launcher = open_launcher(open_home(home, mlflow, ledger), data, address, debug)
+        launcher = open_launcher(
+            open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
+        )
         return launcher.resume(name, trials=trials, more=more, changed_code=changed_code)
 
 
@@ -222,11 +235,11 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
     """Return the home folder with the addresses of MLflow's store and the ledger; defaults are from the environment.
 
     Raises:
-        InputError: a URI is of an unsupported kind.
+        InputError: a URI is of an unsupported kind, or a path cannot be used.
     """
-    home = home or os.environ.get("SWEEPS_HOME") or HOME
-    mlflow = mlflow or os.environ.get("SWEEPS_MLFLOW", "")
-    ledger = ledger or os.environ.get("SWEEPS_LEDGER", "")
+    root = _folder("--home", home, "SWEEPS_HOME", HOME)
+    mlflow = _uri("--mlflow", mlflow, "SWEEPS_MLFLOW")
+    ledger = _uri("--ledger", ledger, "SWEEPS_LEDGER")
     if mlflow:
         from analysis.store.backends import BACKENDS
 
@@ -237,11 +250,47 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
         from sweeps.ledger.database import sqlite_file
 
         sqlite_file(ledger)
-    return Home(Path(home).resolve(), mlflow, ledger)
+    return Home(root, mlflow, ledger)
+
+
+def data_folder(data: str | Path | None = None) -> Path:
+    """Return the folder of the images; the default is from the environment.
+
+    Raises:
+        InputError: the path cannot be used.
+    """
+    return _folder("--data", data, "SWEEPS_DATA", DATA)
+
+
+def _folder(option: str, given: str | Path | None, variable: str, default: Path) -> Path:
+    typed = given or os.environ.get(variable) or default
+    with _named(option, typed):
+        return typed_path(typed)
+
+
+def _uri(option: str, given: str, variable: str) -> str:
+    typed = given or os.environ.get(variable, "")
+    with _named(option, without_password(typed)):
+        return typed_uri(typed) if typed else ""
+
+
+@contextlib.contextmanager
+def _named(option: str, typed: object) -> Iterator[None]:
+    """Say in the message of a PathError which path it is about."""
+    try:
+        yield
+    except PathError as error:
+        raise InputError(f"{option} {typed}: {error}") from None
 
 
 def open_launcher(
-    home: Home, data: str | Path | None = None, address: str | None = None, debug: bool = False
+    home: Home,
+    data: str | Path | None = None,
+    address: str | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    debug: bool = False,
 ) -> Launch:
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
@@ -250,8 +299,7 @@ def open_launcher(
     environment.for_ray(own=address in (None, "local"))
     from sweeps.execution.launch import Launch  # imports Ray
 
-    folder = Path(data or os.environ.get("SWEEPS_DATA") or DATA).resolve()
-    return Launch(home, folder, address, Console(stderr=True, emoji=False), debug)
+    return Launch(home, data_folder(data), address, Console(stderr=True, emoji=False), debug, quiet, verbose)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,42 @@ def reason_of(error: BaseException) -> str:
         if (said := getattr(cause, "orig", None)) is not None:
             return _in_a_line(said, 2)
         cause = cause.__cause__
-    return _in_a_line(error, 1)
+    return _of_a_server(str(error)) or _in_a_line(error, 1)
+
+
+def _of_a_server(said: str) -> str:
+    """Return why an MLflow server could not be used; empty if the text of an error is not about that."""
+    if "ProxyError" in said or "Unable to connect to proxy" in said:
+        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
+    if "Max retries exceeded" in said:
+        return "no MLflow server answers there"
+    if "error code 401" in said or "error code 403" in said:
+        return "it refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "error code 404" in said or "valid JSON" in said:
+        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
+    return ""
+
+
+def schema_reason(error: BaseException, uri: str) -> str | None:
+    """Return what to do where a database has the tables of another version of Optuna or MLflow; None for other errors.
+
+    Args:
+        error: the error that Optuna or MLflow raised when it opened the database.
+        uri: URI of the database.
+    """
+    said, shown = str(error), without_password(uri)
+    if "optuna storage upgrade" in said:
+        return f"its tables are of an older Optuna; back it up, then: optuna storage upgrade --storage '{shown}'"
+    if "updating optuna" in said or "Can't locate revision" in said:
+        return "its tables are of a newer version; upgrade with: pip install -U optuna mlflow"
+    if "out-of-date database schema" in said:
+        return (
+            f"its tables are of another version of MLflow; back it up, then: mlflow db upgrade '{shown}'; if that does "
+            "not know their version, it is a newer one: pip install -U mlflow"
+        )
+    return None
 
 
 def _in_a_line(error: BaseException, lines: int) -> str:

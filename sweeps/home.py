@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import TextIO
 
 from resnet_core import checkpoint as checkpoints
+from resnet_core.paths import sqlite_uri
 from resnet_core.records import EpochRecord
+from resnet_core.sqlite import open_to_read
 from resnet_core.uris import with_psycopg2
 from search_spaces.errors import StudyError
 from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError
 
 _LOCK_TRIES = 10
-_SQLITE = b"SQLite format 3\0"  # the first bytes of every SQLite file
-_databases: dict[tuple[int, int], int] = {}
-"""Open file descriptors of database files, by device and inode; see check_database."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Home:
     @property
     def mlflow_uri(self) -> str:
         """MLflow's tracking URI."""
-        return with_psycopg2(self.mlflow) or f"sqlite:///{self.own_mlflow_db}"
+        return with_psycopg2(self.mlflow) or sqlite_uri(self.own_mlflow_db)
 
     @property
     def own_ledger_db(self) -> Path:
@@ -59,7 +58,7 @@ class Home:
     @property
     def ledger_uri(self) -> str:
         """URI of the ledger's database: Optuna's storage."""
-        return self.ledger or f"sqlite:///{self.own_ledger_db}"
+        return self.ledger or sqlite_uri(self.own_ledger_db)
 
     @property
     def artifacts(self) -> Path:
@@ -184,26 +183,21 @@ def check_database(path: Path) -> None:
     """Check that a file is a database; otherwise MLflow and Optuna would retry for minutes, or print a long error.
 
     Raises:
-        SweepError: the file exists, but is not a SQLite database.
+        SweepError: the file exists, but cannot be read, or is not a SQLite database.
     """
-    if not path.exists():
-        return
-    found = path.stat()
-    if (found.st_dev, found.st_ino) in _databases:
-        return
-    # If it is a database, the descriptor stays open. Closing it would release all POSIX locks of this process on the
-    # file, including those of its connections. Another process might then remove the write-ahead log that they use.
-    file = os.open(path, os.O_RDONLY)
     try:
-        # Checked before SQLite opens the file: SQLite may write the content of a write-ahead log beside it into it.
-        if os.read(file, len(_SQLITE)) not in (b"", _SQLITE):
-            raise sqlite3.DatabaseError("file is not a database")
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.Error as error:
-        os.close(file)
-        raise SweepError(f"{path}: {error}; move it away, or choose another folder with --home") from error
-    _databases[found.st_dev, found.st_ino] = file
+        if path.exists():
+            open_to_read(path).close()
+    except (OSError, sqlite3.Error) as error:
+        raise SweepError(unreadable(path, error)) from error
+
+
+def unreadable(path: Path, error: BaseException | None) -> str:
+    """Return the message for a database that cannot be used; only one that is damaged should be moved away."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, sqlite3.DatabaseError) and type(error) is sqlite3.DatabaseError:
+        return f"{path}: {reason}; move it away, or choose another folder with --home"
+    return f"{path} cannot be used: {reason}; see who may read and write it, or choose another folder with --home"
 
 
 def _take(file: TextIO, kind: int) -> bool:

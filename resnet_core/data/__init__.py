@@ -74,6 +74,8 @@ class DatasetSpec(DatasetInfo):
         read: takes the folder for data and one of ``image_sizes``; returns the training and the test images, and
             raises DataError if they are not available.
         folder: name of the images' folder below the folder for data; None where a package brings the images.
+        faults: takes the folder for data, where ``folder`` is in it, and returns which files are missing or damaged, in
+            words. None where that cannot be told.
         download: takes the folder for data and puts the images there; returns at once where they are complete, and
             raises DataError where it fails. None where there is nothing to download.
         channels: number of an image's channels, such as 3 for colours and 1 for grey.
@@ -83,6 +85,7 @@ class DatasetSpec(DatasetInfo):
     image_sizes: Sequence[int]
     read: Callable[[Path, int], tuple[Images, Images]]
     folder: str | None = None
+    faults: Callable[[Path], Sequence[str]] | None = None
     download: Callable[[Path], None] | None = None
     channels: int = 3
     mean: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = pixel_mean

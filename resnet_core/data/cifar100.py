@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnet_core.data import DatasetSpec, Images
 from resnet_core.data.files import reduced
-from resnet_core.data.files.cifar import FOLDERS, Title, open_cifar, read_cifar
+from resnet_core.data.files.cifar import FOLDERS, Title, faults, open_cifar, read_cifar
 
 _TITLE: Title = "CIFAR-100"
 
@@ -47,5 +47,6 @@ DATASET = DatasetSpec(
     image_sizes=(16, 32),
     read=read,
     folder=FOLDERS[_TITLE],
+    faults=lambda data_dir: faults(_TITLE, data_dir),
     download=download,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from pathlib import Path
 
 import typer
 
@@ -30,11 +29,6 @@ def main() -> None:
         20_000, 50, 100
     )  # with Python's defaults, the garbage collector takes a tenth of a command's start-up time
     streams.prepare()
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        typer.echo("sweeps: the current folder is gone; change to one that exists", err=True)
-        sys.exit(WRONG_INPUT)
     debug = "--debug" in sys.argv
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else _OneLine())

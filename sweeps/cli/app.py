@@ -9,10 +9,15 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
+from typer.models import OptionInfo
+
+from resnet_core.paths import NO_CURRENT_FOLDER, PathError, expanded
+from sweeps.errors import InputError
 
 DONE, FAILED, WRONG_INPUT, CRASHES, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
@@ -59,12 +64,31 @@ def command(name: str | None = None) -> Callable[[_Command], _Command]:
 def _options(name: str, hint: Any, default: Any) -> Iterator[inspect.Parameter]:
     """Yield the parameter itself; if its type is a dataclass, yield a parameter for each field instead."""
     if not _is_group(hint):
+        _read_paths(hint)
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         return
     hints = get_type_hints(hint, include_extras=True)
     for field in dataclasses.fields(hint):
         missing = field.default is dataclasses.MISSING
         yield from _options(field.name, hints[field.name], inspect.Parameter.empty if missing else field.default)
+
+
+def _read_paths(hint: Any) -> None:
+    """Have an option or argument that is a path read as people type paths, if it is one."""
+    kind, *about = get_args(hint)
+    if get_origin(hint) is Annotated and (kind is Path or Path in get_args(kind)):
+        about[0].metavar = "<path>"
+        about[0].parser = _path_parser(str(about[0].default) if isinstance(about[0], OptionInfo) else "")
+
+
+def _path_parser(option: str) -> Callable[[str], Path]:
+    def path(typed: str) -> Path:
+        try:
+            return expanded(typed)
+        except PathError as error:
+            raise InputError(f"{option} {typed}: {error}".strip()) from None
+
+    return path
 
 
 def _arguments(hints: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -89,10 +113,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _application(
-    version: Annotated[  # not used here: its callback ends the command
+    version: Annotated[  # noqa: ARG001  # not used here: its callback ends the command
         bool, typer.Option("--version", help="Print the version, and exit.", callback=_print_version, is_eager=True)
     ] = False,
-) -> None: ...
+) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError(NO_CURRENT_FOLDER) from None
 
 
 def print_json(value: Any) -> None:
@@ -120,6 +148,11 @@ def print_json_text(text: str) -> None:
 def print_result(text: object, end: str = "\n") -> None:
     """Print a result on stdout, at once."""
     print(text, end=end, flush=True)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is; None if it is none."""
+    return (Console().width or 80) if sys.stdout.isatty() else None
 
 
 def print_message(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sweeps
-from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_message, print_result
+from sweeps.cli.app import CRASHES, INTERRUPTED, command, print_result
 from sweeps.cli.launching import attach_report_to, confirmation_text, run_study
 from sweeps.cli.options import LaunchOptions, NameArgument, NameOption, SetOption
 from sweeps.errors import InputError
@@ -104,7 +104,7 @@ def confirm(
         if "trainer" not in spec.train and spec.train["test"] is False
         else ""
     )
-    print_message(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
+    options.tell(f"{spec.name}: {spec.confirms}, {len(fresh)} seeds from {fresh[0]} on{untested}")
     run_study(
         options,
         spec.name,
@@ -183,14 +183,14 @@ def _check_target(home: Home, name: str, option: str) -> None:
     """Refuse an option that asks about epochs to the target where the study has none."""
     from sweeps.ledger.ledger import Ledger
 
-    if Ledger.open(home.ledger_uri, name).spec.objective.target is None:
+    if Ledger.read(home.ledger_uri, name).spec.objective.target is None:
         raise InputError(f"{option}: expected a study with a target; {name!r} has none")
 
 
 def _is_confirmation(home: Home, name: str) -> bool:
     from sweeps.ledger.ledger import Ledger
 
-    return Ledger.open(home.ledger_uri, name).spec.phase == "confirm"
+    return Ledger.read(home.ledger_uri, name).spec.phase == "confirm"
 
 
 def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resources: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def _until_decided(options: LaunchOptions, a: Side, b: Side, most: int, resource
     while True:
         pairs = paired(home, a, b, wanted, resources=resources)
         for spec in (pairs.a, pairs.b):
-            print_message(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
+            options.tell(f"{spec.name}: {spec.confirms}, {len(spec.search.seeds or [])} seeds")
             end = launcher.start(spec, sequential=True)
             if end is not LaunchStatus.FINISHED:
                 why = "some trials crashed" if end is LaunchStatus.CRASHED else "interrupted"

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 import sweeps
 from resnet_core.uris import without_password
-from sweeps.api import DATA, HOME
-from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr
+from sweeps.api import DATA, HOME, data_folder
+from sweeps.cli.app import CRASHES, DONE, INTERRUPTED, command, print_message, print_result, stderr, terminal_width
 from sweeps.cli.options import (
     LaunchOptions,
     NameArgument,
@@ -59,8 +58,10 @@ def launch(
     from sweeps.study.code import describe as describe_code
 
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
-    for note in [*describe_code(spec), *sampler_notes(spec)]:
-        print_message(note)
+    for line in describe_code(spec):
+        options.tell(line)
+    for warning in sampler_notes(spec):
+        print_message(warning)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         from search_spaces.space import trial_count
 
@@ -72,7 +73,7 @@ def launch(
             answer = "no"
         if answer.strip().lower() not in ("", "y", "yes"):
             raise typer.Exit(DONE)
-        print_message(f"starting {spec.name} …")  # the imports of a launch take seconds
+        options.tell(f"starting {spec.name} …")  # the imports of a launch take seconds
     run_study(
         options,
         spec.name,
@@ -128,7 +129,7 @@ def race(
     from search_spaces.tables import Finalists
     from sweeps.ledger.ledger import Ledger
 
-    asked = Ledger.open(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
+    asked = Ledger.read(options.store.open().ledger_uri, name).spec.search.finalists or Finalists()
     changes = {key: value for key, value in (("top", top), ("seeds", seeds)) if value is not None}
     finalists = asked.model_copy(update=changes)
     run_study(options, name, lambda: options.open_launcher().race(name, finalists))
@@ -202,7 +203,7 @@ def run_study(
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     study = options.store.results(name)
     print_result((table or _results)(study))
     if ledger.spec.phase == "confirm":
@@ -234,7 +235,7 @@ def run_study(
 
 def _as_text(options: LaunchOptions, *names: str) -> str:
     """Return the named options that differ from their defaults as text for a command line, without passwords."""
-    home, data = options.store.open(), options.data.resolve()
+    home, data = options.store.open(), data_folder(options.data)
     values = {
         "home": "" if home.root == HOME.resolve() else home.root,
         "mlflow": without_password(home.mlflow),
@@ -250,8 +251,7 @@ def _results(study: Study) -> str:
     import analysis
 
     built = analysis.build_table(study)
-    width = Console().width if sys.stdout.isatty() else None
-    return analysis.render(built, "text", width=width, notes=analysis.footnotes(study, built))
+    return analysis.render(built, "text", width=terminal_width(), notes=analysis.footnotes(study, built))
 
 
 def confirmation_text(study: Study) -> str:

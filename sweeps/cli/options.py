@@ -14,6 +14,7 @@ import typer
 
 from search_spaces.study import shipped_studies
 from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
+from sweeps.cli.app import print_message
 from sweeps.errors import InputError
 from sweeps.home import Home
 
@@ -153,13 +154,26 @@ class LaunchOptions:
     ] = True
     store: Store
     data: DataOption = DATA
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only warnings and errors.")] = False
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", envvar="SWEEPS_VERBOSE", help="Print a line for every epoch, not a live table."),
+    ] = False
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what Ray and MLflow say.")] = False
 
     def open_launcher(self) -> Launch:
         """Return a launcher of studies with these options."""
-        return open_launcher(self.store.open(), self.data, self.address, self.debug)
+        return open_launcher(self.store.open(), self.data, self.address, **self._shown())
 
     def to_arguments(self) -> dict[str, Any]:
         """Return the options as arguments of `sweeps.launch` and `sweeps.resume`."""
         places = {"home": self.store.home, "mlflow": self.store.mlflow, "ledger": self.store.ledger, "data": self.data}
-        return {**places, "address": self.address, "debug": self.debug}
+        return {**places, "address": self.address, **self._shown()}
+
+    def tell(self, message: str) -> None:
+        """Print a message on stderr that is neither a warning nor an error."""
+        if not self.quiet:
+            print_message(message)
+
+    def _shown(self) -> dict[str, bool]:
+        return {"quiet": self.quiet, "verbose": self.verbose, "debug": self.debug}

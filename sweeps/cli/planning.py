@@ -15,7 +15,7 @@ from search_spaces.errors import as_toml
 from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from search_spaces.trainers import OwnTrainer, find_trainer
-from sweeps.api import DATA, load_study
+from sweeps.api import DATA, data_folder, load_study
 from sweeps.cli.app import command, print_json, print_message, print_result
 from sweeps.cli.options import DataOption, JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
 from sweeps.errors import InputError
@@ -147,7 +147,7 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data.resolve())
+        planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data_folder(data))
     if as_json:
         print_json(planned.to_dict())
     else:

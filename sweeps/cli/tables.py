@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from sweeps.cli.app import command, print_json, print_json_text, print_message, print_result
+from sweeps.cli.app import command, print_json, print_json_text, print_message, print_result, terminal_width
 from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store, choice
 from sweeps.errors import InputError
 
@@ -99,7 +97,7 @@ def table(
     if as_json:
         print_json_text(analysis.render(built, "json"))
         return
-    width = Console().width if style == "text" and sys.stdout.isatty() else None
+    width = terminal_width() if style == "text" else None
     print_result(analysis.render(built, style, width=width, notes=notes))  # type: ignore[arg-type]  # one of its choices
 
 

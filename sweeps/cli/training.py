@@ -16,7 +16,7 @@ from resnet_core.config import TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
-from sweeps.api import DATA, load_study
+from sweeps.api import DATA, data_folder, load_study
 from sweeps.cli.app import command, print_json, print_message, print_result, stderr
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
 from sweeps.errors import InputError, SweepError
@@ -129,7 +129,7 @@ def _described(spec: StudySpec, config: Config) -> str:
 def _epochs(
     spec: StudySpec, config: Config, machine: Machine, device: str, checkpoint: Path | None
 ) -> Iterator[EpochRecord]:
-    data_dir = machine.data.resolve()
+    data_dir = data_folder(machine.data)
     if isinstance(config, TrialConfig):
         from resnet_core.trainer import train as train_shipped
 
@@ -193,7 +193,7 @@ def lr_range(
     config = with_rising_rate(first, low, high, epochs, shape)
     device = machine.prepare(spec)
     print_message(f"{config.model} on {config.data}: {config.schedule}")
-    test = range_test(config, machine.data.resolve(), device, stderr)
+    test = range_test(config, data_folder(machine.data), device, stderr)
     refused, bounds = None, None
     try:
         bounds = suggest(test.lrs, test.losses, test.accs, test.beta)

@@ -24,7 +24,7 @@ from sweeps import environment
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
 from sweeps.execution.cluster import Cluster, Node, shipped_values, slow_precision, visible_gpus
 from sweeps.execution.interrupts import Interrupts
-from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
+from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
 from sweeps.execution.machine import available_cores
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.trainable import TrialTrainable
@@ -61,6 +61,8 @@ class Launch:
         address: address of a running Ray cluster; None starts one on this machine.
         console: the console that shows the progress: stderr.
         debug: let Ray and MLflow log.
+        quiet: show errors only.
+        verbose: show every epoch as a line.
         trainable: the class that trains a trial; None selects it by the study file.
     """
 
@@ -69,6 +71,8 @@ class Launch:
     address: str | None
     console: Console
     debug: bool = False
+    quiet: bool = False
+    verbose: bool = False
     trainable: type[TrialTrainable] | None = None
 
     def start(self, spec: StudySpec, *, sequential: bool = False) -> LaunchStatus:
@@ -83,7 +87,7 @@ class Launch:
             DataError: the images are not available.
         """
         if spec.name in study_names(self.home.ledger_uri):
-            Ledger.open(self.home.ledger_uri, spec.name).check_not_imported()
+            Ledger.read(self.home.ledger_uri, spec.name).check_not_imported()
         self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
@@ -98,12 +102,13 @@ class Launch:
             DataError: the images are not available.
         """
         # First, so that a refused study leaves no folder.
-        known = Ledger.open(self.home.ledger_uri, source).fork_for(spec)
+        known = Ledger.read(self.home.ledger_uri, source).fork_for(spec)
         self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
             ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
-            self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
+            if not self.quiet:
+                self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
             return self._run(ledger, sources)
 
     def resume(
@@ -140,7 +145,7 @@ class Launch:
     def _continue(self, name: str, change: Callable[[Ledger], None], changed_code: bool = False) -> LaunchStatus:
         """Change a study of the ledger, and run its remaining trials."""
         # First, so that a wrong name leaves no folder.
-        found = Ledger.open(self.home.ledger_uri, name)
+        found = Ledger.read(self.home.ledger_uri, name)
         found.check_not_imported()
         sources = find(self.home, found.spec, accept_changes=changed_code)
         self._check(found.spec)
@@ -215,9 +220,9 @@ class Launch:
             ledger.tell_pending_results()
             # MLflow creates its tables in a separate thread while Ray starts.
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
-            tracker = Tracker(runs, home.spool(name), ledger.owns)
+            tracker = Tracker(runs, home.spool(name), ledger.owns, Checkpoints(home, name).records)
             try:
-                with watching(self.console) as watcher:
+                with watching(self.console, quiet=self.quiet, verbose=self.verbose) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts, sources)
             except BaseException:
                 with contextlib.suppress(SweepError):
@@ -231,7 +236,7 @@ class Launch:
         self,
         ledger: Ledger,
         tracker: Tracker,
-        watcher: PlainWatcher | LiveWatcher,
+        watcher: QuietWatcher | LiveWatcher,
         interrupts: Interrupts,
         sources: dict[str, Source],
     ) -> LaunchStatus:
@@ -246,8 +251,7 @@ class Launch:
         with ray_cluster(self.address, debug=self.debug) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
-            if isinstance(watcher, LiveWatcher):
-                watcher.watch(run)
+            watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):
                 return LaunchStatus.INTERRUPTED

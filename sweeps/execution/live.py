@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -27,18 +28,110 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
+_FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows this column of the table
+_WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
+_BETWEEN_EPOCHS, _LONG_EPOCH, _BETWEEN_SUMMARIES = 5.0, 10.0, 60.0  # seconds, of lines in a log file
 _STARTING = "starting Ray …"
 _LOST = "taken over by another driver, which had not heard of this one for too long"
 _WAITING = "nothing left to run here; waiting for the trials of other drivers ({}), should one of them be gone"
 _STOPPING = "stopping: running trials finish their epoch; Ctrl-C stops at once, and loses that epoch"
 
 
-class PlainWatcher:
-    """Prints a line for every start, epoch, error and end of a trial."""
+class _Watcher:
+    """What every display knows: the study, and how fast it is."""
+
+    def __init__(self) -> None:
+        self._run: StudyRun | None = None
+        self._started = time.monotonic()
+        self._seconds = 0.0
+        self._epochs = 0
+
+    def watch(self, run: StudyRun) -> None:
+        """Show this study."""
+        self._run = run
+
+    def epoch(self, trial: ActiveTrial) -> None:
+        """Add the epoch's seconds to the estimate of the time left."""
+        self._seconds += trial.records[-1].seconds or 0.0
+        self._epochs += 1
+
+    def _summary(self, run: StudyRun) -> tuple[str, str]:
+        """Return how the study stands: what has ended, and the best trial with the time left."""
+        counts = dict.fromkeys(Outcome, 0)
+        for result in list(run.results.values()):
+            counts[result.outcome] += 1
+        ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
+        sought, leader = run.spec.objective, run.leader
+        best = "no result yet" if sought.target is None else "no trial at the target yet"
+        if leader is not None:
+            reached = f"reached the target at epoch {leader.rank}"
+            best = f"best so far: trial {leader.name}, "
+            best += _best(leader.value, sought) if sought.target is None else reached
+        return (
+            f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}",
+            f"{best} · elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}",
+        )
+
+    def _left(self, run: StudyRun) -> str:
+        if not self._epochs or not run.active:
+            return "?"
+        active = list(run.active.values())
+        open_epochs = sum(trial.job.config.horizon - len(trial.records) for trial in active)
+        lengths = [result.epochs_run for result in list(run.results.values())]
+        lengths = lengths or [trial.job.config.horizon for trial in active]
+        epochs = open_epochs + run.remaining * sum(lengths) / len(lengths)
+        return "about " + _clock(epochs * self._seconds / self._epochs / len(active))
+
+
+class QuietWatcher(_Watcher):
+    """Prints a line for every error of a trial, and nothing else."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
+
+    def starting(self) -> None:
+        """Do nothing."""
+
+    def started(self, trial: ActiveTrial) -> None:
+        """Do nothing."""
+
+    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
+        """Print the error."""
+        self._say(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
+
+    def ended(self, trial: ActiveTrial, result: Result) -> None:
+        """Do nothing."""
+
+    def stopping(self) -> None:
+        """Do nothing."""
+
+    def lost(self, job: Job) -> None:
+        """Print that another driver runs the trial now."""
+        self._say(f"trial {job.name}: {_LOST}")
+
+    def waiting(self, trials: int) -> None:
+        """Do nothing."""
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class PlainWatcher(QuietWatcher):
+    """Prints lines for a log file: every start, error and end of a trial, its epochs, and how the study stands.
+
+    A long epoch has a line of its own. Of short epochs, of all trials together, one is shown every few seconds.
+
+    Args:
+        console: where to print.
+        every_epoch: show short epochs too.
+    """
+
+    def __init__(self, console: Console, *, every_epoch: bool = False) -> None:
+        super().__init__(console)
+        self._every_epoch = every_epoch
+        self._epoch_at, self._summary_at = -math.inf, self._started  # when they were printed last
 
     def starting(self) -> None:
         """Print what takes its time before the first trial starts."""
@@ -51,16 +144,20 @@ class PlainWatcher:
         self._say(f"trial {trial.job.name}: {begins}{control}: {_settings(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Print the epoch's metrics."""
-        record = trial.records[-1]
-        self._say(
-            f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-            f"{' '.join(metric_texts(record.values()))} {duration_text(record.seconds or 0.0)}"
-        )
-
-    def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
-        """Print the error."""
-        self._say(f"trial {trial.job.name}: {error}; " + ("started again" if again else "given up"))
+        """Print the epoch's metrics if it was long, or if none was printed lately; then, now and then, a summary."""
+        super().epoch(trial)
+        now, record = time.monotonic(), trial.records[-1]
+        seconds = record.seconds or 0.0
+        if self._every_epoch or seconds >= _LONG_EPOCH or now - self._epoch_at >= _BETWEEN_EPOCHS:
+            self._epoch_at = now
+            self._say(
+                f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
+                f"{' '.join(metric_texts(record.values()))} {duration_text(seconds)}"
+            )
+        if self._run is not None and now - self._summary_at >= _BETWEEN_SUMMARIES:
+            self._summary_at = now
+            time_of_day = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+            self._say(" · ".join([time_of_day, *self._summary(self._run)]))
 
     def ended(self, trial: ActiveTrial, result: Result) -> None:
         """Print the outcome."""
@@ -70,46 +167,31 @@ class PlainWatcher:
         """Print what the launch waits for."""
         self._say(_STOPPING)
 
-    def lost(self, job: Job) -> None:
-        """Print that another driver runs the trial now."""
-        self._say(f"trial {job.name}: {_LOST}")
-
     def waiting(self, trials: int) -> None:
         """Print what the launch waits for."""
         self._say(_WAITING.format(trials))
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-
-class LiveWatcher:
+class LiveWatcher(_Watcher):
     """Draws a live table: running trials, those that ended last, the best so far, the time left."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ended: deque[tuple[Job, Result]] = deque(maxlen=_SHOWN_ENDED)
         self._messages: deque[str] = deque(maxlen=3)
-        self._run: StudyRun | None = None
-        self._started = time.monotonic()
-        self._seconds = 0.0
-        self._epochs = 0
         self._heard: dict[int, float] = {}  # by number of a trial: when it started or ended its last epoch
 
     def starting(self) -> None:
         """Do nothing: until it knows the study, the display says what starts."""
-
-    def watch(self, run: StudyRun) -> None:
-        """Show this study."""
-        self._run = run
 
     def started(self, trial: ActiveTrial) -> None:
         """Note the time; the table shows the trial."""
         self._heard[trial.job.number] = time.monotonic()
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Add the epoch's seconds to the estimate of the time left."""
+        """Note the time, and the epoch's seconds."""
+        super().epoch(trial)
         self._heard[trial.job.number] = time.monotonic()
-        self._seconds += trial.records[-1].seconds or 0.0
-        self._epochs += 1
 
     def failed(self, trial: ActiveTrial, error: str, again: bool) -> None:
         """Show the error below the table."""
@@ -131,21 +213,24 @@ class LiveWatcher:
         """Show below the table what the launch waits for."""
         self._messages.append(_WAITING.format(trials))
 
-    def __rich__(self) -> RenderableType:
-        """Return the table as it is now."""
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the table as it is now; a narrow terminal is shown fewer columns of it."""
         run = self._run
         if run is None:
-            return Text(_STARTING)
+            yield Text(_STARTING)
+            return
         table = Table(title=run.spec.name, title_justify="left", expand=True)
         sought = run.spec.objective
         for heading in ("trial", "epoch", sought.metric):
             table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("outcome", "trains"):
+        more = [heading for heading, width in _FROM_WIDTH.items() if options.max_width >= width]
+        for heading in more:
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
         for job, result in list(self._ended):
             shown = "-" if result.best_value is None else sought.shown(result.best_value)
             ending = Text(_ending(result, sought), style=_STYLES[result.outcome])
-            table.add_row(Text(job.name), str(result.epochs_run), shown, ending, Text(_settings(job)))
+            texts = [ending, Text(_settings(job))]
+            table.add_row(Text(job.name), str(result.epochs_run), shown, *texts[: len(more)])
         for trial in list(run.active.values()):
             done = len(trial.records)
             shown = sought.shown(trial.progress.values[-1]) if done else "-"
@@ -153,9 +238,11 @@ class LiveWatcher:
             state += self._silence(trial)
             state += " (control)" if trial.control else ""
             length = f"{done}/{trial.job.config.horizon}"
-            table.add_row(Text(trial.job.name), length, shown, state, Text(_settings(trial.job)))
-        lines = [Text(line, style="red") for line in self._messages]
-        return Group(table, Text(self._summary(run)), *lines)
+            texts = [Text(state), Text(_settings(trial.job))]
+            table.add_row(Text(trial.job.name), length, shown, *texts[: len(more)])
+        yield table
+        yield from map(Text, self._summary(run))
+        yield from (Text(line, style="red") for line in self._messages)
 
     def _silence(self, trial: ActiveTrial) -> str:
         """Return since when a trial has ended no epoch, where that is far longer than its longest epoch."""
@@ -163,42 +250,28 @@ class LiveWatcher:
         silent = time.monotonic() - self._heard.get(trial.job.number, math.inf)
         return f", no epoch for {_clock(silent)}" if silent > max(_SILENT, _TIMES_LONGER * longest) else ""
 
-    def _summary(self, run: StudyRun) -> str:
-        counts = dict.fromkeys(Outcome, 0)
-        for result in list(run.results.values()):
-            counts[result.outcome] += 1
-        ended = ", ".join(f"{n} {outcome.value}" for outcome, n in counts.items() if n) or "none"
-        sought, leader = run.spec.objective, run.leader
-        best = "no result yet" if sought.target is None else "no trial at the target yet"
-        if leader is not None:
-            reached = f"reached the target at epoch {leader.rank}"
-            best = f"best so far: trial {leader.name}, "
-            best += _best(leader.value, sought) if sought.target is None else reached
-        return (
-            f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}\n{best} · "
-            f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}"
-        )
-
-    def _left(self, run: StudyRun) -> str:
-        if not self._epochs or not run.active:
-            return "?"
-        active = list(run.active.values())
-        open_epochs = sum(trial.job.config.horizon - len(trial.records) for trial in active)
-        lengths = [result.epochs_run for result in list(run.results.values())]
-        lengths = lengths or [trial.job.config.horizon for trial in active]
-        epochs = open_epochs + run.remaining * sum(lengths) / len(lengths)
-        return "about " + _clock(epochs * self._seconds / self._epochs / len(active))
-
 
 @contextmanager
-def watching(console: Console) -> Iterator[PlainWatcher | LiveWatcher]:
-    """Show a study on ``console`` during the block."""
-    if not console.is_terminal:
-        yield PlainWatcher(console)
-        return
-    watcher = LiveWatcher()
-    with Live(watcher, console=console, refresh_per_second=4, transient=True):
-        yield watcher
+def watching(console: Console, *, quiet: bool = False, verbose: bool = False) -> Iterator[QuietWatcher | LiveWatcher]:
+    """Show a study during the block: as a live table on a terminal that can redraw, else as lines.
+
+    Args:
+        console: where to show it.
+        quiet: show errors of trials only.
+        verbose: print a line for every epoch, on a terminal too.
+    """
+    # FORCE_COLOR makes a terminal of any file to rich, but a file cannot be drawn on again.
+    redraws = console.file.isatty() and not console.is_dumb_terminal
+    if quiet:
+        yield QuietWatcher(console)
+    elif verbose or not redraws:
+        yield PlainWatcher(console, every_epoch=verbose)
+    else:
+        watcher = LiveWatcher()
+        if not console.width:  # COLUMNS=0
+            console.width = _WIDTH
+        with Live(watcher, console=console, refresh_per_second=4, transient=True):
+            yield watcher
 
 
 def _settings(job: Job) -> str:

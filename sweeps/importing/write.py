@@ -220,7 +220,7 @@ def _is_there(home: Home, runs: MlflowStudy, made: Import, replace: bool) -> boo
         InputError: another study has this name, and may not be replaced.
     """
     name, digest = made.spec.name, made.origin.digest
-    there = [Ledger.open(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
+    there = [Ledger.read(home.ledger_uri, name).origin] if name in study_names(home.ledger_uri) else []
     earlier = runs.existing_launch()
     if earlier is not None:
         status, origin = earlier

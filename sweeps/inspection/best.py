@@ -201,7 +201,7 @@ def _lead(
 
 
 def _ended(home: Home, name: str) -> list[Entry]:
-    entries = Ledger.open(home.ledger_uri, name).entries()
+    entries = Ledger.read(home.ledger_uri, name).entries()
     return [entry for entry in entries if entry.result is not None and entry.result.outcome != "crashed"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import platform
 import shutil
 import sqlite3
+import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import torch
 
 from resnet_core.config import Precision, TrialConfig
 from resnet_core.data import DATASETS
+from resnet_core.sqlite import open_to_read
 from resnet_core.trainer import seconds_per_epoch
 from resnet_core.uris import without_password
 from sweeps.errors import SweepError
@@ -45,7 +48,7 @@ class Check:
 
 
 def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
-    """Run the checks of this machine and return their results; nothing is created but the home folder.
+    """Run the checks of this machine and return their results; nothing is created, not even the home folder.
 
     Args:
         home: the home folder; if the ledger or MLflow's store is elsewhere, the connection to it is checked.
@@ -110,20 +113,27 @@ def _seconds(precision: Precision) -> float:
 
 def _data(folder: Path) -> list[Check]:
     """Return a check of each data set whose images must be in a folder."""
-    absent = f"not in {folder}; the first study that needs it downloads it there"
-    there = {name: spec.is_available(folder) for name, spec in DATASETS.items() if spec.folder is not None}
-    return [Check(name, True, str(folder)) if found else Check(name, None, absent) for name, found in there.items()]
+    checks = []
+    for name, spec in DATASETS.items():
+        if spec.folder is None:
+            continue
+        if not spec.is_available(folder):
+            checks.append(Check(name, None, f"not in {folder}; the first study that needs it downloads it there"))
+        elif spec.faults is not None and (faults := spec.faults(folder)):
+            again = "the first study that needs it downloads it again"
+            checks.append(Check(name, None, f"{folder / spec.folder}: {', '.join(faults)}; {again}"))
+        else:
+            checks.append(Check(name, True, str(folder)))
+    return checks
 
 
 def _home(home: Home) -> Check:
     try:
-        home.root.mkdir(parents=True, exist_ok=True)
-        probe = home.root / ".doctor"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=_nearest(home.root)):
+            pass  # it can be written
         for db in (home.own_mlflow_db, home.own_ledger_db):
             if db.exists():
-                with sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True) as connection:
+                with contextlib.closing(open_to_read(db)) as connection:
                     connection.execute("PRAGMA quick_check").fetchone()
     except (OSError, sqlite3.Error) as error:
         return Check("home", False, f"{home.root}: {error}; choose another with --home or SWEEPS_HOME")
@@ -131,8 +141,13 @@ def _home(home: Home) -> Check:
 
 
 def _space(home: Home) -> Check:
-    free = shutil.disk_usage(home.root if home.root.exists() else home.root.anchor).free / 1024**3
+    free = shutil.disk_usage(_nearest(home.root)).free / 1024**3
     return Check("disk", free > 1, f"{free:.1f} GiB free" + ("" if free > 1 else "; a checkpoint takes about 20 MB"))
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _reached(name: str, uri: str, connect: Callable[[str], str | None]) -> Check:

@@ -47,7 +47,7 @@ def _spec(home: Home, study: Study) -> StudySpec | None:
     if study.imported:
         return None  # the ledger has the settings of the import, which may differ from what the trials trained
     try:
-        return Ledger.open(home.ledger_uri, study.name).spec
+        return Ledger.read(home.ledger_uri, study.name).spec
     except SweepError:  # the store has the study, but the ledger is elsewhere
         return None
 

@@ -30,7 +30,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such study.
     """
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     entries = ledger.entries()
     outcomes = {outcome.value: 0 for outcome in Outcome}
     for entry in entries:
@@ -111,7 +111,7 @@ def running_trials(home: Home, name: str) -> list[dict[str, Any]]:
     that folder, the trial is shown at epoch 0.
     """
     rows = []
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     metric = ledger.spec.objective.metric
     owners, own = ledger.drivers.owners(), home.driver(name)
     homes = {driver.id: Home(Path(driver.home)) for driver in ledger.drivers.all() if driver.id != own}

@@ -15,10 +15,13 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import StaticPool
 
+from resnet_core.paths import PathError, sqlite_path
+from resnet_core.sqlite import copy_to_memory
 from resnet_core.uris import with_psycopg2, without_password
-from sweeps.errors import InputError, SweepError, reason_of
-from sweeps.home import check_database
+from sweeps.errors import InputError, SweepError, reason_of, schema_reason
+from sweeps.home import check_database, unreadable
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _T = TypeVar("_T")
@@ -42,14 +45,16 @@ def sqlite_file(uri: str) -> Path | None:
         InputError: the URI is not that of a database that can hold a ledger.
     """
     try:
+        if (path := sqlite_path(uri)) is not None:
+            return path
         url = make_url(uri)
-    except ArgumentError:
+    except (ArgumentError, PathError):
         url = None
-    if url is None or not url.database or url.drivername not in ("sqlite", "postgresql", "postgresql+psycopg2"):
+    if url is None or not url.database or url.drivername not in ("postgresql", "postgresql+psycopg2"):
         raise InputError(
             f"--ledger {without_password(uri)}: expected postgresql://USER@HOST/DATABASE or sqlite:////FILE"
         )
-    return Path(url.database) if url.drivername == "sqlite" else None
+    return None
 
 
 def open_storage(uri: str) -> optuna.storages.RDBStorage:
@@ -66,12 +71,13 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext() if file.exists() else _file_lock(file):
         try:
-            storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+            with _same_version(uri):
+                storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
         except DatabaseError as error:
             if type(error.orig) is not sqlite3.DatabaseError:
                 raise
             # Other failures, such as a busy file, raise another class.
-            raise SweepError(f"{file}: {error.orig}; move it away, or choose another folder with --home") from error
+            raise SweepError(unreadable(file, error.orig)) from error
     # With a write-ahead log, commits do not wait for the disk, and readers do not wait for writers. A killed process
     # loses nothing that it committed.
     event.listen(engine_of(storage), "connect", _write_ahead)
@@ -79,11 +85,64 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
     return storage
 
 
+def is_there(file: Path) -> bool:
+    """Return whether the file of a ledger exists.
+
+    Raises:
+        SweepError: the folder may not be looked into, or is none.
+    """
+    try:
+        file.stat()
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SweepError(unreadable(file, error)) from error
+
+
+def read_storage(uri: str) -> optuna.storages.RDBStorage:
+    """Return Optuna's storage to look at: nothing is written to the database.
+
+    That of a SQLite file is a copy of its present state, so it also works where the file may only be read.
+
+    Raises:
+        InputError: the URI is not that of a database that can hold a ledger, or psycopg2 is not installed.
+        SweepError: the database cannot be read.
+    """
+    file = sqlite_file(uri)
+    if file is None:
+        return _postgres(uri)
+    try:
+        copy = copy_to_memory(file)
+        engine = {"creator": lambda: copy, "poolclass": StaticPool}
+        with _same_version(uri):
+            return optuna.storages.RDBStorage("sqlite://", engine_kwargs=engine)
+    except (OSError, sqlite3.Error, DBAPIError) as error:
+        raise SweepError(unreadable(file, error)) from error
+
+
+@contextlib.contextmanager
+def _same_version(uri: str) -> Iterator[None]:
+    """Say what to do where the tables of a ledger are of another version of Optuna."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (reason := schema_reason(error, uri)) is None:
+            raise
+        raise SweepError(f"the ledger {without_password(uri)} cannot be used: {reason}") from error
+
+
+def is_copy(storage: optuna.storages.RDBStorage) -> bool:
+    """Return whether a storage is a copy in memory, as `read_storage` makes it of a file."""
+    return engine_of(storage).url.database is None
+
+
 def _postgres(uri: str) -> optuna.storages.RDBStorage:
     # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
-        return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
+        with _same_version(uri):
+            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
 
 
 def check_reachable(uri: str) -> None:
@@ -94,7 +153,8 @@ def check_reachable(uri: str) -> None:
         SweepError: the database cannot be reached, or the file is no database.
     """
     if not uri.startswith("postgresql"):
-        check_database(Path(make_url(uri).database or ""))
+        if (file := sqlite_path(uri)) is not None:
+            check_database(file)
         return
     with _reached(uri, "database") as engine, engine.connect():
         pass

@@ -52,7 +52,7 @@ from sqlalchemy.schema import CreateTable
 
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
-from sweeps.ledger.database import WatchedFile, exclusive_transaction, retry_while_busy, sqlite_file
+from sweeps.ledger.database import WatchedFile, exclusive_transaction, is_copy, retry_while_busy, sqlite_file
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,11 @@ class Driver:
 
 def create_tables(storage: RDBStorage) -> None:
     """Create the tables of drivers and owners if they do not exist."""
-    if inspect(engine_of(storage)).has_table(_owners.name):
+    engine = engine_of(storage)
+    if inspect(engine).has_table(_owners.name):
+        return
+    if is_copy(storage):
+        _tables.create_all(engine)
         return
     with exclusive_transaction(storage, "tables") as connection:
         for table in (_drivers, _owners):
@@ -348,7 +352,7 @@ class Drivers:
     def __init__(self, storage: RDBStorage | None, study: str) -> None:
         self._storage, self._study = storage, study
         self._lease: Lease | None = None
-        self._file = None if storage is None else WatchedFile(uri_of(storage), study)
+        self._file = None if storage is None or is_copy(storage) else WatchedFile(uri_of(storage), study)
 
     def all(self) -> list[Driver]:
         """Return the drivers that the study has or had; none for a study that was never run."""
@@ -426,7 +430,11 @@ class Drivers:
 
     def retry_while_busy(self, do: Callable[[], _T]) -> _T:
         """Call a function that uses the ledger; see `database.retry_while_busy`."""
-        return do() if self._storage is None else retry_while_busy(do, uri_of(self._storage), self._study)
+        return (
+            do()
+            if self._storage is None or is_copy(self._storage)
+            else retry_while_busy(do, uri_of(self._storage), self._study)
+        )
 
     def in_transaction(self, do: Callable[[Transaction], _T]) -> _T:
         """Call ``do`` while no other driver changes the ledger; if interrupted, call it again from its start.

@@ -138,7 +138,7 @@ class Ledger:
     @classmethod
     def remove_import(cls, uri: str, name: str) -> None:
         """Delete an imported study from the ledger; nothing happens if no study has this name."""
-        if name in study_names(uri) and cls.open(uri, name).origin is not None:
+        if name in study_names(uri) and cls.read(uri, name).origin is not None:
             optuna.delete_study(study_name=name, storage=ledger_storage(uri))
 
     @classmethod
@@ -155,6 +155,17 @@ class Ledger:
             SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
         """
         study, storage = open_study(uri, name)
+        return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
+
+    @classmethod
+    def read(cls, uri: str, name: str) -> Ledger:
+        """Return the ledger of a study as it is now, to look at it: nothing is written.
+
+        Raises:
+            UnknownStudyError: as `open`.
+            SweepError: as `open`.
+        """
+        study, storage = open_study(uri, name, to_read=True)
         return cls(study, from_json(study.user_attrs[attributes.SPEC]), storage)
 
     @property

@@ -19,7 +19,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
 from sweeps.errors import SweepError, UnknownStudyError, reason_of
 from sweeps.ledger import attributes
-from sweeps.ledger.database import exclusive_transaction, open_storage, sqlite_file
+from sweeps.ledger.database import exclusive_transaction, is_there, open_storage, read_storage, sqlite_file
 from sweeps.ledger.leases import create_tables, delete_drivers
 from sweeps.ledger.optuna_internals import uri_of
 
@@ -47,9 +47,9 @@ def study_specs(uri: str) -> list[StudySpec]:
 
 def _stored_specs(uri: str) -> dict[str, str]:
     file = sqlite_file(uri)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         return {}
-    kept = {study.study_name: study.user_attrs for study in ledger_storage(uri).get_all_studies()}
+    kept = {study.study_name: study.user_attrs for study in read_storage(uri).get_all_studies()}
     return {name: kept[name][attributes.SPEC] for name in sorted(kept) if attributes.SPEC in kept[name]}
 
 
@@ -90,21 +90,28 @@ def find_study(storage: BaseStorage, name: str) -> optuna.Study | None:
     return study if attributes.SPEC in study.user_attrs else None
 
 
-def open_study(uri: str, name: str) -> tuple[optuna.Study, RDBStorage]:
+def open_study(uri: str, name: str, *, to_read: bool = False) -> tuple[optuna.Study, RDBStorage]:
     """Return a study and its storage.
+
+    Args:
+        uri: URI of the database.
+        name: name of the study.
+        to_read: open it to look at it: nothing is written to the database, and later changes may not be seen.
 
     Raises:
         UnknownStudyError: there is no study of this name; the message lists the existing ones.
         SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
     """
     file = sqlite_file(uri)
-    if file is not None and not file.exists() and (file.parent / "studies" / name).is_dir():
+    there = file is None or is_there(file)
+    if file is not None and not there and (file.parent / "studies" / name).is_dir():
         raise SweepError(
             f"{file} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
             "the study under another --name. Its checkpoints and its epochs in MLflow are untouched"
         )
-    if file is None or file.exists():
-        storage = ledger_storage(uri)
+    if there:
+        storage = read_storage(uri) if to_read else open_storage(uri)
+        create_tables(storage)
         study = find_study(storage, name)
         if study is not None:
             return study, storage

@@ -80,7 +80,7 @@ def of_study(home: Home, name: str) -> Recording:
     """
     from analysis import StoreError, load
 
-    ledger = Ledger.open(home.ledger_uri, name)
+    ledger = Ledger.read(home.ledger_uri, name)
     entries = ledger.entries()
     try:
         epochs = load(home.mlflow_uri, name).epochs

@@ -331,7 +331,8 @@ def environment(changes: dict[str, str] | None) -> dict[str, str]:
         if not name.startswith(("SWEEPS_", "RAY_", "TUNE_", "MLFLOW_", "OPTUNA_", "OMP_")) and name != "COLUMNS"
     }
     # A report takes seconds at the end of each launch: those whose test is about it ask for it.
-    return kept | {"SWEEPS_REPORT": "0"} | (changes or {})
+    # Tests wait for epochs, which are short ones: every one is shown.
+    return kept | {"SWEEPS_REPORT": "0", "SWEEPS_VERBOSE": "1"} | (changes or {})
 
 
 def run_script(script: Path, *arguments: object) -> Done:

@@ -11,7 +11,7 @@ from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 STORE = "--home --mlflow --ledger"
-LAUNCH = f"--address --report --no-report {STORE} --data --debug"
+LAUNCH = f"--address --report --no-report {STORE} --data --quiet --verbose --debug"
 OPTIONS = {
     "launch": f"--name --trials --set --fork --yes {LAUNCH}",
     "resume": f"--trials --changed-code {LAUNCH}",
@@ -34,7 +34,7 @@ OPTIONS = {
     "compare": f"--target --plot --mix {STORE} --json",
     "stopping": f"--keep {STORE} --format --json",
     "schedule": "--at --plot --json",
-    "ui": f"--port {STORE}",
+    "ui": f"--port --open --no-open {STORE}",
     "doctor": f"--address {STORE} --data --json",
     "report": f"--out --attach {STORE}",
     "export": f"--tensorboard --out --force {STORE}",
@@ -44,7 +44,7 @@ OPTIONS = {
 ORDER = (
     {"--yes", "--watch", "--wait", "--no-wait", "--threads", "--device", "--address", "--report", "--no-report"},
     {*STORE.split(), "--data"},
-    {"--format", "--json", "--debug"},
+    {"--format", "--json", "--quiet", "--verbose", "--debug"},
 )
 ARGUMENTS = {
     "launch": ["study"],
@@ -67,7 +67,7 @@ ARGUMENTS = {
     "compare": ["sides"],
     "stopping": ["name"],
     "schedule": ["text"],
-    "ui": [],
+    "ui": ["name"],
     "doctor": [],
     "report": ["name"],
     "export": ["name"],

@@ -38,11 +38,18 @@ def test_results_go_to_stdout_and_nothing_else_does(launched):
 def test_progress_goes_to_stderr_and_nothing_else_does(launched, table):
     first, *lines = launched.done.stderr.splitlines()
     assert first == "starting Ray …"
-    assert [line for line in lines if not re.match(r"trial [0-5]: ", line)] == []
+    summary = r"\d{4}-\d\d-\d\dT\S+ · ended: "  # once a minute
+    assert [line for line in lines if not re.match(rf"trial [0-5]: |{summary}", line)] == []
     epochs = Counter(line.split(":")[0] for line in lines if re.match(r"trial \d: epoch ", line))
     assert epochs == {f"trial {name}": row["epochs_run"] for name, row in table.items()}
     for name, row in table.items():
         assert any(line.startswith(f"trial {name}: {row['outcome']}") for line in lines)
+
+
+def test_a_quiet_launch_prints_its_results_alone(sweeps, studies, home, cluster):
+    done = sweeps("launch", studies.grid, "--quiet", "--home", home, on=cluster)
+    assert done.stderr == ""
+    assert "best so far: trial " in done.stdout
 
 
 def test_trials_end_as_they_must(table):

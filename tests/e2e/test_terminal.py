@@ -1,5 +1,6 @@
 """A launch on a terminal."""
 
+import contextlib
 import os
 import pty
 import time
@@ -26,6 +27,25 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     lines = said.read_text().splitlines()
     assert os.waitstatus_to_exitcode(status) == 130
     stopping = next(i for i, line in enumerate(lines) if line.startswith("stopping: "))
-    assert [line for line in lines[stopping + 1 :] if ": epoch " not in line] == []
+    assert [line for line in lines[stopping + 1 :] if ": epoch " not in line and " · ended: " not in line] == []
     assert not any("started again" in line or "given up" in line for line in lines)
     assert sweeps.json("status", "listed", "--home", home)["state"] == "interrupted"
+
+
+def test_the_end_of_input_at_the_question_starts_nothing(sweeps, studies, home):
+    process, terminal = pty.fork()
+    if process == 0:
+        command = [str(sweeps.command), "launch", str(studies.listed), "--home", str(home)]
+        os.execve(command[0], command, environment(None))
+    said = b""
+    while b"Y/n" not in said:
+        said += os.read(terminal, 1000)
+    time.sleep(0.5)  # until it reads
+    os.write(terminal, b"\x04")  # Ctrl-D
+    with contextlib.suppress(OSError):  # at the end of the process
+        while os.read(terminal, 1000):  # a terminal is set only when all is read
+            pass
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert not home.exists()

@@ -270,4 +270,4 @@ def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path):
     gone.mkdir()
     code = f"import os, sweeps.cli; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); sweeps.cli.main()"
     done = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "sweeps: the current folder is gone; change to one that exists\n")
+    assert (done.returncode, done.stderr) == (2, "sweeps: the current folder was deleted; change to another with cd\n")

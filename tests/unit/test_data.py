@@ -343,8 +343,15 @@ def test_missing_images_are_reported_with_the_place_and_the_remedy(tmp_path, cif
 def test_a_folder_with_half_of_the_images_is_reported(tmp_path, cifar10_config):
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"data_batch_1 is damaged, data_batch_2 is missing.*Put the unpacked"):
         load(cifar10_config, tmp_path)
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_a_download_that_fails_leaves_no_empty_folder(tmp_path, cifar10_config):
+    with pytest.raises(DataError):
+        load(cifar10_config, tmp_path / "data")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_download_announces_nothing_on_stdout(tmp_path, cifar10_config, capsys, monkeypatch):

@@ -50,9 +50,22 @@ def test_a_home_is_a_no_where_its_databases_are_none(text, ok, tmp_path):
 
 
 def test_images_that_are_there_are_a_yes(tmp_path):
+    (tmp_path / "svhn").mkdir()
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "svhn")
+    assert (check.ok, check.found) == (True, str(tmp_path))
+
+
+def test_images_of_which_files_are_missing_are_no_yes(tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
     (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "cifar10")
-    assert (check.ok, check.found) == (True, str(tmp_path))
+    assert check.ok is None
+    assert "data_batch_1 is missing" in check.found
+
+
+def test_the_home_folder_is_not_made(tmp_path):
+    checks = {check.name: check for check in examine(Home(tmp_path / "a" / "home"), tmp_path)}
+    assert checks["home"].ok
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 """What people see while a study runs."""
 
+import fcntl
 import io
+import os
+import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -114,15 +119,99 @@ def test_an_event_of_the_launch_is_a_line(plain, file, tell, words):
     assert file.getvalue().count("\n") == 1
 
 
+def epochs(plain: PlainWatcher, *seconds: float) -> None:
+    """Tell of as many epochs of a trial, of these lengths."""
+    for number, length in enumerate(seconds, 1):
+        plain.epoch(ActiveTrial(SAMPLED, False, records=epoch_records([0.5] * number, seconds=length)))
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The seconds that have passed, to be set."""
+    now, begin = [0.0], time.monotonic()
+    monkeypatch.setattr("sweeps.execution.live.time.monotonic", lambda: begin + now[0])
+    return now
+
+
+def test_of_short_epochs_one_is_shown_every_few_seconds(plain, file, clock):
+    epochs(plain, 0.1, 0.1, 0.1)
+    assert file.getvalue().count("epoch") == 1
+    clock[0] = 4.9
+    epochs(plain, 0.1)
+    assert file.getvalue().count("epoch") == 1
+    clock[0] = 5.1
+    epochs(plain, 0.1, 0.1)
+    assert file.getvalue().count("epoch") == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_every_long_epoch_is_shown(plain, file):
+    epochs(plain, 60, 60, 60)
+    assert file.getvalue().count("epoch") == 3
+
+
+@pytest.mark.usefixtures("clock")
+def test_every_epoch_is_shown_where_that_is_asked_for(file):
+    epochs(PlainWatcher(Console(file=file), every_epoch=True), 0.1, 0.1, 0.1)
+    assert file.getvalue().count("epoch") == 3
+
+
+def test_quiet_is_an_error_at_most(file):
+    with watching(Console(file=file), quiet=True, verbose=True) as watcher:
+        watcher.starting()
+        watcher.started(ActiveTrial(SAMPLED, False))
+        watcher.epoch(ActiveTrial(SAMPLED, False, records=epoch_records([0.5])))
+        watcher.ended(ActiveTrial(SAMPLED, False), REACHED)
+        watcher.stopping()
+        watcher.waiting(2)
+        assert file.getvalue() == ""
+        watcher.failed(ActiveTrial(SAMPLED, False), "disk full", again=True)
+    assert file.getvalue() == "trial 3: disk full; started again\n"
+
+
 def test_lines_are_printed_if_there_is_no_terminal(file):
     with watching(Console(file=file)) as watcher:
         assert isinstance(watcher, PlainWatcher)
 
 
-def test_on_a_terminal_the_table_is_shown_and_taken_away(file):
-    with watching(Console(file=file, force_terminal=True, width=80)) as watcher:
+def test_colours_that_are_forced_make_no_terminal_of_a_file(file, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with watching(Console(file=file)) as watcher:
+        assert isinstance(watcher, PlainWatcher)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Console]]:
+    """Open consoles on a terminal of so many columns."""
+    opened = []
+
+    def open_terminal(columns: int = 80) -> Console:
+        reader, writer = os.openpty()
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24 * bool(columns), columns, 0, 0))
+        opened.append((reader, os.fdopen(writer, "w")))
+        return Console(file=opened[-1][1])
+
+    yield open_terminal
+    for reader, file in opened:
+        file.close()
+        os.close(reader)
+
+
+def test_on_a_terminal_the_table_is_drawn(terminal):
+    with watching(terminal()) as watcher:
         assert isinstance(watcher, LiveWatcher)
-    assert "starting" in file.getvalue()
+
+
+def test_lines_are_printed_on_a_terminal_where_they_are_asked_for(terminal):
+    with watching(terminal(), verbose=True) as watcher:
+        assert isinstance(watcher, PlainWatcher)
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown"])
+def test_lines_are_printed_on_a_terminal_that_cannot_redraw(terminal, monkeypatch, name):
+    monkeypatch.setenv("TERM", name)
+    with watching(terminal()) as watcher:
+        assert isinstance(watcher, PlainWatcher)
 
 
 # The table
@@ -209,6 +298,22 @@ def test_ended_trials_are_rows_with_their_outcome(watch):
     assert any(line.startswith("1 0 - crashed: disk full lr ") for line in text)
 
 
+def test_a_line_of_the_log_says_now_and_then_how_the_study_stands(watch, file, clock):
+    run, _ = watch(spec())
+    plain = PlainWatcher(Console(file=file))
+    plain.watch(run)
+    train(run, 0.5, 0.93, 0.94, 0.95)
+    clock[0] = 61
+    train(run, 0.5)
+    epochs(plain, 1.5, 1.5)
+    (summary,) = [line for line in file.getvalue().splitlines() if "ended:" in line]
+    moment, *parts = summary.split(" · ")
+    assert datetime.fromisoformat(moment).utcoffset() is not None
+    assert parts[:3] == ["ended: 1 reached", "running: 1", "to come: 10"]
+    assert parts[3].startswith("best so far: trial 0, ")
+    assert parts[4:] == ["elapsed 1:01", "left about 1:04"]
+
+
 def test_a_trial_is_one_line_on_a_narrow_terminal_too(watch):
     run, watcher = watch(spec())
     run.error(train(run), "a very long story " * 10, again=False)
@@ -216,6 +321,30 @@ def test_a_trial_is_one_line_on_a_narrow_terminal_too(watch):
     assert rows[0].startswith("0 0 - crashed: a ve")
     assert "…" in rows[0]
     assert set(rows[1]) <= set("└─┴┘")
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (39, "trial epoch val_acc"),
+        (40, "trial epoch val_acc outcome"),
+        (59, "trial epoch val_acc outcome"),
+        (60, "trial epoch val_acc outcome trains"),
+        (400, "trial epoch val_acc outcome trains"),
+    ],
+)
+def test_a_narrow_terminal_is_shown_fewer_columns(watch, width, headings):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.93, 0.94, 0.95)
+    train(run, 0.5)
+    assert screen(watcher, width)[2] == headings
+
+
+def test_a_terminal_that_tells_no_width_has_a_usual_one(terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "0")
+    console = terminal(columns=0)
+    with watching(console):
+        assert console.width == 80
 
 
 def test_the_latest_trials_that_ended_stay(watch):

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.store import mlflow_internals
 from analysis.store.reader import Backend, Points, SqlReader, StoreError
+from resnet_core.paths import PathError, sqlite_path, typed_path
+from resnet_core.sqlite import open_to_read
 
 _BUSY_SECONDS = 5.0
 _FEW = 0.25  # up to this share of all runs, looking up each run is faster than skipping the others
@@ -29,11 +30,16 @@ def open_sqlite(source: str) -> Iterator[SqliteReader]:
     Raises:
         StoreError: there is no such file, it is not MLflow's, or it stays busy.
     """
-    path = Path(source.removeprefix("sqlite:///"))
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; expected the mlflow.db of a sweep's home folder")
     try:
-        with closing(_connect(path)) as connection:
+        path = typed_path(sqlite_path(source) or source)
+        if not path.is_file():
+            raise StoreError(f"{path}: no such file; expected the mlflow.db of a sweep's home folder")
+    except PathError as error:
+        raise StoreError(f"{source}: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        with closing(open_to_read(path, _BUSY_SECONDS)) as connection:
             # One transaction, so that trials and epochs are of the same moment.
             connection.execute("BEGIN")
             found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -47,21 +53,8 @@ def open_sqlite(source: str) -> Iterator[SqliteReader]:
         raise StoreError(f"{path}: cannot be read: {error}") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path}: not an MLflow database: {error}") from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    uri = path.resolve().as_uri()  # quotes ?, # and %, which have a meaning in a URI
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if _code(error) != sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise
-        # A writer was killed during a write. SQLite undoes the write if it opens the file for writing.
-        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
-        connection.execute("PRAGMA query_only = ON")
-    return connection
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -102,4 +95,4 @@ class SqliteReader(SqlReader):
         return Points(run.astype(np.int64), epoch.astype(np.int64), value)
 
 
-BACKEND = Backend(("sqlite:///",), ("a path", "sqlite:///FILE"), open_sqlite)
+BACKEND = Backend(("sqlite:///", "sqlite+pysqlite:///"), ("a path", "sqlite:///FILE"), open_sqlite)

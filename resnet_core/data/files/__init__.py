@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,13 @@ from resnet_core.data import DataError, Images
 _T = TypeVar("_T")
 
 
-def opened(title: str, place: Path, content: str, open_or_download: Callable[[], _T]) -> _T:
+def opened(
+    title: str,
+    place: Path,
+    content: str,
+    open_or_download: Callable[[], _T],
+    faults: Callable[[Path], Sequence[str]] = lambda place: (),
+) -> _T:
     """Return what ``open_or_download`` returns.
 
     Args:
@@ -22,14 +28,24 @@ def opened(title: str, place: Path, content: str, open_or_download: Callable[[],
         content: what a user has to put into the folder for data, in words.
         open_or_download: reads the files and downloads them first where they are missing. What it prints is dropped,
             since stdout is for results.
+        faults: takes ``place``, if it is there, and returns what is wrong with its files, in words.
 
     Raises:
         DataError: the files are not there and cannot be downloaded, or cannot be read.
     """
+    was_there = place.parent.exists()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return open_or_download()
     except (OSError, RuntimeError, ValueError) as error:
+        if not was_there:
+            with contextlib.suppress(OSError):  # it holds something
+                place.parent.rmdir()
+        if place.is_dir() and (found := faults(place)):
+            raise DataError(
+                f"{title} in {place} cannot be used: {', '.join(found)}; a new download failed: {error}. Put {content} "
+                "there again, or name another folder with --data or SWEEPS_DATA."
+            ) from error
         raise DataError(
             f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. "
             f"Put {content} there, or name the folder that holds it with --data or SWEEPS_DATA."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,4 +45,27 @@ def open_cifar(title: Title, data_dir: Path, *, train: bool) -> CIFAR10:
     # The files are pickles: torchvision opens them after it has compared their MD5 sums with the published ones.
     content = f"the unpacked 'python version' of {title}"
     place = data_dir / FOLDERS[title]
-    return opened(title, place, content, lambda: kind(root=str(data_dir), train=train, download=True))
+    return opened(
+        title, place, content, lambda: kind(root=str(data_dir), train=train, download=True), partial(_faults, kind)
+    )
+
+
+def faults(title: Title, data_dir: Path) -> list[str]:
+    """Return which files are missing, damaged or cannot be read, in words; their MD5 sums are compared."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    return _faults(CIFAR10 if title == "CIFAR-10" else CIFAR100, data_dir / FOLDERS[title])
+
+
+def _faults(kind: type[CIFAR10], place: Path) -> list[str]:
+    found = []
+    for name, md5 in [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]:
+        try:
+            with (place / name).open("rb") as file:
+                if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != md5:
+                    found.append(f"{name} is damaged")
+        except FileNotFoundError:
+            found.append(f"{name} is missing")
+        except OSError as error:
+            found.append(f"{name} cannot be read ({error.strerror})")
+    return found

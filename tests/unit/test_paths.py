@@ -1,0 +1,150 @@
+"""Paths and texts as people type and write them."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+import sweeps
+from resnet_core.paths import PathError, TextError, expanded, read_text, sqlite_path, sqlite_uri, typed_path, typed_uri
+from sweeps.api import data_folder, open_home
+from sweeps.cli import main
+from sweeps.errors import InputError
+
+ODD = ["a%2Fb", "a?b", "a#b", "a b", "ü", "a\nb", "50%", "a:b@c"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_file_of_any_name_has_a_uri_that_leads_back_to_it(name):
+    path = Path("/runs") / name / "x.db"
+    assert sqlite_path(sqlite_uri(path)) == path
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_sqlalchemy_finds_the_same_file(name):
+    path = Path("/runs") / name / "x.db"
+    assert make_url(sqlite_uri(path)).database == str(path)
+
+
+def test_mlflow_and_the_ledger_keep_their_files_in_a_home_of_any_name(tmp_path):
+    from mlflow import MlflowClient
+
+    from sweeps.ledger.database import open_storage
+
+    home = open_home(tmp_path / "a%2Fb?c #ü")
+    open_storage(home.ledger_uri)
+    MlflowClient(home.mlflow_uri).search_experiments()
+    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü"]
+    assert {"mlflow.db", "optuna.db"} <= {path.name for path in home.root.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("", "not an empty text"),
+        ("file:///x", "not a URI"),
+        ("~nobody-of-this-name/x", "no home folder of ~nobody-of-this-name"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_what_is_no_path_is_refused(typed, expected):
+    with pytest.raises(PathError, match=expected):
+        expanded(typed)
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///", "sqlite:///:memory:", "sqlite:////x.db?mode=ro"])
+def test_a_uri_of_sqlite_names_a_file(uri):
+    with pytest.raises(PathError, match="expected sqlite:////FILE"):
+        sqlite_path(uri)
+
+
+def test_a_tilde_is_the_home_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SWEEPS_HOME", "~/runs")
+    monkeypatch.setenv("SWEEPS_DATA", "~/data")
+    monkeypatch.setenv("SWEEPS_LEDGER", "sqlite:///~/x.db")
+    home = open_home()
+    assert (home.root, home.ledger) == (tmp_path / "runs", f"sqlite:///{tmp_path}/x.db")
+    assert data_folder() == tmp_path / "data"
+
+
+def test_a_relative_file_of_sqlite_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert typed_uri("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
+
+
+def test_uris_of_servers_stay_as_they_are():
+    assert typed_uri("postgresql://me:50%25@host/runs?sslmode=require") == (
+        "postgresql://me:50%25@host/runs?sslmode=require"
+    )
+
+
+def _fails(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["sweeps", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_an_empty_option_is_refused_by_its_name(monkeypatch, capsys):
+    assert _fails(monkeypatch, capsys, "ls", "--home", "") == "sweeps: --home : expected a path, not an empty text\n"
+
+
+def test_a_deleted_current_folder_is_an_error_of_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = _fails(monkeypatch, capsys, "studies")
+    monkeypatch.chdir(tmp_path)
+    assert said == "sweeps: the current folder was deleted; change to another with cd\n"
+
+
+def test_a_relative_path_in_a_deleted_folder_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(PathError, match="the current folder was deleted"):
+        typed_path("runs")
+    monkeypatch.chdir(tmp_path)
+
+
+STUDY = """name = "s"
+[train]
+schedule = "[lr, 0] lin[0, 2]"
+[space]
+lr = { low = 1e-3, high = 0.5, log = true }
+[search]
+trials = 2
+"""
+
+
+@pytest.mark.parametrize("text", ["\ufeff" + STUDY, STUDY.replace("\n", "\r\n")])
+def test_a_study_file_is_read_as_editors_save_it(tmp_path, text):
+    (tmp_path / "s.toml").write_bytes(text.encode())
+    assert sweeps.load_study(tmp_path / "s.toml").name == "s"
+
+
+def test_a_study_is_read_from_a_pipe():
+    ends = os.pipe()
+    with os.fdopen(ends[0]), os.fdopen(ends[1], "w") as writer:
+        writer.write(STUDY)
+        writer.close()
+        assert sweeps.load_study(f"/dev/fd/{ends[0]}").name == "s"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("ü".encode("utf-16"), "in UTF-16; save it as UTF-8"), (b"\n\xe9", "not UTF-8 in line 2; save it as UTF-8")],
+)
+def test_other_encodings_are_named(tmp_path, content, expected):
+    (tmp_path / "s.toml").write_bytes(content)
+    with pytest.raises(TextError, match=expected):
+        read_text(tmp_path / "s.toml")
+
+
+def test_a_file_without_an_end_is_refused():
+    with pytest.raises(InputError, match="/dev/zero: larger than 16 MiB"):
+        sweeps.load_study("/dev/zero")
