@@ -116,6 +116,7 @@ class Sampler:
         settings: the class or function whose parameters are the settings, other than ``seed``; None: those of ``make``.
         conditional: settings with which it draws parameters jointly that some trials lack. None: it cannot, and draws
             each of them by itself.
+        numbers_alone: whether it learns about numbers alone, and draws choices at random.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Sampler:
     exhaustive: bool = False
     settings: Callable[..., Any] | None = None
     conditional: Mapping[str, Any] | None = None
+    numbers_alone: bool = False
 
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """Return the settings that ``[search.sampler_options]`` can have, by name, as parameters of a function.
@@ -229,7 +231,7 @@ def find_sampler(name: str) -> Sampler:
     """
     if name in samplers():
         return samplers()[name]
-    found = _from_hub(name) if is_hub_package(name) else _load_own("sweeps.samplers", name)
+    found = _from_hub(name) if name.startswith("optunahub:") else _load_own("sweeps.samplers", name)
     if isinstance(found, Sampler):
         if found.exhaustive:
             raise CodeError(f"{name} is exhaustive; expected a sampler that draws, or grid")
@@ -266,6 +268,10 @@ def _from_hub(name: str) -> Any:
     """Return the sampler's class of a package of OptunaHub, which is downloaded."""
     from optuna.samplers import BaseSampler
 
+    if not is_hub_package(name):
+        raise CodeError(
+            f"{name}: expected optunahub:PACKAGE, such as optunahub:samplers/auto_sampler (pip install optunahub)"
+        )
     _, package, *rest = name.split(":")
     try:
         hub = import_module("optunahub")
@@ -288,7 +294,7 @@ def _from_hub(name: str) -> Any:
 
 
 def _own_sampler(name: str, found: Any) -> Sampler:
-    from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, RandomSampler, TPESampler
+    from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, GridSampler, RandomSampler, TPESampler
 
     is_class = inspect.isclass(found)
     if not callable(found) or (is_class and not issubclass(found, BaseSampler)):
@@ -311,7 +317,14 @@ def _own_sampler(name: str, found: Any) -> Sampler:
     conditional: dict[str, Any] | None = {} if is_random else None
     if is_tpe and "group" in inspect.signature(found).parameters:
         conditional = {"group": True}
-    return Sampler(name, make, ignores_pruned=not (is_tpe or is_random), settings=found, conditional=conditional)
+    return Sampler(
+        name,
+        make,
+        ignores_pruned=not (is_tpe or is_random),
+        settings=found,
+        conditional=conditional,
+        numbers_alone=is_class and issubclass(found, CmaEsSampler),
+    )
 
 
 def _kind(found: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -181,6 +182,29 @@ def _grid_size(spec: StudySpec) -> int:
         if parameter.size is None:
             raise StudyError(f"space.{name}, {parameter}: expected {grid_expects(spec.search.sampler)}")
     return point_count(spec.space)
+
+
+def distinct_count(spec: StudySpec) -> float:
+    """Return how many different configurations the space has; math.inf where a parameter is continuous."""
+    if any(parameter.size is None for parameter in spec.space.values()):
+        return math.inf
+    return point_count(spec.space)
+
+
+def has_one_seed(spec: StudySpec) -> bool:
+    """Return whether all trials of a space have the same seed: that in ``[train]``, or none."""
+    return "seed" not in spec.trainer.fields or ("seed" in spec.train and "seed" not in spec.space)
+
+
+def same_trials(spec: StudySpec) -> list[str]:
+    """Return the names of the listed trials that repeat an earlier one, with the same settings and the same seed."""
+    seen, same = set[Config](), []
+    for run in listed_runs(spec):
+        config = trial_config(spec, {}, seed=run.seed, run=run.name)
+        if config in seen:
+            same.append(run.trial_name)
+        seen.add(config)
+    return same
 
 
 def trial_count(spec: StudySpec) -> int:

@@ -227,7 +227,7 @@ def _named_code(values: Any) -> Iterator[tuple[str, str, str]]:
     found += [("search.sampler", "sweeps.samplers", search.get("sampler"))] if isinstance(search, dict) else []
     for key, group, name in found:
         if group in ("sweeps.rules", "sweeps.samplers"):  # installed ones have always been read with the study
-            if code.is_reference(name):
+            if code.is_reference(name) and not name.startswith("optunahub:"):  # that names a package of OptunaHub
                 yield key, group, name
         elif (group == TRAINERS and name != SHIPPED_NAME) or (
             isinstance(name, str) and (code.is_reference(name) or name in code.installed(group))

@@ -19,6 +19,7 @@ from analysis.tables.columns import (
     Column,
     Kind,
     MetricAt,
+    TrialField,
     TrialResult,
     result_columns,
     setting,
@@ -32,6 +33,8 @@ from resnet_core.records import Outcome, crashes_text
 
 COLUMNS = tuple(column.name for column in RESULTS)
 """The names of the columns that every table of results has, in the order of the published tables."""
+
+_RESULTS = frozenset(COLUMNS) - {column.name for column in SETTINGS}
 
 Curve: TypeAlias = dict[str, NDArray[np.float64]]
 """A trial's epochs: each metric's values at epochs 1, 2, 3, ... to the last; NaN if the store has none."""
@@ -165,12 +168,12 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
         is_conditional = bool((trials[field].isna() & asked).any())
         if is_conditional:  # empty where it was not asked, although such a trial has a value of the setting
             column = setting(name, field)
-        elif name in names and _agree(trials[name], trials[field]):
+        elif name in names and name not in _RESULTS and _agree(trials[name], trials[field]):
             column = setting(name)
-        else:  # a schedule's parameter
+        else:  # a schedule's parameter, or one with the name of a result
             column = setting(name, field)
-            if name in COLUMNS:
-                column = replace(column, name=field)
+        if column.read == TrialField(field) and name in (_RESULTS if is_conditional else COLUMNS):
+            column = replace(column, name=field)
         sampled.append(column.name)
         if is_conditional or column.name not in COLUMNS:
             columns.append(column)
@@ -184,7 +187,7 @@ def setting_columns(trials: pd.DataFrame, space: Mapping[str, Any] | None) -> tu
 def _agree(values: pd.Series[Any], others: pd.Series[Any]) -> bool:
     """Return whether two columns are equal in the rows in which both have a value."""
     known = values.notna() & others.notna()
-    return bool((values[known] == others[known]).all())
+    return values[known].tolist() == others[known].tolist()
 
 
 def constant_settings(table: pd.DataFrame, sampled: Collection[str]) -> dict[str, str]:
@@ -239,9 +242,7 @@ def _dtype(column: Column, values: pd.Series[Any]) -> str:
     known = values.dropna()
     if column.kind is Kind.TEXT or any(isinstance(value, (str, bool, np.bool_)) for value in known):
         return "object"
-    if column.kind in (Kind.NUMBER, Kind.SECONDS, Kind.HOURS) or (
-        column.kind is None and any(value % 1 for value in known)
-    ):
+    if column.kind in (Kind.NUMBER, Kind.SECONDS, Kind.HOURS) or any(value % 1 for value in known):
         return "float64"
     return "Int64"
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search_spaces.conditions import is_conditional
+from search_spaces.parameters import Choices
 from search_spaces.plugins import Sampler, find_sampler, is_own_sampler
+from search_spaces.space import distinct_count, has_one_seed, same_trials
 from search_spaces.tables import SEEDS
 from sweeps.ledger.attributes import FORKED
 
@@ -107,7 +109,7 @@ SAMPLERS = (
     Sampler("tpe", _tpe, note="multivariate, aware of running trials", conditional={"group": True}),
     Sampler("gp", _gp, ignores_pruned=True),
     Sampler("random", _random, conditional={}),
-    Sampler("cmaes", _cmaes, ignores_pruned=True),
+    Sampler("cmaes", _cmaes, ignores_pruned=True, numbers_alone=True),
     Sampler("grid", _random, exhaustive=True, conditional={}),  # all points are listed; nothing is sampled
 )
 """`search_spaces.plugins` adds the samplers of installed packages."""
@@ -155,17 +157,34 @@ def separately_drawn(spec: StudySpec, sampler: Sampler) -> list[str]:
 def sampler_notes(spec: StudySpec) -> list[str]:
     """Return what a person should know of a study's sampler, in sentences; a sampler of the user's own is imported.
 
+    Optuna's own warnings are not shown: they come in the middle of a study, and speak of the code that calls it.
+
     Raises:
         CodeError: a sampler of the user's own cannot be used.
     """
+    notes = list(repeat_notes(spec))
     if not spec.is_sampled:
-        return []
-    sampler, notes = find_sampler(spec.search.sampler), []
+        return notes
+    sampler = find_sampler(spec.search.sampler)
     separate = separately_drawn(spec, sampler)
     if separate:
         notes.append(
             f"{sampler.name} learns nothing about {', '.join(separate)}, which some trials do not have, and draws "
             "each by itself; tpe learns about them, too"
+        )
+    choices = [name for name, parameter in spec.space.items() if isinstance(parameter, Choices)]
+    if sampler.numbers_alone and choices:
+        notes.append(
+            f"{sampler.name} learns about numbers alone, and draws {', '.join(choices)} at random in every trial; tpe "
+            "and gp learn about choices, too"
+        )
+    startup = sampler.parameters().get("n_startup_trials")
+    known = {} if startup is None else {"n_startup_trials": startup.default} | dict(spec.search.sampler_options)
+    random, trials = known.get("n_startup_trials"), spec.search.trials
+    if isinstance(random, int) and trials is not None and trials <= random:
+        notes.append(
+            f"{sampler.name} draws its first {random} trials at random, and the study has {trials}: it learns nothing; "
+            "ask for more trials, or set n_startup_trials in [search.sampler_options]"
         )
     if is_own_sampler(spec.search.sampler) and sampler.ignores_pruned:
         notes.append(
@@ -173,3 +192,23 @@ def sampler_notes(spec: StudySpec) -> list[str]:
             "completed"
         )
     return notes
+
+
+def repeat_notes(spec: StudySpec) -> list[str]:
+    """Return a sentence on trials that repeat others with the same seed, and so the same result; none without such."""
+    if not spec.space:
+        same = same_trials(spec)
+        return [f"listed again, with the same settings and the same seed: {', '.join(same)}"] if same else []
+    if not spec.is_sampled or not has_one_seed(spec):
+        return []
+    distinct, trials = distinct_count(spec), spec.search.trials
+    if trials is None or trials <= distinct:
+        return []
+    if "seed" in spec.trainer.fields:
+        why, advice = "all trials have the same seed", "leave the seed out of [train]"
+    else:
+        why, advice = f"{spec.trainer.name} has no field `seed`", "give it one"
+    return [
+        f"the space has {distinct} different configurations, and the study {trials} trials: {why}, so "
+        f'{trials - distinct} or more repeat others; {advice}, or ask for {distinct} trials with sampler = "grid"'
+    ]

@@ -6,6 +6,7 @@ import re
 import pytest
 import typer
 
+from resnet_core.records import duration_text
 from sweeps.cli import app
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
@@ -294,8 +295,8 @@ def test_train_goes_on_from_its_checkpoint(sweeps, studies, tmp_path):
     assert [epoch["epoch"] for epoch in again["epochs"]] == [1, 2, 3]
     assert again["config"]["weight_decay"] == 0.1
     # Nothing was trained anew: the times are those of the first command.
-    assert [f"{epoch['seconds']:.1f} s" for epoch in again["epochs"]] == [
-        line.split()[-2] + " s" for line in first.stderr.splitlines() if line.startswith("epoch ")
+    assert [duration_text(epoch["seconds"]) for epoch in again["epochs"]] == [
+        " ".join(line.split()[-2:]) for line in first.stderr.splitlines() if line.startswith("epoch ")
     ]
     other = sweeps(*common, "train.epochs=4", code=1)
     assert f"checkpoint {checkpoint} is of another run (epochs differ); delete it to start anew" in other.stderr

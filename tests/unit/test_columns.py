@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from analysis.tables.columns import ALWAYS, RESULTS, SETTING, SETTINGS, Kind, column_named, most_important
 from analysis.tables.rendering import render
@@ -52,6 +54,37 @@ def test_a_sampled_field_that_has_a_column_is_not_added_again(make_study):
     table = build_table(make_study(*SAMPLED))
     assert "space.weight_decay" not in table
     assert "weight_decay" in table.attrs["sampled"]
+
+
+NAMES = st.sampled_from(
+    [*COLUMNS, "batch_size", "optimizer", "momentum", "cutout", "warmup", "plateau", "seed", "hours"]
+)
+VALUES = st.one_of(
+    *(st.lists(some, min_size=3, max_size=3) for some in (st.integers(0, 9), st.floats(0, 1), st.sampled_from("abc")))
+)
+
+
+@pytest.mark.parametrize("style", ["text", "markdown", "latex", "html", "csv", "json"])
+@given(space=st.dictionaries(NAMES, VALUES.filter(lambda values: len(set(map(str, values))) > 1), min_size=1))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_sampled_parameter_that_varies_is_in_the_table(make_study, style, space):
+    """Whatever its name is, also that of a result."""
+    trials = [REACHED | {f"space.{name}": values[i] for name, values in space.items()} for i in range(3)]
+    table = build_table(replace(make_study(*trials), space={key: {} for key in space}))
+    for name, values in space.items():
+        held = [table[column].tolist() for column in (f"space.{name}", name) if column in table]
+        assert values == held[0]
+    text = render(table, style).replace("\\_", "_").replace("<wbr>", "")
+    assert all(name in text for name in space)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_sampled_parameter_without_room_is_said_to_be_left_out(make_study, width):
+    space = [f"parameter_{i}" for i in range(12)]
+    trials = [REACHED | {f"space.{name}": i + place for place, name in enumerate(space)} for i in range(2)]
+    text = render(build_table(make_study(*trials)), "text", width=width)
+    said = text.splitlines()[0].split() + text.partition("Left out to fit the width: ")[2].rstrip(".\n").split(", ")
+    assert set(space) <= set(said)
 
 
 def test_a_schedules_parameter_of_a_columns_name_stands_beside_that_column(make_study):

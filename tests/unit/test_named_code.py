@@ -23,7 +23,7 @@ from sweeps.study.judge import Judge
 from sweeps.study.outcomes import Result
 from sweeps.study.stopping.rules import rule_modes, rules_of
 from sweeps.study.trials import ActiveTrial
-from tests.studies import epoch_records
+from tests.studies import epoch_records, fixed_study, sampled_study
 
 MODULE = '''
 from optuna.samplers import GridSampler, RandomSampler, TPESampler
@@ -391,6 +391,11 @@ def test_a_sampler_of_optunahub_is_the_class_of_its_package(folder: Path, monkey
     assert "could not be loaded from OptunaHub" in error_of(folder, "search.sampler=optunahub:samplers/none")
 
 
+def test_a_package_of_optunahub_without_its_folder_is_told_what_is_expected(folder: Path) -> None:
+    expected = "expected optunahub:PACKAGE, such as optunahub:samplers/auto_sampler (pip install optunahub)"
+    assert expected in error_of(folder, "search.sampler=optunahub:auto")
+
+
 # Samplers and conditional parameters
 
 
@@ -426,3 +431,66 @@ def test_cma_es_keeps_its_model_when_a_trial_lacks_a_parameter(folder: Path) -> 
         ledger.tell(job.number, Result(Outcome.REACHED, 4, job.params["shift"]))
     drawn = [trial for trial in study.trials if any(key.startswith("cma:generation") for key in trial.system_attrs)]
     assert len(drawn) >= 15
+
+
+# What a sampler does not do, and trials that repeat others
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "optuna.samplers:CmaEsSampler"])
+def test_cmaes_says_that_it_draws_choices_at_random(folder: Path, sampler: str) -> None:
+    notes = sampler_notes(load(folder, OPTIMIZER, f"search.sampler={sampler}"))
+    assert any(f"{sampler} learns about numbers alone, and draws optimizer at random" in note for note in notes)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_a_sampler_that_learns_about_choices_says_nothing_of_them(folder: Path, sampler: str) -> None:
+    assert not any(
+        "at random in" in note for note in sampler_notes(load(folder, OPTIMIZER, f"search.sampler={sampler}"))
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "optuna.samplers:TPESampler"])
+@pytest.mark.parametrize(("trials", "told"), [(10, True), (11, False)])
+def test_a_sampler_that_never_gets_to_learn_says_so(folder: Path, sampler: str, trials: int, told: bool) -> None:
+    notes = sampler_notes(load(folder, f"search.sampler={sampler}", f"search.trials={trials}"))
+    assert any("draws its first 10 trials at random" in note for note in notes) is told
+
+
+def test_the_setting_says_how_many_trials_are_random(folder: Path) -> None:
+    changes = ("search.trials=5", "search.sampler_options.n_startup_trials=4")
+    assert sampler_notes(load(folder, *changes)) == []
+
+
+TWO_BY_THREE = {"choices": ["adam", "sgd"]}, {"low": 1, "high": 3, "int": True, "when": {"optimizer": "sgd"}}
+
+
+@pytest.mark.parametrize(
+    ("space", "distinct"),
+    [
+        ({"optimizer": TWO_BY_THREE[0]}, 2),
+        ({"optimizer": TWO_BY_THREE[0], "batch_size": {"low": 16, "high": 32, "step": 8, "int": True}}, 6),
+        ({"optimizer": TWO_BY_THREE[0], "batch_size": TWO_BY_THREE[1]}, 4),
+    ],
+)
+def test_trials_that_repeat_others_are_told(space: dict[str, Any], distinct: int) -> None:
+    train = {"schedule": "[1e-3, 0] lin[0, 4]", "seed": 3}
+    (note,) = sampler_notes(sampled_study(train=train, space=space, trials=10))
+    assert note.startswith(
+        f"the space has {distinct} different configurations, and the study 10 trials: all trials have"
+    )
+    assert f"so {10 - distinct} or more repeat others" in note
+
+
+def test_trials_with_seeds_of_their_own_repeat_nothing() -> None:
+    train = {"schedule": "[1e-3, 0] lin[0, 4]"}
+    assert sampler_notes(sampled_study(train=train, space={"optimizer": TWO_BY_THREE[0]}, trials=10)) == []
+
+
+def test_a_continuous_space_repeats_nothing() -> None:
+    train = {"schedule": "[lr, 0] lin[1e-5, 4]", "seed": 3}
+    assert sampler_notes(sampled_study(train=train, trials=10)) == []
+
+
+def test_listed_runs_that_are_equal_are_told() -> None:
+    runs = [{"name": "a"}, {"name": "b", "optimizer": "sgd"}, {"name": "c"}]
+    assert sampler_notes(fixed_study(run=runs)) == ["listed again, with the same settings and the same seed: c"]

@@ -374,6 +374,13 @@ def test_asha_ranks_a_trial_without_an_accuracy_last_and_calls_it_zero():
 # Median
 
 
+def test_a_rule_says_over_how_many_epochs_it_looked():
+    ended = [Curve([0.6] * 60, 60, Outcome.EXHAUSTED)] * 3
+    trial = curve([0.4, 0.4])
+    reason = Median(after=0.01, trials=3).reason_to_stop(trial, StudyState(0.92, 2, (), ended))
+    assert "its best val_acc over two epochs is 0.4000;" in reason
+
+
 def test_median_says_the_numbers():
     reason = Median(after=0.3, trials=3).reason_to_stop(curve([0.4] * 18), seen(reached(0.3, 0.5, 0.9)))
     assert reason == (

@@ -6,7 +6,7 @@ import math
 
 from pydantic import Field
 
-from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, first_epoch_at
+from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, first_epoch_at, smoothed_over
 
 
 class Asha(StoppingRule):
@@ -57,9 +57,9 @@ class Asha(StoppingRule):
             kept = there // self.reduction
             if there >= self.reduction and rank > kept:
                 return (
-                    f"stopped at epoch {trial.epoch}: with {trial.objective.metric} {trial.shown(value)} over three "
-                    f"epochs it is number {rank} of the {there} trials at {rung:.0%} of their schedules, of which the "
-                    f"best {kept} go on"
+                    f"stopped at epoch {trial.epoch}: with {trial.objective.metric} {trial.shown(value)} "
+                    f"{smoothed_over(trial.epoch)} it is number {rank} of the {there} trials at {rung:.0%} of their "
+                    f"schedules, of which the best {kept} go on"
                 )
         return None
 

@@ -226,3 +226,13 @@ def last_epoch_by(share: float, horizon: int) -> int:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
+
+
+def smoothed_over(epoch: int) -> str:
+    """Return in words over how many epochs a score is smoothed at an epoch; the first epochs have fewer before them.
+
+    >>> [smoothed_over(epoch) for epoch in (1, 2, 3, 9)]
+    ['over one epoch', 'over two epochs', 'over three epochs', 'over three epochs']
+    """
+    number = min(epoch, SMOOTHED_OVER)
+    return f"over {('one', 'two', 'three')[number - 1]} epoch{'s' * (number > 1)}"

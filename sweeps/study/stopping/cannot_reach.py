@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by
+from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by, smoothed_over
 
 
 class CannotReach(StoppingRule):
@@ -47,7 +47,7 @@ class CannotReach(StoppingRule):
         allowance = f" {'less' if rises else 'plus'} {self.margin:g}" if self.margin else ""
         return (
             f"stopped at epoch {trial.epoch}: after {trial.share:.0%} of its schedule its best "
-            f"{trial.objective.metric} over three epochs is {trial.shown(best)}; the {len(reached)} trials that "
-            f"reached {trial.objective.target_text} had at {'least' if rises else 'most'} "
+            f"{trial.objective.metric} {smoothed_over(trial.epoch)} is {trial.shown(best)}; the {len(reached)} trials "
+            f"that reached {trial.objective.target_text} had at {'least' if rises else 'most'} "
             f"{trial.shown(lowest)}{allowance} by then"
         )

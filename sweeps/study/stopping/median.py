@@ -7,7 +7,7 @@ import statistics
 
 from pydantic import Field
 
-from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by
+from sweeps.study.stopping.base import Progress, Share, StoppingRule, StudyState, last_epoch_by, smoothed_over
 
 
 class Median(StoppingRule):
@@ -46,7 +46,7 @@ class Median(StoppingRule):
         if best >= middle:
             return None
         return (
-            f"stopped at epoch {trial.epoch}: its best {trial.objective.metric} over three epochs is "
+            f"stopped at epoch {trial.epoch}: its best {trial.objective.metric} {smoothed_over(trial.epoch)} is "
             f"{trial.shown(best)}; the median of {len(averages)} trials' averages up to "
             f"{trial.share:.0%} of their schedules is {trial.shown(middle)}"
         )
