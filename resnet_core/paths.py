@@ -95,6 +95,15 @@ def read_text(path: Path) -> str:
         content = file.read(_MOST_TEXT + 1)
     if len(content) > _MOST_TEXT:
         raise TextError(f"larger than {_MOST_TEXT // 2**20} MiB; expected a text that a person wrote")
+    return decoded(content)
+
+
+def decoded(content: bytes) -> str:
+    """Return the text in the bytes of a file in UTF-8; a byte order mark at its start is left out.
+
+    Raises:
+        TextError: they are not text in UTF-8.
+    """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TextError("the text is in UTF-16; save it as UTF-8")
     try:

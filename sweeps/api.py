@@ -225,8 +225,11 @@ def load_results(
     """
     from analysis.store import loader
 
+    opened = open_home(home, mlflow)
+    if not opened.mlflow and not opened.own_mlflow_db.exists():
+        raise InputError(f"no study {name!r} in {opened.root}: it has no mlflow.db yet. See `sweeps ls` or --home")
     try:
-        return loader.load(open_home(home, mlflow).mlflow_uri, name, metrics)
+        return loader.load(opened.mlflow_uri, name, metrics)
     except loader.StoreError as error:
         raise InputError(str(error)) from error
 
@@ -238,6 +241,10 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
         InputError: a URI is of an unsupported kind, or a path cannot be used.
     """
     root = _folder("--home", home, "SWEEPS_HOME", HOME)
+    if os.path.lexists(root) and not root.is_dir():
+        raise InputError(f"--home {root}: expected a folder")
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise InputError(f"--home {root}: this user may not read the folder; expected one that may be read")
     mlflow = _uri("--mlflow", mlflow, "SWEEPS_MLFLOW")
     ledger = _uri("--ledger", ledger, "SWEEPS_LEDGER")
     if mlflow:

@@ -141,10 +141,15 @@ class Home:
 
         Raises:
             InputError: another process holds it.
+            SweepError: this user may not write to the study's folder.
         """
         path = self.study(name) / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as file:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise SweepError(unreadable(path, error)) from error
+        with file:
             # `holder` takes the lock for a moment, so several tries are needed.
             for _ in range(_LOCK_TRIES):
                 if _take(file, fcntl.LOCK_EX):

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_core.data import DatasetSpec, Images
-from resnet_core.data.files import opened, reduced
+from resnet_core.data.files import file_faults, opened, reduced
 
 if TYPE_CHECKING:
     from torchvision.datasets import FashionMNIST
 
 _FOLDER = "FashionMNIST"  # the folder that torchvision makes
+_BYTES = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
 
 
 def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:
@@ -56,7 +62,12 @@ def _open(data_dir: Path, *, train: bool) -> FashionMNIST:
         data_dir / _FOLDER,
         content,
         lambda: FashionMNIST(root=str(data_dir), train=train, download=True),
+        _faults,
     )
+
+
+def _faults(place: Path) -> list[str]:
+    return file_faults(place / "raw", _BYTES.items())
 
 
 DATASET = DatasetSpec(
@@ -67,5 +78,6 @@ DATASET = DatasetSpec(
     channels=1,
     read=read,
     folder=_FOLDER,
+    faults=lambda data_dir: _faults(data_dir / _FOLDER),
     download=download,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from resnet_core.data import DatasetSpec, Images
-from resnet_core.data.files import opened, reduced
+from resnet_core.data.files import file_faults, opened, reduced
 
 _T = TypeVar("_T")
 _FOLDER = "stl10_binary"
@@ -65,7 +65,14 @@ def download(data_dir: Path) -> None:
 
 def _opened(data_dir: Path, open_or_download: Callable[[], _T]) -> _T:
     content = f"the unpacked 'binary files' of STL-10 ({', '.join(_FILES)} in a folder {_FOLDER!r})"
-    return opened("STL-10", data_dir / _FOLDER, content, open_or_download)
+    return opened("STL-10", data_dir / _FOLDER, content, open_or_download, _faults)
+
+
+def _faults(place: Path) -> list[str]:
+    from torchvision.datasets import STL10
+
+    known = dict([*STL10.train_list, *STL10.test_list])
+    return file_faults(place, [(name, known[name]) for name in _FILES])
 
 
 def _fetch(data_dir: Path) -> None:
@@ -82,5 +89,6 @@ DATASET = DatasetSpec(
     image_sizes=(32, 48, 96),
     read=read,
     folder=_FOLDER,
+    faults=lambda data_dir: _faults(data_dir / _FOLDER),
     download=download,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_core.data import DatasetSpec, Images
-from resnet_core.data.files import opened, reduced
+from resnet_core.data.files import file_faults, opened, reduced
 
 if TYPE_CHECKING:
     from torchvision.datasets import SVHN
@@ -54,7 +54,13 @@ def _open(data_dir: Path, split: str) -> SVHN:
 
     place = data_dir / _FOLDER
     content = f"train_32x32.mat and test_32x32.mat of SVHN in a folder {_FOLDER!r}"
-    return opened("SVHN", place, content, lambda: SVHN(root=str(place), split=split, download=True))
+    return opened("SVHN", place, content, lambda: SVHN(root=str(place), split=split, download=True), _faults)
+
+
+def _faults(place: Path) -> list[str]:
+    from torchvision.datasets import SVHN
+
+    return file_faults(place, [tuple(SVHN.split_list[split][1:]) for split in ("train", "test")])
 
 
 DATASET = DatasetSpec(
@@ -64,5 +70,6 @@ DATASET = DatasetSpec(
     image_sizes=(16, 32),
     read=read,
     folder=_FOLDER,
+    faults=lambda data_dir: _faults(data_dir / _FOLDER),
     download=download,
 )

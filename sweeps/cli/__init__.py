@@ -36,6 +36,8 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("sweeps").setLevel(logging.DEBUG if debug else logging.WARNING)
     interrupt = _Interrupt()
+    if not debug:  # it warns where it cannot keep a cache in the user's home folder, and does without
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         # app returns the code of typer.Exit, and None if a command simply ends.
         code = app(standalone_mode=False) or DONE
@@ -99,6 +101,8 @@ def _print_error(error: Exception, code: int, debug: bool) -> int:
         said = str(error)
     elif is_users(error):  # such as a network that fails in the middle of its training
         said = describe(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror} (--debug shows where)"
     else:
         said = f"{type(error).__name__}: {reason_of(error)} (--debug shows where)"
     print(f"sweeps: {said}", file=sys.stderr)

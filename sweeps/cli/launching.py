@@ -159,13 +159,13 @@ def stop(
             return home.lock_holder(name) == process
 
     else:
-        ledger = Ledger.open(home.ledger_uri, name)
-        alive = ledger.drivers.live(home)
+        alive = Ledger.read(home.ledger_uri, name).drivers.live(home)
         drivers = ", ".join(driver.id for driver in alive)
         if not alive:
             raise SweepError(f"study {name!r} is not running; see `sweeps status {name}`")
         if not every:
             raise SweepError(f"study {name!r} is not run by this home but by {drivers}; --all stops every driver")
+        ledger = Ledger.open(home.ledger_uri, name)
         ledger.drivers.request_stop()
         asked = f"{len(alive)} drivers to stop: {drivers}"
 

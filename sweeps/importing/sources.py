@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from resnet_core.paths import TextError, decoded
 from sweeps.errors import InputError
 from sweeps.importing import events
 from sweeps.importing.problems import first_lines
@@ -41,10 +42,9 @@ def read(path: Path) -> Source:
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: unknown kind of file; {_EXPECTS}")
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: not UTF-8 in line {line}; expected text in UTF-8") from None
+        text = decoded(data)
+    except TextError as error:
+        raise InputError(f"{path}: {error}") from None
     return Source(path, hashlib.sha256(data).hexdigest(), list(readers[path.suffix.lower()](path, text)))
 
 
@@ -79,6 +79,10 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
         lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+    if len(header) == 1 and (separator := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise InputError(
+            f"{path}, line 1: columns separated by {separator!r}; expected commas, and a point in numbers such as 0.5"
+        )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise InputError(f"{path}, line 1: column {twice[0]!r} comes twice; expected each once")

@@ -9,11 +9,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -25,9 +25,11 @@ from sweeps.home import check_database, unreadable
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _T = TypeVar("_T")
+TRIALS_TABLE = "sweeps_trials"
+"""The table that is created last of those of a ledger."""
 RETRY_SECONDS = 60.0
 """How long a study waits for a PostgreSQL server that cannot be reached, in seconds."""
-_POSTGRES = {
+_POSTGRES: dict[str, Any] = {
     "pool_pre_ping": True,  # a connection that a restarted server dropped is replaced
     "connect_args": {
         "connect_timeout": 10,
@@ -111,7 +113,7 @@ def read_storage(uri: str) -> optuna.storages.RDBStorage:
     """
     file = sqlite_file(uri)
     if file is None:
-        return _postgres(uri)
+        return _postgres(uri, to_read=True)
     try:
         copy = copy_to_memory(file)
         engine = {"creator": lambda: copy, "poolclass": StaticPool}
@@ -137,7 +139,26 @@ def is_copy(storage: optuna.storages.RDBStorage) -> bool:
     return engine_of(storage).url.database is None
 
 
-def _postgres(uri: str) -> optuna.storages.RDBStorage:
+def has_ledger(uri: str) -> bool:
+    """Return whether there is a database with the tables of a ledger; nothing is written to it.
+
+    Raises:
+        InputError: as `read_storage`.
+        SweepError: the database cannot be reached, or its folder may not be looked into.
+    """
+    file = sqlite_file(uri)
+    if file is not None:
+        return is_there(file)
+    with _reached(uri, "ledger") as engine:
+        return inspect(engine).has_table(TRIALS_TABLE)
+
+
+def _postgres(uri: str, *, to_read: bool = False) -> optuna.storages.RDBStorage:
+    if to_read:
+        options = {**_POSTGRES["connect_args"], "options": "-c default_transaction_read_only=on"}
+        with _reached(uri, "ledger"), _same_version(uri):
+            engine = {**_POSTGRES, "connect_args": options}
+            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=engine, skip_table_creation=True)
     # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")

@@ -52,7 +52,14 @@ from sqlalchemy.schema import CreateTable
 
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
-from sweeps.ledger.database import WatchedFile, exclusive_transaction, is_copy, retry_while_busy, sqlite_file
+from sweeps.ledger.database import (
+    TRIALS_TABLE,
+    WatchedFile,
+    exclusive_transaction,
+    is_copy,
+    retry_while_busy,
+    sqlite_file,
+)
 from sweeps.ledger.optuna_internals import engine_of, uri_of
 
 _log = logging.getLogger(__name__)
@@ -72,7 +79,7 @@ _drivers = Table(
     Column("stop", Boolean, nullable=False),
 )
 _owners = Table(
-    "sweeps_trials",
+    TRIALS_TABLE,
     _tables,
     Column("study", String(128), primary_key=True),
     Column("number", Integer, primary_key=True),

@@ -19,7 +19,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import from_json, to_json
 from sweeps.errors import SweepError, UnknownStudyError, reason_of
 from sweeps.ledger import attributes
-from sweeps.ledger.database import exclusive_transaction, is_there, open_storage, read_storage, sqlite_file
+from sweeps.ledger.database import exclusive_transaction, has_ledger, is_copy, open_storage, read_storage, sqlite_file
 from sweeps.ledger.leases import create_tables, delete_drivers
 from sweeps.ledger.optuna_internals import uri_of
 
@@ -46,8 +46,7 @@ def study_specs(uri: str) -> list[StudySpec]:
 
 
 def _stored_specs(uri: str) -> dict[str, str]:
-    file = sqlite_file(uri)
-    if file is not None and not is_there(file):
+    if not has_ledger(uri):
         return {}
     kept = {study.study_name: study.user_attrs for study in read_storage(uri).get_all_studies()}
     return {name: kept[name][attributes.SPEC] for name in sorted(kept) if attributes.SPEC in kept[name]}
@@ -103,21 +102,22 @@ def open_study(uri: str, name: str, *, to_read: bool = False) -> tuple[optuna.St
         SweepError: the study existed here, but its ledger is missing; or the database cannot be used.
     """
     file = sqlite_file(uri)
-    there = file is None or is_there(file)
+    there = has_ledger(uri)
     if file is not None and not there and (file.parent / "studies" / name).is_dir():
         raise SweepError(
             f"{file} is gone, and with it what study {name!r} asks and which trials it has; put it back, or launch "
             "the study under another --name. Its checkpoints and its epochs in MLflow are untouched"
         )
     if there:
-        storage = read_storage(uri) if to_read else open_storage(uri)
-        create_tables(storage)
+        storage = read_storage(uri) if to_read else ledger_storage(uri)
+        if to_read and is_copy(storage):
+            create_tables(storage)
         study = find_study(storage, name)
         if study is not None:
             return study, storage
     known = ", ".join(study_names(uri)) or "none"
     place = file.parent if file is not None else without_password(uri)
-    raise UnknownStudyError(f"no study {name!r} in {place}; known: {known}. See `sweeps ls`, --home or --ledger.")
+    raise UnknownStudyError(f"no study {name!r} in {place}; known: {known}. See `sweeps ls`, --home or --ledger")
 
 
 def begin_study(

@@ -247,10 +247,15 @@ def _kill(process: psutil.Process) -> None:
 
 
 class Sweeps:
-    """The ``sweeps`` command, run in folders of its own."""
+    """The ``sweeps`` command, run in folders of its own.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+    Args:
+        folder: where those are.
+        preexec: called in the process of the commands before it begins.
+    """
+
+    def __init__(self, folder: Path, preexec: Callable[[], None] | None = None) -> None:
+        self._folder, self._count, self._preexec = folder, 0, preexec
         self._started: list[Running] = []
         self._warm: Warm | None = None
         self.command = Path(sys.executable).parent / "sweeps"
@@ -299,7 +304,7 @@ class Sweeps:
         cwd: Path | None = None,
     ) -> Running:
         """Start a command in the background; a launch ``on`` a cluster that is there, or on one of its own."""
-        self._warm = self._warm or Warm(environment(None))
+        self._warm = self._warm or Warm(environment(None), self._preexec)
         place = self._place()
         command = [str(self.command), *map(str, arguments), *(("--address", on.address) if on else ())]
         running = Running(self._warm.start(command, cwd or place, environment(env), place), place, on)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,9 +38,10 @@ class Warm:
     Args:
         env: the environment that the modules are loaded in. A command has its own, and what they set for Ray, which
             reads it when it is loaded.
+        preexec: called in the process that loads them, before it does.
     """
 
-    def __init__(self, env: dict[str, str]) -> None:
+    def __init__(self, env: dict[str, str], preexec: Callable[[], None] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.warm"],
             cwd=Path(__file__).parents[2],
@@ -48,6 +50,7 @@ class Warm:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=preexec,
         )
 
     def start(self, command: list[str], cwd: Path, env: dict[str, str], output: Path) -> int:

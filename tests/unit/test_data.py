@@ -348,6 +348,27 @@ def test_a_folder_with_half_of_the_images_is_reported(tmp_path, cifar10_config):
 
 
 @pytest.mark.usefixtures("cut_off")
+@pytest.mark.parametrize(
+    ("name", "damaged", "missing"),
+    [
+        ("cifar100", "cifar-100-python/train", "meta"),
+        ("svhn", "svhn/train_32x32.mat", "test_32x32.mat"),
+        ("stl10", "stl10_binary/train_X.bin", "test_X.bin"),
+        ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+    ],
+)
+def test_a_damaged_file_of_each_data_set_is_named(tmp_path, name, damaged, missing):
+    file = tmp_path / damaged
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half")
+    faults = DATASETS[name].faults
+    assert faults is not None
+    assert {f"{file.name} is damaged", f"{missing} is missing"} <= set(faults(tmp_path))
+    with pytest.raises(DataError, match=f"cannot be used: .*{file.name} is damaged"):
+        DATASETS[name].read(tmp_path, DATASETS[name].image_sizes[0])
+
+
+@pytest.mark.usefixtures("cut_off")
 def test_a_download_that_fails_leaves_no_empty_folder(tmp_path, cifar10_config):
     with pytest.raises(DataError):
         load(cifar10_config, tmp_path / "data")

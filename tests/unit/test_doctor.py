@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from sweeps.execution.machine import Share
@@ -50,8 +52,13 @@ def test_a_home_is_a_no_where_its_databases_are_none(text, ok, tmp_path):
 
 
 def test_images_that_are_there_are_a_yes(tmp_path):
-    (tmp_path / "svhn").mkdir()
-    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "svhn")
+    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    for part, images in (("train", 60_000), ("t10k", 10_000)):
+        for name, size in (("images-idx3", 16 + images * 28 * 28), ("labels-idx1", 8 + images)):
+            file = tmp_path / "FashionMNIST" / "raw" / f"{part}-{name}-ubyte"
+            file.touch()
+            os.truncate(file, size)  # no disk is used
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "fashion_mnist")
     assert (check.ok, check.found) == (True, str(tmp_path))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.api import open_home
 from sweeps.errors import InputError, SweepError
 from sweeps.home import Home, check_database
 
@@ -199,3 +200,18 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
     path.write_text("not a database at all")
     with pytest.raises(SweepError, match=r"x\.db: file is not a database; move it away"):
         check_database(path)
+
+
+def test_a_lock_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    (tmp_path / "studies").touch()
+    with (
+        pytest.raises(SweepError, match=r"studies/x/lock cannot be used: Not a directory; see who may read and"),
+        Home(tmp_path).lock("x"),
+    ):
+        pass
+
+
+def test_a_home_that_is_a_file_is_told_in_a_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^--home .*/file: expected a folder$"):
+        open_home(tmp_path / "file")

@@ -16,11 +16,12 @@ from optuna.exceptions import StorageInternalError
 
 from resnet_core.uris import with_psycopg2, without_password
 from search_spaces.spec import StudySpec
-from sweeps.errors import InputError, SweepError, reason_of
+from sweeps.errors import InputError, SweepError, UnknownStudyError, reason_of
 from sweeps.ledger import database
 from sweeps.ledger.database import open_storage, sqlite_file
 from sweeps.ledger.leases import lease_seconds
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.studies import study_names
 from sweeps.study.trials import Assignment, Job
 from tests.postgres import PostgresServer
 from tests.studies import CRASHED, REACHED, fixed_study, sampled_study
@@ -430,6 +431,26 @@ def test_a_wrong_password_is_reported_and_not_shown(postgres):
     with pytest.raises(SweepError, match="password authentication failed") as error:
         Ledger.open(postgres.guarded(postgres.database(), "wrong-one"), "study")
     assert "wrong-one" not in str(error.value)
+
+
+def test_looking_at_postgresql_makes_no_tables(postgres):
+    uri = postgres.database()
+    assert study_names(uri) == []
+    for look in (Ledger.read, Ledger.open):
+        with pytest.raises(UnknownStudyError, match=r"^no study 'nope' in postgresql://.*; known: none\."):
+            look(uri, "nope")
+    assert postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", uri) == []
+
+
+def test_a_user_who_may_only_read_postgresql_can_look_at_a_study(postgres):
+    uri = postgres.database()
+    Ledger.create(uri, sampled_study("known"))
+    postgres.execute("CREATE ROLE looker LOGIN", uri)
+    postgres.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker", uri)
+    looking = uri.replace("sweeps@", "looker@")
+    assert study_names(looking) == ["known"]
+    found = Ledger.read(looking, "known")
+    assert (found.entries(), found.drivers.all()) == ([], [])
 
 
 def test_an_error_for_a_missing_study_in_postgresql_lists_the_existing_ones(postgres):

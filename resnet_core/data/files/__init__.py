@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,13 +44,38 @@ def opened(
                 place.parent.rmdir()
         if place.is_dir() and (found := faults(place)):
             raise DataError(
-                f"{title} in {place} cannot be used: {', '.join(found)}; a new download failed: {error}. Put {content} "
-                "there again, or name another folder with --data or SWEEPS_DATA."
+                f"{title} in {place} cannot be used: {', '.join(found)} ({error}). Put {content} there again, or name "
+                "another folder with --data or SWEEPS_DATA."
             ) from error
         raise DataError(
             f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. "
             f"Put {content} there, or name the folder that holds it with --data or SWEEPS_DATA."
         ) from error
+
+
+def file_faults(place: Path, files: Iterable[tuple[str, str | int]]) -> list[str]:
+    """Return which files are missing, damaged or cannot be read, in words.
+
+    Args:
+        place: the folder of the files.
+        files: the name of each, with its MD5 sum, or its size in bytes where no sum is published.
+    """
+    found = []
+    for name, expected in files:
+        try:
+            with (place / name).open("rb") as file:
+                if isinstance(expected, int):
+                    whole = file.seek(0, io.SEEK_END) == expected
+                else:
+                    md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+                    whole = md5.hexdigest() == expected
+            if not whole:
+                found.append(f"{name} is damaged")
+        except FileNotFoundError:
+            found.append(f"{name} is missing")
+        except OSError as error:
+            found.append(f"{name} cannot be read ({error.strerror})")
+    return found
 
 
 def reduced(images: Images, factor: int) -> Images:

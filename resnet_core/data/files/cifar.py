@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from resnet_core.data import Images
-from resnet_core.data.files import opened
+from resnet_core.data.files import file_faults, opened
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -58,14 +57,4 @@ def faults(title: Title, data_dir: Path) -> list[str]:
 
 
 def _faults(kind: type[CIFAR10], place: Path) -> list[str]:
-    found = []
-    for name, md5 in [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]:
-        try:
-            with (place / name).open("rb") as file:
-                if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != md5:
-                    found.append(f"{name} is damaged")
-        except FileNotFoundError:
-            found.append(f"{name} is missing")
-        except OSError as error:
-            found.append(f"{name} cannot be read ({error.strerror})")
-    return found
+    return file_faults(place, [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
