@@ -71,7 +71,8 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         ray_internals.silence()
     try:
         if own:
-            with kept_from_children():
+            _check_loopback()
+            with kept_from_children(), ray_internals.on_loopback():
                 ray.init(
                     address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
                     _temp_dir=_folder_of_ray(),
@@ -127,6 +128,22 @@ def _folder_of_ray() -> str:
             "name another folder in RAY_TMPDIR"
         ) from error
     return str(files)
+
+
+def _check_loopback() -> None:
+    """Check that processes of this machine can connect to each other. Ray itself would try for minutes.
+
+    Raises:
+        SweepError: they cannot.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=10).close()
+    except OSError as error:
+        raise SweepError(
+            f"Ray does not start on this machine: its processes cannot connect to each other at 127.0.0.1: "
+            f"{error.strerror or error}; check the loopback interface (`ip link set lo up`) and the firewall"
+        ) from error
 
 
 def _shut_down() -> None:

@@ -11,11 +11,13 @@ import logging
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 from ray.tune.experiment import Trial
 
@@ -29,6 +31,21 @@ def silence() -> None:
     """Suppress Ray's log messages."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a cluster that is started in the block listen on 127.0.0.1 alone, as Ray does on macOS and Windows.
+
+    On Linux, Ray would look for the address of this machine in a network: it would write warnings where there is none,
+    be open to other machines, and end when a laptop changes its network.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def job_config() -> JobConfig:

@@ -52,6 +52,13 @@ def test_ray_reads_the_environment_variables_that_are_set_for_it(ray_sources, na
     assert f'"{name}"' in ray_sources, "see environment.RAY for what it keeps Ray from"
 
 
+def test_ray_takes_the_address_of_loopback_where_it_may_have_no_cluster():
+    why = "Ray would look for a network at every launch, and be open to other machines"
+    with ray_internals.on_loopback():
+        assert ray.util.get_node_ip_address() == "127.0.0.1", why
+    assert ray._private.ray_constants.ENABLE_RAY_CLUSTER, why
+
+
 def test_ray_extends_the_path_of_its_workers():
     why = "workers would import modules of the current folder in place of others"
     assert isinstance(ray.job_config.JobConfig()._py_driver_sys_path, list), why
