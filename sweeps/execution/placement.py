@@ -44,6 +44,7 @@ _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
 _TEMPORARY = "/tmp"
 # The path of a socket has 107 bytes at most; the longest of Ray's ends like this.
 _MOST_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+_LEAST_BYTES = 4 * 1024**2  # of room for Ray's files
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
@@ -121,7 +122,8 @@ def _folder_of_ray() -> str:
     files = folder / "ray"
     try:
         files.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=files).close()
+        with tempfile.TemporaryFile(dir=files) as probe:
+            probe.write(bytes(_LEAST_BYTES))  # on a full disk, Ray would wait for files that it cannot write
     except OSError as error:
         raise InputError(
             f"{'RAY_TMPDIR = ' * bool(named)}{folder}: Ray cannot write its files there: {error.strerror}; "

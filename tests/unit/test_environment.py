@@ -4,6 +4,8 @@ import getpass
 import logging
 import os
 import pwd
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from ray.air.constants import AIR_ENV_VARS
 from ray.tune.constants import TUNE_ENV_VARS
 
 from sweeps import environment
+from sweeps.cli.launching import run_study
+from sweeps.cli.options import LaunchOptions, Store
 from sweeps.execution import placement, ray_internals
 
 
@@ -245,3 +249,32 @@ def test_processes_that_cannot_connect_to_each_other_are_told_of_before_ray_star
     message = r"at 127\.0\.0\.1: Network is unreachable; check the loopback"
     with pytest.raises(placement.SweepError, match=message), placement.ray_cluster(None):
         pass
+
+
+def test_a_full_disk_is_told_of_before_ray_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(placement, "_MOST_BYTES", 1000)
+    os.environ["RAY_TMPDIR"] = str(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(placement.InputError, match=r"Ray cannot write its files there: .*; name another folder"):
+            placement._folder_of_ray()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(("mlflow", "is_told"), [("", True), ("http://127.0.0.1:1", False)])
+def test_a_tracking_uri_that_is_not_used_is_told_of(mlflow, is_told, tmp_path, capsys):
+    class Started(Exception):  # noqa: N818
+        """The study would start now."""
+
+    def start():
+        raise Started
+
+    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:1"
+    options = LaunchOptions(store=Store(home=tmp_path / "home", mlflow=mlflow))
+    with pytest.raises(Started):
+        run_study(options, "any", start)
+    assert ("MLFLOW_TRACKING_URI is not used" in capsys.readouterr().err) is is_told
