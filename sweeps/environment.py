@@ -8,9 +8,16 @@ nobody means for a launch is taken away; and the rest stays, for the libraries a
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
+import sys
+import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+from sweeps.errors import InputError
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -60,6 +67,12 @@ MLFLOW_SERVER = {
     _SAFE_PATH: "1",
 }
 """Variables that MLflow's server reads."""
+
+_CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_HOME": "", "XDG_CACHE_HOME": "cache"}
+"""Variables that name folders which matplotlib, Triton and others otherwise make in the home folder of the user."""
+
+PERSON = frozenset({"HOME", "USER", *_CACHES})
+"""Variables that are set where the user has no home folder, cannot write in it, or has no name."""
 
 _KEPT = frozenset(
     {
@@ -144,9 +157,14 @@ def for_ray(*, own: bool) -> None:
     Args:
         own: whether Ray is started on this machine. A cluster that runs already, and a job that was submitted to it,
             have settings in the environment that are needed there.
+
+    Raises:
+        InputError: Python runs without docstrings.
     """
+    if sys.flags.optimize >= 2:
+        raise InputError("Ray needs docstrings, which PYTHONOPTIMIZE=2 and python -OO remove: unset PYTHONOPTIMIZE")
     ignored = {name for name in os.environ if name in TUNE | OPENMP or (own and _is_of_ray(name))} - RAY.keys()
-    _apply(RAY, ignored)
+    _apply(RAY | _of_person(), ignored)
 
 
 def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = False) -> None:
@@ -159,20 +177,21 @@ def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = Fa
     """
     chosen = {name: value for name, value in MLFLOW_FAIL_SOON.items() if fail_soon and name not in os.environ}
     chosen |= (MLFLOW_QUIET if quiet else {}) | (MLFLOW_SERVER if server else {})
-    _apply(MLFLOW | chosen, MLFLOW_IGNORED & os.environ.keys())
+    _apply(MLFLOW | chosen | _of_person(), MLFLOW_IGNORED & os.environ.keys())
 
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Give variables that the functions of this module change in the block the values that they had before it.
 
-    A notebook that launches a study has other uses for its environment.
+    A notebook that launches a study has other uses for its environment. No warning becomes an error in the block.
     """
     before = dict(os.environ)
     try:
-        yield
+        with mild_warnings():
+            yield
     finally:
-        for name in (*RAY, *MLFLOW, *MLFLOW_FAIL_SOON, *MLFLOW_QUIET):
+        for name in (*RAY, *MLFLOW, *MLFLOW_FAIL_SOON, *MLFLOW_QUIET, *PERSON):
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in before.items() if name not in os.environ})
 
@@ -191,6 +210,53 @@ def safe_path() -> Iterator[None]:
         del os.environ[_SAFE_PATH]
         if before is not None:
             os.environ[_SAFE_PATH] = before
+
+
+def for_person() -> None:
+    """Set HOME, the user's name and folders for caches where there are none, as in a container with an unknown user."""
+    _apply(_of_person(), frozenset())
+
+
+@contextlib.contextmanager
+def mild_warnings() -> Iterator[None]:
+    """Let no warning become an error in the block, as ``PYTHONWARNINGS=error`` and ``python -W error`` have it.
+
+    Both are meant for the user's code, and libraries warn each other. The filters of processes that train stay.
+    """
+    if not any(action == "error" and module is None for action, _, _, module, _ in warnings.filters):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)  # as Python itself does
+        yield
+
+
+def _of_person() -> dict[str, str]:
+    """Return the variables of PERSON that are missing, with their values."""
+    values = {}
+    if not os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117  # Path's raises
+        values["HOME"] = "/"  # as Docker does
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        values["USER"] = str(os.getuid())
+    folder = values.get("HOME") or os.path.expanduser("~")  # noqa: PTH111
+    if not os.access(folder, os.W_OK | os.X_OK) and (caches := _private_folder()) is not None:
+        values |= {name: str(caches / sub) for name, sub in _CACHES.items() if name not in os.environ}
+    return values
+
+
+def _private_folder() -> Path | None:
+    """Return a folder for temporary files that only this user can write; None if it cannot be had."""
+    folder = Path(tempfile.gettempdir()) / f"sweeps-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Somebody else could have made it, with code in it: a cache of kernels is code.
+        return folder if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() else None
+    except OSError:
+        return None
 
 
 def _is_of_ray(name: str) -> bool:

@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.models import OptionInfo
 
 from resnet_core.paths import NO_CURRENT_FOLDER, PathError, expanded
+from sweeps import environment
 from sweeps.errors import InputError
 
 DONE, FAILED, WRONG_INPUT, CRASHES, INTERRUPTED = 0, 1, 2, 3, 130
@@ -113,6 +114,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _application(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001  # not used here: its callback ends the command
         bool, typer.Option("--version", help="Print the version, and exit.", callback=_print_version, is_eager=True)
     ] = False,
@@ -121,6 +123,9 @@ def _application(
         Path.cwd()
     except FileNotFoundError:
         raise InputError(NO_CURRENT_FOLDER) from None
+    environment.for_person()
+    if context.invoked_subcommand != "train":  # it runs the user's code in this process
+        context.with_resource(environment.mild_warnings())
 
 
 def print_json(value: Any) -> None:

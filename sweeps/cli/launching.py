@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -198,8 +199,10 @@ def run_study(
         table: returns the table to print; None prints the table of all trials and the best trial.
         verdict: returns the text to print below the table.
     """
-    end = run()
     home = options.store.open()
+    if not home.mlflow and os.environ.get("MLFLOW_TRACKING_URI"):
+        options.tell("MLFLOW_TRACKING_URI is not used: the study is logged in its home folder; --mlflow names a server")
+    end = run()
     from sweeps.execution.launch import LaunchStatus
     from sweeps.ledger.ledger import Ledger
 

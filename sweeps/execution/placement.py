@@ -49,6 +49,7 @@ _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
 _TEMPORARY = "/tmp"
 # The path of a socket has 107 bytes at most; the longest of Ray's ends like this.
 _MOST_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
+_LEAST_BYTES = 4 * 1024**2  # of room for Ray's files
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a third of the memory
 
 
@@ -76,7 +77,8 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         ray_internals.silence()
     try:
         if own:
-            with kept_from_children(), ray_internals.in_own_process_groups():
+            _check_loopback()
+            with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
                 ray.init(
                     address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
                     _temp_dir=_folder_of_ray(),
@@ -125,13 +127,30 @@ def _folder_of_ray() -> str:
     files = folder / "ray"
     try:
         files.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=files).close()
+        with tempfile.TemporaryFile(dir=files) as probe:
+            probe.write(bytes(_LEAST_BYTES))  # on a full disk, Ray would wait for files that it cannot write
     except OSError as error:
         raise InputError(
             f"{'RAY_TMPDIR = ' * bool(named)}{folder}: Ray cannot write its files there: {error.strerror}; "
             "name another folder in RAY_TMPDIR"
         ) from error
     return str(files)
+
+
+def _check_loopback() -> None:
+    """Check that processes of this machine can connect to each other. Ray itself would try for minutes.
+
+    Raises:
+        SweepError: they cannot.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=10).close()
+    except OSError as error:
+        raise SweepError(
+            f"Ray does not start on this machine: its processes cannot connect to each other at 127.0.0.1: "
+            f"{error.strerror or error}; check the loopback interface (`ip link set lo up`) and the firewall"
+        ) from error
 
 
 def _shut_down() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import ray_constants, services
 from ray.job_config import JobConfig
 from ray.tune import registry
 from ray.tune.experiment import Trial
@@ -35,6 +35,21 @@ def silence() -> None:
     """Suppress Ray's log messages."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a cluster that is started in the block listen on 127.0.0.1 alone, as Ray does on macOS and Windows.
+
+    On Linux, Ray would look for the address of this machine in a network: it would write warnings where there is none,
+    be open to other machines, and end when a laptop changes its network.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def job_config() -> JobConfig:

@@ -15,6 +15,7 @@ OTHERS = {
     "RAY_LOG_TO_STDERR": "1",
     "OMP_THREAD_LIMIT": "1",
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "absent",
+    "PYTHONWARNINGS": "error",
 }
 
 

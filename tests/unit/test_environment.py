@@ -1,15 +1,26 @@
 """Variables of libraries that were set for other programs do not reach a launch; those that are meant for it do."""
 
+import getpass
 import logging
 import os
+import pwd
+import resource
+import signal
+import socket
+import subprocess
 import sys
 import sysconfig
+import tempfile
+import warnings
+from pathlib import Path
 
 import pytest
 from ray.air.constants import AIR_ENV_VARS
 from ray.tune.constants import TUNE_ENV_VARS
 
 from sweeps import environment
+from sweeps.cli.launching import run_study
+from sweeps.cli.options import LaunchOptions, Store
 from sweeps.execution import placement, ray_internals
 
 
@@ -147,3 +158,123 @@ def test_a_folder_in_which_ray_cannot_write_is_refused_by_name(tmp_path):
         match=r"RAY_TMPDIR = /proc/self: Ray cannot write its files there: .*; name another folder in RAY_TMPDIR",
     ):
         placement._folder_of_ray()
+
+
+@pytest.fixture
+def without_a_person(monkeypatch, tmp_path):
+    """A user without an entry in the user database, and with nothing about it in the environment."""
+    for name in (*environment.PERSON, "LOGNAME", "LNAME", "USERNAME"):
+        os.environ.pop(name, None)
+
+    def unknown(_user):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("without_a_person")
+@pytest.mark.parametrize(
+    "prepare", [environment.for_person, environment.for_mlflow, lambda: environment.for_ray(own=True)]
+)
+def test_a_user_that_the_machine_does_not_know_has_a_home_and_a_name(prepare):
+    prepare()
+    assert Path.home() == Path("/")
+    assert getpass.getuser() == str(os.getuid())
+
+
+@pytest.mark.usefixtures("without_a_person")
+def test_a_known_user_keeps_home_and_name(tmp_path):
+    os.environ |= {"HOME": str(tmp_path), "LOGNAME": "somebody"}
+    before = dict(os.environ)
+    environment.for_person()
+    assert dict(os.environ) == before
+
+
+@pytest.mark.usefixtures("without_a_person")
+def test_caches_have_a_private_folder_where_the_home_cannot_be_written(tmp_path):
+    os.environ |= {"HOME": "/proc/self", "LOGNAME": "somebody", "MPLCONFIGDIR": "/own"}
+    environment.for_person()
+    folder = tmp_path / f"sweeps-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.environ["TRITON_HOME"] == str(folder)
+    assert os.environ["XDG_CACHE_HOME"] == str(folder / "cache")
+    assert os.environ["MPLCONFIGDIR"] == "/own"
+
+
+@pytest.mark.usefixtures("without_a_person")
+def test_a_folder_that_another_user_could_have_made_is_not_used(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"sweeps-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    os.environ |= {"HOME": "/proc/self", "LOGNAME": "somebody"}
+    environment.for_person()
+    assert "TRITON_HOME" not in os.environ
+
+
+@pytest.mark.parametrize("block", [environment.mild_warnings, environment.restored])
+def test_no_warning_becomes_an_error_in_the_block(block):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with block(), warnings.catch_warnings(record=True) as shown:
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+            warnings.warn("odd", UserWarning, stacklevel=1)
+        assert [str(warning.message) for warning in shown] == ["odd"]
+        with pytest.raises(UserWarning):
+            warnings.warn("odd", UserWarning, stacklevel=1)
+
+
+def test_other_filters_of_warnings_hold_in_the_block():
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+        before = list(warnings.filters)
+        with environment.mild_warnings():
+            assert warnings.filters == before
+
+
+def test_python_without_docstrings_is_refused_by_name():
+    code = "from sweeps import environment; environment.for_ray(own=True)"
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip().endswith(
+        "Ray needs docstrings, which PYTHONOPTIMIZE=2 and python -OO remove: unset PYTHONOPTIMIZE"
+    )
+
+
+def test_processes_that_cannot_connect_to_each_other_are_told_of_before_ray_starts(monkeypatch):
+    def unreachable(*_args, **_more):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(placement.ray, "init", lambda **_settings: pytest.fail("Ray was started"))
+    message = r"at 127\.0\.0\.1: Network is unreachable; check the loopback"
+    with pytest.raises(placement.SweepError, match=message), placement.ray_cluster(None):
+        pass
+
+
+def test_a_full_disk_is_told_of_before_ray_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(placement, "_MOST_BYTES", 1000)
+    os.environ["RAY_TMPDIR"] = str(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(placement.InputError, match=r"Ray cannot write its files there: .*; name another folder"):
+            placement._folder_of_ray()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(("mlflow", "is_told"), [("", True), ("http://127.0.0.1:1", False)])
+def test_a_tracking_uri_that_is_not_used_is_told_of(mlflow, is_told, tmp_path, capsys):
+    class Started(Exception):  # noqa: N818
+        """The study would start now."""
+
+    def start():
+        raise Started
+
+    os.environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:1"
+    options = LaunchOptions(store=Store(home=tmp_path / "home", mlflow=mlflow))
+    with pytest.raises(Started):
+        run_study(options, "any", start)
+    assert ("MLFLOW_TRACKING_URI is not used" in capsys.readouterr().err) is is_told

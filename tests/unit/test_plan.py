@@ -13,6 +13,7 @@ from resnet_core.network import build, trainable_parameters
 from search_spaces.space import listed_runs, trial_config
 from search_spaces.spec import StudySpec
 from search_spaces.study import find_study, load_study
+from sweeps.execution import cluster
 from sweeps.home import Home
 from sweeps.inspection.plan import Plan, describe, measured_plan, plan, plan_from_earlier
 from sweeps.ledger.ledger import Ledger
@@ -93,6 +94,13 @@ def test_epochs_are_those_of_the_samples_for_all_trials(planned):
 def test_hours_are_shared_between_the_trials_that_run_at_once(planned, slots, at_once):
     timed = replace(planned, seconds_per_epoch=36.0, slots=slots, trials=14)
     assert timed.hours == pytest.approx(timed.epochs * 36 / at_once / 3600)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_people_are_shown_where_bf16_is_slow(planned, has, monkeypatch):
+    monkeypatch.setattr(cluster, "has_bf16", lambda: has)
+    reduced = replace(planned, spec=load_study(find_study("quickstart"), ['train.precision="bf16"']))
+    assert ("use --set train.precision=fp32" in describe(reduced)) is not has
 
 
 def test_people_are_shown_each_trial_with_its_schedule_drawn(planned):

@@ -61,6 +61,13 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     assert callable(ray._private.node.Node.dead_processes), "the same"
 
 
+def test_ray_takes_the_address_of_loopback_where_it_may_have_no_cluster():
+    why = "Ray would look for a network at every launch, and be open to other machines"
+    with ray_internals.on_loopback():
+        assert ray.util.get_node_ip_address() == "127.0.0.1", why
+    assert ray._private.ray_constants.ENABLE_RAY_CLUSTER, why
+
+
 def test_ray_extends_the_path_of_its_workers():
     why = "workers would import modules of the current folder in place of others"
     assert isinstance(ray.job_config.JobConfig()._py_driver_sys_path, list), why
