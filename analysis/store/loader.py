@@ -291,7 +291,7 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
         "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }
-    given = [params.get(run.id, {}) for run in runs]
+    given = [schema.whole(params.get(run.id, {})) for run in runs]
     plain = {text: parse_param(text) for text in {text for row in given for text in row.values()}}
     for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
         columns[name] = [plain[row[name]] if name in row else np.nan for row in given]

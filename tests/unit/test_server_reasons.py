@@ -11,7 +11,9 @@ from sweeps.errors import reason_of
     [
         ("Max retries exceeded with url: / (Caused by ProxyError('Unable to connect to proxy'))", "NO_PROXY"),
         ("Max retries exceeded (Caused by SSLError(CERTIFICATE_VERIFY_FAILED))", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
-        ("Max retries exceeded with url: / (Caused by NewConnectionError)", "no MLflow server answers there"),
+        ("Max retries exceeded with url: / (Caused by NewConnectionError)", "no MLflow server answers there; start"),
+        ("failed with timeout exception HTTPConnectionPool: Read timed out.", "MLFLOW_HTTP_REQUEST_TIMEOUT"),
+        ("too many 500 error responses", "its own log says why"),
         ("failed with error code 403 != 200. Response body: '<html>'", "MLFLOW_TRACKING_USERNAME"),
         ("failed with error code 404 != 200. Response body: '<html>\n<h1>'", "http://HOST:PORT"),
     ],

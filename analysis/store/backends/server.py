@@ -16,7 +16,7 @@ import numpy as np
 from analysis.store import mlflow_internals
 from analysis.store.reader import TAGS, Backend, Points, Run, StoreError
 from resnet_core import schema
-from resnet_core.uris import without_password
+from resnet_core.uris import server_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +40,7 @@ def open_server(uri: str) -> Iterator[ServerReader]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    uri = server_uri(uri)
     try:
         yield ServerReader(MlflowClient(uri), uri)
     except MlflowException as error:
