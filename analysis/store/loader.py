@@ -162,6 +162,9 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         runs = _in_order(reader.runs(study))
         launches = _launches(runs).get(study)
         if launches is None:
+            if reader.is_deleted(study):
+                again = f"restore it there, or with `sweeps resume {study}`"
+                raise StoreError(f"{shown}: study {study!r} was deleted in MLflow; {again}")
             known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)

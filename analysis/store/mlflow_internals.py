@@ -54,6 +54,15 @@ PARAMS = f"""
 """
 """Query: the parameters of a study's active runs."""
 
+DELETED = f"""
+    SELECT 1
+    FROM runs r JOIN {_STUDIES} e USING (experiment_id) JOIN tags t USING (run_uuid)
+    WHERE t.key = '{schema.KIND}' AND t.value = '{schema.LAUNCH}' AND e.study = {{study}}
+        AND (r.lifecycle_stage != 'active' OR e.lifecycle_stage != 'active')
+    LIMIT 1
+"""
+"""Query: a row if a launch of a study was deleted, or the study's experiment."""
+
 METRIC_NAMES = f"""
     SELECT DISTINCT m.key
     FROM latest_metrics m JOIN runs r USING (run_uuid) JOIN {_STUDIES} e USING (experiment_id)

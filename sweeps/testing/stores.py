@@ -178,6 +178,12 @@ class StoreContract:
         with pytest.raises(StoreError, match=r"no study 'mad'; its studies: another, empty, made, renamed$"):
             load(uri, "mad")
 
+    @pytest.mark.usefixtures("study")
+    @pytest.mark.parametrize("name", ["gone", "hidden"])
+    def test_a_deleted_study_is_said_to_be_deleted(self, uri: str, name: str) -> None:
+        with pytest.raises(StoreError, match=rf"study '{name}' was deleted in MLflow; .*`sweeps resume {name}`$"):
+            load(uri, name)
+
     @staticmethod
     def _value(study: Study, number: int, epoch: int, metric: str) -> float:
         found = study.epochs[(study.epochs["number"] == number) & (study.epochs["epoch"] == epoch)]
@@ -230,6 +236,7 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     client.restore_run(restored)
     client.rename_experiment(renamed.id, "my experiment")
     client.delete_experiment(_Experiment(client, "gone", 7_000).id)
+    client.delete_run(_Experiment(client, "hidden", 7_500).launch)
     client.create_experiment("no study")
     return {0: first, 1: second, 2: third, 3: fourth}
 
@@ -250,7 +257,7 @@ class _Experiment:
             schema.PHASE: "search",
             "python": "3.11",
         }
-        self._launch = client.create_run(self.id, start, tags, run_name=name).info.run_id
+        self.launch: str = client.create_run(self.id, start, tags, run_name=name).info.run_id
 
     def trial(self, number: int, start: int = 2_000, node: str = "here", **params: object) -> str:
         """Begin the run of a trial; return its id."""
@@ -259,7 +266,7 @@ class _Experiment:
         tags = {
             schema.KIND: schema.TRIAL,
             schema.TRIAL_NUMBER: str(number),
-            schema.PARENT_RUN: self._launch,
+            schema.PARENT_RUN: self.launch,
             schema.DEVICE: "cpu",
             schema.NODE: node,
         }

@@ -74,6 +74,17 @@ class ServerReader:
         """See Reader."""
         return {run.info.run_id: run.data.params for _, run in self._search(study)}
 
+    def is_deleted(self, study: str) -> bool:
+        """See Reader."""
+        from mlflow.entities import ViewType
+
+        found = self._client.search_experiments(ViewType.ALL, filter_string=f"tags.`{schema.STUDY}` = '{study}'")
+        launches = f"tags.`{schema.KIND}` = '{schema.LAUNCH}'"
+        return any(
+            self._client.search_runs([experiment.experiment_id], launches, ViewType.DELETED_ONLY, max_results=1)
+            for experiment in found
+        )
+
     def metric_names(self, study: str) -> set[str]:
         """See Reader."""
         return {name for _, run in self._search(study) for name in run.data.metrics}
