@@ -47,11 +47,11 @@ def reason_of(error: BaseException) -> str:
     return server_reason(str(error)) or _in_a_line(error, 1)
 
 
-def schema_reason(error: BaseException, uri: str) -> str | None:
+def schema_reason(error: BaseException | str, uri: str) -> str | None:
     """Return what to do where a database has the tables of another version of Optuna or MLflow; None for other errors.
 
     Args:
-        error: the error that Optuna or MLflow raised when it opened the database.
+        error: the error that Optuna or MLflow raised when it opened the database, or what it printed.
         uri: URI of the database.
     """
     said, shown = str(error), without_password(uri)

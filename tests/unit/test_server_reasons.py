@@ -1,7 +1,10 @@
 """Why an MLflow server could not be used, in one line."""
 
+import logging
+
 import pytest
 
+import analysis
 from analysis.store import mlflow_internals
 from sweeps.errors import reason_of
 
@@ -23,3 +26,10 @@ def test_the_reason_is_named_for_writers_and_readers(said, reason):
         assert reason in text
         assert "<html>" not in text
         assert "\n" not in text
+
+
+def test_a_server_that_is_down_is_said_once(caplog):
+    caplog.set_level(logging.WARNING, "urllib3")
+    with pytest.raises(analysis.StoreError, match="no MLflow server answers there; start it, or name another store"):
+        analysis.load("http://127.0.0.1:1", "any")
+    assert caplog.messages == []

@@ -5,6 +5,7 @@ A server has no transactions: the last epochs of a running study may be incomple
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ def open_server(uri: str) -> Iterator[ServerReader]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A server that is down is noticed in seconds, not minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # It would warn of each try; the error says why the last one failed.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
