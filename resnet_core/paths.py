@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from resnet_core.uris import server_uri
+
 NO_CURRENT_FOLDER = "the current folder was deleted; change to another with cd"
 _MOST_TEXT = 16 * 2**20  # bytes; a device such as /dev/zero has no end
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
@@ -148,10 +150,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def typed_uri(typed: str) -> str:
-    """Return the URI that a person means; the path of a SQLite file is taken as `typed_path` takes it.
+    """Return the URI that a person means: the file of a SQLite URI with its absolute path, a server without its pages.
 
     Raises:
         PathError: the path cannot be used.
     """
     path = sqlite_path(typed)
-    return typed if path is None else sqlite_uri(typed_path(path))
+    return server_uri(typed) if path is None else sqlite_uri(typed_path(path))

@@ -11,6 +11,8 @@ logged with the epoch as MLflow's step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 # Tag of an experiment.
 
 STUDY = "sweeps.study"
@@ -134,6 +136,10 @@ DERIVED_PARAMS = (LR_ALPHA, HORIZON)
 SAMPLED = "space."
 """The prefix of a sampled parameter's name: ``space.warmup`` holds the value that Optuna gave ``warmup``."""
 
+LONGEST_PARAM = 6000
+"""How many characters of a parameter MLflow keeps. What is left of a longer one is in the parameters ``NAME/2``,
+``NAME/3`` and so on; see `in_parts`."""
+
 # Metrics of a trial, besides the fields of EpochRecord.
 
 FINAL_METRICS = (
@@ -154,3 +160,27 @@ out. The step is the last epoch. The name of the best value has the study's metr
 def best_metric(metric: str) -> str:
     """Return the name under which the best value of a study's metric is logged at a trial's end."""
     return f"best_{metric}"
+
+
+def in_parts(params: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters as MLflow can keep them: one that is longer than LONGEST_PARAM becomes several."""
+    parts = {}
+    for name, value in params.items():
+        for part, first in enumerate(range(0, max(1, len(value)), LONGEST_PARAM), start=1):
+            parts[name if part == 1 else f"{name}/{part}"] = value[first : first + LONGEST_PARAM]
+    return parts
+
+
+def whole(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that `in_parts` was given, from those that it returned.
+
+    >>> whole(in_parts({"schedule": 7000 * "x"})) == {"schedule": 7000 * "x"}
+    True
+    """
+    values = dict(params)
+    for name in params:
+        part = 2
+        while (more := values.pop(f"{name}/{part}", None)) is not None:
+            values[name] += more
+            part += 1
+    return values

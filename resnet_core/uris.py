@@ -14,6 +14,15 @@ def with_psycopg2(uri: str) -> str:
     return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
+def server_uri(typed: str) -> str:
+    """Return the address of an MLflow server from that of one of its pages, as browsers show it; others unchanged.
+
+    >>> server_uri("http://127.0.0.1:5000/#/experiments/1")
+    'http://127.0.0.1:5000'
+    """
+    return typed.partition("#")[0].rstrip("/") if typed.startswith(("http://", "https://")) else typed
+
+
 def without_password(text: str) -> str:
     """Return a text in which ``***`` replaces the passwords of URIs.
 

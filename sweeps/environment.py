@@ -50,6 +50,8 @@ MLFLOW = {
     # stdout is for results.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # What is too long is refused, and not cut without a word; sweeps.tracking gives nothing that is too long.
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",
 }
 """Variables that MLflow reads when it is imported."""
 
@@ -141,7 +143,6 @@ MLFLOW_IGNORED = frozenset(
         "MLFLOW_REGISTRY_URI",
         "MLFLOW_SQLALCHEMYSTORE_ECHO",
         "MLFLOW_SQLALCHEMYSTORE_POOLCLASS",
-        "MLFLOW_TRUNCATE_LONG_VALUES",
     }
 )
 """Settings of MLflow that change how its store is opened or what it keeps."""

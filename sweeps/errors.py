@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from resnet_core.server_errors import server_reason
 from resnet_core.uris import without_password
 
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full", re.IGNORECASE)
@@ -43,29 +44,14 @@ def reason_of(error: BaseException) -> str:
         if (said := getattr(cause, "orig", None)) is not None:
             return _in_a_line(said, 2)
         cause = cause.__cause__
-    return _of_a_server(str(error)) or _in_a_line(error, 1)
+    return server_reason(str(error)) or _in_a_line(error, 1)
 
 
-def _of_a_server(said: str) -> str:
-    """Return why an MLflow server could not be used; empty if the text of an error is not about that."""
-    if "ProxyError" in said or "Unable to connect to proxy" in said:
-        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
-    if "Max retries exceeded" in said:
-        return "no MLflow server answers there"
-    if "error code 401" in said or "error code 403" in said:
-        return "it refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if "error code 404" in said or "valid JSON" in said:
-        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
-    return ""
-
-
-def schema_reason(error: BaseException, uri: str) -> str | None:
+def schema_reason(error: BaseException | str, uri: str) -> str | None:
     """Return what to do where a database has the tables of another version of Optuna or MLflow; None for other errors.
 
     Args:
-        error: the error that Optuna or MLflow raised when it opened the database.
+        error: the error that Optuna or MLflow raised when it opened the database, or what it printed.
         uri: URI of the database.
     """
     said, shown = str(error), without_password(uri)

@@ -162,6 +162,9 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         runs = _in_order(reader.runs(study))
         launches = _launches(runs).get(study)
         if launches is None:
+            if reader.is_deleted(study):
+                again = f"restore it there, or with `sweeps resume {study}`"
+                raise StoreError(f"{shown}: study {study!r} was deleted in MLflow; {again}")
             known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
@@ -291,7 +294,7 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
         "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }
-    given = [params.get(run.id, {}) for run in runs]
+    given = [schema.whole(params.get(run.id, {})) for run in runs]
     plain = {text: parse_param(text) for text in {text for row in given for text in row.values()}}
     for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
         columns[name] = [plain[row[name]] if name in row else np.nan for row in given]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_core import schema
+from resnet_core.server_errors import server_reason
 
 TABLES = {
     "experiments": ("experiment_id", "name", "lifecycle_stage"),
@@ -52,6 +53,15 @@ PARAMS = f"""
     WHERE e.study = {{study}} AND r.lifecycle_stage = 'active'
 """
 """Query: the parameters of a study's active runs."""
+
+DELETED = f"""
+    SELECT 1
+    FROM runs r JOIN {_STUDIES} e USING (experiment_id) JOIN tags t USING (run_uuid)
+    WHERE t.key = '{schema.KIND}' AND t.value = '{schema.LAUNCH}' AND e.study = {{study}}
+        AND (r.lifecycle_stage != 'active' OR e.lifecycle_stage != 'active')
+    LIMIT 1
+"""
+"""Query: a row if a launch of a study was deleted, or the study's experiment."""
 
 METRIC_NAMES = f"""
     SELECT DISTINCT m.key
@@ -97,20 +107,6 @@ def metric_history(uri: str, runs: Sequence[str], metric: str) -> list[dict[str,
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a server could not be read, in one line. MLflow has no error classes for these reasons, only texts."""
-    text = str(error).strip()
-    if "timed out" in text.lower():
-        return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"
-    if "500 error responses" in text:
-        return "the server failed at it (error 500); its own log says why"
-    if "ProxyError" in text or "Unable to connect to proxy" in text:
-        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
-    if "Max retries exceeded" in text or "Connection refused" in text:
-        return "no MLflow server answers there; start it, or name another store"
-    if "error code 401" in text or "error code 403" in text:
-        return "the server refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if "error code 404" in text or "valid JSON" in text:
-        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
-    return f"cannot be read: {(text or type(error).__name__).splitlines()[0]}"
+    """Return why a server could not be read, in one line."""
+    said = str(error).strip()
+    return server_reason(said) or f"cannot be read: {(said or type(error).__name__).splitlines()[0]}"

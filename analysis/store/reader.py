@@ -83,6 +83,9 @@ class Reader(Protocol):
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """Return the parameters of a study's active runs, by the run's id."""
 
+    def is_deleted(self, study: str) -> bool:
+        """Return whether a launch of a study was deleted, or the study's experiment, and can still be restored."""
+
     def metric_names(self, study: str) -> set[str]:
         """Return the names of all metrics that a study's active runs logged."""
 
@@ -136,6 +139,10 @@ class SqlReader(ABC):
         for run_id, key, value in self.rows(query, study=study):
             params[run_id][key] = value
         return params
+
+    def is_deleted(self, study: str) -> bool:
+        """See Reader."""
+        return bool(list(self.rows(mlflow_internals.DELETED.format(study=self.study_placeholder), study=study)))
 
     def metric_names(self, study: str) -> set[str]:
         """See Reader."""

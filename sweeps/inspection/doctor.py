@@ -165,6 +165,12 @@ def _ask_server(uri: str) -> None:
         with urllib.request.urlopen(url.geturl(), timeout=10):
             return
     except (OSError, ValueError, http.client.HTTPException) as error:
+        host = parts.hostname or ""
+        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+            raise SweepError(
+                f"MLflow's server {without_password(uri)} does not answer through the proxy of this environment "
+                f"({error}); to go without it, name {host} in NO_PROXY"
+            ) from error
         raise SweepError(f"MLflow's server {without_password(uri)} does not answer: {error}") from error
 
 

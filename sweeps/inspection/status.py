@@ -26,6 +26,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
 
     The state is ``running``, ``complete``, ``interrupted``, or ``crashed``: every trial has ended, and some crashed,
     which the next launch tries again. ``crashes`` says why trials crashed, in a sentence; None where none did.
+    ``waiting`` is the number of entries for MLflow in the spool: it could not be written, or refused them.
 
     Raises:
         InputError: there is no such study.
@@ -53,6 +54,7 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
         "begun": begun,
         **outcomes,
         "crashes": crashes(name, entries),
+        "waiting": _waiting(home.spool(name)),
         "metric": sought.metric,
         "goal": sought.goal,
         "target": sought.target,
@@ -60,6 +62,13 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
         "best_epochs_to_target": None if top is None or top.result is None else top.result.epochs_to_target,
         best_metric(sought.metric): None if top is None or top.result is None else top.result.best_value,
     }
+
+
+def _waiting(spool: Path) -> int:
+    try:
+        return spool.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def _state(ledger: Ledger, entries: list[Entry]) -> str:
@@ -73,7 +82,7 @@ def _state(ledger: Ledger, entries: list[Entry]) -> str:
 
 
 def describe_summary(row: dict[str, Any]) -> str:
-    """Return a `study_summary` as two lines of text, and a third where trials crashed."""
+    """Return a `study_summary` as two lines of text, and others where trials crashed or MLflow lacks something."""
     ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
     drivers = [driver["driver"] for driver in row["drivers"]]
     # A single driver of this home needs no name.
@@ -92,6 +101,9 @@ def describe_summary(row: dict[str, Any]) -> str:
             best += f", {'below' if sought.goal == 'max' else 'above'} the target {sought.target:g}"
     if row["crashes"] is not None:
         best += f"\n  {row['crashes']}"
+    if row["waiting"]:
+        lacks = f"\n  entries that wait for MLflow: {row['waiting']}"
+        best += lacks if row["state"] == "running" else f"{lacks}; `sweeps resume {row['study']}` writes them"
     if row["imported_from"] is not None:
         return (
             f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"

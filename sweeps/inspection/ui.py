@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from sweeps import environment
-from sweeps.errors import InputError, SweepError, cause_of
+from sweeps.errors import InputError, SweepError, cause_of, schema_reason
 from sweeps.home import Home
 from sweeps.tracking.runs import charts_address
 
@@ -108,7 +108,10 @@ class UiServer:
 
     def _reason(self) -> str:
         self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        text = self._log.read().decode(errors="replace").strip()
+        if (reason := schema_reason(text, self._home.mlflow_uri)) is not None:
+            return reason
+        lines = text.splitlines()
         said = [line for line in lines if "rror" in line and "[SQL" not in line]
         return cause_of("\n".join(said or lines))
 

@@ -28,6 +28,7 @@ from resnet_core.records import METRICS
 
 _SCHEDULE = "[1e-3, 0] lin[1.2e-3, 2] cos[1e-5, 6]"
 _DIGITS = 97.123456789012345
+_LONG = "".join(f"{i}," for i in range(3_000))  # more than one parameter can hold
 _RULES = {"cap": "active", "diverged": "shadow"}
 _SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True, "int": False}}
 
@@ -59,6 +60,12 @@ class StoreContract:
     def study(cls, uri: str, run_ids: dict[int, str]) -> Study:  # noqa: ARG003  they are written first
         """The study ``made``, as read from the store."""
         return load(uri, "made")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def renamed(cls, uri: str, run_ids: dict[int, str]) -> Study:  # noqa: ARG003  they are written first
+        """The study ``renamed``, whose experiment has another name."""
+        return load(uri, "renamed")
 
     def test_the_uri_begins_with_a_prefix_of_the_backend(self, uri: str) -> None:
         assert uri.startswith(BACKENDS[self.backend].prefixes)
@@ -101,6 +108,19 @@ class StoreContract:
         assert found == wanted
         assert type(found["batch_size"]) is int
         assert study.trials["schedule"].tolist() == [_SCHEDULE] * 4
+
+    def test_a_parameter_of_any_length_is_whole(self, renamed: Study) -> None:
+        assert renamed.trials["notes"].tolist() == [_LONG]
+        assert not [name for name in renamed.trials if name.startswith("notes/")]
+
+    def test_a_study_is_found_whatever_its_experiment_is_called(self, uri: str, renamed: Study) -> None:
+        assert renamed.epochs["val_acc"].tolist() == [0.2]
+        names = studies(uri)["name"].tolist()
+        assert "renamed" in names
+        assert "my experiment" not in names
+
+    def test_a_deleted_run_that_was_restored_is_there(self, renamed: Study) -> None:
+        assert renamed.trials["number"].tolist() == [0]
 
     def test_a_sampled_parameter_keeps_its_prefix(self, study: Study) -> None:
         assert study.trials[f"{schema.SAMPLED}lr"].tolist() == [1e-3] * 4
@@ -148,15 +168,21 @@ class StoreContract:
 
     def test_studies_are_listed_newest_first_without_deleted_ones(self, uri: str, study: Study) -> None:
         found = studies(uri)
-        assert found["name"].tolist() == ["empty", "another", study.name]
+        assert found["name"].tolist() == ["renamed", "empty", "another", study.name]
         counts = found[["trials", "reached", "pruned", "crashed", "running"]].to_numpy().tolist()
-        assert counts == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [4, 1, 1, 1, 1]]
+        assert counts == [[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [4, 1, 1, 1, 1]]
         assert found["created"].iloc[-1] == pd.Timestamp(1_000, unit="ms", tz="UTC")
 
     @pytest.mark.usefixtures("study")
     def test_an_unknown_study_is_named_with_the_known_ones(self, uri: str) -> None:
-        with pytest.raises(StoreError, match=r"no study 'mad'; its studies: another, empty, made$"):
+        with pytest.raises(StoreError, match=r"no study 'mad'; its studies: another, empty, made, renamed$"):
             load(uri, "mad")
+
+    @pytest.mark.usefixtures("study")
+    @pytest.mark.parametrize("name", ["gone", "hidden"])
+    def test_a_deleted_study_is_said_to_be_deleted(self, uri: str, name: str) -> None:
+        with pytest.raises(StoreError, match=rf"study '{name}' was deleted in MLflow; .*`sweeps resume {name}`$"):
+            load(uri, name)
 
     @staticmethod
     def _value(study: Study, number: int, epoch: int, metric: str) -> float:
@@ -203,7 +229,14 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     another = _Experiment(client, "another", 5_000)
     another.epochs(another.trial(0), [0.1])
     _Experiment(client, "empty", 6_000)
+    renamed = _Experiment(client, "renamed", 6_500)
+    restored = renamed.trial(0, notes=_LONG)
+    renamed.epochs(restored, [0.2])
+    client.delete_run(restored)
+    client.restore_run(restored)
+    client.rename_experiment(renamed.id, "my experiment")
     client.delete_experiment(_Experiment(client, "gone", 7_000).id)
+    client.delete_run(_Experiment(client, "hidden", 7_500).launch)
     client.create_experiment("no study")
     return {0: first, 1: second, 2: third, 3: fourth}
 
@@ -213,7 +246,7 @@ class _Experiment:
 
     def __init__(self, client: Any, name: str, start: int) -> None:
         self._client = client
-        self.id: str = client.create_experiment(name)
+        self.id: str = client.create_experiment(name, tags={schema.STUDY: name})
         tags = {
             schema.KIND: schema.LAUNCH,
             schema.DESCRIPTION: "Grüße, 'quoted' % {braces}",
@@ -224,23 +257,24 @@ class _Experiment:
             schema.PHASE: "search",
             "python": "3.11",
         }
-        self._launch = client.create_run(self.id, start, tags, run_name=name).info.run_id
+        self.launch: str = client.create_run(self.id, start, tags, run_name=name).info.run_id
 
-    def trial(self, number: int, start: int = 2_000, node: str = "here", **params: float) -> str:
+    def trial(self, number: int, start: int = 2_000, node: str = "here", **params: object) -> str:
         """Begin the run of a trial; return its id."""
         from mlflow.entities import Param
 
         tags = {
             schema.KIND: schema.TRIAL,
             schema.TRIAL_NUMBER: str(number),
-            schema.PARENT_RUN: self._launch,
+            schema.PARENT_RUN: self.launch,
             schema.DEVICE: "cpu",
             schema.NODE: node,
         }
         run_id: str = self._client.create_run(self.id, start, tags, run_name=f"trial-{number}").info.run_id
         config = {"batch_size": 64, "nesterov": True, "val_limit": None, "schedule": _SCHEDULE, "split": "official"}
         given = {**config, f"{schema.SAMPLED}lr": 1e-3, **params}
-        self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in given.items()])
+        parts = schema.in_parts({name: str(value) for name, value in given.items()})
+        self._client.log_batch(run_id, params=[Param(*part) for part in parts.items()])
         return run_id
 
     def epochs(self, run_id: str, val_accs: list[float]) -> None:

@@ -53,7 +53,8 @@ class Note:
         outcomes = Counter(
             trial.tags[schema.OUTCOME] for trial in self._trials.values() if schema.OUTCOME in trial.tags
         )
-        blocks = [self._description[: _LONGEST // 2]]
+        whole = len(self._description) <= _LONGEST // 2
+        blocks = [self._description if whole else f"{self._description[: _LONGEST // 2]}…"]
         if outcomes:
             parts = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
             blocks += [f"**{sum(outcomes.values())} trials ended:** {parts}.", self._table()]

@@ -226,7 +226,7 @@ class MlflowStudy:
                 continue
             self._children[number] = child = self._child(run)
             if child.deleted is None:
-                self._note.begun(number, run.info.run_name, run.data.params)
+                self._note.begun(number, run.info.run_name, schema.whole(run.data.params))
                 if child.has_ended:
                     self._note.ended(number, run.data.metrics, run.data.tags)
         self.note_changed = bool(self._children)
@@ -358,7 +358,7 @@ class MlflowStudy:
         # A request for each run is slow, and is not needed for runs that have ended: they are not written again.
         unfinished = status not in _ENDED and self.metric in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
-        deleted = None if _is_active(run) else run.data.params
+        deleted = None if _is_active(run) else schema.whole(run.data.params)
         return _Child(run.info.run_id, status, epochs, tags.get(schema.THAWED, ""), deleted)
 
     def _written_epochs(self, run_id: str) -> set[int]:
@@ -368,7 +368,7 @@ class MlflowStudy:
         driver = {schema.DRIVER: self._driver} if self._driver else {}
         about = versions() if self._origin is None else self._origin.tags()
         lengthened = {schema.LENGTHENED: self._lengthened} if self._lengthened else {}
-        return {schema.DESCRIPTION: self._spec.description, **lengthened, **driver, **about}
+        return {schema.DESCRIPTION: tag_text(self._spec.description), **lengthened, **driver, **about}
 
     def _begin(
         self, number: int, child: _Child | None, name: str, tags: dict[str, str], params: dict[str, str]
@@ -397,7 +397,7 @@ class MlflowStudy:
         self._note.begun(number, name, params)
         # Also for a continued run: an earlier process may have been killed before it wrote the parameters. MLflow
         # accepts the same value twice.
-        self._client.log_batch(child.run_id, params=[Param(key, value) for key, value in params.items()])
+        self._client.log_batch(child.run_id, params=[Param(*param) for param in schema.in_parts(params).items()])
 
     def _reopen(self, child: _Child, thawed: str) -> None:
         """Remove a run's outcome, so that it can go on. The tag THAWED is set last: it marks this as done."""
@@ -531,6 +531,11 @@ def _space_tag(spec: StudySpec) -> dict[str, str]:
     space = {name: parameter.model_dump(by_alias=True, exclude_none=True) for name, parameter in spec.space.items()}
     text = json.dumps(space)
     return {schema.SPACE: text} if len(text) <= _LONGEST_TAG else {}
+
+
+def tag_text(text: str) -> str:
+    """Return a text as a tag can hold it: one that is too long ends with ``…``."""
+    return text if len(text) <= _LONGEST_TAG else f"{text[: _LONGEST_TAG - 1]}…"
 
 
 def timestamp() -> int:

@@ -25,7 +25,7 @@ from sweeps.errors import SweepError, reason_of
 from sweeps.study.outcomes import Result
 from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
-from sweeps.tracking.runs import LogEntry, MlflowStudy, timestamp
+from sweeps.tracking.runs import LogEntry, MlflowStudy, tag_text, timestamp
 from sweeps.tracking.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -411,7 +411,7 @@ def end_entry(job: Job, result: Result, metric: str) -> LogEntry:
     if result.stopped_by:
         tags[schema.STOPPED_BY] = result.stopped_by
     if result.stop_reason:
-        tags[schema.STOP_REASON] = result.stop_reason
+        tags[schema.STOP_REASON] = tag_text(result.stop_reason)
     if result.would_stop:
         tags[schema.WOULD_STOP] = json.dumps(dict(result.would_stop))
     return {

@@ -34,6 +34,17 @@ def test_what_does_not_answer_is_a_no(name, home, address, tmp_path):
     assert "secret" not in check.found
 
 
+def test_a_proxy_that_keeps_a_server_away_is_named(tmp_path, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://{NOBODY}")
+    home = Home(tmp_path, mlflow="http://tracking.example:5000")
+    (check,) = (check for check in examine(home, tmp_path) if check.name == "mlflow store")
+    assert check.ok is False
+    assert check.found.startswith("MLflow's server http://tracking.example:5000 does not answer through the proxy")
+    assert check.found.endswith("name tracking.example in NO_PROXY")
+
+
 @pytest.mark.parametrize(("text", "ok"), [("", True), ("no database", False)])
 def test_an_sqlite_file_elsewhere_is_a_yes_where_it_is_a_database(text, ok, tmp_path):
     file = tmp_path / "elsewhere.db"

@@ -90,6 +90,18 @@ def test_uris_of_servers_stay_as_they_are():
     assert typed_uri("postgresql://me:50%25@host/runs?sslmode=require") == (
         "postgresql://me:50%25@host/runs?sslmode=require"
     )
+    assert typed_uri("http://me:secret@host:5000/mlflow") == "http://me:secret@host:5000/mlflow"
+
+
+@pytest.mark.parametrize("page", ["/", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART"])
+def test_the_address_of_a_servers_page_stands_for_the_server(page, tmp_path):
+    assert open_home(tmp_path, f"http://127.0.0.1:5000{page}").mlflow == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("typed", ["127.0.0.1:5000", "localhost:5000", "databricks", "file:///runs"])
+def test_what_is_no_store_is_told_what_is_expected(typed, tmp_path):
+    with pytest.raises(InputError, match=rf"^--mlflow {typed}: expected .*http://HOST:PORT"):
+        open_home(tmp_path, typed)
 
 
 def _fails(monkeypatch, capsys, *arguments: str) -> str:

@@ -10,6 +10,7 @@ def test_the_names_are_those_of_0_1_0():
     """Whoever changes one makes existing stores unreadable."""
     names = {name: value for name, value in vars(schema).items() if name.isupper()}
     assert names == {
+        "STUDY": "sweeps.study",
         "KIND": "sweeps.kind",
         "LAUNCH": "launch",
         "TRIAL": "trial",
@@ -53,6 +54,7 @@ def test_the_names_are_those_of_0_1_0():
         "HORIZON": "horizon",
         "DERIVED_PARAMS": ("lr_alpha", "horizon"),
         "SAMPLED": "space.",
+        "LONGEST_PARAM": 6000,
         "FINAL_METRICS": (
             *("objective", "epochs_to_target", "epochs_to_target_sustained", "best_val_acc", "best_epoch"),
             *("epochs_run", "epochs_saved", "final_loss", "final_val_loss"),

@@ -45,3 +45,10 @@ def test_a_store_of_another_version_names_the_command(tmp_path):
 def test_the_command_hides_a_password():
     said = schema_reason(RuntimeError("`$ optuna storage upgrade --storage $STORAGE_URL`"), "postgresql://me:x1@host/r")
     assert "x1" not in str(said)
+
+
+def test_what_a_server_printed_has_the_reason_among_its_lines():
+    printed = (
+        "ERROR mlflow.cli: Error initializing backend store\nMlflowException: Detected out-of-date database schema"
+    )
+    assert "mlflow db upgrade 'sqlite:////r/mlflow.db'" in str(schema_reason(printed, "sqlite:////r/mlflow.db"))

@@ -1,7 +1,10 @@
 """Why an MLflow server could not be used, in one line."""
 
+import logging
+
 import pytest
 
+import analysis
 from analysis.store import mlflow_internals
 from sweeps.errors import reason_of
 
@@ -11,7 +14,9 @@ from sweeps.errors import reason_of
     [
         ("Max retries exceeded with url: / (Caused by ProxyError('Unable to connect to proxy'))", "NO_PROXY"),
         ("Max retries exceeded (Caused by SSLError(CERTIFICATE_VERIFY_FAILED))", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
-        ("Max retries exceeded with url: / (Caused by NewConnectionError)", "no MLflow server answers there"),
+        ("Max retries exceeded with url: / (Caused by NewConnectionError)", "no MLflow server answers there; start"),
+        ("failed with timeout exception HTTPConnectionPool: Read timed out.", "MLFLOW_HTTP_REQUEST_TIMEOUT"),
+        ("too many 500 error responses", "its own log says why"),
         ("failed with error code 403 != 200. Response body: '<html>'", "MLFLOW_TRACKING_USERNAME"),
         ("failed with error code 404 != 200. Response body: '<html>\n<h1>'", "http://HOST:PORT"),
     ],
@@ -21,3 +26,10 @@ def test_the_reason_is_named_for_writers_and_readers(said, reason):
         assert reason in text
         assert "<html>" not in text
         assert "\n" not in text
+
+
+def test_a_server_that_is_down_is_said_once(caplog):
+    caplog.set_level(logging.WARNING, "urllib3")
+    with pytest.raises(analysis.StoreError, match="no MLflow server answers there; start it, or name another store"):
+        analysis.load("http://127.0.0.1:1", "any")
+    assert caplog.messages == []

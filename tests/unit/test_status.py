@@ -14,6 +14,7 @@ from sweeps.home import Home
 from sweeps.inspection.status import describe_summary, running_trials, study_summaries, study_summary
 from sweeps.ledger import attributes
 from sweeps.ledger.studies import ledger_storage
+from sweeps.tracking.spool import Spool
 from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_records, fixed_study, run_trials
 
 CONFIG = TrialConfig(schedule=SCHEDULE)
@@ -55,6 +56,7 @@ def test_a_complete_study_is_summed_up(home):
         "diverged": 0,
         "crashed": 0,
         "crashes": None,
+        "waiting": 0,
         "metric": "val_acc",
         "goal": "max",
         "target": 0.92,
@@ -152,6 +154,16 @@ def test_the_text_has_a_line_for_the_study_and_one_for_its_best(home, name, text
 def test_the_text_says_that_a_study_was_cut_off(home):
     told = describe_summary(study_summary(home, "cut-off"))
     assert told.startswith("cut-off: interrupted · 4 trials asked for · ended: 1 crashed · begun: 2\n")
+
+
+@pytest.mark.parametrize(("state", "told"), [("interrupted", "; `sweeps resume lacking` writes them"), ("running", "")])
+def test_the_text_says_how_much_waits_for_mlflow(tmp_path, state, told):
+    home = Home(tmp_path)
+    run_trials(home.ledger_uri, fixed_study("lacking", run=[{"name": "a"}]), None)
+    Spool(home.spool("lacking")).append([{"do": "pause", "trial": 0}, {"do": "pause", "trial": 1}])
+    row = study_summary(home, "lacking")
+    assert row["waiting"] == 2
+    assert describe_summary(row | {"state": state}).endswith(f"\n  entries that wait for MLflow: 2{told}")
 
 
 def test_the_text_says_that_nothing_has_ended(tmp_path):

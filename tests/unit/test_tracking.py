@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import event
 
+import analysis
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
@@ -146,6 +147,38 @@ def test_a_space_too_long_for_a_tag_is_left_out():
     choices = [f"[1e-3, 0] lin[{i}e-6, 400]" for i in range(1, 400)]
     space = {"schedule": {"choices": choices}}
     assert _space_tag(StudySpec.model_validate({"name": "s", "space": space, "search": {"trials": 1}})) == {}
+
+
+def test_texts_of_any_length_are_kept_whole_or_end_with_dots(store, connect):
+    study = spec(description="d" * 9_000)
+    schedule = "[1e-3, 0] " + " ".join(f"lin[{1000 + i}e-6, {i + 1}]" for i in range(500))
+    config = TrialConfig(schedule=schedule, seed=1)
+    long = Job(0, "run-0", config, {"schedule": schedule})
+    crashed = replace(CRASHED, stop_reason="r" * 9_000)
+    for _ in range(2):  # a parameter is the same at the next launch, or the store would refuse it
+        tracker = connect(study)
+        tracker.begin(long)
+        tracker.close("SCHEDULED")
+    tracker = connect(study)
+    tracker.begin(long)
+    tracker.end(long, crashed)
+    tracker.close("FINISHED")
+    found = analysis.load(store.path, study.name)
+    (trial,) = found.trials.to_dict("records")
+    assert min(len(config.schedule), len(schedule)) > 6_000
+    assert (trial["schedule"], trial["space.schedule"]) == (config.schedule, schedule)
+    assert [name for name in trial if "/" in name] == []
+    assert (trial["stop_reason"], found.description) == ("r" * 4_999 + "…", "d" * 4_999 + "…")
+
+
+def test_the_store_refuses_what_is_too_long(store, connect):
+    study = spec()
+    tracker = connect(study)
+    tracker.begin(job(0))
+    tracker._put({"do": "place", "trial": 0, "tags": {"node": "n" * 9_000}})
+    with pytest.raises(SweepError, match="refused what belongs to the trials with the numbers 0"):
+        tracker.close("SCHEDULED")
+    assert "node" not in runs_of(store, study.name)["0"].data.tags
 
 
 def test_the_launch_says_which_versions_it_ran_with(runs):

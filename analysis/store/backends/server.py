@@ -5,6 +5,7 @@ A server has no transactions: the last epochs of a running study may be incomple
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 from analysis.store import mlflow_internals
 from analysis.store.reader import TAGS, Backend, Points, Run, StoreError
 from resnet_core import schema
-from resnet_core.uris import without_password
+from resnet_core.uris import server_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,9 +38,12 @@ def open_server(uri: str) -> Iterator[ServerReader]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A server that is down is noticed in seconds, not minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # It would warn of each try; the error says why the last one failed.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    uri = server_uri(uri)
     try:
         yield ServerReader(MlflowClient(uri), uri)
     except MlflowException as error:
@@ -72,6 +76,17 @@ class ServerReader:
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """See Reader."""
         return {run.info.run_id: run.data.params for _, run in self._search(study)}
+
+    def is_deleted(self, study: str) -> bool:
+        """See Reader."""
+        from mlflow.entities import ViewType
+
+        found = self._client.search_experiments(ViewType.ALL, filter_string=f"tags.`{schema.STUDY}` = '{study}'")
+        launches = f"tags.`{schema.KIND}` = '{schema.LAUNCH}'"
+        return any(
+            self._client.search_runs([experiment.experiment_id], launches, ViewType.DELETED_ONLY, max_results=1)
+            for experiment in found
+        )
 
     def metric_names(self, study: str) -> set[str]:
         """See Reader."""
