@@ -79,12 +79,13 @@ def in_own_process_groups() -> Iterator[None]:
     A signal to the group of the launch, as `timeout` and many service managers send it, then reaches the launch alone,
     which lets trials finish their epoch. Ray's processes would end at once.
     """
-    start = services.ConsolePopen
-    services.ConsolePopen = functools.partial(start, process_group=0)
+    start: Any = services.ConsolePopen
+    module: Any = services
+    module.ConsolePopen = functools.partial(start, process_group=0)
     try:
         yield
     finally:
-        services.ConsolePopen = start
+        module.ConsolePopen = start
 
 
 def is_own() -> bool:

@@ -157,8 +157,8 @@ def _postgres(uri: str, *, to_read: bool = False) -> optuna.storages.RDBStorage:
     if to_read:
         options = {**_POSTGRES["connect_args"], "options": "-c default_transaction_read_only=on"}
         with _reached(uri, "ledger"), _same_version(uri):
-            engine = {**_POSTGRES, "connect_args": options}
-            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=engine, skip_table_creation=True)
+            settings = {**_POSTGRES, "connect_args": options}
+            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=settings, skip_table_creation=True)
     # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
