@@ -11,6 +11,11 @@ logged with the epoch as MLflow's step.
 
 from __future__ import annotations
 
+# Tag of an experiment.
+
+STUDY = "sweeps.study"
+"""The study's name: the experiment is the study's whatever people call it. In older stores its name is the study's."""
+
 # Tags of every run.
 
 KIND = "sweeps.kind"

@@ -19,7 +19,15 @@ from resnet_core.config import ConfigError, TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.records import METRICS
 from resnet_core.schedule import ScheduleError, parse_template
-from search_spaces.conditions import asked, condition_problems, deciding, only_asked, representatives
+from search_spaces.conditions import (
+    MOST_POINTS,
+    asked,
+    condition_problems,
+    deciding,
+    only_asked,
+    point_count,
+    representatives,
+)
 from search_spaces.errors import Problem, as_toml, problems_of, suggestion, unknown_name, wrong_value
 from search_spaces.parameters import Choices, Parameter, Range, Value, int_if_whole, is_number
 from search_spaces.plugins import OwnRule, find_rule, find_sampler, is_own_sampler, loaded_rule
@@ -47,6 +55,7 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
     found += [*schedule_problems, *_parameter_problems(spec, schedules_are_known=not schedule_problems)]
     yield from found
     if conditions_hold:
+        yield from _grid_problems(spec)
         yield from _first_problems(spec)
     if not found:
         yield from _config_problems(spec)
@@ -76,6 +85,21 @@ def _search_problems(spec: StudyTables) -> Iterator[Problem]:
         if parameter.size is None:
             values = parameter.model_dump(by_alias=True, exclude_defaults=True)
             yield wrong_value(f"space.{name}", values, grid_expects(search.sampler))
+
+
+def _grid_problems(spec: StudyTables) -> Iterator[Problem]:
+    """Yield whether a grid has too many points: all of them are listed, so that the trials are spread over them."""
+    if not spec.is_grid or any(parameter.size is None for parameter in spec.space.values()):
+        return
+    # Those that decide about others first: the points are counted for each of their combinations.
+    sizes = [spec.space[name].size or 0 for name in deciding(spec.space)]
+    if math.prod(sizes) > MOST_POINTS or point_count(spec.space) > MOST_POINTS:
+        largest = max(spec.space, key=lambda name: spec.space[name].size or 0)
+        yield Problem(
+            "space",
+            f": the grid has more than {MOST_POINTS:,} points; expected fewer, such as a larger step or fewer values "
+            f'of {largest} ({spec.space[largest].size:,} values), or sampler = "random", which lists no points',
+        )
 
 
 def _trainer_problems(spec: StudyTables) -> Iterator[Problem]:

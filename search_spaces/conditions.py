@@ -129,6 +129,10 @@ def branches(space: Space, names: Sequence[str]) -> Iterator[dict[str, Value]]:
             yield known
 
 
+MOST_POINTS = 100_000
+"""How many values or combinations are listed at most: about a second of work, and far more than a study has trials."""
+
+
 def points(space: Space, names: Sequence[str] | None = None) -> Iterator[dict[str, Value]]:
     """Yield every combination of values that a trial can have, each once. No parameter may be continuous.
 
@@ -178,8 +182,11 @@ def condition_problems(space: Space, fixed: Collection[str]) -> Iterator[Problem
                     yield unknown_name(key, values, space.keys() - {name}, "parameter", other)
                 continue
             known = space[other]
-            if isinstance(known, Range) and known.size is None:
-                expected = "a parameter with choices, int = true or a step: a number is hardly ever drawn twice"
+            if isinstance(known, Range) and (known.size is None or known.size > MOST_POINTS):
+                at_most = f" and at most {MOST_POINTS:,} values" if known.size else ""
+                expected = (
+                    f"a parameter with choices, int = true or a step{at_most}: a number is hardly ever drawn twice"
+                )
                 yield Problem(key, f": {other} is {known}; expected {expected}")
                 continue
             for value in values:

@@ -14,6 +14,8 @@ from search_spaces.errors import Problem, as_toml, raise_problems, wrong_value
 Value = bool | int | float | str
 """A value of a parameter."""
 
+_MOST_WHOLE = 2**53  # beyond it, neighbouring whole numbers are one and the same 64-bit float
+
 
 def is_number(value: object) -> bool:
     """Return whether a value is a finite number; true and false are not numbers."""
@@ -101,6 +103,9 @@ class Range(Table):
             value = getattr(self, key)
             if value is not None and value % 1:
                 problems.append(wrong_value(key, value, "a whole number, because int = true"))
+            elif value is not None and abs(value) > _MOST_WHOLE:
+                expected = f"at most {_MOST_WHOLE} on either side of 0: Optuna keeps whole numbers as 64-bit floats"
+                problems.append(wrong_value(key, int(value), expected))
         if self.step is not None:
             if self.step <= 0:
                 problems.append(wrong_value("step", int_if_whole(self.step), "more than 0"))

@@ -43,7 +43,22 @@ def reason_of(error: BaseException) -> str:
         if (said := getattr(cause, "orig", None)) is not None:
             return _in_a_line(said, 2)
         cause = cause.__cause__
-    return _in_a_line(error, 1)
+    return _of_a_server(str(error)) or _in_a_line(error, 1)
+
+
+def _of_a_server(said: str) -> str:
+    """Return why an MLflow server could not be used; empty if the text of an error is not about that."""
+    if "ProxyError" in said or "Unable to connect to proxy" in said:
+        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
+    if "Max retries exceeded" in said:
+        return "no MLflow server answers there"
+    if "error code 401" in said or "error code 403" in said:
+        return "it refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "error code 404" in said or "valid JSON" in said:
+        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
+    return ""
 
 
 def schema_reason(error: BaseException, uri: str) -> str | None:

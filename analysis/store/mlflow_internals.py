@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_core import schema
+
 TABLES = {
     "experiments": ("experiment_id", "name", "lifecycle_stage"),
+    "experiment_tags": ("experiment_id", "key", "value"),
     "runs": ("run_uuid", "experiment_id", "name", "status", "start_time", "end_time", "lifecycle_stage"),
     "tags": ("run_uuid", "key", "value"),
     "params": ("run_uuid", "key", "value"),
@@ -23,31 +26,37 @@ TABLES = {
 }
 """The tables and columns that are read. `lifecycle_stage` is ``active`` unless the row was deleted."""
 
-RUNS = """
-    SELECT r.run_uuid, e.name, r.name, r.status, r.start_time, r.end_time
-    FROM runs r JOIN experiments e USING (experiment_id)
-    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
+_STUDIES = f"""(
+        SELECT x.experiment_id, x.lifecycle_stage, coalesce(s.value, x.name) AS study
+        FROM experiments x LEFT JOIN experiment_tags s ON s.experiment_id = x.experiment_id AND s.key = '{schema.STUDY}'
+    )"""
+"""The experiments with the names of their studies: people may have renamed the experiments."""
+
+RUNS = f"""
+    SELECT r.run_uuid, e.study, r.name, r.status, r.start_time, r.end_time
+    FROM runs r JOIN {_STUDIES} e USING (experiment_id)
+    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.study = coalesce({{study}}, e.study)
 """
 """Query: the active runs of a study, or of all studies if it is null. ``{study}`` is the driver's placeholder."""
 
-TAGS = """
+TAGS = f"""
     SELECT t.run_uuid, t.key, t.value
-    FROM tags t JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE t.key IN ({keys}) AND r.lifecycle_stage = 'active' AND e.name = coalesce({study}, e.name)
+    FROM tags t JOIN runs r USING (run_uuid) JOIN {_STUDIES} e USING (experiment_id)
+    WHERE t.key IN ({{keys}}) AND r.lifecycle_stage = 'active' AND e.study = coalesce({{study}}, e.study)
 """
 """Query: the tags of these runs; ``{keys}`` is replaced by the names, as SQL literals."""
 
-PARAMS = """
+PARAMS = f"""
     SELECT p.run_uuid, p.key, p.value
-    FROM params p JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE e.name = {study} AND r.lifecycle_stage = 'active'
+    FROM params p JOIN runs r USING (run_uuid) JOIN {_STUDIES} e USING (experiment_id)
+    WHERE e.study = {{study}} AND r.lifecycle_stage = 'active'
 """
 """Query: the parameters of a study's active runs."""
 
-METRIC_NAMES = """
+METRIC_NAMES = f"""
     SELECT DISTINCT m.key
-    FROM latest_metrics m JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)
-    WHERE e.name = {study} AND r.lifecycle_stage = 'active'
+    FROM latest_metrics m JOIN runs r USING (run_uuid) JOIN {_STUDIES} e USING (experiment_id)
+    WHERE e.study = {{study}} AND r.lifecycle_stage = 'active'
 """
 """Query: the names of all metrics that a study's active runs logged. `latest_metrics` has one row a run and name."""
 
@@ -94,10 +103,14 @@ def reason_of(error: Exception) -> str:
         return "the server did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT); try again"
     if "500 error responses" in text:
         return "the server failed at it (error 500); its own log says why"
+    if "ProxyError" in text or "Unable to connect to proxy" in text:
+        return "the proxy of this environment does not let it through; name the server's host in NO_PROXY"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted; see MLFLOW_TRACKING_SERVER_CERT_PATH"
     if "Max retries exceeded" in text or "Connection refused" in text:
         return "no MLflow server answers there; start it, or name another store"
     if "error code 401" in text or "error code 403" in text:
         return "the server refuses the user or the password; see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if "error code 404" in text or "valid JSON" in text:
-        return "what answers there is no MLflow server"
+        return "what answers there is no MLflow server; give its address as http://HOST:PORT"
     return f"cannot be read: {(text or type(error).__name__).splitlines()[0]}"

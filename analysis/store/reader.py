@@ -42,7 +42,7 @@ class Run:
 
     Attributes:
         id: MLflow's id.
-        experiment: the name of its experiment, which is the study's name.
+        experiment: the name of the study in its experiment.
         name: the run's name.
         status: MLflow's status.
         start_time: milliseconds since 1970, UTC.

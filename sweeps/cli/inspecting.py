@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
+import webbrowser
 from math import isnan
 from typing import Annotated, Any
 
 import typer
 
 from resnet_core.uris import without_password
-from sweeps import environment
 from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
@@ -133,30 +132,41 @@ def show(
 
 @command()
 def ui(
+    name: Annotated[
+        str, typer.Argument(help="Name of the study to open; the newest without one.", autocompletion=complete_name)
+    ] = "",
     *,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open a browser, if this terminal has a display.")
+    ] = True,
     store: Store,
 ) -> None:
-    """Start MLflow's UI on the studies, at http://127.0.0.1:5000."""
+    """Start MLflow's UI on the studies, at http://127.0.0.1:5000, and show a study's trials side by side."""
+    import analysis
+    from sweeps.inspection.ui import UiServer
+
     home = store.open()
     if home.mlflow.startswith("http"):
         raise InputError(f"a server has its UI at its own address: open {without_password(home.mlflow)}")
     if not home.mlflow and not home.own_mlflow_db.exists():
         raise InputError(f"no study in {home.root} yet; launch one, or name its folder with --home")
-    with socket.socket() as free:
-        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            free.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(
-                f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; take another with --port"
-            ) from error
-    print_message(f"MLflow's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
-    server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    server += ["--default-artifact-root", home.artifacts.as_uri(), "--workers", "1"]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = home.mlflow_uri  # an argument would be visible to all users of the machine
-    environment.for_mlflow(server=True, quiet=False)
-    os.execv(sys.executable, server)
+    try:
+        names = analysis.studies(home.mlflow_uri)["name"].tolist()
+    except analysis.StoreError as error:
+        raise InputError(str(error)) from error
+    if name and name not in names:
+        raise InputError(f"no study {name!r}; the studies are: {', '.join(sorted(names)) or 'none yet'}")
+    with UiServer(home, port) as server:
+        server.wait_until_ready()
+        print_message(f"MLflow's UI: {server.address} (Ctrl-C ends it)")
+        shown = server.address
+        if name or names:
+            shown = server.charts(name or names[0])
+            print_message(f"study {name or names[0]}: {shown}")
+        if browser and sys.stderr.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            webbrowser.open(shown)
+        server.wait()
 
 
 @command()

@@ -220,7 +220,7 @@ class Launch:
             ledger.tell_pending_results()
             # MLflow creates its tables in a separate thread while Ray starts.
             runs = MlflowStudy(home.mlflow_uri, home.artifacts, ledger.spec, driver, lengthened=ledger.lengthened)
-            tracker = Tracker(runs, home.spool(name), ledger.owns)
+            tracker = Tracker(runs, home.spool(name), ledger.owns, Checkpoints(home, name).records)
             try:
                 with watching(self.console, quiet=self.quiet, verbose=self.verbose) as watcher:
                     end = self._run_trials(ledger, tracker, watcher, interrupts, sources)

@@ -70,10 +70,12 @@ class WrittenRun(NamedTuple):
     Attributes:
         status: status of the trial's run.
         epochs: numbers of its recorded epochs; empty once the run has ended.
+        deleted: whether somebody deleted the run: it may be of a trial that an earlier ledger had.
     """
 
     status: str
     epochs: frozenset[int]
+    deleted: bool = False
 
 
 class Records(Protocol):

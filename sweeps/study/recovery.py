@@ -187,7 +187,8 @@ def _check_known(home: Home, study: str, written: Mapping[int, WrittenRun], entr
     Raises:
         SweepError: there are some.
     """
-    unknown = written.keys() - {entry.job.number for entry in entries}
+    there = {number for number, run in written.items() if not run.deleted}
+    unknown = there - {entry.job.number for entry in entries}
     if unknown:
         store, ledger = without_password(home.mlflow_uri), without_password(home.ledger_uri)
         raise SweepError(

@@ -28,3 +28,5 @@ def set_environment(*, fail_soon: bool = False) -> None:
     if not debug:
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.ERROR)
+        for name in ("urllib3", "sqlalchemy.pool"):  # each try of a request, and tracebacks of a locked database
+            logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -37,6 +37,9 @@ class Note:
         self._description, self._objective, self._space = description, objective, space
         self._trials: dict[int, _Trial] = {}
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._trials
+
     def begun(self, number: int, name: str, params: Mapping[str, str]) -> None:
         """Add a trial with its parameters."""
         self._trials[number] = _Trial(name, params)

@@ -31,7 +31,7 @@ from sweeps.version import code_version, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 _log = logging.getLogger(__name__)
 _LONGEST_TAG = 5000  # characters that every version of MLflow takes
@@ -41,14 +41,37 @@ LogEntry = dict[str, Any]
 """One write as plain values: ``do`` names a method of MlflowStudy, ``trial`` is the trial, the rest are arguments."""
 
 
+_REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+"""MLflow's codes of errors that come again however often the request is repeated."""
+
+
+class _GoneError(Exception):
+    """A trial's run was removed from the store for good; it can be begun again."""
+
+    error_code = _REFUSALS[0]
+
+
 @dataclass
 class _Child:
-    """A trial's run: its id and status, its written epochs (not read if it has ended), and its tag THAWED."""
+    """A trial's run.
+
+    Attributes:
+        run_id: its id in MLflow.
+        status: its status; RUNNING where it is ended by its status, but has no outcome: somebody else set the status.
+        epochs: its written epochs; not read if it has ended.
+        thawed: its tag THAWED.
+        deleted: its parameters, if it was deleted in MLflow; else None.
+    """
 
     run_id: str
     status: str
     epochs: set[int]
     thawed: str = ""
+    deleted: Mapping[str, str] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in _ENDED
 
 
 class MlflowStudy:
@@ -56,6 +79,10 @@ class MlflowStudy:
 
     Opening a study that is in the store continues its runs; no epoch is written twice to a run. A method that fails
     raises MLflow's error. It may be called again, even if the store has written a part of the data.
+
+    People may change in MLflow what this class has written. The experiment is found by its tag STUDY, so that it keeps
+    the name that they give it. What the study still writes to is restored, or begun again, if they delete it. The runs
+    of trials that have ended stay as they are left.
 
     Args:
         uri: MLflow's tracking URI.
@@ -89,48 +116,74 @@ class MlflowStudy:
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
         self._note = Note(spec.description, spec.objective, spec.space)
+        self._experiment = ""
         self._children: dict[int, _Child] = {}
+        self._strays: dict[str, Run] = {}  # by name: runs of trials without a usable number
+        self._begun: dict[int, LogEntry] = {}  # of the trials that have not ended: what begins their runs again
 
     def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs."""
-        return {number: WrittenRun(child.status, frozenset(child.epochs)) for number, child in self._children.items()}
+        return {
+            number: WrittenRun(child.status, frozenset(child.epochs), deleted=child.deleted is not None)
+            for number, child in self._children.items()
+        }
 
     def open(self) -> None:
-        """Continue the study in the store, or create it there.
+        """Continue the study in the store, or create it there; restore its experiment and its launch if deleted.
 
         Raises:
-            SweepError: the store has an imported study of this name.
+            SweepError: the store has an imported study of this name, or another study's experiment has this name.
         """
         from mlflow.entities import RunTag
 
         spec = self._spec
+        self._experiment = self._open_experiment()
+        runs = self._all_runs()
         # A launch without a driver's name comes from a version in which a study had only one driver.
-        launches = {run.data.tags.get(schema.DRIVER, ""): run for run in self._runs(schema.LAUNCH)}
+        launches = {
+            run.data.tags.get(schema.DRIVER, ""): run for run in sorted(runs, key=_is_active) if _is_launch(run)
+        }
         launch = launches.get(self._driver, launches.get(""))
+        if launch is not None and not _is_active(launch) and Origin.of_tags(launch.data.tags):
+            launch = None  # a replaced import
         if launch is not None:
             if self._origin is None and Origin.of_tags(launch.data.tags):
                 raise SweepError(f"study {self.study!r} in it was imported; launch under another --name")
             self._parent = launch.info.run_id
+            if not _is_active(launch):
+                self._client.restore_run(self._parent)
+                _log.warning("MLflow (%s): the run of the study's launch was deleted, and is restored", self.shown)
             self._client.update_run(self._parent, status="RUNNING")
-            self._client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in self._about().items()])
+            tags = self._launch_tags() | self._about()
+            self._client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in tags.items()])
         else:
-            objective = spec.objective
-            tags = {
-                schema.KIND: schema.LAUNCH,
-                schema.NOTE: str(self._note),
-                **_objective_tags(objective),
-                schema.SUSTAINED: str(objective.sustained),
-                schema.LONGEST_HORIZON: str(longest_horizon(spec)),
-                schema.STOPPING_RULES: json.dumps(rule_modes(spec)),
-                schema.PHASE: spec.phase,
-                **(_space_tag(spec) if self._origin is None else {}),
-                **({schema.CONFIRMS: spec.confirms} if spec.confirms else {}),
-                **self._about(),
-                **self.tags,
-            }
+            tags = {schema.NOTE: str(self._note), **self._launch_tags(), **self._about()}
             run = self._client.create_run(self._experiment, tags=tags, run_name=spec.name)
             self._parent = run.info.run_id
-        self.refresh()
+        parents = {self._parent, *(run.info.run_id for run in launches.values())}
+        self._read(runs)
+        for run in runs:
+            number, tags = _number(run), run.data.tags
+            if number is not None and self._children[number].run_id == run.info.run_id and _is_active(run):
+                right = {schema.KIND: schema.TRIAL}
+                if tags.get(schema.PARENT_RUN) not in parents:
+                    right[schema.PARENT_RUN] = self._parent
+                if not right.items() <= tags.items():
+                    self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in right.items()])
+
+    def _launch_tags(self) -> dict[str, str]:
+        spec, objective = self._spec, self._spec.objective
+        return {
+            schema.KIND: schema.LAUNCH,
+            **_objective_tags(objective),
+            schema.SUSTAINED: str(objective.sustained),
+            schema.LONGEST_HORIZON: str(longest_horizon(spec)),
+            schema.STOPPING_RULES: json.dumps(rule_modes(spec)),
+            schema.PHASE: spec.phase,
+            **(_space_tag(spec) if self._origin is None else {}),
+            **({schema.CONFIRMS: spec.confirms} if spec.confirms else {}),
+            **self.tags,
+        }
 
     def existing_launch(self) -> tuple[str, Origin | None] | None:
         """Return the status and the origin of a launch of this study in the store; None if there is none.
@@ -138,9 +191,10 @@ class MlflowStudy:
         Raises:
             InputError: the experiment of this name was deleted, but can still be restored.
         """
-        found = self._client.get_experiment_by_name(self.study)
+        found = find_experiment(self._client, self.study)
         if found is None:
             return None
+        self._experiment = found.experiment_id
         if found.lifecycle_stage != "active":
             raise InputError(
                 f"MLflow ({self.shown}) has a deleted experiment {self.study!r}; remove it for good with "
@@ -160,12 +214,21 @@ class MlflowStudy:
 
     def refresh(self) -> None:
         """Read from the store which trials have runs, and the state of these runs."""
-        for run in self._runs(schema.TRIAL):
-            number = int(run.data.tags[schema.TRIAL_NUMBER])
-            self._children[number] = self._child(run)
-            self._note.begun(number, run.info.run_name, run.data.params)
-            if run.info.status in _ENDED:
-                self._note.ended(number, run.data.metrics, run.data.tags)
+        self._read(self._all_runs())
+
+    def _read(self, runs: Sequence[Run]) -> None:
+        self._children, self._strays = {}, {}
+        for run in sorted(runs, key=_is_active):
+            number = _number(run)
+            if number is None:
+                if _is_active(run) and run.data.tags.get(schema.KIND) == schema.TRIAL:
+                    self._strays[run.info.run_name] = run
+                continue
+            self._children[number] = child = self._child(run)
+            if child.deleted is None:
+                self._note.begun(number, run.info.run_name, run.data.params)
+                if child.has_ended:
+                    self._note.ended(number, run.data.metrics, run.data.tags)
         self.note_changed = bool(self._children)
 
     def adopt(self, number: int) -> frozenset[int]:
@@ -176,19 +239,34 @@ class MlflowStudy:
             return frozenset(self._children[number].epochs)
         return frozenset()
 
+    def refuses(self, error: Exception) -> bool:
+        """Return whether an error says that the store is there, but never takes what it was given."""
+        return getattr(error, "error_code", None) in _REFUSALS
+
+    def repair(self, number: int) -> None:
+        """Restore what somebody deleted in MLflow and a running trial needs; begin again what is gone for good."""
+        self.open()
+        if number in self._begun:
+            child = self._children.get(number)
+            if child is None or child.deleted is not None:
+                self.apply(self._begun[number])
+
     def apply(self, entry: LogEntry) -> None:
         """Write an entry; data that the store has already is not written again."""
         do, number, rest = entry["do"], entry["trial"], {k: v for k, v in entry.items() if k not in ("do", "trial")}
         child = self._children.get(number)
         reopened = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
-        if child is not None and child.status in _ENDED and not reopened:
-            return  # a run that has ended is complete
+        if child is not None and child.has_ended and not reopened:
+            if child.deleted is None or do != "begin":
+                return  # a run that has ended is complete
+            child = None  # deleted, and the ledger has a trial of this number that has not ended: it is another one
         if do == "begin":
+            self._begun[number] = entry
             self._begin(number, child, **rest)
         elif child is not None:
+            tags = self._begun.get(number, {}).get("tags", {}) | rest.get("tags", {})
             if do == "end":
-                self._note.ended(number, rest["metrics"], rest["tags"])
-                self.note_changed = True
+                rest["tags"] = tags  # all again: people may have changed them meanwhile
             writers: dict[str, Callable[..., None]] = {
                 "place": self._place,
                 "epochs": self._epochs,
@@ -196,6 +274,15 @@ class MlflowStudy:
                 "pause": self._pause,
             }
             writers[do](child, **rest)
+            if do == "place" and number in self._begun:
+                self._begun[number] = {**self._begun[number], "tags": tags}
+            if do == "end":
+                self._begun.pop(number, None)
+                if number in self._note:  # not if the run began in an earlier process, and is gone
+                    self._note.ended(number, rest["metrics"], rest["tags"])
+                    self.note_changed = True
+        elif number in self._begun:
+            raise _GoneError(f"the run of trial {number} is gone")
         else:
             # An earlier process left the entry for another store. In this store the trial begins again, or its
             # checkpoint is written.
@@ -228,43 +315,51 @@ class MlflowStudy:
 
         return MlflowClient(self._uri)
 
-    @cached_property
-    def _experiment(self) -> str:
-        name = self._spec.name
-        found = self._client.get_experiment_by_name(name)
+    def _open_experiment(self) -> str:
+        """Return the id of the study's experiment; create it, or restore it if it was deleted."""
+        found = find_experiment(self._client, self.study)
         if found is None:
             # A server chooses the folder of artifacts itself.
-            folder = None if self._uri.startswith("http") else (self._artifacts / name).resolve().as_uri()
+            folder = None if self._uri.startswith("http") else (self._artifacts / self.study).resolve().as_uri()
             tags = {
                 **mlflow_internals.EXPERIMENT_KIND,
+                schema.STUDY: self.study,
                 view.TAG: view.view(self._spec, timestamp()),
             }
             try:
-                return str(self._client.create_experiment(name, artifact_location=folder, tags=tags))
+                return str(self._client.create_experiment(self.study, artifact_location=folder, tags=tags))
             except Exception:
-                found = self._client.get_experiment_by_name(name)
+                found = find_experiment(self._client, self.study)
                 if found is None:
                     raise
                 # Another driver has just created it.
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
+            _log.warning("MLflow (%s): experiment %r was deleted, and is restored", self.shown, found.name)
+        if schema.STUDY not in found.tags:
+            self._client.set_experiment_tag(found.experiment_id, schema.STUDY, self.study)
         return str(found.experiment_id)
 
+    def _all_runs(self) -> list[Run]:
+        """Return the runs of the experiment; deleted ones, too, unless the study is an import."""
+        from mlflow.entities import ViewType
+
+        # An import deletes the runs of the one that it replaces.
+        which = ViewType.ALL if self._origin is None else ViewType.ACTIVE_ONLY
+        return _search_runs(self._client, self._experiment, "", which)
+
     def _runs(self, kind: str) -> list[Run]:
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment], _of_kind(kind), max_results=1000, page_token=token)
-            runs.extend(page)
-            token = page.token
-            if not token:
-                return runs
+        return _search_runs(self._client, self._experiment, _of_kind(kind))
 
     def _child(self, run: Run) -> _Child:
+        tags, status = run.data.tags, run.info.status
+        if status in _ENDED and schema.OUTCOME not in tags:
+            status = "RUNNING"
         # A request for each run is slow, and is not needed for runs that have ended: they are not written again.
-        unfinished = run.info.status in ("RUNNING", "SCHEDULED") and self.metric in run.data.metrics
+        unfinished = status not in _ENDED and self.metric in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
-        return _Child(run.info.run_id, run.info.status, epochs, run.data.tags.get(schema.THAWED, ""))
+        deleted = None if _is_active(run) else run.data.params
+        return _Child(run.info.run_id, status, epochs, tags.get(schema.THAWED, ""), deleted)
 
     def _written_epochs(self, run_id: str) -> set[int]:
         return {point.step for point in self._client.get_metric_history(run_id, self.metric)}
@@ -281,6 +376,16 @@ class MlflowStudy:
         from mlflow.entities import Param
 
         thawed = tags.get(schema.THAWED, "")
+        if child is not None and child.deleted is not None:
+            if any(params.get(key, value) != value for key, value in child.deleted.items()):
+                child = None  # the run of another trial
+            else:
+                self._client.restore_run(child.run_id)
+                child.deleted = None
+                _log.warning("MLflow (%s): the run of trial %s was deleted, and is restored", self.shown, name)
+        if child is None and name in self._strays:
+            child = self._children[number] = self._child(self._strays.pop(name))
+            self._place(child, {schema.PARENT_RUN: self._parent, **tags})
         if child is None:
             tags = {schema.PARENT_RUN: self._parent, **tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=name)
@@ -348,6 +453,74 @@ def _objective_tags(objective: Objective) -> dict[str, str]:
     return tags if objective.target is None else {**tags, schema.TARGET: repr(objective.target)}
 
 
+def find_experiment(client: MlflowClient, study: str) -> Experiment | None:
+    """Return a study's experiment, deleted or not, whatever its name is now; None if there is none.
+
+    Raises:
+        SweepError: another study's experiment has this name.
+    """
+    from mlflow.entities import ViewType
+
+    query = f"tags.`{schema.STUDY}` = '{study}'"
+    if marked := client.search_experiments(ViewType.ALL, filter_string=query, max_results=1):
+        return marked[0]
+    found = client.get_experiment_by_name(study)  # from a version without the tag
+    if found is not None and (other := found.tags.get(schema.STUDY)):
+        raise SweepError(
+            f"the experiment {study!r} is study {other!r}, renamed in MLflow; take another --name, or give the "
+            "experiment another name there"
+        )
+    return found
+
+
+def charts_address(address: str, study: str) -> str:
+    """Return where a server's UI shows the curves of a study's trials, side by side.
+
+    Args:
+        address: the server's, such as ``http://127.0.0.1:5000``; it must answer.
+        study: the study's name.
+
+    Raises:
+        SweepError: the server has no such study.
+    """
+    mlflow_internals.set_environment()
+    from mlflow import MlflowClient
+
+    found = find_experiment(MlflowClient(address), study)
+    if found is None:
+        raise SweepError(f"MLflow ({address}) has no study {study!r}")
+    # MLflow's other face, for agents, knows nothing of training.
+    options = f"compareRunsMode=CHART&viewStateShareKey={view.NAME}&workflowType=machine_learning"
+    return f"{address}/#/experiments/{found.experiment_id}/runs?{options}"
+
+
+def _is_launch(run: Run) -> bool:
+    """Return whether a run is of a launch; one tag is enough, since people can remove tags."""
+    return run.data.tags.get(schema.KIND) == schema.LAUNCH or schema.SUSTAINED in run.data.tags
+
+
+def _number(run: Run) -> int | None:
+    """Return the number of the trial whose run this is; None if it is no trial's, or the number was changed."""
+    number = run.data.tags.get(schema.TRIAL_NUMBER, "")
+    return int(number) if number.isdecimal() else None
+
+
+def _is_active(run: Run) -> bool:
+    return bool(run.info.lifecycle_stage == "active")
+
+
+def _search_runs(client: MlflowClient, experiment: str, query: str, which: int = 1) -> list[Run]:
+    """Return all runs that a search finds; ``which`` is MLflow's ViewType, and 1 stands for active runs."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, which, max_results=1000, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
 def _of_kind(kind: str) -> str:
     """Return the filter with which a search finds runs of a kind."""
     return f"tags.`{schema.KIND}` = '{kind}'"
@@ -384,7 +557,7 @@ def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapp
     shown = without_password(uri)
     try:
         client = MlflowClient(uri)
-        found = client.get_experiment_by_name(study)
+        found = find_experiment(client, study)
         launches = client.search_runs([found.experiment_id], _of_kind(schema.LAUNCH)) if found else []
         if not launches:
             raise SweepError(f"MLflow ({shown}) has no study {study!r}")

@@ -17,6 +17,7 @@ NAME = "epochs-to-target"
 TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
+_SECTION = "metrics"  # any id
 _LEAST = column_named("epochs_to_target_sustained").importance
 _OF_THE_SCHEDULE = (schema.LR_ALPHA, "schedule")
 
@@ -47,6 +48,9 @@ def view(spec: StudySpec, now: int) -> str:
         "modelVersionFilter": "All Runs",
         "selectedColumns": [_quoted(column.mlflow) for column in columns if column.mlflow],
         "runsHiddenMode": "FIRST_10_RUNS",
+        # The curves that count first; MLflow adds a chart for each other metric.
+        "compareRunCharts": [_curves(sought.metric)],
+        "compareRunSections": [{"uuid": _SECTION, "name": "Model metrics", "display": True, "isReordered": True}],
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
@@ -60,6 +64,23 @@ def _settings(spec: StudySpec) -> list[Column]:
     differing = dict.fromkeys(name for run in changes for name in run)
     names = [name for name in differing if len({repr(run.get(name, spec.train.get(name))) for run in changes}) > 1]
     return [*(setting(name, schema.SAMPLED + name) for name in spec.space), *map(setting, names)]
+
+
+def _curves(metric: str) -> dict[str, object]:
+    """Return the UI's configuration of a chart: a metric over the epochs, a line a trial."""
+    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "selectedXAxisMetricKey": ""}
+    return {
+        **axes,
+        "type": "LINE",
+        "uuid": metric,
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "metricSectionId": _SECTION,
+        "lineSmoothness": 0,
+        "runsCountToCompare": 10,
+        "deleted": False,
+        "isGenerated": False,
+    }
 
 
 def _quoted(field: str) -> str:

@@ -60,22 +60,31 @@ class Tracker:
     """Writes one study to MLflow in a thread. Only ``written``, ``refresh``, ``adopt`` and ``close`` wait for it.
 
     When a write fails, this entry and all later ones wait in the spool. This process writes them, in order, when the
-    store can be written again; else the next process does.
+    store can be written again; else the next process does. What the store refuses although it is there is set aside:
+    it stays in the spool for the next process, and the entries after it are written.
 
     Args:
         runs: the study in MLflow; from now on only the thread may use it.
         spool: the file in which entries wait while the store cannot be written.
         owns: returns whether this driver still runs the trial with a number; entries of other trials are dropped.
+        kept: returns the epochs in a trial's checkpoint, to begin a run again that was removed from MLflow.
     """
 
-    def __init__(self, runs: MlflowStudy, spool: Path, owns: Callable[[int], bool] = lambda number: True) -> None:
-        self._runs, self._owns = runs, owns
+    def __init__(
+        self,
+        runs: MlflowStudy,
+        spool: Path,
+        owns: Callable[[int], bool] = lambda number: True,
+        kept: Callable[[int], Sequence[EpochRecord]] = lambda number: (),
+    ) -> None:
+        self._runs, self._owns, self._kept = runs, owns, kept
         self._note_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._spool = Spool(spool)
         # Entries that wait for the store, each with a function to call once it is there; the first _spooled on disk.
         self._waiting: deque[tuple[LogEntry, Callable[[], None] | None]] = deque((e, None) for e in self._spool.read())
         self._spooled = len(self._waiting)
+        self._refused: list[LogEntry] = []
         self._behind = True  # the study is not opened yet
         self._failures, self._retry_at = 0, 0.0
         self._failure: BaseException | None = None
@@ -151,6 +160,13 @@ class Tracker:
                 f"{error}. Nothing is lost: `sweeps resume {self._runs.study}` writes what is missing"
                 + (f"; it waits in {self._spool.path}." if self._spooled else ".")
             ) from error
+        else:
+            if self._refused:
+                trials = ", ".join(str(number) for number in sorted({entry["trial"] for entry in self._refused}))
+                raise SweepError(
+                    f"MLflow ({self._runs.shown}) refused what belongs to the trials with the numbers {trials}; all "
+                    f"else is written. It is kept in {self._spool.path} until `sweeps resume {self._runs.study}`"
+                )
         finally:
             self._queue.put(None)
             self._thread.join()
@@ -218,12 +234,18 @@ class Tracker:
             except Exception as error:
                 self._fall_behind(error)
         self._waiting.append((entry, then))
-        try:
-            # This includes entries that could not be saved earlier: the spool must have no gap.
-            self._spool.append(entry for entry, _ in list(self._waiting)[self._spooled :])
+        # This includes entries that could not be saved earlier: the spool must have no gap.
+        if self._save([entry for entry, _ in list(self._waiting)[self._spooled :]]):
             self._spooled = len(self._waiting)
+
+    def _save(self, entries: Sequence[LogEntry]) -> bool:
+        """Append entries to the spool; return whether they are there."""
+        try:
+            self._spool.append(entries)
         except OSError as error:
             _log.error("%s cannot be written (%s): what MLflow lacks waits in memory alone", self._spool.path, error)
+            return False
+        return True
 
     def _answer(self, question: _Question) -> None:
         """Write the waiting entries, retry for a while if that fails, and answer."""
@@ -234,10 +256,12 @@ class Tracker:
                 self._catch_up()
             if not self._behind:
                 try:
-                    question.answer.set_result(question.ask())
+                    question.answer.set_result(self._repaired(question.ask, self._runs.open))
                     return
                 except Exception as error:
                     self._fall_behind(error)
+            if isinstance(self._failure, SweepError):
+                break  # waiting does not help
         assert self._failure is not None
         question.answer.set_exception(
             SweepError(f"MLflow ({self._runs.shown}) cannot be used: {self._runs.reason_of(self._failure)}")
@@ -252,6 +276,8 @@ class Tracker:
                 self._waiting.popleft()
                 self._spooled = max(0, self._spooled - 1)
             self._spool.clear()
+            if self._refused:
+                self._spool.append(self._refused)
         except Exception as error:
             self._fall_behind(error)
             return
@@ -272,11 +298,52 @@ class Tracker:
         self._failures += 1
 
     def _apply(self, entry: LogEntry, then: Callable[[], None] | None) -> None:
-        if not self._owns(entry["trial"]):
+        number = entry["trial"]
+        if not self._owns(number):
             return  # another driver has taken the trial over and writes its entries
-        self._runs.apply(entry)
-        if then is not None:
+        try:
+            self._repaired(lambda: self._runs.apply(entry), lambda: self._repair(entry))
+        except Exception as error:
+            if not self._runs.refuses(error):
+                raise
+            self._set_aside(entry, error)
+            return
+        if then is not None and not self._has_refused(number):  # else the checkpoint is still needed
             then()
+
+    def _has_refused(self, number: int) -> bool:
+        return any(entry["trial"] == number for entry in self._refused)
+
+    def _repaired(self, write: Callable[[], Any], repair: Callable[[], None]) -> Any:
+        """Write; if the store refuses that, repair what somebody may have deleted in it, and write again."""
+        try:
+            return write()
+        except Exception as error:
+            if not self._runs.refuses(error):
+                raise
+        repair()
+        return write()
+
+    def _repair(self, entry: LogEntry) -> None:
+        number = entry["trial"]
+        if self._has_refused(number):
+            return
+        self._runs.repair(number)
+        # Not an epoch more than this process has been told: a later one was not judged.
+        until = entry["epochs"][0]["epoch"] if entry["do"] == "epochs" else entry.get("step", 0) + 1
+        lacking = [record.to_dict() for record in self._kept(number) if record.epoch < until]
+        for first in range(0, len(lacking), _MOST_EPOCHS):
+            self._runs.apply(_epochs_of(number, lacking[first : first + _MOST_EPOCHS]))
+
+    def _set_aside(self, entry: LogEntry, error: Exception) -> None:
+        if not self._has_refused(entry["trial"]):
+            _log.warning(
+                "MLflow (%s) refuses what belongs to trial %d: %s. It is left out and kept in %s; the rest is written.",
+                *(self._runs.shown, entry["trial"], reason_of(error), self._spool.path),
+            )
+        self._refused.append(entry)
+        if not self._behind:
+            self._save([entry])
 
 
 def _by_name(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -321,12 +388,16 @@ def begin_entry(job: Job, tags: Mapping[str, str], known: Container[str] | None 
 
 def epochs_entry(job: Job, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     """Return the entry that writes epochs of a trial; each epoch holds its metrics, and its number under ``epoch``."""
+    return _epochs_of(job.number, epochs)
+
+
+def _epochs_of(number: int, epochs: Sequence[Mapping[str, float]]) -> LogEntry:
     now = timestamp()
     written = []
     for values in epochs:
         metrics = dict(values)
         written.append({"epoch": metrics.pop("epoch"), "metrics": metrics, "now": now})
-    return {"do": "epochs", "trial": job.number, "epochs": written}
+    return {"do": "epochs", "trial": number, "epochs": written}
 
 
 _BEST = "best_val_acc"  # among schema.FINAL_METRICS

@@ -32,7 +32,8 @@ def ui(sweeps, launched):
     running = sweeps.start("ui", "--port", port, "--home", launched.home)
     address = f"http://127.0.0.1:{port}"
     running.until(lambda _: _answers(f"{address}/health"), seconds=120)
-    assert f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr
+    running.until(lambda _: f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr, seconds=60)
+    running.until(lambda _: "study space: " in running.stderr, seconds=60)
     yield address, running
     running.clean_up()
 
@@ -87,6 +88,15 @@ def test_it_listens_on_this_machine_alone(ui):
     ]
     assert listening
     assert set(listening) == {"127.0.0.1"}
+
+
+def test_the_address_that_it_prints_shows_a_curve_of_every_trial(ui, page, launched):
+    _, running = ui
+    page.goto(running.stderr.rpartition("study space: ")[2].split()[0])
+    lines = "Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => plot.data ?? [])"
+    ran = [name for name, run in launched.store.trials.items() if run.data.metrics.get("epochs_run")]
+    page.wait_for_function(f"new Set({lines}.map(line => line.name)).size == {len(ran)}")
+    assert set(page.evaluate(f"{lines}.map(line => line.name)")) == set(ran)
 
 
 def test_trials_lie_under_their_study(page, runs, tmp_path):

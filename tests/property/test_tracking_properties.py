@@ -47,27 +47,29 @@ class Memory:
     def _run(self, run_id: str) -> SimpleNamespace:
         return self.runs[int(run_id)]
 
-    def get_experiment_by_name(self, name: str) -> Any:
-        return self._call(lambda: SimpleNamespace(experiment_id="0", lifecycle_stage="active"))
+    def search_experiments(self, *_which: Any, **_options: Any) -> Any:
+        tags = {"sweeps.study": SPEC.name}
+        return self._call(lambda: [SimpleNamespace(experiment_id="0", lifecycle_stage="active", tags=tags)])
 
-    def search_runs(self, _ids: Any, query: str, **_options: Any) -> Any:
-        kind = query.split("'")[1]
-        found = [run for run in self.runs if run.data.tags["sweeps.kind"] == kind]
-        page = type("Page", (list,), {"token": None})(found)
+    def search_runs(self, _ids: Any, *_which: Any, **_options: Any) -> Any:
+        page = type("Page", (list,), {"token": None})(self.runs)
         return self._call(lambda: page)
 
     def create_run(self, _experiment: str, tags: dict[str, str], run_name: str) -> Any:
         def create() -> SimpleNamespace:
-            info = SimpleNamespace(run_id=str(len(self.runs)), status="RUNNING", run_name=run_name)
+            info = SimpleNamespace(
+                run_id=str(len(self.runs)), status="RUNNING", run_name=run_name, lifecycle_stage="active"
+            )
             data = SimpleNamespace(tags=tags, params={}, metrics={})
             self.runs.append(SimpleNamespace(info=info, data=data, points=[]))
             return self.runs[-1]
 
         return self._call(create)
 
-    def log_batch(self, run_id: str, metrics: Any = (), **_rest: Any) -> None:
+    def log_batch(self, run_id: str, metrics: Any = (), tags: Any = (), **_rest: Any) -> None:
         def log() -> None:
             run = self._run(run_id)
+            run.data.tags.update({tag.key: tag.value for tag in tags})
             for metric in metrics:
                 point = (metric.key, metric.step, metric.value, metric.timestamp)
                 if point not in run.points:  # MLflow's stores keep one of equal points

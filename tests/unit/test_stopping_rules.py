@@ -10,6 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from resnet_core.config import TrialConfig
+from resnet_core.data import DatasetInfo
+from resnet_core.own_config import OwnConfig
 from resnet_core.records import Outcome
 from sweeps.study.stopping.asha import Asha
 from sweeps.study.stopping.at_target import AtTarget
@@ -110,6 +112,36 @@ def test_one_epoch_above_chance_is_enough(accs):
 
 def test_an_accuracy_of_just_1_2_times_chance_is_no_divergence():
     assert Diverged().reason_to_stop(curve([0.1] * 4, accs=[0.12] * 4), state()) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "at_chance", "better"),
+    [
+        (2, 50_000, 0.519, 0.521),
+        (2, 400, 0.549, 0.551),
+        (10, 50_000, 0.119, 0.121),
+        (100, 50_000, 0.0119, 0.0121),
+        (100, 500, 0.0188, 0.019),
+    ],
+)
+def test_chance_is_that_of_the_data_set(classes, images, at_chance, better):
+    info = DatasetInfo(classes, images, 100)
+    config = TrialConfig(schedule="[1e-3, 0] lin[1e-5, 60]", data="own:DATA", data_info=info)
+
+    def reason(acc):
+        trial = Progress(config, curve([0.1] * 4, accs=[acc] * 4).records)
+        return Diverged().reason_to_stop(trial, state())
+
+    assert reason(at_chance) is not None
+    assert reason(better) is None
+
+
+def test_a_trainer_of_ones_own_has_no_chance_that_is_known():
+    trial = curve([0.1] * 4, accs=[0.01] * 4)
+    assert (
+        Diverged().reason_to_stop(Progress(OwnConfig((("schedule", SCHEDULE),), ("schedule",)), trial.records), state())
+        is None
+    )
 
 
 def test_chance_is_divergence_after_better_epochs_too():

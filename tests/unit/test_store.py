@@ -203,7 +203,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path, read):
 def test_a_database_of_another_kind_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / "optuna.db") as connection:
         connection.execute("CREATE TABLE trials (number INTEGER)")
-    with pytest.raises(StoreError, match="lacks the tables experiments"):
+    with pytest.raises(StoreError, match="lacks the tables experiment_tags, experiments"):
         studies(tmp_path / "optuna.db")
 
 
@@ -276,6 +276,7 @@ def empty_store(path):
     with sqlite3.connect(path) as connection:
         connection.executescript("""
             CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT);
+            CREATE TABLE experiment_tags (experiment_id INTEGER, key TEXT, value TEXT);
             CREATE TABLE runs (run_uuid TEXT, name TEXT, status TEXT, start_time INTEGER, end_time INTEGER,
                                lifecycle_stage TEXT, experiment_id INTEGER);
             CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);

@@ -118,7 +118,7 @@ def test_an_error_about_a_wrong_uri_shows_no_password():
 
 
 def test_a_database_of_another_kind_is_refused(postgres):
-    with pytest.raises(StoreError, match="not an MLflow database: it lacks the tables experiments"):
+    with pytest.raises(StoreError, match="not an MLflow database: it lacks the tables experiment_tags, experiments"):
         studies(postgres.database())
 
 

@@ -9,6 +9,7 @@ from resnet_core.config import OPTIMIZER_EXPECTED
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices
 from search_spaces.plugins import samplers
+from search_spaces.space import trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.study import load_study
 from search_spaces.tables import check_name
@@ -52,6 +53,11 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
         ("space.lr.step=1e-4", "space.lr.step = 0.0001: expected none, because log = true"),
         ("space.warmup.high=8.5", "space.warmup.high = 8.5: expected a whole number, because int = true"),
         ("space.warmup.step=0.5", "space.warmup.step = 0.5: expected a whole number, because int = true"),
+        (
+            "space.warmup.high=9007199254740994",
+            "space.warmup.high = 9007199254740994: expected at most 9007199254740992 on either side of 0: Optuna keeps "
+            "whole numbers as 64-bit floats",
+        ),
         ("space.end.step=0", "space.end.step = 0: expected more than 0"),
         ("space.lr={choices=[]}", "space.lr.choices = []: expected one value or more"),
         ("space.lr={choices=[1,1.0]}", "space.lr.choices = [1, 1.0]: expected every value once"),
@@ -339,6 +345,43 @@ def test_the_grid_needs_single_values(load: Load) -> None:
     lines = error_of(load, SPACE, "search.sampler=grid").splitlines()
     assert [line.partition(":")[2].partition(" =")[0] for line in lines] == [" space.lr", " space.end"]
     assert 'expected a step, int = true or choices: sampler = "grid" tries every value' in lines[0]
+
+
+FINE = """
+name = "fine"
+[train]
+schedule = "[lr, 0] cos[1e-5, 4]"
+[space]
+lr = { low = 1e-3, high = 1, step = 1e-12 }
+flip = { choices = [true, false] }
+[search]
+sampler = "grid"
+trials = 3
+"""
+
+
+def test_a_grid_of_far_too_many_points_is_refused_without_listing_them(load: Load) -> None:
+    assert error_of(load, FINE) == (
+        "s.toml: space: the grid has more than 100,000 points; expected fewer, such as a larger step or fewer values "
+        'of lr (999,000,000,001 values), or sampler = "random", which lists no points'
+    )
+
+
+def test_a_condition_on_one_of_far_too_many_values_is_refused_without_listing_them(load: Load) -> None:
+    text = with_toml(FINE, "space", "shift = { choices = [0.1, 0.2], when = { lr = 1e-3 } }")
+    message = error_of(load, text, "search.sampler=random")
+    assert message.startswith("s.toml: space.shift.when.lr: lr is ")
+    assert message.endswith("int = true or a step and at most 100,000 values: a number is hardly ever drawn twice")
+
+
+def test_a_grid_is_counted_without_the_combinations_that_conditions_leave_out(load: Load) -> None:
+    parameters = "\n".join(
+        f"{field} = {{ low = 0, high = 0.98, step = 0.02, when = {{ batch_size = {size} }} }}"
+        for size, field in enumerate(("weight_decay", "l2", "ema", "momentum"), start=1)
+    )
+    space = f"batch_size = {{ low = 1, high = 4, int = true }}\n{parameters}"
+    text = f'name = "many"\n[train]\nschedule = "[1e-3, 0] cos[1e-5, 4]"\n[space]\n{space}\n[search]\nsampler = "grid"'
+    assert trial_count(load(text)) == 200  # and not 4 * 50**4
 
 
 def test_a_space_is_not_repeated_with_seeds(load: Load) -> None:

@@ -27,6 +27,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.study import study_hash
 from sweeps.errors import SweepError
 from sweeps.study.outcomes import Result
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
 from sweeps.tracking.mlflow_internals import set_environment
@@ -351,12 +352,12 @@ def test_mlflow_logs_only_when_debugging(caplog, level, said):
 def test_written_returns_status_and_epochs_of_each_run(tracker):
     assert tracker.written() == {}
     tracker.begin(job(3))
-    assert tracker.written() == {3: ("RUNNING", frozenset())}
+    assert tracker.written() == {3: WrittenRun("RUNNING", frozenset())}
     tracker.epoch(job(3), epoch_record(1))
     tracker.epoch(job(3), epoch_record(2))
-    assert tracker.written() == {3: ("RUNNING", frozenset({1, 2}))}
+    assert tracker.written() == {3: WrittenRun("RUNNING", frozenset({1, 2}))}
     tracker.end(job(3), PRUNED)
-    assert tracker.written() == {3: ("KILLED", frozenset({1, 2}))}
+    assert tracker.written() == {3: WrittenRun("KILLED", frozenset({1, 2}))}
     tracker.close("FINISHED")
 
 
@@ -450,7 +451,7 @@ def test_an_interrupted_launch_and_its_trials_are_scheduled(store, connect):
 
 
 def test_what_an_earlier_process_wrote_is_known(continued):
-    assert continued.written() == {0: ("KILLED", frozenset()), 1: ("SCHEDULED", frozenset({1, 2}))}
+    assert continued.written() == {0: WrittenRun("KILLED", frozenset()), 1: WrittenRun("SCHEDULED", frozenset({1, 2}))}
     continued.close("FINISHED")
 
 
@@ -472,7 +473,7 @@ def test_a_continued_trial_runs_again_and_its_epochs_go_on(store, continued):
     continued.begin(job(1))
     for number in (1, 2, 3):
         continued.epoch(job(1), epoch_record(number, 0.9))
-    assert continued.written()[1] == ("RUNNING", frozenset({1, 2, 3}))
+    assert continued.written()[1] == WrittenRun("RUNNING", frozenset({1, 2, 3}))
     continued.close("FINISHED")
     points = history(store, runs_of(store, continued._runs.study)["1"])
     assert [step for step, _ in points] == [1, 2, 3]
@@ -562,7 +563,7 @@ def test_a_question_is_asked_again_if_the_store_fails_meanwhile(tracker, monkeyp
     tracker.begin(job(0))
     tracker.written()
     monkeypatch.setattr(tracker._runs, "refresh", lost_once(tracker._runs.refresh))
-    assert tracker.refresh()[0] == ("RUNNING", frozenset())
+    assert tracker.refresh()[0] == WrittenRun("RUNNING", frozenset())
     tracker.close("FINISHED")
 
 
@@ -575,13 +576,19 @@ def test_the_callback_of_an_end_that_was_not_written_is_not_called(no_store):
 
 
 @contextmanager
-def down(store: Any, tracker: Tracker) -> Iterator[None]:
-    """A store that refuses what is written for trial 0, for as long as the block lasts; its run is deleted in it."""
+def down(tracker: Tracker) -> Iterator[None]:
+    """A store that is away for what is written for trial 0, as long as the block lasts."""
     tracker.written()
-    run_id = runs_of(store, tracker._runs.study)["0"].info.run_id
-    store.client.delete_run(run_id)
+    apply = tracker._runs.apply
+
+    def apply_or_fail(entry: dict[str, Any]) -> None:
+        if entry["trial"] == 0:
+            raise ConnectionError("the store is away")
+        apply(entry)
+
+    tracker._runs.apply = apply_or_fail  # type: ignore[method-assign]
     yield
-    store.client.restore_run(run_id)
+    tracker._runs.apply = apply  # type: ignore[method-assign]
 
 
 def spooled(tracker: Tracker) -> list[tuple[str, int]]:
@@ -596,7 +603,7 @@ def test_entries_that_cannot_be_written_wait_on_disk_in_order(store, tracker, mo
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch_record(1))
-    with down(store, tracker):
+    with down(tracker):
         tracker.epoch(job(0), epoch_record(2))
         tracker.begin(job(1))
         tracker.epoch(job(0), epoch_record(3))
@@ -756,7 +763,7 @@ def test_the_same_process_writes_waiting_entries_in_order_once(store, tracker, m
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch_record(1))
     ended = []
-    with down(store, tracker):
+    with down(tracker):
         for number in (2, 3):
             tracker.epoch(job(0), epoch_record(number))
         tracker.end(job(0), REACHED, then=lambda: ended.append(True))
@@ -778,7 +785,7 @@ def test_a_run_is_written_without_a_question(store, tracker):
 def test_a_store_that_failed_is_not_tried_again_at_once(store, tracker, monkeypatch):
     calls: Counter[str] = Counter()
     tracker.begin(job(0))
-    with down(store, tracker):
+    with down(tracker):
         monkeypatch.setattr(tracker._runs, "open", counted(calls, "open", tracker._runs.open))
         tracker.epoch(job(0), epoch_record(1))
         assert eventually(tracker._spool.path.exists)
@@ -791,13 +798,13 @@ def test_the_next_process_writes_waiting_entries(store, tracker, connect, monkey
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     tracker.epoch(job(0), epoch_record(1))
-    with down(store, tracker):
+    with down(tracker):
         tracker.epoch(job(0), epoch_record(2))
         tracker.epoch(job(0), epoch_record(3))
         with pytest.raises(SweepError, match=rf"(?s)`sweeps resume {tracker._runs.study}`.*{tracker._spool.path}"):
             tracker.close("FINISHED")
     again = connect(tracker._runs._spec)
-    assert again.written()[0] == ("RUNNING", frozenset({1, 2, 3}))
+    assert again.written()[0] == WrittenRun("RUNNING", frozenset({1, 2, 3}))
     again.epoch(job(0), epoch_record(3, 0.9))
     again.close("FINISHED")
     assert history(store, runs_of(store, tracker._runs.study)["0"]) == [(1, 0.5), (2, 0.5), (3, 0.5)]
@@ -808,7 +815,7 @@ def test_a_spool_whose_entries_are_in_the_store_writes_nothing_twice(store, trac
     """The process is killed between the writing of what waited and the emptying of the file."""
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
-    with down(store, tracker):
+    with down(tracker):
         tracker.epoch(job(0), epoch_record(1))
         tracker.epoch(job(0), epoch_record(2))
         tracker.end(job(0), REACHED)
@@ -867,7 +874,7 @@ def test_entries_wait_in_memory_while_the_disk_is_full(store, tracker, monkeypat
     monkeypatch.setattr(tracking, "_TRIES", 1)
     tracker.begin(job(0))
     for number in (1, 3):
-        with down(store, tracker):
+        with down(tracker):
             with monkeypatch.context() as full:
                 full.setattr(os, "fsync", disk_full)
                 tracker.epoch(job(0), epoch_record(number))
@@ -875,7 +882,7 @@ def test_entries_wait_in_memory_while_the_disk_is_full(store, tracker, monkeypat
             tracker.epoch(job(0), epoch_record(number + 1))
             assert spooled(tracker) == [("epochs", 0), ("epochs", 0)]
         tracker.written()
-        with down(store, tracker), monkeypatch.context() as full:  # saved at no time
+        with down(tracker), monkeypatch.context() as full:  # saved at no time
             full.setattr(os, "fsync", disk_full)
             tracker.epoch(job(0), epoch_record(10 + number))
             spooled(tracker)

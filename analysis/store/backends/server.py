@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.store import mlflow_internals
 from analysis.store.reader import TAGS, Backend, Points, Run, StoreError
+from resnet_core import schema
 from resnet_core.uris import without_password
 
 if TYPE_CHECKING:
@@ -90,21 +91,29 @@ class ServerReader:
         return Points(run.astype(np.int64), epoch.astype(np.int64), mlflow_internals.with_infinities(value))
 
     def _experiments(self, study: str | None) -> dict[str, str]:
-        """Return the names of active experiments, by id."""
+        """Return the names of the studies in the active experiments, by the experiment's id.
+
+        People may have renamed the experiments.
+        """
         if study is not None:
-            found = self._client.get_experiment_by_name(study)
-            return {found.experiment_id: study} if found and found.lifecycle_stage == "active" else {}
+            marked = list(self._client.search_experiments(filter_string=f"tags.`{schema.STUDY}` = '{study}'"))
+            if not marked:
+                found = self._client.get_experiment_by_name(study)
+                marked = (
+                    [found] if found and found.lifecycle_stage == "active" and schema.STUDY not in found.tags else []
+                )
+            return {found.experiment_id: study for found in marked}
         names: dict[str, str] = {}
         token = None
         while True:
             page = self._client.search_experiments(max_results=_PAGE, page_token=token)
-            names |= {found.experiment_id: found.name for found in page}
+            names |= {found.experiment_id: found.tags.get(schema.STUDY, found.name) for found in page}
             token = page.token
             if not token:
                 return names
 
     def _search(self, study: str | None) -> list[tuple[str, MlflowRun]]:
-        """Return the active runs, each with the name of its experiment."""
+        """Return the active runs, each with the name of its study."""
         if study not in self._found:
             names = self._experiments(study)
             self._found[study] = [(names[run.info.experiment_id], run) for run in self._runs_in(list(names))]

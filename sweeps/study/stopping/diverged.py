@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from resnet_core.config import TrialConfig, dataset_info
+from resnet_core.config import TrialConfig, dataset_info, epoch_sizes
 from resnet_core.records import metric_curve
 from sweeps.study.stopping.base import Progress, StoppingRule, StudyState
 
 _PATIENCE = 3
-_ABOVE_CHANCE = 1.2  # factor on the accuracy of random guesses
+_TIMES_CHANCE, _MOST_ABOVE = 1.2, 0.02  # a factor on the accuracy of guesses, and the most that it may add
+_DEVIATIONS = 2.0  # the margin is at least so many standard deviations of the accuracy of guesses
 
 
 def divergence(trial: Progress) -> str | None:
@@ -17,7 +18,7 @@ def divergence(trial: Progress) -> str | None:
 
     A trial has diverged if the loss or the study's metric of its last epoch is not finite. A trial of the trainer that
     ships whose study looks at the validation accuracy has also diverged if the training accuracy of each of its last
-    three epochs is at chance: below 1.2/classes. These epochs count from the end of the warm-up, where the learning
+    three epochs is at chance, see `highest_chance`. These epochs count from the end of the warm-up, where the learning
     rate first takes its highest value. There, validation accuracy is not used: while batch norm's running statistics
     are still inexact, in the first epochs, it is at chance in healthy trials too.
     """
@@ -32,10 +33,25 @@ def divergence(trial: Progress) -> str | None:
         return None  # nothing says what chance is
     warm = math.ceil(trial.config.lr_schedule.peak_epoch)
     settled = [record for record in trial.records if record.epoch > warm][-_PATIENCE:]
-    chance = _ABOVE_CHANCE / dataset_info(trial.config).classes
+    chance = highest_chance(dataset_info(trial.config).classes, epoch_sizes(trial.config)[0])
     if len(settled) == _PATIENCE and all(acc < chance for acc in metric_curve(settled, "acc")):
         return f"training accuracy is at chance ({last.acc:.3f}) since epoch {settled[0].epoch}"
     return None
+
+
+def highest_chance(classes: int, images: int) -> float:
+    """Return the training accuracy below which a network does no better than guesses.
+
+    That is 1/classes and a margin: a fifth of it, 0.02 at most, since 0.55 is above chance where there are two classes;
+    but no less than two standard deviations of the share of so many images that guesses get right.
+
+    Args:
+        classes: number of classes.
+        images: number of training images in an epoch.
+    """
+    chance = 1 / classes
+    deviation = math.sqrt(chance * (1 - chance) / images)
+    return max(min(_TIMES_CHANCE * chance, chance + _MOST_ABOVE), chance + _DEVIATIONS * deviation)
 
 
 class Diverged(StoppingRule):
