@@ -60,7 +60,7 @@ def _open(data_dir: Path, split: str) -> SVHN:
 def _faults(place: Path) -> list[str]:
     from torchvision.datasets import SVHN
 
-    return file_faults(place, [tuple(SVHN.split_list[split][1:]) for split in ("train", "test")])
+    return file_faults(place, [(name, md5) for _, name, md5 in (SVHN.split_list["train"], SVHN.split_list["test"])])
 
 
 DATASET = DatasetSpec(
