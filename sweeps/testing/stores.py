@@ -111,7 +111,7 @@ class StoreContract:
 
     def test_a_parameter_of_any_length_is_whole(self, renamed: Study) -> None:
         assert renamed.trials["notes"].tolist() == [_LONG]
-        assert not [name for name in renamed.trials if str(name).startswith("notes/")]
+        assert [name for name in renamed.trials if str(name).startswith("notes/")] == []
 
     def test_a_study_is_found_whatever_its_experiment_is_called(self, uri: str, renamed: Study) -> None:
         assert renamed.epochs["val_acc"].tolist() == [0.2]
