@@ -136,7 +136,7 @@ def test_ray_is_silenced(name):
         *environment.MLFLOW,
         *environment.MLFLOW_FAIL_SOON,
         *environment.MLFLOW_QUIET,
-        *environment.MLFLOW_IGNORED,
+        *sorted(environment.MLFLOW_IGNORED),  # each process of pytest-xdist must list the same
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     ],
 )
