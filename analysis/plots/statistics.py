@@ -339,7 +339,7 @@ def _with_band(
     labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
     if band:
         ticks.append(sum(band) / 2)
-        labels.append("not\nreached" if sought.target is not None else "no\nresult")
+        labels.append("not reached" if sought.target is not None else "no result")
     axes.set_yticks(ticks, labels)
     return places, band
 
@@ -390,7 +390,7 @@ def _side_by_side(axes: Axes, values: pd.Series[Any], space: Mapping[str, Any]) 
     longest = max(map(len, names))
     axes.set_xticks(
         range(len(names)),
-        [name if len(name) <= _LONGEST_CATEGORY else f"{name[: _LONGEST_CATEGORY - 1]}…" for name in names],
+        [_shortened(name) for name in names],
         rotation=90 if longest * len(names) > _LONGEST_CATEGORY * 2 else 0,
     )
     axes.set_xlim(-0.5, len(names) - 0.5)
@@ -399,6 +399,12 @@ def _side_by_side(axes: Axes, values: pd.Series[Any], space: Mapping[str, Any]) 
         members = values.index[values == name].sort_values()
         places[members] = place + (np.linspace(-0.25, 0.25, len(members)) if len(members) > 1 else 0.0)
     return places
+
+
+def _shortened(name: str) -> str:
+    """Return a name of at most _LONGEST_CATEGORY characters; names often differ in how they end."""
+    end = _LONGEST_CATEGORY // 2
+    return name if len(name) <= _LONGEST_CATEGORY else f"{name[: _LONGEST_CATEGORY - 1 - end]}…{name[-end:]}"
 
 
 def _where_asked(trials: pd.DataFrame, name: str) -> pd.Series[float]:

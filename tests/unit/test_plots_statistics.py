@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_trial_without_a_result_is_beyond_all_that_reached(make_study, label, 
     axes = plot_slices(study).axes[0]
     (marks,), dots = lines(axes, label), lines(axes, "reached")
     assert min(marks.get_ydata()) > max(dots[0].get_ydata())
-    assert [text.get_text() for text in axes.get_yticklabels()][-1] == "not\nreached"
+    assert [text.get_text() for text in axes.get_yticklabels()][-1] == "not reached"
 
 
 @pytest.mark.parametrize(("goal", "worse"), [("max", min), ("min", max)])
@@ -90,7 +91,7 @@ def test_without_a_target_what_diverged_or_crashed_is_at_the_bad_end(make_study,
 
 def test_the_band_of_a_study_that_none_reached_has_all_trials(make_study):
     axes = plot_slices(make_study(MISS, PRUNED | {"shift": 0.1})).axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["not\nreached"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["not reached"]
 
 
 def test_kinds_of_trials_differ_in_marker_and_colour(sweep):
@@ -163,6 +164,53 @@ def test_the_ticks_of_a_logarithmic_axis_are_few_plain_numbers(highest, ticks):
     figure.draw_without_rendering()
     labels = [label.get_text() for label in axes.get_xticklabels(which="both")]
     assert [label for label in labels if label and 1e-3 <= float(label) <= highest] == ticks
+
+
+def overlapping(figure):
+    """The texts of neighbouring ticks that touch each other, of every axis that is shown."""
+    figure.draw_without_rendering()
+    found = []
+    for axes in figure.axes:
+        for axis, side in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+            if not axes.get_visible():
+                continue
+            low, high = sorted(axis.get_view_interval())
+            ticks = [t for t in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= t.get_loc() <= high]
+            shown = sorted((t.label1 for t in ticks if t.label1.get_text()), key=lambda label: label.get_position())
+            boxes = [(label.get_text(), label.get_window_extent()) for label in shown if label.get_visible()]
+            boxes.sort(key=lambda box: getattr(box[1], side + "0"))
+            found += [
+                (before, after)
+                for (before, first), (after, second) in itertools.pairwise(boxes)
+                if getattr(first, side + "1") > getattr(second, side + "0")
+            ]
+    return found
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1e-3, 1.0001e-3),
+        (1e-3, 9e-3),
+        (1e-3, 1.1e-2),
+        (3e-4, 0.09),
+        (1e-9, 1e9),
+        (2e-300, 1e-290),
+        (123456.0, 123457.0),
+        (1, 2),
+        (8, 1024),
+        (-1e6, 1e6),
+        (0.0, 1e-12),
+        ("adamw", "sgd"),
+        tuple(f"a very long name of an optimizer, {i}" for i in range(12)),
+    ],
+    ids=lambda values: f"{values[0]} to {values[-1]}",
+)
+def test_the_ticks_of_a_slice_do_not_touch_each_other(make_study, values):
+    name = "kernel" if isinstance(values[0], str) else "lr_alpha"
+    trials = [(FAST, SLOW, MISS)[i % 3] | {name: value} for i, value in enumerate(values)]
+    space = {"kernel": {"choices": list(values)}} if name == "kernel" else None
+    assert overlapping(plot_slices(replace(make_study(*trials), space=space))) == []
 
 
 def test_without_a_target_the_title_does_not_count_who_reached_it(sweep):
