@@ -126,6 +126,26 @@ def test_databases_that_another_process_locks(sweeps, store, listed, cluster, ho
 
 
 @pytest.mark.slow
+def test_what_people_change_in_mlflow_while_a_study_runs(sweeps, store, listed, cluster, home):
+    """A run that is deleted is restored, and the experiment keeps its new name; every epoch is there once."""
+    command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
+    command.until(lambda running: len(running.epochs) >= 2)
+    with command.suspended():
+        found = store(home, listed.name)
+        experiment = found.experiment.experiment_id
+        name = next(name for name, run in found.trials.items() if run.info.status == "RUNNING")
+        found.client.delete_run(found.trials[name].info.run_id)
+        found.client.rename_experiment(experiment, "a name of my own")
+    done = command.wait()
+    assert done.code == 0, done.stderr
+    assert f"the run of trial {name} was deleted, and is restored" in done.stderr
+    assert found.client.get_experiment(experiment).name == "a name of my own"
+    assert name in sweeps("table", listed.name, "--home", home).stdout
+    found.client.rename_experiment(experiment, listed.name)  # the fixture looks for this name
+    assert_undisturbed(store, home, listed)
+
+
+@pytest.mark.slow
 def test_a_ledger_that_is_taken_away(sweeps, store, listed, cluster, home, tmp_path):
     """In mid-study, and before a resume or a launch: nothing is written over, and the study goes on once it is back."""
     command = sweeps.start("launch", listed.file, "--home", home, on=cluster)
