@@ -169,7 +169,9 @@ def simulate(
     ] = "",
     model: Annotated[str, typer.Option("--model", help="Draw curves from this model.", show_default="post5")] = "",
     trials: TrialsOption = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many GPUs; without GPUs, how many trials run at once.")] = 4,
+    gpus: Annotated[
+        int, typer.Option("--gpus", min=1, help="How many GPUs; without GPUs, how many trials run at once.")
+    ] = 4,
     per_gpu: Annotated[int, typer.Option("--per-gpu", min=1, help="How many trials run at once on a GPU.")] = 1,
     order: Annotated[
         str,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from search_spaces.conditions import is_conditional
 from search_spaces.parameters import Choices
 from search_spaces.plugins import Sampler, find_sampler, is_own_sampler
-from search_spaces.space import distinct_count, has_one_seed, same_trials
 from search_spaces.tables import SEEDS
 from sweeps.ledger.attributes import FORKED
 
@@ -196,6 +195,8 @@ def sampler_notes(spec: StudySpec) -> list[str]:
 
 def repeat_notes(spec: StudySpec) -> list[str]:
     """Return a sentence on trials that repeat others with the same seed, and so the same result; none without such."""
+    from search_spaces.space import distinct_count, has_one_seed, same_trials  # imports Optuna
+
     if not spec.space:
         same = same_trials(spec)
         return [f"listed again, with the same settings and the same seed: {', '.join(same)}"] if same else []

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import signal
 import time
 
 import pytest
@@ -15,6 +16,7 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     said = tmp_path / "stderr"
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are started by
         opened = os.open(said, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, 2)
         command = [str(sweeps.command), "launch", str(studies.listed), "--home", str(home)]

@@ -24,6 +24,15 @@ with interrupts.listening():
 """
 
 
+@pytest.fixture(autouse=True)
+def without_nohup():
+    """Signals as a command has them that is not started by nohup, whatever these tests are started by."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in WARNINGS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", BOTH + WARNINGS)
 def test_the_first_signal_requests_a_stop_and_raises_nothing(number):
     interrupts = Interrupts("study")

@@ -33,7 +33,7 @@ def fail() -> None:
     try:
         raise ConnectionError("the server closed the connection\nunexpectedly")
     except ConnectionError:
-        logging.getLogger("sqlalchemy.pool").exception("Exception during %s", "reset")
+        logging.getLogger("library").exception("Exception during %s", "reset")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -78,21 +79,27 @@ print(open_to_read(Path(sys.argv[1])).execute("SELECT x FROM t").fetchall())
 """
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that other users may look into; pytest's are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("running", [True, False])
-def test_another_user_reads_it(tmp_path, running):
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
-    path = written(tmp_path / "x.db", wal=True)
+def test_another_user_reads_it(open_folder, running):
+    path = written(open_folder / "x.db", wal=True)
     with closing(sqlite3.connect(path)) as writer:
         if running:
             writer.execute("INSERT INTO t VALUES (2)")
             writer.commit()
-        before = everything(tmp_path)
+        before = everything(open_folder)
         said = subprocess.run([sys.executable, "-c", AS_ANOTHER, str(path)], capture_output=True, text=True)
         assert said.stderr == ""
         assert said.stdout == ("[(1,), (2,)]\n" if running else "[(1,)]\n")
-        assert everything(tmp_path) == before
+        assert everything(open_folder) == before
 
 
 def test_a_file_of_another_kind_is_an_error(tmp_path):

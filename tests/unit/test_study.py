@@ -205,7 +205,7 @@ def test_a_file_comes_ahead_of_a_shipped_study(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("text", ["../search_spaces/quickstart", "published/../quickstart", "./quickstart", ""])
 def test_a_name_does_not_leave_the_folder(text: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StudyError, match="no such file"):
+    with pytest.raises(StudyError, match=r"no such file|expected a path"):
         find_study(text)
 
 
