@@ -28,6 +28,8 @@ RAY = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # A trial without a GPU keeps the CUDA_VISIBLE_DEVICES of the launch. Some versions warn if this is not set.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # After a Ray that has died, a question of Ray Tune's would start another.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Otherwise Ray would start as a client of a cluster that runs elsewhere.
     "RAY_CLIENT_MODE": "0",
     # Under `uv run`, Ray would copy the current folder to a new environment for each worker.
