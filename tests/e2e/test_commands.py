@@ -385,8 +385,8 @@ def test_doctor(sweeps, tmp_path):
 def test_doctor_says_no(sweeps, tmp_path):
     home = tmp_path / "file"
     home.write_text("in the way")
-    done = sweeps("doctor", "--home", home, code=1)
-    assert re.search(rf"^NO +home +{home}", done.stdout, re.MULTILINE)
+    done = sweeps("doctor", "--home", home, code=2)
+    assert done.stderr == f"sweeps: --home {home}: expected a folder\n"
 
 
 def test_home_and_data_are_taken_from_the_environment(sweeps, launched):
