@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from resnet_core.data import DatasetSpec, Images
@@ -49,6 +49,6 @@ DATASET = DatasetSpec(
     image_sizes=(16, 32),
     read=read,
     folder=FOLDERS[_TITLE],
-    faults=lambda data_dir: faults(_TITLE, data_dir),
+    faults=partial(faults, _TITLE),
     download=download,
 )

@@ -6,7 +6,7 @@ Source: Krizhevsky 2009, *Learning Multiple Layers of Features from Tiny Images*
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from resnet_core.data import DatasetSpec, Images
@@ -47,6 +47,6 @@ DATASET = DatasetSpec(
     image_sizes=(16, 32),
     read=read,
     folder=FOLDERS[_TITLE],
-    faults=lambda data_dir: faults(_TITLE, data_dir),
+    faults=partial(faults, _TITLE),
     download=download,
 )

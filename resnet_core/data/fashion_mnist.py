@@ -6,7 +6,7 @@ channel, ten classes of equal size.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,12 +62,12 @@ def _open(data_dir: Path, *, train: bool) -> FashionMNIST:
         data_dir / _FOLDER,
         content,
         lambda: FashionMNIST(root=str(data_dir), train=train, download=True),
-        _faults,
+        partial(_faults, data_dir),
     )
 
 
-def _faults(place: Path) -> list[str]:
-    return file_faults(place / "raw", _BYTES.items())
+def _faults(data_dir: Path) -> list[str]:
+    return file_faults(data_dir / _FOLDER / "raw", _BYTES.items())
 
 
 DATASET = DatasetSpec(
@@ -78,6 +78,6 @@ DATASET = DatasetSpec(
     channels=1,
     read=read,
     folder=_FOLDER,
-    faults=lambda data_dir: _faults(data_dir / _FOLDER),
+    faults=_faults,
     download=download,
 )

@@ -8,7 +8,7 @@ need not be there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,14 +65,14 @@ def download(data_dir: Path) -> None:
 
 def _opened(data_dir: Path, open_or_download: Callable[[], _T]) -> _T:
     content = f"the unpacked 'binary files' of STL-10 ({', '.join(_FILES)} in a folder {_FOLDER!r})"
-    return opened("STL-10", data_dir / _FOLDER, content, open_or_download, _faults)
+    return opened("STL-10", data_dir / _FOLDER, content, open_or_download, partial(_faults, data_dir))
 
 
-def _faults(place: Path) -> list[str]:
+def _faults(data_dir: Path) -> list[str]:
     from torchvision.datasets import STL10
 
     known = dict([*STL10.train_list, *STL10.test_list])
-    return file_faults(place, [(name, known[name]) for name in _FILES])
+    return file_faults(data_dir / _FOLDER, [(name, known[name]) for name in _FILES])
 
 
 def _fetch(data_dir: Path) -> None:
@@ -89,6 +89,6 @@ DATASET = DatasetSpec(
     image_sizes=(32, 48, 96),
     read=read,
     folder=_FOLDER,
-    faults=lambda data_dir: _faults(data_dir / _FOLDER),
+    faults=_faults,
     download=download,
 )

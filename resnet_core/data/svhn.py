@@ -7,7 +7,7 @@ A mirrored digit is no digit: a study of it sets ``flip = false``.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,13 +54,16 @@ def _open(data_dir: Path, split: str) -> SVHN:
 
     place = data_dir / _FOLDER
     content = f"train_32x32.mat and test_32x32.mat of SVHN in a folder {_FOLDER!r}"
-    return opened("SVHN", place, content, lambda: SVHN(root=str(place), split=split, download=True), _faults)
+    return opened(
+        "SVHN", place, content, lambda: SVHN(root=str(place), split=split, download=True), partial(_faults, data_dir)
+    )
 
 
-def _faults(place: Path) -> list[str]:
+def _faults(data_dir: Path) -> list[str]:
     from torchvision.datasets import SVHN
 
-    return file_faults(place, [(name, md5) for _, name, md5 in (SVHN.split_list["train"], SVHN.split_list["test"])])
+    parts = (SVHN.split_list["train"], SVHN.split_list["test"])
+    return file_faults(data_dir / _FOLDER, [(name, md5) for _, name, md5 in parts])
 
 
 DATASET = DatasetSpec(
@@ -70,6 +73,6 @@ DATASET = DatasetSpec(
     image_sizes=(16, 32),
     read=read,
     folder=_FOLDER,
-    faults=lambda data_dir: _faults(data_dir / _FOLDER),
+    faults=_faults,
     download=download,
 )

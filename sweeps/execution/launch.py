@@ -174,9 +174,8 @@ class Launch:
                 if db is not None:
                     check_database(db)
             for name in sorted(shipped_values(spec, "data")):
-                download = DATASETS[name].download if name in DATASETS else None
-                if download is not None:
-                    torch_process().submit(download, self.data_dir).result()
+                if name in DATASETS and DATASETS[name].download is not None:
+                    torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
 
     def _check_ledger(self, name: str) -> None:
         """Refuse to create a ledger where one is missing.

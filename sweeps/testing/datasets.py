@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import socket
 from pathlib import Path
 from typing import NoReturn, get_args
@@ -68,6 +69,9 @@ class DatasetContract:
 
     def test_a_download_and_a_folder_come_together(self, spec: DatasetSpec) -> None:
         assert (spec.download is None) == (spec.folder is None)
+
+    def test_it_can_be_sent_to_another_process(self, spec: DatasetSpec) -> None:
+        assert pickle.dumps(spec)  # raises for what cannot
 
     def test_missing_images_are_an_error_that_names_the_place_and_the_remedy(
         self, spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ def opened(
     place: Path,
     content: str,
     open_or_download: Callable[[], _T],
-    faults: Callable[[Path], Sequence[str]] = lambda place: (),
+    faults: Callable[[], Sequence[str]],
 ) -> _T:
     """Return what ``open_or_download`` returns.
 
@@ -29,7 +29,7 @@ def opened(
         content: what a user has to put into the folder for data, in words.
         open_or_download: reads the files and downloads them first where they are missing. What it prints is dropped,
             since stdout is for results.
-        faults: takes ``place``, if it is there, and returns what is wrong with its files, in words.
+        faults: returns what is wrong with the files in ``place``, in words.
 
     Raises:
         DataError: the files are not there and cannot be downloaded, or cannot be read.
@@ -42,7 +42,7 @@ def opened(
         if not was_there:
             with contextlib.suppress(OSError):  # it holds something
                 place.parent.rmdir()
-        if place.is_dir() and (found := faults(place)):
+        if place.is_dir() and (found := faults()):
             raise DataError(
                 f"{title} in {place} cannot be used: {', '.join(found)} ({error}). Put {content} there again, or name "
                 "another folder with --data or SWEEPS_DATA."

@@ -45,7 +45,11 @@ def open_cifar(title: Title, data_dir: Path, *, train: bool) -> CIFAR10:
     content = f"the unpacked 'python version' of {title}"
     place = data_dir / FOLDERS[title]
     return opened(
-        title, place, content, lambda: kind(root=str(data_dir), train=train, download=True), partial(_faults, kind)
+        title,
+        place,
+        content,
+        lambda: kind(root=str(data_dir), train=train, download=True),
+        partial(faults, title, data_dir),
     )
 
 
@@ -53,8 +57,7 @@ def faults(title: Title, data_dir: Path) -> list[str]:
     """Return which files are missing, damaged or cannot be read, in words; their MD5 sums are compared."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
-    return _faults(CIFAR10 if title == "CIFAR-10" else CIFAR100, data_dir / FOLDERS[title])
-
-
-def _faults(kind: type[CIFAR10], place: Path) -> list[str]:
-    return file_faults(place, [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
+    kind = CIFAR10 if title == "CIFAR-10" else CIFAR100
+    return file_faults(
+        data_dir / FOLDERS[title], [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    )
