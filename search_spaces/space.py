@@ -16,6 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from resnet_core.config import TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.schedule import parse_template
 from search_spaces.checks import grid_expects
@@ -24,6 +25,7 @@ from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Run
+from search_spaces.trainers import SHIPPED
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,18 @@ def _grid_size(spec: StudySpec) -> int:
         if parameter.size is None:
             raise StudyError(f"space.{name}, {parameter}: expected {grid_expects(spec.search.sampler)}")
     return point_count(spec.space)
+
+
+def shipped_values(spec: StudySpec, field: str) -> set[str]:
+    """Return the values that trials of the study have in a field of the trainer that ships; none with another."""
+    if spec.trainer is not SHIPPED:
+        return set()
+    default = spec.train.get(field, getattr(TrialConfig, field))
+    named = {run.changes.get(field, default) for run in spec.listed}
+    sampled = distributions(spec).get(field)
+    if isinstance(sampled, CategoricalDistribution):
+        named |= set(sampled.choices)
+    return named or {default}
 
 
 def distinct_count(spec: StudySpec) -> float:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optuna.distributions import CategoricalDistribution
-
-from resnet_core.config import TrialConfig
-from search_spaces.space import distributions
+from search_spaces.space import shipped_values
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Resources
-from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError
 from sweeps.execution.machine import has_bf16
 
@@ -83,18 +79,6 @@ def slow_precision(spec: StudySpec) -> str | None:
         'train.precision = "bf16" takes several times as long as fp32 on this processor, which does not have it; '
         "use --set train.precision=fp32"
     )
-
-
-def shipped_values(spec: StudySpec, field: str) -> set[str]:
-    """Return the values that trials of the study have in a field of the trainer that ships; none with another."""
-    if spec.trainer is not SHIPPED:
-        return set()
-    default = spec.train.get(field, getattr(TrialConfig, field))
-    named = {run.changes.get(field, default) for run in spec.listed}
-    sampled = distributions(spec).get(field)
-    if isinstance(sampled, CategoricalDistribution):
-        named |= set(sampled.choices)
-    return named or {default}
 
 
 def visible_gpus() -> int:

@@ -17,12 +17,12 @@ from rich.console import Console
 import analysis
 from resnet_core.code import Source
 from resnet_core.data import DATASETS
-from search_spaces.space import trial_count
+from search_spaces.space import shipped_values, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from sweeps import environment
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
-from sweeps.execution.cluster import Cluster, Node, shipped_values, slow_precision, visible_gpus
+from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
 from sweeps.execution.machine import available_cores

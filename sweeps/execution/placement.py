@@ -305,8 +305,7 @@ class _StudyCallback(_NotSaved, tune.Callback):
     """Reports errors and restarts of trials to the study, and halts it when Ray's node on this machine dies."""
 
     def __init__(self, run: StudyRun, stop: _StudyStopper, timeouts: _EpochTimeouts) -> None:
-        self._run, self._stop, self._timeouts = run, stop, timeouts
-        self._check_at = 0.0
+        self._run, self._stop, self._timeouts, self._check_at = run, stop, timeouts, 0.0
         self._moves: Counter[int] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
