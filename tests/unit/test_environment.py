@@ -211,6 +211,17 @@ def test_a_folder_that_another_user_could_have_made_is_not_used(tmp_path):
     assert "TRITON_HOME" not in os.environ
 
 
+@pytest.mark.usefixtures("without_a_person")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_not_used(tmp_path):
+    folder = tmp_path / f"sweeps-{os.getuid()}"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    os.environ |= {"HOME": "/proc/self", "LOGNAME": "somebody"}
+    environment.for_person()
+    assert "TRITON_HOME" not in os.environ
+
+
 @pytest.mark.parametrize("block", [environment.mild_warnings, environment.restored])
 def test_no_warning_becomes_an_error_in_the_block(block):
     with warnings.catch_warnings():

@@ -182,7 +182,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (path.read_bytes(), link.is_symlink()) == (b"second", True)
 
     def full(aside: Path, content: bytes) -> int:
-        os.close(os.open(aside, os.O_CREAT))
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         raise OSError(errno.ENOSPC, "No space left on device", str(aside))
 
     monkeypatch.setattr(Path, "write_bytes", full)
