@@ -277,7 +277,8 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
             self._run.ended(number)
             over = True
         elif not record:
-            self._run.place(number, ray_internals.unflattened(result, "placement"))
+            if not self._stop.requested:  # otherwise the trial ends here, before its first epoch
+                self._run.place(number, ray_internals.unflattened(result, "placement"))
             over = False
         else:
             over = self._run.epoch(number, EpochRecord.from_dict(record))
@@ -295,7 +296,7 @@ class _StudyScheduler(_NotSaved, TrialScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None: ...
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        return ray_internals.pending_trial(tune_controller)
+        return None if self._stop.requested else ray_internals.pending_trial(tune_controller)
 
     def debug_string(self) -> str:
         return "stopping rules of the study"
