@@ -29,7 +29,8 @@ def ui(sweeps, launched):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    running = sweeps.start("ui", "--port", port, "--home", launched.home)
+    others = {"MLFLOW_STATIC_PREFIX": "/prefix", "MLFLOW_SERVER_ALLOWED_HOSTS": "elsewhere"}
+    running = sweeps.start("ui", "--port", port, "--home", launched.home, env=others)
     address = f"http://127.0.0.1:{port}"
     running.until(lambda _: _answers(f"{address}/health"), seconds=120)
     running.until(lambda _: f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr, seconds=60)
