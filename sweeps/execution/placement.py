@@ -102,7 +102,8 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
             why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
         raise _unreached(str(address), why) from error
     try:
-        yield _current_cluster()
+        with ray_internals.off_stdout(shown=debug):
+            yield _current_cluster()
     finally:
         if not _local_node_died():
             _shut_down()
