@@ -89,6 +89,7 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         envvar="RAY_ADDRESS",
+        callback=lambda typed: (typed or "").strip() or None,
         help="Address of a running Ray cluster.",
         show_default="Ray is started on this machine",
     ),
