@@ -38,6 +38,18 @@ def silence() -> None:
 
 
 @contextmanager
+def printing_nothing() -> Iterator[None]:
+    """Keep Ray in the block from printing a page to standard output for every process of a trial that dies."""
+    module: Any = ray._private.worker
+    before = module.print_to_stdstream
+    module.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = before
+
+
+@contextmanager
 def on_loopback() -> Iterator[None]:
     """Have a cluster that is started in the block listen on 127.0.0.1 alone, as Ray does on macOS and Windows.
 

@@ -91,6 +91,7 @@ def test_a_process_killed_while_the_driver_lives(sweeps, store, listed, two_core
     done = command.wait()
     assert done.code == 0, done.stderr
     assert "started again" in done.stderr
+    assert "raylet" not in done.stdout + done.stderr
     shown = command.epochs
     assert len(shown) == len(set(shown)) == TRIALS * EPOCHS
     assert_undisturbed(store, home, listed)

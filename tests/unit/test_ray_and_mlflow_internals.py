@@ -127,6 +127,18 @@ def test_ray_is_silenced(name):
         logging.getLogger(name).setLevel(before)
 
 
+def test_ray_prints_nothing_about_processes_that_died(capsys):
+    message = {"lines": ["A worker died"], "pid": "raylet", "is_err": False}
+    worker = ray._private.worker
+    why = "a page of Ray's would be in the results of a study whose trial was killed"
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages), why
+    with ray_internals.printing_nothing():
+        worker.print_to_stdstream(message, ignore_prefix=False)
+    assert capsys.readouterr().out == "", why
+    worker.print_to_stdstream(message, ignore_prefix=False)  # as before for whoever uses Ray in this process
+    assert "A worker died" in capsys.readouterr().out
+
+
 # MLflow: what the writer uses
 
 
