@@ -187,6 +187,11 @@ def test_a_file_that_is_missing_is_named(tmp_path):
         load(tmp_path / "absent.db", "small")
 
 
+def test_a_folder_in_place_of_a_store_is_not_told_as_absent(tmp_path):
+    with pytest.raises(StoreError, match=f"^{tmp_path}: it is no file; expected the mlflow.db"):
+        studies(tmp_path)
+
+
 def test_reading_makes_no_file(tmp_path):
     with pytest.raises(StoreError):
         studies(tmp_path / "absent.db")
