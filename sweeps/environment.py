@@ -73,6 +73,22 @@ MLFLOW_SERVER = {
 }
 """Variables that MLflow's server reads."""
 
+MLFLOW_SERVER_IGNORED = frozenset(
+    {
+        "MLFLOW_ARTIFACTS_DESTINATION",
+        "MLFLOW_ARTIFACTS_ONLY",
+        "MLFLOW_EXPOSE_PROMETHEUS",
+        "MLFLOW_GUNICORN_OPTS",
+        "MLFLOW_REGISTRY_STORE_URI",
+        "MLFLOW_SERVE_ARTIFACTS",
+        "MLFLOW_STATIC_PREFIX",
+        "MLFLOW_TRACE_ARCHIVAL_CONFIG",
+        "MLFLOW_UVICORN_OPTS",
+        "MLFLOW_WORKSPACE_STORE_URI",
+    }
+)
+"""Options of another server of MLflow's, which may run on the same machine."""
+
 _CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_HOME": "", "XDG_CACHE_HOME": "cache"}
 """Variables that name folders which matplotlib, Triton and others otherwise make in the home folder of the user."""
 
@@ -188,11 +204,12 @@ def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = Fa
     Args:
         fail_soon: set those of MLFLOW_FAIL_SOON too, unless the user has.
         quiet: set those of MLFLOW_QUIET too.
-        server: set those of MLFLOW_SERVER too.
+        server: set those of MLFLOW_SERVER too, and ignore those of MLFLOW_SERVER_IGNORED.
     """
     chosen = {name: value for name, value in MLFLOW_FAIL_SOON.items() if fail_soon and name not in os.environ}
     chosen |= (MLFLOW_QUIET if quiet else {}) | (MLFLOW_SERVER if server else {})
-    _apply(MLFLOW | chosen | _of_person(), MLFLOW_IGNORED & os.environ.keys())
+    ignored = MLFLOW_IGNORED | (MLFLOW_SERVER_IGNORED if server else frozenset())
+    _apply(MLFLOW | chosen | _of_person(), ignored & os.environ.keys())
 
 
 @contextlib.contextmanager

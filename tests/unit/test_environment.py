@@ -103,6 +103,18 @@ def test_every_setting_that_ray_tune_lists_is_set_or_taken_away():
     }
 
 
+def test_every_option_of_the_server_of_mlflow_is_given_or_taken_away():
+    from mlflow.cli import server
+
+    given = {"BACKEND_STORE_URI", "DEFAULT_ARTIFACT_ROOT", "HOST", "PORT", "WORKERS"}
+    who_may_reach_it = {"ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS", "DISABLE_SECURITY_MIDDLEWARE", "X_FRAME_OPTIONS"}
+    options = {option.envvar for option in server.params if option.envvar}
+    os.environ |= dict.fromkeys(options, "x")
+    environment.for_mlflow(server=True)
+    left = {*(f"MLFLOW_{name}" for name in given), *(f"MLFLOW_SERVER_{name}" for name in who_may_reach_it)}
+    assert options & os.environ.keys() == left
+
+
 def test_what_was_ignored_is_named_when_debugging(caplog):
     caplog.set_level(logging.DEBUG, logger="sweeps")
     os.environ |= {"TUNE_RESULT_DIR": "/x", "RAY_AIR_NEW_OUTPUT": "1"}
