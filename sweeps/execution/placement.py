@@ -45,6 +45,7 @@ from sweeps.study.run import StudyRun
 
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
+_HELD_SECONDS = 5.0  # between two looks at the trials, after which this process must have been held
 _POLL_SECONDS = 0.2  # between two checks of the processes of a Ray that was started here
 _NODE_GONE = "Ray's node on this machine is gone. Go on with `sweeps resume {}`"
 _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
@@ -79,19 +80,20 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     if not debug:
         ray_internals.silence()
     try:
-        if own:
-            folder = check_start()
-            with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
-                ray.init(
-                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                    _temp_dir=folder,
-                    num_cpus=available_cores(),
-                    include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    **settings,
-                )
-        else:
-            ray.init(address=address, **settings)
+        with ray_internals.without_signal_handler():
+            if own:
+                folder = check_start()
+                with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
+                    ray.init(
+                        address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                        _temp_dir=folder,
+                        num_cpus=available_cores(),
+                        include_dashboard=False,
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        **settings,
+                    )
+            else:
+                ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = reason_of(error)
         if own:
@@ -101,15 +103,15 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         elif "RAY_AUTH_MODE" not in os.environ:
             why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
         raise _unreached(str(address), why) from error
-    try:
-        with ray_internals.off_stdout(shown=debug):
+    with ray_internals.off_stdout(shown=debug):
+        try:
             yield _current_cluster()
-    finally:
-        if not _local_node_died():
-            _shut_down()
-        elif own:
-            # ray.shutdown would end this process immediately, before it has written its data.
-            ray_internals.kill_started_processes()
+        finally:
+            if not _local_node_died():
+                _shut_down()
+            elif own:
+                # ray.shutdown would end this process immediately, before it has written its data.
+                ray_internals.kill_started_processes()
 
 
 def check_start() -> str:
@@ -379,7 +381,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
 class _EpochTimeouts:
     """Kills the process of a trial whose epoch takes longer than ``resources.epoch_timeout``.
 
-    Ray then starts the trial again, or gives it up, as after any other death of its process.
+    Ray then starts the trial again, or gives it up, as after any other death of its process. The time does not count
+    in which this process heard of no epoch because it was held itself: by Ctrl-Z, or by a database that was away.
 
     Args:
         limit: the seconds; None sets no limit.
@@ -390,6 +393,7 @@ class _EpochTimeouts:
         self._processes: dict[int, tuple[str, int]] = {}  # by number of a trial: its node's id, and its process
         self._heard: dict[int, float] = {}  # when each running trial began or ended its last epoch
         self._killed: set[int] = set()
+        self._checked = math.inf  # when `check` was called last
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """Note that a trial has begun, or has ended an epoch."""
@@ -405,8 +409,12 @@ class _EpochTimeouts:
         """Kill the processes of trials that are over the limit."""
         if self._limit is None:
             return
+        now = time.monotonic()
+        held, self._checked = now - self._checked, now
+        if held > _HELD_SECONDS:
+            self._heard = {number: since + held for number, since in self._heard.items()}
         for number, since in list(self._heard.items()):
-            if time.monotonic() - since > self._limit and number in self._processes:
+            if now - since > self._limit and number in self._processes:
                 self.forget(number)
                 self._killed.add(number)
                 node, process = self._processes.pop(number)
