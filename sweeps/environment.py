@@ -89,6 +89,7 @@ MLFLOW_SERVER_IGNORED = frozenset(
 )
 """Options of another server of MLflow's, which may run on the same machine."""
 
+_BACKEND = "MPLBACKEND"
 _CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_HOME": "", "XDG_CACHE_HOME": "cache"}
 """Variables that name folders which matplotlib, Triton and others otherwise make in the home folder of the user."""
 
@@ -245,8 +246,12 @@ def safe_path() -> Iterator[None]:
 
 
 def for_person() -> None:
-    """Set HOME, the user's name and folders for caches where there are none, as in a container with an unknown user."""
-    _apply(_of_person(), frozenset())
+    """Set HOME, the user's name and folders for caches where there are none, as in a container with an unknown user.
+
+    The backend that a notebook sets for its own figures is removed: here matplotlib may not know it, and end.
+    """
+    of_notebook = os.environ.get(_BACKEND, "").startswith("module://")
+    _apply(_of_person(), {_BACKEND} if of_notebook else frozenset())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -94,7 +95,9 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
                     )
             else:
                 ray.init(address=address, **settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except SweepError:
+        raise
+    except Exception as error:  # Ray raises many kinds, also this one
         why = reason_of(error)
         if own:
             raise SweepError(f"Ray does not start on this machine: {why}") from error
@@ -121,7 +124,22 @@ def check_start() -> str:
         SweepError: something is missing.
     """
     _check_loopback()
+    _check_file_size()
     return _folder_of_ray()
+
+
+def _check_file_size() -> None:
+    """Check that the file of Ray's objects may be as large as it is. Ray itself would wait for half a minute.
+
+    Raises:
+        InputError: it may not.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
+        raise InputError(
+            f"Ray does not start on this machine: a file may have {most} bytes at most, and Ray's file of objects has "
+            f"{_OBJECT_STORE_BYTES}; raise the limit (`ulimit -f unlimited`)"
+        )
 
 
 def _folder_of_ray() -> str:

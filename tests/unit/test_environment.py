@@ -361,6 +361,30 @@ def test_a_full_disk_is_told_of_before_ray_starts(tmp_path, monkeypatch):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def test_a_limit_on_the_size_of_files_is_told_of_before_ray_starts():
+    code = "from sweeps.execution.placement import check_start; check_start()"
+    done = subprocess.run(["sh", "-c", f'ulimit -f 1000; exec "{sys.executable}" -c "{code}"'], capture_output=True)
+    assert b"a file may have " in done.stderr
+    assert done.stderr.strip().endswith(b"raise the limit (`ulimit -f unlimited`)")
+
+
+def test_any_error_with_which_ray_does_not_start_is_told_in_a_line(monkeypatch):
+    def fail(**_settings):
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(placement.ray, "init", fail)
+    message = r"Ray does not start on this machine: The current node timed out during startup\."
+    with pytest.raises(placement.SweepError, match=message), placement.ray_cluster(None):
+        pass
+
+
+@pytest.mark.parametrize(("backend", "stays"), [("module://matplotlib_inline.backend_inline", False), ("TkAgg", True)])
+def test_the_figures_of_a_notebook_do_not_decide_how_a_command_draws(backend, stays):
+    os.environ["MPLBACKEND"] = backend
+    environment.for_person()
+    assert ("MPLBACKEND" in os.environ) is stays
+
+
 @pytest.mark.parametrize(("mlflow", "is_told"), [("", True), ("http://127.0.0.1:1", False)])
 def test_a_tracking_uri_that_is_not_used_is_told_of(mlflow, is_told, tmp_path, capsys):
     class Started(Exception):  # noqa: N818
