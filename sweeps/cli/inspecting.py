@@ -15,8 +15,8 @@ from resnet_core.uris import without_password
 from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
-from sweeps.cli.streams import has_reader
 from sweeps.errors import InputError, SweepError
+from sweeps.execution.streams import has_reader
 from sweeps.home import Home
 
 
