@@ -2,7 +2,9 @@
 
 import errno
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -45,10 +47,10 @@ def test_mlflow_and_the_ledger_keep_their_files_in_a_home_of_any_name(tmp_path):
 
     from sweeps.ledger.database import open_storage
 
-    home = open_home(tmp_path / "a%2Fb?c #ü")
+    home = open_home(tmp_path / "a%2Fb?c #ü{d}${")
     open_storage(home.ledger_uri)
     MlflowClient(home.mlflow_uri).search_experiments()
-    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü{d}${"]
     assert {"mlflow.db", "optuna.db"} <= {path.name for path in home.root.iterdir()}
 
 
@@ -80,6 +82,34 @@ def test_a_tilde_is_the_home_folder_of_the_user(tmp_path, monkeypatch):
     home = open_home()
     assert (home.root, home.ledger) == (tmp_path / "runs", f"sqlite:///{tmp_path}/x.db")
     assert data_folder() == tmp_path / "data"
+
+
+def test_a_folder_named_with_a_tilde_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_home(expanded("./~nobody-of-this-name")).root == tmp_path / "~nobody-of-this-name"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("\udcff", "expected a path in UTF-8"),
+        ("/".join(["x" * 99] * 5), "expected a path of at most 490 bytes, not 50"),
+    ],
+)
+def test_a_path_that_databases_cannot_keep_is_refused(name, said):
+    with pytest.raises(InputError, match=f"^--home .*{said}"):
+        open_home(f"/x/{name}")
+    with pytest.raises(InputError, match=f"^--ledger .*{said}"):
+        open_home(ledger=f"sqlite:////x/{name}")
+
+
+def test_sqlite_writes_in_a_folder_of_the_longest_path(tmp_path):
+    folder = tmp_path / ("x" * 200)
+    folder /= "y" * (490 - len(str(folder)) - 1)
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(open_home(folder).own_mlflow_db)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
 
 
 def test_a_relative_file_of_sqlite_becomes_absolute(tmp_path, monkeypatch):
