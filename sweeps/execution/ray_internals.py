@@ -38,15 +38,24 @@ def silence() -> None:
 
 
 @contextmanager
-def printing_nothing() -> Iterator[None]:
-    """Keep Ray in the block from printing a page to standard output for every process of a trial that dies."""
+def off_stdout(*, shown: bool) -> Iterator[None]:
+    """Keep off stdout, which is for results, what Ray prints in the block: of a process that died, for example.
+
+    Args:
+        shown: print it on stderr.
+    """
     module: Any = ray._private.worker
-    before = module.print_to_stdstream
-    module.print_to_stdstream = lambda *_, **__: None
+    write = module.print_to_stdstream
+
+    def instead(data: dict[str, Any], *args: Any, **more: Any) -> None:
+        if shown:
+            write({**data, "is_err": True}, *args, **more)
+
+    module.print_to_stdstream = instead
     try:
         yield
     finally:
-        module.print_to_stdstream = before
+        module.print_to_stdstream = write
 
 
 @contextmanager

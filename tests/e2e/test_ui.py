@@ -28,7 +28,8 @@ pytestmark = [
 def ui(sweeps, launched):
     """The address of the UI, and the processes that serve it."""
     port = free_port()
-    running = sweeps.start("ui", "--port", port, "--home", launched.home)
+    others = {"MLFLOW_STATIC_PREFIX": "/prefix", "MLFLOW_SERVER_ALLOWED_HOSTS": "elsewhere"}
+    running = sweeps.start("ui", "--port", port, "--home", launched.home, env=others)
     address = f"http://127.0.0.1:{port}"
     running.until(lambda _: _answers(f"{address}/health"))
     running.until(lambda _: f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr)

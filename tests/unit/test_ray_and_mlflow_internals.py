@@ -61,6 +61,19 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     assert callable(ray._private.node.Node.dead_processes), "the same"
 
 
+@pytest.mark.parametrize(("shown", "err"), [(False, ""), (True, "a worker died")])
+def test_ray_prints_on_stdout_by_a_function_that_can_be_replaced(shown, err, capsys):
+    why = "a process that dies would leave a page of Ray's among the results"
+    worker = ray._private.worker
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages), why
+    with ray_internals.off_stdout(shown=shown):
+        worker.print_to_stdstream({"lines": ["a worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert said.out == "", why
+    assert err in said.err
+    assert bool(said.err) is shown
+
+
 def test_ray_takes_the_address_of_loopback_where_it_may_have_no_cluster():
     why = "Ray would look for a network at every launch, and be open to other machines"
     with ray_internals.on_loopback():
@@ -125,18 +138,6 @@ def test_ray_is_silenced(name):
         assert not logging.getLogger(name).isEnabledFor(logging.ERROR)
     finally:
         logging.getLogger(name).setLevel(before)
-
-
-def test_ray_prints_nothing_about_processes_that_died(capsys):
-    message = {"lines": ["A worker died"], "pid": "raylet", "is_err": False}
-    worker = ray._private.worker
-    why = "a page of Ray's would be in the results of a study whose trial was killed"
-    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages), why
-    with ray_internals.printing_nothing():
-        worker.print_to_stdstream(message, ignore_prefix=False)
-    assert capsys.readouterr().out == "", why
-    worker.print_to_stdstream(message, ignore_prefix=False)  # as before for whoever uses Ray in this process
-    assert "A worker died" in capsys.readouterr().out
 
 
 # MLflow: what the writer uses
