@@ -602,6 +602,12 @@ def launched(sweeps: Sweeps, studies: Studies, once: Any) -> Launched:
     return Launched(home, "space", studies.space, done, Store(home, "space"))
 
 
+@pytest.fixture
+def copied(launched: Launched, home: Path) -> Path:
+    """A copy of the home of the study with a space, for what writes to it: all of pytest's processes read that one."""
+    return Path(shutil.copytree(launched.home, home))
+
+
 @pytest.fixture(scope="session")
 def listed(sweeps: Sweeps, studies: Studies, cluster: RayNodes, once: Any) -> Launched:
     """The listed study, launched into a home of its own: what the disturbed ones are compared with."""

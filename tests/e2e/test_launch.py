@@ -264,13 +264,15 @@ def test_nothing_is_left_that_nobody_needs(launched):
     assert {path for path in left if not path.startswith(wanted)} == {"studies/space/lock"} | kept
 
 
-def test_launching_it_again_does_nothing(sweeps, launched):
-    before = {name: run.info.end_time for name, run in launched.store.trials.items()}
-    again = sweeps("launch", launched.file, "--home", launched.home)
+def test_launching_it_again_does_nothing(sweeps, store, launched, copied):
+    again = sweeps("launch", launched.file, "--home", copied)
     assert again.stderr == ""
-    assert again.stdout == launched.done.stdout
-    assert {name: run.info.end_time for name, run in launched.store.trials.items()} == before
-    launched.store.assert_whole(trials=6)
+    assert again.stdout.replace(str(copied), str(launched.home)) == launched.done.stdout
+    left = store(copied, "space")
+    assert {name: run.info for name, run in left.trials.items()} == {
+        name: run.info for name, run in launched.store.trials.items()
+    }
+    left.assert_whole(trials=6)
 
 
 def test_a_listed_study_runs_each_run_with_each_seed(sweeps, listed):
