@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -213,6 +214,8 @@ class Running:
 
     def kill(self) -> None:
         """Kill the command and everything that it started, at once."""
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGSTOP)  # to look for what it started takes a while, in which a short study would end
         self.clean_up()
         self.wait()
 
