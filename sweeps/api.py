@@ -27,6 +27,7 @@ from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
 from sweeps import environment
 from sweeps.errors import InputError, SweepError
+from sweeps.execution import streams
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def launch(
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
-    with environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors():
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )
@@ -181,7 +182,7 @@ def resume(
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
-    with environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors():
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )

@@ -80,19 +80,20 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     if not debug:
         ray_internals.silence()
     try:
-        if own:
-            _check_loopback()
-            with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
-                ray.init(
-                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                    _temp_dir=_folder_of_ray(),
-                    num_cpus=available_cores(),
-                    include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    **settings,
-                )
-        else:
-            ray.init(address=address, **settings)
+        with ray_internals.without_signal_handler():
+            if own:
+                _check_loopback()
+                with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
+                    ray.init(
+                        address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                        _temp_dir=_folder_of_ray(),
+                        num_cpus=available_cores(),
+                        include_dashboard=False,
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        **settings,
+                    )
+            else:
+                ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = reason_of(error)
         if own:
@@ -102,15 +103,15 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         elif "RAY_AUTH_MODE" not in os.environ:
             why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
         raise _unreached(str(address), why) from error
-    try:
-        with ray_internals.off_stdout(shown=debug):
+    with ray_internals.off_stdout(shown=debug):
+        try:
             yield _current_cluster()
-    finally:
-        if not _local_node_died():
-            _shut_down()
-        elif own:
-            # ray.shutdown would end this process immediately, before it has written its data.
-            ray_internals.kill_started_processes()
+        finally:
+            if not _local_node_died():
+                _shut_down()
+            elif own:
+                # ray.shutdown would end this process immediately, before it has written its data.
+                ray_internals.kill_started_processes()
 
 
 def _folder_of_ray() -> str:

@@ -56,7 +56,7 @@ schedule = "[0.5*lr, 0] lin[lr, 4] cos[0.1*lr, +decay]"
 [space]
 lr = {{ choices = [5e-3, 1e-7, 1e30] }}
 weight_decay = {{ low = 0.01, high = 0.4, log = true }}
-decay = {{ low = 1, high = 8, int = true }}
+decay = {{ low = 1, high = 24, int = true }}
 shift = {{ low = 0.0, high = 0.1 }}
 [objective]
 target = 0.2
@@ -66,7 +66,7 @@ sampler = "random"
 seed = 18
 first = [
   {{ lr = 5e-3, weight_decay = 0.1, decay = 1, shift = 0.0 }},
-  {{ lr = 1e-7, weight_decay = 0.1, decay = 8, shift = 0.0 }},
+  {{ lr = 1e-7, weight_decay = 0.1, decay = 24, shift = 0.0 }},
   {{ lr = 1e30, weight_decay = 0.1, decay = 1, shift = 0.0 }},
   {{ lr = 1e-7, weight_decay = 0.1, decay = 1, shift = 0.1 }},
 ]

@@ -60,7 +60,7 @@ def test_trials_end_as_they_must(table):
         r"stopped at epoch \d+: the best trial reached 0.2 at epoch \d, and 1 x \d epochs are used up",
         table["1"]["stop_reason"],
     )
-    assert table["1"]["epochs_run"] < 12
+    assert table["1"]["epochs_run"] < 28
     assert table["2"]["stop_reason"] == "stopped at epoch 1: the loss is nan at epoch 1"
     assert table["2"]["epochs_run"] == 1
     assert table["3"]["epochs_run"] == 5

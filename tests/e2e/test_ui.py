@@ -27,8 +27,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def ui(sweeps, launched):
     """The address of the UI, and the processes that serve it."""
-    port = free_port()
     others = {"MLFLOW_STATIC_PREFIX": "/prefix", "MLFLOW_SERVER_ALLOWED_HOSTS": "elsewhere"}
+    port = free_port()
     running = sweeps.start("ui", "--port", port, "--home", launched.home, env=others)
     address = f"http://127.0.0.1:{port}"
     running.until(lambda _: _answers(f"{address}/health"))

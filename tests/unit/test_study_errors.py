@@ -484,6 +484,8 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
     [
         ('name = "x"\ntrials = \n', "at line 2, column 10"),
         ('name = "x"\n[search', "at line 2, column 8, the end of the file"),
+        ("name = \u201cx\u201d", "at line 1, column 8): there is a LEFT DOUBLE QUOTATION MARK"),
+        ("name = 1\n\u00a0trials = 2", "at line 2, column 1): there is a NO-BREAK SPACE"),
     ],
 )
 def test_a_syntax_error_is_placed(load: Load, text: str, place: str) -> None:
