@@ -391,7 +391,7 @@ def test_written_returns_status_and_epochs_of_each_run(tracker):
     tracker.epoch(job(3), epoch_record(2))
     assert tracker.written() == {3: WrittenRun("RUNNING", frozenset({1, 2}))}
     tracker.end(job(3), PRUNED)
-    assert tracker.written() == {3: WrittenRun("KILLED", frozenset({1, 2}))}
+    assert tracker.written() == {3: WrittenRun("KILLED", frozenset({1, 2}), outcome="pruned")}
     tracker.close("FINISHED")
 
 
@@ -485,7 +485,10 @@ def test_an_interrupted_launch_and_its_trials_are_scheduled(store, connect):
 
 
 def test_what_an_earlier_process_wrote_is_known(continued):
-    assert continued.written() == {0: WrittenRun("KILLED", frozenset()), 1: WrittenRun("SCHEDULED", frozenset({1, 2}))}
+    assert continued.written() == {
+        0: WrittenRun("KILLED", frozenset(), outcome="pruned"),
+        1: WrittenRun("SCHEDULED", frozenset({1, 2})),
+    }
     continued.close("FINISHED")
 
 
