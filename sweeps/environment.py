@@ -304,13 +304,18 @@ def _is_of_ray(name: str) -> bool:
     return name.startswith("RAY_") and name.isupper() and name not in _KEPT
 
 
+def system_of_ray() -> list[str]:
+    """Return the names of the settings of Ray's system that the environment has."""
+    return sorted(name for name in os.environ if name.startswith("RAY_") and not name.isupper())
+
+
 def _check_system_of_ray() -> None:
     """Check that Ray can read the settings of its system: one that is not a number can end its process without a word.
 
     Raises:
         InputError: it cannot.
     """
-    names = sorted(name for name in os.environ if name.startswith("RAY_") and not name.isupper())
+    names = system_of_ray()
     if not names or "ray" in sys.modules:
         return
     with safe_path():

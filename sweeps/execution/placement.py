@@ -69,7 +69,7 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     Raises:
         SweepError: there is no cluster at that address.
     """
-    own = address in (None, _LOCAL)
+    own, folder = address in (None, _LOCAL), ""
     environment.for_ray(own=own)
     settings: dict[str, Any] = {
         "log_to_driver": debug,
@@ -100,7 +100,12 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     except Exception as error:  # Ray raises many kinds, also this one
         why = reason_of(error)
         if own:
-            raise SweepError(f"Ray does not start on this machine: {why}") from error
+            names = environment.system_of_ray()
+            with_ = f", with {', '.join(names)} in the environment" if names else ""
+            logs = f"{folder}/{ray_internals.LOGS}"
+            raise SweepError(
+                f"Ray does not start on this machine{with_}: {why.rstrip('.')}; what its processes wrote is in {logs}"
+            ) from error
         if address == "auto" and isinstance(error, ConnectionError):
             why = "none runs on this machine"
         elif "RAY_AUTH_MODE" not in os.environ:

@@ -24,6 +24,8 @@ from ray.job_config import JobConfig
 from ray.tune import registry
 from ray.tune.experiment import Trial
 
+LOGS = "session_latest/logs"
+"""The logs of Ray's processes, in the folder of its files."""
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "

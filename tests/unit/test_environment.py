@@ -373,7 +373,11 @@ def test_any_error_with_which_ray_does_not_start_is_told_in_a_line(monkeypatch):
         raise Exception("The current node timed out during startup.")  # as Ray does
 
     monkeypatch.setattr(placement.ray, "init", fail)
-    message = r"Ray does not start on this machine: The current node timed out during startup\."
+    os.environ |= {"RAY_memory_usage_threshold": "2"}
+    message = (
+        r"Ray does not start on this machine, with RAY_memory_usage_threshold in the environment: The current node "
+        r"timed out during startup; what its processes wrote is in \S+/ray/session_latest/logs$"
+    )
     with pytest.raises(placement.SweepError, match=message), placement.ray_cluster(None):
         pass
 
