@@ -52,7 +52,8 @@ def opened(
                 "another folder with --data or SWEEPS_DATA."
             ) from error
         raise DataError(
-            f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. {_put(content)}"
+            f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. "
+            f"{_put(content)}"
         ) from error
 
 
