@@ -191,8 +191,18 @@ def sqlite_path(uri: str) -> Path | None:
 def typed_uri(typed: str) -> str:
     """Return the URI that a person means: the file of a SQLite URI with its absolute path, a server without its pages.
 
+    Spaces around it are left out, and the kind may be in upper case.
+
     Raises:
-        PathError: the path cannot be used.
+        PathError: the path or the address cannot be used.
     """
+    typed = typed.strip()
+    if not typed:
+        raise PathError("expected an address, not an empty text")
     path = sqlite_path(typed)
-    return server_uri(typed) if path is None else sqlite_uri(database_path(path))
+    if path is not None:
+        return sqlite_uri(database_path(path))
+    try:
+        return server_uri(typed)
+    except ValueError as error:
+        raise PathError(str(error)) from None

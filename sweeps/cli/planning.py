@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -157,6 +158,8 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
+        if sys.stderr.isatty():  # a large network takes a minute on a CPU
+            print_message("timing an epoch on this machine …")
         planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data_folder(data))
     if as_json:
         print_json(planned.to_dict())

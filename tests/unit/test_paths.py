@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+import analysis
 import sweeps
 from resnet_core.paths import (
     PathError,
@@ -124,9 +125,38 @@ def test_uris_of_servers_stay_as_they_are():
     assert typed_uri("http://me:secret@host:5000/mlflow") == "http://me:secret@host:5000/mlflow"
 
 
-@pytest.mark.parametrize("page", ["/", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART"])
+@pytest.mark.parametrize(
+    "page",
+    ["/", " ", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART", "/?workspace=x#/experiments"],
+)
 def test_the_address_of_a_servers_page_stands_for_the_server(page, tmp_path):
     assert open_home(tmp_path, f"http://127.0.0.1:5000{page}").mlflow == "http://127.0.0.1:5000"
+
+
+def test_the_kind_of_an_address_may_be_in_upper_case_and_have_spaces_around(tmp_path):
+    assert open_home(tmp_path, " HTTP://127.0.0.1:5000\n").mlflow == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    "typed", ["http://", "http:///x", "http://h:99999", "http://h:x", "http://[::1", "http://a http://b"]
+)
+def test_an_address_without_a_usable_host_and_port_is_refused(typed, tmp_path):
+    with pytest.raises(InputError, match=r"^--mlflow http:.*: expected http://HOST:PORT$"):
+        open_home(tmp_path, typed)
+    with pytest.raises(analysis.StoreError, match=r"^http:.*: expected http://HOST:PORT$"):
+        analysis.load(typed, "any")
+
+
+def test_a_refused_address_shows_no_part_of_its_password(tmp_path):
+    with pytest.raises(InputError, match="expected http://HOST:PORT") as refused:
+        open_home(tmp_path, "http://me:geh#eim@host:5000")
+    assert "geh" not in str(refused.value)
+    assert "eim" not in str(refused.value)
+
+
+def test_an_address_of_spaces_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not an empty text"):
+        open_home(tmp_path, " ")
 
 
 @pytest.mark.parametrize("typed", ["127.0.0.1:5000", "localhost:5000", "databricks", "file:///runs"])
