@@ -365,10 +365,19 @@ def test_a_damaged_file_of_each_data_set_is_named(tmp_path, name, damaged, missi
 
 
 @pytest.mark.usefixtures("cut_off")
-def test_a_download_that_fails_leaves_no_empty_folder(tmp_path, cifar10_config):
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_a_download_that_fails_leaves_no_empty_folder(tmp_path, name):
     with pytest.raises(DataError):
-        load(cifar10_config, tmp_path / "data")
+        DATASETS[name].ensure_available(tmp_path / "a" / "data")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["data", "data/cifar-10-batches-py"])
+def test_a_file_in_place_of_a_folder_is_told(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"^CIFAR-10: {tmp_path / name} is no folder. Put "):
+        DATASETS["cifar10"].ensure_available(tmp_path / "data")
 
 
 def test_a_download_announces_nothing_on_stdout(tmp_path, cifar10_config, capsys, monkeypatch):

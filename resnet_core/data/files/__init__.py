@@ -34,14 +34,18 @@ def opened(
     Raises:
         DataError: the files are not there and cannot be downloaded, or cannot be read.
     """
-    was_there = place.parent.exists()
+    for folder in (place.parent, place):
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{title}: {folder} is no folder. {_put(content)}")
+    missing = [folder for folder in (place, *place.parents) if not folder.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return open_or_download()
     except (OSError, RuntimeError, ValueError) as error:
-        if not was_there:
-            with contextlib.suppress(OSError):  # it holds something
-                place.parent.rmdir()
+        below = sorted(place.rglob("*/"), reverse=True) if place in missing else []
+        for folder in (*below, *missing):
+            with contextlib.suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
         if place.is_dir() and (found := faults()):
             raise DataError(
                 f"{title} in {place} cannot be used: {', '.join(found)} ({error}). Put {content} there again, or name "
@@ -49,8 +53,12 @@ def opened(
             ) from error
         raise DataError(
             f"{title} is not in {place.parent} (looked for {place}) and could not be downloaded: {error}. "
-            f"Put {content} there, or name the folder that holds it with --data or SWEEPS_DATA."
+            f"{_put(content)}"
         ) from error
+
+
+def _put(content: str) -> str:
+    return f"Put {content} there, or name the folder that holds it with --data or SWEEPS_DATA."
 
 
 def file_faults(place: Path, files: Iterable[tuple[str, str | int]]) -> list[str]:
