@@ -29,7 +29,6 @@ __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE | re.ASCII)
-_MOST_DIGITS = 18  # of an integer of 64 bits
 TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *schema.END, schema.GPUS, "start_time", "end_time")
 """The columns of `Study.trials` before those of the parameters."""
 
@@ -171,22 +170,23 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
+        tags = launches[-1].tags
+        space = _json_table(tags.get(schema.SPACE))
         parents = {launch.id for launch in launches}
         deleted = {
             run.tags[schema.TRIAL_NUMBER]: run.name
             for run in _in_order(reader.runs(study, deleted=True))
             if run.tags.get(schema.TRIAL_NUMBER, "").isdecimal() and run.tags.get(schema.PARENT_RUN) in parents
         }
-        frame = _trial_frame(trials, reader.params(study))
+        frame = _trial_frame(trials, reader.params(study), _texts(space or {}))
         if metrics is None:
-            counts = launches[-1].tags.get(schema.METRIC, METRIC)
+            counts = tags.get(schema.METRIC, METRIC)
             logged = {*reader.metric_names(study), counts}
-            shipped = _is_shipped(frame, launches[-1].tags.get(schema.IMPORTED, ""))
+            shipped = _is_shipped(frame, tags.get(schema.IMPORTED, ""))
             others = logged.difference(METRICS, schema.FINAL_METRICS, [schema.best_metric(counts)])
             metrics = (*(name for name in METRICS if shipped or name in logged), *sorted(others))
         epochs = _epoch_frame(reader, trials, metrics)
 
-    tags = launches[-1].tags
     splits = sorted(map(str, frame["split"].dropna().unique())) if "split" in frame else []
     try:
         target = float(tags[schema.TARGET]) if schema.TARGET in tags else None
@@ -209,7 +209,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         environment=_environment(tags, trials),
         phase=tags.get(schema.PHASE, "search"),
         confirms=tags.get(schema.CONFIRMS, ""),
-        space=_json_table(tags.get(schema.SPACE)),
+        space=space,
         imported=tags.get(schema.IMPORTED, ""),
         lengthened=tags.get(schema.LENGTHENED, ""),
         metric=sought.metric,
@@ -290,21 +290,15 @@ def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
 
 
 def parse_param(text: str) -> Any:
-    """Return the number, True, False or None that a text means; other texts unchanged, also those of numbers too large.
-
-    >>> [parse_param(text) for text in ("1e-3", "64", "007", "1e400")]
-    [0.001, 64, '007', '1e400']
-    """
+    """Return the number, True, False or None whose `str` is this text; other texts unchanged."""
     if text in _WORDS:
         return _WORDS[text]
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text) or len(text) > _LONGEST_NUMBER:
         return text
-    digits = text.lstrip("+-")
-    if not digits.isdecimal():
-        number = float(text)
-        return text if np.isinf(number) and digits[0] not in "iI" else number
-    is_name = len(digits) > 1 and digits[0] == "0"
-    return text if is_name or len(digits) > _MOST_DIGITS else int(text)
+    number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    if isinstance(number, int) and abs(number) >= 2**63:  # a column of numbers could not hold it
+        return text
+    return number if str(number) == text else text  # "007" is no number but a name
 
 
 def _json_table(text: str | None) -> dict[str, Any] | None:
@@ -324,6 +318,7 @@ def _number(text: str | None) -> float:
         return np.nan
 
 
+_LONGEST_NUMBER = 400  # characters; more than any number has that is logged
 _WORDS = {"None": None, "True": True, "False": False}
 
 
@@ -340,7 +335,17 @@ def _end(tags: dict[str, str], name: str) -> str | None:
 _OUTCOMES = frozenset(map(str, Outcome))
 
 
-def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> pd.DataFrame:
+def _texts(space: dict[str, Any]) -> dict[str, set[str]]:
+    """Return by parameter the choices that are texts, such as "7" or "True", and that no other choice is written as."""
+    found = {}
+    for name, parameter in space.items():
+        choices = parameter.get("choices", ()) if isinstance(parameter, dict) else ()
+        others = {str(choice) for choice in choices if not isinstance(choice, str)}
+        found[name] = {choice for choice in choices if isinstance(choice, str)} - others
+    return found
+
+
+def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]], texts: dict[str, set[str]]) -> pd.DataFrame:
     runs = list(trials.values())
     columns: dict[str, Any] = {
         "number": np.array(list(trials), np.int64),
@@ -355,7 +360,10 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
     given = [schema.whole(params.get(run.id, {})) for run in runs]
     plain = {text: parse_param(text) for text in {text for row in given for text in row.values()}}
     for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
-        columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
+        kept = texts.get(name.removeprefix(schema.SAMPLED), ())
+        columns[name] = [
+            np.nan if name not in row else row[name] if row[name] in kept else plain[row[name]] for row in given
+        ]
     return pd.DataFrame(columns)
 
 

@@ -15,8 +15,8 @@ from resnet_core.uris import without_password
 from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
-from sweeps.cli.streams import has_reader
 from sweeps.errors import InputError, SweepError
+from sweeps.execution.streams import has_reader
 from sweeps.home import Home
 
 
@@ -206,7 +206,7 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
         epochs = store.results(name).epochs
     except InputError as error:
         home = store.open()
-        if home.mlflow or home.own_mlflow_db.exists():  # the one in the home folder is not there before the first epoch
+        if home.mlflow or home.own_mlflow_db.exists():  # the home's is not there before the first epoch
             print_message(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")

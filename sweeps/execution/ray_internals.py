@@ -38,6 +38,27 @@ def silence() -> None:
 
 
 @contextmanager
+def off_stdout(*, shown: bool) -> Iterator[None]:
+    """Keep off stdout, which is for results, what Ray prints in the block: of a process that died, for example.
+
+    Args:
+        shown: print it on stderr.
+    """
+    module: Any = ray._private.worker
+    write = module.print_to_stdstream
+
+    def instead(data: dict[str, Any], *args: Any, **more: Any) -> None:
+        if shown:
+            write({**data, "is_err": True}, *args, **more)
+
+    module.print_to_stdstream = instead
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = write
+
+
+@contextmanager
 def on_loopback() -> Iterator[None]:
     """Have a cluster that is started in the block listen on 127.0.0.1 alone, as Ray does on macOS and Windows.
 
@@ -86,6 +107,21 @@ def in_own_process_groups() -> Iterator[None]:
         yield
     finally:
         module.ConsolePopen = start
+
+
+@contextmanager
+def without_signal_handler() -> Iterator[None]:
+    """Have Ray, when it starts in the block, leave SIGTERM to the handler that is there.
+
+    Ray's own would end this process without a word, in the seconds that Ray takes to start too.
+    """
+    utils: Any = ray._private.utils
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda _handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 def is_own() -> bool:

@@ -6,6 +6,7 @@ A test that fails after an upgrade says what the missing thing was for; the modu
 import inspect
 import logging
 import mmap
+import signal
 import sqlite3
 from contextlib import closing
 from importlib.util import find_spec
@@ -59,6 +60,29 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     kinds = {ray._private.ray_constants.PROCESS_TYPE_RAYLET, ray._private.ray_constants.PROCESS_TYPE_GCS_SERVER}
     assert kinds == ray_internals._NEEDED, "a launch would wait for a minute for a Ray that has died"
     assert callable(ray._private.node.Node.dead_processes), "the same"
+
+
+@pytest.mark.parametrize(("shown", "err"), [(False, ""), (True, "a worker died")])
+def test_ray_prints_on_stdout_by_a_function_that_can_be_replaced(shown, err, capsys):
+    why = "a process that dies would leave a page of Ray's among the results"
+    worker = ray._private.worker
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages), why
+    with ray_internals.off_stdout(shown=shown):
+        worker.print_to_stdstream({"lines": ["a worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert said.out == "", why
+    assert err in said.err
+    assert bool(said.err) is shown
+
+
+def test_ray_sets_its_handler_of_sigterm_where_it_is_kept_from_it():
+    why = "SIGTERM would end a launch without a word while Ray starts"
+    assert "ray._private.utils.set_sigterm_handler(sigterm_handler)" in inspect.getsource(ray.init), why
+    assert "signal.signal(" not in inspect.getsource(ray._private.worker), why
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_internals.without_signal_handler():
+        ray._private.utils.set_sigterm_handler(signal.default_int_handler)
+    assert signal.getsignal(signal.SIGTERM) is before, why
 
 
 def test_ray_takes_the_address_of_loopback_where_it_may_have_no_cluster():
