@@ -106,8 +106,8 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(f"metric {name!r}: expected another name; the store uses this one")
     if not METRIC_NAME.fullmatch(name):
         raise ValueError(
-            f"metric {name!r}: expected a letter, then letters, digits, spaces and any of _ . : / -, 250 at most: "
-            "MLflow takes no other name"
+            f"metric {name!r}: expected a letter, then letters, digits, spaces and any of _ . : / -, 250 at most, "
+            "and between slashes more than dots: MLflow takes no other name"
         )
     if not isinstance(value, bool) and not str(getattr(value, "dtype", "")).endswith("bool"):  # NumPy's and torch's
         with contextlib.suppress(Exception):  # the value's own class may raise anything at all
@@ -120,8 +120,8 @@ METRICS = tuple(f.name for f in _FIELDS)
 """Names of the metrics of the trainer that ships."""
 SHARES = frozenset(f.name for f in _FIELDS if "share" in f.metadata)
 """Those of them that are in [0, 1]."""
-METRIC_NAME = re.compile(r"[A-Za-z][\w.:/ -]{0,249}", re.ASCII)
-"""What the name of a metric looks like; every version of MLflow takes it."""
+METRIC_NAME = re.compile(r"(?=.{1,250}\Z)[A-Za-z][\w.: -]*(?:/(?!\.{1,2}(?:/|\Z))[\w.: -]+)*", re.ASCII)
+"""What the name of a metric looks like; every version of MLflow takes it. It may be a path, but a plain one."""
 RESERVED = frozenset({"epoch", *schema.FINAL_METRICS})
 """Names that a metric of an epoch cannot have."""
 

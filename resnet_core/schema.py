@@ -158,8 +158,8 @@ out. The step is the last epoch. The name of the best value has the study's metr
 
 
 def is_launch(tags: Mapping[str, str]) -> bool:
-    """Return whether a run with these tags is of a launch; one tag is enough, since people can change tags."""
-    return tags.get(KIND) == LAUNCH or SUSTAINED in tags
+    """Return whether a run with these tags is of a launch; others than KIND tell, too, since people change tags."""
+    return tags.get(KIND) == LAUNCH or (tags.get(KIND) != TRIAL and SUSTAINED in tags and STUDY_HASH in tags)
 
 
 def is_trial(tags: Mapping[str, str]) -> bool:

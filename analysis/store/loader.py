@@ -29,7 +29,7 @@ __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WORDS = {"None": None, "True": True, "False": False}
-_LONGEST_WHOLE = 19  # characters
+_LONGEST_WHOLE = 18  # characters; a column of 64 bits holds any such number
 _OUTCOMES = frozenset(map(str, Outcome))
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE | re.ASCII)
 TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *schema.END, schema.GPUS, "start_time", "end_time")
@@ -305,7 +305,7 @@ def parse_param(text: str) -> Any:
     if not text.lstrip("+-").isdecimal():
         number: float = float(text)
     elif len(text) > _LONGEST_WHOLE:
-        return text  # more than 64 bits hold
+        return text
     else:
         number = int(text)
     return number if str(number) == text else text  # "007" is no number but a name
@@ -332,7 +332,7 @@ def _texts(space: dict[str, Any]) -> dict[str, set[str]]:
     """Return by parameter the choices that are texts, such as "7" or "True", and that no other choice is written as."""
     found = {}
     for name, parameter in space.items():
-        choices = parameter.get("choices", ())
+        choices = parameter.get("choices", ()) if isinstance(parameter, dict) else ()
         others = {str(choice) for choice in choices if not isinstance(choice, str)}
         found[name] = {choice for choice in choices if isinstance(choice, str)} - others
     return found

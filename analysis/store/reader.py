@@ -26,7 +26,7 @@ TAGS = (
         schema.SPACE,
         schema.IMPORTED,
     ),
-    *(schema.PHASE, schema.CONFIRMS, schema.LENGTHENED),
+    *(schema.STUDY_HASH, schema.PHASE, schema.CONFIRMS, schema.LENGTHENED),
     *(*schema.END, *schema.VERSIONS, schema.CODE_VERSION, *schema.PLACE),
 )
 """The tags that are read."""

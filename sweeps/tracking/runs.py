@@ -327,14 +327,14 @@ class MlflowStudy:
     def _open_experiment(self) -> str:
         """Return the id of the study's experiment; create it, or restore it if it was deleted."""
         found = find_experiment(self._client, self.study)
+        tags = {
+            **mlflow_internals.EXPERIMENT_KIND,
+            view.TAG: view.view(self._spec, timestamp()),
+            schema.STUDY: self.study,
+        }
         if found is None:
             # A server chooses the folder of artifacts itself.
             folder = None if self._uri.startswith("http") else (self._artifacts / self.study).resolve().as_uri()
-            tags = {
-                **mlflow_internals.EXPERIMENT_KIND,
-                schema.STUDY: self.study,
-                view.TAG: view.view(self._spec, timestamp()),
-            }
             try:
                 return str(self._client.create_experiment(self.study, artifact_location=folder, tags=tags))
             except Exception:
@@ -345,8 +345,9 @@ class MlflowStudy:
         if found.lifecycle_stage != "active":
             self._client.restore_experiment(found.experiment_id)
             _log.warning("MLflow (%s): experiment %r was deleted, and is restored", self.shown, found.name)
-        if schema.STUDY not in found.tags:
-            self._client.set_experiment_tag(found.experiment_id, schema.STUDY, self.study)
+        if schema.STUDY not in found.tags:  # of an older version, or somebody made it beforehand
+            for name, value in tags.items():
+                self._client.set_experiment_tag(found.experiment_id, name, value)
         return str(found.experiment_id)
 
     def _all_runs(self) -> list[Run]:
@@ -472,7 +473,8 @@ def find_experiment(client: MlflowClient, study: str) -> Experiment | None:
     from mlflow.entities import ViewType
 
     query = f"tags.`{schema.STUDY}` = '{study}'"
-    if marked := client.search_experiments(ViewType.ALL, filter_string=query, max_results=1):
+    # The oldest: people may copy the tag to another experiment.
+    if marked := client.search_experiments(ViewType.ALL, 1, query, ["creation_time ASC"]):
         return marked[0]
     found = client.get_experiment_by_name(study)  # from a version without the tag
     if found is not None and (other := found.tags.get(schema.STUDY)):

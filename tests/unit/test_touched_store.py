@@ -13,6 +13,7 @@ from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
+from sweeps.tracking import view
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.spool import Spool
 from sweeps.tracking.writer import Tracker
@@ -164,6 +165,26 @@ def test_the_name_of_a_renamed_study_is_not_free(store, running, connect):
     store.client.rename_experiment(experiment(store, running).experiment_id, other.name)
     with pytest.raises(SweepError, match=rf"{other.name}' is study '{running._runs.study}', renamed in MLflow"):
         connect(other).close("FINISHED")
+
+
+def test_an_experiment_to_which_the_tag_was_copied_gets_no_runs(store, running, connect):
+    store.client.create_experiment("a copy", tags={"sweeps.study": running._runs.study})
+    finish(running, 0)
+    again = connect(running._runs._spec)
+    assert again.written()[1].epochs == {1}
+    again.close("SCHEDULED")
+
+
+def test_an_experiment_that_somebody_made_beforehand_gets_the_study_beside_its_own_runs(store, connect):
+    study = spec()
+    made = store.client.create_experiment(study.name)
+    own = [store.client.create_run(made, tags=tags).info.run_id for tags in ({"sustained": "yes"}, {"outcome": "good"})]
+    tracker = connect(study)
+    tracker.begin(job(0))
+    tracker.close("SCHEDULED")
+    assert len(analysis.load(store.path, study.name).trials) == 1
+    assert {store.client.get_run(run).info.status for run in own} == {"RUNNING"}
+    assert view.TAG in store.client.get_experiment(made).tags
 
 
 def test_an_experiment_from_before_the_tag_is_found_by_its_name(store, running, connect):
