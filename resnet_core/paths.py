@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -43,6 +44,23 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Check, before the work for it begins, whether a file can be written; whether the disk has space is not known yet.
+
+    Raises:
+        OSError: it cannot be written: there is no folder for it, it is a folder, or this user may not write there.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        number = errno.EISDIR
+    elif not target.parent.is_dir():
+        number = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
+    else:
+        number = 0 if os.access(target.parent, os.W_OK | os.X_OK) else errno.EACCES
+    if number:
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def expanded(typed: str | Path) -> Path:
@@ -87,7 +105,7 @@ def typed_path(typed: str | Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file that a person wrote; a byte order mark at its start is left out.
+    """Return the text of a UTF-8 file that a person wrote, as `decoded` does.
 
     Raises:
         OSError: the file cannot be read.
@@ -101,7 +119,7 @@ def read_text(path: Path) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Return the text in the bytes of a file in UTF-8; a byte order mark at its start is left out.
+    """Return the text in the bytes of a file in UTF-8, its lines ended by newlines, without a byte order mark.
 
     Raises:
         TextError: they are not text in UTF-8.
@@ -109,10 +127,13 @@ def decoded(content: bytes) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TextError("the text is in UTF-16; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise TextError(f"not UTF-8 in line {line}; save it as UTF-8") from None
+    if "\0" in text:
+        raise TextError("it has NUL bytes, so it is no text, or one in UTF-16; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def sqlite_uri(path: Path) -> str:

@@ -28,6 +28,11 @@ def _equal(value: Any, other: Any) -> bool:
     return same_value(value, other)
 
 
+def agrees(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether parameters have all wanted values, up to errors of rounding."""
+    return all(name in params and _equal(params[name], value) for name, value in wanted.items())
+
+
 def in_order(space: Space) -> list[str]:
     """Return the names of all parameters in the file's order, but each one behind those that its ``when`` names.
 

@@ -61,12 +61,13 @@ def unknown_name(key: str, value: object, known: Iterable[str], what: str = "key
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean ...?`` where a known name is similar, else a list of the known names.
 
-    >>> suggestion("smapler", ["sampler", "seed"])
-    'did you mean sampler?'
+    >>> suggestion("smapler", ["sampler", "seed"]), suggestion("Seed", ["sampler", "seed"])
+    ('did you mean sampler?', 'did you mean seed?')
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"expected one of: {', '.join(names) or 'none'}"
+    folded = {one.casefold(): one for one in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"did you mean {folded[close[0]]}?" if close else f"expected one of: {', '.join(names) or 'none'}"
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -147,6 +148,7 @@ _TABLES = frozenset({"model_type", "dict_type", "union_tag_invalid", "union_tag_
 _FORMS: dict[int | str, str] = {
     "space": "{ low = ..., high = ... } or { choices = [...] }",
     "run": "a [[run]] table",
+    "stopping": "a table of the rule's settings; leave the key out where the rule is off",
 }
 _MISSING = {
     "name": "a string: the name of the study or run",

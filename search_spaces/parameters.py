@@ -97,6 +97,9 @@ class Range(Table):
         problems = []
         if not self.low < self.high:
             problems.append(wrong_value("high", int_if_whole(self.high), f"more than low = {int_if_whole(self.low)}"))
+        elif math.isinf(self.high - self.low):
+            expected = "less: high - low must be below 1.8e308, the largest number of 64 bits"
+            problems.append(wrong_value("high", self.high, expected))
         if self.log and self.low <= 0:
             problems.append(wrong_value("low", int_if_whole(self.low), "more than 0, because log = true"))
         for key in ("low", "high", "step") if self.whole else ():

@@ -82,6 +82,16 @@ class RuleSettings(Table):
         """
         return ()
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return why the rule can end no trial of such a study, as the rest of a sentence; empty if it may end some.
+
+        Args:
+            trials: number of trials of the study.
+            longest: epochs of its longest trial.
+            has_space: whether it samples configurations, or lists them.
+        """
+        return ""
+
     def why_never_revives(self) -> str:
         """Return the setting that keeps the rule from reviving any trial, and why; empty if it can revive some."""
         return ""

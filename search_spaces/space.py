@@ -16,11 +16,22 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from resnet_core.code import is_reference
 from resnet_core.config import TrialConfig
 from resnet_core.own_config import Config
 from resnet_core.schedule import parse_template
 from search_spaces.checks import grid_expects
-from search_spaces.conditions import asked, branches, deciding, in_order, is_asked, only_asked, point_count, points
+from search_spaces.conditions import (
+    agrees,
+    asked,
+    branches,
+    deciding,
+    in_order,
+    is_asked,
+    only_asked,
+    point_count,
+    points,
+)
 from search_spaces.errors import StudyError
 from search_spaces.parameters import Choices, Parameter, Value
 from search_spaces.spec import StudySpec
@@ -198,6 +209,29 @@ def shipped_values(spec: StudySpec, field: str) -> set[str]:
     return named or {default}
 
 
+def idle_parameters(spec: StudySpec) -> list[str]:
+    """Return a sentence for each parameter that makes no difference in some trials.
+
+    Only those of the trainer that ships are known. A parameter with a `when` is taken to be asked where it counts.
+    """
+    notes = []
+    optimizers = sorted(map(str, shipped_values(spec, "optimizer")))
+    for name, users in _USERS.items():
+        idle = [one for one in optimizers if not is_reference(one) and one not in users]
+        if name in spec.space and not spec.space[name].when and idle:
+            advice = f"; give it `when`, with {' or '.join(users)}" if len(idle) < len(optimizers) else ""
+            notes.append(f"space.{name} changes nothing where the optimizer is {' or '.join(idle)}{advice}")
+    if optimizers and "plateau_factor" not in spec.train | spec.space:
+        cuts = [name for name in spec.space if name.startswith("plateau_") and name in spec.trainer.fields]
+        notes += [f"space.{name} changes nothing without plateau_factor" for name in cuts]
+    return notes
+
+
+_WITH_SQUARES = ("adam", "adamw", "amsgrad", "nadam", "padam")
+_USERS = {"beta2": _WITH_SQUARES, "eps": _WITH_SQUARES, "padam_p": ("padam",)}
+"""For each field that not every optimizer uses, those that do."""
+
+
 def distinct_count(spec: StudySpec) -> float:
     """Return how many different configurations the space has; math.inf where a parameter is continuous."""
     if any(parameter.size is None for parameter in spec.space.values()):
@@ -247,7 +281,7 @@ def listed_trials(spec: StudySpec) -> list[tuple[dict[str, Any], dict[str, Any]]
         random.Random(spec.search.seed).shuffle(points)
         # For each first trial, a point that agrees with it is moved to the front.
         for wanted in reversed(first):
-            chosen = next(point for point in points if wanted.items() <= point.items())
+            chosen = next(point for point in points if agrees(point, wanted))
             points.remove(chosen)
             points.insert(0, chosen)
         first = list(points)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -61,10 +62,18 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
     except tomllib.TOMLDecodeError as error:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
-        raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
+        said = str(error).replace("at end of document", end)
+        raise StudyError(f"{path}: not TOML: {said}{_odd_character(lines, said)}") from None
     folder = path.parent if path.is_file() else Path()  # of a pipe: the current folder
     code.search(folder)
     return parse_study(values, str(path), overrides, folder)
+
+
+def _odd_character(lines: list[str], said: str) -> str:
+    """Name the character at the place of an error in TOML if it looks like another one, such as a curly quote."""
+    place = re.search(r"at line (\d+), column (\d+)", said)
+    char = "" if place is None else lines[int(place[1]) - 1][int(place[2]) - 1 :][:1]
+    return "" if char.isascii() else f": there is a {unicodedata.name(char, 'character without a name')}"
 
 
 def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = (), folder: Path = Path()) -> StudySpec:
@@ -329,7 +338,8 @@ def find_study(text: str) -> Path:
     beside = Path(f"{text}.toml")
     hint = f"did you mean {beside}?" if beside.is_file() else suggestion(name, shipped)
     listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
-    raise StudyError(f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}")
+    found = "it is a folder" if path.is_dir() else "no such file"
+    raise StudyError(f"{text}: {found}, and no study of that name ships with the project; {hint}{listed}")
 
 
 def to_json(spec: StudySpec) -> str:

@@ -28,7 +28,7 @@ from resnet_core.data import DatasetInfo
 from resnet_core.objective import METRIC, Goal, Objective, default_target
 from resnet_core.records import METRIC_NAME, RESERVED
 from resnet_core.schedule import Schedule, parse_template
-from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, wrong_value
+from search_spaces.errors import Problem, StudyError, as_toml, raise_problems, suggestion, wrong_value
 from search_spaces.parameters import Choices, Parameter, Table, Value, int_if_whole, is_number
 from search_spaces.plugins import is_exhaustive, is_own_sampler, is_stored, samplers
 from search_spaces.stopping import Stopping, StoppingTable
@@ -147,6 +147,8 @@ def _valid_sampler(name: Any, info: ValidationInfo) -> Any:
     # A list, since the value may be unhashable. The package of a stored study's sampler need not be installed.
     if name not in list(samplers()) and not (isinstance(name, str) and (is_own_sampler(name) or is_stored(info))):
         expected = f'{", ".join(map(repr, samplers()))} or "module:object"'
+        hint = suggestion(name, samplers()) if isinstance(name, str) else ""
+        expected += f"; {hint}" if hint.startswith("did") else ""
         raise PydanticCustomError("sampler", "{expected}", {"expected": expected})
     return name
 

@@ -303,7 +303,7 @@ def open_launcher(
     """Return a launcher of studies in a home folder, which shows the progress on stderr."""
     from rich.console import Console
 
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = (address or os.environ.get("RAY_ADDRESS") or "").strip() or None
     environment.for_ray(own=address in (None, "local"))
     from sweeps.execution.launch import Launch  # imports Ray
 

@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -72,6 +73,22 @@ MLFLOW_SERVER = {
 }
 """Variables that MLflow's server reads."""
 
+MLFLOW_SERVER_IGNORED = frozenset(
+    {
+        "MLFLOW_ARTIFACTS_DESTINATION",
+        "MLFLOW_ARTIFACTS_ONLY",
+        "MLFLOW_EXPOSE_PROMETHEUS",
+        "MLFLOW_GUNICORN_OPTS",
+        "MLFLOW_REGISTRY_STORE_URI",
+        "MLFLOW_SERVE_ARTIFACTS",
+        "MLFLOW_STATIC_PREFIX",
+        "MLFLOW_TRACE_ARCHIVAL_CONFIG",
+        "MLFLOW_UVICORN_OPTS",
+        "MLFLOW_WORKSPACE_STORE_URI",
+    }
+)
+"""Options of another server of MLflow's, which may run on the same machine."""
+
 _CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_HOME": "", "XDG_CACHE_HOME": "cache"}
 """Variables that name folders which matplotlib, Triton and others otherwise make in the home folder of the user."""
 
@@ -131,7 +148,9 @@ OPENMP = frozenset(
         "KMP_AFFINITY",
         "OMP_PLACES",
         "OMP_PROC_BIND",
-        # resources.cpus_per_trial says how many threads a trial has.
+        # resources.cpus_per_trial says how many threads a trial has, also on a machine that is busy.
+        "OMP_DYNAMIC",
+        "OMP_MAX_ACTIVE_LEVELS",
         "OMP_THREAD_LIMIT",
     }
 )
@@ -162,12 +181,21 @@ def for_ray(*, own: bool) -> None:
             have settings in the environment that are needed there.
 
     Raises:
-        InputError: Python runs without docstrings.
+        InputError: Python runs without docstrings, or Ray cannot read its settings.
     """
     if sys.flags.optimize >= 2:
         raise InputError("Ray needs docstrings, which PYTHONOPTIMIZE=2 and python -OO remove: unset PYTHONOPTIMIZE")
+    _check_system_of_ray()
     ignored = {name for name in os.environ if name in TUNE | OPENMP or (own and _is_of_ray(name))} - RAY.keys()
     _apply(RAY | _of_person(), ignored)
+
+
+def for_trials() -> None:
+    """Remove variables for OpenMP in a process that trains: one of a cluster has those of its node, not of the launch.
+
+    Call it before torch is imported: OpenMP reads them then.
+    """
+    _apply({}, OPENMP & os.environ.keys())
 
 
 def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = False) -> None:
@@ -176,11 +204,12 @@ def for_mlflow(*, fail_soon: bool = False, quiet: bool = True, server: bool = Fa
     Args:
         fail_soon: set those of MLFLOW_FAIL_SOON too, unless the user has.
         quiet: set those of MLFLOW_QUIET too.
-        server: set those of MLFLOW_SERVER too.
+        server: set those of MLFLOW_SERVER too, and ignore those of MLFLOW_SERVER_IGNORED.
     """
     chosen = {name: value for name, value in MLFLOW_FAIL_SOON.items() if fail_soon and name not in os.environ}
     chosen |= (MLFLOW_QUIET if quiet else {}) | (MLFLOW_SERVER if server else {})
-    _apply(MLFLOW | chosen | _of_person(), MLFLOW_IGNORED & os.environ.keys())
+    ignored = MLFLOW_IGNORED | (MLFLOW_SERVER_IGNORED if server else frozenset())
+    _apply(MLFLOW | chosen | _of_person(), ignored & os.environ.keys())
 
 
 @contextlib.contextmanager
@@ -268,6 +297,22 @@ def _is_of_ray(name: str) -> bool:
     Ray's own names for the parts of its system are in lower case, such as RAY_memory_usage_threshold: those are meant.
     """
     return name.startswith("RAY_") and name.isupper() and name not in _KEPT
+
+
+def _check_system_of_ray() -> None:
+    """Check that Ray can read the settings of its system: one that is not a number can end its process without a word.
+
+    Raises:
+        InputError: it cannot.
+    """
+    names = sorted(name for name in os.environ if name.startswith("RAY_") and not name.isupper())
+    if not names or "ray" in sys.modules:
+        return
+    with safe_path():
+        done = subprocess.run([sys.executable, "-c", "import ray"], stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode < 0:  # a signal ended it
+        shown = ", ".join(f"{name} = {os.environ[name]!r}" for name in names)
+        raise InputError(f"Ray cannot read its settings in the environment: {shown}; expected numbers, or unset them")
 
 
 def _apply(values: Mapping[str, str], ignored: Set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -9,6 +10,19 @@ from importlib import metadata
 from pathlib import Path
 
 from resnet_core.schema import PACKAGES
+
+# With these, which git sets for its hooks, it would describe another repository.
+_OF_GIT = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_WORK_TREE",
+    }
+)
 
 
 @cache
@@ -21,6 +35,7 @@ def code_version() -> str:
     try:
         described = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty=.dirty", "--exclude=*"],
+            env={name: value for name, value in os.environ.items() if name not in _OF_GIT},
             capture_output=True,
             text=True,
             timeout=10,

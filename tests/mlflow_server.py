@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import psutil
 
-_SECONDS = 120.0
+from tests.ports import free_port
+
+_SECONDS = 300.0
 
 
 class Server:
@@ -26,9 +27,7 @@ class Server:
     """
 
     def __init__(self, store: str, workers: int = 1) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.uri = f"http://127.0.0.1:{port}"
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         self._command += ["--backend-store-uri", store, "--workers", str(workers)]
@@ -58,7 +57,7 @@ class Server:
             return
         family = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(60)
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()

@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,13 +19,15 @@ from uuid import uuid4
 
 import pytest
 
+from tests.ports import free_port
+
 _SETTINGS = (
     *("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=100"),
     # What these tests write is thrown away: nothing has to outlive a power cut.
     *("fsync=off", "synchronous_commit=off", "full_page_writes=off"),
 )
 _ACCESS = "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 
 class PostgresServer:
@@ -49,7 +50,7 @@ class PostgresServer:
             account = pwd.getpwnam(self._user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         made = [str(programs() / "initdb"), "-D", str(self._folder), "-U", "sweeps", "-A", "trust", "-E", "UTF8"]
         subprocess.run([*made, "--no-sync", "--locale=C"], check=True, capture_output=True, cwd="/", user=self._user)
         (self._folder / "pg_hba.conf").write_text(_ACCESS)
@@ -58,7 +59,7 @@ class PostgresServer:
         """Start it, and wait until it answers.
 
         Raises:
-            RuntimeError: it ended, or gave no answer in a minute; with what it logged.
+            RuntimeError: it ended, or gave no answer in five minutes; with what it logged.
         """
         command = [str(programs() / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
         for setting in _SETTINGS:
@@ -165,10 +166,3 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(str(error))
     with running() as server:
         yield server
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +66,43 @@ def saved(figure: Figure, path: Path | str | None) -> Figure:
     if path is not None:
         suffix = Path(path).suffix.lower()
         drawn = io.BytesIO()
-        with mpl.rc_context({"svg.hashsalt": "curves"}):
+        with mpl.rc_context({"svg.hashsalt": "curves"}), without_font_warnings():
             figure.savefig(drawn, format=suffix[1:], dpi=150, metadata=_METADATA[suffix])
         write_whole(Path(path), drawn.getvalue())
     return figure
+
+
+@contextlib.contextmanager
+def without_font_warnings() -> Iterator[None]:
+    """Draw a character that the font lacks, such as an emoji, as a box without matplotlib's warning of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws as it stands, in one line; between two dollars it would expect a formula.
+
+    >>> literal("$x_1$")
+    '\\\\$x_1\\\\$'
+    """
+    return " ".join(text.split()).replace("$", r"\$") or '""'
+
+
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Return the texts of an axis's ticks, each the whole number: with no more digits than tell them apart.
+
+    Matplotlib's own texts may leave out a factor or an offset, which it writes elsewhere.
+
+    >>> tick_texts([0.98761, 0.98762]), tick_texts([1e-5, 1.5e-5]), tick_texts([0.0, 0.25, 0.5])
+    (['0.98761', '0.98762'], ['1e-05', '1.5e-05'], ['0', '0.25', '0.5'])
+    """
+    step = min((abs(b - a) for a, b in itertools.pairwise(ticks)), default=0.0)
+    for digits in range(4, 17):
+        texts = [f"{tick:.{digits}g}" for tick in ticks]
+        if all(abs(float(text) - tick) <= step / 100 for text, tick in zip(texts, ticks, strict=True)):
+            break
+    return texts
 
 
 def style(place: int) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from analysis.plots.canvas import (
     COLOURS,
     DASHES,
     check_suffix,
+    literal,
     logarithmic,
     new_figure,
     runs_to_draw,
     saved,
+    tick_texts,
     whole_numbers,
 )
 from analysis.statistics.estimates import kaplan_meier
@@ -197,9 +199,10 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         whole_numbers(axes.yaxis)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small")
-    axes.set_title(
-        f"{study.name}: {len(table)} trials" + ("" if best.notna().any() or study.target is None else ", none reached")
-    )
+    none_reached = study.target is not None and not best.notna().any()
+    if none_reached:
+        axes.set_yticks([])  # without a value, matplotlib's would be fractions of an epoch around 0
+    axes.set_title(f"{study.name}: {len(table)} trials" + ", none reached" * none_reached)
     return saved(figure, path)
 
 
@@ -335,8 +338,7 @@ def _with_band(
     locator = MaxNLocator(integer=sought.target is not None, nbins=6)
     between = sorted((edge, 2 * middle - edge))
     ticks = [float(tick) for tick in locator.tick_values(*between) if between[0] < tick < between[1] and len(known)]
-    # Matplotlib's own texts, which have as many digits as tell the ticks apart.
-    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    labels = tick_texts(ticks)
     if band:
         ticks.append(sum(band) / 2)
         labels.append("not reached" if sought.target is not None else "no result")
@@ -390,7 +392,7 @@ def _side_by_side(axes: Axes, values: pd.Series[Any], space: Mapping[str, Any]) 
     longest = max(map(len, names))
     axes.set_xticks(
         range(len(names)),
-        [_shortened(name) for name in names],
+        [literal(_shortened(name)) for name in names],
         rotation=90 if longest * len(names) > _LONGEST_CATEGORY * 2 else 0,
     )
     axes.set_xlim(-0.5, len(names) - 0.5)

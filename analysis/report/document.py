@@ -19,6 +19,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from analysis.plots.canvas import without_font_warnings
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
 from analysis.statistics.estimates import share_reached
@@ -408,11 +409,12 @@ def _figure(figure: Figure, caption: str, *, pixels: bool = False) -> Block:
     """Return a figure as an embedded image: SVG, or PNG where ``pixels`` is true or the SVG would be too large."""
     out, kind = io.BytesIO(), "svg+xml"
     if not pixels:
-        with mpl.rc_context({"svg.hashsalt": "report"}):
+        with mpl.rc_context({"svg.hashsalt": "report"}), without_font_warnings():
             figure.savefig(out, format="svg", metadata={"Date": None})
     if pixels or out.tell() > _LARGEST_SVG:
         out, kind = io.BytesIO(), "png"
-        figure.savefig(out, format="png", dpi=150)
+        with without_font_warnings():
+            figure.savefig(out, format="png", dpi=150)
     data = base64.b64encode(out.getvalue()).decode("ascii")
     return Block("figure", f"data:image/{kind};base64,{data}", caption)
 

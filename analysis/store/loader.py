@@ -168,16 +168,17 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
-        frame = _trial_frame(trials, reader.params(study))
+        tags = launches[-1].tags
+        space = json.loads(tags[schema.SPACE]) if schema.SPACE in tags else None
+        frame = _trial_frame(trials, reader.params(study), _texts(space or {}))
         if metrics is None:
-            counts = launches[-1].tags.get(schema.METRIC, METRIC)
+            counts = tags.get(schema.METRIC, METRIC)
             logged = {*reader.metric_names(study), counts}
-            shipped = _is_shipped(frame, launches[-1].tags.get(schema.IMPORTED, ""))
+            shipped = _is_shipped(frame, tags.get(schema.IMPORTED, ""))
             others = logged.difference(METRICS, schema.FINAL_METRICS, [schema.best_metric(counts)])
             metrics = (*(name for name in METRICS if shipped or name in logged), *sorted(others))
         epochs = _epoch_frame(reader, trials, metrics)
 
-    tags = launches[-1].tags
     splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
     try:
         target = float(tags[schema.TARGET]) if schema.TARGET in tags else None
@@ -199,7 +200,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         environment=_environment(tags, trials),
         phase=tags.get(schema.PHASE, "search"),
         confirms=tags.get(schema.CONFIRMS, ""),
-        space=json.loads(tags[schema.SPACE]) if schema.SPACE in tags else None,
+        space=space,
         imported=tags.get(schema.IMPORTED, ""),
         lengthened=tags.get(schema.LENGTHENED, ""),
         metric=sought.metric,
@@ -274,15 +275,27 @@ def parse_param(text: str) -> Any:
     """Return the number, True, False or None whose `str` is this text; other texts unchanged."""
     if text in _WORDS:
         return _WORDS[text]
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text) or len(text) > _LONGEST_NUMBER:
         return text
-    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    return number if str(number) == text else text  # "007" is no number but a name
 
 
+_LONGEST_NUMBER = 400  # characters; more than any number has that is logged
 _WORDS = {"None": None, "True": True, "False": False}
 
 
-def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> pd.DataFrame:
+def _texts(space: dict[str, Any]) -> dict[str, set[str]]:
+    """Return by parameter the choices that are texts, such as "7" or "True", and that no other choice is written as."""
+    found = {}
+    for name, parameter in space.items():
+        choices = parameter.get("choices", ())
+        others = {str(choice) for choice in choices if not isinstance(choice, str)}
+        found[name] = {choice for choice in choices if isinstance(choice, str)} - others
+    return found
+
+
+def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]], texts: dict[str, set[str]]) -> pd.DataFrame:
     runs = list(trials.values())
     columns: dict[str, Any] = {
         "number": np.array(list(trials), np.int64),
@@ -297,7 +310,10 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]]) -> p
     given = [schema.whole(params.get(run.id, {})) for run in runs]
     plain = {text: parse_param(text) for text in {text for row in given for text in row.values()}}
     for name in sorted({name for row in given for name in row} - set(TRIAL_COLUMNS)):
-        columns[name] = [plain[row[name]] if name in row else np.nan for row in given]
+        kept = texts.get(name.removeprefix(schema.SAMPLED), ())
+        columns[name] = [
+            np.nan if name not in row else row[name] if row[name] in kept else plain[row[name]] for row in given
+        ]
     return pd.DataFrame(columns)
 
 

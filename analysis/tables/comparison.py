@@ -22,7 +22,7 @@ from analysis.statistics.estimates import mean_value, restricted_mean
 from analysis.statistics.intervals import Estimate
 from analysis.store.loader import Study
 from analysis.tables.summary import configurations, ended_runs
-from analysis.tables.trials import is_setting, trial_curves
+from analysis.tables.trials import is_setting, trial_curves, why_crashed
 from resnet_core.objective import Objective
 from resnet_core.schema import best_metric
 
@@ -264,7 +264,13 @@ def configuration_runs(study: Study, trial: str = "", target: float | None = Non
         wanted = groups.iloc[0]
     found = found[found["configuration"] == wanted]
     if found.empty:
-        raise ValueError(f"study {study.name!r}: no run of {wanted} has ended yet")
+        runs = study.trials[study.trials["number"].map(groups) == wanted]
+        why = why_crashed(replace(study, trials=runs))
+        raise ValueError(
+            f"study {study.name!r}, {wanted}: {why}"
+            if why
+            else f"study {study.name!r}: no run of {wanted} has ended yet"
+        )
     first = trials.loc[found.index[0]]
     sought, values = study.aimed(target), {n: c[study.metric].tolist() for n, _, c in trial_curves(study)}
     reaching = [(number, bool(reached)) for number, reached in found["reached"].items()]

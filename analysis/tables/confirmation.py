@@ -19,6 +19,7 @@ from analysis.statistics.estimates import (
 from analysis.statistics.intervals import Estimate, mean_sd
 from analysis.store.loader import Study
 from analysis.tables.summary import ended_runs
+from analysis.tables.trials import why_crashed
 from resnet_core.objective import Objective
 from resnet_core.records import Outcome
 from resnet_core.schema import best_metric
@@ -180,7 +181,7 @@ def build_confirmation(study: Study) -> Confirmation:
         raise ValueError(f"study {study.name!r} is a search; `sweeps confirm {study.name}` confirms a trial of it")
     found = ended_runs(study)
     if found.empty:
-        raise ValueError(f"study {study.name!r}: no run has ended yet")
+        raise ValueError(f"study {study.name!r}: {why_crashed(study) or 'no run has ended yet'}")
     budget, reached = int(found.attrs["budget"]), found["reached"].tolist()
     epochs, spent = found["epochs_to_target"].tolist(), found["epochs_spent"].tolist()
     outcomes = study.trials["outcome"]

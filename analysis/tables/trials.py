@@ -316,13 +316,18 @@ def footnotes(study: Study, table: pd.DataFrame) -> list[str]:
 
 def crash_notes(study: Study) -> list[str]:
     """Return a sentence on why trials crashed; no sentence where none did."""
+    text = why_crashed(study)
+    return [f"{text[:1].upper()}{text[1:]}."] if text else []
+
+
+def why_crashed(study: Study) -> str:
+    """Return why trials of a study crashed, in a few words, and the command that tells more; empty where none did."""
     crashed = study.trials[study.trials["outcome"] == Outcome.CRASHED]
     if crashed.empty:
-        return []
+        return ""
     errors = [error if isinstance(error, str) else None for error in crashed[schema.STOP_REASON]]
     every = len(crashed) == len(study.trials)
-    text = crashes_text(study.name, list(zip(crashed["trial"], errors, strict=True)), every=every)
-    return [f"{text[:1].upper()}{text[1:]}."]
+    return crashes_text(study.name, list(zip(crashed["trial"], errors, strict=True)), every=every)
 
 
 def import_notes(study: Study) -> list[str]:

@@ -30,6 +30,7 @@ from sweeps.home import Home
 
 if TYPE_CHECKING:
     from analysis import Study
+    from search_spaces.spec import StudySpec
     from sweeps.execution.launch import LaunchStatus
 
 _PLOTS = 10  # number of best trials whose curves are drawn; each takes a third of a second
@@ -55,13 +56,13 @@ def launch(
 
     If a study of this name has begun, it is continued, provided that the file still describes the same study.
     """
-    from sweeps.ledger.samplers import sampler_notes
+    from sweeps.inspection.notes import study_notes
     from sweeps.study.code import describe as describe_code
 
     spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
     for line in describe_code(spec):
         options.tell(line)
-    for warning in sampler_notes(spec):
+    for warning in study_notes(spec, _at_once(spec, options.address)):
         print_message(warning)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():
         from search_spaces.space import trial_count
@@ -80,6 +81,16 @@ def launch(
         spec.name,
         lambda: sweeps.launch(study, name=name, trials=trials, changes=changes, fork=fork, **options.to_arguments()),
     )
+
+
+def _at_once(spec: StudySpec, address: str | None) -> int:
+    """Return how many trials run at the same time; 1 where only Ray or torch, which start later, could tell."""
+    from sweeps.execution.cluster import Node
+    from sweeps.execution.machine import available_cores
+
+    if address not in (None, "local") or spec.resources.gpus_per_trial:
+        return 1
+    return max(1, Node(available_cores()).slots(spec.resources))
 
 
 @command()

@@ -153,6 +153,6 @@ def _number(text: str) -> float | None:
 def _text(path: Path) -> str:
     """Return the text of a file without the white space around it; empty if it cannot be read."""
     try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return path.read_text("utf-8", "surrogateescape").strip()  # the path of any mount may be no UTF-8
+    except OSError:
         return ""

@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resnet_core.code import Source
+from resnet_core.paths import PathError, expanded
 from resnet_core.records import EpochRecord
 from search_spaces.trainers import SHIPPED
 from sweeps import environment
@@ -43,9 +45,11 @@ from sweeps.study.run import StudyRun
 
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
+_HELD_SECONDS = 5.0  # between two looks at the trials, after which this process must have been held
 _POLL_SECONDS = 0.2  # between two checks of the processes of a Ray that was started here
 _NODE_GONE = "Ray's node on this machine is gone. Go on with `sweeps resume {}`"
 _LOCAL = "local"  # the address by which Ray starts a cluster on this machine
+_LAST_PORT = 65535
 _TEMPORARY = "/tmp"
 # The path of a socket has 107 bytes at most; the longest of Ray's ends like this.
 _MOST_BYTES = 107 - len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
@@ -99,42 +103,59 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         elif "RAY_AUTH_MODE" not in os.environ:
             why += "; where Ray was started with a token, RAY_AUTH_MODE=token must be set here too"
         raise _unreached(str(address), why) from error
-    try:
-        yield _current_cluster()
-    finally:
-        if not _local_node_died():
-            _shut_down()
-        elif own:
-            # ray.shutdown would end this process immediately, before it has written its data.
-            ray_internals.kill_started_processes()
+    with ray_internals.off_stdout(shown=debug):
+        try:
+            yield _current_cluster()
+        finally:
+            if not _local_node_died():
+                _shut_down()
+            elif own:
+                # ray.shutdown would end this process immediately, before it has written its data.
+                ray_internals.kill_started_processes()
 
 
 def _folder_of_ray() -> str:
     """Return the folder for the files of a Ray that is started on this machine.
 
     Raises:
-        InputError: RAY_TMPDIR is too long, or nothing can be written there.
+        InputError: nothing can be written there, or RAY_TMPDIR is no folder for Ray.
     """
-    named = os.environ.get("RAY_TMPDIR")
-    folder = Path(named or os.environ.get("TMPDIR") or _TEMPORARY).absolute()
+    if named := os.environ.get("RAY_TMPDIR"):
+        try:
+            return _usable_by_ray(expanded(named))
+        except (InputError, PathError) as error:
+            raise InputError(f"RAY_TMPDIR = {named}: {error}; name another folder in RAY_TMPDIR") from error
+    chosen = os.environ.get("TMPDIR")
+    if chosen and Path(chosen).is_dir():
+        with suppress(InputError):  # nobody chose it for Ray
+            return _usable_by_ray(Path(chosen))
+    try:
+        return _usable_by_ray(Path(_TEMPORARY))
+    except InputError as error:
+        raise InputError(f"{_TEMPORARY}: {error}; name another folder in RAY_TMPDIR") from error
+
+
+def _usable_by_ray(folder: Path) -> str:
+    """Return the folder for Ray's files in a folder.
+
+    Raises:
+        InputError: it cannot be used; the message does not name it.
+    """
+    folder = folder.absolute()
     length = len(os.fsencode(folder))
     if length > _MOST_BYTES:
-        if named:
-            raise InputError(
-                f"RAY_TMPDIR = {named}: a path of {length} bytes; expected {_MOST_BYTES} at most, since the names of "
-                "Ray's sockets begin with it"
-            )
-        folder = Path(_TEMPORARY)  # nobody chose TMPDIR for Ray
+        raise InputError(
+            f"a path of {length} bytes; expected {_MOST_BYTES} at most, since the names of Ray's sockets begin with it"
+        )
+    if not str(folder).isascii():
+        raise InputError("Ray cannot use a path that has other letters than those of ASCII")
     files = folder / "ray"
     try:
         files.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=files) as probe:
             probe.write(bytes(_LEAST_BYTES))  # on a full disk, Ray would wait for files that it cannot write
     except OSError as error:
-        raise InputError(
-            f"{'RAY_TMPDIR = ' * bool(named)}{folder}: Ray cannot write its files there: {error.strerror}; "
-            "name another folder in RAY_TMPDIR"
-        ) from error
+        raise InputError(f"Ray cannot write its files there: {error.strerror}") from error
     return str(files)
 
 
@@ -193,23 +214,31 @@ def check_address(address: str) -> None:
     if address in ("auto", _LOCAL):
         return  # Ray finds a cluster on this machine, or starts one
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        raise InputError(f"{_named(address)}: expected HOST:PORT, such as head:6379, or auto")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _LAST_PORT or re.search(r"[/\s]", host):
+        raise InputError(f"{_named(address)}: expected HOST:PORT, such as head:6379, or auto{_instead(address)}")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except UnicodeError as error:
+        raise _unreached(address, "there can be no host of this name") from error
+    except OSError as error:
         raise _unreached(address, str(error)) from error
 
 
 def _named(address: str) -> str:
     """Return a cluster's name for messages; it includes the source of an address that the user did not type."""
-    whose = " (RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
-    return f"the Ray cluster at {address!r}{whose}"
+    return f"the Ray cluster at {address!r}{' (RAY_ADDRESS)' if _is_of_environment(address) else ''}"
 
 
 def _unreached(address: str, why: str) -> SweepError:
-    instead = "; --address local starts one on this machine" if address == os.environ.get("RAY_ADDRESS") else ""
-    return SweepError(f"cannot reach {_named(address)}: {why}{instead}")
+    return SweepError(f"cannot reach {_named(address)}: {why}{_instead(address)}")
+
+
+def _instead(address: str) -> str:
+    return "; --address local starts one on this machine" if _is_of_environment(address) else ""
+
+
+def _is_of_environment(address: str) -> bool:
+    return address == os.environ.get("RAY_ADDRESS", "").strip()
 
 
 class _NotSaved:
@@ -342,7 +371,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
 class _EpochTimeouts:
     """Kills the process of a trial whose epoch takes longer than ``resources.epoch_timeout``.
 
-    Ray then starts the trial again, or gives it up, as after any other death of its process.
+    Ray then starts the trial again, or gives it up, as after any other death of its process. The time does not count
+    in which this process heard of no epoch because it was held itself: by Ctrl-Z, or by a database that was away.
 
     Args:
         limit: the seconds; None sets no limit.
@@ -353,6 +383,7 @@ class _EpochTimeouts:
         self._processes: dict[int, tuple[str, int]] = {}  # by number of a trial: its node's id, and its process
         self._heard: dict[int, float] = {}  # when each running trial began or ended its last epoch
         self._killed: set[int] = set()
+        self._checked = math.inf  # when `check` was called last
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """Note that a trial has begun, or has ended an epoch."""
@@ -368,8 +399,12 @@ class _EpochTimeouts:
         """Kill the processes of trials that are over the limit."""
         if self._limit is None:
             return
+        now = time.monotonic()
+        held, self._checked = now - self._checked, now
+        if held > _HELD_SECONDS:
+            self._heard = {number: since + held for number, since in self._heard.items()}
         for number, since in list(self._heard.items()):
-            if time.monotonic() - since > self._limit and number in self._processes:
+            if now - since > self._limit and number in self._processes:
                 self.forget(number)
                 self._killed.add(number)
                 node, process = self._processes.pop(number)

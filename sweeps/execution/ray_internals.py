@@ -38,6 +38,27 @@ def silence() -> None:
 
 
 @contextmanager
+def off_stdout(*, shown: bool) -> Iterator[None]:
+    """Keep off stdout, which is for results, what Ray prints in the block: of a process that died, for example.
+
+    Args:
+        shown: print it on stderr.
+    """
+    module: Any = ray._private.worker
+    write = module.print_to_stdstream
+
+    def instead(data: dict[str, Any], *args: Any, **more: Any) -> None:
+        if shown:
+            write({**data, "is_err": True}, *args, **more)
+
+    module.print_to_stdstream = instead
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = write
+
+
+@contextmanager
 def on_loopback() -> Iterator[None]:
     """Have a cluster that is started in the block listen on 127.0.0.1 alone, as Ray does on macOS and Windows.
 

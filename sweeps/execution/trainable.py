@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import logging
 import os
 import socket
@@ -118,4 +119,12 @@ def _says_all(error: BaseException) -> bool:
 
 
 class TrialError(RuntimeError):
-    """An error of a trial; its text is the traceback."""
+    """An error of a trial; its text is the traceback.
+
+    Ray writes it to a file in the encoding of the locale. What that lacks, such as an umlaut in the locale C or a byte
+    of a path that is no UTF-8, would end the study.
+    """
+
+    def __init__(self, text: str) -> None:
+        encoding = locale.getpreferredencoding(do_setlocale=False)
+        super().__init__(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -15,6 +15,7 @@ from resnet_core.code import Source
 from resnet_core.config import TrialConfig
 from resnet_core.records import EpochRecord
 from resnet_core.run import Run, own_epochs
+from sweeps import environment
 
 if TYPE_CHECKING:
     from search_spaces.trainers import OwnTrainer
@@ -44,6 +45,7 @@ def prepare_worker(threads: int, gpus: float) -> Worker:
         threads: CPU threads of each trial.
         gpus: share of a GPU's memory that the trials of this process may take; 0 trains on the CPU.
     """
+    environment.for_trials()
     gc.disable()  # the garbage collector would take a seventh of the time of importing torch
     try:
         import torch  # here, so that the driver does not import it

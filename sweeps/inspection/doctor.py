@@ -23,6 +23,7 @@ from resnet_core.data import DATASETS
 from resnet_core.sqlite import open_to_read
 from resnet_core.trainer import seconds_per_epoch
 from resnet_core.uris import without_password
+from sweeps import environment
 from sweeps.errors import SweepError
 from sweeps.execution.machine import cores, memory
 from sweeps.home import Home
@@ -175,6 +176,7 @@ def _ask_server(uri: str) -> None:
 
 
 def _join(address: str) -> str:
+    environment.for_ray(own=False)
     from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
 
     check_address(address)

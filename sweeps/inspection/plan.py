@@ -25,13 +25,13 @@ from search_spaces.space import listed_runs, trial_config, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.trainers import SHIPPED, OwnTrainer
 from sweeps.errors import InputError, SweepError
-from sweeps.execution.cluster import Node, slow_precision, visible_gpus
+from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
+from sweeps.inspection.notes import study_notes
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.samplers import sampler_notes
 from sweeps.simulation.curve_model import POST5
 from sweeps.simulation.curves import CurveSource, RecordedCurves
 from sweeps.simulation.setup import Setup
@@ -61,6 +61,7 @@ class Plan:
         watts: power of the GPU while it was timed; None if it was not read.
         share_saved: share of all epochs that the study's stopping rules save in a simulation; None without a
             simulation.
+        misfit: why no trial fits on this machine, so that a launch is refused here; empty where one does.
     """
 
     spec: StudySpec
@@ -72,6 +73,7 @@ class Plan:
     device: str
     watts: float | None = None
     share_saved: float | None = None
+    misfit: str = ""
 
     @property
     def finalists(self) -> int:
@@ -152,7 +154,8 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS, data_dir: Path
     cuda = bool(resources.gpus_per_trial) and torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(resources.cpus_per_trial, available_cores()))
+    used = min(resources.cpus_per_trial, available_cores())
+    torch.set_num_threads(used)
     try:
         with GpuMeter(torch.device(device)) as meter:
             if isinstance(config, TrialConfig):
@@ -161,7 +164,7 @@ def plan(spec: StudySpec, count: int = 3, *, steps: int = _STEPS, data_dir: Path
                 seconds = _own_seconds(planned.samples[0], spec, device, data_dir)
     finally:
         torch.set_num_threads(threads)
-    name = torch.cuda.get_device_name() if cuda else f"{resources.cpus_per_trial} CPU thread(s)"
+    name = torch.cuda.get_device_name() if cuda else f"{used} CPU thread(s)"
     return replace(planned, seconds_per_epoch=seconds, device=name, watts=meter.power_watts)
 
 
@@ -234,8 +237,11 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
     resources = spec.resources
     if not torch.cuda.is_available():
         resources = resources.model_copy(update={"gpus_per_trial": 0.0})
-    first = samples[0].config
-    slots = max(1, Node(available_cores(), visible_gpus()).slots(resources))
+    first, misfit = samples[0].config, ""
+    try:
+        slots = Cluster((Node(available_cores(), visible_gpus()),)).slots(resources)
+    except InputError as error:
+        slots, misfit = 1, str(error)
     return Plan(
         spec=spec,
         trials=trial_count(spec),
@@ -244,6 +250,7 @@ def _untimed(spec: StudySpec, count: int) -> Plan:
         seconds_per_epoch=0.0,
         slots=slots,
         device="",
+        misfit=misfit,
     )
 
 
@@ -256,7 +263,7 @@ def describe(planned: Plan) -> str:
         lines.append(
             f"{config.model} on {config.data} ({config.split} split): {planned.parameters:,} trainable parameters"
         )
-    lines += [*describe_code(spec), *sampler_notes(spec)]
+    lines += [*describe_code(spec), *study_notes(spec, planned.slots)]
     lines.append("")
     for job in planned.samples:
         asked = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in job.params.items())
@@ -275,6 +282,8 @@ def describe(planned: Plan) -> str:
         f"{duration_text(planned.seconds_per_epoch)} on {planned.device}; {planned.slots} at once here: "
         f"about {duration_text(3600 * planned.hours)}{_energy(planned.kilowatt_hours)}"
     )
+    if planned.misfit:
+        lines.append(f"no trial fits on this machine: {planned.misfit}")
     slow = slow_precision(spec)
     if slow is not None:
         lines.append(slow)

@@ -20,13 +20,15 @@ from sweeps.home import Home
 from sweeps.tracking.runs import charts_address
 
 _HOST = "127.0.0.1"
+_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
 _WHILE_WE_LIVE = """if True:
     import ctypes, os, runpy, signal, sys
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: sent when the process that started this one ends
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: sent when the process that started this one ends
     if os.getppid() == int(sys.argv.pop(1)):
         runpy.run_module("mlflow", run_name="__main__")
 """
-"""Runs MLflow until this process ends, be it by kill -9."""
+"""Runs MLflow until this process ends, on Linux also where it ends by kill -9."""
 _READY_SECONDS = 120.0
 _END_SECONDS = 10.0
 
@@ -64,6 +66,8 @@ class UiServer:
         environment.for_mlflow(server=True, quiet=False)
         # An argument would be visible to all users of the machine.
         variables = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self._home.mlflow_uri}
+        if hosts := variables.get(_HOSTS):  # where it has no list, MLflow knows the names of this machine
+            variables[_HOSTS] = f"{hosts},{_HOST}:{self._port}"
         self._log = tempfile.TemporaryFile()
         # A group of its own: Ctrl-C reaches this process alone, which then ends the whole group.
         self._process = subprocess.Popen(

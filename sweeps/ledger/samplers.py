@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.conditions import is_conditional
 from search_spaces.parameters import Choices
@@ -134,7 +135,8 @@ def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0)
     if is_conditional(spec.space):
         settings = {**(sampler.conditional or {}), **settings}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+        for kind in (ExperimentalWarning, FutureWarning):  # Optuna deprecates settings in the latter
+            warnings.simplefilter("ignore", kind)
         made = sampler.make((spec.search.seed + len(trials) + shift) % SEEDS, trials, **settings)
     if not separate:
         return made
@@ -153,10 +155,14 @@ def separately_drawn(spec: StudySpec, sampler: Sampler) -> list[str]:
     return [name for name, parameter in spec.space.items() if parameter.when]
 
 
-def sampler_notes(spec: StudySpec) -> list[str]:
+def sampler_notes(spec: StudySpec, at_once: int = 1) -> list[str]:
     """Return what a person should know of a study's sampler, in sentences; a sampler of the user's own is imported.
 
     Optuna's own warnings are not shown: they come in the middle of a study, and speak of the code that calls it.
+
+    Args:
+        spec: the study.
+        at_once: how many trials run at the same time; 1 where that is not known.
 
     Raises:
         CodeError: a sampler of the user's own cannot be used.
@@ -165,26 +171,29 @@ def sampler_notes(spec: StudySpec) -> list[str]:
     if not spec.is_sampled:
         return notes
     sampler = find_sampler(spec.search.sampler)
-    separate = separately_drawn(spec, sampler)
+    separate = [name for name in separately_drawn(spec, sampler) if spec.space[name].size != 1]
     if separate:
         notes.append(
             f"{sampler.name} learns nothing about {', '.join(separate)}, which some trials do not have, and draws "
             "each by itself; tpe learns about them, too"
         )
-    choices = [name for name, parameter in spec.space.items() if isinstance(parameter, Choices)]
+    choices = [name for name, parameter in spec.space.items() if isinstance(parameter, Choices) and parameter.size > 1]
     if sampler.numbers_alone and choices:
         notes.append(
             f"{sampler.name} learns about numbers alone, and draws {', '.join(choices)} at random in every trial; tpe "
             "and gp learn about choices, too"
         )
-    startup = sampler.parameters().get("n_startup_trials")
-    known = {} if startup is None else {"n_startup_trials": startup.default} | dict(spec.search.sampler_options)
-    random, trials = known.get("n_startup_trials"), spec.search.trials
-    if isinstance(random, int) and trials is not None and trials <= random:
-        notes.append(
-            f"{sampler.name} draws its first {random} trials at random, and the study has {trials}: it learns nothing; "
-            "ask for more trials, or set n_startup_trials in [search.sampler_options]"
+    random, settings = _first_at_random(spec, sampler)
+    trials = spec.search.trials
+    if trials is not None and random and trials < random + at_once:
+        advice = f"ask for more trials, or set {' and '.join(settings)} in [search.sampler_options]"
+        begun = (
+            f"draws its first {random} trials at random, and the study has {trials}: it learns nothing"
+            if trials <= random
+            else f"draws trials at random until {random} have ended, and with {at_once} at once all {trials} of the "
+            "study have begun by then: it learns nothing"
         )
+        notes.append(f"{sampler.name} {begun}; {advice}")
     if is_own_sampler(spec.search.sampler) and sampler.ignores_pruned:
         notes.append(
             f"{sampler.name} may learn from completed trials alone, so trials that a rule stops are told to it as "
@@ -193,23 +202,62 @@ def sampler_notes(spec: StudySpec) -> list[str]:
     return notes
 
 
+def _first_at_random(spec: StudySpec, sampler: Sampler) -> tuple[int, list[str]]:
+    """Return how many trials end before a sampler learns from any, and the settings that say so; 0 if none is known.
+
+    An evolution strategy learns from whole generations.
+    """
+    known: dict[str, Any] = {name: one.default for name, one in sampler.parameters().items()}
+    known |= spec.search.sampler_options
+    if sampler.numbers_alone and "popsize" in known and known["popsize"] is None:
+        separate = separately_drawn(spec, sampler)
+        dimensions = [name for name, one in spec.space.items() if not isinstance(one, Choices) and name not in separate]
+        known["popsize"] = 4 + math.floor(3 * math.log(len(dimensions))) if dimensions else 0  # as in CMA-ES itself
+    counts: dict[str, int] = {}
+    for name in ("n_startup_trials", "popsize", "population_size"):
+        count = known.get(name)
+        if isinstance(count, int) and count > 0:
+            counts[name] = count
+    return sum(counts.values()), list(counts)
+
+
 def repeat_notes(spec: StudySpec) -> list[str]:
     """Return a sentence on trials that repeat others with the same seed, and so the same result; none without such."""
-    from search_spaces.space import distinct_count, has_one_seed, same_trials  # imports Optuna
+    from search_spaces.space import distinct_count, has_all, has_one_seed, same_trials  # imports Optuna
 
     if not spec.space:
-        same = same_trials(spec)
-        return [f"listed again, with the same settings and the same seed: {', '.join(same)}"] if same else []
+        names = same_trials(spec)
+        return [f"listed again, with the same settings and the same seed: {', '.join(names)}"] if names else []
     if not spec.is_sampled or not has_one_seed(spec):
         return []
     distinct, trials = distinct_count(spec), spec.search.trials
-    if trials is None or trials <= distinct:
+    if trials is None:
         return []
     if "seed" in spec.trainer.fields:
         why, advice = "all trials have the same seed", "leave the seed out of [train]"
     else:
         why, advice = f"{spec.trainer.name} has no field `seed`", "give it one"
+    first = spec.search.first[:trials]
+    same = [i for i, params in enumerate(first) if has_all(spec, params) and params in first[:i]]
+    notes = [f"search.first[{i}] is there twice: {why}, so the trial repeats another; {advice}" for i in same]
+    # Of draws with equal chances, these many repeat an earlier one; a sampler that learns repeats more of them.
+    repeated = max(trials - distinct, _repeated_draws(trials, distinct)) if distinct < math.inf else 0
+    if repeated < 1:
+        return notes
+    many = f"{trials - distinct} or more" if trials > distinct else f"about {round(repeated)} or more"
+    listed = f'ask for {distinct} trials with sampler = "grid"' if trials > distinct else 'take sampler = "grid"'
     return [
+        *notes,
         f"the space has {distinct} different configurations, and the study {trials} trials: {why}, so "
-        f'{trials - distinct} or more repeat others; {advice}, or ask for {distinct} trials with sampler = "grid"'
+        f"{many} repeat others; {advice}, or {listed}",
     ]
+
+
+def _repeated_draws(draws: int, values: float) -> float:
+    """Return how many of some draws are expected to repeat an earlier one, where all values are as likely.
+
+    >>> round(_repeated_draws(6, 6), 1)
+    2.0
+    """
+    different = -values * math.expm1(draws * math.log1p(-1 / values)) if values > 1 else 1
+    return draws - different

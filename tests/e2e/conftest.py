@@ -107,6 +107,9 @@ sampler = "grid"
 """
 
 
+# Seconds until a test gives up waiting: for what hangs, and far more than a machine needs that does much else.
+LONG = 600.0
+
 # Minutes each: whichever of them came at the end would run alone, beside an idle process of pytest's.
 _LONGEST = ("test_tutorial.py", "test_faults.py")
 
@@ -154,7 +157,7 @@ class Running:
         found = re.findall(r"^trial (\S+): epoch (\d+)/", self.stderr, re.MULTILINE)
         return [(trial, int(epoch)) for trial, epoch in found]
 
-    def until(self, happened: Callable[["Running"], Any], seconds: float = 180) -> None:
+    def until(self, happened: Callable[["Running"], Any], seconds: float = LONG) -> None:
         """Wait for something to happen while the command runs."""
         end = time.monotonic() + seconds
         while not happened(self):
@@ -211,9 +214,9 @@ class Running:
     def kill(self) -> None:
         """Kill the command and everything that it started, at once."""
         self.clean_up()
-        self.wait(30)
+        self.wait()
 
-    def wait(self, seconds: float = 180) -> Done:
+    def wait(self, seconds: float = LONG) -> Done:
         end = time.monotonic() + seconds
         while (code := self.code) is None:
             if time.monotonic() > end:
@@ -267,7 +270,7 @@ class Sweeps:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         code: int | None = 0,
-        timeout: float = 240,
+        timeout: float = LONG,
     ) -> Done:
         """Run a command to its end and expect an exit code; None expects any."""
         done = self.start(*arguments, on=on, env=env, cwd=cwd).wait(timeout)
@@ -282,7 +285,7 @@ class Sweeps:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=LONG,
         )
         return self._expected(arguments, Done(done.returncode, done.stdout, done.stderr), 0)
 
@@ -346,7 +349,7 @@ def run_script(script: Path, *arguments: object) -> Done:
         [sys.executable, str(script), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LONG,
         stdin=subprocess.DEVNULL,
         env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
     )
@@ -460,7 +463,7 @@ class RayNodes:
                 stdin=subprocess.DEVNULL,
             )
         self._nodes.append(node)
-        end = time.monotonic() + 90
+        end = time.monotonic() + LONG
         # What the head prints last of what is needed here: a line further up is there before its address is.
         started = "Ray runtime started" if self._address else r"--address='([\d.]+:\d+)'"
         while not (found := re.search(started, log.read_text())):
@@ -489,7 +492,7 @@ class RayNodes:
         node = self._nodes[place]
         for process in _family(node):
             _kill(process)
-        node.wait(30)
+        node.wait(LONG)
 
     def clean_up(self) -> None:
         for place in reversed(range(len(self._nodes))):

@@ -136,7 +136,7 @@ def test_gpus_where_there_are_none(refused, studies):
     ],
 )
 def test_cluster_that_is_not_there(refused, studies, option, env, where):
-    said = refused("launch", studies.listed, *option, code=1, env=env, timeout=120)
+    said = refused("launch", studies.listed, *option, code=1, env=env)
     assert said.startswith(f"sweeps: cannot reach the Ray cluster at {where}")
     assert said.endswith("; --address local starts one on this machine\n") == bool(env)
     assert len(said.splitlines()) == 1

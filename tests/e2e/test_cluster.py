@@ -66,7 +66,8 @@ def test_a_study_waits_for_a_node_that_fits(sweeps, store, study, head, tmp_path
     first = head.start(cpus=2)
     command = sweeps.start("launch", study, "--home", home, *change, on=head)
     command.until(lambda command: command.epochs)
-    head.kill(first)
+    with command.suspended():
+        head.kill(first)
     command.until(lost)
     second = head.start(cpus=2)
     done = command.wait()

@@ -9,7 +9,7 @@ from resnet_core.uris import with_psycopg2
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 4, 8
-LEASE = {"SWEEPS_LEASE": "8"}
+LEASE = {"SWEEPS_LEASE": "15"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import TRAIN
+from tests.e2e.conftest import LONG, TRAIN
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 # Called what the notebook launches: a file of that name goes before the study that ships.
@@ -69,7 +69,13 @@ def python(tmp_path_factory, cluster):
         (folder / "script.py").write_text(text)
         env = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
-            [sys.executable, "script.py"], cwd=folder, env=env, input=stdin, capture_output=True, text=True, timeout=240
+            [sys.executable, "script.py"],
+            cwd=folder,
+            env=env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=LONG,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

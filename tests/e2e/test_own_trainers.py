@@ -163,7 +163,7 @@ def test_after_a_kill_every_epoch_is_there_once(sweeps, store, cluster, tmp_path
     command = sweeps.start("launch", file, "--home", home, on=cluster)
     command.until(lambda running: len(running.epochs) >= 3)
     command.signal(signal.SIGKILL)
-    command.wait(60)
+    command.wait()
     sweeps("resume", "own", "--home", home, on=cluster)
     kept = store(home, "own")
     for run in kept.trials.values():

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.e2e.conftest import TRAIN
+from tests.e2e.conftest import LONG, TRAIN
 
 TRIALS = 6
 STUDY = f"""
@@ -99,6 +99,6 @@ def test_without_an_address_a_launch_starts_its_own(sweeps, store, wide, tmp_pat
 def test_a_thread_that_collects_garbage_does_not_end_the_process(cluster):
     """Ray ends a process that frees a reference of its while its core shuts down."""
     done = subprocess.run(
-        [sys.executable, "-c", COLLECTING, cluster.address], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", COLLECTING, cluster.address], capture_output=True, text=True, timeout=LONG
     )
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

@@ -9,6 +9,7 @@ import ray
 from resnet_core.config import TrialConfig
 from sweeps.execution.shared_process import start_pool
 from sweeps.execution.shared_trainable import SharedTrainable
+from tests.e2e.conftest import LONG
 from tests.e2e.test_kill_and_resume import TRIALS, assert_undisturbed
 from tests.e2e.test_placement import STUDY
 from tests.e2e.test_placement import TRIALS as SHARES
@@ -133,6 +134,6 @@ def test_nothing_trains_on_without_the_driver(sweeps, store, listed, cluster, ho
     command.until(lambda running: len(running.epochs) >= 3)
     shared = command.shared_process()
     psutil.Process(command.pid).kill()
-    shared.wait(30)
+    shared.wait(LONG)
     sweeps("resume", listed.name, "--home", home, on=cluster)
     assert_undisturbed(store, home, listed)

@@ -32,7 +32,7 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, cluster
     stopped = sweeps("stop", listed.name, "--home", home)
     assert f"asked process {command.pid} to stop" in stopped.stderr
     assert stopped.stdout.startswith("listed: interrupted · ")
-    done = command.wait(30)  # the study was let go of, and its last lines are being printed
+    done = command.wait()  # the study was let go of, and its last lines are being printed
     assert done.code == 130, done.stderr
     assert "stopping: running trials finish their epoch" in done.stderr
     where = f"--home {home} --data '{home}/my images' --address {cluster.address}"
@@ -61,7 +61,7 @@ def test_an_epoch_under_way_is_waited_for_however_long_it_takes(sweeps, listed, 
         before = len(command.epochs)
         time.sleep(8)  # Ray by itself would end it after five
         assert command.code is None
-    done = command.wait(60)
+    done = command.wait()
     assert done.code == 130, done.stderr
     assert len(command.epochs) == before + 1
     status = sweeps.json("status", listed.name, "--home", home)
@@ -80,7 +80,7 @@ def test_asked_to_stop_while_ray_starts(sweeps, listed, home, number):
     command = sweeps.start("launch", listed.file, "--home", home)
     command.until(lambda _: ray_starts(command))
     command.signal(number)
-    done = command.wait(120)
+    done = command.wait()
     assert done.code == 130, done.stderr
     assert f"interrupted; continue with:  sweeps resume listed --home {home}" in done.stdout
     assert command.epochs == []
@@ -95,7 +95,7 @@ def test_a_second_interrupt_stops_at_once(sweeps, listed, cluster, home):
         assert sweeps("stop", listed.name, "--no-wait", "--home", home).stdout == ""
         command.until(lambda running: "stopping: " in running.stderr)
         command.signal(signal.SIGINT)
-        done = command.wait(10)
+        done = command.wait()
     assert done.code == 130, done.stderr
     assert "stopped at once; continue with:  sweeps resume listed" in done.stderr
     status = sweeps.json("status", listed.name, "--home", home)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import signal
 import time
 
@@ -29,7 +30,8 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     lines = said.read_text().splitlines()
     assert os.waitstatus_to_exitcode(status) == 130
     stopping = next(i for i, line in enumerate(lines) if line.startswith("stopping: "))
-    assert [line for line in lines[stopping + 1 :] if ": epoch " not in line and " · ended: " not in line] == []
+    after = r"trial \S+: (epoch|reached|exhausted)|\S+ · ended: "
+    assert [line for line in lines[stopping + 1 :] if not re.match(after, line)] == []
     assert not any("started again" in line or "given up" in line for line in lines)
     assert sweeps.json("status", "listed", "--home", home)["state"] == "interrupted"
 
@@ -57,8 +59,7 @@ def test_the_end_of_input_at_the_question_starts_nothing(sweeps, studies, home):
     said = b""
     while b"Y/n" not in said:
         said += os.read(terminal, 1000)
-    time.sleep(0.5)  # until it reads
-    os.write(terminal, b"\x04")  # Ctrl-D
+    os.write(terminal, b"\x04")  # Ctrl-D; the terminal keeps it until it is read
     with contextlib.suppress(OSError):  # at the end of the process
         while os.read(terminal, 1000):  # a terminal is set only when all is read
             pass

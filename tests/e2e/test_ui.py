@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import time
 import urllib.request
 from urllib.error import URLError
@@ -10,6 +9,8 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+
+from tests.ports import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -26,14 +27,13 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def ui(sweeps, launched):
     """The address of the UI, and the processes that serve it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = sweeps.start("ui", "--port", port, "--home", launched.home)
+    others = {"MLFLOW_STATIC_PREFIX": "/prefix", "MLFLOW_SERVER_ALLOWED_HOSTS": "elsewhere"}
+    port = free_port()
+    running = sweeps.start("ui", "--port", port, "--home", launched.home, env=others)
     address = f"http://127.0.0.1:{port}"
-    running.until(lambda _: _answers(f"{address}/health"), seconds=120)
-    running.until(lambda _: f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr, seconds=60)
-    running.until(lambda _: "study space: " in running.stderr, seconds=60)
+    running.until(lambda _: _answers(f"{address}/health"))
+    running.until(lambda _: f"MLflow's UI: {address} (Ctrl-C ends it)" in running.stderr)
+    running.until(lambda _: "study space: " in running.stderr)
     yield address, running
     running.clean_up()
 
@@ -54,7 +54,7 @@ def page(ui):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         opened = browser.new_page(viewport={"width": 1800, "height": 1000})
-        opened.set_default_timeout(60_000)
+        opened.set_default_timeout(300_000)
         yield opened
         browser.close()
 

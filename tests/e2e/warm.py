@@ -111,10 +111,12 @@ def main() -> None:
     """Fork for each request of standard input, and write the number of each process to standard output."""
     import importlib
 
+    from sweeps import environment
     from sweeps.tracking.mlflow_internals import set_environment
     from tests.migrations import keep_mlflow_tables, keep_scripts
 
     set_environment()
+    environment.for_ray(own=True)  # as a command does, before Ray is loaded
     before = dict(os.environ)
     for name in LOADED:
         importlib.import_module(name)

@@ -12,7 +12,7 @@ from resnet_core.augment import crop, cutout, shift_and_flip
 SIZES = st.sampled_from([16, 32])
 OFFSETS = st.floats(-20, 20, width=32)
 BATCHES = st.lists(st.tuples(OFFSETS, OFFSETS, st.booleans()), min_size=1, max_size=5)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def draw(size: int, seed: int, batch: list[tuple[float, float, bool]]) -> tuple[torch.Tensor, ...]:

@@ -26,7 +26,7 @@ from search_spaces.space import (
 from search_spaces.spec import StudySpec
 from search_spaces.study import differences, from_json, identity, study_hash, to_json
 
-few = settings(max_examples=60, deadline=None)  # a study takes milliseconds to make
+few = settings(max_examples=60)  # a study takes milliseconds to make
 
 
 @st.composite

@@ -22,7 +22,7 @@ pairs = st.lists(st.tuples(epochs, epochs), min_size=1, max_size=12)
 
 
 # scipy is imported in the first.
-slow = settings(deadline=None, max_examples=60)
+slow = settings(max_examples=60)
 
 
 def holds(estimate):

@@ -137,7 +137,7 @@ def short_waits():
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_epoch_is_in_the_store_once_and_in_order(steps):
     store = Memory()
     with tempfile.TemporaryDirectory() as folder:

@@ -66,7 +66,7 @@ VALUES = st.one_of(
 
 @pytest.mark.parametrize("style", ["text", "markdown", "latex", "html", "csv", "json"])
 @given(space=st.dictionaries(NAMES, VALUES.filter(lambda values: len(set(map(str, values))) > 1), min_size=1))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_every_sampled_parameter_that_varies_is_in_the_table(make_study, style, space):
     """Whatever its name is, also that of a result."""
     trials = [REACHED | {f"space.{name}": values[i] for name, values in space.items()} for i in range(3)]

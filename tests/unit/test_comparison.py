@@ -80,6 +80,13 @@ def test_a_configuration_of_which_no_run_has_ended_is_no_arm(repeated):
         configuration_runs(repeated(FAST, outcome=None))
 
 
+def test_a_configuration_that_crashed_says_why_and_where_to_see_more(make_study):
+    crash = {"outcome": "crashed", "stop_reason": "mlp.py, line 5: KeyError: 'x'", "shift": 0.1}
+    study = make_study({"val_accs": FAST, "outcome": "reached"}, crash)
+    with pytest.raises(ValueError, match=r"study 'made', trial-1: .* KeyError: 'x'; `sweeps show made trial-1` tells"):
+        configuration_runs(study, "trial-1")
+
+
 # Two of them
 
 
@@ -386,6 +393,11 @@ def test_a_number_of_runs_that_was_not_fixed_in_advance_is_reported(repeated, le
 def test_a_search_is_no_confirmation(repeated):
     with pytest.raises(ValueError, match="is a search; `sweeps confirm made`"):
         build_confirmation(repeated(FAST, phase="search"))
+
+
+def test_a_confirmation_whose_runs_crashed_says_why(repeated):
+    with pytest.raises(ValueError, match="every trial crashed; `sweeps show made a-s0` tells more"):
+        build_confirmation(repeated(FAST, outcome="crashed"))
 
 
 def test_a_confirmation_of_which_nothing_has_ended_has_nothing_to_say(repeated):

@@ -14,7 +14,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -211,10 +211,8 @@ def test_normalise_leaves_the_images_and_the_mean_alone():
 
 LABELS = st.lists(st.integers(0, 9), min_size=1, max_size=200).map(np.asarray)
 SEEDS = st.integers(0, 2**32 - 1)
-without_deadline = settings(deadline=None)
 
 
-@without_deadline
 @given(LABELS, SEEDS, st.data())
 def test_stratified_chooses_so_many_different_ones_in_order(labels, seed, data):
     count = data.draw(st.integers(0, len(labels)))
@@ -224,7 +222,6 @@ def test_stratified_chooses_so_many_different_ones_in_order(labels, seed, data):
     assert ((chosen >= 0) & (chosen < len(labels))).all()
 
 
-@without_deadline
 @given(LABELS, SEEDS, st.data())
 def test_stratified_gives_each_class_its_share_to_within_one(labels, seed, data):
     count = data.draw(st.integers(0, len(labels)))
@@ -233,7 +230,6 @@ def test_stratified_gives_each_class_its_share_to_within_one(labels, seed, data)
         assert abs(chosen[label] - Fraction(size * count, len(labels))) < 1
 
 
-@without_deadline
 @given(LABELS, SEEDS, st.data())
 def test_stratified_chooses_the_same_for_the_same_seed(labels, seed, data):
     count = data.draw(st.integers(0, len(labels)))

@@ -19,6 +19,7 @@ from ray.air.constants import AIR_ENV_VARS
 from ray.tune.constants import TUNE_ENV_VARS
 
 from sweeps import environment
+from sweeps.api import open_home, open_launcher
 from sweeps.cli.launching import run_study
 from sweeps.cli.options import LaunchOptions, Store
 from sweeps.execution import placement, ray_internals
@@ -40,6 +41,8 @@ def _own_environment(monkeypatch):
         "OMP_PROC_BIND",
         "GOMP_CPU_AFFINITY",
         "OMP_THREAD_LIMIT",
+        "OMP_DYNAMIC",
+        "OMP_MAX_ACTIVE_LEVELS",
     ],
 )
 @pytest.mark.parametrize("own", [True, False])
@@ -100,6 +103,18 @@ def test_every_setting_that_ray_tune_lists_is_set_or_taken_away():
     }
 
 
+def test_every_option_of_the_server_of_mlflow_is_given_or_taken_away():
+    from mlflow.cli import server
+
+    given = {"BACKEND_STORE_URI", "DEFAULT_ARTIFACT_ROOT", "HOST", "PORT", "WORKERS"}
+    who_may_reach_it = {"ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS", "DISABLE_SECURITY_MIDDLEWARE", "X_FRAME_OPTIONS"}
+    options = {option.envvar for option in server.params if option.envvar}
+    os.environ |= dict.fromkeys(options, "x")
+    environment.for_mlflow(server=True)
+    left = {*(f"MLFLOW_{name}" for name in given), *(f"MLFLOW_SERVER_{name}" for name in who_may_reach_it)}
+    assert options & os.environ.keys() == left
+
+
 def test_what_was_ignored_is_named_when_debugging(caplog):
     caplog.set_level(logging.DEBUG, logger="sweeps")
     os.environ |= {"TUNE_RESULT_DIR": "/x", "RAY_AIR_NEW_OUTPUT": "1"}
@@ -145,10 +160,80 @@ def test_a_folder_that_is_too_long_for_the_sockets_of_ray_is_refused_by_name(tmp
         placement._folder_of_ray()
 
 
-def test_a_long_folder_for_temporary_files_is_not_used_for_ray():
+@pytest.mark.parametrize("folder", ["x" * 100, "é", "absent", "file", "full"])
+def test_a_folder_for_temporary_files_that_ray_cannot_use_is_not_used_for_ray(folder, tmp_path, monkeypatch):
+    chosen = tmp_path / folder
+    if folder == "file":
+        chosen.touch()
+    elif folder != "absent":
+        chosen.mkdir()
+    if folder == "full":
+        (chosen / "ray").touch()
+    monkeypatch.setattr(placement, "_MOST_BYTES", 39 if len(folder) > 39 else 1000)
     os.environ.pop("RAY_TMPDIR", None)
-    os.environ["TMPDIR"] = "/tmp/" + "x" * 100
+    os.environ["TMPDIR"] = str(chosen)
     assert placement._folder_of_ray() == "/tmp/ray"
+    assert chosen.exists() is (folder != "absent")
+
+
+def test_a_folder_with_other_letters_than_those_of_ray_is_refused_by_name():
+    os.environ["RAY_TMPDIR"] = "/tmp/Läufe"
+    with pytest.raises(placement.InputError, match=r"= /tmp/Läufe: Ray cannot use a path that has other"):
+        placement._folder_of_ray()
+
+
+def test_a_folder_for_ray_is_read_as_people_type_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(placement, "_MOST_BYTES", 1000)
+    os.environ |= {"HOME": str(tmp_path), "RAY_TMPDIR": "~/mine"}
+    assert placement._folder_of_ray() == str(tmp_path / "mine" / "ray")
+    os.environ["RAY_TMPDIR"] = "~nobody-of-this-name/mine"
+    with pytest.raises(placement.InputError, match="RAY_TMPDIR = ~nobody-of-this-name/mine: no home folder of"):
+        placement._folder_of_ray()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:²", "127.0.0.1:99999", "a b:6379", "LOCAL"])
+def test_what_is_no_address_of_a_cluster_is_refused(address):
+    with pytest.raises(placement.InputError, match=r"expected HOST:PORT, such as head:6379, or auto$"):
+        placement.check_address(address)
+    os.environ["RAY_ADDRESS"] = address  # which other programs read too, such as `ray job`
+    with pytest.raises(placement.InputError, match=r"\(RAY_ADDRESS\): expected .*; --address local starts one on this"):
+        placement.check_address(address)
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b"])
+def test_a_host_that_cannot_be_is_told_of(host):
+    with pytest.raises(placement.SweepError, match="there can be no host of this name"):
+        placement.check_address(f"{host}:6379")
+
+
+def test_an_address_of_version_6_is_reached():
+    try:
+        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
+        placement.check_address(f"[::1]:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["", " ", "\n"])
+def test_an_empty_address_starts_a_cluster(address, tmp_path):
+    os.environ["RAY_ADDRESS"] = address
+    assert open_launcher(open_home(tmp_path)).address is None
+
+
+@pytest.mark.parametrize("value", ["", "90%"])
+def test_a_setting_that_ends_ray_is_refused_by_name(value):
+    code = "from sweeps import environment; environment.for_ray(own=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "RAY_memory_usage_threshold": value},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip().endswith(
+        "Ray cannot read its settings in the environment: "
+        f"RAY_memory_usage_threshold = {value!r}; expected numbers, or unset them"
+    )
 
 
 def test_a_folder_in_which_ray_cannot_write_is_refused_by_name(tmp_path):
@@ -289,3 +374,23 @@ def test_a_tracking_uri_that_is_not_used_is_told_of(mlflow, is_told, tmp_path, c
     with pytest.raises(Started):
         run_study(options, "any", start)
     assert ("MLFLOW_TRACKING_URI is not used" in capsys.readouterr().err) is is_told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which libraries are loaded is read from /proc")
+def test_a_process_that_trains_drops_settings_of_openmp_before_it_is_loaded():
+    """On a cluster, they come from the environment of its node."""
+    code = """
+import os, pathlib
+import sweeps.execution.trainable, sweeps.execution.worker
+loaded = pathlib.Path("/proc/self/maps").read_text()
+sweeps.execution.worker.prepare_worker(1, 0)
+print("gomp" in loaded or "iomp" in loaded, "OMP_PROC_BIND" in os.environ)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_PROC_BIND": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False False\n"

@@ -1,5 +1,7 @@
 """The cause of an error in words, out of the texts that torch, Ray, SQLite and Python really give."""
 
+import copy
+import locale
 import sqlite3
 import traceback
 
@@ -9,6 +11,7 @@ import sqlalchemy.exc
 import torch
 
 from sweeps.errors import SweepError, cause_of, is_disk_full
+from sweeps.execution.trainable import TrialError
 
 
 def text_of(error: BaseException) -> str:
@@ -97,3 +100,19 @@ def test_the_message_of_sqlite_is_found_behind_the_statement():
 def test_a_full_disk(text):
     assert is_disk_full(text)
     assert cause_of(text) == "no space left on the disk"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "kept"),
+    [
+        ("utf-8", "größe ☃", "größe ☃"),
+        ("utf-8", "no file \udcff", "no file \\udcff"),
+        ("latin-1", "größe ☃", "größe \\u2603"),
+        ("ascii", "größe", "gr\\xf6\\xdfe"),
+    ],
+)
+def test_the_error_of_a_trial_has_only_what_the_file_of_ray_can_hold(encoding, text, kept, monkeypatch, tmp_path):
+    monkeypatch.setattr(locale, "getpreferredencoding", lambda do_setlocale: encoding)
+    error = copy.copy(TrialError(text))  # made anew from its arguments, as Ray makes it in another process
+    assert str(error) == kept
+    (tmp_path / "error.txt").write_text(str(error), encoding)

@@ -50,7 +50,7 @@ def test_a_second_signal_ends_the_process_and_says_how_to_go_on(number):
         process.send_signal(number)
         assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
-        assert process.wait(10) == 128 + number
+        assert process.wait(60) == 128 + number
         assert process.stderr.read() == "stopped at once; continue with:  sweeps resume study\n"
 
 

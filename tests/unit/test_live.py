@@ -217,21 +217,26 @@ def test_while_it_is_suspended_the_shell_has_its_cursor():
         with watching(Console(file=os.fdopen(writer, "w"))):
             os.read(waits, 1)
         os._exit(0)
-    drawn = b""
-    while b"starting Ray" not in drawn:
-        drawn += os.read(reader, 10_000)
+
+    def drawn(until: bytes) -> bytes:
+        said, end = b"", time.monotonic() + 60
+        while until not in said:  # it is drawn anew four times a second, also around these moments
+            assert time.monotonic() < end, said
+            said += os.read(reader, 10_000)
+        return said
+
+    show, hide = b"\x1b[?25h", b"\x1b[?25l"
+    drawn(until=b"starting Ray")
     os.kill(process, signal.SIGTSTP)
     os.waitid(os.P_PID, process, os.WSTOPPED)
-    drawn += os.read(reader, 10_000)
+    assert hide not in drawn(until=show).rpartition(show)[2]
     os.kill(process, signal.SIGCONT)
-    goes_on = os.read(reader, 10_000)
+    assert show not in drawn(until=hide)
     os.write(ends, b"\n")
     _, status = os.waitpid(process, 0)
     for number in (reader, writer, waits, ends):
         os.close(number)
     assert status == 0
-    assert drawn.endswith(b"\x1b[?25h")
-    assert goes_on.startswith(b"\x1b[?25l")
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown"])
@@ -291,13 +296,12 @@ def test_the_table_is_headed_by_the_study(watch):
     assert "trial epoch val_acc outcome trains" in screen(watcher)
 
 
-def test_a_trial_that_ends_no_epoch_for_long_is_pointed_out(watch, monkeypatch):
+def test_a_trial_that_ends_no_epoch_for_long_is_pointed_out(watch, clock):
     run, watcher = watch(spec())
     train(run, 0.5)
-    now = time.monotonic()
-    monkeypatch.setattr("sweeps.execution.live.time.monotonic", lambda: now + 59)
+    clock[0] = 59
     assert not any("no epoch for" in line for line in screen(watcher))
-    monkeypatch.setattr("sweeps.execution.live.time.monotonic", lambda: now + 65)
+    clock[0] = 65
     assert any("running, no epoch for 1:05" in line for line in screen(watcher))
 
 

@@ -92,6 +92,13 @@ def test_memory_is_the_least_of_the_groups_above(machine_of, mounts, groups, fil
     assert found.limit == ("cgroup limit" if gib < 256 else "")
 
 
+def test_a_mount_whose_path_is_no_utf_8_hides_no_limit(machine_of):
+    root = machine_of(V2, "0::/", {"cpu.max": "200000 100000"})
+    mounts = root / "proc/self/mountinfo"
+    mounts.write_bytes(b"29 23 0:9 / /media/M\xfcller rw - ext4 /dev/sdb rw\n" + mounts.read_bytes())
+    assert cores(root).usable == 2
+
+
 def test_a_machine_without_control_groups_has_no_limit(tmp_path):
     assert cores(tmp_path).usable <= os.cpu_count()
     assert memory(tmp_path) is None

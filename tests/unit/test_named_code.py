@@ -1,5 +1,6 @@
 """Rules and samplers that a study file names as ``module:object``, and the settings of samplers."""
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,7 +275,7 @@ def test_settings_are_part_of_the_identity_where_they_are_given(folder: Path) ->
 
 def test_a_sampler_that_may_ignore_pruned_trials_is_said_to(folder: Path) -> None:
     assert sampler_notes(load(folder)) == []
-    (note,) = sampler_notes(load(folder, "search.sampler=optuna.samplers:NSGAIISampler"))
+    (note,) = sampler_notes(load(folder, "search.sampler=optuna.samplers:NSGAIISampler", "search.trials=60"))
     assert "are told to it as completed" in note
     assert find_sampler("optuna.samplers:NSGAIISampler").ignores_pruned
 
@@ -456,6 +457,52 @@ def test_a_sampler_that_never_gets_to_learn_says_so(folder: Path, sampler: str, 
     assert any("draws its first 10 trials at random" in note for note in notes) is told
 
 
+@pytest.mark.parametrize(
+    ("sampler", "most", "setting"),
+    [
+        ("optuna.samplers:NSGAIISampler", 50, "population_size"),
+        ("cmaes", 1 + 7, "n_startup_trials and popsize"),  # with three numbers it has generations of seven
+        ("optuna.samplers:CmaEsSampler", 1 + 7, "n_startup_trials and popsize"),
+    ],
+)
+def test_a_sampler_of_generations_says_where_the_first_one_never_ends(
+    folder: Path, sampler: str, most: int, setting: str
+) -> None:
+    study = functools.partial(load, folder, f"search.sampler={sampler}")
+    told = f"draws its first {most} trials at random, and the study has {most}: it learns nothing; ask for more trials,"
+    assert any(f"{told} or set {setting} in" in note for note in sampler_notes(study(f"search.trials={most}")))
+    assert not any("learns nothing;" in note for note in sampler_notes(study(f"search.trials={most + 1}")))
+
+
+def test_trials_that_run_at_once_are_drawn_before_the_sampler_learns(folder: Path) -> None:
+    """The first ten trials and the seven that begin while the tenth of them runs are random."""
+    (note,) = sampler_notes(load(folder, "search.trials=17"), at_once=8)
+    assert "until 10 have ended, and with 8 at once all 17 of the study have begun by then: it learns nothing" in note
+    assert sampler_notes(load(folder, "search.trials=18"), at_once=8) == []
+    study = optuna.create_study()
+    ledger = Ledger(study, load(folder, "search.trials=18"))
+    running = [ledger.ask() for _ in range(8)]
+    for _ in range(10):  # the last one is asked for when ten have ended
+        ended = running.pop(0)
+        ledger.tell(ended.number, Result(Outcome.REACHED, 4, ended.params["lr"]))
+        running.append(ledger.ask())
+    learnt = [trial.number for trial in study.trials if any("relative" in key for key in trial.system_attrs)]
+    assert learnt == [17]
+
+
+def test_a_single_choice_is_drawn_by_nobody(folder: Path) -> None:
+    notes = sampler_notes(load(folder, "space.optimizer={choices=['sgd']}", "search.sampler=cmaes"))
+    assert not any("optimizer" in note for note in notes)
+
+
+def test_settings_that_optuna_deprecates_are_taken_without_its_warning(
+    folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    make_sampler(load(folder, "search.sampler_options.prior_weight=2.0"), [])
+    make_sampler(load(folder, "search.sampler=cmaes", "search.sampler_options.sigma0=0.1"), [])
+    assert not recwarn.list
+
+
 def test_the_setting_says_how_many_trials_are_random(folder: Path) -> None:
     changes = ("search.trials=5", "search.sampler_options.n_startup_trials=4")
     assert sampler_notes(load(folder, *changes)) == []
@@ -479,6 +526,26 @@ def test_trials_that_repeat_others_are_told(space: dict[str, Any], distinct: int
         f"the space has {distinct} different configurations, and the study 10 trials: all trials have"
     )
     assert f"so {10 - distinct} or more repeat others" in note
+
+
+@pytest.mark.parametrize(("trials", "told"), [(4, False), (5, True), (6, True)])
+def test_draws_that_are_likely_to_repeat_others_are_told(trials: int, told: bool) -> None:
+    """Of four draws from six values, 0.9 are expected to repeat an earlier one; of five, 1.4."""
+    train = {"schedule": "[1e-3, 0] lin[0, 4]", "seed": 3}
+    space = {"optimizer": TWO_BY_THREE[0], "batch_size": {"low": 16, "high": 32, "step": 8, "int": True}}
+    notes = sampler_notes(sampled_study(train=train, space=space, trials=trials))
+    assert (
+        any('or more repeat others; leave the seed out of [train], or take sampler = "grid"' in n for n in notes)
+        is told
+    )
+
+
+def test_first_trials_that_are_there_twice_are_told() -> None:
+    train, first = {"schedule": "[lr, 0] lin[1e-5, 4]", "seed": 3}, [{"lr": 1e-3}, {"lr": 2e-3}, {"lr": 1e-3}]
+    search = {"trials": 4, "sampler": "random", "first": first}
+    (note,) = sampler_notes(sampled_study(train=train, search=search))
+    assert note.startswith("search.first[2] is there twice: all trials have the same seed")
+    assert sampler_notes(sampled_study(train={"schedule": train["schedule"]}, search=search)) == []
 
 
 def test_trials_with_seeds_of_their_own_repeat_nothing() -> None:

@@ -12,6 +12,7 @@ import sweeps
 from resnet_core.paths import (
     PathError,
     TextError,
+    check_target,
     expanded,
     read_text,
     sqlite_path,
@@ -144,7 +145,7 @@ trials = 2
 """
 
 
-@pytest.mark.parametrize("text", ["\ufeff" + STUDY, STUDY.replace("\n", "\r\n")])
+@pytest.mark.parametrize("text", ["\ufeff" + STUDY, STUDY.replace("\n", "\r\n"), STUDY.replace("\n", "\r")])
 def test_a_study_file_is_read_as_editors_save_it(tmp_path, text):
     (tmp_path / "s.toml").write_bytes(text.encode())
     assert sweeps.load_study(tmp_path / "s.toml").name == "s"
@@ -160,7 +161,11 @@ def test_a_study_is_read_from_a_pipe():
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("ü".encode("utf-16"), "in UTF-16; save it as UTF-8"), (b"\n\xe9", "not UTF-8 in line 2; save it as UTF-8")],
+    [
+        ("ü".encode("utf-16"), "in UTF-16; save it as UTF-8"),
+        (b"\n\xe9", "not UTF-8 in line 2; save it as UTF-8"),
+        ("u".encode("utf-16-le"), "NUL bytes, so it is no text, or one in UTF-16; save it as UTF-8"),
+    ],
 )
 def test_other_encodings_are_named(tmp_path, content, expected):
     (tmp_path / "s.toml").write_bytes(content)
@@ -190,3 +195,38 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_whole(path, b"third")
     assert path.read_bytes() == b"second"
     assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder.png", "Is a directory"),
+        ("nowhere/x.png", "No such file or directory"),
+        ("file/x.png", "Not a directory"),
+        ("folder.png/x.png", ""),
+        ("file", ""),
+    ],
+)
+def test_whether_a_file_can_be_written_is_known_before(tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.png").mkdir()
+    Path("file").touch()
+    if not reason:
+        check_target(Path(name))
+        return
+    with pytest.raises(OSError, match=f"{reason}: '{name}'$"):
+        check_target(Path(name))
+
+
+@pytest.mark.parametrize("command", [("lr-range", "quickstart"), ("table", "x"), ("compare", "x", "y")], ids=" ".join)
+def test_a_figure_that_cannot_be_written_is_told_before_the_work(monkeypatch, capsys, command):
+    said = _fails(monkeypatch, capsys, *command, "--plot", "nowhere/x.png")
+    assert said == "sweeps: --plot nowhere/x.png: No such file or directory\n"
+
+
+def test_an_error_of_a_figure_names_its_file_once(monkeypatch, capsys, tmp_path):
+    (tmp_path / "x.png").mkdir()
+    said = _fails(monkeypatch, capsys, "schedule", "[0.1, 0] lin[0, 2]", "--plot", f"{tmp_path}/x.png")
+    assert said == f"sweeps: --plot {tmp_path}/x.png: Is a directory\n"
+    said = _fails(monkeypatch, capsys, "schedule", "[0.1, 0] lin[0, 2]", "--plot", "x.jpeg")
+    assert said.startswith("sweeps: --plot x.jpeg: cannot save a figure as this")

@@ -64,6 +64,14 @@ def test_as_many_trials_run_at_once_as_there_are_cores(planned):
     assert planned.slots == len(os.sched_getaffinity(0))
 
 
+def test_people_are_shown_that_no_trial_fits_here_where_a_launch_refuses(spec):
+    cores = len(os.sched_getaffinity(0))
+    larger = plan(load_study(find_study("quickstart"), [*SMALL, f"resources.cpus_per_trial={cores + 1}"]), count=1)
+    assert (larger.slots, larger.device) == (1, f"{cores} CPU thread(s)")
+    assert f"no trial fits on this machine: resources.cpus_per_trial = {cores + 1}: there are" in describe(larger)
+    assert "no trial fits" not in describe(plan(spec, count=1))
+
+
 def test_a_plan_never_has_more_trials_than_the_study(spec):
     one = load_study(find_study("quickstart"), [*SMALL, "search.trials=1"])
     assert len(plan(one).samples) == 1

@@ -48,6 +48,27 @@ def labels(axes):
 # Slices
 
 
+@pytest.mark.parametrize("values", [[0.98761, 0.98765], [1e-5, 6e-5], [-2e300, 7e300]])
+def test_ticks_of_results_are_whole_numbers_whatever_their_scale(make_study, values):
+    """Matplotlib writes a factor or an offset beside the axis, which texts of one's own do not have."""
+    study = make_study(*({"val_accs": [v], "outcome": "exhausted", "shift": v, "horizon": 1} for v in values))
+    axes = plot_slices(replace(study, target=None)).axes[0]
+    ticks = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(ticks) >= 3
+    assert [float(text) for text in ticks] == pytest.approx(list(axes.get_yticks()), rel=1e-12)
+    assert all(values[0] - (values[1] - values[0]) < float(text) < values[1] * 2 for text in ticks)
+
+
+def test_choices_are_drawn_as_they_stand(make_study, tmp_path, recwarn):
+    names = ["$x_1$ and $\\frac{$", "two\nlines", "", "漢字 🎉", "_x"]
+    study = make_study(*(FAST | {"optimizer": name} for name in names))
+    study = replace(study, space={"optimizer": {"choices": names}})
+    axes = next(axes for axes in plot_slices(study, tmp_path / "x.png").axes if axes.get_xlabel() == "optimizer")
+    texts = [text.get_text() for text in axes.get_xticklabels()]
+    assert texts == ["\\$x_1\\$ …\\frac{\\$", "two lines", '""', "漢字 🎉", "_x"]
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_slices_are_over_the_settings_that_vary(sweep):
     assert labels(plot_slices(sweep).axes) == ["highest learning rate", "weight decay λ", "breakpoint 1 [epoch]"]
 
@@ -364,3 +385,9 @@ def test_a_study_without_an_ended_trial_is_refused(make_study, draw):
 def test_importances_are_saved(tmp_path):
     plot_importance(TABLE, tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
+
+
+def test_where_none_reached_the_axis_has_no_fractions_of_an_epoch(make_study):
+    axes = plot_best_so_far(make_study(MISS, MISS)).axes[0]
+    assert list(axes.get_yticks()) == []
+    assert axes.get_title() == "made: 2 trials, none reached"

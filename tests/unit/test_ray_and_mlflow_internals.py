@@ -62,6 +62,19 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     assert callable(ray._private.node.Node.dead_processes), "the same"
 
 
+@pytest.mark.parametrize(("shown", "err"), [(False, ""), (True, "a worker died")])
+def test_ray_prints_on_stdout_by_a_function_that_can_be_replaced(shown, err, capsys):
+    why = "a process that dies would leave a page of Ray's among the results"
+    worker = ray._private.worker
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages), why
+    with ray_internals.off_stdout(shown=shown):
+        worker.print_to_stdstream({"lines": ["a worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert said.out == "", why
+    assert err in said.err
+    assert bool(said.err) is shown
+
+
 def test_ray_sets_its_handler_of_sigterm_where_it_is_kept_from_it():
     why = "SIGTERM would end a launch without a word while Ray starts"
     assert "ray._private.utils.set_sigterm_handler(sigterm_handler)" in inspect.getsource(ray.init), why

@@ -14,6 +14,7 @@ from search_spaces.space import (
     distributions,
     grid_points,
     listed_runs,
+    listed_trials,
     longest_horizon,
     suggest,
     trial_config,
@@ -279,3 +280,11 @@ def test_quickstart_is_small() -> None:
 def test_shipped_studies_say_where_they_come_from() -> None:
     text = Path(find_study("published/post5_run33")).read_text(encoding="utf-8")
     assert 'machine-learning.anracom.com, 2024-07-14, "AdamW for a ResNet56v2 – V", table 3, run 33' in text
+
+
+def test_a_first_trial_of_a_grid_may_be_written_with_an_error_of_rounding():
+    space = {"shift": {"low": 0.1, "high": 0.4, "step": 0.1}}
+    spec = study(
+        space, {"schedule": "[1e-3, 0] cos[1e-5, 9]"}, search={"sampler": "grid", "first": [{"shift": 0.1 + 0.2}]}
+    )
+    assert listed_trials(spec)[0][0] == {"shift": 0.3}

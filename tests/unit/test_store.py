@@ -1,4 +1,5 @@
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from contextlib import closing
 import pytest
 
 import analysis
-from analysis.store.loader import StoreError, load, studies
+from analysis.store.loader import StoreError, load, parse_param, studies
 from resnet_core.objective import Objective
 
 
@@ -29,6 +30,26 @@ def small(store):
 def test_parameters_that_are_numbers_are_numbers(store, small):
     first = load(store.path, "small").trials.loc[0]
     assert (first["weight_decay"], first["lr_alpha"], first["batch_size"]) == (0.18, 0.0012, 64)
+
+
+def test_texts_that_look_like_numbers_are_texts():
+    """Only what Python writes of a number is one: a name may have zeros ahead, or be very long."""
+    texts = ["007", "1e5", "+5", "1.", ".5", "NaN", "9" * 5000]
+    assert [parse_param(text) for text in texts] == texts
+    assert [parse_param(text) for text in ("7", "100000.0", "1e-05", "-5", "inf")] == [7, 1e5, 1e-5, -5, math.inf]
+
+
+def test_choices_that_are_texts_stay_texts(store):
+    choices = ["7", "nan", "True", "None", "v1"]
+    space = {"head": {"choices": choices}, "crop": {"choices": [7, 8]}, "flip": {"choices": [True, "True"]}}
+    launch = store.launch("texts", **{"space": json.dumps(space)})
+    for number, choice in enumerate(choices):
+        run = store.trial(launch, number, [0.1], crop=7)
+        store.client.log_param(run, "space.head", choice)
+    trials = load(store.path, "texts").trials
+    assert trials["space.head"].tolist() == choices
+    assert set(trials["crop"]) == {7}
+    assert set(trials["flip"]) == {True}  # the two choices are written alike: the one that is no text counts
 
 
 def test_true_false_and_none_are_what_they_were(store, small):
@@ -185,6 +206,11 @@ def test_an_unknown_study_is_named_with_the_known_ones(tmp_path, store, small):
 def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(StoreError, match=r"absent\.db: no such file"):
         load(tmp_path / "absent.db", "small")
+
+
+def test_a_folder_in_place_of_a_store_is_not_told_as_absent(tmp_path):
+    with pytest.raises(StoreError, match=f"^{tmp_path}: it is no file; expected the mlflow.db"):
+        studies(tmp_path)
 
 
 def test_reading_makes_no_file(tmp_path):

@@ -127,13 +127,19 @@ def test_a_database_that_is_not_there_is_named(postgres):
         studies(f"postgresql://sweeps@127.0.0.1:{postgres.port}/nowhere")
 
 
+# With the milliseconds in which they must have ended.
+BREAK_OFF = """
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+
 def test_a_postgres_server_that_goes_down_while_it_is_read_is_an_error(database):
     from analysis.store.backends.postgres import open_postgres
 
     def read_on(reader):
         with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-        time.sleep(0.2)
+            cursor.execute(BREAK_OFF)
         reader.runs("made")
 
     with pytest.raises(StoreError, match="cannot be read: "), open_postgres(database) as reader:
@@ -171,7 +177,7 @@ def answering(status: int, body: bytes, seconds: float) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "body", "seconds", "said"),
     [
-        (200, b"", 1.5, "the server did not answer in time"),
+        (200, b"", 3, "the server did not answer in time"),
         (500, b"", 0, "the server failed at it (error 500)"),
         (401, b"", 0, "the server refuses the user or the password"),
         (403, b"", 0, "the server refuses the user or the password"),
@@ -182,7 +188,7 @@ def answering(status: int, body: bytes, seconds: float) -> Iterator[str]:
 )
 def test_an_error_of_a_server_is_told_in_words(monkeypatch, status, body, seconds, said):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1" if seconds else "60")
     with answering(status, body, seconds) as uri, pytest.raises(StoreError) as caught:
         studies(uri)
     assert str(caught.value).startswith(f"{uri}: {said}")

@@ -15,6 +15,8 @@ from search_spaces.study import load_study
 from search_spaces.tables import check_name
 from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
 
+RULE_OFF = "expected a table of the rule's settings; leave the key out where the rule is off"
+
 # Tables, keys, types, bounds
 
 
@@ -81,13 +83,23 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
         ("search.trials=0", "search.trials = 0: expected at least 1"),
         ("search.trials=2.5", "search.trials = 2.5: expected a whole number"),
         ("search.sampler=t", f'search.sampler = "t": expected {", ".join(map(repr, samplers()))} or "module:object"'),
+        (
+            "search.sampler=TPE",
+            f'search.sampler = "TPE": expected {", ".join(map(repr, samplers()))} or "module:object"; '
+            "did you mean tpe?",
+        ),
+        (
+            "space.lr={low=-1e308,high=1e308}",
+            "space.lr.high = 1e+308: expected less: high - low must be below 1.8e308, the largest number of 64 bits",
+        ),
         ("search.seed=-1", "search.seed = -1: expected at least 0"),
         ("search.retries=-1", "search.retries = -1: expected at least 0"),
         ("search.seeds=[]", "search.seeds = []: expected one value or more"),
         ("search.first=[3]", "search.first[0] = 3: expected a table"),
         ("stopping.diverged=1", "stopping.diverged = 1: expected true or false"),
         ("stopping.control=1", "stopping.control = 1: expected less than 1"),
-        ("stopping.cap=3", "stopping.cap = 3: expected a table"),
+        ("stopping.cap=3", f"stopping.cap = 3: {RULE_OFF}"),
+        ("stopping.asha=false", f"stopping.asha = false: {RULE_OFF}"),
         ("stopping.cap={best=0,slack=1}", "stopping.cap.best = 0: expected at least 1"),
         ("stopping.cap={best=1,slack=0.9}", "stopping.cap.slack = 0.9: expected at least 1"),
         ("stopping.cannot_reach={after=0}", "stopping.cannot_reach.after = 0: expected more than 0"),
@@ -96,7 +108,7 @@ from tests.study_files import RUNS, SPACE, Load, error_of, with_toml
         ("stopping.cannot_reach={trials=0}", "stopping.cannot_reach.trials = 0: expected at least 1"),
         ("stopping.asha={reduction=1}", "stopping.asha.reduction = 1: expected at least 2"),
         ("stopping.asha={reduction=2.5}", "stopping.asha.reduction = 2.5: expected a whole number"),
-        ("stopping.median=true", "stopping.median = true: expected a table"),
+        ("stopping.median=true", f"stopping.median = true: {RULE_OFF}"),
         ("stopping.patience={epochs=0}", "stopping.patience.epochs = 0: expected at least 1"),
         ("stopping.shadow=asha", 'stopping.shadow = "asha": expected a list'),
         ("resources.cpus_per_trial=0", "resources.cpus_per_trial = 0: expected at least 1"),
@@ -472,6 +484,8 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
     [
         ('name = "x"\ntrials = \n', "at line 2, column 10"),
         ('name = "x"\n[search', "at line 2, column 8, the end of the file"),
+        ("name = \u201cx\u201d", "at line 1, column 8): there is a LEFT DOUBLE QUOTATION MARK"),
+        ("name = 1\n\u00a0trials = 2", "at line 2, column 1): there is a NO-BREAK SPACE"),
     ],
 )
 def test_a_syntax_error_is_placed(load: Load, text: str, place: str) -> None:

@@ -52,6 +52,14 @@ def test_the_commit_is_that_of_the_packages_own_checkout(root):
     assert version() == f"{VERSION}+g1a2b3c4"
 
 
+def test_variables_that_git_sets_for_its_hooks_name_no_other_repository(root, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", "/elsewhere/.git")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/elsewhere/.git/index")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/mine")
+    git(root, 'echo "1a2b3c4$GIT_DIR$GIT_INDEX_FILE$GIT_CONFIG_GLOBAL"')
+    assert version() == f"{VERSION}+g1a2b3c4/mine"
+
+
 def test_a_git_that_fails_is_no_error(root):
     git(root, "echo 1a2b3c4; exit 128")
     assert version() == VERSION

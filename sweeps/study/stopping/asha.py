@@ -39,6 +39,10 @@ class Asha(StoppingRule):
             share *= self.reduction
         return shares
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that too few trials can reach a rung; else an empty text."""
+        return f"it waits until {self.reduction} have come as far" if trials < self.reduction else ""
+
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial below the target that has reached a rung and is not in the top 1/reduction there."""
         mine = trial.curve

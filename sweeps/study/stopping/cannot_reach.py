@@ -28,6 +28,10 @@ class CannotReach(StoppingRule):
     trials: int = Field(default=10, ge=1)
     margin: float = Field(default=0.0, ge=0)
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that the study has no trial beside those that it waits for; else an empty text."""
+        return f"it waits until {self.trials} have reached the target" if trials <= self.trials else ""
+
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial that misses the target and is worse than every trial that reached it."""
         mine = trial.curve

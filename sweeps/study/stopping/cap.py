@@ -43,6 +43,10 @@ class Cap(StoppingRule):
         if self.per is not None and self.per not in names:
             yield unknown_name("per", self.per, names, "field or parameter", self.per)
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that the study has no trial beside those that set the bound; else an empty text."""
+        return f"it waits until {self.best} have reached the target" if trials <= self.best else ""
+
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial that misses the target when one more epoch would exceed the bound."""
         ranked = study.epochs_to_target if self.per is None else _of_group(trial, study)

@@ -51,6 +51,13 @@ class Forecast(StoppingRule):
     best: int = Field(default=5, ge=1)
     trials: int = Field(default=10, ge=3)
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that the study has too few configurations, or no space; else an empty text."""
+        if not has_space:
+            return "it judges configurations by a [space], and the study has none"
+        needed = max(self.trials, self.best)
+        return f"it waits until {needed} configurations have been tried" if trials <= needed else ""
+
     def why_never_revives(self) -> str:
         """Return why no trial is revived, naming ``chance``; empty where trials may be revived."""
         return "forecast.chance is 0.5 or more: none is twice that" if _REVIVAL * self.chance >= 1 else ""

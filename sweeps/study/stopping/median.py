@@ -29,6 +29,10 @@ class Median(StoppingRule):
     after: Share = 0.3
     trials: int = Field(default=5, ge=1)
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that the study has too few other trials; else an empty text."""
+        return f"it compares a trial with {self.trials} others" if trials <= self.trials else ""
+
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:
         """Stop a trial that misses the target and whose best value is worse than the median."""
         mine = trial.curve

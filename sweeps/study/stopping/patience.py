@@ -27,6 +27,12 @@ class Patience(StoppingRule):
     epochs: int = Field(default=10, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
 
+    def why_idle(self, trials: int, longest: int, *, has_space: bool) -> str:  # noqa: ARG002
+        """Return that no trial is long enough; else an empty text."""
+        return (
+            f"it waits for {self.epochs} epochs, and the longest trial has {longest}" if longest <= self.epochs else ""
+        )
+
     def reason_to_stop(self, trial: Progress, study: StudyState) -> str | None:  # noqa: ARG002
         """Stop a trial whose last epochs have brought no better value."""
         schedule = trial.config.lr_schedule
