@@ -14,6 +14,7 @@ from resnet_core.uris import server_uri
 
 NO_CURRENT_FOLDER = "the current folder was deleted; change to another with cd"
 _MOST_TEXT = 16 * 2**20  # bytes; a device such as /dev/zero has no end
+_MOST_PATH = 490  # bytes; with the names of files in the folder SQLite takes 512
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)
 # What libraries do not take as it is in the path of a URI: control characters, and those with a meaning there.
@@ -83,7 +84,8 @@ def expanded(typed: str | Path) -> Path:
     if path.startswith("~"):
         user = text.split("/")[0]
         raise PathError(f"no home folder of {user} is known; ./{text} is a file or folder of this name")
-    return Path(path)
+    found = Path(path)
+    return found.absolute() if str(found).startswith("~") else found  # of ./~x, Path keeps ~x, which means another
 
 
 def typed_path(typed: str | Path) -> Path:
@@ -102,6 +104,22 @@ def typed_path(typed: str | Path) -> Path:
         raise PathError(NO_CURRENT_FOLDER) from None
     except (OSError, RuntimeError) as error:  # a loop of links
         raise PathError(f"no usable path: {error}") from None
+
+
+def database_path(typed: str | Path) -> Path:
+    """Return the same path as `typed_path`, for a SQLite file or the folder that holds it.
+
+    Raises:
+        PathError: as `typed_path`; or the path is too long for SQLite, or not in UTF-8.
+    """
+    path = typed_path(typed)
+    try:
+        length = len(str(path).encode())
+    except UnicodeEncodeError:
+        raise PathError("expected a path in UTF-8, which databases can keep") from None
+    if length > _MOST_PATH:
+        raise PathError(f"expected a path of at most {_MOST_PATH} bytes, not {length}: SQLite opens no longer ones")
+    return path
 
 
 def read_text(path: Path) -> str:
@@ -173,8 +191,18 @@ def sqlite_path(uri: str) -> Path | None:
 def typed_uri(typed: str) -> str:
     """Return the URI that a person means: the file of a SQLite URI with its absolute path, a server without its pages.
 
+    Spaces around it are left out, and the kind may be in upper case.
+
     Raises:
-        PathError: the path cannot be used.
+        PathError: the path or the address cannot be used.
     """
+    typed = typed.strip()
+    if not typed:
+        raise PathError("expected an address, not an empty text")
     path = sqlite_path(typed)
-    return server_uri(typed) if path is None else sqlite_uri(typed_path(path))
+    if path is not None:
+        return sqlite_uri(database_path(path))
+    try:
+        return server_uri(typed)
+    except ValueError as error:
+        raise PathError(str(error)) from None

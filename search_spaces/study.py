@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tomllib
 import unicodedata
@@ -25,7 +24,7 @@ from resnet_core import code, own, schema
 from resnet_core.code import CodeError, Source
 from resnet_core.config import IMAGE_FOLDER, OPTION_TABLES, ConfigError, is_own_data
 from resnet_core.data import DataError
-from resnet_core.paths import PathError, TextError, expanded, read_text
+from resnet_core.paths import PathError, TextError, expanded, read_text, typed_path
 from search_spaces.checks import code_problems
 from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion, unknown_name
 from search_spaces.parameters import Choices, Range, int_if_whole
@@ -92,7 +91,7 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     if "code" in values:
         key, text = unknown_name("code", values["code"], set(StudySpec.model_fields) - {"code"})
         raise StudyError(f"{source}: {key}{text}")
-    _use_references(values, folder)
+    _use_references(values, source, folder)
     _name_options(values)
     trainer, found = _read_code(values, source)
     data = _own_data(values, source) if trainer is SHIPPED else {}
@@ -150,18 +149,24 @@ def _is_shipped(values: dict[str, Any]) -> bool:
     return not isinstance(train, dict) or train.get("trainer") in (None, SHIPPED_NAME)
 
 
-def _use_references(values: dict[str, Any], folder: Path) -> None:
+def _use_references(values: dict[str, Any], source: str, folder: Path) -> None:
     """Replace the names of installed plug-ins by their references, and relative paths of images by absolute ones.
 
     A study that is read from a store then needs neither the plug-in nor the folder of the file.
+
+    Raises:
+        StudyError: the path of a folder of images cannot be used.
     """
     for key in ("model", "data", "optimizer"):
-        for _, holder, place in _places(values, key):
+        for at, holder, place in _places(values, key):
             name = holder[place]
             if isinstance(name, str) and name.startswith(IMAGE_FOLDER):
                 # One folder has one name, wherever the study is launched from.
-                path = folder / os.path.expanduser(name.removeprefix(IMAGE_FOLDER))  # noqa: PTH111  # Path's may raise
-                holder[place] = IMAGE_FOLDER + str(path.resolve())
+                try:
+                    path = typed_path(folder.absolute() / expanded(name.removeprefix(IMAGE_FOLDER)))
+                except PathError as error:
+                    raise StudyError(f"{source}: {at} = {as_toml(name)}: {error}") from None
+                holder[place] = f"{IMAGE_FOLDER}{path}"
             elif isinstance(name, str) and name in code.installed(_GROUPS[key]):
                 holder[place] = resolve(_GROUPS[key], name)
 

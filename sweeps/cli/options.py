@@ -91,6 +91,7 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         envvar="RAY_ADDRESS",
+        callback=lambda typed: (typed or "").strip() or None,
         help="Address of a running Ray cluster.",
         show_default="Ray is started on this machine",
     ),
@@ -162,12 +163,16 @@ class Store:
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
         """Return a study from MLflow's store, with the given metrics of its epochs and the one that counts in it.
 
-        None reads all metrics.
+        None reads all metrics. A message names trials that are left out.
         """
+        from analysis.tables.trials import deleted_notes
+
         found = load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
-        if metrics is None or found.metric in metrics:
-            return found
-        return load_results(name, home=self.home, mlflow=self.mlflow, metrics=[*metrics, found.metric])
+        if metrics is not None and found.metric not in metrics:
+            found = load_results(name, home=self.home, mlflow=self.mlflow, metrics=[*metrics, found.metric])
+        for note in deleted_notes(found):
+            print_message(f"study {name!r}: {note}")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

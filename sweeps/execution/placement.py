@@ -82,11 +82,11 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     try:
         with ray_internals.without_signal_handler():
             if own:
-                _check_loopback()
+                folder = check_start()
                 with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
                     ray.init(
                         address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                        _temp_dir=_folder_of_ray(),
+                        _temp_dir=folder,
                         num_cpus=available_cores(),
                         include_dashboard=False,
                         object_store_memory=_OBJECT_STORE_BYTES,
@@ -112,6 +112,16 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
             elif own:
                 # ray.shutdown would end this process immediately, before it has written its data.
                 ray_internals.kill_started_processes()
+
+
+def check_start() -> str:
+    """Check what Ray needs to start on this machine, and return the folder for its files.
+
+    Raises:
+        SweepError: something is missing.
+    """
+    _check_loopback()
+    return _folder_of_ray()
 
 
 def _folder_of_ray() -> str:

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
+import analysis
 import sweeps
 from resnet_core.paths import (
     PathError,
@@ -45,10 +48,10 @@ def test_mlflow_and_the_ledger_keep_their_files_in_a_home_of_any_name(tmp_path):
 
     from sweeps.ledger.database import open_storage
 
-    home = open_home(tmp_path / "a%2Fb?c #ü")
+    home = open_home(tmp_path / "a%2Fb?c #ü{d}${")
     open_storage(home.ledger_uri)
     MlflowClient(home.mlflow_uri).search_experiments()
-    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü{d}${"]
     assert {"mlflow.db", "optuna.db"} <= {path.name for path in home.root.iterdir()}
 
 
@@ -82,6 +85,34 @@ def test_a_tilde_is_the_home_folder_of_the_user(tmp_path, monkeypatch):
     assert data_folder() == tmp_path / "data"
 
 
+def test_a_folder_named_with_a_tilde_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_home(expanded("./~nobody-of-this-name")).root == tmp_path / "~nobody-of-this-name"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("\udcff", "expected a path in UTF-8"),
+        ("/".join(["x" * 99] * 5), "expected a path of at most 490 bytes, not 50"),
+    ],
+)
+def test_a_path_that_databases_cannot_keep_is_refused(name, said):
+    with pytest.raises(InputError, match=f"^--home .*{said}"):
+        open_home(f"/x/{name}")
+    with pytest.raises(InputError, match=f"^--ledger .*{said}"):
+        open_home(ledger=f"sqlite:////x/{name}")
+
+
+def test_sqlite_writes_in_a_folder_of_the_longest_path(tmp_path):
+    folder = tmp_path / ("x" * 200)
+    folder /= "y" * (490 - len(str(folder)) - 1)
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(open_home(folder).own_mlflow_db)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+
+
 def test_a_relative_file_of_sqlite_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert typed_uri("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
@@ -94,9 +125,38 @@ def test_uris_of_servers_stay_as_they_are():
     assert typed_uri("http://me:secret@host:5000/mlflow") == "http://me:secret@host:5000/mlflow"
 
 
-@pytest.mark.parametrize("page", ["/", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART"])
+@pytest.mark.parametrize(
+    "page",
+    ["/", " ", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART", "/?workspace=x#/experiments"],
+)
 def test_the_address_of_a_servers_page_stands_for_the_server(page, tmp_path):
     assert open_home(tmp_path, f"http://127.0.0.1:5000{page}").mlflow == "http://127.0.0.1:5000"
+
+
+def test_the_kind_of_an_address_may_be_in_upper_case_and_have_spaces_around(tmp_path):
+    assert open_home(tmp_path, " HTTP://127.0.0.1:5000\n").mlflow == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    "typed", ["http://", "http:///x", "http://h:99999", "http://h:x", "http://[::1", "http://a http://b"]
+)
+def test_an_address_without_a_usable_host_and_port_is_refused(typed, tmp_path):
+    with pytest.raises(InputError, match=r"^--mlflow http:.*: expected http://HOST:PORT$"):
+        open_home(tmp_path, typed)
+    with pytest.raises(analysis.StoreError, match=r"^http:.*: expected http://HOST:PORT$"):
+        analysis.load(typed, "any")
+
+
+def test_a_refused_address_shows_no_part_of_its_password(tmp_path):
+    with pytest.raises(InputError, match="expected http://HOST:PORT") as refused:
+        open_home(tmp_path, "http://me:geh#eim@host:5000")
+    assert "geh" not in str(refused.value)
+    assert "eim" not in str(refused.value)
+
+
+def test_an_address_of_spaces_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not an empty text"):
+        open_home(tmp_path, " ")
 
 
 @pytest.mark.parametrize("typed", ["127.0.0.1:5000", "localhost:5000", "databricks", "file:///runs"])

@@ -82,6 +82,9 @@ def test_the_time_in_which_the_launch_itself_was_held_is_not_an_epochs(clock, ki
     assert killed == [4711]
 
 
+# What is in the log of a trial
+
+
 class Waiting(TrialTrainable):
     """A trial that trains nothing."""
 
