@@ -160,6 +160,12 @@ def terminal_width() -> int | None:
     return (Console().width or 80) if sys.stdout.isatty() else None
 
 
+def print_waiting(message: str) -> None:
+    """Tell somebody at a terminal what takes its time."""
+    if sys.stderr.isatty():
+        print_message(message)
+
+
 def print_message(message: str) -> None:
     """Print a message on stderr, without breaking its lines."""
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)

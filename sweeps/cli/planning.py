@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from search_spaces.study import shipped_studies
 from search_spaces.tables import check_name
 from search_spaces.trainers import OwnTrainer, find_trainer
 from sweeps.api import DATA, data_folder, load_study
-from sweeps.cli.app import command, print_json, print_message, print_result
+from sweeps.cli.app import command, print_json, print_message, print_result, print_waiting
 from sweeps.cli.options import (
     DataOption,
     JsonOption,
@@ -158,8 +157,7 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
-        if sys.stderr.isatty():  # a large network takes a minute on a CPU
-            print_message("timing an epoch on this machine …")
+        print_waiting("timing an epoch on this machine …")  # a large network takes a minute on a CPU
         planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data_folder(data))
     if as_json:
         print_json(planned.to_dict())
@@ -253,6 +251,7 @@ def simulate(
         epochs=epochs,
         against=[method.strip() for method in against.split(",") if method.strip()],
     )
+    print_waiting("simulating the study …")  # minutes, with many trials
     result = simulation.simulate(setup)
     if as_json:
         print_json(result.to_dict())

@@ -36,10 +36,14 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     assert sweeps.json("status", "listed", "--home", home)["state"] == "interrupted"
 
 
-def test_a_plan_says_what_takes_its_time(sweeps, studies):
+@pytest.mark.parametrize(
+    ("command", "said_first"),
+    [("plan", "timing an epoch on this machine …"), ("simulate --trials 1 --repeats 1", "simulating the study …")],
+)
+def test_a_command_says_what_takes_its_time(sweeps, studies, command, said_first):
     process, terminal = pty.fork()
     if process == 0:
-        command = [str(sweeps.command), "plan", str(studies.listed)]
+        command = [str(sweeps.command), *command.split(), str(studies.grid)]
         os.execve(command[0], command, environment(None))
     said = b""
     with contextlib.suppress(OSError):  # at the end of the process
@@ -48,7 +52,7 @@ def test_a_plan_says_what_takes_its_time(sweeps, studies):
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     assert status == 0
-    assert said.decode().startswith("timing an epoch on this machine …")
+    assert said.decode().startswith(said_first)
 
 
 def test_the_end_of_input_at_the_question_starts_nothing(sweeps, studies, home):
