@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _TESTS = ("val", "test")
 _TEST_SHARE = 5  # without val and test, one image in so many is a test image
 IMAGE_SIZES = range(8, 1025)
@@ -72,11 +72,13 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return the image files in a folder and below it; as hidden ones, systems keep notes about others."""
+    """Return the image files in a folder and below it; in hidden ones, systems keep notes about others, and copies."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _KINDS and not path.name.startswith(".") and not path.is_dir()
+        if path.suffix.lower() in _KINDS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     )
 
 
@@ -106,15 +108,22 @@ def _decoded(classes: dict[str, list[Path]], size: int) -> Images:
 
 
 def _resized(file: Path, size: int) -> NDArray[np.uint8]:
-    """Return an image in colours: its shorter side is resized to ``size`` pixels and the middle is cut out."""
+    """Return an image in colours: its shorter side is resized to ``size`` pixels and the middle is cut out.
+
+    It is turned as the camera notes in it; of several frames it is the first. Transparency is left out.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as opened:
             image: Image.Image = opened
-            if opened.mode.startswith("I"):  # 16 bits a pixel, which convert would cut off at 255
-                image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+            if opened.mode[0] in "IF":  # convert would cut off at 255
+                pixels = np.asarray(opened)
+                if opened.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
+                    raise ValueError("expected whole numbers of 8 or 16 bits a pixel")
+                image = Image.fromarray((pixels >> 8).astype(np.uint8))
+            image = ImageOps.exif_transpose(image)
             image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     except Exception as error:  # a damaged file may raise anything at all
         raise DataError(f"{file}: cannot be read as an image: {error}") from error

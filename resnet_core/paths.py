@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from resnet_core.uris import server_uri
 
 NO_CURRENT_FOLDER = "the current folder was deleted; change to another with cd"
 _MOST_TEXT = 16 * 2**20  # bytes; a device such as /dev/zero has no end
+_MOST_PATH = 490  # bytes; with the names of files in the folder SQLite takes 512
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)
 # What libraries do not take as it is in the path of a URI: control characters, and those with a meaning there.
@@ -45,6 +47,23 @@ def write_whole(path: Path, content: bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
+def check_target(path: Path) -> None:
+    """Check, before the work for it begins, whether a file can be written; whether the disk has space is not known yet.
+
+    Raises:
+        OSError: it cannot be written: there is no folder for it, it is a folder, or this user may not write there.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        number = errno.EISDIR
+    elif not target.parent.is_dir():
+        number = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
+    else:
+        number = 0 if os.access(target.parent, os.W_OK | os.X_OK) else errno.EACCES
+    if number:
+        raise OSError(number, os.strerror(number), str(path))
+
+
 def expanded(typed: str | Path) -> Path:
     """Return the path that a person means: ``~`` and ``~user`` are home folders.
 
@@ -65,7 +84,8 @@ def expanded(typed: str | Path) -> Path:
     if path.startswith("~"):
         user = text.split("/")[0]
         raise PathError(f"no home folder of {user} is known; ./{text} is a file or folder of this name")
-    return Path(path)
+    found = Path(path)
+    return found.absolute() if str(found).startswith("~") else found  # of ./~x, Path keeps ~x, which means another
 
 
 def typed_path(typed: str | Path) -> Path:
@@ -86,8 +106,24 @@ def typed_path(typed: str | Path) -> Path:
         raise PathError(f"no usable path: {error}") from None
 
 
+def database_path(typed: str | Path) -> Path:
+    """Return the same path as `typed_path`, for a SQLite file or the folder that holds it.
+
+    Raises:
+        PathError: as `typed_path`; or the path is too long for SQLite, or not in UTF-8.
+    """
+    path = typed_path(typed)
+    try:
+        length = len(str(path).encode())
+    except UnicodeEncodeError:
+        raise PathError("expected a path in UTF-8, which databases can keep") from None
+    if length > _MOST_PATH:
+        raise PathError(f"expected a path of at most {_MOST_PATH} bytes, not {length}: SQLite opens no longer ones")
+    return path
+
+
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file that a person wrote; a byte order mark at its start is left out.
+    """Return the text of a UTF-8 file that a person wrote, as `decoded` does.
 
     Raises:
         OSError: the file cannot be read.
@@ -101,7 +137,7 @@ def read_text(path: Path) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Return the text in the bytes of a file in UTF-8; a byte order mark at its start is left out.
+    """Return the text in the bytes of a file in UTF-8, its lines ended by newlines, without a byte order mark.
 
     Raises:
         TextError: they are not text in UTF-8.
@@ -109,10 +145,13 @@ def decoded(content: bytes) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TextError("the text is in UTF-16; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise TextError(f"not UTF-8 in line {line}; save it as UTF-8") from None
+    if "\0" in text:
+        raise TextError("it has NUL bytes, so it is no text, or one in UTF-16; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def sqlite_uri(path: Path) -> str:
@@ -152,8 +191,18 @@ def sqlite_path(uri: str) -> Path | None:
 def typed_uri(typed: str) -> str:
     """Return the URI that a person means: the file of a SQLite URI with its absolute path, a server without its pages.
 
+    Spaces around it are left out, and the kind may be in upper case.
+
     Raises:
-        PathError: the path cannot be used.
+        PathError: the path or the address cannot be used.
     """
+    typed = typed.strip()
+    if not typed:
+        raise PathError("expected an address, not an empty text")
     path = sqlite_path(typed)
-    return server_uri(typed) if path is None else sqlite_uri(typed_path(path))
+    if path is not None:
+        return sqlite_uri(database_path(path))
+    try:
+        return server_uri(typed)
+    except ValueError as error:
+        raise PathError(str(error)) from None

@@ -157,6 +157,16 @@ FINAL_METRICS = (
 out. The step is the last epoch. The name of the best value has the study's metric in it, see `best_metric`."""
 
 
+def is_launch(tags: Mapping[str, str]) -> bool:
+    """Return whether a run with these tags is of a launch; one tag is enough, since people can change tags."""
+    return tags.get(KIND) == LAUNCH or SUSTAINED in tags
+
+
+def is_trial(tags: Mapping[str, str]) -> bool:
+    """Return whether a run with these tags is of a trial; its number is enough, since people can remove tags."""
+    return tags.get(KIND) == TRIAL or (KIND not in tags and TRIAL_NUMBER in tags)
+
+
 def best_metric(metric: str) -> str:
     """Return the name under which the best value of a study's metric is logged at a trial's end."""
     return f"best_{metric}"

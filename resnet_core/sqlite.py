@@ -1,7 +1,7 @@
 """SQLite files, opened to look at them: nothing is written, also where nothing may be. Standard library only.
 
-A plain read-only connection is not enough. Beside a file in WAL mode SQLite makes files that it shares with writers,
-and a write that was cut short is undone in the file itself. Neither is possible in a folder that may only be read.
+A plain read-only connection is not enough. Beside a file in WAL mode SQLite makes files that it shares with writers, it
+notes in them what it reads, and a write that was cut short is undone in the file itself.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _open(path: Path, timeout: float) -> sqlite3.Connection | None:
         raise sqlite3.DatabaseError("file is not a database")
     uses_wal = first[18:19] == bytes([_WAL])
     if not uses_wal or (wal.exists() and index.exists()):
-        connection = _connect(path, "mode=ro", timeout)
+        connection = _connect(path, "mode=ro&readonly_shm=1", timeout)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             return connection

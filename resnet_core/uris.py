@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 
 def with_psycopg2(uri: str) -> str:
@@ -17,10 +18,24 @@ def with_psycopg2(uri: str) -> str:
 def server_uri(typed: str) -> str:
     """Return the address of an MLflow server from that of one of its pages, as browsers show it; others unchanged.
 
-    >>> server_uri("http://127.0.0.1:5000/#/experiments/1")
+    Raises:
+        ValueError: it is no address of a server; the message says what was expected.
+
+    >>> server_uri("HTTP://127.0.0.1:5000/#/experiments/1")
     'http://127.0.0.1:5000'
     """
-    return typed.partition("#")[0].rstrip("/") if typed.startswith(("http://", "https://")) else typed
+    scheme, separator, rest = typed.partition("://")
+    if scheme.lower() not in ("http", "https") or not separator:
+        return typed
+    uri = re.split(r"[?#]", f"{scheme.lower()}://{rest}", maxsplit=1)[0].rstrip("/")
+    try:
+        parts = urlsplit(uri)
+        usable = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", uri)
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable:
+        raise ValueError("expected http://HOST:PORT")
+    return uri
 
 
 def without_password(text: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -24,7 +24,7 @@ from resnet_core import code, own, schema
 from resnet_core.code import CodeError, Source
 from resnet_core.config import IMAGE_FOLDER, OPTION_TABLES, ConfigError, is_own_data
 from resnet_core.data import DataError
-from resnet_core.paths import PathError, TextError, expanded, read_text
+from resnet_core.paths import PathError, TextError, expanded, read_text, typed_path
 from search_spaces.checks import code_problems
 from search_spaces.errors import (
     Location,
@@ -70,10 +70,18 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySpec:
     except tomllib.TOMLDecodeError as error:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
-        raise StudyError(f"{path}: not TOML: {str(error).replace('at end of document', end)}") from None
+        said = str(error).replace("at end of document", end)
+        raise StudyError(f"{path}: not TOML: {said}{_odd_character(lines, said)}") from None
     folder = path.parent if path.is_file() else Path()  # of a pipe: the current folder
     code.search(folder)
     return parse_study(values, str(path), overrides, folder)
+
+
+def _odd_character(lines: list[str], said: str) -> str:
+    """Name the character at the place of an error in TOML if it looks like another one, such as a curly quote."""
+    place = re.search(r"at line (\d+), column (\d+)", said)
+    char = "" if place is None else lines[int(place[1]) - 1][int(place[2]) - 1 :][:1]
+    return "" if char.isascii() else f": there is a {unicodedata.name(char, 'character without a name')}"
 
 
 def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = (), folder: Path = Path()) -> StudySpec:
@@ -99,7 +107,7 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     ]
     if wrong:  # those of a space have a bound of their own
         raise StudyError("\n".join(_lines(wrong, source, notes)))
-    _use_references(values, folder)
+    _use_references(values, source, folder)
     _name_options(values)
     trainer, found = _read_code(values, source)
     data = _own_data(values, source) if trainer is SHIPPED else {}
@@ -169,18 +177,24 @@ def _is_shipped(values: dict[str, Any]) -> bool:
     return not isinstance(train, dict) or train.get("trainer") in (None, SHIPPED_NAME)
 
 
-def _use_references(values: dict[str, Any], folder: Path) -> None:
+def _use_references(values: dict[str, Any], source: str, folder: Path) -> None:
     """Replace the names of installed plug-ins by their references, and relative paths of images by absolute ones.
 
     A study that is read from a store then needs neither the plug-in nor the folder of the file.
+
+    Raises:
+        StudyError: the path of a folder of images cannot be used.
     """
     for key in ("model", "data", "optimizer"):
-        for _, holder, place in _places(values, key):
+        for at, holder, place in _places(values, key):
             name = holder[place]
             if isinstance(name, str) and name.startswith(IMAGE_FOLDER):
                 # One folder has one name, wherever the study is launched from.
-                path = folder / os.path.expanduser(name.removeprefix(IMAGE_FOLDER))  # noqa: PTH111  # Path's may raise
-                holder[place] = IMAGE_FOLDER + str(path.resolve())
+                try:
+                    path = typed_path(folder.absolute() / expanded(name.removeprefix(IMAGE_FOLDER)))
+                except PathError as error:
+                    raise StudyError(f"{source}: {at} = {as_toml(name)}: {error}") from None
+                holder[place] = f"{IMAGE_FOLDER}{path}"
             elif isinstance(name, str) and name in code.installed(_GROUPS[key]):
                 holder[place] = resolve(_GROUPS[key], name)
 
@@ -357,7 +371,8 @@ def find_study(text: str) -> Path:
     beside = Path(f"{text}.toml")
     hint = f"did you mean {beside}?" if beside.is_file() else suggestion(name, shipped)
     listed = "" if hint.startswith("expected") else f" expected a file or one of: {', '.join(shipped)}"
-    raise StudyError(f"{text}: no such file, and no study of that name ships with the project; {hint}{listed}")
+    found = "it is a folder" if path.is_dir() else "no such file"
+    raise StudyError(f"{text}: {found}, and no study of that name ships with the project; {hint}{listed}")
 
 
 def to_json(spec: StudySpec) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_core.config import ConfigError as ConfigError
 from resnet_core.config import TrialConfig as TrialConfig
 from resnet_core.data import DatasetSpec as DatasetSpec
-from resnet_core.paths import PathError, typed_path, typed_uri
+from resnet_core.paths import PathError, database_path, typed_path, typed_uri
 from resnet_core.records import EpochRecord as EpochRecord
 from resnet_core.records import Outcome as Outcome
 from resnet_core.run import Run as Run
@@ -27,6 +27,7 @@ from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
 from sweeps import environment
 from sweeps.errors import InputError, SweepError
+from sweeps.execution import streams
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def launch(
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
     spec = load_study(study, name=name, trials=trials, changes=changes)
-    with environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors():
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )
@@ -181,7 +182,7 @@ def resume(
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
-    with environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors():
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )
@@ -240,7 +241,9 @@ def open_home(home: str | Path | None = None, mlflow: str = "", ledger: str = ""
     Raises:
         InputError: a URI is of an unsupported kind, or a path cannot be used.
     """
-    root = _folder("--home", home, "SWEEPS_HOME", HOME)
+    typed = home or os.environ.get("SWEEPS_HOME") or HOME
+    with _named("--home", typed):
+        root = database_path(typed)
     if os.path.lexists(root) and not root.is_dir():
         raise InputError(f"--home {root}: expected a folder")
     if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
@@ -266,12 +269,8 @@ def data_folder(data: str | Path | None = None) -> Path:
     Raises:
         InputError: the path cannot be used.
     """
-    return _folder("--data", data, "SWEEPS_DATA", DATA)
-
-
-def _folder(option: str, given: str | Path | None, variable: str, default: Path) -> Path:
-    typed = given or os.environ.get(variable) or default
-    with _named(option, typed):
+    typed = data or os.environ.get("SWEEPS_DATA") or DATA
+    with _named("--data", typed):
         return typed_path(typed)
 
 

@@ -21,7 +21,7 @@ from resnet_core.sqlite import open_to_read
 from resnet_core.uris import with_psycopg2
 from search_spaces.errors import StudyError
 from search_spaces.tables import check_name
-from sweeps.errors import InputError, SweepError
+from sweeps.errors import InputError, SweepError, is_disk_full
 
 _LOCK_TRIES = 10
 
@@ -141,7 +141,7 @@ class Home:
 
         Raises:
             InputError: another process holds it.
-            SweepError: this user may not write to the study's folder.
+            SweepError: this user may not write to the study's folder, or its disk is full.
         """
         path = self.study(name) / "lock"
         try:
@@ -165,8 +165,10 @@ class Home:
             file.truncate(0)
             request = self._stop_request(name)
             request.unlink(missing_ok=True)  # left by an earlier launch: this one has not written its id yet
-            file.write(str(os.getpid()))
-            file.flush()
+            try:
+                os.write(file.fileno(), str(os.getpid()).encode())
+            except OSError as error:
+                raise SweepError(unreadable(path, error)) from error
             try:
                 yield
             finally:
@@ -202,7 +204,8 @@ def unreadable(path: Path, error: BaseException | None) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(error, sqlite3.DatabaseError) and type(error) is sqlite3.DatabaseError:
         return f"{path}: {reason}; move it away, or choose another folder with --home"
-    return f"{path} cannot be used: {reason}; see who may read and write it, or choose another folder with --home"
+    remedy = "free some space" if is_disk_full(reason) else "see who may read and write it"
+    return f"{path} cannot be used: {reason}; {remedy}, or choose another folder with --home"
 
 
 def _take(file: TextIO, kind: int) -> bool:

@@ -35,6 +35,7 @@ from analysis.tables.trials import (
     build_table,
     count_outcomes,
     crash_notes,
+    deleted_notes,
     footnotes,
     import_notes,
     is_setting,
@@ -117,7 +118,7 @@ def build_report(
         title=study.name,
         question=study.description,
         made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {study.phase} phase, {len(study.trials)} trials.",
-        origin=" ".join(import_notes(study)),
+        origin=" ".join([*import_notes(study), *deleted_notes(study)]),
         sections=build.sections(),
     )
 

@@ -28,7 +28,10 @@ __all__ = ["METRICS", "StoreError", "Study", "load", "studies"]
 
 
 _URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_WORDS = {"None": None, "True": True, "False": False}
+_LONGEST_WHOLE = 19  # characters
+_OUTCOMES = frozenset(map(str, Outcome))
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE | re.ASCII)
 TRIAL_COLUMNS = ("number", "trial", "run_id", "status", *schema.END, schema.GPUS, "start_time", "end_time")
 """The columns of `Study.trials` before those of the parameters."""
 
@@ -67,6 +70,7 @@ class Study:
             ended, ``sequential`` if a sequential test decided; empty if it was fixed in advance.
         metric: the metric that counts.
         goal: ``max`` if it should rise, ``min`` if it should fall.
+        deleted: names of the trials that are left out, since somebody deleted their runs in MLflow.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Study:
     lengthened: str = ""
     metric: str = METRIC
     goal: Goal = "max"
+    deleted: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective:
@@ -123,7 +128,7 @@ def studies(source: Path | str) -> pd.DataFrame:
     rows = []
     for name, launches in _launches(runs).items():
         trials = _trials(runs, launches)
-        outcomes = Counter(run.tags.get(schema.OUTCOME, "running") for run in trials.values())
+        outcomes = Counter(_end(run.tags, schema.OUTCOME) or "running" for run in trials.values())
         rows.append(
             {
                 "name": name,
@@ -142,8 +147,8 @@ def studies(source: Path | str) -> pd.DataFrame:
 def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -> Study:
     """Return a study with all its trials and epochs. It is the same for every kind of store.
 
-    Deleted runs are left out. If a metric was logged twice for an epoch, the last value counts; if a trial number has
-    two runs, the one that started last.
+    Deleted runs are left out, and `Study.deleted` names their trials. If a metric was logged twice for an epoch, the
+    last value counts; if a trial number has two runs, the one that started last.
 
     Args:
         source: MLflow's store: a path or ``sqlite:///FILE``, ``postgresql://…``, or a server's ``http://…`` or
@@ -168,8 +173,14 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             known = ", ".join(sorted(_launches(_in_order(reader.runs())))) or "none yet"
             raise StoreError(f"{shown}: no study {study!r}; its studies: {known}")
         trials = _trials(runs, launches)
+        parents = {launch.id for launch in launches}
+        deleted = {
+            run.tags[schema.TRIAL_NUMBER]: run.name
+            for run in _in_order(reader.runs(study, deleted=True))
+            if run.tags.get(schema.TRIAL_NUMBER, "").isdecimal() and run.tags.get(schema.PARENT_RUN) in parents
+        }
         tags = launches[-1].tags
-        space = json.loads(tags[schema.SPACE]) if schema.SPACE in tags else None
+        space = _json_table(tags.get(schema.SPACE))
         frame = _trial_frame(trials, reader.params(study), _texts(space or {}))
         if metrics is None:
             counts = tags.get(schema.METRIC, METRIC)
@@ -179,7 +190,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             metrics = (*(name for name in METRICS if shipped or name in logged), *sorted(others))
         epochs = _epoch_frame(reader, trials, metrics)
 
-    splits = sorted(frame["split"].dropna().unique()) if "split" in frame else []
+    splits = sorted(map(str, frame["split"].dropna().unique())) if "split" in frame else []
     try:
         target = float(tags[schema.TARGET]) if schema.TARGET in tags else None
         sustained = int(tags[schema.SUSTAINED])
@@ -187,7 +198,8 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             tags.get(schema.METRIC, METRIC), cast("Goal", tags.get(schema.GOAL, "max")), target, sustained
         )
     except (KeyError, ValueError) as error:
-        raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}") from None
+        again = f"`sweeps resume {study}` writes it again"
+        raise StoreError(f"{shown}: the launch of study {study!r} lacks a usable tag: {error}; {again}") from None
     return Study(
         name=study,
         description=_description(tags),
@@ -196,7 +208,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         split=", ".join(splits) or None,
         trials=frame,
         epochs=epochs,
-        stopping_rules=json.loads(tags[schema.STOPPING_RULES]) if schema.STOPPING_RULES in tags else None,
+        stopping_rules=_json_table(tags.get(schema.STOPPING_RULES)),
         environment=_environment(tags, trials),
         phase=tags.get(schema.PHASE, "search"),
         confirms=tags.get(schema.CONFIRMS, ""),
@@ -205,6 +217,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         lengthened=tags.get(schema.LENGTHENED, ""),
         metric=sought.metric,
         goal=sought.goal,
+        deleted=tuple(name for number, name in deleted.items() if int(number) not in trials),
     )
 
 
@@ -252,37 +265,67 @@ def _launches(runs: list[Run]) -> dict[str, list[Run]]:
     """Return the launches of each study, in the order in which they started; incomplete imports are left out."""
     found: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.tags.get(schema.KIND) == schema.LAUNCH and (schema.IMPORTED not in run.tags or run.status == "FINISHED"):
+        if schema.is_launch(run.tags) and (schema.IMPORTED not in run.tags or run.status == "FINISHED"):
             found[run.experiment].append(run)
     return dict(found)
 
 
 def _trials(runs: list[Run], launches: list[Run]) -> dict[int, Run]:
-    """Return the trials of these launches by number; of two with the same number, the one that started last."""
-    parents = {launch.id for launch in launches}
+    """Return the trials of a study by number; of two with the same number, the one that started last.
+
+    Args:
+        runs: the study's runs, perhaps among others.
+        launches: the study's launches, except incomplete imports, whose trials are left out.
+    """
+    study, parents = launches[0].experiment, {launch.id for launch in launches}
+    of_study = [run for run in runs if run.experiment == study]
+    hidden = {run.id for run in of_study if schema.is_launch(run.tags)} - parents
     found = {}
-    for run in runs:
-        if run.tags.get(schema.KIND) == schema.TRIAL and run.tags.get(schema.PARENT_RUN) in parents:
+    for run in of_study:
+        if schema.is_trial(run.tags) and run.tags.get(schema.PARENT_RUN) not in hidden:
             number = run.tags.get(schema.TRIAL_NUMBER, "")
             if not number.isdecimal():
-                where = f"run {run.id} of study {run.experiment!r}"
-                raise StoreError(f"{where}: its tag {schema.TRIAL_NUMBER} = {number!r} is no number")
+                where = f"run {run.id} of study {study!r}"
+                again = f"`sweeps resume {study}` puts it right"
+                raise StoreError(f"{where}: its tag {schema.TRIAL_NUMBER} = {number!r} is no number; {again}")
             found[int(number)] = run
     return dict(sorted(found.items()))
 
 
 def parse_param(text: str) -> Any:
-    """Return the number, True, False or None whose `str` is this text; other texts unchanged."""
+    """Return the number, True, False or None whose `str` is this text; other texts unchanged.
+
+    >>> [parse_param(text) for text in ("1e-05", "64", "007", "1e400")]
+    [1e-05, 64, '007', '1e400']
+    """
     if text in _WORDS:
         return _WORDS[text]
-    if not _NUMBER.fullmatch(text) or len(text) > _LONGEST_NUMBER:
+    if not _NUMBER.fullmatch(text):
         return text
-    number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    if not text.lstrip("+-").isdecimal():
+        number: float = float(text)
+    elif len(text) > _LONGEST_WHOLE:
+        return text  # more than 64 bits hold
+    else:
+        number = int(text)
     return number if str(number) == text else text  # "007" is no number but a name
 
 
-_LONGEST_NUMBER = 400  # characters; more than any number has that is logged
-_WORDS = {"None": None, "True": True, "False": False}
+def _json_table(text: str | None) -> dict[str, Any] | None:
+    """Return the table in a tag; None if there is no such tag, or somebody has written something else into it."""
+    try:
+        table = json.loads(text or "null")
+    except ValueError:
+        return None
+    return table if isinstance(table, dict) else None
+
+
+def _number(text: str | None) -> float:
+    """Return the number in a tag; NaN if there is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return np.nan
 
 
 def _texts(space: dict[str, Any]) -> dict[str, set[str]]:
@@ -295,6 +338,16 @@ def _texts(space: dict[str, Any]) -> dict[str, set[str]]:
     return found
 
 
+def _end(tags: dict[str, str], name: str) -> str | None:
+    """Return a tag that says how a trial ended; None if it has none, or one that this project does not write."""
+    text = tags.get(name)
+    if name == schema.OUTCOME and text not in _OUTCOMES:
+        return None
+    if name == schema.WOULD_STOP and _json_table(text) is None:
+        return None
+    return text
+
+
 def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]], texts: dict[str, set[str]]) -> pd.DataFrame:
     runs = list(trials.values())
     columns: dict[str, Any] = {
@@ -302,8 +355,8 @@ def _trial_frame(trials: dict[int, Run], params: dict[str, dict[str, str]], text
         "trial": [run.name for run in runs],
         "run_id": [run.id for run in runs],
         "status": [run.status for run in runs],
-        **{tag: pd.Series([run.tags.get(tag) for run in runs], dtype=object) for tag in schema.END},
-        schema.GPUS: np.array([float(run.tags.get(schema.GPUS, "nan")) for run in runs], np.float64),
+        **{tag: pd.Series([_end(run.tags, tag) for run in runs], dtype=object) for tag in schema.END},
+        schema.GPUS: np.array([_number(run.tags.get(schema.GPUS)) for run in runs], np.float64),
         "start_time": _utc(pd.Series([run.start_time for run in runs], dtype="Int64")),
         "end_time": _utc(pd.Series([run.end_time for run in runs], dtype="Int64")),
     }

@@ -36,14 +36,16 @@ _STUDIES = f"""(
 RUNS = f"""
     SELECT r.run_uuid, e.study, r.name, r.status, r.start_time, r.end_time
     FROM runs r JOIN {_STUDIES} e USING (experiment_id)
-    WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND e.study = coalesce({{study}}, e.study)
+    WHERE r.lifecycle_stage {{stage}} 'active' AND e.lifecycle_stage = 'active'
+        AND e.study = coalesce({{study}}, e.study)
 """
-"""Query: the active runs of a study, or of all studies if it is null. ``{study}`` is the driver's placeholder."""
+"""Query: the runs of a study, or of all studies if it is null. ``{study}`` is the driver's placeholder, ``{stage}``
+is ``=`` for active runs and ``!=`` for deleted ones."""
 
 TAGS = f"""
     SELECT t.run_uuid, t.key, t.value
     FROM tags t JOIN runs r USING (run_uuid) JOIN {_STUDIES} e USING (experiment_id)
-    WHERE t.key IN ({{keys}}) AND r.lifecycle_stage = 'active' AND e.study = coalesce({{study}}, e.study)
+    WHERE t.key IN ({{keys}}) AND r.lifecycle_stage {{stage}} 'active' AND e.study = coalesce({{study}}, e.study)
 """
 """Query: the tags of these runs; ``{keys}`` is replaced by the names, as SQL literals."""
 

@@ -38,7 +38,7 @@ class StoreError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """An active run of MLflow; deleted ones are never read.
+    """A run of MLflow.
 
     Attributes:
         id: MLflow's id.
@@ -77,8 +77,8 @@ class Points:
 class Reader(Protocol):
     """An open store. Its methods raise only StoreError, which names the store."""
 
-    def runs(self, study: str | None = None) -> list[Run]:
-        """Return the active runs of a study, or of all studies."""
+    def runs(self, study: str | None = None, *, deleted: bool = False) -> list[Run]:
+        """Return the active runs of a study, or of all studies; or those that somebody deleted in MLflow."""
 
     def params(self, study: str) -> dict[str, dict[str, str]]:
         """Return the parameters of a study's active runs, by the run's id."""
@@ -119,14 +119,15 @@ class SqlReader(ABC):
     def rows(self, query: str, **values: Any) -> Iterable[tuple[Any, ...]]:
         """Return the rows of a query with these values for its parameters."""
 
-    def runs(self, study: str | None = None) -> list[Run]:
+    def runs(self, study: str | None = None, *, deleted: bool = False) -> list[Run]:
         """See Reader."""
+        stage = "!=" if deleted else "="
         keys = ", ".join(f"'{key}'" for key in TAGS)
-        query = mlflow_internals.TAGS.format(study=self.study_placeholder, keys=keys)
+        query = mlflow_internals.TAGS.format(study=self.study_placeholder, keys=keys, stage=stage)
         tags: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for run_id, key, value in self.rows(query, study=study):
             tags[run_id][key] = value
-        query = mlflow_internals.RUNS.format(study=self.study_placeholder)
+        query = mlflow_internals.RUNS.format(study=self.study_placeholder, stage=stage)
         return [
             Run(run_id, experiment, name, status, start_time, end_time, tags.get(run_id, {}))
             for run_id, experiment, name, status, start_time, end_time in self.rows(query, study=study)

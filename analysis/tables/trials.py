@@ -71,6 +71,7 @@ class OutcomeCounts:
     running: int
 
 
+_MOST_NAMED = 10  # trials in a sentence
 _NOT_OF_ALL = ("acc", "final_loss", "final_val_loss")
 """Columns of metrics that a trainer of somebody's own may not have."""
 
@@ -335,6 +336,16 @@ def import_notes(study: Study) -> list[str]:
     if not study.imported:
         return []
     return [f"Imported from {study.imported}: its trials ran elsewhere, and what the file does not say is not known."]
+
+
+def deleted_notes(study: Study) -> list[str]:
+    """Return a sentence that names the trials whose runs were deleted in MLflow; no sentence if there are none."""
+    if not study.deleted:
+        return []
+    one = len(study.deleted) == 1
+    names = ", ".join([*study.deleted[:_MOST_NAMED], *("…" for _ in study.deleted[_MOST_NAMED:][:1])])
+    which = "1 trial is left out: its run was" if one else f"{len(study.deleted)} trials are left out: their runs were"
+    return [f"{which} deleted in MLflow ({names}). MLflow's filter State: Deleted lists such runs and restores them."]
 
 
 def split_notes(study: Study) -> list[str]:

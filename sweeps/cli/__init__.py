@@ -17,9 +17,9 @@ from search_spaces.errors import StudyError
 
 # Each module adds its commands to the application; --help lists them in this order.
 from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
-from sweeps.cli import streams
 from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
+from sweeps.execution import streams
 
 __all__ = ["app", "main"]
 

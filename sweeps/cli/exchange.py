@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
-from resnet_core.paths import write_whole
+from resnet_core.paths import check_target, write_whole
 from search_spaces.errors import suggestion
 from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, print_message, print_result
-from sweeps.cli.options import JsonOption, NameArgument, Store
+from sweeps.cli.options import JsonOption, NameArgument, Store, writing
 from sweeps.errors import InputError
 from sweeps.home import Home
 
@@ -43,10 +43,11 @@ def report(
     path = out or Path(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: expected a name that ends in .html")
-    try:
-        write_whole(path, build_report(home, study).encode())
-    except OSError as error:
-        raise InputError(f"--out {path}: {error.strerror}") from error
+    with writing("--out", path):
+        check_target(path)
+    built = build_report(home, study).encode()
+    with writing("--out", path):
+        write_whole(path, built)
     print_result(path)
     if attach:
         from sweeps.tracking.report import attach_report
@@ -89,11 +90,11 @@ def _write_recording(home: Home, name: str, out: Path, force: bool) -> None:
         raise InputError(f"--out {out}: expected a name that ends in {recordings.SUFFIX}")
     if out.exists() and not force:
         raise InputError(f"--out {out}: it is there; --force replaces it")
+    with writing("--out", out):
+        check_target(out)
     recording = recordings.of_study(home, name)
-    try:
+    with writing("--out", out):
         recordings.write(recording, out)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror or error}") from error
     left = f"; {recording.running} that run are not in it" if recording.running else ""
     print_message(f"{len(recording.trials)} trials recorded{left}; simulate on them with")
     print_result(f"sweeps simulate STUDY --from {out}")

@@ -15,8 +15,8 @@ from resnet_core.uris import without_password
 from sweeps.api import DATA, data_folder
 from sweeps.cli.app import FAILED, command, print_json, print_message, print_result
 from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgument, Store, complete_name
-from sweeps.cli.streams import has_reader
 from sweeps.errors import InputError, SweepError
+from sweeps.execution.streams import has_reader
 from sweeps.home import Home
 
 
@@ -205,7 +205,8 @@ def _epochs(store: Store, name: str, number: int) -> list[dict[str, Any]]:
     try:
         epochs = store.results(name).epochs
     except InputError as error:
-        if store.open().mlflow:  # the store in the home folder does not exist before the first epoch
+        home = store.open()
+        if home.mlflow or home.own_mlflow_db.exists():  # the home's is not there before the first epoch
             print_message(f"no epochs: {error}")
         return []
     rows = epochs[epochs["number"] == number].drop(columns="number").to_dict("records")

@@ -5,6 +5,7 @@ Every command lists its options in this order: the study, how it runs, folders a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnet_core.paths import check_target
 from search_spaces.study import shipped_studies
 from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
 from sweeps.cli.app import print_message
@@ -89,6 +91,7 @@ AddressOption = Annotated[
     typer.Option(
         "--address",
         envvar="RAY_ADDRESS",
+        callback=lambda typed: (typed or "").strip() or None,
         help="Address of a running Ray cluster.",
         show_default="Ray is started on this machine",
     ),
@@ -105,6 +108,31 @@ DataOption = Annotated[
 # The output.
 FormatOption = Annotated[str, choice("--format", "text", "markdown", "csv", "latex")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def check_figure(plot: Path | None) -> None:
+    """Check before the work for it that the file of --plot can be written, if one is asked for.
+
+    Raises:
+        InputError: it cannot, or is not named as a figure.
+    """
+    if plot is not None:
+        from analysis.plots.canvas import check_suffix
+
+        with writing("--plot", plot):
+            check_suffix(plot)
+            check_target(plot)
+
+
+@contextlib.contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Say of an error in the block which option's file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{option} {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{option} {path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +163,16 @@ class Store:
     def results(self, name: str, metrics: Sequence[str] | None = None) -> Study:
         """Return a study from MLflow's store, with the given metrics of its epochs and the one that counts in it.
 
-        None reads all metrics.
+        None reads all metrics. A message names trials that are left out.
         """
+        from analysis.tables.trials import deleted_notes
+
         found = load_results(name, home=self.home, mlflow=self.mlflow, metrics=metrics)
-        if metrics is None or found.metric in metrics:
-            return found
-        return load_results(name, home=self.home, mlflow=self.mlflow, metrics=[*metrics, found.metric])
+        if metrics is not None and found.metric not in metrics:
+            found = load_results(name, home=self.home, mlflow=self.mlflow, metrics=[*metrics, found.metric])
+        for note in deleted_notes(found):
+            print_message(f"study {name!r}: {note}")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,17 @@ from search_spaces.tables import check_name
 from search_spaces.trainers import OwnTrainer, find_trainer
 from sweeps.api import DATA, data_folder, load_study
 from sweeps.cli.app import command, print_json, print_message, print_result
-from sweeps.cli.options import DataOption, JsonOption, NameOption, SetOption, Store, StudyArgument, TrialsOption, choice
+from sweeps.cli.options import (
+    DataOption,
+    JsonOption,
+    NameOption,
+    SetOption,
+    Store,
+    StudyArgument,
+    TrialsOption,
+    choice,
+    writing,
+)
 from sweeps.errors import InputError
 
 
@@ -147,6 +158,8 @@ def plan(
 
         planned = plans.plan_from_earlier(spec, recorded_curves(store.open(), like), store.open())
     else:
+        if sys.stderr.isatty():  # a large network takes a minute on a CPU
+            print_message("timing an epoch on this machine …")
         planned = plans.measured_plan(spec, store.open()) if measure else plans.plan(spec, data_dir=data_folder(data))
     if as_json:
         print_json(planned.to_dict())
@@ -265,10 +278,8 @@ def schedule(
     if plot is not None:
         from analysis.plots.schedules import plot_schedule
 
-        try:
+        with writing("--plot", plot):
             plot_schedule(parsed, plot)
-        except (ValueError, OSError) as error:
-            raise InputError(f"--plot {plot}: {error}") from error
         print_message(f"schedule drawn into {plot}")
     if as_json:
         print_json({"schedule": str(parsed), "at": epochs, "values": values})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeps.cli.app import command, print_json, print_json_text, print_message, print_result, terminal_width
-from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store, choice
+from sweeps.cli.options import FormatOption, JsonOption, NameArgument, Store, check_figure, choice, writing
 from sweeps.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def table(
         raise InputError(f"--figure {figure}: expected without --compare and --trial, which are for curves")
     if published and (view != "results" or target is not None):
         raise InputError("--published: expected without --view and --target: it has rows and targets of its own")
+    check_figure(plot)
     import analysis
     from analysis.tables.columns import METRICS
 
@@ -86,13 +87,16 @@ def table(
     notes = [*analysis.import_notes(study), *(_all_crashed(study) or notes)]
     if plot is not None:
         try:
-            if figure == "curves":
-                draw = analysis.plot_comparison if compare else analysis.plot_curves
-                draw(study, _numbers(study, trial), plot)
-            else:
-                _draw(study, figure, plot)
-        except (ValueError, OSError) as error:
-            raise InputError(f"--plot {plot}: {' '.join(_all_crashed(study)) or error}") from error
+            with writing("--plot", plot):
+                if figure == "curves":
+                    draw = analysis.plot_comparison if compare else analysis.plot_curves
+                    draw(study, _numbers(study, trial), plot)
+                else:
+                    _draw(study, figure, plot)
+        except InputError as error:
+            if isinstance(error.__cause__, ValueError) and (crashed := _all_crashed(study)):
+                raise InputError(f"--plot {plot}: {' '.join(crashed)}") from error
+            raise
         print_message(f"{figure} drawn into {plot}")
     if as_json:
         print_json_text(analysis.render(built, "json"))
@@ -128,6 +132,7 @@ def compare(
         raise InputError(f"{sides[0]}: expected two sides or more, each a study or STUDY:TRIAL")
     if plot is not None and len(sides) > 2:
         raise InputError(f"--plot {plot}: expected with two sides, not {len(sides)}")
+    check_figure(plot)
     arms = []
     for text in sides:
         study, _, trial = text.partition(":")
@@ -146,10 +151,8 @@ def compare(
     if plot is not None:
         from analysis.plots.bands import plot_bands
 
-        try:
+        with writing("--plot", plot):
             plot_bands(found[0], plot)
-        except (ValueError, OSError) as error:
-            raise InputError(f"--plot {plot}: {error}") from error
         print_message(f"curves drawn into {plot}")
     if as_json:
         shown = [each.to_dict() for each in found]

@@ -18,7 +18,7 @@ from resnet_core.records import EpochRecord
 from search_spaces.spec import StudySpec
 from sweeps.api import DATA, data_folder, load_study
 from sweeps.cli.app import command, print_json, print_message, print_result, stderr
-from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, choice
+from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, check_figure, choice, writing
 from sweeps.errors import InputError, SweepError
 
 
@@ -178,16 +178,11 @@ def lr_range(
     if not 0 < low < high < float("inf"):
         raise InputError(f"--from {low:g} --to {high:g}: expected two learning rates above 0, the second the higher")
     spec, first = one.load()
-    from analysis.plots.canvas import check_suffix
     from analysis.plots.lr_range import plot_lr_range
     from analysis.statistics.lr_range import RULES, suggest
     from sweeps.inspection.lr_range import range_test, with_rising_rate
 
-    if plot is not None:
-        try:
-            check_suffix(plot)  # before any training
-        except ValueError as error:
-            raise InputError(f"--plot {error}") from error
+    check_figure(plot)  # before any training
     if not isinstance(first, TrialConfig):
         raise InputError(f"{one.study}: expected the trainer that ships: only its steps can be looked at")
     config = with_rising_rate(first, low, high, epochs, shape)
@@ -209,10 +204,8 @@ def lr_range(
     if plot is not None:
         title = f"{spec.name}: {config.model}, batch {config.batch_size}, {config.optimizer}"
         series = (test.lrs, test.losses, test.accs, bounds)
-        try:
+        with writing("--plot", plot):
             plot_lr_range(*series, beta=test.beta, log=shape == "exp", title=title, path=plot)
-        except OSError as error:
-            raise InputError(f"--plot {plot}: {error}") from error
         print_message(f"loss and accuracy drawn into {plot}")
     if refused is not None:
         raise SweepError(f"no bound can be told: {refused}")

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 _WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
 """Signals that a terminal sends when it is closed, and a batch system before its time limit, each perhaps twice."""
@@ -47,7 +46,6 @@ class Interrupts:
         self._name = name
         self.stop_requested = False
         self._ends_next = False  # whether a SIGTERM now ends the process
-        self._handlers: dict[signal.Signals, Any] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -56,22 +54,14 @@ class Interrupts:
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *_WARNINGS)}
-        self._handlers = {
-            number: signal.SIG_IGN if number in _WARNINGS and handler is signal.SIG_IGN else self._take
-            for number, handler in before.items()
-        }
-        self.install()
         try:
+            for number, handler in before.items():
+                if number not in _WARNINGS or handler is not signal.SIG_IGN:
+                    signal.signal(number, self._take)
             yield
         finally:
-            self._handlers = {}
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Install the handlers again, in place of those that a library has installed since the block began."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
 
     def _take(self, number: int, _frame: object) -> None:
         ends = self._ends_next or (number == signal.SIGINT and self.stop_requested)

@@ -249,7 +249,6 @@ class Launch:
                 return LaunchStatus.FINISHED
         watcher.starting()
         with ray_cluster(self.address, debug=self.debug) as cluster:
-            interrupts.install()  # Ray has installed its own handler of SIGTERM
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
             watcher.watch(run)

@@ -32,6 +32,7 @@ _STYLES = {
 }
 _SHOWN_ENDED = 8
 _FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows this column of the table
+_FRAME = 5  # lines of the table that are no trial
 _WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
 _BETWEEN_EPOCHS, _LONG_EPOCH, _BETWEEN_SUMMARIES = 5.0, 10.0, 60.0  # seconds, of lines in a log file
@@ -60,8 +61,8 @@ class _Watcher:
         self._seconds += trial.records[-1].seconds or 0.0
         self._epochs += 1
 
-    def _summary(self, run: StudyRun) -> tuple[str, str]:
-        """Return how the study stands: what has ended, and the best trial with the time left."""
+    def _summary(self, run: StudyRun) -> tuple[str, str, str]:
+        """Return how the study stands: what has ended, the best trial, and the time."""
         counts = dict.fromkeys(Outcome, 0)
         for result in list(run.results.values()):
             counts[result.outcome] += 1
@@ -74,7 +75,8 @@ class _Watcher:
             best += _best(leader.value, sought) if sought.target is None else reached
         return (
             f"ended: {ended} · running: {len(run.active)} · to come: {run.remaining}",
-            f"{best} · elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}",
+            best,
+            f"elapsed {_clock(time.monotonic() - self._started)} · left {self._left(run)}",
         )
 
     def _left(self, run: StudyRun) -> str:
@@ -217,25 +219,37 @@ class LiveWatcher(_Watcher):
         """Show below the table what the launch waits for."""
         self._messages.append(_WAITING.format(trials))
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yield the table as it is now; a narrow terminal is shown fewer columns of it."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the table as it is now; a narrow terminal is shown fewer columns of it, a low one fewer trials."""
         run = self._run
         if run is None:
             yield Text(_STARTING)
             return
+        below = [*map(Text, self._summary(run)), *(Text(line, style="red") for line in self._messages)]
+        room = options.max_height - _FRAME - sum(len(text.wrap(console, options.max_width)) for text in below)
+        running = list(run.active.values())
+        shown = running if len(running) <= room else running[: max(room - 1, 0)]
+        if len(shown) < len(running):
+            below.insert(0, Text(f"running, not shown: {len(running) - len(shown)}"))
+        if room > 0:
+            free = room - len(running)
+            yield self._table(run, list(self._ended)[-free:] if free > 0 else [], shown, options.max_width)
+        yield from below
+
+    def _table(self, run: StudyRun, ended: list[tuple[Job, Result]], running: list[ActiveTrial], width: int) -> Table:
         table = Table(title=run.spec.name, title_justify="left", expand=True)
         sought = run.spec.objective
         for heading in ("trial", "epoch", sought.metric):
             table.add_column(heading, justify="right", no_wrap=True)
-        more = [heading for heading, width in _FROM_WIDTH.items() if options.max_width >= width]
+        more = [heading for heading, least in _FROM_WIDTH.items() if width >= least]
         for heading in more:
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
-        for job, result in list(self._ended):
+        for job, result in ended:
             shown = "-" if result.best_value is None else sought.shown(result.best_value)
             ending = Text(_ending(result, sought), style=_STYLES[result.outcome])
             texts = [ending, Text(_settings(job))]
             table.add_row(Text(job.name), str(result.epochs_run), shown, *texts[: len(more)])
-        for trial in list(run.active.values()):
+        for trial in running:
             done = len(trial.records)
             shown = sought.shown(trial.progress.values[-1]) if done else "-"
             state = "running" if done else "starting"
@@ -244,9 +258,7 @@ class LiveWatcher(_Watcher):
             length = f"{done}/{trial.job.config.horizon}"
             texts = [Text(state), Text(_settings(trial.job))]
             table.add_row(Text(trial.job.name), length, shown, *texts[: len(more)])
-        yield table
-        yield from map(Text, self._summary(run))
-        yield from (Text(line, style="red") for line in self._messages)
+        return table
 
     def _silence(self, trial: ActiveTrial) -> str:
         """Return since when a trial has ended no epoch, where that is far longer than its longest epoch."""

@@ -80,19 +80,20 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     if not debug:
         ray_internals.silence()
     try:
-        if own:
-            _check_loopback()
-            with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
-                ray.init(
-                    address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
-                    _temp_dir=_folder_of_ray(),
-                    num_cpus=available_cores(),
-                    include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    **settings,
-                )
-        else:
-            ray.init(address=address, **settings)
+        with ray_internals.without_signal_handler():
+            if own:
+                folder = check_start()
+                with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
+                    ray.init(
+                        address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
+                        _temp_dir=folder,
+                        num_cpus=available_cores(),
+                        include_dashboard=False,
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        **settings,
+                    )
+            else:
+                ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = reason_of(error)
         if own:
@@ -111,6 +112,16 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
             elif own:
                 # ray.shutdown would end this process immediately, before it has written its data.
                 ray_internals.kill_started_processes()
+
+
+def check_start() -> str:
+    """Check what Ray needs to start on this machine, and return the folder for its files.
+
+    Raises:
+        SweepError: something is missing.
+    """
+    _check_loopback()
+    return _folder_of_ray()
 
 
 def _folder_of_ray() -> str:

@@ -109,6 +109,21 @@ def in_own_process_groups() -> Iterator[None]:
         module.ConsolePopen = start
 
 
+@contextmanager
+def without_signal_handler() -> Iterator[None]:
+    """Have Ray, when it starts in the block, leave SIGTERM to the handler that is there.
+
+    Ray's own would end this process without a word, in the seconds that Ray takes to start too.
+    """
+    utils: Any = ray._private.utils
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda _handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
+
+
 def is_own() -> bool:
     """Return whether this process has started the Ray that it is connected to."""
     node = ray._private.worker._global_node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import logging
 import os
 import socket
 from collections.abc import Generator
@@ -46,6 +47,7 @@ class TrialTrainable(tune.Trainable):
                 "all nodes of the cluster share"
             )
         self._folder = Path.cwd()
+        logging.getLogger("ray.tune").setLevel(logging.WARNING)  # its advice is for who writes such a class
         self._log = TrialLog(Path(config["log"]))
         self._number = config["number"]
         worker, self._epochs = self.begin(config)

@@ -49,7 +49,7 @@ class Check:
 
 
 def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Check]:
-    """Run the checks of this machine and return their results; nothing is created, not even the home folder.
+    """Run the checks of this machine and return their results; nothing is created but the folder for Ray's files.
 
     Args:
         home: the home folder; if the ledger or MLflow's store is elsewhere, the connection to it is checked.
@@ -73,8 +73,7 @@ def examine(home: Home, data_dir: Path, address: str | None = None) -> list[Chec
     if home.mlflow:
         served = home.mlflow.startswith("http")
         checks.append(_reached("mlflow store", home.mlflow, _ask_server if served else check_reachable))
-    if address is not None:
-        checks.append(_reached("cluster", address, _join))
+    checks.append(_own_ray() if address is None else _reached("cluster", address, _join))
     return checks
 
 
@@ -176,10 +175,22 @@ def _ask_server(uri: str) -> None:
 
 
 def _join(address: str) -> str:
-    environment.for_ray(own=False)
-    from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
+    with environment.restored():
+        environment.for_ray(own=False)
+        from sweeps.execution.placement import check_address, ray_cluster  # Ray takes seconds to import
 
-    check_address(address)
-    with ray_cluster(address) as found:
-        cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
-        return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"
+        check_address(address)
+        with ray_cluster(address) as found:
+            cpus, gpus = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
+            return f"nodes {len(found.nodes)}, cores {cpus:g}, GPUs {gpus:g}"
+
+
+def _own_ray() -> Check:
+    try:
+        with environment.restored():
+            environment.for_ray(own=True)
+            from sweeps.execution.placement import check_start
+
+            return Check("ray start", True, f"its files go to {check_start()}")
+    except SweepError as error:
+        return Check("ray start", False, str(error))

@@ -21,6 +21,14 @@ from sweeps.tracking.runs import charts_address
 
 _HOST = "127.0.0.1"
 _HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
+_WHILE_WE_LIVE = """if True:
+    import ctypes, os, runpy, signal, sys
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: sent when the process that started this one ends
+    if os.getppid() == int(sys.argv.pop(1)):
+        runpy.run_module("mlflow", run_name="__main__")
+"""
+"""Runs MLflow until this process ends, on Linux also where it ends by kill -9."""
 _READY_SECONDS = 120.0
 _END_SECONDS = 10.0
 
@@ -52,7 +60,8 @@ class UiServer:
                 ) from error
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(self._port)]
+        command = [sys.executable, "-c", _WHILE_WE_LIVE, str(os.getpid())]
+        command += ["server", "--host", _HOST, "--port", str(self._port)]
         command += ["--default-artifact-root", self._home.artifacts.as_uri(), "--workers", "1"]
         environment.for_mlflow(server=True, quiet=False)
         # An argument would be visible to all users of the machine.
@@ -65,7 +74,8 @@ class UiServer:
             command, env=variables, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
         )
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _end)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                signal.signal(number, _end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -74,7 +74,7 @@ def open_storage(uri: str) -> optuna.storages.RDBStorage:
     with contextlib.nullcontext() if file.exists() else _file_lock(file):
         try:
             with _same_version(uri):
-                storage = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": {"timeout": 60}})
+                storage = optuna.storages.RDBStorage(_template(uri), engine_kwargs={"connect_args": {"timeout": 60}})
         except DatabaseError as error:
             if type(error.orig) is not sqlite3.DatabaseError:
                 raise
@@ -123,6 +123,11 @@ def read_storage(uri: str) -> optuna.storages.RDBStorage:
         raise SweepError(unreadable(file, error)) from error
 
 
+def _template(uri: str) -> str:
+    """Return what Optuna makes this URI of: it replaces names in braces, such as a folder's or a password's."""
+    return uri.replace("{", "{{").replace("}", "}}")
+
+
 @contextlib.contextmanager
 def _same_version(uri: str) -> Iterator[None]:
     """Say what to do where the tables of a ledger are of another version of Optuna."""
@@ -158,12 +163,14 @@ def _postgres(uri: str, *, to_read: bool = False) -> optuna.storages.RDBStorage:
         options = {**_POSTGRES["connect_args"], "options": "-c default_transaction_read_only=on"}
         with _reached(uri, "ledger"), _same_version(uri):
             settings = {**_POSTGRES, "connect_args": options}
-            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=settings, skip_table_creation=True)
+            return optuna.storages.RDBStorage(
+                _template(with_psycopg2(uri)), engine_kwargs=settings, skip_table_creation=True
+            )
     # The lock keeps two drivers from creating the tables of an empty database at the same time.
     with _reached(uri, "ledger") as engine, engine.begin() as connection:
         _advisory_lock(connection, "tables")
         with _same_version(uri):
-            return optuna.storages.RDBStorage(with_psycopg2(uri), engine_kwargs=dict(_POSTGRES))
+            return optuna.storages.RDBStorage(_template(with_psycopg2(uri)), engine_kwargs=dict(_POSTGRES))
 
 
 def check_reachable(uri: str) -> None:

@@ -26,7 +26,7 @@ from sweeps.ledger import attributes
 from sweeps.ledger.forks import Fork, fork
 from sweeps.ledger.imports import imported_trials
 from sweeps.ledger.leases import Drivers, Transaction
-from sweeps.ledger.optuna_internals import is_finished, live_trial
+from sweeps.ledger.optuna_internals import engine_of, is_finished, live_trial
 from sweeps.ledger.outcomes import optuna_result, worst_objective
 from sweeps.ledger.proposals import next_listed, next_repetition
 from sweeps.ledger.retries import Retries
@@ -364,8 +364,11 @@ class Ledger:
             # Drivers that start with equal numbers of trials must not sample the same trials.
             shift = int.from_bytes(hashlib.sha256(driver.encode()).digest()[:4])
             self._known_to_sampler, self._sampler_shift = self._trials.all(), shift
-        with self.drivers.renewing(stop):
-            yield
+        try:
+            with self.drivers.renewing(stop):
+                yield
+        finally:
+            engine_of(self._storage).dispose()  # the last connection to end puts SQLite's log into the file
 
     def owns(self, number: int) -> bool:
         """Return whether this driver still owns a trial that it began: its lease may have expired meanwhile.

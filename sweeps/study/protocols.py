@@ -71,11 +71,13 @@ class WrittenRun(NamedTuple):
         status: status of the trial's run.
         epochs: numbers of its recorded epochs; empty once the run has ended.
         deleted: whether somebody deleted the run: it may be of a trial that an earlier ledger had.
+        outcome: the recorded outcome; empty while there is none.
     """
 
     status: str
     epochs: frozenset[int]
     deleted: bool = False
+    outcome: str = ""
 
 
 class Records(Protocol):

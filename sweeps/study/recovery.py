@@ -130,7 +130,7 @@ def write_missing_ends(
         job, result = entry.job, entry.result
         if result is None:
             continue
-        if job.number not in written or written[job.number].status != records.status_of(result.outcome):
+        if not _is_recorded(written.get(job.number), result, records):
             missing[job.number] = (job, result)
         elif job.number not in frozen:
             checkpoints.remove(job.number)
@@ -140,6 +140,8 @@ def write_missing_ends(
         checkpoints.copy_from(home, job)
         from_checkpoint = checkpoints.records(number)[: result.epochs_run]
         lacking = result.epochs_run - len(epochs | {record.epoch for record in from_checkpoint})
+        if number in written and written[number].outcome:
+            lacking = 0  # a run that has ended has them all
         if lacking and not home:
             _log.warning("MLflow lacks %d epochs of trial %s, which no checkpoint holds", lacking, job.name)
         if lacking and home:
@@ -170,6 +172,13 @@ def judged_epochs(job: Job, written: Collection[int] = ()) -> int:
         written: numbers of its recorded epochs.
     """
     return max(len(written), *job.thawed, 0)
+
+
+def _is_recorded(run: WrittenRun | None, result: Result, records: Records) -> bool:
+    """Return whether the records have how a trial ended; people may have changed it there."""
+    if run is None or run.status != records.status_of(result.outcome):
+        return False
+    return run.deleted or run.outcome in ("", result.outcome)
 
 
 def _epochs(written: Mapping[int, WrittenRun], number: int) -> frozenset[int]:

@@ -122,6 +122,9 @@ class StoreContract:
     def test_a_deleted_run_that_was_restored_is_there(self, renamed: Study) -> None:
         assert renamed.trials["number"].tolist() == [0]
 
+    def test_trials_whose_runs_were_deleted_are_named(self, study: Study, renamed: Study) -> None:
+        assert (study.deleted, renamed.deleted) == (("trial-4",), ())
+
     def test_a_sampled_parameter_keeps_its_prefix(self, study: Study) -> None:
         assert study.trials[f"{schema.SAMPLED}lr"].tolist() == [1e-3] * 4
 
@@ -225,6 +228,7 @@ def write_studies(tracking_uri: str) -> dict[int, str]:
     deleted = made.trial(4)
     made.epochs(deleted, [0.99])
     client.delete_run(deleted)
+    client.delete_run(made.trial(2))  # the other run of the trial is there
     client.create_run(made.id, 4_000, {}, run_name="of somebody else")
     another = _Experiment(client, "another", 5_000)
     another.epochs(another.trial(0), [0.1])

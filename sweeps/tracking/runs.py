@@ -59,6 +59,7 @@ class _Child:
         run_id: its id in MLflow.
         status: its status; RUNNING where it is ended by its status, but has no outcome: somebody else set the status.
         epochs: its written epochs; not read if it has ended.
+        outcome: its tag OUTCOME.
         thawed: its tag THAWED.
         deleted: its parameters, if it was deleted in MLflow; else None.
     """
@@ -66,12 +67,17 @@ class _Child:
     run_id: str
     status: str
     epochs: set[int]
+    outcome: str = ""
     thawed: str = ""
     deleted: Mapping[str, str] | None = None
 
     @property
     def has_ended(self) -> bool:
         return self.status in _ENDED
+
+    def ended_as(self, status: str, tags: Mapping[str, str]) -> bool:
+        """Return whether the run has this status and the outcome in these tags."""
+        return (self.status, self.outcome) == (status, tags[schema.OUTCOME])
 
 
 class MlflowStudy:
@@ -124,7 +130,7 @@ class MlflowStudy:
     def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs."""
         return {
-            number: WrittenRun(child.status, frozenset(child.epochs), deleted=child.deleted is not None)
+            number: WrittenRun(child.status, frozenset(child.epochs), child.deleted is not None, child.outcome)
             for number, child in self._children.items()
         }
 
@@ -141,7 +147,9 @@ class MlflowStudy:
         runs = self._all_runs()
         # A launch without a driver's name comes from a version in which a study had only one driver.
         launches = {
-            run.data.tags.get(schema.DRIVER, ""): run for run in sorted(runs, key=_is_active) if _is_launch(run)
+            run.data.tags.get(schema.DRIVER, ""): run
+            for run in sorted(runs, key=_is_active)
+            if schema.is_launch(run.data.tags)
         }
         launch = launches.get(self._driver, launches.get(""))
         if launch is not None and not _is_active(launch) and Origin.of_tags(launch.data.tags):
@@ -257,9 +265,10 @@ class MlflowStudy:
         child = self._children.get(number)
         reopened = do == "begin" and child is not None and rest["tags"].get(schema.THAWED, "") != child.thawed
         if child is not None and child.has_ended and not reopened:
-            if child.deleted is None or do != "begin":
-                return  # a run that has ended is complete
-            child = None  # deleted, and the ledger has a trial of this number that has not ended: it is another one
+            if do == "begin" and child.deleted is not None:
+                child = None  # the ledger has a trial of this number that has not ended: it is another one
+            elif do != "end" or child.deleted is not None or child.ended_as(rest["status"], rest["tags"]):
+                return  # a run that has ended is complete, unless people have changed how it ended
         if do == "begin":
             self._begun[number] = entry
             self._begin(number, child, **rest)
@@ -359,7 +368,8 @@ class MlflowStudy:
         unfinished = status not in _ENDED and self.metric in run.data.metrics
         epochs = self._written_epochs(run.info.run_id) if unfinished else set()
         deleted = None if _is_active(run) else schema.whole(run.data.params)
-        return _Child(run.info.run_id, status, epochs, tags.get(schema.THAWED, ""), deleted)
+        outcome, thawed = tags.get(schema.OUTCOME, ""), tags.get(schema.THAWED, "")
+        return _Child(run.info.run_id, status, epochs, outcome, thawed, deleted)
 
     def _written_epochs(self, run_id: str) -> set[int]:
         return {point.step for point in self._client.get_metric_history(run_id, self.metric)}
@@ -389,7 +399,7 @@ class MlflowStudy:
         if child is None:
             tags = {schema.PARENT_RUN: self._parent, **tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=name)
-            child = self._children[number] = _Child(run.info.run_id, "RUNNING", set(), thawed)
+            child = self._children[number] = _Child(run.info.run_id, "RUNNING", set(), thawed=thawed)
         else:
             self._set_status(child, "RUNNING")
             if child.thawed != thawed:
@@ -407,7 +417,7 @@ class MlflowStudy:
             if name in tags:
                 self._client.delete_tag(child.run_id, name)
         self._client.set_tag(child.run_id, schema.THAWED, thawed)
-        child.thawed = thawed
+        child.thawed, child.outcome = thawed, ""
 
     def _place(self, child: _Child, tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -438,7 +448,7 @@ class MlflowStudy:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
         self._client.set_terminated(child.run_id, status, now)
-        child.status = status
+        child.status, child.outcome = status, tags[schema.OUTCOME]
 
     def _pause(self, child: _Child) -> None:
         self._set_status(child, "SCHEDULED")
@@ -492,11 +502,6 @@ def charts_address(address: str, study: str) -> str:
     # MLflow's other face, for agents, knows nothing of training.
     options = f"compareRunsMode=CHART&viewStateShareKey={view.NAME}&workflowType=machine_learning"
     return f"{address}/#/experiments/{found.experiment_id}/runs?{options}"
-
-
-def _is_launch(run: Run) -> bool:
-    """Return whether a run is of a launch; one tag is enough, since people can remove tags."""
-    return run.data.tags.get(schema.KIND) == schema.LAUNCH or schema.SUSTAINED in run.data.tags
 
 
 def _number(run: Run) -> int | None:

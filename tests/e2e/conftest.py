@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,7 @@ schedule = "[0.5*lr, 0] lin[lr, 4] cos[0.1*lr, +decay]"
 [space]
 lr = {{ choices = [5e-3, 1e-7, 1e30] }}
 weight_decay = {{ low = 0.01, high = 0.4, log = true }}
-decay = {{ low = 1, high = 8, int = true }}
+decay = {{ low = 1, high = 24, int = true }}
 shift = {{ low = 0.0, high = 0.1 }}
 [objective]
 target = 0.2
@@ -65,7 +66,7 @@ sampler = "random"
 seed = 18
 first = [
   {{ lr = 5e-3, weight_decay = 0.1, decay = 1, shift = 0.0 }},
-  {{ lr = 1e-7, weight_decay = 0.1, decay = 8, shift = 0.0 }},
+  {{ lr = 1e-7, weight_decay = 0.1, decay = 24, shift = 0.0 }},
   {{ lr = 1e30, weight_decay = 0.1, decay = 1, shift = 0.0 }},
   {{ lr = 1e-7, weight_decay = 0.1, decay = 1, shift = 0.1 }},
 ]
@@ -213,6 +214,8 @@ class Running:
 
     def kill(self) -> None:
         """Kill the command and everything that it started, at once."""
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGSTOP)  # to look for what it started takes a while, in which a short study would end
         self.clean_up()
         self.wait()
 
@@ -600,6 +603,12 @@ def launched(sweeps: Sweeps, studies: Studies, once: Any) -> Launched:
         "space", lambda home: sweeps.cold("launch", studies.space, "--home", home, env={"SWEEPS_REPORT": "1"})
     )
     return Launched(home, "space", studies.space, done, Store(home, "space"))
+
+
+@pytest.fixture
+def copied(launched: Launched, home: Path) -> Path:
+    """A copy of the home of the study with a space, for what writes to it: all of pytest's processes read that one."""
+    return Path(shutil.copytree(launched.home, home))
 
 
 @pytest.fixture(scope="session")

@@ -240,16 +240,16 @@ def test_schedule_that_is_none(refused, text, options, said):
     assert said in refused("schedule", text, *options)
 
 
-def test_launching_a_changed_file_under_the_same_name(sweeps, launched):
-    before = sweeps.json("status", "space", "--home", launched.home)
-    done = sweeps("launch", launched.file, "--home", launched.home, "--set", "space.shift.high=0.2", code=2)
+def test_launching_a_changed_file_under_the_same_name(sweeps, launched, copied):
+    before = sweeps.json("status", "space", "--home", copied)
+    done = sweeps("launch", launched.file, "--home", copied, "--set", "space.shift.high=0.2", code=2)
     assert done.stderr.splitlines() == [
         "sweeps: study 'space' exists and asks something else:",
         "  space.shift.high: 0.1 -> 0.2",
         "Launch the changed file under another --name, or continue the old one with `sweeps resume space`.",
     ]
     assert done.stdout == ""
-    assert sweeps.json("status", "space", "--home", launched.home) == before
+    assert sweeps.json("status", "space", "--home", copied) == before
 
 
 def test_an_error_in_one_trial_leaves_the_others_alone(sweeps, store, crashed):

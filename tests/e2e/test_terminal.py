@@ -1,4 +1,4 @@
-"""A launch on a terminal."""
+"""Commands on a terminal."""
 
 import contextlib
 import os
@@ -34,6 +34,21 @@ def test_a_closed_terminal_lets_running_trials_finish_their_epoch(sweeps, studie
     assert [line for line in lines[stopping + 1 :] if not re.match(after, line)] == []
     assert not any("started again" in line or "given up" in line for line in lines)
     assert sweeps.json("status", "listed", "--home", home)["state"] == "interrupted"
+
+
+def test_a_plan_says_what_takes_its_time(sweeps, studies):
+    process, terminal = pty.fork()
+    if process == 0:
+        command = [str(sweeps.command), "plan", str(studies.listed)]
+        os.execve(command[0], command, environment(None))
+    said = b""
+    with contextlib.suppress(OSError):  # at the end of the process
+        while read := os.read(terminal, 1000):
+            said += read
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert status == 0
+    assert said.decode().startswith("timing an epoch on this machine …")
 
 
 def test_the_end_of_input_at_the_question_starts_nothing(sweeps, studies, home):

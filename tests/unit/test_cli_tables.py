@@ -33,6 +33,15 @@ def table(home):
     return run
 
 
+def test_trials_whose_runs_were_deleted_are_named_beside_a_table_for_programs(store):
+    launch = store.launch("thinned")
+    store.trial(launch, 0, FAST, "reached")
+    store.client.delete_run(store.trial(launch, 1, FAST, "reached"))
+    done = CliRunner().invoke(app, ["table", "thinned", "--home", str(store.path.parent), "--format", "csv"])
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.startswith("study 'thinned': 1 trial is left out: its run was deleted in MLflow (trial-1).")
+
+
 def test_statistics_have_a_row_for_each_configuration(table):
     rows = json.loads(table("--view", "statistics", "--json"))
     assert [(row["configuration"], row["runs"], row["reached"]) for row in rows] == [

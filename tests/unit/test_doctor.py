@@ -34,6 +34,16 @@ def test_what_does_not_answer_is_a_no(name, home, address, tmp_path):
     assert "secret" not in check.found
 
 
+@pytest.mark.parametrize(("folder", "ok"), [("/tmp", True), ("/proc/self", False), ("/tmp/" + "x" * 99, False)])
+def test_what_keeps_ray_from_starting_is_a_no(folder, ok, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    (check,) = (check for check in examine(Home(tmp_path), tmp_path) if check.name == "ray start")
+    assert check.ok is ok
+    assert folder in check.found
+    assert os.environ["OMP_PROC_BIND"] == "true"
+
+
 def test_a_proxy_that_keeps_a_server_away_is_named(tmp_path, monkeypatch):
     for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)

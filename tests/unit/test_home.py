@@ -1,5 +1,7 @@
 """Where things are under the home folder, and who holds a study."""
 
+import errno
+import os
 import signal
 import sqlite3
 import subprocess
@@ -122,6 +124,18 @@ def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(home):
     lock.parent.mkdir(parents=True)
     lock.write_text("99999999999999")
     with home.lock("study"), pytest.raises(InputError, match=r"by process \d{1,10};"), home.lock("study"):
+        pass
+
+
+def test_a_full_disk_is_told_as_one(home, monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(SweepError, match="lock cannot be used: No space left on device; free some space, or"):
+        home.lock("study").__enter__()
+    monkeypatch.undo()
+    with home.lock("study"):
         pass
 
 

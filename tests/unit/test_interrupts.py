@@ -111,31 +111,6 @@ def test_earlier_handlers_are_restored_after_the_block():
     assert [signal.getsignal(number) for number in BOTH + WARNINGS] == before
 
 
-@pytest.mark.parametrize("number", BOTH + WARNINGS)
-def test_the_signals_are_taken_back_from_the_handlers_of_a_library(number):
-    interrupts = Interrupts("study")
-    with interrupts.listening():
-        signal.signal(number, lambda *_: None)
-        interrupts.install()
-        signal.raise_signal(number)
-    assert interrupts.stop_requested
-
-
-@pytest.mark.parametrize("number", WARNINGS)
-def test_a_warning_that_was_ignored_is_ignored_again(number):
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        interrupts = Interrupts("study")
-        with interrupts.listening():
-            signal.signal(number, lambda *_: None)
-            interrupts.install()
-            assert signal.getsignal(number) is signal.SIG_IGN
-        interrupts.install()  # after the block
-        assert signal.getsignal(number) is signal.SIG_IGN
-    finally:
-        signal.signal(number, before)
-
-
 def test_outside_of_the_main_thread_signals_are_left_alone():
     before = signal.getsignal(signal.SIGINT)
     seen = []

@@ -371,6 +371,14 @@ def stopped_server(server: PostgresServer, seconds: float | None = None) -> Iter
         thread.join()
 
 
+def test_a_driver_that_leaves_has_its_ledger_in_one_file(tmp_path):
+    ledger = Ledger.create(f"sqlite:///{tmp_path}/optuna.db", sampled_study(trials=2))
+    with ledger.driven_by("a", tmp_path, lambda: None):
+        assert ledger.tell(next_job(ledger).number, REACHED)
+        assert (tmp_path / "optuna.db-wal").stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["optuna.db", "optuna.db.lock"]
+
+
 def test_a_restart_of_postgresql_is_waited_for(postgres, tmp_path):
     study = sampled_study(trials=2)
     ledger = Ledger.create(postgres.database(), study)

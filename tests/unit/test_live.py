@@ -278,9 +278,9 @@ def train(run: StudyRun, *val_accs: float, seconds: float = 1.5) -> int:
     return trial.job.number
 
 
-def screen(watcher: LiveWatcher, width: int = 160) -> list[str]:
-    """The table as a terminal of this width shows it, line by line, its cells apart by one space."""
-    console = Console(file=io.StringIO(), width=width, record=True)
+def screen(watcher: LiveWatcher, width: int = 160, height: int = 24) -> list[str]:
+    """The table as a terminal of this size shows it, line by line, its cells apart by one space."""
+    console = Console(file=io.StringIO(), width=width, height=height, record=True)
     console.print(watcher)
     text = console.export_text().replace("│", " ").replace("┃", " ")
     return [" ".join(line.split()) for line in text.splitlines()]
@@ -386,6 +386,29 @@ def test_the_latest_trials_that_ended_stay(watch):
     assert ended == ["2", "3", "4", "5", "6", "7", "8", "9"]
 
 
+@pytest.mark.parametrize(
+    ("height", "trials"),
+    [
+        (24, ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]),
+        (12, ["8", "9", "10", "11"]),
+        (10, ["10", "11"]),
+        (9, []),
+        (8, []),
+        (3, []),
+    ],
+)
+def test_a_low_terminal_is_shown_fewer_trials_those_that_run_first(watch, height, trials):
+    run, watcher = watch(spec())
+    for _ in range(10):
+        train(run, 0.5, 0.5, 0.5, 0.5)
+    train(run, 0.5)
+    train(run, 0.5)
+    lines = screen(watcher, 80, height)
+    assert [line.split()[0] for line in lines if line.split()[1:2] in (["4"], ["1/4"])] == trials
+    assert lines[-3] == "ended: 10 exhausted · running: 2 · to come: 0"
+    assert ("running, not shown: 2" in lines) == (trials == [])
+
+
 def test_the_line_below_counts_trials(watch):
     run, watcher = watch(spec())
     assert "ended: none · running: 0 · to come: 12" in screen(watcher)
@@ -398,10 +421,10 @@ def test_the_line_below_counts_trials(watch):
 def test_the_best_so_far_is_named(watch):
     run, watcher = watch(spec())
     train(run, 0.5, 0.5, 0.5, 0.5)
-    assert any(line.startswith("no trial at the target yet · elapsed ") for line in screen(watcher))
+    assert any(line == "no trial at the target yet" for line in screen(watcher))
     train(run, 0.5, 0.5, 0.94, 0.95)
     train(run, 0.5, 0.93, 0.94, 0.95)
-    assert any(line.startswith("best so far: trial 2, reached the target at epoch 2 · ") for line in screen(watcher))
+    assert any(line == "best so far: trial 2, reached the target at epoch 2" for line in screen(watcher))
 
 
 def test_the_time_left_is_of_the_epochs_that_are_left(watch):

@@ -518,9 +518,10 @@ def test_a_folder_that_is_a_link_is_followed(folder, tmp_path):
     assert own.dataset(f"imagefolder:{tmp_path / 'link'}").info == DatasetInfo(2, 20, 2)
 
 
-@pytest.mark.parametrize("name", ["._3.png", "folder.png"])
+@pytest.mark.parametrize("name", ["._3.png", "folder.png", ".ipynb_checkpoints/3-checkpoint.png"])
 def test_what_is_no_image_in_spite_of_its_name_is_passed_over(folder, name):
     path = folder / "train" / "cat" / name
+    path.parent.mkdir(exist_ok=True)
     path.mkdir() if name == "folder.png" else path.write_bytes(b"what a Mac notes about 3.png")
     assert len(load(of_folder(folder), Path("nowhere")).train_labels) == 20
 
@@ -530,6 +531,28 @@ def test_an_image_of_16_bits_a_pixel_keeps_its_shades(folder):
     Image.fromarray(shades).save(folder / "train" / "bird" / "0.png")
     read = load(config(data=f"imagefolder:{folder}", image_size=24), Path("nowhere")).train_images[0]
     assert read[0, [0, 12, 23], 0].tolist() == [0, 20_000 // 256, 255]
+
+
+def test_a_photo_is_turned_upright(folder):
+    held = Image.Exif()
+    held[0x0112] = 6  # the top of what was seen is at the right
+    shades = np.zeros((32, 32, 3), np.uint8)
+    shades[:16] = 255
+    Image.fromarray(shades).save(folder / "train" / "bird" / "0.png", exif=held)
+    read = load(of_folder(folder), Path("nowhere")).train_images[0, 0]
+    assert (read[:, 0].tolist(), read[:, 15].tolist()) == ([0] * 16, [255] * 16)
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif"])
+def test_other_kinds_of_images_are_read(folder, ending):
+    image(folder / "train" / "bird" / f"x.{ending}", 50)
+    assert load(of_folder(folder), Path("nowhere")).train_images[10].unique().tolist() == [50]
+
+
+def test_an_image_of_fractions_is_refused(folder):
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(folder / "train" / "bird" / "0.tiff")
+    with pytest.raises(DataError, match="expected whole numbers of 8 or 16 bits a pixel"):
+        load(of_folder(folder), Path("nowhere"))
 
 
 def damage(folder: Path) -> None:

@@ -2,16 +2,20 @@
 
 import errno
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
+import analysis
 import sweeps
 from resnet_core.paths import (
     PathError,
     TextError,
+    check_target,
     expanded,
     read_text,
     sqlite_path,
@@ -44,10 +48,10 @@ def test_mlflow_and_the_ledger_keep_their_files_in_a_home_of_any_name(tmp_path):
 
     from sweeps.ledger.database import open_storage
 
-    home = open_home(tmp_path / "a%2Fb?c #ü")
+    home = open_home(tmp_path / "a%2Fb?c #ü{d}${")
     open_storage(home.ledger_uri)
     MlflowClient(home.mlflow_uri).search_experiments()
-    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb?c #ü{d}${"]
     assert {"mlflow.db", "optuna.db"} <= {path.name for path in home.root.iterdir()}
 
 
@@ -81,6 +85,34 @@ def test_a_tilde_is_the_home_folder_of_the_user(tmp_path, monkeypatch):
     assert data_folder() == tmp_path / "data"
 
 
+def test_a_folder_named_with_a_tilde_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_home(expanded("./~nobody-of-this-name")).root == tmp_path / "~nobody-of-this-name"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("\udcff", "expected a path in UTF-8"),
+        ("/".join(["x" * 99] * 5), "expected a path of at most 490 bytes, not 50"),
+    ],
+)
+def test_a_path_that_databases_cannot_keep_is_refused(name, said):
+    with pytest.raises(InputError, match=f"^--home .*{said}"):
+        open_home(f"/x/{name}")
+    with pytest.raises(InputError, match=f"^--ledger .*{said}"):
+        open_home(ledger=f"sqlite:////x/{name}")
+
+
+def test_sqlite_writes_in_a_folder_of_the_longest_path(tmp_path):
+    folder = tmp_path / ("x" * 200)
+    folder /= "y" * (490 - len(str(folder)) - 1)
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(open_home(folder).own_mlflow_db)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+
+
 def test_a_relative_file_of_sqlite_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert typed_uri("sqlite:///x.db") == f"sqlite:///{tmp_path}/x.db"
@@ -93,9 +125,38 @@ def test_uris_of_servers_stay_as_they_are():
     assert typed_uri("http://me:secret@host:5000/mlflow") == "http://me:secret@host:5000/mlflow"
 
 
-@pytest.mark.parametrize("page", ["/", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART"])
+@pytest.mark.parametrize(
+    "page",
+    ["/", " ", "/#/experiments/1", "/#/experiments/1/runs/abc?compareRunsMode=CHART", "/?workspace=x#/experiments"],
+)
 def test_the_address_of_a_servers_page_stands_for_the_server(page, tmp_path):
     assert open_home(tmp_path, f"http://127.0.0.1:5000{page}").mlflow == "http://127.0.0.1:5000"
+
+
+def test_the_kind_of_an_address_may_be_in_upper_case_and_have_spaces_around(tmp_path):
+    assert open_home(tmp_path, " HTTP://127.0.0.1:5000\n").mlflow == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    "typed", ["http://", "http:///x", "http://h:99999", "http://h:x", "http://[::1", "http://a http://b"]
+)
+def test_an_address_without_a_usable_host_and_port_is_refused(typed, tmp_path):
+    with pytest.raises(InputError, match=r"^--mlflow http:.*: expected http://HOST:PORT$"):
+        open_home(tmp_path, typed)
+    with pytest.raises(analysis.StoreError, match=r"^http:.*: expected http://HOST:PORT$"):
+        analysis.load(typed, "any")
+
+
+def test_a_refused_address_shows_no_part_of_its_password(tmp_path):
+    with pytest.raises(InputError, match="expected http://HOST:PORT") as refused:
+        open_home(tmp_path, "http://me:geh#eim@host:5000")
+    assert "geh" not in str(refused.value)
+    assert "eim" not in str(refused.value)
+
+
+def test_an_address_of_spaces_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not an empty text"):
+        open_home(tmp_path, " ")
 
 
 @pytest.mark.parametrize("typed", ["127.0.0.1:5000", "localhost:5000", "databricks", "file:///runs"])
@@ -144,7 +205,7 @@ trials = 2
 """
 
 
-@pytest.mark.parametrize("text", ["\ufeff" + STUDY, STUDY.replace("\n", "\r\n")])
+@pytest.mark.parametrize("text", ["\ufeff" + STUDY, STUDY.replace("\n", "\r\n"), STUDY.replace("\n", "\r")])
 def test_a_study_file_is_read_as_editors_save_it(tmp_path, text):
     (tmp_path / "s.toml").write_bytes(text.encode())
     assert sweeps.load_study(tmp_path / "s.toml").name == "s"
@@ -160,7 +221,11 @@ def test_a_study_is_read_from_a_pipe():
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("ü".encode("utf-16"), "in UTF-16; save it as UTF-8"), (b"\n\xe9", "not UTF-8 in line 2; save it as UTF-8")],
+    [
+        ("ü".encode("utf-16"), "in UTF-16; save it as UTF-8"),
+        (b"\n\xe9", "not UTF-8 in line 2; save it as UTF-8"),
+        ("u".encode("utf-16-le"), "NUL bytes, so it is no text, or one in UTF-16; save it as UTF-8"),
+    ],
 )
 def test_other_encodings_are_named(tmp_path, content, expected):
     (tmp_path / "s.toml").write_bytes(content)
@@ -190,3 +255,38 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_whole(path, b"third")
     assert path.read_bytes() == b"second"
     assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder.png", "Is a directory"),
+        ("nowhere/x.png", "No such file or directory"),
+        ("file/x.png", "Not a directory"),
+        ("folder.png/x.png", ""),
+        ("file", ""),
+    ],
+)
+def test_whether_a_file_can_be_written_is_known_before(tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.png").mkdir()
+    Path("file").touch()
+    if not reason:
+        check_target(Path(name))
+        return
+    with pytest.raises(OSError, match=f"{reason}: '{name}'$"):
+        check_target(Path(name))
+
+
+@pytest.mark.parametrize("command", [("lr-range", "quickstart"), ("table", "x"), ("compare", "x", "y")], ids=" ".join)
+def test_a_figure_that_cannot_be_written_is_told_before_the_work(monkeypatch, capsys, command):
+    said = _fails(monkeypatch, capsys, *command, "--plot", "nowhere/x.png")
+    assert said == "sweeps: --plot nowhere/x.png: No such file or directory\n"
+
+
+def test_an_error_of_a_figure_names_its_file_once(monkeypatch, capsys, tmp_path):
+    (tmp_path / "x.png").mkdir()
+    said = _fails(monkeypatch, capsys, "schedule", "[0.1, 0] lin[0, 2]", "--plot", f"{tmp_path}/x.png")
+    assert said == f"sweeps: --plot {tmp_path}/x.png: Is a directory\n"
+    said = _fails(monkeypatch, capsys, "schedule", "[0.1, 0] lin[0, 2]", "--plot", "x.jpeg")
+    assert said.startswith("sweeps: --plot x.jpeg: cannot save a figure as this")

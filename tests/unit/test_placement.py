@@ -1,5 +1,6 @@
 """What Ray Tune is told to do with a trial."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,9 @@ from ray.tune.schedulers import TrialScheduler
 
 from sweeps.execution import placement
 from sweeps.execution.placement import _EpochTimeouts, _StudyScheduler
+from sweeps.execution.trainable import TrialTrainable
+from sweeps.execution.worker import Worker
+from sweeps.trial_log import read_log
 
 BEGUN = {"number": 3, "placement/device": "cpu", "process": 1, "node_id": "node"}
 
@@ -76,3 +80,35 @@ def test_the_time_in_which_the_launch_itself_was_held_is_not_an_epochs(clock, ki
     assert killed == []
     looks(timeouts, clock, 9)
     assert killed == [4711]
+
+
+# What is in the log of a trial
+
+
+class Waiting(TrialTrainable):
+    """A trial that trains nothing."""
+
+    def begin(self, config):
+        self._log.write("begins")
+        return Worker("cpu", "cpu", 1, 1), (record for record in ())
+
+
+@pytest.fixture
+def talking_ray(monkeypatch):
+    """Ray's loggers as in a worker."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        monkeypatch.setattr(logger, "propagate", True)
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+
+
+def test_ray_gives_no_advice_in_the_log_of_a_trial(monkeypatch, tmp_path, talking_ray):
+    monkeypatch.setattr("ray.get_gpu_ids", list)
+    monkeypatch.setattr("ray.tune.trainable.trainable.SETUP_TIME_THRESHOLD", -1)
+    trial = Waiting({"checkpoint": str(tmp_path / "0.pt"), "log": str(tmp_path / "0.txt"), "number": 0, "gpus": 0})
+    trial.cleanup()
+    assert [line.partition(" ")[2] for line in read_log(tmp_path / "0.txt").splitlines()] == ["INFO begins"]

@@ -1,6 +1,7 @@
 import psycopg2
 import pytest
 
+from sweeps.ledger.database import open_storage, read_storage
 from tests.postgres import PostgresServer
 
 
@@ -29,3 +30,8 @@ def test_a_guarded_user_needs_the_password(postgres: PostgresServer):
     assert postgres.execute("SELECT 1", postgres.guarded(uri, "let-me-in")) == [(1,)]
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         postgres.execute("SELECT 1", postgres.guarded(uri, "wrong"))
+
+
+def test_a_password_with_braces_reaches_the_server(postgres: PostgresServer):
+    uri = postgres.database().replace("sweeps@", "sweeps:{x}%7B@")
+    assert str(open_storage(uri).url) == str(read_storage(uri).url) == uri.replace("://", "+psycopg2://")

@@ -6,6 +6,7 @@ A test that fails after an upgrade says what the missing thing was for; the modu
 import inspect
 import logging
 import mmap
+import signal
 import sqlite3
 from contextlib import closing
 from importlib.util import find_spec
@@ -72,6 +73,16 @@ def test_ray_prints_on_stdout_by_a_function_that_can_be_replaced(shown, err, cap
     assert said.out == "", why
     assert err in said.err
     assert bool(said.err) is shown
+
+
+def test_ray_sets_its_handler_of_sigterm_where_it_is_kept_from_it():
+    why = "SIGTERM would end a launch without a word while Ray starts"
+    assert "ray._private.utils.set_sigterm_handler(sigterm_handler)" in inspect.getsource(ray.init), why
+    assert "signal.signal(" not in inspect.getsource(ray._private.worker), why
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_internals.without_signal_handler():
+        ray._private.utils.set_sigterm_handler(signal.default_int_handler)
+    assert signal.getsignal(signal.SIGTERM) is before, why
 
 
 def test_ray_takes_the_address_of_loopback_where_it_may_have_no_cluster():

@@ -56,6 +56,24 @@ def test_what_a_process_that_writes_has_committed_is_seen(tmp_path):
         assert rows(open_to_read(path)) == [(1,), (2,)]
 
 
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO t VALUES (2)")
+connection.commit()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_files_that_a_killed_writer_left_stay_as_they_are(tmp_path):
+    path = written(tmp_path / "x.db", wal=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(path)])
+    assert (tmp_path / "x.db-shm").exists()
+    before = everything(tmp_path)
+    assert rows(open_to_read(path)) == [(1,), (2,)]
+    assert everything(tmp_path) == before
+
+
 def test_a_log_without_its_index_is_read_too(tmp_path):
     """As a copy of the home folder of a running study has it."""
     path = written(tmp_path / "x.db", wal=True)

@@ -153,6 +153,38 @@ def test_a_trial_without_a_number_is_an_error(store, tmp_path):
         store.client.delete_run(run)  # the other tests share this store
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sweeps.kind", None), ("mlflow.parentRunId", "x"), ("mlflow.parentRunId", None), ("gpus", "two")],
+)
+def test_a_trial_whose_tag_somebody_changed_is_there(store, name, value):
+    launch = store.launch("touched")
+    run = store.trial(launch, 0, [0.5], "reached")
+    store.client.delete_tag(run, name) if value is None else store.client.set_tag(run, name, value)
+    assert load(store.path, "touched").trials["outcome"].tolist() == ["reached"]
+
+
+def test_an_outcome_that_somebody_made_up_is_none(store):
+    store.client.set_tag(store.trial(store.launch("made up"), 0, [0.5], "reached"), "outcome", "great")
+    study = load(store.path, "made up")
+    assert study.trials["outcome"].tolist() == [None]
+    analysis.build_stopping(analysis.histories(study), study.objective.target_score)
+
+
+@pytest.mark.parametrize("text", ["x", "", "1", "[1]"])
+def test_a_launch_whose_tags_somebody_changed_is_a_study(store, text):
+    launch = store.launch("launch touched", space=text, stopping_rules=text)
+    store.trial(launch, 0, [0.5], "reached")
+    store.client.delete_tag(launch, "sweeps.kind")
+    study = load(store.path, "launch touched")
+    assert (study.space, study.stopping_rules, len(study.trials)) == (None, None, 1)
+
+
+@pytest.mark.parametrize("text", ["007", "1" * 20, "9" * 5000, "1e400", "١"])
+def test_a_parameter_that_no_number_can_hold_is_text(text):
+    assert parse_param(text) == text
+
+
 def test_a_launch_without_a_target_has_none(store):
     launch = store.launch("targetless", metric="val_loss", goal="min")
     store.client.delete_tag(launch, "target")
@@ -206,6 +238,11 @@ def test_an_unknown_study_is_named_with_the_known_ones(tmp_path, store, small):
 def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(StoreError, match=r"absent\.db: no such file"):
         load(tmp_path / "absent.db", "small")
+
+
+def test_a_folder_in_place_of_a_store_is_not_told_as_absent(tmp_path):
+    with pytest.raises(StoreError, match=f"^{tmp_path}: it is no file; expected the mlflow.db"):
+        studies(tmp_path)
 
 
 def test_reading_makes_no_file(tmp_path):

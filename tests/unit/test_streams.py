@@ -1,20 +1,22 @@
 """Standard streams that are closed, full, without a reader, or that know few characters."""
 
 import errno
+import fcntl
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from sweeps.cli.app import print_json
-from sweeps.cli.streams import _Output
+from sweeps.execution.streams import _Output, complete
 
 TELL = """if True:
     import os, sys
-    from sweeps.cli import streams
+    from sweeps.execution import streams
     streams.prepare()
     database = os.open({path!r}, os.O_RDWR | os.O_CREAT)
     print("a result")
@@ -95,3 +97,64 @@ def test_the_first_error_of_a_stream_is_kept():
     assert output.lost is not None
     assert output.lost.errno == errno.EPIPE
     os.close(writer)
+
+
+def test_a_reader_of_a_pipe_that_does_not_block_gets_all_of_it():
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK)
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "wb"):
+        got: list[bytes] = []
+        thread = threading.Thread(target=lambda: got.append(read.read(1_000_000)))
+        threading.Timer(0.2, thread.start).start()  # by then the pipe is full
+        output = io.BufferedWriter(_Output(writer))
+        output.write(b"x" * 1_000_000)
+        output.flush()
+        thread.join()
+    assert got == [b"x" * 1_000_000]
+
+
+class Copied:
+    """A stream as scripts write them, to keep in a file what they print."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+def test_a_stream_that_can_only_write_is_completed_for_libraries(monkeypatch):
+    copied = Copied()
+    monkeypatch.setattr(sys, "stdout", copied)
+    with complete():
+        print("said", end="", flush=True)
+        assert (sys.stdout.encoding, sys.stdout.isatty()) == ("utf-8", False)
+    assert sys.stdout is copied
+    assert copied.text == "said"
+
+
+def test_a_complete_stream_stays():
+    before = sys.stdout, sys.stderr
+    with complete():
+        assert (sys.stdout, sys.stderr) == before
+
+
+def test_ray_takes_streams_that_are_closed_or_can_only_write():
+    code = """if True:
+        import io, sys
+        from tests.unit.test_streams import Copied
+        from sweeps.execution import streams
+        sys.stdout = Copied()
+        with streams.complete():
+            from ray import tune
+            import faulthandler
+            try:
+                faulthandler.enable()
+            except io.UnsupportedOperation:  # what Ray expects where there is no file
+                print("lost", file=sys.stderr)
+                print("none", end="")
+        assert sys.stderr is None
+        assert sys.stdout.text == "none"
+        sys.stdout = sys.__stdout__  # which Python flushes at its end
+    """
+    assert subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code]).returncode == 0

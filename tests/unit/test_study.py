@@ -219,6 +219,11 @@ def test_what_is_not_found_lists_what_ships(tmp_path: Path, monkeypatch: pytest.
     )
 
 
+def test_a_folder_is_no_study_file(tmp_path):
+    with pytest.raises(StudyError, match=f"^{tmp_path}: it is a folder, and no study"):
+        find_study(str(tmp_path))
+
+
 def test_a_study_file_whose_ending_is_missing_is_suggested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").touch()

@@ -489,6 +489,8 @@ def test_a_folder_is_no_study(tmp_path: Path) -> None:
     [
         ('name = "x"\ntrials = \n', "at line 2, column 10"),
         ('name = "x"\n[search', "at line 2, column 8, the end of the file"),
+        ("name = \u201cx\u201d", "at line 1, column 8): there is a LEFT DOUBLE QUOTATION MARK"),
+        ("name = 1\n\u00a0trials = 2", "at line 2, column 1): there is a NO-BREAK SPACE"),
     ],
 )
 def test_a_syntax_error_is_placed(load: Load, text: str, place: str) -> None:
@@ -501,3 +503,11 @@ def test_a_file_that_is_not_utf8_is_named_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes(b'name = "x"\n# \xe9\n')
     with pytest.raises(StudyError, match=r"s\.toml: not UTF-8 in line 2; save it as UTF-8"):
         load_study(tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("", "not an empty text"), ("~nobody-of-this-name/x", "no home folder of"), ("file:///x", "not a URI")],
+)
+def test_a_folder_of_images_is_a_path_as_people_type_them(load: Load, path: str, said: str) -> None:
+    assert said in error_of(load, f'[train]\ndata = "imagefolder:{path}"')

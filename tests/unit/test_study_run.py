@@ -147,6 +147,22 @@ def states(db: str, study: StudySpec) -> list[str]:
 CAPPED = {"cap": {"best": 2, "slack": 1.0}}
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("FINISHED", "reached"), ("FINISHED", "great"), ("KILLED", "exhausted")]
+)
+def test_how_a_trial_ended_is_put_right_where_people_changed_it(open_, store, trials, caplog, status, outcome):
+    study = spec(trials=1)
+    launch = open_(study)
+    launch.train(launch.begin(), NEVER)
+    launch.close()
+    (run,) = runs_of(store, study, 0)
+    store.client.set_tag(run.info.run_id, "outcome", outcome)
+    store.client.update_run(run.info.run_id, status)
+    open_(study).close()
+    assert trials(study)[["status", "outcome"]].to_numpy().tolist() == [["FINISHED", "exhausted"]]
+    assert caplog.messages == []
+
+
 def test_a_study_from_its_first_epoch_to_a_crashed_trial_tried_again(open_, db, trials, epochs):
     study = spec(trials=6, stopping=CAPPED)
     launch = open_(study)

@@ -11,6 +11,7 @@ import analysis
 from resnet_core.config import TrialConfig
 from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
+from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.spool import Spool
@@ -207,12 +208,26 @@ def test_a_deleted_run_of_another_trial_with_the_number_is_left_alone(store, run
     assert old.isdisjoint(run.info.run_id for name, run in runs_of(store, again).items() if name != "launch")
 
 
+def test_the_outcome_of_a_trial_that_has_ended_is_put_right(store, running, connect):
+    finish(running, 0, 1)
+    for number, made_up in ((0, "great"), (1, "crashed")):
+        store.client.set_tag(runs_of(store, running)[f"run-{number}"].info.run_id, "outcome", made_up)
+    store.client.update_run(runs_of(store, running)["run-1"].info.run_id, "FINISHED")
+    again = connect(running._runs._spec)
+    assert {number: run.outcome for number, run in again.written().items()} == {0: "great", 1: "crashed"}
+    for number in (0, 1):
+        again.begin(job(number))
+        again.end(job(number), PRUNED)
+    again.close("FINISHED")
+    assert is_whole(store, again, 0, 1)
+
+
 def test_a_status_set_by_hand_is_no_end(store, running, connect):
     for number in (0, 1):
         store.client.set_terminated(runs_of(store, running)[f"run-{number}"].info.run_id, "FINISHED")
     finish(running, 0)
     again = connect(running._runs._spec)
-    assert again.written()[1] == ("RUNNING", frozenset({1}), False)
+    assert again.written()[1] == WrittenRun("RUNNING", frozenset({1}))
     again.begin(job(1))
     finish(again, 1)
     assert is_whole(store, again, 0, 1)

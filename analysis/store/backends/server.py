@@ -43,7 +43,10 @@ def open_server(uri: str) -> Iterator[ServerReader]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = server_uri(uri)
+    try:
+        uri = server_uri(uri)
+    except ValueError as error:
+        raise StoreError(f"{without_password(uri)}: {error}") from None
     try:
         yield ServerReader(MlflowClient(uri), uri)
     except MlflowException as error:
@@ -55,10 +58,11 @@ class ServerReader:
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
-        # By study. One search returns tags and parameters; for thousands of runs it takes seconds.
-        self._found: dict[str | None, list[tuple[str, MlflowRun]]] = {}
+        # By study, and whether they are deleted. One search returns tags and parameters; for thousands of runs it takes
+        # seconds.
+        self._found: dict[tuple[str | None, bool], list[tuple[str, MlflowRun]]] = {}
 
-    def runs(self, study: str | None = None) -> list[Run]:
+    def runs(self, study: str | None = None, *, deleted: bool = False) -> list[Run]:
         """See Reader."""
         return [
             Run(
@@ -70,7 +74,7 @@ class ServerReader:
                 end_time=run.info.end_time,
                 tags={key: run.data.tags[key] for key in TAGS if key in run.data.tags},
             )
-            for name, run in self._search(study)
+            for name, run in self._search(study, deleted=deleted)
         ]
 
     def params(self, study: str) -> dict[str, dict[str, str]]:
@@ -127,17 +131,20 @@ class ServerReader:
             if not token:
                 return names
 
-    def _search(self, study: str | None) -> list[tuple[str, MlflowRun]]:
-        """Return the active runs, each with the name of its study."""
-        if study not in self._found:
+    def _search(self, study: str | None, *, deleted: bool = False) -> list[tuple[str, MlflowRun]]:
+        """Return the active or the deleted runs, each with the name of its study."""
+        if (study, deleted) not in self._found:
             names = self._experiments(study)
-            self._found[study] = [(names[run.info.experiment_id], run) for run in self._runs_in(list(names))]
-        return self._found[study]
+            found = self._runs_in(list(names), deleted=deleted)
+            self._found[study, deleted] = [(names[run.info.experiment_id], run) for run in found]
+        return self._found[study, deleted]
 
-    def _runs_in(self, experiments: list[str]) -> Iterator[MlflowRun]:
-        token = None
+    def _runs_in(self, experiments: list[str], *, deleted: bool) -> Iterator[MlflowRun]:
+        from mlflow.entities import ViewType
+
+        view, token = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY, None
         while experiments:
-            page = self._client.search_runs(experiments, "", max_results=_PAGE, page_token=token)
+            page = self._client.search_runs(experiments, "", view, max_results=_PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:

@@ -33,7 +33,8 @@ def open_sqlite(source: str) -> Iterator[SqliteReader]:
     try:
         path = typed_path(sqlite_path(source) or source)
         if not path.is_file():
-            raise StoreError(f"{path}: no such file; expected the mlflow.db of a sweep's home folder")
+            said = "it is no file" if path.exists() else "no such file"
+            raise StoreError(f"{path}: {said}; expected the mlflow.db of a sweep's home folder")
     except PathError as error:
         raise StoreError(f"{source}: {error}") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The standard streams of a command: it ends well when they are closed, full, unread, or short of characters."""
+"""The standard streams: a command or a launch ends well when they are closed, full, unread, or short of characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import codecs
 import errno
 import io
 import os
+import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 _PLAIN = {
@@ -48,7 +51,10 @@ class _Output(io.FileIO):
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            # None: it does not block, as a pipe of Node's, and its reader is slow.
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+            return written
         except OSError as error:
             self.lost = self.lost or error
             return memoryview(data).nbytes
@@ -61,6 +67,57 @@ def prepare() -> None:
     take its number, and with it everything that is printed. Nothing that is written raises an error: a launch goes on
     when its terminal or the reader of its pipe is gone. Streams that somebody has replaced are left alone.
     """
+    _open_closed()
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _output(1, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _output(2, sys.stderr)
+
+
+@contextmanager
+def complete() -> Iterator[None]:
+    """Give libraries in the block the streams that they take for granted, as Ray does its encoding.
+
+    The streams of a script may be closed, or of a class of its own that can only write, such as one that copies what
+    is printed to a file.
+    """
+    _open_closed()
+    before = sys.stdout, sys.stderr
+    inside = tuple(stream if isinstance(stream, io.TextIOBase) else _Complete(stream) for stream in before)
+    sys.stdout, sys.stderr = inside
+    try:
+        yield
+    finally:
+        if (sys.stdout, sys.stderr) == inside:
+            sys.stdout, sys.stderr = before
+
+
+class _Complete(io.TextIOBase):
+    """A text stream that writes to an object which may do nothing but write; to nowhere if that is None."""
+
+    encoding = "utf-8"
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        flush = getattr(self._stream, "flush", None)
+        if flush is not None:
+            flush()
+
+
+def _open_closed() -> None:
+    """Open descriptors of standard streams that are closed on the null device."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -69,12 +126,6 @@ def prepare() -> None:
             if opened != number:
                 os.dup2(opened, number)
                 os.close(opened)
-    if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = _output(1, sys.stdout)
-    if sys.stderr is sys.__stderr__:
-        sys.stderr = _output(2, sys.stderr)
 
 
 def _output(number: int, before: TextIO | None) -> TextIO:
