@@ -26,7 +26,16 @@ from resnet_core.config import IMAGE_FOLDER, OPTION_TABLES, ConfigError, is_own_
 from resnet_core.data import DataError
 from resnet_core.paths import PathError, TextError, expanded, read_text, typed_path
 from search_spaces.checks import code_problems
-from search_spaces.errors import Location, Problem, StudyError, as_toml, problems_of, suggestion, unknown_name
+from search_spaces.errors import (
+    Location,
+    Problem,
+    StudyError,
+    as_toml,
+    problems_of,
+    suggestion,
+    unknown_name,
+    wrong_value,
+)
 from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
@@ -91,6 +100,13 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     if "code" in values:
         key, text = unknown_name("code", values["code"], set(StudySpec.model_fields) - {"code"})
         raise StudyError(f"{source}: {key}{text}")
+    wrong = [
+        wrong_value(key, number, "a whole number below 2^63: TOML and torch have no larger ones")
+        for key, number in _whole_numbers("", {name: table for name, table in values.items() if name != "space"})
+        if abs(number) >= 2**63
+    ]
+    if wrong:  # those of a space have a bound of their own
+        raise StudyError("\n".join(_lines(wrong, source, notes)))
     _use_references(values, source, folder)
     _name_options(values)
     trainer, found = _read_code(values, source)
@@ -107,6 +123,18 @@ def parse_study(values: dict[str, Any], source: str, overrides: Sequence[str] = 
     if problems:
         raise StudyError("\n".join(_lines(problems, source, notes)))
     return spec
+
+
+def _whole_numbers(key: str, value: Any) -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers in a value of a file, with their dotted keys."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _whole_numbers(f"{key}.{name}" if key else name, item)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _whole_numbers(f"{key}[{i}]", item)
+    elif isinstance(value, int):
+        yield key, value
 
 
 def _read_code(values: dict[str, Any], source: str) -> tuple[Trainer, dict[str, Source]]:

@@ -522,7 +522,8 @@ class Ledger:
     def _need_sampler(self) -> None:
         """Make the study's sampler, if it is not there. Who only reads a study needs none, and imports none."""
         if not self._has_sampler:
-            self._study.sampler = make_sampler(self.spec, self._known_to_sampler, self._sampler_shift)
+            with self._telling_of_sampler():
+                self._study.sampler = make_sampler(self.spec, self._known_to_sampler, self._sampler_shift)
             self._has_sampler = True
 
     def _ask_optuna(self) -> Job:

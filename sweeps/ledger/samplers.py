@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -78,12 +79,13 @@ def _cmaes(
     """Return CMA-ES. In a forked study, it starts from the older study's trials if there are enough.
 
     Other samplers treat copied trials as trials of this study. CMA-ES needs them as an argument, and uses only numeric
-    parameters.
+    parameters. It cannot start from them where it is told the first step, or keeps to the axes.
     """
     from optuna.samplers import CmaEsSampler
     from optuna.trial import TrialState
 
     known = [_numbers(t) for t in trials if FORKED in t.user_attrs and t.state is TrialState.COMPLETE]
+    starts_from_known = len(known) >= _CMAES_NEEDS and sigma0 is None and not use_separable_cma
     return CmaEsSampler(
         n_startup_trials=n_startup_trials,
         sigma0=sigma0,
@@ -91,7 +93,7 @@ def _cmaes(
         use_separable_cma=use_separable_cma,
         with_margin=with_margin,
         lr_adapt=lr_adapt,
-        source_trials=known if len(known) >= _CMAES_NEEDS else None,
+        source_trials=known if starts_from_known else None,
         seed=seed,
     )
 
@@ -137,12 +139,21 @@ def make_sampler(spec: StudySpec, trials: Sequence[FrozenTrial], shift: int = 0)
     with warnings.catch_warnings():
         for kind in (ExperimentalWarning, FutureWarning):  # Optuna deprecates settings in the latter
             warnings.simplefilter("ignore", kind)
-        made = sampler.make((spec.search.seed + len(trials) + shift) % SEEDS, trials, **settings)
+        known = [_without(trial, separate) for trial in trials] if separate else trials
+        made = sampler.make((spec.search.seed + len(trials) + shift) % SEEDS, known, **settings)
     if not separate:
         return made
     from sweeps.ledger.conditional import SeparateSampler
 
     return SeparateSampler(made, separate)
+
+
+def _without(trial: FrozenTrial, names: Sequence[str]) -> FrozenTrial:
+    """Return a trial without the parameters that a sampler does not see."""
+    seen = copy.copy(trial)
+    seen.params = {name: value for name, value in trial.params.items() if name not in names}
+    seen.distributions = {name: kind for name, kind in trial.distributions.items() if name not in names}
+    return seen
 
 
 def separately_drawn(spec: StudySpec, sampler: Sampler) -> list[str]:

@@ -274,6 +274,26 @@ def test_every_sampler_goes_on_from_what_it_knows(db, sampler, recwarn):
     assert [str(warning.message) for warning in recwarn if warning.category is UserWarning] == []
 
 
+@pytest.mark.parametrize("options", [{"sigma0": 0.1}, {"use_separable_cma": True}, {"with_margin": True}])
+def test_cmaes_goes_on_with_any_of_its_settings(db, options):
+    """Optuna refuses to start from known trials with the first two of them."""
+    search = {"sampler": "cmaes", "trials": 3, "sampler_options": options}
+    ledger = forked(db, old_study(db, *[REACHED] * 12), spec(search=search))
+    for _ in range(3):
+        ledger.tell(ledger.ask().number, REACHED)
+    assert ledger.complete()
+
+
+def test_cmaes_starts_from_known_trials_without_their_conditional_parameters(db):
+    """Else it takes the trials that have one for those of another space, and the others alone may be too few."""
+    crop = {"low": 0, "high": 4, "int": True, "when": {"batch_size": 32}}
+    new = spec(space={"crop": crop}, search={"sampler": "cmaes", "trials": 3})
+    ledger = forked(db, old_study(db, *[REACHED] * 14), new)
+    for _ in range(3):
+        ledger.tell(ledger.ask().number, REACHED)
+    assert ledger.complete()
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_sampler_proposes_near_what_was_good_before(db, sampler):
     """Of 40 trials over the whole space those at a small shift were the better; so are the new study's."""

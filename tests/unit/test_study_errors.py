@@ -93,6 +93,11 @@ RULE_OFF = "expected a table of the rule's settings; leave the key out where the
             "space.lr.high = 1e+308: expected less: high - low must be below 1.8e308, the largest number of 64 bits",
         ),
         ("search.seed=-1", "search.seed = -1: expected at least 0"),
+        (
+            "train.batch_size=9223372036854775808",
+            "train.batch_size = 9223372036854775808: expected a whole number below 2^63: "
+            "TOML and torch have no larger ones",
+        ),
         ("search.retries=-1", "search.retries = -1: expected at least 0"),
         ("search.seeds=[]", "search.seeds = []: expected one value or more"),
         ("search.first=[3]", "search.first[0] = 3: expected a table"),
