@@ -144,7 +144,7 @@ def test_plan(sweeps, studies):
     assert first["parameters"] == {"lr": 5e-3, "weight_decay": 0.1, "decay": 1, "shift": 0.0}
     assert first["config"]["schedule"] == "[2.5e-3, 0] lin[5e-3, 4] cos[5e-4, 5]"
     assert (planned["trials_in_all"], planned["device"]) == (6, "1 CPU thread(s)")
-    assert 6 * 5 <= planned["epochs"] <= 6 * 12  # the shortest and the longest schedule
+    assert 6 * 5 <= planned["epochs"] <= 6 * 28  # the shortest and the longest schedule
     assert 0 < planned["seconds_per_epoch"] < 60
     said = sweeps("plan", studies.space, "--trials", "2").stdout
     assert f"{planned['trainable_parameters']:,} trainable parameters" in said
