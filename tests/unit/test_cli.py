@@ -16,11 +16,14 @@ from resnet_core.data import DATASETS
 from search_spaces.errors import StudyError
 from search_spaces.study import shipped_studies
 from sweeps import load_study
+from sweeps.api import open_home
 from sweeps.cli import app
 from sweeps.cli.app import print_message, stderr
 from sweeps.cli.training import Machine
 from sweeps.errors import InputError
+from sweeps.ledger.ledger import Ledger
 from sweeps.version import code_version
+from tests.studies import sampled_study
 
 
 def run(*arguments: str, **env: str) -> str:
@@ -253,6 +256,18 @@ def test_ctrl_c_that_becomes_another_error_is_no_error(monkeypatch, capsys):
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == ""
+
+
+def test_show_says_why_it_has_no_epochs(tmp_path, monkeypatch, capsys):
+    study = sampled_study()
+    Ledger.create(open_home(tmp_path).ledger_uri, study).ask()
+    (tmp_path / "mlflow.db").write_text("no database")
+    monkeypatch.setattr("sys.argv", ["sweeps", "show", study.name, "0", "--home", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        sweeps.cli.main()
+    said = capsys.readouterr()
+    assert said.out.startswith("trial 0")
+    assert said.err == f"no epochs: {tmp_path}/mlflow.db: not an MLflow database: file is not a database\n"
 
 
 def test_the_name_of_an_emoji_stays_text(monkeypatch):
