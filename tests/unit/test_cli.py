@@ -1,7 +1,6 @@
 """What the command line does as any other: its version, its help, completion in a shell, a first study file."""
 
 import contextlib
-import io
 import json
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from search_spaces.study import shipped_studies
 from sweeps import load_study
 from sweeps.api import open_home
 from sweeps.cli import app
-from sweeps.cli.app import print_message, stderr
+from sweeps.cli.app import print_message
 from sweeps.cli.training import Machine
 from sweeps.errors import InputError
 from sweeps.ledger.ledger import Ledger
@@ -270,11 +269,9 @@ def test_show_says_why_it_has_no_epochs(tmp_path, monkeypatch, capsys):
     assert said.err == f"no epochs: {tmp_path}/mlflow.db: not an MLflow database: file is not a database\n"
 
 
-def test_the_name_of_an_emoji_stays_text(monkeypatch):
-    shown = io.StringIO()
-    monkeypatch.setattr(stderr, "file", shown)
+def test_the_name_of_an_emoji_stays_text(capsys):
     print_message("nets:one: a network")
-    assert shown.getvalue() == "nets:one: a network\n"
+    assert capsys.readouterr().err == "nets:one: a network\n"
 
 
 @pytest.mark.parametrize(
