@@ -11,8 +11,10 @@ import functools
 import itertools
 import logging
 import re
+import signal
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,15 +117,18 @@ def in_own_process_groups() -> Iterator[None]:
 def without_signal_handler() -> Iterator[None]:
     """Have Ray, when it starts in the block, leave SIGTERM to the handler that is there.
 
-    Ray's own would end this process without a word, in the seconds that Ray takes to start too.
+    Ray's own would end this process without a word, in the seconds that Ray takes to start too. Its native part puts
+    another one underneath Python's, which prints a page and may abort the process.
     """
     utils: Any = ray._private.utils
-    before = utils.set_sigterm_handler
+    before, handler = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
     utils.set_sigterm_handler = lambda _handler: None
     try:
         yield
     finally:
         utils.set_sigterm_handler = before
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def is_own() -> bool:
