@@ -180,7 +180,7 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
             if run.tags.get(schema.TRIAL_NUMBER, "").isdecimal() and run.tags.get(schema.PARENT_RUN) in parents
         }
         tags = launches[-1].tags
-        space = _json_table(tags.get(schema.SPACE))
+        space = _space(tags.get(schema.SPACE))
         frame = _trial_frame(trials, reader.params(study), _texts(space or {}))
         if metrics is None:
             counts = tags.get(schema.METRIC, METRIC)
@@ -318,6 +318,17 @@ def _json_table(text: str | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return table if isinstance(table, dict) else None
+
+
+def _space(text: str | None) -> dict[str, Any] | None:
+    """Return the sampled parameters in a tag, see `Study.space`; None if somebody has changed the tag."""
+    space = _json_table(text)
+    usable = space is not None and all(
+        isinstance(parameter, dict)
+        and (isinstance(parameter.get("choices"), list) or {"low", "high"} <= parameter.keys())
+        for parameter in space.values()
+    )
+    return space if usable else None
 
 
 def _number(text: str | None) -> float:

@@ -100,11 +100,11 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
     except Exception as error:  # Ray raises many kinds, also this one
         why = reason_of(error)
         if own:
-            names = environment.system_of_ray()
-            with_ = f", with {', '.join(names)} in the environment" if names else ""
-            logs = f"{folder}/{ray_internals.LOGS}"
+            names = ", ".join(environment.system_of_ray())
+            condition = f", with {names} in the environment" if names else ""
             raise SweepError(
-                f"Ray does not start on this machine{with_}: {why.rstrip('.')}; what its processes wrote is in {logs}"
+                f"Ray does not start on this machine{condition}: {why.rstrip('.')}; what its processes wrote is in "
+                f"{folder}/{ray_internals.LOGS}"
             ) from error
         if address == "auto" and isinstance(error, ConnectionError):
             why = "none runs on this machine"
@@ -142,7 +142,7 @@ def _check_file_size() -> None:
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most != resource.RLIM_INFINITY and most < _OBJECT_STORE_BYTES:
         raise InputError(
-            f"Ray does not start on this machine: a file may have {most} bytes at most, and Ray's file of objects has "
+            f"Ray does not start on this machine: files are limited to {most} bytes, and Ray needs one of "
             f"{_OBJECT_STORE_BYTES}; raise the limit (`ulimit -f unlimited`)"
         )
 
@@ -181,7 +181,7 @@ def _usable_by_ray(folder: Path) -> str:
             f"a path of {length} bytes; expected {_MOST_BYTES} at most, since the names of Ray's sockets begin with it"
         )
     if not str(folder).isascii():
-        raise InputError("Ray cannot use a path that has other letters than those of ASCII")
+        raise InputError("Ray needs a path of ASCII characters alone")
     files = folder / "ray"
     try:
         files.mkdir(parents=True, exist_ok=True)
@@ -404,8 +404,8 @@ class _StudyCallback(_NotSaved, tune.Callback):
 class _EpochTimeouts:
     """Kills the process of a trial whose epoch takes longer than ``resources.epoch_timeout``.
 
-    Ray then starts the trial again, or gives it up, as after any other death of its process. The time does not count
-    in which this process heard of no epoch because it was held itself: by Ctrl-Z, or by a database that was away.
+    Ray then starts the trial again, or gives it up, as after any other death of its process. Time in which this
+    process was held itself, by Ctrl-Z or by a database that was away, does not count.
 
     Args:
         limit: the seconds; None sets no limit.

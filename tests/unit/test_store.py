@@ -180,6 +180,12 @@ def test_a_launch_whose_tags_somebody_changed_is_a_study(store, text):
     assert (study.space, study.stopping_rules, len(study.trials)) == (None, None, 1)
 
 
+@pytest.mark.parametrize("text", ['{"lr": 1}', '{"lr": {}}', '{"lr": {"choices": 1}}', '{"lr": {"low": 0.1}}'])
+def test_a_space_that_somebody_made_up_is_none(store, text):
+    store.trial(store.launch("made-up space", space=text), 0, [0.5], "reached")
+    assert load(store.path, "made-up space").space is None
+
+
 @pytest.mark.parametrize("text", ["007", "1" * 20, "9" * 5000, "1e400", "١"])
 def test_a_parameter_that_no_number_can_hold_is_text(text):
     assert parse_param(text) == text
