@@ -36,7 +36,7 @@ def image_folder(root: Path) -> DatasetSpec:
     def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:  # noqa: ARG001  # the folder has its own path
         return _read(root, image_size)
 
-    return DatasetSpec(len(train), train_size, test_size, image_sizes=IMAGE_SIZES, read=read)
+    return DatasetSpec(len(train), train_size, test_size, image_sizes=IMAGE_SIZES, read=read, names=tuple(train))
 
 
 def _files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
