@@ -54,7 +54,7 @@ def plot_images(
         axes.text(0.5, -0.03, said, transform=axes.transAxes, ha="center", va="top", fontsize=9, linespacing=1.3)
     if title:
         figure.suptitle(literal(title))
-    figure.get_layout_engine().set(h_pad=0.15)  # type: ignore[union-attr]  # the constrained one
+    figure.set_layout_engine("constrained", h_pad=0.15)
     return saved(figure, path)
 
 

@@ -78,7 +78,8 @@ class Predictions:
     @cached_property
     def predicted(self) -> Integers:
         """The class of the highest probability, the first of equal ones; shape (images,)."""
-        return self.log_probabilities.argmax(axis=1)
+        found: Integers = self.log_probabilities.argmax(axis=1)
+        return found
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -89,12 +90,14 @@ class Predictions:
     @cached_property
     def confidences(self) -> Floats:
         """The probability of the predicted class; shape (images,)."""
-        return np.minimum(np.exp(self.log_probabilities.max(axis=1)), 1.0)
+        highest: Floats = self.log_probabilities.max(axis=1)
+        return np.minimum(np.exp(highest), 1.0)
 
     @cached_property
     def losses(self) -> Floats:
         """The cross-entropy of each image in nats: minus the logarithm of its true class's probability."""
-        return 0.0 - self.log_probabilities[np.arange(len(self.labels)), self.labels]
+        of_labels: Floats = self.log_probabilities[np.arange(len(self.labels)), self.labels]
+        return 0.0 - of_labels
 
 
 def accuracy(predictions: Predictions, confidence: float = 0.95) -> Estimate:
