@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resnet_core.data import DataError, DatasetSpec, Images
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from resnet_core.image_file import read_image
 
 _KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _TESTS = ("val", "test")
@@ -36,7 +32,7 @@ def image_folder(root: Path) -> DatasetSpec:
     def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:  # noqa: ARG001  # the folder has its own path
         return _read(root, image_size)
 
-    return DatasetSpec(len(train), train_size, test_size, image_sizes=IMAGE_SIZES, read=read)
+    return DatasetSpec(len(train), train_size, test_size, image_sizes=IMAGE_SIZES, read=read, names=tuple(train))
 
 
 def _files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
@@ -103,28 +99,5 @@ def _decoded(classes: dict[str, list[Path]], size: int) -> Images:
     files = [(file, label) for label, name in enumerate(classes) for file in classes[name]]
     images = np.empty((len(files), 3, size, size), np.uint8)
     for place, (file, _) in zip(images, files, strict=True):
-        place[:] = _resized(file, size)
+        place[:] = read_image(file, size).pixels
     return images, np.asarray([label for _, label in files], np.int64)
-
-
-def _resized(file: Path, size: int) -> NDArray[np.uint8]:
-    """Return an image in colours: its shorter side is resized to ``size`` pixels and the middle is cut out.
-
-    It is turned as the camera notes in it; of several frames it is the first. Transparency is left out.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = opened
-            if opened.mode[0] in "IF":  # convert would cut off at 255
-                pixels = np.asarray(opened)
-                if opened.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
-                    raise ValueError("expected whole numbers of 8 or 16 bits a pixel")
-                image = Image.fromarray((pixels >> 8).astype(np.uint8))
-            image = ImageOps.exif_transpose(image)
-            image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # a damaged file may raise anything at all
-        raise DataError(f"{file}: cannot be read as an image: {error}") from error
-    return np.asarray(image, np.uint8).transpose(2, 0, 1)

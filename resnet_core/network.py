@@ -16,22 +16,27 @@ from resnet_core.data import DatasetSpec
 _seeding = threading.Lock()
 
 
-def build(config: TrialConfig) -> nn.Module:
+def build(config: TrialConfig, dataset: DatasetSpec | None = None) -> nn.Module:
     """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
 
     It maps images [B, channels, H, W] to logits [B, classes]. torch's global generators are left as they were. A
     network of one's own is tried on two images: so layers that learn their shapes from their first input are ready.
+
+    Args:
+        config: names the network.
+        dataset: its classes and channels are used; None is the data set of the config, whose code is then imported.
 
     Raises:
         ConfigError: a network of one's own is no such network.
         CodeError: its code cannot be imported.
         DataError: the data set is a folder of images that is missing or not as expected.
     """
-    config = own.resolve(config)
+    if dataset is None:
+        config = own.resolve(config)
+        dataset = own.dataset(config.data)
     if is_reference(config.model):
-        return _build_own(config)
+        return _build_own(config, dataset)
     network, of_name = models.find(config.model)
-    dataset = own.dataset(config.data)
     options = {name: getattr(config, name) for name in network.options}
     # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
     with _seeding, torch.random.fork_rng(devices=[]):
@@ -45,8 +50,7 @@ def build(config: TrialConfig) -> nn.Module:
     return built
 
 
-def _build_own(config: TrialConfig) -> nn.Module:
-    spec = own.dataset(config.data)
+def _build_own(config: TrialConfig, spec: DatasetSpec) -> nn.Module:
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         built = own.network(config, spec)

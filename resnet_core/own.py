@@ -71,6 +71,11 @@ def _checked(name: str, spec: DatasetSpec) -> DatasetSpec:
         value = getattr(spec, field)
         if not callable(value) and (field != "download" or value is not None):
             raise ConfigError("data", name, f"{field} in its DatasetSpec to be a function, not {value!r}")
+    if spec.names and len(spec.names) != sizes["classes"]:
+        expected = (
+            f"a name for each of {sizes['classes']} classes in its DatasetSpec, or none; it has {len(spec.names)}"
+        )
+        raise ConfigError("data", name, expected)
     return replace(spec, **sizes, image_sizes=sides)
 
 

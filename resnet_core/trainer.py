@@ -26,6 +26,7 @@ from resnet_core.graph import CapturedStep
 from resnet_core.images import Dataset, load, normalise, take
 from resnet_core.meter import GpuMeter
 from resnet_core.network import build, check_trained
+from resnet_core.network_file import About, NetworkWriter, confusion_is_kept
 from resnet_core.optimizer import Optimizer, make_optimizer, step_values
 from resnet_core.plateau import Plateau
 from resnet_core.records import EpochRecord, StepRecord
@@ -46,6 +47,7 @@ def train(
     data_dir: Path,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    network: NetworkWriter | None = None,
     graph: bool = True,
 ) -> Generator[EpochRecord]:
     """Train one network and yield a record after each epoch, ``config.horizon`` of them.
@@ -67,6 +69,7 @@ def train(
         data_dir: the folder for data, from which images are read and to which they are downloaded.
         device: a torch device.
         checkpoint: the file to save to and to continue from; None saves nothing.
+        network: writes the validated network after each epoch, before the epoch is saved; None writes none.
         graph: on a GPU, capture a step as a CUDA graph once and replay it.
 
     A network, a data set or an optimizer of one's own is imported here. Layers such as dropout draw from torch's global
@@ -94,7 +97,7 @@ def train(
             closing.callback(writer.close)
         # The consumer's work between two epochs does not belong to this stream.
         with torch.cuda.stream(stream):
-            run = _TrainingRun(config, load(config, data_dir), there, graph)
+            run = _TrainingRun(config, load(config, data_dir), there, graph, is_kept=network is not None)
             if state is not None:
                 run.load_state_dict(state)
         del state
@@ -102,6 +105,8 @@ def train(
             with torch.cuda.stream(stream):
                 record = run.epoch(epoch)
                 records.append(record)
+                if network is not None:  # ahead of the checkpoint: an epoch that is saved is not trained again
+                    _write_network(network, run, given, record)
                 if writer is not None and checkpoints.is_due(epoch, config.horizon):
                     saved = {"config": given.to_dict(), "records": [r.to_dict() for r in records]}
                     kept = run.state_dict()
@@ -178,6 +183,22 @@ def _restore(path: Path, config: TrialConfig) -> dict[str, Any] | None:
     return state
 
 
+def _write_network(network: NetworkWriter, run: _TrainingRun, config: TrialConfig, record: EpochRecord) -> None:
+    spec = own.dataset(run.config.data)
+    about = About(
+        epoch=record.epoch,
+        config=config.to_dict(),
+        weights="average" if config.ema else "last",
+        metrics=record.values(),
+        classes=spec.class_names,
+        channels=spec.channels,
+        image_size=run.config.side,
+        confusion=run.confusion(),
+        versions={"torch": torch.__version__},
+    )
+    network.write(run.validated(), about)
+
+
 def _check_own_state(config: TrialConfig, state: dict[str, Any]) -> None:
     """Check that the state of a network and an optimizer of one's own can be read again.
 
@@ -206,10 +227,13 @@ class _TrainingRun:
     graph, and the host waits for the device only at the end of an epoch.
     """
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool = True) -> None:
+    def __init__(
+        self, config: TrialConfig, dataset: Dataset, device: torch.device, graph: bool = True, *, is_kept: bool = False
+    ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        self._config, self._device = config, device
+        self.config = self._config = config
+        self._device = device
         self._data = dataset.to(device)
         self._is_own = is_reference(config.model)
         # channels_last is the fastest layout. A network of one's own may reshape maps in a way that it does not allow.
@@ -248,6 +272,12 @@ class _TrainingRun:
         # Places without an image in the last batch have the label -1, which is no class.
         self._labels = torch.full((steps * size,), -1, device=device)
         self._labels[:images] = self._data.train_labels
+        self._is_kept = is_kept
+        self._statistics: dict[str, Tensor] = {}  # BN's, as they were measured anew for the last validation
+        # [true class · classes + predicted class], of the last validation
+        self._taken_for: Tensor | None = None
+        if is_kept and confusion_is_kept(spec.classes):
+            self._taken_for = torch.zeros(spec.classes**2, dtype=torch.int64, device=device)
         self._outputs = torch.zeros(steps * size, spec.classes, device=device)
         self._losses = torch.zeros(steps, device=device)
         self._step: Callable[[int], None] = self._take_step
@@ -318,6 +348,26 @@ class _TrainingRun:
         for part, of_part in sums.items():
             means |= {f"{part}{name}": x / len(labels[part]) for name, x in zip(_MEASURED, of_part, strict=False)}
         return means
+
+    def validated(self) -> dict[str, Tensor]:
+        """Return the network that the last epoch has validated, and the mean of its images: KeptNetwork's state_dict.
+
+        Raises:
+            ConfigError: the state of a network of one's own holds something else than tensors.
+        """
+        network = self._network if self._average is None else self._average.network
+        state = {**network.state_dict(), **self._statistics}
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                said = f"a network whose state_dict() holds tensors alone, not {name}; or `best = 0` in [keep]"
+                raise ConfigError("model", self._config.model, said)
+        return _on_cpu({"mean": self._data.mean, **{f"network.{name}": value for name, value in state.items()}})
+
+    def confusion(self) -> tuple[tuple[int, ...], ...] | None:
+        """Return for each class how many images of the last validation were taken for which class."""
+        if self._taken_for is None:
+            return None
+        return tuple(map(tuple, self._taken_for.view(self._classes, self._classes).tolist()))
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take all steps of an epoch (1-based); return the learning rate and λ of the last step."""
@@ -391,28 +441,35 @@ class _TrainingRun:
         return x if centres is None else cutout(x, centres, self._config.cutout)
 
     def _validate(self) -> Tensor:
-        return self._evaluate(self._data.val_images, self._data.val_labels)
+        return self._evaluate(self._data.val_images, self._data.val_labels, self._taken_for)
 
     @torch.no_grad()
-    def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _evaluate(self, images: Tensor, labels: Tensor, taken_for: Tensor | None = None) -> Tensor:
         """Return the sum of losses, the number of correct images and, with many classes, that of the top 5.
 
         They are on the device: [2], or [3].
         """
         network = self._network if self._average is None else self._average.network
         if not self._config.bn_recalibration:
-            return self._sums_over(network, images, labels)
+            return self._sums_over(network, images, labels, taken_for)
         with recalibrated(network, self._plain_images(), lambda plain: self._logits(network, plain)):
-            return self._sums_over(network, images, labels)
+            if self._is_kept:
+                self._statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            return self._sums_over(network, images, labels, taken_for)
 
-    def _sums_over(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def _sums_over(self, network: nn.Module, images: Tensor, labels: Tensor, taken_for: Tensor | None) -> Tensor:
         size = EVALUATION_BATCH[self._device.type]
         sums = torch.zeros(3 if self._top5 else 2, dtype=torch.float64, device=self._device)
         network.eval()
+        if taken_for is not None:
+            taken_for.zero_()
         for start in range(0, len(labels), size):
             batch, truth = images[start : start + size], labels[start : start + size]
             logits = self._logits(network, normalise(batch, self._data.mean))
-            loss, right = F.cross_entropy(logits, truth), (logits.argmax(1) == truth).sum()
+            predicted = logits.argmax(1)
+            loss, right = F.cross_entropy(logits, truth), (predicted == truth).sum()
+            if taken_for is not None:  # not bincount: on a GPU the host would wait for it
+                taken_for.index_add_(0, truth * self._classes + predicted, torch.ones_like(truth))
             counts = [right.double()]
             if self._top5:
                 counts.append((logits.topk(5).indices == truth[:, None]).sum().double())
@@ -442,6 +499,19 @@ class _TrainingRun:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the CPU, copied together: a GPU would need long to begin each of some hundred copies."""
+    by_type: dict[torch.dtype, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        by_type.setdefault(tensor.dtype, {})[name] = tensor.detach()
+    there: dict[str, Tensor] = {}
+    for alike in by_type.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in alike.values()]).cpu()
+        parts = torch.split(flat, [tensor.numel() for tensor in alike.values()])
+        there |= {name: part.view(alike[name].shape) for name, part in zip(alike, parts, strict=True)}
+    return there
 
 
 def _seconds(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,6 +47,23 @@ HIGHEST_LOSS = 3.0
 
 POINTS = 1001
 """Number of points of a schedule's line; a thin line has a fifth of them."""
+
+
+def mark(artist: Artist, numbers: Sequence[int], texts: Sequence[str]) -> None:
+    """Say which trial each shape of an artist stands for; a page names it and highlights it (`inline_svg`).
+
+    Args:
+        artist: a line or patch, which is one shape, or a collection.
+        numbers: the trial's number of each shape.
+        texts: the trial's name and values, of each shape.
+    """
+    artist._marks = list(zip(numbers, texts, strict=True))  # type: ignore[attr-defined]
+
+
+def marks_of(artist: Artist) -> list[tuple[int, str]]:
+    """Return number and text of the trial of each shape of an artist, as `mark` noted them; else none."""
+    found: list[tuple[int, str]] = getattr(artist, "_marks", [])
+    return found
 
 
 def check_suffix(path: Path | str | None) -> None:

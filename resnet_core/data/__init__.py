@@ -80,6 +80,7 @@ class DatasetSpec(DatasetInfo):
             raises DataError where it fails. None where there is nothing to download.
         channels: number of an image's channels, such as 3 for colours and 1 for grey.
         mean: takes the training images; returns the mean, float32 [C, H, W], that is subtracted from x/255.
+        names: names of the classes, by label; empty where they have none.
     """
 
     image_sizes: Sequence[int]
@@ -89,6 +90,12 @@ class DatasetSpec(DatasetInfo):
     download: Callable[[Path], None] | None = None
     channels: int = 3
     mean: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = pixel_mean
+    names: Sequence[str] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label; their numbers where they have no names."""
+        return tuple(map(str, self.names or range(self.classes)))
 
     @property
     def default_image_size(self) -> int | None:

@@ -51,4 +51,5 @@ DATASET = DatasetSpec(
     folder=FOLDERS[_TITLE],
     faults=partial(faults, _TITLE),
     download=download,
+    names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )

@@ -14,6 +14,16 @@ from resnet_core.data.files import reduced
 from resnet_core.data.files.cifar import FOLDERS, Title, faults, open_cifar, read_cifar
 
 _TITLE: Title = "CIFAR-100"
+_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
 
 
 def read(data_dir: Path, image_size: int) -> tuple[Images, Images]:
@@ -49,4 +59,5 @@ DATASET = DatasetSpec(
     folder=FOLDERS[_TITLE],
     faults=partial(faults, _TITLE),
     download=download,
+    names=_NAMES.split(),
 )

@@ -80,4 +80,5 @@ DATASET = DatasetSpec(
     folder=_FOLDER,
     faults=_faults,
     download=download,
+    names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )

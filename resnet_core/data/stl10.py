@@ -91,4 +91,5 @@ DATASET = DatasetSpec(
     folder=_FOLDER,
     faults=_faults,
     download=download,
+    names=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
 )

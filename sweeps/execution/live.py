@@ -21,6 +21,7 @@ from resnet_core.objective import Objective
 from resnet_core.records import Outcome, duration_text, metric_texts
 from sweeps.study.outcomes import Result, describe_result
 from sweeps.study.run import StudyRun
+from sweeps.study.time_left import time_left
 from sweeps.study.trials import ActiveTrial, Job
 
 _STYLES = {
@@ -80,14 +81,13 @@ class _Watcher:
         )
 
     def _left(self, run: StudyRun) -> str:
-        if not self._epochs or not run.active:
-            return "?"
-        active = list(run.active.values())
-        open_epochs = sum(trial.job.config.horizon - len(trial.records) for trial in active)
-        lengths = [result.epochs_run for result in list(run.results.values())]
-        lengths = lengths or [trial.job.config.horizon for trial in active]
-        epochs = open_epochs + run.remaining * sum(lengths) / len(lengths)
-        return "about " + _clock(epochs * self._seconds / self._epochs / len(active))
+        found = time_left(
+            [(len(trial.records), trial.job.config.horizon) for trial in list(run.active.values())],
+            [result.epochs_run for result in list(run.results.values())],
+            run.remaining,
+            self._seconds / self._epochs if self._epochs else math.nan,
+        )
+        return "?" if found is None else f"about {_clock(found.seconds)}"
 
 
 class QuietWatcher(_Watcher):
