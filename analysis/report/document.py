@@ -1,27 +1,20 @@
 """A study as one HTML file: its question, its result, the uncertainty of the result, and how to repeat the study.
 
-The file is self-contained: figures are embedded, there are no scripts, and its content security policy forbids the
-browser to load anything.
+What answers the question comes first; how a page is made stands in `analysis.report.page`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
 
-from analysis.plots.canvas import without_font_warnings
 from analysis.plots.curves import plot_best_trials, plot_curves
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
+from analysis.report.page import Block, Section, figure_block, render_page
 from analysis.statistics.estimates import share_reached
 from analysis.store.loader import Study
 from analysis.tables.columns import most_important
@@ -35,9 +28,7 @@ from analysis.tables.trials import (
     build_table,
     count_outcomes,
     crash_notes,
-    deleted_notes,
     footnotes,
-    import_notes,
     is_setting,
     protocol_notes,
     split_notes,
@@ -47,35 +38,9 @@ from resnet_core.records import duration_text
 _MOST_COLUMNS = 13  # of the table of trials, to fit on a page
 _BEST = 5
 _LONGEST_TABLE = 40  # rows
-_MANY = 100  # with more trials, curves are drawn as pixels, since an SVG would have too many shapes
-_LARGEST_SVG = 1_000_000  # bytes; a larger figure is smaller as pixels
 _NO_LEDGER = "Left out: the ledger that holds the study file is not here."
 _NOT_RUN = "Left out: the trials ran elsewhere, and the imported file need not say all of what they trained."
 _PROTOCOL = ("data", "model", "split", "optimizer", "batch_size", "precision", "train_limit", "val_limit")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a section: a paragraph, the reason why something is missing, code, notes, a table or a figure."""
-
-    kind: Literal["text", "missing", "code", "notes", "table", "figure"]
-    content: Any
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the report.
-
-    Attributes:
-        key: id of the section in the file.
-        title: heading of the section.
-        blocks: its content, from top to bottom.
-    """
-
-    key: str
-    title: str
-    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
@@ -109,18 +74,25 @@ def build_report(
         published: published runs to draw as well, in the form of `plot_best_trials`.
         made: time of the report; the default is now.
     """
-    made = datetime.now(UTC) if made is None else made
     build = _Report(study, repeat, published)
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(resources.files("analysis.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        title=study.name,
-        question=study.description,
-        made=f"Report of {made:%Y-%m-%d %H:%M} UTC, {study.phase} phase, {len(study.trials)} trials.",
-        origin=" ".join([*import_notes(study), *deleted_notes(study)]),
-        sections=build.sections(),
-    )
+    return render_page(study.name, study.description, build.sections(), made, study, order=build.table.index.tolist())
+
+
+def report_sections(
+    study: Study,
+    repeat: Reproduction | None = None,
+    published: pd.DataFrame | None = None,
+    keys: Collection[str] | None = None,
+) -> list[Section]:
+    """Return the sections of a study's report.
+
+    Args:
+        study: what `load` returned.
+        repeat: see `build_report`.
+        published: see `build_report`.
+        keys: keys of the sections to make; None makes all.
+    """
+    return _Report(study, repeat, published).sections(keys)
 
 
 class _Report:
@@ -132,7 +104,7 @@ class _Report:
         summary = build_summary(study)
         self.summary = summary[summary["runs"] > 1]
 
-    def sections(self) -> list[Section]:
+    def sections(self, keys: Collection[str] | None = None) -> list[Section]:
         builders: Iterable[tuple[str, str, Callable[[], list[Block]]]] = (
             ("headline", "Result", self._headline),
             ("protocol", "Protocol", self._protocol),
@@ -150,6 +122,8 @@ class _Report:
         )
         found = []
         for key, title, build in builders:
+            if keys is not None and key not in keys:
+                continue
             try:
                 blocks = build()
             except ValueError as error:  # a table or plot that has nothing to show says why
@@ -265,7 +239,7 @@ class _Report:
             if study.split is None:
                 rows["chosen on the test set"] = "not known"
         notes = [*split_notes(study), *protocol_notes(study)]
-        return [_pairs(rows, ("setting", "value")), Block("notes", notes)]
+        return [_pairs(rows, ("setting", "value"), "What all trials have in common"), Block("notes", notes)]
 
     def _results(self) -> list[Block]:
         if not len(self.table):
@@ -279,7 +253,7 @@ class _Report:
         notes.append(f"All columns: `sweeps table {self.study.name} --format csv`.")
         columns = [str(name) for name in table]
         shown = most_important(columns, table.attrs["sampled"], _MOST_COLUMNS, self.study.objective)
-        return [Block("table", render(table, "html", columns=shown)), self._notes(notes)]
+        return [_table(table, "Trials, the best first", shown), self._notes(notes)]
 
     def _statistics(self) -> list[Block]:
         if not len(self.summary):
@@ -289,10 +263,11 @@ class _Report:
                 )
             ]
         notes = self._notes(summary_footnotes(self.study, self.summary))
-        blocks = [Block("table", render(readable(self.summary.head(_LONGEST_TABLE)), "html")), notes]
+        blocks = [_table(readable(self.summary.head(_LONGEST_TABLE)), "Configurations that ran more than once"), notes]
         if self.study.target is None:
             return blocks
-        figure = _figure(plot_share_reached(self.study), "Share of runs that had reached the target, over epochs.")
+        caption = "Share of runs that had reached the target, over epochs."
+        figure = figure_block(plot_share_reached(self.study), "share", caption)
         return [*blocks, figure]
 
     def _best(self) -> list[Block]:
@@ -311,7 +286,7 @@ class _Report:
         result = "epochs_to_target" if aimed else f"{self.study.metric}_best"
         columns = ["trial", result, "schedule", "epochs_run", "outcome"]
         columns = [name for name in columns if name in self.table]
-        return [_figure(figure, caption), Block("table", render(self.table.head(_BEST), "html", columns=columns))]
+        return [figure_block(figure, "best", caption), _table(self.table.head(_BEST), "The best trials", columns)]
 
     def _all(self) -> list[Block]:
         figure = plot_curves(self.study)
@@ -319,24 +294,26 @@ class _Report:
         shown = f"{', '.join(others)} and {last}" if others else last
         dashed = "validation solid, training dashed, " if {"loss", "acc"} & set(self.study.epochs) else ""
         caption = f"All trials over epochs: {shown}; {dashed}the best trial strong."
-        return [_figure(figure, caption, pixels=len(self.table) > _MANY)]
+        return [figure_block(figure, "all", caption)]
 
     def _progress(self) -> list[Block]:
         what = "fewest epochs to target" if self.study.target is not None else f"best {self.study.objective.label}"
         return [
-            _figure(
+            figure_block(
                 plot_best_so_far(self.study),
+                "progress",
                 f"The {what} so far, over the epochs that all trials spent.",
             )
         ]
 
     def _importance(self) -> list[Block]:
         built = build_importance(self.study)
-        figure = _figure(plot_importance(built), "Importance of each sampled parameter, with the interval of its rank.")
-        return [figure, Block("table", render(built, "html")), self._notes(importance_footnotes(self.study))]
+        caption = "Importance of each sampled parameter, with the interval of its rank."
+        figure = figure_block(plot_importance(built), "importance", caption)
+        return [figure, _table(built, "Importance of the parameters"), self._notes(importance_footnotes(self.study))]
 
     def _slices(self) -> list[Block]:
-        return [_figure(plot_slices(self.study), "Every trial's result over each sampled parameter.")]
+        return [figure_block(plot_slices(self.study), "slices", "Every trial's result over each sampled parameter.")]
 
     def _stopping(self) -> list[Block]:
         study = self.study
@@ -344,7 +321,7 @@ class _Report:
         built = build_stopping(trials, study.objective.target_score, _BEST, study.stopping_rules)
         if len(built) <= 1:  # the row of all rules together
             return [_missing("Left out: no stopping rule was on, so every trial ran to its end.")]
-        return [Block("table", render(built, "html")), self._notes(stopping_footnotes(study, trials, built, _BEST))]
+        return [_table(built, "Stopping rules"), self._notes(stopping_footnotes(study, trials, built, _BEST))]
 
     def _cost(self) -> list[Block]:
         cost = build_cost(self.study)
@@ -368,12 +345,12 @@ class _Report:
         if len(shown) < len(cost):
             all_of_them = f"`sweeps table {self.study.name} --view cost`"
             notes.append(f"Of the best {len(shown)} of {len(cost)} trials; {all_of_them} has them all.")
-        return [*blocks, Block("table", render(shown, "html")), self._notes(notes)]
+        return [*blocks, _table(shown, "What trials cost"), self._notes(notes)]
 
     def _environment(self) -> list[Block]:
         if not self.study.environment:
             return [_missing("Left out: the store does not say what the study ran with.")]
-        return [_pairs(self.study.environment, ("what", "value"))]
+        return [_pairs(self.study.environment, ("what", "value"), "What the trials ran with")]
 
     def _repeat(self) -> list[Block]:
         if self.repeat is None:
@@ -402,22 +379,12 @@ def _missing(content: str) -> Block:
     return Block("missing", content)
 
 
-def _pairs(rows: dict[str, str], names: tuple[str, str]) -> Block:
-    return Block("table", render(pd.DataFrame(list(rows.items()), columns=list(names), dtype="object"), "html"))
+def _pairs(rows: dict[str, str], names: tuple[str, str], caption: str) -> Block:
+    return _table(pd.DataFrame(list(rows.items()), columns=list(names), dtype="object"), caption)
 
 
-def _figure(figure: Figure, caption: str, *, pixels: bool = False) -> Block:
-    """Return a figure as an embedded image: SVG, or PNG where ``pixels`` is true or the SVG would be too large."""
-    out, kind = io.BytesIO(), "svg+xml"
-    if not pixels:
-        with mpl.rc_context({"svg.hashsalt": "report"}), without_font_warnings():
-            figure.savefig(out, format="svg", metadata={"Date": None})
-    if pixels or out.tell() > _LARGEST_SVG:
-        out, kind = io.BytesIO(), "png"
-        with without_font_warnings():
-            figure.savefig(out, format="png", dpi=150)
-    data = base64.b64encode(out.getvalue()).decode("ascii")
-    return Block("figure", f"data:image/{kind};base64,{data}", caption)
+def _table(table: pd.DataFrame, caption: str, columns: Sequence[str] | None = None) -> Block:
+    return Block("table", render(table, "html", columns=columns, caption=caption), caption)
 
 
 def _values(column: pd.Series[Any]) -> str:

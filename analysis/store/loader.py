@@ -71,6 +71,8 @@ class Study:
         metric: the metric that counts.
         goal: ``max`` if it should rise, ``min`` if it should fall.
         deleted: names of the trials that are left out, since somebody deleted their runs in MLflow.
+        nodes: names of the hosts on which the trials run or ran last, by number of the trial, where the store says so.
+        status: MLflow's status of the latest launch, such as RUNNING; after kill -9 it stays what it was.
     """
 
     name: str
@@ -90,6 +92,8 @@ class Study:
     metric: str = METRIC
     goal: Goal = "max"
     deleted: tuple[str, ...] = ()
+    nodes: dict[int, str] = field(default_factory=dict, repr=False)
+    status: str = ""
 
     @property
     def objective(self) -> Objective:
@@ -218,6 +222,8 @@ def load(source: Path | str, study: str, metrics: Sequence[str] | None = None) -
         metric=sought.metric,
         goal=sought.goal,
         deleted=tuple(name for number, name in deleted.items() if int(number) not in trials),
+        nodes={number: run.tags[schema.NODE] for number, run in trials.items() if run.tags.get(schema.NODE)},
+        status=launches[-1].status,
     )
 
 

@@ -28,6 +28,7 @@ def render(
     columns: Sequence[str] | None = None,
     width: int | None = None,
     notes: Sequence[str] = (),
+    caption: str = "",
 ) -> str:
     """Return a table as text that ends in a newline.
 
@@ -45,6 +46,8 @@ def render(
             12 characters; then the least important columns are left out, and a note says which. Nothing is
             shortened or left out without a width.
         notes: sentences such as `footnotes` returns, put below the table; csv and json omit them.
+        caption: for html, what the table shows, put above it. A row whose index is named ``number`` has the trial's
+            number as ``data-trial``; a duration has its seconds or hours as ``data-value``, which sorts it.
 
     Raises:
         ValueError: the style is none of these.
@@ -65,7 +68,7 @@ def render(
     if style == "latex":
         return _latex(cells, rows, notes)
     if style == "html":
-        return _html(cells, rows, notes)
+        return _html(table, cells, rows, notes, caption)
     raise ValueError(f"style = {style!r}: expected one of {', '.join(get_args(Style))}")
 
 
@@ -187,13 +190,30 @@ def _latex(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -
     return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", *below]) + "\n"
 
 
-def _html(columns: list[_Cells], rows: list[list[str]], notes: Sequence[str]) -> str:
-    def line(tag: str, cells: list[str]) -> str:
-        kinds = ["text" if column.is_text else "number" for column in columns]
-        return "<tr>" + "".join(f'<{tag} class="{k}">{c}</{tag}>' for k, c in zip(kinds, cells, strict=True)) + "</tr>"
-
-    # A long name may break between its words.
-    head = line("th", [escape(column.column.heading).replace("_", "_<wbr>") for column in columns])
-    body = [line("td", [escape(cell) for cell in row]) for row in rows]
+def _html(table: pd.DataFrame, columns: list[_Cells], rows: list[list[str]], notes: Sequence[str], caption: str) -> str:
+    head, body, trials = [], [], table.index.tolist() if table.index.name == "number" else None
+    for column in columns:
+        # A long name may break between its words.
+        text = escape(column.column.heading).replace("_", "_<wbr>")
+        head.append(f'<th scope="col" class="{"text" if column.is_text else "number"}">{text}</th>')
+    for place, (row, plain) in enumerate(zip(rows, table.to_dict("records"), strict=True)):
+        cells = [
+            _html_cell(c, plain[c.name], text, first=not i)
+            for i, (c, text) in enumerate(zip(columns, row, strict=True))
+        ]
+        trial = "" if trials is None else f' data-trial="{trials[place]}"'
+        body.append(f"<tr{trial}>{''.join(cells)}</tr>")
     below = ['<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []
-    return "\n".join(["<table>", f"<thead>{head}</thead>", "<tbody>", *body, "</tbody>", "</table>", *below]) + "\n"
+    above = [f"<caption>{escape(caption)}</caption>"] if caption else []
+    start = '<table class="sortable">' if len(rows) > 1 and len(columns) > 2 else "<table>"
+    inner = [*above, f"<thead><tr>{''.join(head)}</tr></thead>", "<tbody>", *body, "</tbody>"]
+    return "\n".join([start, *inner, "</table>", *below]) + "\n"
+
+
+def _html_cell(column: _Cells, value: Any, text: str, *, first: bool) -> str:
+    kind = "text" if column.is_text else "number"
+    if first:
+        return f'<th scope="row" class="{kind}">{escape(text)}</th>'
+    lasts = column.column.kind in (Kind.SECONDS, Kind.HOURS) and not column.is_text and pd.notna(value)
+    sorts = f' data-value="{value:.6g}"' if lasts else ""
+    return f'<td class="{kind}"{sorts}>{escape(text)}</td>'

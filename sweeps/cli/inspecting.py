@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -18,6 +19,11 @@ from sweeps.cli.options import AddressOption, DataOption, JsonOption, NameArgume
 from sweeps.errors import InputError, SweepError
 from sweeps.execution.streams import has_reader
 from sweeps.home import Home
+
+BrowserOption = Annotated[
+    bool, typer.Option("--open/--no-open", help="Open a browser, if this terminal has a display.")
+]
+_NICE = 10  # beside trials that train on all cores it gets a tenth of one
 
 
 @command()
@@ -65,12 +71,23 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
 
 
 @command()
-def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
+def best(
+    name: NameArgument,
+    *,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print a study file of its configuration, to run, change or confirm it.")
+    ] = False,
+    store: Store,
+    as_json: JsonOption = False,
+) -> None:
     """Show the trial with the fewest epochs to target.
 
     The command also says whether the trial is confirmed, and whether its lead is larger than the noise.
     """
+    if as_toml and as_json:
+        raise InputError("--toml: expected without --json: a study file is TOML")
     from sweeps.inspection.best import best_trial
+    from sweeps.inspection.best_file import best_study_file
     from sweeps.ledger.ledger import Ledger
     from sweeps.study.trials import crashes
 
@@ -84,7 +101,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     if as_json:
         print_json(found.to_dict())
     else:
-        print_result(found.describe())
+        print_result(best_study_file(home, ledger, found) if as_toml else found.describe())
 
 
 @command()
@@ -137,9 +154,7 @@ def ui(
     ] = "",
     *,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-    browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open a browser, if this terminal has a display.")
-    ] = True,
+    browser: BrowserOption = True,
     store: Store,
 ) -> None:
     """Start MLflow's UI on the studies, at http://127.0.0.1:5000, and show a study's trials side by side."""
@@ -164,9 +179,46 @@ def ui(
         if name or names:
             shown = server.charts(name or names[0])
             print_message(f"study {name or names[0]}: {shown}")
-        if browser and sys.stderr.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            webbrowser.open(shown)
+        if browser:
+            _open(shown)
         server.wait()
+
+
+@command()
+def watch(
+    name: NameArgument,
+    *,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes one that is free.")
+    ] = 5001,
+    browser: BrowserOption = True,
+    store: Store,
+    debug: Annotated[bool, typer.Option("--debug", help="Log every request, and show tracebacks.")] = False,
+) -> None:
+    """Show a running study as a page in a browser, at http://127.0.0.1:5001, renewed while its epochs come.
+
+    It shows which trials run, which were stopped and why, the curves so far, and the time left. It only reads, so the
+    study may run on another machine whose store can be reached (--mlflow, --ledger). The page can be opened from this
+    machine alone; from another one through a tunnel: ssh -L 5001:127.0.0.1:5001 HOST
+    """
+    from sweeps.inspection.local_server import end_as_by_ctrl_c
+    from sweeps.inspection.watch import WatchServer, watch_pages
+
+    end_as_by_ctrl_c()
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    server = WatchServer(watch_pages(store.open(), name), port, debug=debug)
+    print_result(server.address)
+    print_message("Ctrl-C ends it")
+    if browser:
+        _open(server.address)
+    server.serve_until_interrupted()
+
+
+def _open(address: str) -> None:
+    """Open a browser, if this terminal has a display."""
+    if sys.stderr.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        webbrowser.open(address)
 
 
 @command()

@@ -9,7 +9,9 @@ import pandas as pd
 
 import analysis
 from analysis import Study
+from analysis.report import live
 from analysis.report.document import Reproduction
+from analysis.report.live import Standing
 from analysis.tables.published import trains_as_post5
 from resnet_core import schema
 from search_spaces.spec import StudySpec
@@ -31,8 +33,21 @@ def report_files(home: Home, study: Study) -> dict[str, str]:
     return {"report.html": _build(study, spec)} | study_file
 
 
+def build_live(home: Home, name: str, study: Study | None, standing: Standing, version: str) -> str:
+    """Return the page of a study that is watched; see `analysis.report.live.build_live`."""
+    if study is None or not standing.ended:
+        return live.build_live(name, study, standing, version)
+    return live.build_live(
+        name, study, standing, version, _reproduction(study, _spec(home, study)), published_runs(study)
+    )
+
+
 def _build(study: Study, spec: StudySpec | None) -> str:
-    return analysis.build_report(study, None if spec is None else _repeat(spec, study), published_runs(study))
+    return analysis.build_report(study, _reproduction(study, spec), published_runs(study))
+
+
+def _reproduction(study: Study, spec: StudySpec | None) -> Reproduction | None:
+    return None if spec is None else _repeat(spec, study)
 
 
 def published_runs(study: Study) -> pd.DataFrame | None:

@@ -31,8 +31,12 @@ def study_summary(home: Home, name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such study.
     """
-    ledger = Ledger.read(home.ledger_uri, name)
-    entries = ledger.entries()
+    return summarize(home, Ledger.read(home.ledger_uri, name))
+
+
+def summarize(home: Home, ledger: Ledger) -> dict[str, Any]:
+    """Return the `study_summary` of the study in a ledger that was read."""
+    name, entries = ledger.spec.name, ledger.entries()
     outcomes = {outcome.value: 0 for outcome in Outcome}
     for entry in entries:
         if entry.result is not None:
@@ -83,22 +87,11 @@ def _state(ledger: Ledger, entries: list[Entry]) -> str:
 
 def describe_summary(row: dict[str, Any]) -> str:
     """Return a `study_summary` as two lines of text, and others where trials crashed or MLflow lacks something."""
-    ended = ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
+    ended, best = ended_text(row), "best: " * (row["best_trial"] is not None) + best_text(row)
     drivers = [driver["driver"] for driver in row["drivers"]]
     # A single driver of this home needs no name.
     named = len(drivers) > 1 or (drivers and not row["process"])
     who = f" by {', '.join(drivers)}" if named else f" by process {row['process']}" if row["process"] else ""
-    best = "no result yet"
-    if row["best_trial"] is not None:
-        sought = Objective(row["metric"], row["goal"], row["target"])
-        value = row[best_metric(sought.metric)]
-        best = f"best: trial {row['best_trial']}, "
-        if row["best_epochs_to_target"] is not None:
-            best += f"reached the target {sought.target_text} at epoch {row['best_epochs_to_target']}"
-        else:
-            best += f"best {sought.metric} {'none' if value is None else sought.shown(value)}"
-        if sought.target is not None and row["best_epochs_to_target"] is None:
-            best += f", {'below' if sought.goal == 'max' else 'above'} the target {sought.target:g}"
     if row["crashes"] is not None:
         best += f"\n  {row['crashes']}"
     if row["waiting"]:
@@ -114,6 +107,26 @@ def describe_summary(row: dict[str, Any]) -> str:
         f"{row['study']}: {state}{who} · {row['trials']} trials asked for{finalists} · ended: {ended} · "
         f"begun: {row['begun']}\n  {best}"
     )
+
+
+def ended_text(row: dict[str, Any]) -> str:
+    """Return how the ended trials of a `study_summary` ended, as text: ``3 reached, 1 pruned``."""
+    return ", ".join(f"{row[o.value]} {o.value}" for o in Outcome if row[o.value]) or "none"
+
+
+def best_text(row: dict[str, Any]) -> str:
+    """Return the best trial of a `study_summary` as text."""
+    if row["best_trial"] is None:
+        return "no result yet"
+    sought = Objective(row["metric"], row["goal"], row["target"])
+    value = row[best_metric(sought.metric)]
+    best = f"trial {row['best_trial']}, "
+    if row["best_epochs_to_target"] is not None:
+        return best + f"reached the target {sought.target_text} at epoch {row['best_epochs_to_target']}"
+    best += f"best {sought.metric} {'none' if value is None else sought.shown(value)}"
+    if sought.target is not None:
+        best += f", {'below' if sought.goal == 'max' else 'above'} the target {sought.target:g}"
+    return best
 
 
 def running_trials(home: Home, name: str) -> list[dict[str, Any]]:

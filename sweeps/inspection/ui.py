@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from contextlib import suppress
-from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from types import TracebackType
+from typing import Self
 
 from sweeps import environment
-from sweeps.errors import InputError, SweepError, cause_of, schema_reason
+from sweeps.errors import SweepError, cause_of, schema_reason
 from sweeps.home import Home
+from sweeps.inspection.local_server import HOST, bound_socket, end_as_by_ctrl_c
 from sweeps.tracking.runs import charts_address
 
-_HOST = "127.0.0.1"
 _HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
 _WHILE_WE_LIVE = """if True:
     import ctypes, os, runpy, signal, sys
@@ -48,34 +47,25 @@ class UiServer:
     """
 
     def __init__(self, home: Home, port: int) -> None:
-        self.address = f"http://{_HOST}:{port}"
+        self.address = f"http://{HOST}:{port}"
         self._home, self._port = home, port
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                free.bind((_HOST, port))
-            except OSError as error:
-                raise InputError(
-                    f"port {port} of {_HOST} cannot be had: {error.strerror}; take another with --port"
-                ) from error
+        bound_socket(port).close()
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-c", _WHILE_WE_LIVE, str(os.getpid())]
-        command += ["server", "--host", _HOST, "--port", str(self._port)]
+        command += ["server", "--host", HOST, "--port", str(self._port)]
         command += ["--default-artifact-root", self._home.artifacts.as_uri(), "--workers", "1"]
         environment.for_mlflow(server=True, quiet=False)
         # An argument would be visible to all users of the machine.
         variables = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self._home.mlflow_uri}
         if hosts := variables.get(_HOSTS):  # where it has no list, MLflow knows the names of this machine
-            variables[_HOSTS] = f"{hosts},{_HOST}:{self._port}"
+            variables[_HOSTS] = f"{hosts},{HOST}:{self._port}"
         self._log = tempfile.TemporaryFile()
         # A group of its own: Ctrl-C reaches this process alone, which then ends the whole group.
         self._process = subprocess.Popen(
             command, env=variables, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
         )
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
-                signal.signal(number, _end)
+        end_as_by_ctrl_c()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -127,7 +117,3 @@ class UiServer:
         lines = text.splitlines()
         said = [line for line in lines if "rror" in line and "[SQL" not in line]
         return cause_of("\n".join(said or lines))
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -36,8 +36,9 @@ def time_left(
         remaining: number of trials that have not begun.
         epoch_seconds: mean time of an epoch in seconds; NaN where none is known.
 
-    >>> time_left([(2, 10), (6, 10)], [5, 7], 4, 30.0)
-    TimeLeft(seconds=540.0, how='12 epochs of 2 running trials and 4 trials to come, of 6 epochs each, at 30 s an epoch')
+    >>> left = time_left([(2, 10), (6, 10)], [5, 7], 4, 30.0)
+    >>> left.seconds, left.how
+    (540.0, '12 epochs of 2 running trials and 4 trials to come, of 6 epochs each, at 30 s an epoch')
     """
     if not running or not epoch_seconds > 0:
         return None

@@ -142,10 +142,11 @@ def test_cluster_that_is_not_there(refused, studies, option, env, where):
     assert len(said.splitlines()) == 1
 
 
-def test_a_port_that_is_taken(sweeps, launched):
+@pytest.mark.parametrize("command", [("ui",), ("watch", "space")], ids=" ".join)
+def test_a_port_that_is_taken(sweeps, launched, command):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        said = sweeps("ui", "--port", port, "--home", launched.home, code=2).stderr
+        said = sweeps(*command, "--port", port, "--home", launched.home, code=2).stderr
     assert said == (
         f"sweeps: port {port} of 127.0.0.1 cannot be had: Address already in use; take another with --port\n"
     )
@@ -176,14 +177,14 @@ def test_cifar10_that_cannot_be_had(refused, studies, tmp_path):
     assert list(empty.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show", "ui"])
+@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show", "ui", "watch"])
 def test_home_without_a_study(refused, command):
     name = () if command == "ui" else ("nothing",)
     trial = ("0",) if command == "show" else ()
     assert refused(command, *name, *trial)
 
 
-@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show"])
+@pytest.mark.parametrize("command", ["resume", "stop", "table", "best", "status", "show", "watch"])
 def test_study_that_is_not_there(sweeps, launched, command):
     trial = ("0",) if command == "show" else ()
     done = sweeps(command, "nothing", *trial, "--home", launched.home, code=2)

@@ -292,7 +292,7 @@ def test_latex_escapes_notes(make_study):
 
 def test_html_escapes_what_a_trial_is_called(make_study):
     html = render(build_table(make_study(REACHED | {"trial": "a<b"})), "html", notes=["x & y"])
-    assert '<td class="text">a&lt;b</td>' in html
+    assert '<th scope="row" class="text">a&lt;b</th>' in html
     assert "<li>x &amp; y</li>" in html
 
 
