@@ -140,6 +140,20 @@ def trial_config(
     return spec.trainer.config(values)
 
 
+def fixed_fields(spec: StudySpec, config: Config) -> dict[str, Any]:
+    """Return the ``[train]`` of a study that runs one configuration of this study, and samples nothing.
+
+    It states every field, since defaults may change later: first those that this study sets or samples. Fields without
+    a value are left out, and what a study notes of a data set of one's own.
+    """
+    values = config.to_dict()
+    values.pop("data_info" if spec.trainer is SHIPPED else "", None)
+    named = [*spec.train, *(name for run in spec.run for name in run.changes), *spec.space]
+    order = dict.fromkeys([*(name for name in named if name in values), *values])
+    trainer = {} if spec.trainer is SHIPPED else {"trainer": spec.trainer.name}
+    return trainer | {name: values[name] for name in order if values[name] is not None}
+
+
 def _run(spec: StudySpec, name: str | None) -> Run:
     names = [run.name for run in spec.listed]
     if name is None and len(names) == 1:

@@ -136,7 +136,7 @@ def launch(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )
         if fork:
-            return launcher.fork(load_study(study, name=fork, trials=trials, changes=changes), spec.name)
+            return launcher.fork(load_study(spec, name=fork), spec.name)
         return launcher.start(spec)
 
 

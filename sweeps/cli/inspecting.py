@@ -71,12 +71,23 @@ def ls(*, store: Store, as_json: JsonOption = False) -> None:
 
 
 @command()
-def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> None:
+def best(
+    name: NameArgument,
+    *,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print a study file of its configuration, to run, change or confirm it.")
+    ] = False,
+    store: Store,
+    as_json: JsonOption = False,
+) -> None:
     """Show the trial with the fewest epochs to target.
 
     The command also says whether the trial is confirmed, and whether its lead is larger than the noise.
     """
+    if as_toml and as_json:
+        raise InputError("--toml: expected without --json: a study file is TOML")
     from sweeps.inspection.best import best_trial
+    from sweeps.inspection.best_file import best_study_file
     from sweeps.ledger.ledger import Ledger
     from sweeps.study.trials import crashes
 
@@ -90,7 +101,7 @@ def best(name: NameArgument, *, store: Store, as_json: JsonOption = False) -> No
     if as_json:
         print_json(found.to_dict())
     else:
-        print_result(found.describe())
+        print_result(best_study_file(home, ledger, found) if as_toml else found.describe())
 
 
 @command()

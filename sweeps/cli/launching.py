@@ -59,7 +59,9 @@ def launch(
     from sweeps.inspection.notes import study_notes
     from sweeps.study.code import describe as describe_code
 
-    spec = sweeps.load_study(study, name=fork or name, trials=trials, changes=changes)
+    # Read once: the file may be a pipe.
+    asked = sweeps.load_study(study, name=name, trials=trials, changes=changes)
+    spec = sweeps.load_study(asked, name=fork)
     for line in describe_code(spec):
         options.tell(line)
     for warning in study_notes(spec, _at_once(spec, options.address)):
@@ -79,7 +81,7 @@ def launch(
     run_study(
         options,
         spec.name,
-        lambda: sweeps.launch(study, name=name, trials=trials, changes=changes, fork=fork, **options.to_arguments()),
+        lambda: sweeps.launch(asked, fork=fork, **options.to_arguments()),
     )
 
 

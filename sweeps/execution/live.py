@@ -19,7 +19,7 @@ from rich.text import Text
 
 from resnet_core.objective import Objective
 from resnet_core.records import Outcome, duration_text, metric_texts
-from sweeps.study.outcomes import Result
+from sweeps.study.outcomes import Result, describe_result
 from sweeps.study.run import StudyRun
 from sweeps.study.time_left import time_left
 from sweeps.study.trials import ActiveTrial, Job
@@ -167,7 +167,7 @@ class PlainWatcher(QuietWatcher):
 
     def ended(self, trial: ActiveTrial, result: Result) -> None:
         """Print the outcome."""
-        self._say(f"trial {trial.job.name}: {_ending(result, trial.objective)}")
+        self._say(f"trial {trial.job.name}: {describe_result(result, trial.objective)}")
 
     def stopping(self) -> None:
         """Print what the launch waits for."""
@@ -246,7 +246,7 @@ class LiveWatcher(_Watcher):
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
         for job, result in ended:
             shown = "-" if result.best_value is None else sought.shown(result.best_value)
-            ending = Text(_ending(result, sought), style=_STYLES[result.outcome])
+            ending = Text(describe_result(result, sought), style=_STYLES[result.outcome])
             texts = [ending, Text(_settings(job))]
             table.add_row(Text(job.name), str(result.epochs_run), shown, *texts[: len(more)])
         for trial in running:
@@ -328,17 +328,6 @@ def _short(value: object) -> str:
 
 def _best(value: float | None, sought: Objective) -> str:
     return f"{sought.metric} {'none' if value is None else sought.shown(value)}"
-
-
-def _ending(result: Result, sought: Objective) -> str:
-    text = result.outcome.value
-    if result.outcome is Outcome.REACHED:
-        text += f" at epoch {result.epochs_to_target}"
-    if result.stop_reason:
-        text += f": {result.stop_reason}"
-    elif result.best_value is not None:
-        text += f", best {_best(result.best_value, sought)} at epoch {result.best_epoch}"
-    return text
 
 
 def _clock(seconds: float) -> str:

@@ -79,6 +79,10 @@ class BestTrial:
 
     def sentences(self) -> list[str]:
         """Return the evidence about the trial beside its own figures, in sentences."""
+        return [*self.evidence(), *self._second_best()]
+
+    def evidence(self) -> list[str]:
+        """Return how sure it is what the configuration does, in sentences."""
         said = []
         if self.phase == "confirm":
             best = "fastest" if self.objective.target is not None else "best"
@@ -90,10 +94,13 @@ class BestTrial:
             said.append("imported: one run, exploratory; what it trained is known as far as its file says")
         else:
             said += self._confidence()
-        if self.lead is None and self.second is not None:
-            said.append(f"second best: trial {self.second}, with a chance of {self.second_chance:.0%} to be better")
+        return said
+
+    def _second_best(self) -> list[str]:
+        if self.phase == "confirm" or self.second is None:
+            return []
         if self.lead is None:
-            return said
+            return [f"second best: trial {self.second}, with a chance of {self.second_chance:.0%} to be better"]
         place = "behind" if self.lead.epochs >= 0 else "ahead by its own runs, but not by those around it"
         behind = (
             f"second best: trial {self.second}, {abs(self.lead.epochs):.2g} epochs {place}, with a chance of "
@@ -106,14 +113,12 @@ class BestTrial:
                     f"; roughly, other validation images would move the gap by up to {self.lead.rough:.2g} epochs, but "
                     "both were validated on the same ones, and what seeds add is not in it"
                 )
-            said.append(f"{behind}: whether by more than noise is not known without repeats of a configuration{rough}")
-            return said
+            return [f"{behind}: whether by more than noise is not known without repeats of a configuration{rough}"]
         within = "within noise" if self.lead.within_noise else "more than noise"
-        said.append(
+        return [
             f"{behind}: {within}; two runs of one configuration differ by up to {self.lead.noise:.2g} epochs in 95 of "
             f"100 cases (Student's t, {self.lead.degrees} degrees of freedom, from runs that differ in seed alone)"
-        )
-        return said
+        ]
 
     def _confidence(self) -> list[str]:
         """Return the evidence about the configuration, and the command that would add to it."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from resnet_core.config import TrialConfig
+from search_spaces.space import fixed_fields
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import Stopping
 from search_spaces.tables import Resources, Search, check_name
@@ -229,14 +230,11 @@ def _changed(resources: Resources, changes: dict[str, Any]) -> Resources:
 
 
 def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) -> StudySpec:
-    """Return a study of one trial's configuration. It states every field, since defaults may change later."""
+    """Return a study of one trial's configuration."""
     config = entry.job.config
-    left_out = ("seed", "data_info") if isinstance(config, TrialConfig) else ("seed",)  # the code has the data's info
-    train = {key: value for key, value in config.to_dict().items() if value is not None and key not in left_out}
+    train = {key: value for key, value in fixed_fields(source, config).items() if key != "seed"}
     if isinstance(config, TrialConfig):
         train["test"] = config.split == "held-out"
-    else:
-        train["trainer"] = source.trainer.name
     what = confirms(source.name, entry)
     values = {
         "name": name,
@@ -248,6 +246,7 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
         "search": Search(seeds=[0]),
         "stopping": Stopping(rules={}),
         "resources": resources,
+        "keep": source.keep,
         "run": [{"name": entry.job.name[:_LONGEST_NAME]}],
         "code": source.code,
     }

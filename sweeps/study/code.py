@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from resnet_core import code
@@ -59,6 +60,20 @@ def keep(home: Home, spec: StudySpec, sources: Mapping[str, Source]) -> None:
 def describe(spec: StudySpec) -> list[str]:
     """Return a line for each code that a study runs: its name in the study file, and where it is."""
     return [f"runs {name}, the code of {source}" for name, source in spec.sources.items()]
+
+
+def places(home: Home, spec: StudySpec) -> dict[str, str]:
+    """Return where the code of a stored study is, by its name in the study file; empty where it names none.
+
+    Code that another home has launched is named with its version alone.
+    """
+    noted = _noted(home, spec) if spec.code is not None else {}
+    return {
+        name: str(replace(noted[name], folder=noted[name].folder and _place(home, spec, noted[name])))
+        if name in noted
+        else version
+        for name, version in (spec.code.versions if spec.code is not None else {}).items()
+    }
 
 
 def copy_of(home: Home, name: str, source: Source) -> Path:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from resnet_core.objective import Objective
 from resnet_core.records import Outcome
 from sweeps.study.stopping.base import Progress
 from sweeps.study.stopping.diverged import divergence
@@ -138,6 +139,18 @@ def make_result(
         would_stop=dict(would_stop or {}),
         values=tuple(values),
     )
+
+
+def describe_result(result: Result, sought: Objective) -> str:
+    """Return how a trial ended, in words: its outcome, and why it was stopped or its best value."""
+    text = result.outcome.value
+    if result.outcome is Outcome.REACHED:
+        text += f" at epoch {result.epochs_to_target}"
+    if result.stop_reason:
+        text += f": {result.stop_reason}"
+    elif result.best_value is not None:
+        text += f", best {sought.metric} {sought.shown(result.best_value)} at epoch {result.best_epoch}"
+    return text
 
 
 def crash_result(records: int, error: str) -> Result:

@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 import typer
 
 from resnet_core.records import duration_text
 from sweeps.cli import app
+from tests.e2e.conftest import environment
 
 # People's scripts hang on these. A new one is added here; one that goes, or changes its name, breaks somebody.
 STORE = "--home --mlflow --ledger"
@@ -28,7 +30,7 @@ OPTIONS = {
     "lr-range": "--run --set --from --to --epochs --shape --plot --threads --device --data --json",
     "status": f"--watch {STORE} --json",
     "ls": f"{STORE} --json",
-    "best": f"{STORE} --json",
+    "best": f"--toml {STORE} --json",
     "show": f"--log {STORE} --json",
     "table": f"--view --target --levels --plot --figure --compare --published --trial {STORE} --format --json",
     "compare": f"--target --plot --mix {STORE} --json",
@@ -152,6 +154,20 @@ def test_plan(sweeps, studies):
     assert f"{planned['trainable_parameters']:,} trainable parameters" in said
     assert "2 trials" in said
     assert "peak 0.005, 5 epochs" in said
+
+
+def test_the_study_file_of_the_best_configuration_goes_through_a_pipe_to_plan(sweeps, launched):
+    at = f"--home {launched.home}"
+    best = sweeps.json("best", "space", "--home", launched.home)
+    line = f"{sweeps.command} best space --toml {at} | {sweeps.command} plan - --json"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=300, env=environment(None))
+    planned = json.loads(done.stdout)
+    assert [trial["config"] for trial in planned["trials"]] == [best["config"]], done.stderr
+
+
+def test_best_prints_one_format(sweeps, launched):
+    done = sweeps("best", "space", "--toml", "--json", "--home", launched.home, code=2)
+    assert done.stderr == "sweeps: --toml: expected without --json: a study file is TOML\n"
 
 
 def test_plan_like_an_earlier_study(sweeps, listed):

@@ -4,9 +4,12 @@ import csv
 import io
 import math
 import re
+import subprocess
 from collections import Counter
 
 import pytest
+
+from tests.e2e.conftest import environment
 
 COLUMNS = [
     *("trial", "epoch", "val_acc", "acc", "epoch_best", "val_acc_best", "final_loss", "final_val_loss", "shift", "l2"),
@@ -290,6 +293,17 @@ def test_a_listed_study_runs_each_run_with_each_seed(sweeps, listed):
     listed.store.assert_whole(trials=4)
     shown = sweeps.json("show", listed.name, "decayed-s1", "--home", listed.home)
     assert shown["config"]["shift"] == 0.05
+
+
+def test_the_best_configuration_is_launched_from_a_pipe_and_trains_the_same(sweeps, listed, home, store, cluster):
+    line = f"{sweeps.command} best listed --toml --home {listed.home} | "
+    line += f"{sweeps.command} launch - --home {home} --address {cluster.address}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=300, env=environment(None))
+    assert done.returncode == 0, done.stderr
+    best = sweeps.json("best", "listed", "--home", listed.home)
+    again = store(home, f"listed-{best['trial']}")
+    (curves,) = again.curves().values()
+    assert curves == listed.store.curves()[best["trial"]]
 
 
 def test_table_of_statistics_has_a_row_for_each_configuration(sweeps, launched, table):
