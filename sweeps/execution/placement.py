@@ -43,6 +43,7 @@ from sweeps.execution.worker import code_to_dict
 from sweeps.home import Home
 from sweeps.study.code import copy_of
 from sweeps.study.run import StudyRun
+from sweeps.study.trials import Job
 
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
@@ -304,8 +305,25 @@ class _StudySearcher(_NotSaved, Searcher):
             "name": trial.job.name,
             "config": trial.job.config.to_dict(),
             "checkpoint": str(self._home.checkpoint(self._run.spec.name, number)),
+            "network": self._network(trial.job),
             "log": str(self._home.trial_log(self._run.spec.name, number)),
             **self._fixed,
+        }
+
+    def _network(self, job: Job) -> dict[str, Any] | None:
+        """Return where a trial writes its network, and what it says there; None where the study keeps none."""
+        spec = self._run.spec
+        if not spec.keep.any:
+            return None
+        return {
+            "path": str(self._home.network(spec.name, job.number)),
+            "about": {
+                "study": spec.name,
+                "trial": job.name,
+                "trainer": self._fixed["trainer"],
+                "metric": spec.objective.metric,
+                "target": spec.objective.target,
+            },
         }
 
     def _total_slots(self) -> int:

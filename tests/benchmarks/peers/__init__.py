@@ -1,0 +1,1 @@
+"""One job written for several programs."""
