@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_core import code
 from resnet_core.code import CodeError, is_reference
-from resnet_core.network_file import NetworkFileError, read_about
+from resnet_core.network_file import NetworkFileError
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -20,23 +19,6 @@ if TYPE_CHECKING:
     from resnet_core.kept import KeptNetwork
 
 # torch takes seconds to import, and a report needs none of it.
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """What the best kept network of a study took the validation images for.
-
-    Attributes:
-        trial: name of the trial.
-        epoch: the epoch (1-based) after which it was validated.
-        classes: names of the classes, by label.
-        counts: for each class (row) and each class (column), how many images of the first were taken for the second.
-    """
-
-    trial: str
-    epoch: int
-    classes: Sequence[str]
-    counts: Sequence[Sequence[int]]
 
 
 def ranked_networks(home: Home, ledger: Ledger) -> dict[str, Path]:
@@ -62,21 +44,6 @@ def network_file(home: Home, ledger: Ledger, trial: str = "") -> Path:
     which = f"of trial {name}" if name else "yet"
     there = f"there are those of: {', '.join(found)}" if found else f"see `[keep]` in its study file, and {home.root}"
     raise InputError(f"study {ledger.spec.name!r} has kept no network {which}; {there}")
-
-
-def best_confusion(home: Home, ledger: Ledger) -> Confusion | None:
-    """Return what the best kept network took the validation images for, as its last epoch has measured it.
-
-    None where no network is kept, its file cannot be read, it is of a trainer of one's own, or has more than 100
-    classes. Nothing is computed, and no weight is read.
-    """
-    for trial, path in ranked_networks(home, ledger).items():
-        try:
-            about = read_about(path)
-        except NetworkFileError:
-            continue
-        return None if about.confusion is None else Confusion(trial, about.epoch, about.classes, about.confusion)
-    return None
 
 
 def open_file(file: Path, device: str, folder: Path | None = None, *, with_data: bool = False) -> KeptNetwork:
