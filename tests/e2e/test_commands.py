@@ -42,6 +42,7 @@ OPTIONS = {
     "watch": f"--port --open --no-open {STORE} --debug",
     "doctor": f"--address {STORE} --data --json",
     "report": f"--out --attach {STORE}",
+    "model": f"--out --force {STORE} --json",
     "export": f"--tensorboard --out --force {STORE}",
     "import": f"--name --study --set --metric --percent --from-zero --replace --dry-run {STORE} --json",
 }
@@ -78,6 +79,7 @@ ARGUMENTS = {
     "watch": ["name"],
     "doctor": [],
     "report": ["name"],
+    "model": ["name", "trial"],
     "export": ["name"],
     "import": ["file"],
 }
