@@ -19,7 +19,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.inspection.networks import ranked_networks
+from sweeps.inspection.kept import kept
 from sweeps.ledger.ledger import Ledger
 
 
@@ -71,9 +71,9 @@ def best_network(home: Home, ledger: Ledger | None) -> BestNetwork | None:
         None where no network is kept, its file cannot be read, it is of a trainer of one's own, or has more than 100
         classes.
     """
-    path = None if ledger is None else next(iter(ranked_networks(home, ledger).values()), None)
+    there = [] if ledger is None else kept(home, ledger)
     try:
-        about = None if path is None else read_about(path)
+        about = read_about(there[0].path) if there else None
     except NetworkFileError:
         return None
     if about is None or about.confusion is None:
