@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 
 from resnet_core import checkpoint as checkpoints
 from resnet_core import code
+from resnet_core.network_file import About, NetworkWriter
 from resnet_core.records import EpochRecord
-from resnet_core.saved_state import check_storable, restored, storable
+from resnet_core.saved_state import check_storable, copied, restored, storable
 
 
 class TrainerError(RuntimeError):
@@ -50,6 +51,7 @@ class Run:
         threads: CPU threads of the trial.
         data_dir: folder for data, the one of ``--data``.
         checkpoint: the file in which state and epochs are kept; None keeps nothing.
+        network: writes what ``save_model`` is given; None where the study keeps no networks.
         config: the trial's configuration as plain values; a checkpoint of another one is refused.
         horizon: the number of epochs of the trial; None where any number is right.
         metric: the metric that every epoch must have; empty for none.
@@ -64,12 +66,14 @@ class Run:
         threads: int = 1,
         data_dir: Path = Path("data"),
         checkpoint: Path | None = None,
+        network: NetworkWriter | None = None,
         config: Mapping[str, Any] | None = None,
         horizon: int | None = None,
         metric: str = "",
     ) -> None:
         self.name, self.number, self.device, self.threads, self.data_dir = name, number, device, threads, data_dir
-        self._checkpoint, self._config = checkpoint, dict(config or {})
+        self._checkpoint, self._network, self._config = checkpoint, network, dict(config or {})
+        self._model: dict[str, Any] | None = None  # tensors that wait for their epoch's metrics
         self._horizon, self._metric = horizon, metric
         self._records: list[EpochRecord] = []  # of all epochs so far
         self._kept, self._state = 0, None  # the epochs after which the state was saved, and the state
@@ -121,6 +125,32 @@ class Run:
         self._pending, self._is_pending = state, True
         if self._epoch and len(self._records) >= self._epoch:
             self._write()
+
+    def save_model(self, tensors: Mapping[str, Any]) -> None:
+        """Keep the network of the current epoch for after the study, whose ``[keep]`` says of which trials.
+
+        The tensors are copied at once, and written together with the metrics of the epoch, when they are yielded or
+        reported. So call it before that, in every epoch or in those whose network is worth it: the last one that was
+        given is kept. Where the study keeps no networks, nothing happens.
+
+        Args:
+            tensors: tensors of torch or arrays of NumPy by name, such as a network's ``state_dict()``.
+
+        Raises:
+            TrainerError: something in it is neither, or it comes after the metrics of the last epoch.
+            OSError: it cannot be written.
+        """
+        try:
+            copies = copied(tensors)
+        except TypeError as error:
+            raise TrainerError(f"run.save_model: {error}") from None
+        if self.is_finished:
+            raise TrainerError("run.save_model: it came after the metrics of the last epoch: expected it before them")
+        if self._network is None:
+            return
+        self._model = copies
+        if self._epoch and len(self._records) >= self._epoch:
+            self._write_model()
 
     def epochs(self, last: float | None = None) -> Iterator[int]:
         """Yield the number of each epoch to train: from 1, or behind the last one kept, to the last.
@@ -217,6 +247,16 @@ class Run:
             checkpoints.save(self._checkpoint, kept, replacing=self._has_file)
             self._has_file = True
 
+    def _write_model(self) -> None:
+        """Write the network that waits, if there is one, with the metrics of the last epoch."""
+        model, self._model = self._model, None
+        if model is None or self._network is None:
+            return
+        if self._has_file and self._checkpoint is not None and not self._checkpoint.exists():
+            return  # whoever has removed it has ended the trial
+        record = self._records[-1]
+        self._network.write(model, About(record.epoch, self._config, weights="given", metrics=record.values()))
+
     def _close(self) -> None:
         """Remove what the trainer has written to its folder after the trial was ended and its checkpoint removed."""
         if self._checkpoint is not None and self._has_file and not self._checkpoint.exists():
@@ -252,6 +292,7 @@ class Run:
         except ValueError as error:
             raise TrainerError(f"epoch {number}: {error}") from None
         self._records.append(record)
+        self._write_model()  # ahead of the checkpoint: an epoch that is kept is not trained again
         self._write(is_numbered=said is not None and not self._epoch)
         return record
 

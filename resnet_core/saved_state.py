@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 _PLAIN = (int, float, bool, str, bytes, type(None))
@@ -67,3 +69,28 @@ def restored(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(restored, value))
     return value
+
+
+def copied(tensors: Any) -> dict[str, Any]:
+    """Return copies of named tensors and arrays, on the CPU; the originals may change afterwards.
+
+    Raises:
+        TypeError: they are something else.
+    """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"{type(tensors).__name__}: expected a dict of tensors or arrays, such as a state_dict()")
+    copies: dict[str, Any] = {}
+    torch = sys.modules.get("torch")  # what has not been imported has made no tensor
+    for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r:.100} is no text")
+        if torch is not None and isinstance(value, torch.Tensor):
+            copies[name] = value.detach().to("cpu", copy=True)
+        elif _is_array(value):
+            import numpy as np
+
+            copies[name] = np.array(value)
+        else:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"{name} is a {kind}: expected a tensor or an array of numbers")
+    return copies

@@ -29,6 +29,7 @@ class StudySpec(StudyTables):
         search: how trials are chosen.
         stopping: which rules end a trial early.
         resources: the resources of one trial.
+        keep: which trained networks outlive their trial.
         run: listed runs, in the file's order.
         code: what is known of the code that the file names; None where it names none. No key of a study file.
 

@@ -40,7 +40,7 @@ from search_spaces.parameters import Choices, Range, int_if_whole
 from search_spaces.plugins import resolve, rules
 from search_spaces.spec import StudySpec
 from search_spaces.stopping import stopping_keys
-from search_spaces.tables import Code, DataInfo, Finalists, ObjectiveKeys, Resources, Run, Search
+from search_spaces.tables import Code, DataInfo, Finalists, Keep, ObjectiveKeys, Resources, Run, Search
 from search_spaces.trainers import GROUP as TRAINERS
 from search_spaces.trainers import SHIPPED, SHIPPED_NAME, FieldSchema, OwnTrainer, StoredTrainer, Trainer, find_trainer
 
@@ -300,6 +300,8 @@ def _models(place: Location) -> list[type[BaseModel]]:
             return [rules()[rule]]
         case ("resources",):
             return [Resources]
+        case ("keep",):
+            return [Keep]
         case ("space", _, "choices"):
             return [Choices]
         case ("space", _, _):
@@ -408,14 +410,14 @@ def _stored_trainer(text: str) -> Trainer:
 def identity(spec: StudySpec) -> dict[str, object]:
     """Return all that a study's results depend on, by dotted key. Studies of one identity have the same results.
 
-    Left out are description, confirms, search.trials, search.finalists, search.retries and resources. Also left out
-    are keys without a value, the phase of a search, and stopping.freeze where it is false, so that older studies, from
-    before these keys existed, keep their identity.
+    Left out are description, confirms, search.trials, search.finalists, search.retries, resources and keep. Also left
+    out are keys without a value, the phase of a search, and stopping.freeze where it is false, so that older studies,
+    from before these keys existed, keep their identity.
     """
     values = spec.model_dump(
         by_alias=True,
         exclude={
-            **dict.fromkeys(("description", "confirms", "resources"), True),
+            **dict.fromkeys(("description", "confirms", "resources", "keep"), True),
             "code": {"trainer"},  # it follows from the code
             "search": {"trials", "retries", "finalists"},
             "phase": spec.phase == "search",

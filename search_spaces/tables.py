@@ -220,6 +220,24 @@ class Resources(Table):
         return self
 
 
+class Keep(Table):
+    """Which trained networks outlive their trial.
+
+    Attributes:
+        best: number of trials whose networks are kept: the best by epochs to target, then by the value of the metric
+            after their last epoch. 0 keeps none.
+        all: keep the network of every trial that ends and neither diverges nor crashes.
+    """
+
+    best: int = Field(default=3, ge=0)
+    all: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether any network is kept."""
+        return self.all or self.best > 0
+
+
 class Run(Table):
     """A listed run: its name, and fields of the configuration as further keys.
 
@@ -297,6 +315,8 @@ class StudyTables(Table):
     search: Search = Search()
     stopping: StoppingTable = Field(default_factory=Stopping)
     resources: Resources = Resources()
+    # Left out where it is the default, as of studies from before it existed.
+    keep: Keep = Field(default=Keep(), exclude_if=lambda keep: keep == Keep())
     run: list[Run] = Field(default_factory=list)
     code: Code | None = Field(default=None, json_schema_extra={"stored": True})  # no key of a study file
     _trainer: Trainer = PrivateAttr(default=SHIPPED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from resnet_core import checkpoint as checkpoints
+from resnet_core.network_file import SUFFIX
 from resnet_core.paths import sqlite_uri
 from resnet_core.records import EpochRecord
 from resnet_core.sqlite import open_to_read
@@ -24,6 +26,7 @@ from search_spaces.tables import check_name
 from sweeps.errors import InputError, SweepError, is_disk_full
 
 _LOCK_TRIES = 10
+_TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,24 @@ class Home:
     def checkpoint(self, name: str, number: int) -> Path:
         """Return the checkpoint file of a study's trial."""
         return self.study(name) / "checkpoints" / f"{number:05d}.pt"
+
+    def network(self, name: str, number: int) -> Path:
+        """Return the file in which a study's running trial keeps its network, beside its checkpoint."""
+        return self.checkpoint(name, number).with_suffix(SUFFIX)
+
+    def models(self, name: str) -> Path:
+        """Return the folder of the networks that a study has kept."""
+        return self.study(name) / "models"
+
+    def model(self, name: str, trial: str) -> Path:
+        """Return the file of the network that a study has kept of a trial; its configuration is beside it, as JSON.
+
+        Raises:
+            InputError: the trial's name is not valid for a file, or would lead out of its folder.
+        """
+        if not _TRIAL.fullmatch(trial) or ".." in trial:
+            raise InputError(f"trial {trial!r}: expected the name of a trial: letters, digits, '.', '_' and '-'")
+        return self.models(name) / f"{trial}{SUFFIX}"
 
     def checkpoint_records(self, name: str, number: int) -> list[EpochRecord]:
         """Return the epochs in the checkpoint of a study's trial; none if it cannot be read."""

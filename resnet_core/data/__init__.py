@@ -81,6 +81,8 @@ class DatasetSpec(DatasetInfo):
         channels: number of an image's channels, such as 3 for colours and 1 for grey.
         mean: takes the training images; returns the mean, float32 [C, H, W], that is subtracted from x/255.
         names: names of the classes, by label; empty where they have none.
+        grey: whether the images are grey, as those of one channel always are: the channels are equal. An image file
+            that is predicted is then made grey, too.
     """
 
     image_sizes: Sequence[int]
@@ -91,6 +93,7 @@ class DatasetSpec(DatasetInfo):
     channels: int = 3
     mean: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = pixel_mean
     names: Sequence[str] = ()
+    grey: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:

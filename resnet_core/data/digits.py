@@ -36,4 +36,4 @@ def _enlarged(size: int) -> tuple[Images, Images]:
     return (np.delete(images, tests, axis=0), np.delete(labels, tests)), (images[tests], labels[tests])
 
 
-DATASET = DatasetSpec(classes=10, train_size=1438, test_size=359, image_sizes=(16, 32), read=read)
+DATASET = DatasetSpec(classes=10, train_size=1438, test_size=359, image_sizes=(16, 32), read=read, grey=True)

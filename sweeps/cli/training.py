@@ -21,6 +21,8 @@ from sweeps.cli.app import command, print_json, print_message, print_result, std
 from sweeps.cli.options import DataOption, JsonOption, SetOption, StudyArgument, check_figure, choice, writing
 from sweeps.errors import InputError, SweepError
 
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OneRun:
@@ -47,7 +49,7 @@ class Machine:
     """The options for training in this process: device, threads, folder of the images."""
 
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")] = ""
+    device: DeviceOption = ""
     data: DataOption = DATA
 
     def prepare(self, spec: StudySpec) -> str:
@@ -60,18 +62,23 @@ class Machine:
         if wanted > available_cores():
             raise InputError(f"--threads {wanted}: there are {available_cores()} CPU cores")
         torch.set_num_threads(wanted)
-        return self._device(torch.cuda.device_count())
+        return device_of(self.device, torch.cuda.device_count())
 
-    def _device(self, gpus: int) -> str:
-        """Return torch's device, on a machine with a number of GPUs."""
-        if not self.device:
-            return "cuda" if gpus else "cpu"
-        found = re.fullmatch(r"cpu|cuda(?::([0-9]+))?", self.device)
-        if not found:
-            raise InputError(f"--device {self.device}: expected cpu or cuda")
-        if self.device != "cpu" and int(found[1] or 0) >= gpus:
-            raise InputError(f"--device {self.device}: torch finds {gpus or 'no'} GPUs here; use --device cpu")
-        return self.device
+
+def device_of(typed: str, gpus: int) -> str:
+    """Return torch's device for what was typed after --device, on a machine with a number of GPUs.
+
+    Raises:
+        InputError: it is no device, or this machine has none of its number.
+    """
+    if not typed:
+        return "cuda" if gpus else "cpu"
+    found = re.fullmatch(r"cpu|cuda(?::([0-9]+))?", typed)
+    if not found:
+        raise InputError(f"--device {typed}: expected cpu or cuda")
+    if typed != "cpu" and int(found[1] or 0) >= gpus:
+        raise InputError(f"--device {typed}: torch finds {gpus or 'no'} GPUs here; use --device cpu")
+    return typed
 
 
 @command()

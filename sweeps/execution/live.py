@@ -36,7 +36,8 @@ _FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows 
 _FRAME = 5  # lines of the table that are no trial
 _WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
-_BETWEEN_EPOCHS, _LONG_EPOCH, _BETWEEN_SUMMARIES = 5.0, 10.0, 60.0  # seconds, of lines in a log file
+_FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0  # seconds before the first summary in a log file, and before a late one
+_NAMED = 4  # running trials that a summary names
 _SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 _STARTING = "starting Ray …"
 _LOST = "taken over by another driver, which had not heard of this one for too long"
@@ -125,19 +126,20 @@ class QuietWatcher(_Watcher):
 
 
 class PlainWatcher(QuietWatcher):
-    """Prints lines for a log file: every start, error and end of a trial, its epochs, and how the study stands.
+    """Prints lines for a log file: how every trial ended, errors, and now and then how the study stands.
 
-    A long epoch has a line of its own. Of short epochs, of all trials together, one is shown every few seconds.
+    The first summary comes after a minute, each further one when half as much time again has passed, and an hour later
+    at most.
 
     Args:
         console: where to print.
-        every_epoch: show short epochs too.
+        verbose: print every start and every epoch, too.
     """
 
-    def __init__(self, console: Console, *, every_epoch: bool = False) -> None:
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
         super().__init__(console)
-        self._every_epoch = every_epoch
-        self._epoch_at, self._summary_at = -math.inf, self._started  # when they were printed last
+        self._verbose = verbose
+        self._summary_at = self._started + _FIRST_SUMMARY
 
     def starting(self) -> None:
         """Print what takes its time before the first trial starts."""
@@ -145,29 +147,29 @@ class PlainWatcher(QuietWatcher):
 
     def started(self, trial: ActiveTrial) -> None:
         """Print the trial's parameters, or its schedule."""
+        if not self._verbose:
+            return
         control = " (control: no rule may stop it)" if trial.control else ""
         begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"
         self._say(f"trial {trial.job.name}: {begins}{control}: {_settings(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Print the epoch's metrics if it was long, or if none was printed lately; then, now and then, a summary."""
+        """Print the epoch's metrics where all is printed; then, now and then, a summary."""
         super().epoch(trial)
         now, record = time.monotonic(), trial.records[-1]
-        seconds = record.seconds or 0.0
-        if self._every_epoch or seconds >= _LONG_EPOCH or now - self._epoch_at >= _BETWEEN_EPOCHS:
-            self._epoch_at = now
+        if self._verbose:
             self._say(
                 f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-                f"{' '.join(metric_texts(record.values()))} {duration_text(seconds)}"
+                f"{' '.join(metric_texts(record.values()))} {duration_text(record.seconds or 0.0)}"
             )
-        if self._run is not None and now - self._summary_at >= _BETWEEN_SUMMARIES:
-            self._summary_at = now
+        if self._run is not None and now >= self._summary_at:
+            self._summary_at = now + min(max((now - self._started) / 2, _FIRST_SUMMARY), _LAST_SUMMARY)
             time_of_day = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-            self._say(" · ".join([time_of_day, *self._summary(self._run)]))
+            self._say(" · ".join([time_of_day, *self._summary(self._run), *_how_far(self._run)]))
 
     def ended(self, trial: ActiveTrial, result: Result) -> None:
-        """Print the outcome."""
-        self._say(f"trial {trial.job.name}: {describe_result(result, trial.objective)}")
+        """Print the outcome, and what was trained."""
+        self._say(f"trial {trial.job.name}: {describe_result(result, trial.objective)}; {_settings(trial.job)}")
 
     def stopping(self) -> None:
         """Print what the launch waits for."""
@@ -281,7 +283,7 @@ def watching(console: Console, *, quiet: bool = False, verbose: bool = False) ->
     if quiet:
         yield QuietWatcher(console)
     elif verbose or not redraws:
-        yield PlainWatcher(console, every_epoch=verbose)
+        yield PlainWatcher(console, verbose=verbose)
     else:
         watcher = LiveWatcher()
         if not console.width:  # COLUMNS=0
@@ -314,6 +316,13 @@ def _cursor_while_suspended(terminal: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
+def _how_far(run: StudyRun) -> list[str]:
+    """Return how far the running trials are; nothing where they are many."""
+    running = list(run.active.values())
+    far = [f"trial {trial.job.name} at epoch {len(trial.records)}/{trial.job.config.horizon}" for trial in running]
+    return [", ".join(far)] if 0 < len(far) <= _NAMED else []
 
 
 def _settings(job: Job) -> str:

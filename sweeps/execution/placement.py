@@ -43,6 +43,7 @@ from sweeps.execution.worker import code_to_dict
 from sweeps.home import Home
 from sweeps.study.code import copy_of
 from sweeps.study.run import StudyRun
+from sweeps.study.trials import Job
 
 TRAINER_PROCESS = "sweeps.execution.trainer_process"
 """The module that a process which trains one trial after another imports ahead of the first."""
@@ -310,8 +311,25 @@ class _StudySearcher(_NotSaved, Searcher):
             "name": trial.job.name,
             "config": trial.job.config.to_dict(),
             "checkpoint": str(self._home.checkpoint(self._run.spec.name, number)),
+            "network": self._network(trial.job),
             "log": str(self._home.trial_log(self._run.spec.name, number)),
             **self._fixed,
+        }
+
+    def _network(self, job: Job) -> dict[str, Any] | None:
+        """Return where a trial writes its network, and what it says there; None where the study keeps none."""
+        spec = self._run.spec
+        if not spec.keep.any:
+            return None
+        return {
+            "path": str(self._home.network(spec.name, job.number)),
+            "about": {
+                "study": spec.name,
+                "trial": job.name,
+                "trainer": self._fixed["trainer"],
+                "metric": spec.objective.metric,
+                "target": spec.objective.target,
+            },
         }
 
     def _total_slots(self) -> int:

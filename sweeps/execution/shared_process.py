@@ -98,8 +98,8 @@ class _Trial:
         from resnet_core.trainer import train  # here, so that the driver does not import torch
 
         self.number = config["number"]
-        settings, data_dir, checkpoint = train_arguments(config)
-        self._epochs = train(settings, data_dir=data_dir, device=device, checkpoint=checkpoint)
+        settings, arguments = train_arguments(config)
+        self._epochs = train(settings, device=device, **arguments)
         self._thread = ThreadPoolExecutor(1)
         thread = self._thread.submit(threading.get_ident).result()
         self._logged: SimpleQueue[logging.LogRecord] = SimpleQueue()

@@ -29,8 +29,9 @@ class TrialTrainable(tune.Trainable):
 
     Its Ray config has ``number``, ``name``, ``trainer`` (a name in a study file; None is the trainer that ships),
     ``config`` (the fields of its configuration), ``metric``, ``code`` (where modules are), ``data_dir``,
-    ``checkpoint``, ``log``, ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it,
-    on any node on which the trial is restarted. Ray's checkpoints are not used.
+    ``checkpoint``, ``network`` (where it writes its network and what it says there; None writes none), ``log``,
+    ``threads`` and ``gpus``. The trainer saves its own checkpoint file and continues from it, on any node on which the
+    trial is restarted. Ray's checkpoints are not used.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -66,13 +67,14 @@ class TrialTrainable(tune.Trainable):
         self.device = worker.device
         if config["trainer"] is not None:
             return worker, own_training(config, worker)
-        return worker, self.epochs(*train_arguments(config))
+        trial, arguments = train_arguments(config)
+        return worker, self.epochs(trial, **arguments)
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Epochs:
-        """Return the epochs of a trial of the trainer that ships."""
+    def epochs(self, config: TrialConfig, **arguments: Any) -> Epochs:
+        """Return the epochs of a trial of the trainer that ships, with further arguments of its ``train``."""
         from resnet_core.trainer import train  # here, so that the driver does not import torch
 
-        return train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint)
+        return train(config, device=self.device, **arguments)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. The first call does not train; it reports where the trial runs."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_core import code
 from resnet_core.code import Source
 from resnet_core.config import TrialConfig
+from resnet_core.network_file import NetworkWriter
 from resnet_core.records import EpochRecord
 from resnet_core.run import Run, own_epochs
 from sweeps import environment
@@ -67,10 +68,19 @@ def import_torch() -> None:
         gc.enable()
 
 
-def train_arguments(config: dict[str, Any]) -> tuple[TrialConfig, Path, Path]:
-    """Return a trial's configuration, the folder of the images and its checkpoint file, from its Ray config."""
+def train_arguments(config: dict[str, Any]) -> tuple[TrialConfig, dict[str, Any]]:
+    """Return a trial's configuration, and further arguments of ``train``, from its Ray config."""
     find_code(config["code"])
-    return TrialConfig.from_dict(config["config"]), Path(config["data_dir"]), Path(config["checkpoint"])
+    return TrialConfig.from_dict(config["config"]), {
+        "data_dir": Path(config["data_dir"]),
+        "checkpoint": Path(config["checkpoint"]),
+        "network": _network_writer(config),
+    }
+
+
+def _network_writer(config: dict[str, Any]) -> NetworkWriter | None:
+    network = config["network"]
+    return None if network is None else NetworkWriter(Path(network["path"]), network["about"])
 
 
 def code_to_dict(source: Source, copy: Path) -> dict[str, Any]:
@@ -117,6 +127,7 @@ def own_training(config: dict[str, Any], worker: Worker) -> Generator[EpochRecor
         threads=worker.threads,
         data_dir=Path(config["data_dir"]),
         checkpoint=Path(config["checkpoint"]),
+        network=_network_writer(config),
         metric=config["metric"],
     )
 

@@ -246,6 +246,7 @@ def _frozen(source: StudySpec, entry: Entry, name: str, resources: Resources) ->
         "search": Search(seeds=[0]),
         "stopping": Stopping(rules={}),
         "resources": resources,
+        "keep": source.keep,
         "run": [{"name": entry.job.name[:_LONGEST_NAME]}],
         "code": source.code,
     }

@@ -18,6 +18,7 @@ from sweeps.errors import SweepError, cause_of, disk_full_message, is_disk_full
 from sweeps.home import Home
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.judge import Judge, may_go_on
+from sweeps.study.networks import Networks
 from sweeps.study.outcomes import Result, crash_result, make_result
 from sweeps.study.protocols import Records, Trials, Watcher
 from sweeps.study.recovery import Recovered, Unfinished, judged_epochs, take_over
@@ -71,6 +72,7 @@ class StudyRun:
         """Number of trials that crashed in this launch."""
         self._home, self._trials, self._records, self._watcher = home, trials, records, watcher
         self._checkpoints, self._judge = Checkpoints(home, self.spec.name), Judge(self.spec)
+        self._networks, self._names = Networks(home, self.spec), dict[int, str]()  # names of all ended trials
         self._remaining, self._running_elsewhere = recovered.remaining, recovered.running_elsewhere
         self._ask_again = 0.0  # no trial is asked for before this time
         self._waits = False  # whether it waits for other drivers
@@ -211,14 +213,15 @@ class StudyRun:
         self._records.pause([trial.job for trial in self.active.values()])
 
     def remove_frozen(self) -> None:
-        """Remove the checkpoints of stopped trials that no rule has revived; called at the study's end."""
+        """Settle what is left of stopped trials that no rule has revived; called at the study's end."""
         if not self._frozen:
             return
+        frozen, self._frozen = self._frozen, {}
+        self._settle_networks()
         with contextlib.suppress(SweepError):  # where the records cannot be written, their checkpoints are kept
             self._records.written()
-            for number in self._frozen:
+            for number in frozen:
                 self._checkpoints.remove(number)
-            self._frozen.clear()
 
     # After an epoch
 
@@ -260,11 +263,21 @@ class StudyRun:
         else:
             # The checkpoint is needed until the whole curve is in the store.
             self._records.end(job, result, then=partial(self._checkpoints.remove, job.number))
+        self._settle_networks()
         self._watcher.ended(trial, result)
+
+    def _settle_networks(self) -> None:
+        """Keep the networks of the best trials. What cannot be written now is kept by the next launch."""
+        try:
+            self._networks.settle(self._names, self.results, self._frozen)
+        except OSError as error:
+            if is_disk_full(str(error)):
+                self.halt(disk_full_message(self._home.root, self.spec.name))
+            _log.warning("the networks of the best trials could not be kept: %s", error)
 
     def _count(self, job: Job, result: Result) -> None:
         """Count an ended trial of this driver or another one."""
-        self.results[job.number] = result
+        self.results[job.number], self._names[job.number] = result, job.name
         self._judge.end(job, result)
         self._revived = None
         rank = result.objective if self.spec.objective.target is None else result.epochs_to_target
@@ -278,6 +291,7 @@ class StudyRun:
         self._trials.release(number)
         self._running_elsewhere += 1
         self._checkpoints.remove(number)
+        self._networks.remove(number)
         self._watcher.lost(trial.job)
 
     # Which trial is next

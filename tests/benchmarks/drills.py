@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -48,7 +49,7 @@ PATIENCE = 150  # seconds for a driver to see that its Ray is gone
 class CountingTrainable(TrialTrainable):
     """Trains, and writes down every epoch that it trained and did not take from the checkpoint."""
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
+    def epochs(self, config: TrialConfig, *, data_dir: Path, checkpoint: Path, **more: Any) -> Iterator[EpochRecord]:
         """Return the trial's epochs."""
         kept = len(load_records(checkpoint))
         for record in train(config, data_dir=data_dir, device=self.device, checkpoint=checkpoint):

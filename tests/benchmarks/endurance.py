@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -43,7 +44,7 @@ _SECONDS = "ENDURANCE_SECONDS"  # how the workers, which are other processes, ar
 class WaitingTrainable(TrialTrainable):
     """A trial whose epochs take time and nothing else."""
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
+    def epochs(self, config: TrialConfig, *, data_dir: Path, checkpoint: Path, **more: Any) -> Iterator[EpochRecord]:
         """Yield epochs that nobody trained."""
         for record in instant_epochs(config):
             time.sleep(float(os.environ[_SECONDS]))

@@ -66,7 +66,7 @@ cap = {{ best = 5, slack = 1.2 }}
 class InstantTrainable(TrialTrainable):
     """A trial whose epochs take no time."""
 
-    def epochs(self, config: TrialConfig, data_dir: Path, checkpoint: Path) -> Iterator[EpochRecord]:
+    def epochs(self, config: TrialConfig, *, data_dir: Path, checkpoint: Path, **more: Any) -> Iterator[EpochRecord]:
         """Return epochs that nobody trained."""
         return instant_epochs(config)
 

@@ -72,11 +72,11 @@ def open_page(browser):
 
 
 @pytest.fixture(scope="module")
-def endless(sweeps, cluster, tmp_path_factory):
+def endless(sweeps, tmp_path_factory):
     """The home of a study that runs, with three trials that have ended and one that does not end."""
     folder = tmp_path_factory.mktemp("endless")
     (folder / "endless.toml").write_text(ENDLESS)
-    running = sweeps.start("launch", folder / "endless.toml", "--home", folder / "home", on=cluster)
+    running = sweeps.start("launch", folder / "endless.toml", "--home", folder / "home")
     running.until(lambda run: ("3", 1) in run.epochs)
     yield folder / "home"
     running.kill()
@@ -174,16 +174,18 @@ def test_selected_text_stays_selected(open_page, address):
 
 
 def test_a_page_that_is_hidden_asks_for_nothing(open_page, address):
-    page = open_page(address)
+    page = open_page("about:blank")
+    page.clock.install()
+    page.goto(address)
     page.evaluate("Object.defineProperty(document, 'hidden', { get: () => window.away, configurable: true })")
     page.evaluate("window.away = true")
-    until_renewed(page)  # the answer to what was asked before
-    page.wait_for_timeout(0)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
-    until_renewed(page)
-    assert asked
+    page.clock.fast_forward(600_000)
+    page.clock.fast_forward(600_000)
+    assert asked == []
+    with page.expect_response(f"{address}/"):
+        page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_twenty_pages_see_the_same_and_cost_as_one(open_page, address):

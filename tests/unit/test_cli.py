@@ -18,7 +18,7 @@ from sweeps import load_study
 from sweeps.api import open_home
 from sweeps.cli import app
 from sweeps.cli.app import print_message
-from sweeps.cli.training import Machine
+from sweeps.cli.training import device_of
 from sweeps.errors import InputError
 from sweeps.ledger.ledger import Ledger
 from sweeps.version import code_version
@@ -279,7 +279,7 @@ def test_the_name_of_an_emoji_stays_text(capsys):
     [("", 0, "cpu"), ("", 1, "cuda"), ("cpu", 1, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
 )
 def test_a_device_is_that_which_was_named_or_a_gpu_if_there_is_one(device, gpus, found):
-    assert Machine(device=device)._device(gpus) == found
+    assert device_of(device, gpus) == found
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_device_is_that_which_was_named_or_a_gpu_if_there_is_one(device, gpus,
 )
 def test_a_device_that_is_not_there_is_refused(device, gpus, said):
     with pytest.raises(InputError, match=f"^{said}$"):
-        Machine(device=device)._device(gpus)
+        device_of(device, gpus)
 
 
 def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path):

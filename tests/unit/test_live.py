@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -49,6 +50,11 @@ def plain(file) -> PlainWatcher:
     return PlainWatcher(Console(file=file, width=40))
 
 
+@pytest.fixture
+def verbose(file) -> PlainWatcher:
+    return PlainWatcher(Console(file=file, width=40), verbose=True)
+
+
 @pytest.mark.parametrize(
     ("job", "control", "line"),
     [
@@ -62,13 +68,13 @@ def plain(file) -> PlainWatcher:
         (LISTED, False, f"trial baseline-s1: started: {CONFIG.schedule}\n"),
     ],
 )
-def test_a_start_is_a_line_with_what_is_trained(plain, file, job, control, line):
-    plain.started(ActiveTrial(job, control))
+def test_a_start_is_a_line_with_what_is_trained(verbose, file, job, control, line):
+    verbose.started(ActiveTrial(job, control))
     assert file.getvalue() == line
 
 
-def test_an_epoch_is_a_line_with_its_figures(plain, file):
-    plain.epoch(ActiveTrial(SAMPLED, False, records=epoch_records([0.5, 0.75])))
+def test_an_epoch_is_a_line_with_its_figures(verbose, file):
+    verbose.epoch(ActiveTrial(SAMPLED, False, records=epoch_records([0.5, 0.75])))
     assert file.getvalue() == (
         "trial 3: epoch 2/4 loss 0.2500 acc 0.8000 val_loss 0.5000 val_acc 0.7500 lr 0.001 1.5 s\n"
     )
@@ -92,9 +98,9 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("result", "words"), ENDS)
-def test_an_end_is_a_line_with_outcome_and_reason(plain, file, result, words):
+def test_an_end_is_a_line_with_outcome_reason_and_what_was_trained(plain, file, result, words):
     plain.ended(ActiveTrial(SAMPLED, control=False), result)
-    assert file.getvalue() == f"trial 3: {words}\n"
+    assert file.getvalue() == f"trial 3: {words}; lr 0.001235, warmup 2, optimizer adam\n"
 
 
 def test_every_outcome_has_words_and_a_colour():
@@ -134,26 +140,12 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_of_short_epochs_one_is_shown_every_few_seconds(plain, file, clock):
-    epochs(plain, 0.1, 0.1, 0.1)
-    assert file.getvalue().count("epoch") == 1
-    clock[0] = 4.9
-    epochs(plain, 0.1)
-    assert file.getvalue().count("epoch") == 1
-    clock[0] = 5.1
-    epochs(plain, 0.1, 0.1)
-    assert file.getvalue().count("epoch") == 2
-
-
 @pytest.mark.usefixtures("clock")
-def test_every_long_epoch_is_shown(plain, file):
+def test_starts_and_epochs_are_no_lines_unless_asked_for(plain, verbose, file):
+    plain.started(ActiveTrial(SAMPLED, False))
     epochs(plain, 60, 60, 60)
-    assert file.getvalue().count("epoch") == 3
-
-
-@pytest.mark.usefixtures("clock")
-def test_every_epoch_is_shown_where_that_is_asked_for(file):
-    epochs(PlainWatcher(Console(file=file), every_epoch=True), 0.1, 0.1, 0.1)
+    assert file.getvalue() == ""
+    epochs(verbose, 60, 0.1, 0.1)
     assert file.getvalue().count("epoch") == 3
 
 
@@ -342,7 +334,23 @@ def test_a_line_of_the_log_says_now_and_then_how_the_study_stands(watch, file, c
     assert datetime.fromisoformat(moment).utcoffset() is not None
     assert parts[:3] == ["ended: 1 reached", "running: 1", "to come: 10"]
     assert parts[3].startswith("best so far: trial 0, ")
-    assert parts[4:] == ["elapsed 1:01", "left about 1:04"]
+    assert parts[4:] == ["elapsed 1:01", "left about 1:04", "trial 1 at epoch 1/4"]
+
+
+def test_summaries_become_rare(watch, file, clock):
+    run, _ = watch(spec())
+    plain = PlainWatcher(Console(file=file))
+    plain.watch(run)
+    train(run, 0.5)
+    told = []
+    for minute in range(24 * 60):
+        clock[0] = 60.0 * minute
+        before = file.tell()
+        epochs(plain, 1.5)
+        told += [minute] if file.tell() > before else []
+    assert told[:6] == [1, 2, 3, 5, 8, 12]
+    assert set(np.diff(told[-10:])) == {60}
+    assert len(told) < 40
 
 
 def test_a_trial_is_one_line_on_a_narrow_terminal_too(watch):

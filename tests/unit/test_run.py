@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from resnet_core import checkpoint
+from resnet_core.network_file import NetworkWriter, read_about
 from resnet_core.run import Run, TrainerError, own_epochs
 
 Trainer = Callable[[Any, Run], Iterator[dict[str, Any]]]
@@ -407,3 +409,105 @@ def test_a_trainer_is_tested_with_a_run_alone() -> None:
 def test_a_tensor_that_needs_a_gradient_is_a_number() -> None:
     (record,) = own_epochs(yielding({"loss": torch.tensor(0.5, requires_grad=True)}), None, Run())
     assert record.loss == 0.5
+
+
+def kept_in(path: Path) -> tuple[int, float, np.ndarray[Any, Any]]:
+    """Return the epoch of a network, the metric that it says, and its tensor w."""
+    about = read_about(path)
+    return about.epoch, about.value, load_file(path)["w"]
+
+
+def saving(*epochs: int) -> Trainer:
+    """Return a trainer that gives its network in these epochs, and changes it in place afterwards."""
+
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        w = np.zeros(2, np.float32)
+        for epoch in run.epochs():
+            w += 1
+            if epoch in epochs:
+                run.save_model({"w": w})
+            w += 0.5
+            yield {"val_acc": epoch / 10}
+
+    return trainer
+
+
+def test_a_network_is_written_with_its_epochs_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "0.safetensors"
+    writer = NetworkWriter(path, {"study": "s", "trial": "a", "trainer": "m:t"})
+    seen = []
+    for record in own_epochs(saving(2, 4), None, make_run(tmp_path / "0.pt", network=writer)):
+        seen.append(kept_in(path)[:2] if path.exists() else None)
+        assert record.epoch == len(seen)
+    assert seen == [None, (2, 0.2), (2, 0.2), (4, 0.4), (4, 0.4)]
+    np.testing.assert_array_equal(kept_in(path)[2], [5.5, 5.5])
+    about = read_about(path)
+    assert (about.study, about.trial, about.trainer, about.config) == ("s", "a", "m:t", CONFIG)
+
+
+def test_torchs_tensors_and_views_of_them_are_kept(tmp_path: Path) -> None:
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        network = torch.nn.Linear(2, 2)
+        run.save_model({**network.state_dict(), "w": network.weight.T, "n": np.arange(3)})
+        yield {"val_acc": 0.5}
+
+    path = tmp_path / "0.safetensors"
+    list(own_epochs(trainer, None, make_run(horizon=1, network=NetworkWriter(path))))
+    assert {name: value.shape for name, value in load_file(path).items()} == {
+        "weight": (2, 2), "bias": (2,), "w": (2, 2), "n": (3,),
+    }  # fmt: skip
+
+
+def test_a_run_whose_study_keeps_no_networks_writes_none(tmp_path: Path) -> None:
+    assert len(val_accs(saving(1, 2), make_run(tmp_path / "0.pt"))) == 5
+    assert not list(tmp_path.glob("*.safetensors*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([1, 2], "list: expected a dict"),
+        ({"w": [1.0]}, "w is a builtins.list"),
+        ({1: np.zeros(1)}, "the name 1 is no text"),
+        ({"w": np.array(["a"])}, "w is a numpy.ndarray"),
+    ],
+)
+def test_what_is_no_network_is_refused(given: Any, said: str) -> None:
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        run.save_model(given)
+        yield {"val_acc": 0.5}
+
+    assert f"run.save_model: {said}" in message(trainer)
+
+
+def test_a_network_after_the_last_epochs_metrics_is_too_late(caplog: pytest.LogCaptureFixture) -> None:
+    def trainer(config: Any, run: Run) -> Iterator[dict[str, Any]]:
+        for _ in run.epochs():
+            yield {"val_acc": 0.5}
+        run.save_model({"w": np.zeros(1)})
+
+    assert len(val_accs(trainer, make_run())) == 5
+    assert "after the metrics of the last epoch" in caplog.text
+
+
+def test_a_trainer_that_reports_keeps_its_network_too(tmp_path: Path) -> None:
+    def trainer(config: Any, run: Run) -> None:
+        for epoch in run.epochs():
+            run.report(val_acc=epoch / 10)
+            if epoch == 3:
+                run.save_model({"w": np.full(1, epoch)})  # after its report, and within its epoch
+
+    path = tmp_path / "0.safetensors"
+    run = make_run(tmp_path / "0.pt", network=NetworkWriter(path))
+    assert len(val_accs(trainer, run, epochs=4)) == 4  # type: ignore[arg-type]
+    assert kept_in(path)[:2] == (3, 0.3)
+
+
+def test_a_trial_that_was_ended_does_not_write_its_network_again(tmp_path: Path) -> None:
+    path, file = tmp_path / "0.safetensors", tmp_path / "0.pt"
+    epochs = own_epochs(saving(1, 2, 3), None, make_run(file, network=NetworkWriter(path)))
+    next(epochs)
+    for ended in (path, file):
+        ended.unlink()
+    next(epochs)
+    assert not path.exists()
