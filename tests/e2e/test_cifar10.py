@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_core import load_model
+from tests.e2e.test_kept_networks import assert_as_recorded
+
 FOLDER = Path(os.environ.get("SWEEPS_DATA", "data")).resolve()
 
 pytestmark = [
@@ -49,3 +52,8 @@ def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
     assert all(row["final_loss"] < 2.2 for row in rows)
     params = left.trials["0"].data.params
     assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "320")
+    for trial in ("0", "1", "2"):  # the kept networks are as good as the trials have recorded
+        network = load_model(home / f"studies/small/models/{trial}.safetensors")
+        (*_, last) = sweeps.json("show", "small", trial, "--home", home)["epochs"]
+        assert_as_recorded(network, last, FOLDER)
+        assert network.classes[:2] == ("airplane", "automobile")
