@@ -54,7 +54,7 @@ def test_the_best_are_run_again_until_there_is_a_winner(sweeps, cluster, tmp_pat
     file.write_text(_SEARCH.replace('split = "held-out"', ""))
     searched = sweeps("launch", file, *at, on=cluster)
     assert "No winner yet: one run may be luck." in searched.stdout
-    assert f"sweeps race search --home {tmp_path / 'home'}\n" in searched.stdout
+    assert f"sweeps race search --home {tmp_path / 'home'} " in searched.stdout  # then the address
     raced = sweeps("race", "search", "--top", "2", "--seeds", "2", *at, on=cluster)
     assert re.search(r"\nHow sure: winner of the finalists, \d of 2 runs at the target ", raced.stdout)
     best = sweeps.json("best", "search", *at)
