@@ -136,7 +136,7 @@ def style(place: int) -> dict[str, Any]:
 
 def whole_numbers(axis: Axis) -> None:
     """Put ticks at whole numbers only."""
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def logarithmic(axis: Axis, lowest: float, highest: float) -> None:

@@ -54,7 +54,9 @@ class _Panel:
     corner: str
 
 
-def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
+def plot_curves(
+    study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None, *, metric_only: bool = False
+) -> Figure:
     """Draw accuracy, loss and learning rate over epochs.
 
     If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. A trainer of somebody's
@@ -70,6 +72,7 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
         study: what `load` returned.
         numbers: numbers of the trials to draw; the default is all that have not crashed.
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
+        metric_only: draw the panel of the metric that counts alone.
 
     Returns:
         The figure, with up to three axes from top to bottom: accuracy or the metric that counts, loss, learning rate.
@@ -88,6 +91,8 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     scheduled = [number for number, row in rows.items() if has_schedule(row)]
     sought = study.objective
     panels = _panels(study)
+    if metric_only:
+        panels, scheduled = [panel for panel in panels if sought.metric in panel.quantities], []
     figure = new_figure(8, 9 if len(panels) > 1 else 6)
     ratios = [3] * len(panels) + [1.6] * bool(scheduled)
     all_axes = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0])

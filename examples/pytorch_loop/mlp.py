@@ -60,5 +60,6 @@ def train(config: Config, run: Run) -> Iterator[dict[str, float]]:
             val_loss = nn.functional.cross_entropy(outputs, y_val).item()
             val_acc = (outputs.argmax(1) == y_val).float().mean().item()
 
+        run.save_model(model.state_dict())  # kept after the study, if the trial is among its best
         run.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
         yield {"loss": total / len(x_train), "val_loss": val_loss, "val_acc": val_acc}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,14 @@ import typer
 
 from resnet_core.config import TRIAL_CONFIG_FIELDS
 from resnet_core.paths import check_target, write_whole
+from resnet_core.records import metric_text
 from search_spaces.errors import suggestion
 from search_spaces.study import parse_study
 from search_spaces.tables import check_name
 from sweeps.api import load_study
 from sweeps.cli.app import command, print_json, print_message, print_result
 from sweeps.cli.options import JsonOption, NameArgument, Store, writing
-from sweeps.errors import InputError
+from sweeps.errors import InputError, SweepError
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -54,6 +56,49 @@ def report(
 
         plots = attach_report(home.mlflow_uri, study, report_files(home, study))
         print_message(f"the report, and the curves of {plots} trials, are in MLflow")
+
+
+@command()
+def model(
+    name: NameArgument,
+    trial: Annotated[str, typer.Argument(help="Name or number of a trial.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write.", show_default="NAME-TRIAL.safetensors")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
+    store: Store,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the network of a trial to a file, if the study has kept it.
+
+    `sweeps status NAME` lists what is kept. From Python, `resnet_core.load_model(FILE)` reads it, ready to predict.
+    """
+    from resnet_core.network_file import SUFFIX, NetworkFileError, read_about
+    from sweeps.inspection.kept import find_kept, size_text
+    from sweeps.ledger.ledger import Ledger
+
+    home = store.open()
+    found = find_kept(home, Ledger.read(home.ledger_uri, name), trial)
+    path = out or Path(f"{name}-{found.trial}{SUFFIX}")
+    if path.suffix != SUFFIX:
+        raise InputError(f"--out {path}: expected a name that ends in {SUFFIX}")
+    if path.exists() and not force:
+        raise InputError(f"--out {path}: it is there; --force replaces it")
+    with writing("--out", path):
+        check_target(path)
+    try:
+        about, content = read_about(found.path), found.path.read_bytes()
+    except (NetworkFileError, OSError) as error:
+        raise SweepError(f"the network of trial {found.trial} cannot be read: {error}") from error
+    with writing("--out", path):
+        write_whole(path, content)
+    if as_json:
+        print_json({"file": str(path), "bytes": len(content), **asdict(about)})
+        return
+    value = "" if about.metric not in about.metrics else f", {about.metric} {metric_text(about.metric, about.value)}"
+    print_message(f"trial {found.trial} of {name}, after epoch {about.epoch}{value}; {size_text(len(content))}")
+    print_result(path)
 
 
 @command()

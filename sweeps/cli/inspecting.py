@@ -115,6 +115,7 @@ def show(
 ) -> None:
     """Show one trial: its settings, epochs, outcome and errors."""
     from resnet_core.records import metric_texts
+    from sweeps.inspection.kept import kept
     from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 
@@ -122,11 +123,18 @@ def show(
     opened = Ledger.read(home.ledger_uri, name)
     entry = opened.find(trial)
     number = entry.job.number
+    network = next((str(one.path) for one in kept(home, opened) if one.trial == entry.job.name), None)
     epochs = _epochs(store, name, number)
     tries = failed_tries(home, opened, entry)
     error = next((row["error"] for row in reversed(tries) if row["number"] == number), None)
     if as_json:
-        shown = {**trial_to_dict(entry, opened.spec.objective), "epochs": epochs, "error": error, "failed_tries": tries}
+        shown = {
+            **trial_to_dict(entry, opened.spec.objective),
+            "network": network,
+            "epochs": epochs,
+            "error": error,
+            "failed_tries": tries,
+        }
         print_json({**shown, "log": printed_output(home, opened, entry)} if log else shown)
         return
     if log:
@@ -143,6 +151,8 @@ def show(
         print_result(f"  {row['time']}  number {row['number']}: {row['summary']}")
     if error is not None:
         print_result(f"last error:\n{error}")
+    if network is not None:
+        print_result(f"network: {network} (`sweeps model {name} {entry.job.name}` copies it)")
     if home.trial_log(name, number).exists():
         print_result(f"log: {home.trial_log(name, number)} (--log shows it)")
 

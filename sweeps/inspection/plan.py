@@ -29,6 +29,7 @@ from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
+from sweeps.inspection.kept import size_text
 from sweeps.inspection.notes import study_notes
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger
@@ -40,6 +41,7 @@ from sweeps.study.code import describe as describe_code
 from sweeps.study.trials import Job
 
 _STEPS = 3
+_BYTES = 4  # of a parameter
 _MEASURED_SECONDS = 10.0
 _MOST_STEPS = 2000
 _LONG_EPOCH = 60.0  # seconds; of a trainer with shorter epochs, the second one is timed
@@ -80,6 +82,12 @@ class Plan:
         """The largest number of finalists' runs that can follow the search."""
         race = self.spec.search.finalists
         return 0 if race is None else race.top * race.seeds
+
+    @property
+    def kept(self) -> int:
+        """The largest number of networks that are kept."""
+        trials = self.trials + self.finalists
+        return trials if self.spec.keep.all else min(self.spec.keep.best, trials)
 
     @property
     def epochs(self) -> int:
@@ -133,6 +141,8 @@ class Plan:
             "kilowatt_hours": self.kilowatt_hours,
             "with_stopping": self.stopped,
             "device": self.device,
+            "kept_networks": self.kept,
+            "kept_bytes": None if self.parameters is None else self.kept * _BYTES * self.parameters,
         }
 
 
@@ -275,7 +285,7 @@ def describe(planned: Plan) -> str:
         else:
             lines.append(f"  {job.config.schedule}")
         lines.append("  " + draw_learning_rate(job.config))
-    lines.append("")
+    lines += ["", *_kept_lines(planned)]
     finalists = f" and at most {planned.finalists} runs of finalists" if planned.finalists else ""
     lines.append(
         f"{planned.trials} trials{finalists}, {planned.epochs:,} epochs if no rule stops any; one epoch takes about "
@@ -293,6 +303,18 @@ def describe(planned: Plan) -> str:
             f"{duration_text(3600 * planned.stopped['hours'])}{_energy(planned.stopped['kilowatt_hours'])}"
         )
     return "\n".join(lines)
+
+
+def _kept_lines(planned: Plan) -> list[str]:
+    """Return what will be kept of the trials' networks, and how large that is."""
+    if not planned.kept:
+        return []
+    some = planned.kept < planned.trials + planned.finalists
+    whose = ("the best " if some else "") + (f"{planned.kept} trials" if planned.kept > 1 else "trial")
+    if planned.parameters is None:
+        return [f"kept of {whose}: what the trainer gives to run.save_model"]
+    one = _BYTES * planned.parameters
+    return [f"kept of {whose}: the network, {planned.kept} x {size_text(one)} = {size_text(planned.kept * one)}"]
 
 
 def _energy(kilowatt_hours: float | None) -> str:

@@ -10,10 +10,13 @@ from resnet_core.records import Outcome
 from resnet_core.schema import best_metric
 from search_spaces.space import trial_count
 from sweeps.home import Home
+from sweeps.inspection.kept import kept, kept_to_dict, size_text
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_specs
 from sweeps.study.ranking import best_entry
 from sweeps.study.trials import Entry, crashes
+
+_MOST_KEPT = 10  # names of trials in a line
 
 
 def study_summaries(home: Home) -> list[dict[str, Any]]:
@@ -59,6 +62,7 @@ def summarize(home: Home, ledger: Ledger) -> dict[str, Any]:
         **outcomes,
         "crashes": crashes(name, entries),
         "waiting": _waiting(home.spool(name)),
+        "kept": kept_to_dict(kept(home, ledger)),
         "metric": sought.metric,
         "goal": sought.goal,
         "target": sought.target,
@@ -73,6 +77,12 @@ def _waiting(spool: Path) -> int:
         return spool.read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
+
+
+def _kept_text(kept: dict[str, Any]) -> str:
+    trials, more = kept["trials"][:_MOST_KEPT], len(kept["trials"]) - _MOST_KEPT
+    shown = ", ".join(trials) + (f" and {more} more" if more > 0 else "")
+    return f"of {'trials' if len(trials) > 1 else 'trial'} {shown} ({size_text(kept['bytes'])})"
 
 
 def _state(ledger: Ledger, entries: list[Entry]) -> str:
@@ -97,6 +107,8 @@ def describe_summary(row: dict[str, Any]) -> str:
     if row["waiting"]:
         lacks = f"\n  entries that wait for MLflow: {row['waiting']}"
         best += lacks if row["state"] == "running" else f"{lacks}; `sweeps resume {row['study']}` writes them"
+    if row["kept"]["trials"]:
+        best += f"\n  networks kept: {_kept_text(row['kept'])}"
     if row["imported_from"] is not None:
         return (
             f"{row['study']}: imported from {row['imported_from']} · {row['trials']} trials · ended: {ended}\n  {best}"

@@ -57,6 +57,7 @@ def test_a_complete_study_is_summed_up(home):
         "crashed": 0,
         "crashes": None,
         "waiting": 0,
+        "kept": {"trials": [], "bytes": 0},
         "metric": "val_acc",
         "goal": "max",
         "target": 0.92,
