@@ -53,7 +53,7 @@ def test_a_parameter_that_was_not_asked_is_below_its_axis(make_study):
 
 def test_a_line_tells_its_trial_and_parameters(study):
     told = dict(mark for drawn in plot_parallel(study).axes[0].collections for mark in marks_of(drawn))
-    assert told[1] == "trial-1: exhausted after epoch 2, best 0.6000; lr 0.1, width narrow, depth 2"
+    assert told[1] == "trial trial-1: exhausted after epoch 2, best 0.6000; lr 0.1, width narrow, depth 2"
 
 
 def test_parameters_that_do_not_vary_have_no_axis(make_study):
@@ -123,7 +123,7 @@ def test_epochs_that_stopping_saved_are_told(make_study):
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert labels == ["spent: 5", "had none been stopped: 12"]
     told = dict(mark for drawn in figure.axes[0].collections for mark in marks_of(drawn))
-    assert told[1] == "trial-1: pruned after epoch 2, best 0.6000; 7 epochs saved"
+    assert told[1] == "trial trial-1: pruned after epoch 2, best 0.6000; 7 epochs saved"
 
 
 def test_a_store_that_does_not_say_when_trials_ran_has_no_timeline(make_study):
