@@ -4,12 +4,15 @@ from .plots.bands import plot_bands as plot_bands
 from .plots.curves import plot_best_trials as plot_best_trials
 from .plots.curves import plot_comparison as plot_comparison
 from .plots.curves import plot_curves as plot_curves
+from .plots.parameters import plot_contour as plot_contour
+from .plots.parameters import plot_parallel as plot_parallel
+from .plots.parameters import plot_slices as plot_slices
 from .plots.schedules import plot_schedules as plot_schedules
 from .plots.statistics import plot_best_of_n as plot_best_of_n
 from .plots.statistics import plot_best_so_far as plot_best_so_far
 from .plots.statistics import plot_importance as plot_importance
 from .plots.statistics import plot_share_reached as plot_share_reached
-from .plots.statistics import plot_slices as plot_slices
+from .plots.timeline import plot_timeline as plot_timeline
 from .report.document import build_report as build_report
 from .statistics.differences import Comparison as Comparison
 from .statistics.differences import compare as compare

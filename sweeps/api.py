@@ -116,7 +116,7 @@ def launch(
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
         quiet: print no progress, only warnings and errors; this wins over ``verbose``.
-        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
+        verbose: print a line for every epoch; otherwise, without a terminal, for every trial that ends.
         debug: show the log messages of Ray and MLflow.
 
     Returns:
@@ -170,7 +170,7 @@ def resume(
         ledger: database of Optuna's study; default: ``SWEEPS_LEDGER``, else a SQLite file in the home folder.
         data: folder of the images; default: ``SWEEPS_DATA``, else ``./data``.
         quiet: print no progress, only warnings and errors; this wins over ``verbose``.
-        verbose: print a line for every epoch; otherwise short epochs are shown now and then.
+        verbose: print a line for every epoch; otherwise, without a terminal, for every trial that ends.
         debug: show the log messages of Ray and MLflow.
 
     Returns:

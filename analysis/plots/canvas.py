@@ -20,6 +20,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.statistics.lr_range import Floats
@@ -40,6 +41,10 @@ TRAINING: dict[str, Any] = {"color": "tab:red", "linestyle": "--"}
 VALIDATION: dict[str, Any] = {"color": "tab:blue", "linestyle": "-"}
 SCHEDULE: dict[str, Any] = {"color": "black", "linestyle": "-"}
 STRONG: dict[str, Any] = {"linewidth": 1.8, "zorder": 3}
+MOST_NAMED = 300
+"""How many trials have curves with names on a page; a file with more curves of many points would be large."""
+
+_FEW_POINTS = 30
 _FAINT: dict[str, Any] = {"alpha": 0.35, "zorder": 2}
 THIN: dict[str, Any] = {"linewidth": 0.7, **_FAINT}
 HIGHEST_LOSS = 3.0
@@ -172,29 +177,71 @@ def runs_to_draw(study: Study) -> pd.DataFrame:
     return found
 
 
-def line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, looks: dict[str, Any]) -> None:
-    """Draw a quantity of one trial over epochs, with gaps where it is not finite."""
+def line(axes: Axes, curve: pd.DataFrame, quantity: str, label: str | None, looks: dict[str, Any]) -> Line2D:
+    """Draw a quantity of one trial over epochs, with gaps where it is not finite, and return its line."""
     finite = curve[quantity].where(np.isfinite(curve[quantity]))
     # A single epoch is a point, which a line alone would not show.
     marker = "o" if finite.notna().sum() == 1 else None
-    axes.plot(curve["epoch"], finite, label=label, marker=marker, markersize=4, **looks)
+    (drawn,) = axes.plot(curve["epoch"], finite, label=label, marker=marker, markersize=4, **looks)
+    return drawn
 
 
-def thin_lines(axes: Axes, curves: Sequence[Floats], looks: dict[str, Any]) -> None:
+def thin_lines(axes: Axes, curves: Mapping[int, Floats], looks: dict[str, Any], texts: Mapping[int, str]) -> None:
     """Draw the lines of many trials at once, which is fast.
 
     Args:
         axes: axes to draw on.
-        curves: points of each line; shape (points, 2). A line has a gap at a NaN.
+        curves: by trial number, the points of its line; shape (points, 2). A line has a gap at a NaN.
         looks: colour and line style.
+        texts: by trial number, what names it on a page; the others have no name there, and fewer points.
     """
-    drawn = LineCollection(list(curves), **(looks | THIN))
+    named = {number: curve for number, curve in curves.items() if number in texts}
+    others = [thinned(curve) for number, curve in curves.items() if number not in texts]
+    if others:
+        gap = np.full((1, 2), np.nan)
+        axes.plot(*np.concatenate([part for curve in others for part in (curve, gap)]).T, **(looks | THIN))
+    drawn = LineCollection(list(named.values()), **(looks | THIN))
+    mark(drawn, list(named), [texts[number] for number in named])
     axes.add_collection(drawn)
     axes.autoscale_view()
-    single = [curve[np.isfinite(curve[:, 1])] for curve in curves]
+    single = [curve[np.isfinite(curve[:, 1])] for curve in curves.values()]
     single = [points for points in single if len(points) == 1]
     if single:  # a point, which a line alone would not show
         axes.plot(*np.concatenate(single).T, "o", color=looks["color"], markersize=4, **_FAINT)
+
+
+def thinned(curve: Floats) -> Floats:
+    """Return some 30 of a curve's points, the first and the last among them; shape (points, 2)."""
+    places = np.linspace(0, len(curve) - 1, min(len(curve), _FEW_POINTS)).round().astype(int)
+    few: Floats = curve[places]
+    return few
+
+
+def trial_texts(study: Study, table: pd.DataFrame) -> dict[int, str]:
+    """Return by number what names a trial on a page: its name and result, and how it ended.
+
+    Args:
+        study: what `load` returned.
+        table: what `build_table` made of it. A trial that is not in it has crashed.
+    """
+    sought = study.objective
+    texts = {
+        number: f"{name}: crashed" for number, name in zip(study.trials["number"], study.trials["trial"], strict=True)
+    }
+    best = table[f"{sought.metric}_best"].astype(object)
+    times = (
+        table["epochs_to_target"].astype(object) if sought.target is not None else pd.Series(None, table.index, object)
+    )
+    columns = (table.index, table["trial"], times, best, table["epoch_best"], table["epochs_run"], table["outcome"])
+    for number, name, time, value, at, run, outcome in zip(*columns, strict=True):
+        ended = "running" if pd.isna(outcome) else outcome
+        parts = [f"{ended} after epoch {run}"]
+        if pd.notna(time):
+            parts = [f"reached {sought.target_text} at epoch {time}"]
+        if pd.notna(value):
+            parts.append(f"best {sought.metric} {sought.shown(value)} at epoch {at}")
+        texts[number] = f"{name}: {', '.join(parts)}"
+    return texts
 
 
 def has_schedule(trial: Mapping[Any, Any] | pd.Series[Any]) -> bool:
@@ -202,14 +249,16 @@ def has_schedule(trial: Mapping[Any, Any] | pd.Series[Any]) -> bool:
     return isinstance(trial.get("schedule"), str)
 
 
-def learning_rates(trial: pd.Series[Any], curve: pd.DataFrame, points: int = POINTS) -> tuple[Floats, Floats]:
+def learning_rates(
+    trial: Mapping[Any, Any] | pd.Series[Any], curve: pd.DataFrame, points: int = POINTS
+) -> tuple[Floats, Floats]:
     """Return epochs and learning rates up to the run's horizon, each of shape (points,); none without a schedule."""
     if not has_schedule(trial):
         return np.empty(0), np.empty(0)
     schedule = parse(trial["schedule"])
     horizon = trial.get("horizon")
     end = schedule.last_epoch if horizon is None or pd.isna(horizon) else float(horizon)
-    end = max(end, 1.0, float(curve["epoch"].max()) if len(curve) else 0.0)
+    end = max(end, 1.0, float(curve["epoch"].to_numpy().max()) if len(curve) else 0.0)
     epochs = np.linspace(0, end, points)
     return epochs, np.array([schedule.value(epoch) for epoch in epochs])
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from analysis.plots.canvas import (
     COLOURS,
     HIGHEST_LOSS,
+    MOST_NAMED,
     POINTS,
     SCHEDULE,
     STRONG,
@@ -24,11 +25,13 @@ from analysis.plots.canvas import (
     has_schedule,
     learning_rates,
     line,
+    mark,
     new_figure,
     saved,
     scale_rates,
     style,
     thin_lines,
+    trial_texts,
     trials_to_draw,
     whole_numbers,
 )
@@ -38,6 +41,7 @@ from analysis.tables.trials import build_table
 
 _NEAR = 0.12  # accuracies further below the target are cut off
 _PUBLISHED: dict[str, Any] = {"color": "0.45", "zorder": 1.5}
+_OF_TRAINING = ("acc", "loss")
 _NATS = "cross-entropy [nats]"
 
 
@@ -50,7 +54,9 @@ class _Panel:
     corner: str
 
 
-def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None) -> Figure:
+def plot_curves(
+    study: Study, numbers: Sequence[int] | None = None, path: Path | str | None = None, *, metric_only: bool = False
+) -> Figure:
     """Draw accuracy, loss and learning rate over epochs.
 
     If the study looks at neither accuracy nor loss, its metric stands in place of the accuracy. A trainer of somebody's
@@ -59,12 +65,14 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     schedules, if any, logarithmic where it spans more than two decades and is never 0. The best of several trials has a
     strong line and its name in the title: the one with the fewest epochs to target, or else with the best value. An
     epoch's values are drawn at its end: the values of epoch 1 at 1. Of the trainer that ships, losses above 3 nats are
-    cut off where accuracy counts; guessing among ten classes has a loss of 2.3.
+    cut off where accuracy counts; guessing among ten classes has a loss of 2.3. Of more than 300 trials, only the best
+    one has curves of training.
 
     Args:
         study: what `load` returned.
         numbers: numbers of the trials to draw; the default is all that have not crashed.
         path: where to save the figure, as .png, .pdf or .svg; None saves no file.
+        metric_only: draw the panel of the metric that counts alone.
 
     Returns:
         The figure, with up to three axes from top to bottom: accuracy or the metric that counts, loss, learning rate.
@@ -79,17 +87,27 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     # The table is sorted best first; crashed trials are not in it.
     strong = next((number for number in table.index if number in trials.index), trials.index[0])
 
-    scheduled = [number for number in trials.index if has_schedule(trials.loc[number])]
+    rows: dict[Any, dict[Any, Any]] = trials.to_dict("index")
+    scheduled = [number for number, row in rows.items() if has_schedule(row)]
     sought = study.objective
     panels = _panels(study)
+    if metric_only:
+        panels, scheduled = [panel for panel in panels if sought.metric in panel.quantities], []
     figure = new_figure(8, 9 if len(panels) > 1 else 6)
     ratios = [3] * len(panels) + [1.6] * bool(scheduled)
     all_axes = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0])
     rates_axes = all_axes[len(panels) :]
-    curves = dict(iter(study.epochs.groupby("number")))
+    curves: dict[Any, pd.DataFrame] = dict(iter(study.epochs.groupby("number")))
     none = study.epochs.iloc[:0]
+    texts = trial_texts(study, table)
+    named = {number: texts[number] for number in table.index[:MOST_NAMED]}
     rates = {
-        n: learning_rates(trials.loc[n], curves.get(n, none), POINTS if n == strong else POINTS // 5) for n in scheduled
+        number: learning_rates(
+            rows[number],
+            curves.get(number, none),
+            POINTS if number == strong else POINTS // 5 if number in named else POINTS // 25,
+        )
+        for number in scheduled
     }
     quantities = [quantity for panel in panels for quantity in panel.quantities]
     points = _points(study.epochs, quantities)
@@ -97,12 +115,16 @@ def plot_curves(study: Study, numbers: Sequence[int] | None = None, path: Path |
     for axes, panel in zip(all_axes, panels, strict=False):
         for quantity, (label, looks) in panel.quantities.items():
             place = 1 + quantities.index(quantity)
-            line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
-            thin_lines(axes, [points[n][:, [0, place]] for n in others if n in points], looks)
+            best = line(axes, curves.get(strong, none), quantity, label, looks | STRONG)
+            mark(best, [strong], [texts[strong]])
+            if quantity in _OF_TRAINING and len(trials) > MOST_NAMED:
+                continue  # as many lines again, which say less
+            thin_lines(axes, {n: points[n][:, [0, place]] for n in others if n in points}, looks, named)
     for bottom in rates_axes:
         if strong in rates:
-            bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
-        thin_lines(bottom, [np.column_stack(rates[n]) for n in others if n in rates], SCHEDULE)
+            (best,) = bottom.plot(*rates[strong], **(SCHEDULE | STRONG))
+            mark(best, [strong], [texts[strong]])
+        thin_lines(bottom, {n: np.column_stack(rates[n]) for n in others if n in rates}, SCHEDULE, named)
 
     name = f"trial {trials['trial'][strong]}"
     if study.target is not None:
@@ -230,7 +252,7 @@ def plot_best_trials(
     chosen = [number for number in table.index if pd.notna(table[best][number])][:count]
     if not chosen:
         raise ValueError(f"study {study.name!r}: no trial has finished an epoch")
-    trials = trials_to_draw(study, chosen)
+    trials, texts = trials_to_draw(study, chosen), trial_texts(study, table)
     rates_shown = any(has_schedule(trials.loc[number]) for number in chosen) or published is not None
     figure = new_figure(8, 7)
     ratios = [3, 1.6] if rates_shown else [3]
@@ -243,13 +265,15 @@ def plot_best_trials(
         told = sought.shown(table[best][number])
         if study.target is not None:
             told = "not reached" if pd.isna(crossing) else f"epoch {crossing}"
-        line(top, curves[number], sought.metric, f"trial {trials['trial'][number]}: {told}", looks)
+        drawn = [line(top, curves[number], sought.metric, f"trial {trials['trial'][number]}: {told}", looks)]
         for bottom in rates_axes:
-            bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
+            drawn += bottom.plot(*learning_rates(trials.loc[number], curves[number]), **looks)
         if pd.notna(crossing):
-            top.plot(
+            drawn += top.plot(
                 [crossing], [table[sought.metric][number]], "o", color=looks["color"], markeredgecolor="black", zorder=4
             )
+        for artist in drawn:
+            mark(artist, [number], [texts[number]])
     if published is not None and len(published):
         _mark_published(top, rates_axes[0], published)
     if study.target is not None:

@@ -112,7 +112,7 @@ class _Renderer(RendererBase):
         self.width, self.height = (float(size) for size in figure.get_size_inches() * _DPI)
         self.shapes: list[str] = []
         self.definitions: list[str] = []
-        self._clips: dict[str, str] = {}
+        self._clips: dict[Any, str] = {}
         self._symbols: dict[tuple[Any, ...], tuple[str, Path]] = {}  # with the path, so that its id stays its own
         self._style = ""  # of the group that is open
         self._repeated = False  # whether what is drawn now is one shape at many places
@@ -219,15 +219,16 @@ class _Renderer(RendererBase):
         """Return the id of what a shape is cut to; empty if it is not cut."""
         path, transform = gc.get_clip_path()
         if path is not None:
-            data = self._data(path, transform)
+            cut: Any = self._data(path, transform)
         elif (box := gc.get_clip_rectangle()) is not None:
-            data = self._data(Path.unit_rectangle(), BboxTransformTo(box))
+            cut = box.extents.tobytes()
         else:
             return ""
-        if data not in self._clips:
-            self._clips[data] = f"{self.key}-clip{len(self._clips)}"
-            self.definitions.append(f'<clipPath id="{self._clips[data]}"><path d="{data}"/></clipPath>')
-        return self._clips[data]
+        if cut not in self._clips:
+            self._clips[cut] = f"{self.key}-clip{len(self._clips)}"
+            data = cut if path is not None else self._data(Path.unit_rectangle(), BboxTransformTo(box))
+            self.definitions.append(f'<clipPath id="{self._clips[cut]}"><path d="{data}"/></clipPath>')
+        return self._clips[cut]
 
     def _symbol(self, path: Path, matrix: Any) -> str:
         """Return the id of a shape that is drawn at many places."""

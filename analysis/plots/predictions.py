@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -84,23 +85,26 @@ def plot_confusion(
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # The errors are what is looked for: on the scale of a root, a few of them show beside the diagonal.
-    drawn = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    # Its opacity says it, since a page has light paper or dark; black on the strongest can be read as well.
+    shades = LinearSegmentedColormap.from_list("shades", [(*to_rgb(COLOURS[0]), a) for a in (0.0, 0.75)], N=16)
+    drawn = axes.pcolormesh(np.sqrt(shares), cmap=shades, vmin=0, vmax=1)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    middles = np.arange(count) + 0.5
     if count <= _MOST_COUNTED:
         for true, predicted in np.argwhere(confusion):
-            dark = shares[true, predicted] > 0.4
             axes.text(
-                predicted,
-                true,
+                middles[predicted],
+                middles[true],
                 f"{confusion[true, predicted]:,}",
                 ha="center",
                 va="center",
-                fontsize=8,
-                color="white" if dark else "black",
+                fontsize=9,
             )
     if count <= _MOST_NAMED:
         names = [literal(shortened(name)) for name in classes]
-        axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(count), names)
+        axes.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(middles, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the true class's images")

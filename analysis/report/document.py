@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.plots.curves import plot_best_trials, plot_curves
-from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached, plot_slices
+from analysis.plots.parameters import plot_contour, plot_parallel, plot_slices, sampled_parameters
+from analysis.plots.predictions import plot_confusion
+from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached
+from analysis.plots.timeline import plot_timeline
 from analysis.report.page import Block, Section, figure_block, render_page
 from analysis.statistics.estimates import share_reached
 from analysis.store.loader import Study
@@ -58,11 +63,29 @@ class Reproduction:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class BestNetwork:
+    """What is known of the best network that was kept.
+
+    Attributes:
+        trial: name of its trial.
+        epoch: the epoch after which it was kept.
+        classes: names of the classes.
+        confusion: of each true class (row), how many validation images were taken for which class (column).
+    """
+
+    trial: str
+    epoch: int
+    classes: Sequence[str]
+    confusion: Sequence[Sequence[int]]
+
+
 def build_report(
     study: Study,
     repeat: Reproduction | None = None,
     published: pd.DataFrame | None = None,
     made: datetime | None = None,
+    network: BestNetwork | None = None,
 ) -> str:
     """Return a study's report: one HTML file, which needs no other file and no network.
 
@@ -73,8 +96,9 @@ def build_report(
         repeat: how to repeat the study; None without the ledger, which holds its study file.
         published: published runs to draw as well, in the form of `plot_best_trials`.
         made: time of the report; the default is now.
+        network: the best network that was kept; None without one.
     """
-    build = _Report(study, repeat, published)
+    build = _Report(study, repeat, published, network)
     return render_page(study.name, study.description, build.sections(), made, study, order=build.table.index.tolist())
 
 
@@ -83,6 +107,7 @@ def report_sections(
     repeat: Reproduction | None = None,
     published: pd.DataFrame | None = None,
     keys: Collection[str] | None = None,
+    network: BestNetwork | None = None,
 ) -> list[Section]:
     """Return the sections of a study's report.
 
@@ -91,13 +116,20 @@ def report_sections(
         repeat: see `build_report`.
         published: see `build_report`.
         keys: keys of the sections to make; None makes all.
+        network: see `build_report`.
     """
-    return _Report(study, repeat, published).sections(keys)
+    return _Report(study, repeat, published, network).sections(keys)
 
 
 class _Report:
-    def __init__(self, study: Study, repeat: Reproduction | None, published: pd.DataFrame | None) -> None:
-        self.study, self.repeat, self.published = study, repeat, published
+    def __init__(
+        self,
+        study: Study,
+        repeat: Reproduction | None,
+        published: pd.DataFrame | None,
+        network: BestNetwork | None = None,
+    ) -> None:
+        self.study, self.repeat, self.published, self.network = study, repeat, published, network
         self.table = build_table(study)
         self.counts = count_outcomes(study, self.table)
         # One run says nothing about the spread of runs.
@@ -107,15 +139,18 @@ class _Report:
     def sections(self, keys: Collection[str] | None = None) -> list[Section]:
         builders: Iterable[tuple[str, str, Callable[[], list[Block]]]] = (
             ("headline", "Result", self._headline),
-            ("protocol", "Protocol", self._protocol),
+            ("curves", "The best trials", self._best),
             ("results", "Trials", self._results),
             ("statistics", "Statistics", self._statistics),
-            ("curves", "The best trials", self._best),
-            ("trials", "All trials", self._all),
-            ("progress", "Progress of the search", self._progress),
             ("importance", "Which parameters mattered", self._importance),
+            ("contour", "The two that mattered most", self._contour),
+            ("parallel", "Parameters side by side", self._parallel),
             ("slices", "Parameters one by one", self._slices),
+            ("trials", "All trials", self._all),
+            ("progress", "The search over time", self._progress),
             ("stopping", "Stopping early", self._stopping),
+            ("network", "The best network", self._network),
+            ("protocol", "Protocol", self._protocol),
             ("cost", "Cost", self._cost),
             ("environment", "Environment", self._environment),
             ("repeat", "How to repeat it", self._repeat),
@@ -298,22 +333,75 @@ class _Report:
 
     def _progress(self) -> list[Block]:
         what = "fewest epochs to target" if self.study.target is not None else f"best {self.study.objective.label}"
-        return [
-            figure_block(
-                plot_best_so_far(self.study),
-                "progress",
-                f"The {what} so far, over the epochs that all trials spent.",
+        figure = figure_block(
+            plot_best_so_far(self.study), "progress", f"The {what} so far, over the epochs that all trials spent."
+        )
+        try:
+            over_time = figure_block(
+                plot_timeline(self.study),
+                "timeline",
+                "When each trial ran and how it ended; below, the epochs that were spent by then, and those that would "
+                "have been had no rule stopped a trial.",
             )
-        ]
+        except ValueError as error:
+            over_time = _missing(f"Left out: {error}.")
+        return [figure, over_time]
+
+    @cached_property
+    def _importances(self) -> pd.DataFrame:
+        return build_importance(self.study)
 
     def _importance(self) -> list[Block]:
-        built = build_importance(self.study)
+        built = self._importances
         caption = "Importance of each sampled parameter, with the interval of its rank."
         figure = figure_block(plot_importance(built), "importance", caption)
         return [figure, _table(built, "Importance of the parameters"), self._notes(importance_footnotes(self.study))]
 
+    def _contour(self) -> list[Block]:
+        names = [str(name) for name in self._importances.dropna(subset=["importance"])["parameter"]]
+        params = sampled_parameters(self.study)
+        numbers = [name for name in names if pd.api.types.is_numeric_dtype(params[name])]
+        if len(numbers) < 2:
+            return [_missing("Left out: fewer than two parameters that vary are numbers.")]
+        first, second = numbers[:2]
+        caption = (
+            f"{first} and {second}, the numbers that mattered most: what a Gaussian process expects of them, between "
+            "the trials that it was fitted to. The stronger the colour, the better; the other parameters vary as well."
+        )
+        return [figure_block(plot_contour(self.study, (first, second)), "contour", caption)]
+
+    def _parallel(self) -> list[Block]:
+        caption = "Every trial as a line through its parameters to its result."
+        return [figure_block(plot_parallel(self.study), "parallel", caption)]
+
     def _slices(self) -> list[Block]:
-        return [figure_block(plot_slices(self.study), "slices", "Every trial's result over each sampled parameter.")]
+        caption = "Every trial's result over each parameter."
+        if self.study.target is not None:
+            caption += " An arrow upwards is a trial that did not reach the target, whenever it ended."
+        return [figure_block(plot_slices(self.study), "slices", caption)]
+
+    def _network(self) -> list[Block]:
+        network = self.network
+        if network is None:
+            own = "" if self.study.is_shipped else "; what a trainer of one's own keeps says nothing of classes"
+            return [
+                _missing(
+                    f"Left out: no kept network says how often which class was taken for which{own}. `[keep]` in the "
+                    "study file says how many of the best are kept."
+                )
+            ]
+        counts = np.array(network.confusion)
+        right, images = int(np.trace(counts)), int(counts.sum())
+        said = f"Trial {network.trial} after epoch {network.epoch}: {right:,} of {images:,} validation images right."
+        wrong = counts * (1 - np.eye(len(counts), dtype=int))
+        true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        if wrong.any():
+            said += (
+                f" Most often taken for another: {network.classes[int(true)]} for {network.classes[int(predicted)]}, "
+                f"{wrong[true, predicted]} times."
+            )
+        caption = "Confusion matrix: of each true class (row), how many images were taken for which class (column)."
+        return [_text(said), figure_block(plot_confusion(counts, network.classes), "confusion", caption)]
 
     def _stopping(self) -> list[Block]:
         study = self.study

@@ -95,12 +95,13 @@
         ? "`sweeps watch` has ended or cannot be reached" : error.message.trim();
       tell(`No longer connected since ${lost}: ${why}. What you see is as it was then; it is tried again.`);
     }
-    if (root.dataset.version) setTimeout(document.hidden ? wait : ask, lost ? SELDOM : OFTEN);
+    if (root.dataset.version) setTimeout(next, lost ? SELDOM : OFTEN);
   }
 
-  function wait() {  // nobody looks
-    document.addEventListener("visibilitychange", ask, { once: true });
+  function next() {
+    if (!document.hidden) ask();
+    else document.addEventListener("visibilitychange", next, { once: true });  // nobody looks
   }
 
-  setTimeout(ask, OFTEN);
+  setTimeout(next, OFTEN);
 })();

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.report.document import Reproduction, report_sections
-from analysis.report.page import Block, Section, render_page
+from analysis.plots.curves import plot_curves
+from analysis.report.document import BestNetwork, Reproduction, report_sections
+from analysis.report.page import Block, Section, figure_block, render_page
 from analysis.store.loader import Study
 from analysis.tables.rendering import render
-from analysis.tables.trials import build_table
 from resnet_core import schema
 from resnet_core.records import Outcome
 
@@ -48,6 +48,7 @@ def build_live(
     version: str,
     repeat: Reproduction | None = None,
     published: pd.DataFrame | None = None,
+    network: BestNetwork | None = None,
 ) -> str:
     """Return the page of a study as HTML that asks its server for the next version, and takes it over piece by piece.
 
@@ -60,20 +61,21 @@ def build_live(
         version: the version of the page: what it sends in the header If-None-Match.
         repeat: see `analysis.report.document.build_report`; for the report at the end.
         published: likewise.
+        network: likewise.
     """
     sections = [Section("standing", "Now", _standing(standing))]
     if study is not None and standing.ended:
-        sections += report_sections(study, repeat, published)
+        sections += report_sections(study, repeat, published, network=network)
     elif study is not None:
         sections += [
             Section("running", "Running now", [_running(study, standing)]),
             Section("ended", "Ended last, and why", [_ended(study)]),
-            *sorted(report_sections(study, keys=("trials", "results")), key=lambda section: section.key != "trials"),
+            Section("curves", "All trials", [_curves(study)]),
+            *report_sections(study, keys=("results",)),
         ]
     live = "" if standing.ended and not standing.troubles else version
-    order = [] if study is None else build_table(study).index.tolist()
     question = "" if study is None else study.description
-    return render_page(name, question, sections, study=study, order=order, live=live)
+    return render_page(name, question, sections, study=study, live=live)
 
 
 def _standing(standing: Standing) -> list[Block]:
@@ -166,31 +168,32 @@ def _settings(trial: pd.Series[Any]) -> str:
     )
 
 
+def _curves(study: Study) -> Block:
+    try:
+        figure = plot_curves(study, metric_only=True)
+    except ValueError as error:
+        return Block("missing", f"Left out: {error}.")
+    return figure_block(figure, "curves-figure", f"All trials over epochs: {study.objective.label}; the best strong.")
+
+
 def _ended(study: Study) -> Block:
     """Return the trials that ended last, with the reason where one was stopped."""
     trials = study.trials[study.trials["outcome"].notna()]
     if trials.empty:
         return Block("missing", "No trial has ended yet.")
     trials = trials.sort_values("end_time", ascending=False, na_position="last").head(_ENDED)
-    table = build_table(study).reindex(trials["number"])
-    sought, curves = study.objective, study.epochs.groupby("number")
-    lengths, best = curves.size(), curves[sought.metric].max() if sought.goal == "max" else curves[sought.metric].min()
+    sought = study.objective
+    curves = dict(iter(study.epochs[study.epochs["number"].isin(trials["number"])].groupby("number")))
     rows = []
     for _, trial in trials.iterrows():
         number = trial["number"]
-        crossing = table["epochs_to_target"].get(number) if "epochs_to_target" in table else None
+        values = [] if number not in curves else curves[number].sort_values("epoch")[sought.metric].tolist()
+        finite, crossing = [value for value in values if np.isfinite(value)], sought.first_crossing(values)
+        best = sought.shown((max if sought.goal == "max" else min)(finite)) if finite else "-"
         why = trial["stop_reason"] or ""
-        if not why and trial["outcome"] == Outcome.REACHED and pd.notna(crossing):
+        if not why and trial["outcome"] == Outcome.REACHED and crossing is not None:
             why = f"reached {sought.target_text} at epoch {crossing}"
-        value = best.get(number, np.nan)
-        rows.append(
-            {
-                "trial": trial["trial"],
-                "outcome": trial["outcome"],
-                "epochs": str(lengths.get(number, 0)),
-                f"{sought.metric}_best": "-" if pd.isna(value) else sought.shown(value),
-                "why": why,
-            }
-        )
+        found = {"trial": trial["trial"], "outcome": trial["outcome"], "epochs": str(len(values))}
+        rows.append({**found, f"{sought.metric}_best": best, "why": why})
     index = pd.Index(trials["number"], name="number")
     return Block("table", render(pd.DataFrame(rows, index, dtype="object"), "html"))

@@ -16,7 +16,7 @@ from resnet_core.uris import without_password
 from search_spaces.errors import StudyError
 
 # Each module adds its commands to the application; --help lists them in this order.
-from sweeps.cli import launching, confirming, planning, training, inspecting, tables, exchange  # isort: skip  # noqa: F401
+from sweeps.cli import launching, confirming, planning, training, inspecting, tables, evaluating, exchange  # isort: skip  # noqa: F401
 from sweeps.cli.app import DONE, FAILED, INTERRUPTED, WRONG_INPUT, app, stderr
 from sweeps.errors import SweepError, reason_of
 from sweeps.execution import streams

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from search_spaces.spec import StudySpec
     from sweeps.execution.launch import LaunchStatus
 
+WIDTH = 80
+"""Columns of what is printed where there is no terminal."""
 _PLOTS = 10  # number of best trials whose curves are drawn; each takes a third of a second
 
 
@@ -209,7 +211,7 @@ def run_study(
         options: the options of the command.
         name: the name of the study.
         run: launches the study.
-        table: returns the table to print; None prints the table of all trials and the best trial.
+        table: returns the table to print; None prints the end screen of a search, and all runs of a confirmation.
         verdict: returns the text to print below the table.
     """
     home = options.store.open()
@@ -220,23 +222,30 @@ def run_study(
     from sweeps.ledger.ledger import Ledger
 
     ledger = Ledger.read(home.ledger_uri, name)
-    study = options.store.results(name)
-    print_result((table or _results)(study))
-    if ledger.spec.phase == "confirm":
-        print_result(confirmation_text(study))
-    if verdict is not None:
-        print_result(verdict(study))
-    sys.stdout.flush()
-    if options.report and end is not LaunchStatus.INTERRUPTED:
-        attach_report_to(home, study)
+    server = (without_password(home.mlflow) or "") if home.mlflow.startswith("http") else ""
     if ledger.spec.phase == "search" and table is None:
-        from sweeps.inspection.best import best_trial
+        from sweeps.inspection.end_screen import end_screen
 
-        best = best_trial(home, ledger)
-        if best is not None:
-            print_result(f"\nbest so far: {best.describe()}")
-    server = without_password(home.mlflow) if home.mlflow.startswith("http") else None
-    print_result(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
+        print_result(
+            end_screen(
+                home,
+                ledger,
+                terminal_width() or WIDTH,
+                store=_as_text(options, "home", "mlflow", "ledger"),
+                driver=_as_text(options, "home", "mlflow", "ledger", "data", "address"),
+                server=server,
+            )
+        )
+    else:
+        study = options.store.results(name)
+        print_result((table or _results)(study))
+        if ledger.spec.phase == "confirm":
+            print_result(confirmation_text(study))
+        if verdict is not None:
+            print_result(verdict(study))
+        print_result(f"\nlook at it:  {server or 'sweeps ui' + _as_text(options, 'home', 'mlflow')}")
+    if options.report and end is not LaunchStatus.INTERRUPTED:
+        attach_report_to(home, options.store.results(name))
     if end is not LaunchStatus.FINISHED:
         why = "interrupted; continue" if end is LaunchStatus.INTERRUPTED else "some trials crashed; try them again"
         same = _as_text(options, "home", "mlflow", "ledger", "data", "address")

@@ -183,7 +183,7 @@ class LaunchOptions:
     report: Annotated[
         bool,
         typer.Option("--report/--no-report", envvar="SWEEPS_REPORT", help="At the end, add the report to MLflow."),
-    ] = True
+    ] = False
     store: Store
     data: DataOption = DATA
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress, only warnings and errors.")] = False

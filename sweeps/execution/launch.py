@@ -26,7 +26,8 @@ from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
 from sweeps.execution.machine import available_cores
-from sweeps.execution.placement import check_address, ray_cluster, run_trials
+from sweeps.execution.placement import TRAINER_PROCESS, check_address, ray_cluster, run_trials
+from sweeps.execution.ray_internals import Ahead
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
 from sweeps.ledger.database import sqlite_file
@@ -90,11 +91,11 @@ class Launch:
         """
         if spec.name in study_names(self.home.ledger_uri):
             Ledger.read(self.home.ledger_uri, spec.name).check_not_imported()
-        self._check(spec)
+        slots = self._check(spec)
         self._check_ledger(spec.name)
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
-            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential), sources)
+            return self._run(Ledger.create(self.home.ledger_uri, spec, sequential=sequential), sources, slots)
 
     def fork(self, spec: StudySpec, source: str) -> LaunchStatus:
         """Run a new study whose sampler starts with the ended trials of another study.
@@ -105,13 +106,13 @@ class Launch:
         """
         # First, so that a refused study leaves no folder.
         known = Ledger.read(self.home.ledger_uri, source).fork_for(spec)
-        self._check(spec)
+        slots = self._check(spec)
         with self._disk(spec.name), self.home.lock(spec.name):
             sources = self._sources(spec)
             ledger = Ledger.create_fork(self.home.ledger_uri, spec, known)
             if not self.quiet:
                 self.console.print(str(known), markup=False, highlight=False, soft_wrap=True)
-            return self._run(ledger, sources)
+            return self._run(ledger, sources, slots)
 
     def resume(
         self, name: str, *, trials: int | None = None, more: int = 0, changed_code: bool = False
@@ -150,16 +151,17 @@ class Launch:
         found = Ledger.read(self.home.ledger_uri, name)
         found.check_not_imported()
         sources = find(self.home, found.spec, accept_changes=changed_code)
-        self._check(found.spec)
+        slots = self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
             keep(self.home, ledger.spec, sources)
             ledger.change_code({name: source.version for name, source in sources.items()})
             change(ledger)
-            return self._run(ledger, sources)
+            return self._run(ledger, sources, slots)
 
-    def _check(self, spec: StudySpec) -> None:
-        """Check before the start for problems that would make every trial fail."""
+    def _check(self, spec: StudySpec) -> int:
+        """Check before the start for problems that would make every trial fail; return how many run at once here."""
+        slots = 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(environment.safe_path())
             # torch is imported only in a process that ends here. It is started when it is first needed.
@@ -169,7 +171,7 @@ class Launch:
                 if (note := slow_precision(spec)) is not None:
                     self.console.print(note, markup=False, highlight=False, soft_wrap=True)
                 gpus = torch_process().submit(visible_gpus).result() if spec.resources.gpus_per_trial else 0
-                Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
+                slots = Cluster((Node(available_cores(), gpus),)).slots(spec.resources)
             else:
                 check_address(self.address)
             for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
@@ -178,6 +180,7 @@ class Launch:
             for name in sorted(shipped_values(spec, "data")):
                 if name in DATASETS and DATASETS[name].download is not None:
                     torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()
+        return slots
 
     def _check_ledger(self, name: str) -> None:
         """Refuse to create a ledger where one is missing.
@@ -215,7 +218,7 @@ class Launch:
         keep(self.home, spec, sources)
         return sources
 
-    def _run(self, ledger: Ledger, sources: dict[str, Source]) -> LaunchStatus:
+    def _run(self, ledger: Ledger, sources: dict[str, Source], slots: int) -> LaunchStatus:
         home, name = self.home, ledger.spec.name
         interrupts, driver = Interrupts(name), home.ensure_driver_name(name)
         with interrupts.listening(), ledger.driven_by(driver, home.root, lambda: home.ask_to_stop(name)):
@@ -225,7 +228,7 @@ class Launch:
             tracker = Tracker(runs, home.spool(name), ledger.owns, Checkpoints(home, name).records)
             try:
                 with watching(self.console, quiet=self.quiet, verbose=self.verbose) as watcher:
-                    end = self._run_trials(ledger, tracker, watcher, interrupts, sources)
+                    end = self._run_trials(ledger, tracker, watcher, interrupts, sources, slots)
             except BaseException:
                 with contextlib.suppress(SweepError):
                     tracker.close("SCHEDULED")
@@ -256,6 +259,7 @@ class Launch:
         watcher: QuietWatcher | LiveWatcher,
         interrupts: Interrupts,
         sources: dict[str, Source],
+        slots: int,
     ) -> LaunchStatus:
         home, networks = self.home, Networks(self.home, ledger.spec)
         if ledger.complete():
@@ -265,7 +269,7 @@ class Launch:
                 run.remove_frozen()
                 return LaunchStatus.FINISHED
         watcher.starting()
-        with ray_cluster(self.address, debug=self.debug) as cluster:
+        with ray_cluster(self.address, debug=self.debug, ahead=self._ahead(ledger.spec, slots)) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
             run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker), networks)
             watcher.watch(run)
@@ -282,3 +286,9 @@ class Launch:
                 written, checkpoints = tracker.refresh(), Checkpoints(home, ledger.spec.name)
                 write_missing_ends(checkpoints, ledger, tracker, ledger.entries(), written)
         return LaunchStatus.CRASHED if run.crashed else LaunchStatus.FINISHED
+
+    def _ahead(self, spec: StudySpec, slots: int) -> Ahead:
+        """Return the workers that start before the first trial is proposed: as many as will train at once."""
+        # The trials of a shared process have torch there alone, and the process chooses its GPU before torch is loaded.
+        module = "" if spec.resources.shared_process else TRAINER_PROCESS
+        return Ahead(min(slots, trial_count(spec)), spec.resources.cpus_per_trial, module)

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome, duration_text, metric_texts
+from resnet_core.records import Outcome, duration_text, metric_curve, metric_texts
+from sweeps.execution.curves import Scale, ordinal, place, spark_line
 from sweeps.study.outcomes import Result, describe_result
 from sweeps.study.run import StudyRun
 from sweeps.study.time_left import time_left
@@ -32,11 +33,13 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
-_FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows this column of the table
+_FROM_WIDTH = {"curve": 60, "outcome": 40, "trains": 100}  # columns of a terminal that shows this column of the table
+_CURVE_WIDTHS = {140: 40, 100: 24, 0: 12}  # by columns of a terminal: most characters of a curve
 _FRAME = 5  # lines of the table that are no trial
 _WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
-_BETWEEN_EPOCHS, _LONG_EPOCH, _BETWEEN_SUMMARIES = 5.0, 10.0, 60.0  # seconds, of lines in a log file
+_FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0  # seconds before the first summary in a log file, and before a late one
+_NAMED = 4  # running trials that a summary names
 _SHOW_CURSOR, _HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 _STARTING = "starting Ray …"
 _LOST = "taken over by another driver, which had not heard of this one for too long"
@@ -125,19 +128,20 @@ class QuietWatcher(_Watcher):
 
 
 class PlainWatcher(QuietWatcher):
-    """Prints lines for a log file: every start, error and end of a trial, its epochs, and how the study stands.
+    """Prints lines for a log file: how every trial ended, errors, and now and then how the study stands.
 
-    A long epoch has a line of its own. Of short epochs, of all trials together, one is shown every few seconds.
+    The first summary comes after a minute, each further one when half as much time again has passed, and an hour later
+    at most.
 
     Args:
         console: where to print.
-        every_epoch: show short epochs too.
+        verbose: print every start and every epoch, too.
     """
 
-    def __init__(self, console: Console, *, every_epoch: bool = False) -> None:
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
         super().__init__(console)
-        self._every_epoch = every_epoch
-        self._epoch_at, self._summary_at = -math.inf, self._started  # when they were printed last
+        self._verbose = verbose
+        self._summary_at = self._started + _FIRST_SUMMARY
 
     def starting(self) -> None:
         """Print what takes its time before the first trial starts."""
@@ -145,29 +149,29 @@ class PlainWatcher(QuietWatcher):
 
     def started(self, trial: ActiveTrial) -> None:
         """Print the trial's parameters, or its schedule."""
+        if not self._verbose:
+            return
         control = " (control: no rule may stop it)" if trial.control else ""
         begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"
         self._say(f"trial {trial.job.name}: {begins}{control}: {_settings(trial.job)}")
 
     def epoch(self, trial: ActiveTrial) -> None:
-        """Print the epoch's metrics if it was long, or if none was printed lately; then, now and then, a summary."""
+        """Print the epoch's metrics where all is printed; then, now and then, a summary."""
         super().epoch(trial)
         now, record = time.monotonic(), trial.records[-1]
-        seconds = record.seconds or 0.0
-        if self._every_epoch or seconds >= _LONG_EPOCH or now - self._epoch_at >= _BETWEEN_EPOCHS:
-            self._epoch_at = now
+        if self._verbose:
             self._say(
                 f"trial {trial.job.name}: epoch {record.epoch}/{trial.job.config.horizon} "
-                f"{' '.join(metric_texts(record.values()))} {duration_text(seconds)}"
+                f"{' '.join(metric_texts(record.values()))} {duration_text(record.seconds or 0.0)}"
             )
-        if self._run is not None and now - self._summary_at >= _BETWEEN_SUMMARIES:
-            self._summary_at = now
+        if self._run is not None and now >= self._summary_at:
+            self._summary_at = now + min(max((now - self._started) / 2, _FIRST_SUMMARY), _LAST_SUMMARY)
             time_of_day = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-            self._say(" · ".join([time_of_day, *self._summary(self._run)]))
+            self._say(" · ".join([time_of_day, *self._summary(self._run), *_how_far(self._run)]))
 
     def ended(self, trial: ActiveTrial, result: Result) -> None:
-        """Print the outcome."""
-        self._say(f"trial {trial.job.name}: {describe_result(result, trial.objective)}")
+        """Print the outcome, and what was trained."""
+        self._say(f"trial {trial.job.name}: {describe_result(result, trial.objective)}; {_settings(trial.job)}")
 
     def stopping(self) -> None:
         """Print what the launch waits for."""
@@ -243,21 +247,32 @@ class LiveWatcher(_Watcher):
             table.add_column(heading, justify="right", no_wrap=True)
         more = [heading for heading, least in _FROM_WIDTH.items() if width >= least]
         for heading in more:
-            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+            ratio = None if heading == "curve" else 1
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
+        curves = {job.number: sought.scores(result.values) for job, result in ended}
+        curves |= {trial.job.number: trial.progress.scores for trial in running}
+        scale = Scale.of(curves.values(), sought.target_score)
+        most = next(size for least, size in _CURVE_WIDTHS.items() if width >= least)
+
+        def add(job: Job, length: str, value: float | None, state: Text) -> None:
+            cells = {
+                "curve": Text(spark_line(curves[job.number], job.config.horizon, most, scale)),
+                "outcome": state,
+                "trains": Text(_settings(job)),
+            }
+            shown = "-" if value is None else sought.shown(value)
+            table.add_row(Text(job.name), length, shown, *(cells[heading] for heading in more))
+
         for job, result in ended:
-            shown = "-" if result.best_value is None else sought.shown(result.best_value)
             ending = Text(describe_result(result, sought), style=_STYLES[result.outcome])
-            texts = [ending, Text(_settings(job))]
-            table.add_row(Text(job.name), str(result.epochs_run), shown, *texts[: len(more)])
+            add(job, str(result.epochs_run), result.best_value, ending)
         for trial in running:
-            done = len(trial.records)
-            shown = sought.shown(trial.progress.values[-1]) if done else "-"
-            state = "running" if done else "starting"
+            scores = curves[trial.job.number]
+            state = _place(run, trial, scores, width) if scores else "starting"
             state += self._silence(trial)
             state += " (control)" if trial.control else ""
-            length = f"{done}/{trial.job.config.horizon}"
-            texts = [Text(state), Text(_settings(trial.job))]
-            table.add_row(Text(trial.job.name), length, shown, *texts[: len(more)])
+            value = sought.score(scores[-1]) if scores else None
+            add(trial.job, f"{len(scores)}/{trial.job.config.horizon}", value, Text(state))
         return table
 
     def _silence(self, trial: ActiveTrial) -> str:
@@ -281,7 +296,7 @@ def watching(console: Console, *, quiet: bool = False, verbose: bool = False) ->
     if quiet:
         yield QuietWatcher(console)
     elif verbose or not redraws:
-        yield PlainWatcher(console, every_epoch=verbose)
+        yield PlainWatcher(console, verbose=verbose)
     else:
         watcher = LiveWatcher()
         if not console.width:  # COLUMNS=0
@@ -314,6 +329,28 @@ def _cursor_while_suspended(terminal: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
+def _place(run: StudyRun, trial: ActiveTrial, scores: Sequence[float], width: int) -> str:
+    """Return a running trial's place among all trials that have trained as many epochs."""
+    epochs, sought = len(scores), run.spec.objective
+    others = [result.values[epochs - 1] for result in list(run.results.values()) if len(result.values) >= epochs]
+    others += [
+        metric_curve(other.records[epochs - 1 : epochs], sought.metric)[0]
+        for other in list(run.active.values())
+        if other is not trial and len(other.records) >= epochs
+    ]
+    own, count = place(scores[-1], sought.scores(others))
+    if not others:
+        return "running"
+    return f"{ordinal(own)} of {count}" + (f" at epoch {epochs}" if width >= _WIDTH else "")
+
+
+def _how_far(run: StudyRun) -> list[str]:
+    """Return how far the running trials are; nothing where they are many."""
+    running = list(run.active.values())
+    far = [f"trial {trial.job.name} at epoch {len(trial.records)}/{trial.job.config.horizon}" for trial in running]
+    return [", ".join(far)] if 0 < len(far) <= _NAMED else []
 
 
 def _settings(job: Job) -> str:

@@ -45,6 +45,8 @@ from sweeps.study.code import copy_of
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 
+TRAINER_PROCESS = "sweeps.execution.trainer_process"
+"""The module that a process which trains one trial after another imports ahead of the first."""
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
 _HELD_SECONDS = 5.0  # between two looks at the trials, after which this process must have been held
@@ -60,17 +62,20 @@ _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; Ray's default is a thi
 
 
 @contextmanager
-def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster]:
+def ray_cluster(
+    address: str | None, *, debug: bool = False, ahead: ray_internals.Ahead | None = None
+) -> Iterator[Cluster]:
     """Connect to the Ray cluster at ``address``, or start one on this machine, for the duration of the block.
 
     Args:
         address: HOST:PORT, ``ray://HOST:PORT`` or ``auto``; ``local`` or None starts a cluster.
         debug: let Ray log.
+        ahead: the workers to start ahead of the first trial, where Ray is started here.
 
     Raises:
         SweepError: there is no cluster at that address.
     """
-    own, folder = address in (None, _LOCAL), ""
+    own, folder, ahead = address in (None, _LOCAL), "", ahead or ray_internals.Ahead()
     environment.for_ray(own=own)
     settings: dict[str, Any] = {
         "log_to_driver": debug,
@@ -85,13 +90,14 @@ def ray_cluster(address: str | None, *, debug: bool = False) -> Iterator[Cluster
         with ray_internals.without_signal_handler():
             if own:
                 folder = check_start()
-                with kept_from_children(), ray_internals.in_own_process_groups(), ray_internals.on_loopback():
+                with kept_from_children(), ray_internals.lean_processes(ahead, log=debug), ray_internals.on_loopback():
                     ray.init(
                         address=_LOCAL,  # otherwise Ray would use RAY_ADDRESS
                         _temp_dir=folder,
                         num_cpus=available_cores(),
                         include_dashboard=False,
                         object_store_memory=_OBJECT_STORE_BYTES,
+                        _system_config=ahead.settings(),
                         **settings,
                     )
             else:
@@ -573,6 +579,8 @@ def run_trials(
             log_to_file=False,
         ),
     )
+    if ray_internals.is_own():
+        ray_internals.take_started_workers()
     try:
         _fit(tuner, run)
     except Exception as error:

@@ -7,9 +7,9 @@ tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 from __future__ import annotations
 
 import atexit
-import functools
 import itertools
 import logging
+import os
 import re
 import signal
 import sys
@@ -17,6 +17,7 @@ import sysconfig
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ import ray
 from ray._private import ray_constants, services
 from ray.job_config import JobConfig
 from ray.tune import registry
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 LOGS = "session_latest/logs"
 """The logs of Ray's processes, in the folder of its files."""
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
+_UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")  # methods that start processes
+_OF_TUNE = {"PL_DISABLE_FORK": "1"}  # what Ray Tune sets for workers: Lightning may start none by a fork
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
 _TRIAL_ERROR = "sweeps.execution.trainable.TrialError: "  # what Ray writes before the message of one
@@ -92,25 +96,85 @@ class _OnOwnPath(list[str]):
     """A list to which Ray adds folders; it takes those that this process has ahead of the standard library."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        standard = sysconfig.get_path("stdlib")
-        ahead = {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
-        super().extend(folder for folder in folders if folder in ahead)
+        super().extend(folder for folder in folders if folder in _ahead_of_library())
+
+
+def _ahead_of_library() -> set[str]:
+    """Return the folders from which this process imports ahead of the standard library."""
+    standard = sysconfig.get_path("stdlib")
+    return {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The workers that Ray starts ahead of the first trial, while the study's databases are opened.
+
+    Attributes:
+        workers: how many.
+        threads: threads of OpenMP in each; Ray itself would set this too late for what they import.
+        module: what each imports at once; empty for nothing.
+    """
+
+    workers: int = 0
+    threads: int = 1
+    module: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Return settings of Ray's system with which the workers import the module, and wait until they are used.
+
+        Ray would end them after a second, since with torch in them they are large.
+        """
+        day = 24 * 60 * 60 * 1000
+        waiting = {"idle_worker_killing_time_threshold_ms": day, "idle_worker_killing_memory_threshold_bytes": 2**40}
+        return waiting | ({"preload_python_modules": [self.module]} if self.module else {})
 
 
 @contextmanager
-def in_own_process_groups() -> Iterator[None]:
-    """Start each of Ray's processes in the block in a process group of its own.
+def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
+    """Start in the block no more of Ray's processes than a launch needs, each in a process group of its own.
 
-    A signal to the group of the launch, as `timeout` and many service managers send it, then reaches the launch alone,
-    which lets trials finish their epoch. Ray's processes would end at once.
+    Left out are the dashboard's server, the autoscaler and, unless asked for, what collects the workers' logs: each
+    imports for a second at the moment at which the workers do. And a signal to the group of the launch, as `timeout`
+    and many service managers send it, reaches the launch alone, which lets trials finish their epoch. Ray's processes
+    would end at once.
+
+    Args:
+        ahead: the workers that Ray starts ahead of the first trial.
+        log: whether what workers write is collected, and shown by this process.
     """
-    start: Any = services.ConsolePopen
     module: Any = services
-    module.ConsolePopen = functools.partial(start, process_group=0)
+    before = module.ConsolePopen
+    option = "--num_prestart_python_workers="
+
+    def start(command: list[str], *args: Any, **more: Any) -> Any:
+        command = [f"{option}{ahead.workers}" if word.startswith(option) else word for word in command]
+        more["env"] = {"OMP_NUM_THREADS": f"{ahead.threads}", **_OF_TUNE, **more["env"]}
+        if (root := str(Path(__file__).parents[2])) in _ahead_of_library():
+            # The workers import from this folder, too, before Ray gives them the path of this process.
+            more["env"]["PYTHONPATH"] = os.pathsep.join(filter(None, [root, more["env"].get("PYTHONPATH")]))
+        return before(command, *args, process_group=0, **more)
+
+    node: Any = ray._private.node.Node
+    unused = {name: getattr(node, name) for name in _UNUSED if not (log and name == "start_log_monitor")}
+    module.ConsolePopen = start
+    for name in unused:
+        setattr(node, name, lambda _node, **_more: None)
     try:
         yield
     finally:
-        module.ConsolePopen = start
+        module.ConsolePopen = before
+        for name, method in unused.items():
+            setattr(node, name, method)
+
+
+def take_started_workers() -> None:
+    """Have Ray Tune train in the workers that Ray started ahead of the first trial.
+
+    It would ask for workers with environment variables of their own, which are started one by one, a second each. The
+    workers of a Ray that was started here have the variables of this process.
+    """
+    cache: Any = class_cache._ActorClassCache
+    cache.get = lambda self, trainable: self._cache.setdefault(trainable, ray.remote(trainable))
 
 
 @contextmanager

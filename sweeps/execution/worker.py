@@ -46,12 +46,9 @@ def prepare_worker(threads: int, gpus: float) -> Worker:
         threads: CPU threads of each trial.
         gpus: share of a GPU's memory that the trials of this process may take; 0 trains on the CPU.
     """
-    environment.for_trials()
-    gc.disable()  # the garbage collector would take a seventh of the time of importing torch
-    try:
-        import torch  # here, so that the driver does not import it
-    finally:
-        gc.enable()
+    import_torch()
+    import torch
+
     torch.set_num_threads(threads)
     device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -59,6 +56,16 @@ def prepare_worker(threads: int, gpus: float) -> Worker:
         torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return Worker(device, name, torch.get_num_threads(), os.getpid())
+
+
+def import_torch() -> None:
+    """Import torch, as a process that trains needs it; the driver does without."""
+    environment.for_trials()
+    gc.disable()  # the garbage collector would take a seventh of the time
+    try:
+        import torch as torch
+    finally:
+        gc.enable()
 
 
 def train_arguments(config: dict[str, Any]) -> tuple[TrialConfig, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from sweeps.home import Home
 from sweeps.inspection.trials import describe_trial, trial_to_dict
 from sweeps.ledger.confirmations import confirming
 from sweeps.ledger.ledger import Ledger
-from sweeps.study.ranking import Configuration, configuration_of, ranking, validation_images
+from sweeps.study.ranking import Configuration, Ranking, configuration_of, ranking, validation_images
 from sweeps.study.trials import Entry
 
 
@@ -152,9 +153,13 @@ class BestTrial:
 
 def best_trial(home: Home, ledger: Ledger) -> BestTrial | None:
     """Return the best trial of a study; None if no trial has ended with a result."""
-    spec, entries = ledger.spec, ledger.entries()
-    ranked = ranking(spec, entries)
-    first = ranked.best
+    entries = ledger.entries()
+    return best_of(home, ledger, entries, ranking(ledger.spec, entries))
+
+
+def best_of(home: Home, ledger: Ledger, entries: Sequence[Entry], ranked: Ranking) -> BestTrial | None:
+    """Return the best trial of a study whose trials were read and ranked already."""
+    spec, first = ledger.spec, ranked.best
     if first is None:
         return None
     best, sought = first.runs[0], spec.objective

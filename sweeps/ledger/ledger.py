@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,13 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Return all trials in the order of their numbers."""
         return self._trials.entries(self._trials.own())
+
+    def span(self) -> timedelta | None:
+        """Return the time from the start of the first trial to the end of the last; None before one has ended."""
+        trials = self._trials.own()
+        starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
+        ends = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
+        return max(ends) - min(starts) if starts and ends and self.origin is None else None
 
     def find(self, text: str) -> Entry:
         """Return the trial with this name, else with this number; if a run was retried, its last trial.

@@ -43,7 +43,7 @@ def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
     done = sweeps("launch", study, "--home", home, "--data", FOLDER, on=cluster, timeout=600)
     left = store(home, "small")
     left.assert_whole(trials=3)
-    assert "chosen on the test set" in done.stdout
+    assert "Chosen on the test images" in " ".join(done.stdout.split())
     rows = sweeps.json("table", "small", "--home", home)
     assert {row["outcome"] for row in rows} == {"exhausted"}
     assert {row["epochs_run"] for row in rows} == {2}

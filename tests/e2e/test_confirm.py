@@ -53,9 +53,10 @@ def test_the_best_are_run_again_until_there_is_a_winner(sweeps, cluster, tmp_pat
     file, at = tmp_path / "search.toml", ("--home", tmp_path / "home")
     file.write_text(_SEARCH.replace('split = "held-out"', ""))
     searched = sweeps("launch", file, *at, on=cluster)
-    assert "no winner yet: one run may be luck; `sweeps race search`" in searched.stdout
+    assert "No winner yet: one run may be luck." in searched.stdout
+    assert f"sweeps race search --home {tmp_path / 'home'}\n" in searched.stdout
     raced = sweeps("race", "search", "--top", "2", "--seeds", "2", *at, on=cluster)
-    assert "\nwinner of the finalists: of 2 runs with fresh seeds " in raced.stdout
+    assert re.search(r"\nHow sure: winner of the finalists, \d of 2 runs at the target ", raced.stdout)
     best = sweeps.json("best", "search", *at)
     assert (best["winner"], best["run_again"]["runs"]) == (True, 2)
     status = sweeps.json("status", "search", *at)
@@ -72,7 +73,7 @@ def test_a_study_file_asks_for_finalists(sweeps, cluster, tmp_path):
     asked = ("--set", "search.finalists={top=2,seeds=1}")
     assert sweeps.json("plan", file, *asked)["finalists_at_most"] == 2
     done = sweeps("launch", file, *asked, *at, on=cluster)
-    assert "\nwinner of the finalists: of 1 runs with fresh seeds " in done.stdout
+    assert re.search(r"\nHow sure: winner of the finalists, [01] of 1 runs at the target ", done.stdout)
 
 
 def test_a_confirmation_sums_up_what_it_found(confirmed):

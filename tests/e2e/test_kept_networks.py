@@ -1,7 +1,9 @@
 """The networks that a study keeps: those of its best trials, as they were validated, whatever is killed when."""
 
 import json
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from resnet_core import code, load_model
 from resnet_core.images import load
-from resnet_core.network_file import read_about
+from resnet_core.network_file import read_about, save_network
 from tests.e2e.conftest import TRAIN, run_script
 
 STUDY = f"""
@@ -140,6 +142,21 @@ def test_a_kept_network_has_the_recorded_accuracy(sweeps, kept, tmp_path, trial)
     assert beside["metrics"]["val_acc"] == last["val_acc"]
 
 
+@pytest.mark.parametrize("trial", ["averaged", "measured-anew", "own"])
+def test_evaluate_says_that_it_is_the_recorded_one(sweeps, kept, trial):
+    told = sweeps.json("evaluate", "kept", "--trial", trial, "--home", kept)
+    assert (told["trial"], told["recorded"]["same"]) == (trial, True)
+
+
+def test_a_kept_file_makes_no_code_run_that_its_study_does_not_name(sweeps, kept, tmp_path):
+    home = Path(shutil.copytree(kept, tmp_path / "home"))
+    path = home / "studies" / "kept" / "models" / "own.safetensors"
+    about = read_about(path)
+    save_network(path, load_file(path), replace(about, config={**about.config, "model": "antigravity:fly"}))
+    done = sweeps("evaluate", "kept", "--trial", "own", "--home", home, code=2)
+    assert f"{path}: it names the code antigravity:fly, which study 'kept' does not name" in done.stderr
+
+
 def test_what_is_kept_is_told(sweeps, kept):
     files = list((kept / "studies/kept/models").iterdir())
     assert sorted(path.suffix for path in files) == 4 * [".json"] + 4 * [".safetensors"]
@@ -182,6 +199,8 @@ def test_a_trainer_of_ones_own_keeps_what_it_gave(sweeps, cluster, home, tmp_pat
     torch.testing.assert_close(load_file(models / "b.safetensors")["w"], torch.full((3,), 0.9))
     said = sweeps("model", "slopes", "a", "--home", home, code=2).stderr
     assert "the network of trial a is not kept: the trial is not among the best 2; kept are those of: b, c" in said
+    said = sweeps("evaluate", "slopes", "--home", home, code=2).stderr
+    assert "these tensors are of the trainer slopes:train, which alone knows their network" in said
     # Asked to keep fewer, the study removes the worse one, though there is nothing left to train.
     sweeps("launch", tmp_path / "slopes.toml", "--set", "keep.best=1", "--home", home, on=cluster)
     assert sorted(path.stem for path in models.glob("*.safetensors")) == ["b"]

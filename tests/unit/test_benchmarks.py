@@ -17,7 +17,18 @@ import analysis
 from resnet_core.config import TrialConfig
 from search_spaces.figures import published_studies
 from search_spaces.study import find_study, load_study
-from tests.benchmarks import gpu, gpu_parts, kernels, packed_images, sampler, sequential, training, trainings, winners
+from tests.benchmarks import (
+    gpu,
+    gpu_parts,
+    kernels,
+    packed_images,
+    prediction,
+    sampler,
+    sequential,
+    training,
+    trainings,
+    winners,
+)
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -407,6 +418,11 @@ def test_contenders_take_turns_after_a_warm_up():
 def test_a_ratio_is_taken_within_each_round(capsys):
     print_ratio("a over b", [2.0, 8.0, 9.0], [1.0, 2.0, 3.0], goal=3.0)
     assert "3.00 (2.00 to 4.00) x, goal at least 3.0 x: met; by round 2.00 4.00 3.00" in capsys.readouterr().out
+
+
+def test_the_speed_of_predicting_is_printed(capsys):
+    prediction.main(["--models", "resnet11v2", "--images", "4", "--threads", "1"])
+    assert "resnet11v2: 4 images in " in capsys.readouterr().out
 
 
 def test_ways_of_telling_the_sampler_are_compared(capsys):

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.plots.canvas import COLOURS, logarithmic, new_figure
+from analysis.plots.canvas import COLOURS, logarithmic, marks_of, new_figure
+from analysis.plots.parameters import plot_slices
 from analysis.plots.schedules import plot_schedules
-from analysis.plots.statistics import plot_best_of_n, plot_best_so_far, plot_importance, plot_share_reached, plot_slices
+from analysis.plots.statistics import plot_best_of_n, plot_best_so_far, plot_importance, plot_share_reached
 
 FAST = {"val_accs": [0.5, 0.93, 0.94, 0.93, 0.94, 0.95], "outcome": "reached"}
 SLOW = {"val_accs": [0.5, 0.6, 0.7, 0.8, 0.92, 0.93], "outcome": "reached"}
@@ -39,6 +40,12 @@ def repeated(make_study):
 
 def lines(axes, label):
     return [line for line in axes.lines if line.get_label() == label]
+
+
+def dots(axes, label):
+    """The places, (x, y), of the marks with a label; NaN where one is not drawn."""
+    (drawn,) = [drawn for drawn in axes.collections if drawn.get_label() == label]
+    return np.ma.filled(drawn.get_offsets(), np.nan)
 
 
 def labels(axes):
@@ -74,8 +81,7 @@ def test_slices_are_over_the_settings_that_vary(sweep):
 
 
 def test_a_slice_shows_epochs_to_target_of_what_reached(sweep):
-    (dots,) = lines(plot_slices(sweep).axes[0], "reached")
-    assert (list(dots.get_xdata()), list(dots.get_ydata())) == ([1e-3], [2])
+    assert dots(plot_slices(sweep).axes[0], "reached").tolist() == [[1e-3, 2]]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +96,7 @@ def test_a_slice_shows_epochs_to_target_of_what_reached(sweep):
 def test_a_trial_without_a_result_is_beyond_all_that_reached(make_study, label, trial):
     study = make_study(FAST, SLOW, trial | {"shift": 0.1})
     axes = plot_slices(study).axes[0]
-    (marks,), dots = lines(axes, label), lines(axes, "reached")
-    assert min(marks.get_ydata()) > max(dots[0].get_ydata())
+    assert dots(axes, label)[:, 1].min() > dots(axes, "reached")[:, 1].max()
     assert [text.get_text() for text in axes.get_yticklabels()][-1] == "not reached"
 
 
@@ -102,7 +107,7 @@ def test_without_a_target_what_diverged_or_crashed_is_at_the_bad_end(make_study,
         *ended, {"val_accs": [0.99, 0.01], "outcome": "diverged"}, {"val_accs": [0.99], "outcome": "crashed"}
     )
     axes = plot_slices(replace(study, target=None, goal=goal)).axes[0]
-    heights = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    heights = {label: dots(axes, label)[:, 1].tolist() for label in ("a trial", "diverged", "crashed")}
     best = heights["a trial"]
     assert [worse(*best, height) for height in (*heights["diverged"], *heights["crashed"])] == [
         *heights["diverged"],
@@ -116,8 +121,33 @@ def test_the_band_of_a_study_that_none_reached_has_all_trials(make_study):
 
 
 def test_kinds_of_trials_differ_in_marker_and_colour(sweep):
-    marks = plot_slices(sweep).axes[0].lines
-    assert len({line.get_marker() for line in marks}) == len({line.get_color() for line in marks}) == 3
+    marks = plot_slices(sweep).axes[0].collections
+    looks = [
+        (marks.get_paths()[0].vertices.shape, tuple(marks.get_edgecolor()[0]), marks.get_sizes()[0]) for marks in marks
+    ]
+    assert len(set(looks)) == 3
+
+
+def test_a_trial_that_did_not_reach_the_target_is_an_arrow_upwards(sweep):
+    axes = plot_slices(sweep).axes[0]
+    for label in ("missed: its schedule ended", "cut short before it reached"):
+        (drawn,) = [drawn for drawn in axes.collections if drawn.get_label() == label]
+        heights = drawn.get_paths()[0].vertices[:, 1]
+        assert heights.argmin() == 0
+        assert heights[0] < 0 < heights.max()
+
+
+def test_without_a_target_a_trial_that_trained_to_its_end_is_a_dot(sweep):
+    axes = plot_slices(replace(sweep, target=None)).axes[0]
+    (drawn,) = [drawn for drawn in axes.collections if drawn.get_label() == "a trial"]
+    assert drawn.get_paths()[0].codes is not None
+    assert np.allclose(np.ptp(drawn.get_paths()[0].vertices, axis=0), [1, 1])
+
+
+def test_a_mark_of_a_slice_names_its_trial_result_and_setting(sweep):
+    (drawn,) = [drawn for drawn in plot_slices(sweep).axes[0].collections if drawn.get_label() == "reached"]
+    said = "trial-0: reached 0.92 at epoch 2, best val_acc 0.9500 at epoch 6; highest learning rate 0.001"
+    assert marks_of(drawn) == [(0, said)]
 
 
 POST5 = {"model": "resnet56v2", "data": "cifar10", "optimizer": "adamw"}
@@ -162,16 +192,14 @@ def test_trials_of_a_category_are_side_by_side_in_the_order_of_the_study_file(ma
     study = replace(make_study(*trials), space={"kernel": {"choices": ["linear", "rbf", "poly"]}})
     (axes,) = [axes for axes in plot_slices(study).axes if axes.get_visible()]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["linear", "rbf", "poly"]
-    (dots,) = lines(axes, "reached")
-    assert list(dots.get_xdata()) == [0.75, 2.0, 1.25, 0.0]
+    assert dots(axes, "reached")[:, 0].tolist() == [0.75, 2.0, 1.25, 0.0]
 
 
 def test_a_category_that_was_not_asked_is_not_drawn(make_study):
     trials = [FAST | {"kernel": "rbf", "space.kernel": asked} for asked in ("rbf", None)]
     trials.append(FAST | {"kernel": "poly", "space.kernel": "poly"})
     study = replace(make_study(*trials), space={"kernel": {"choices": ["rbf", "poly"], "when": {"shift": [0.07]}}})
-    (dots,) = lines(plot_slices(study).axes[0], "reached")
-    assert np.isnan(dots.get_xdata()[1])
+    assert np.isnan(dots(plot_slices(study).axes[0], "reached")[1, 0])
 
 
 @pytest.mark.parametrize(("highest", "ticks"), [(9e-3, ["0.001", "0.002", "0.005"]), (0.9, ["0.001", "0.01", "0.1"])])
@@ -269,14 +297,14 @@ def test_best_so_far_is_over_all_epochs_spent(make_study):
 
 def test_a_crashed_try_has_no_dot_of_the_trial_that_took_its_place(make_study):
     figure = plot_best_so_far(make_study(CRASHED | {"trial": "a"}, FAST | {"trial": "a"}))
-    (dots,) = lines(figure.axes[0], "a trial that reached")
-    assert np.isnan(dots.get_ydata()).tolist() == [True, False]
+    assert np.isnan(dots(figure.axes[0], "a trial that reached")[:, 1]).tolist() == [True, False]
 
 
 def test_the_value_of_a_diverged_trial_is_not_the_best_so_far(make_study):
     study = make_study({"val_accs": [0.9], "outcome": "diverged"}, MISS | {"val_accs": [0.5, 0.6]})
     axes = plot_best_so_far(replace(study, target=None)).axes[0]
-    assert [max(line.get_ydata()[~np.isnan(line.get_ydata())]) for line in axes.lines] == [0.6, 0.6]
+    (line,) = axes.lines
+    assert np.nanmax(line.get_ydata()) == np.nanmax(dots(axes, "a trial")[:, 1]) == 0.6
 
 
 def test_a_study_in_which_none_reached_says_so(make_study):
