@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from resnet_core import load_model
+from resnet_core.data import DATASETS
 from tests.e2e.test_kept_networks import assert_as_recorded
 
 FOLDER = Path(os.environ.get("SWEEPS_DATA", "data")).resolve()
@@ -57,3 +59,14 @@ def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
         (*_, last) = sweeps.json("show", "small", trial, "--home", home)["epochs"]
         assert_as_recorded(network, last, FOLDER)
         assert network.classes[:2] == ("airplane", "automobile")
+    # The kept network has the recorded accuracy, to the last image; its images are predicted alike as files.
+    told = sweeps.json("evaluate", "small", "--home", home, "--data", FOLDER)
+    curves = left.curves()[told["trial"]]
+    assert (told["images"], told["accuracy"]["value"]) == (160, curves["val_acc"][-1])
+    assert told["recorded"]["same"] is True
+    assert told["flips_averaged"]["loss"]["value"] != told["loss"]["value"]
+    images, _ = DATASETS["cifar10"].read(FOLDER, 32)[1]
+    Image.fromarray(images[0].transpose(1, 2, 0)).save(tmp_path / "first.png")
+    (said,) = sweeps.json("predict", "small", tmp_path / "first.png", "--home", home)
+    assert said["class"] in DATASETS["cifar10"].names
+    assert said["changes"] == []
