@@ -29,6 +29,7 @@ from analysis.tables.summary import ended_runs
 from resnet_core.paths import write_whole
 from resnet_core.records import Outcome
 from resnet_core.schedule import parse
+from resnet_core.schema import best_metric
 
 # Without the date, two files of the same figure are equal.
 _METADATA: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -217,30 +218,23 @@ def thinned(curve: Floats) -> Floats:
     return few
 
 
-def trial_texts(study: Study, table: pd.DataFrame) -> dict[int, str]:
-    """Return by number what names a trial on a page: its name and result, and how it ended.
-
-    Args:
-        study: what `load` returned.
-        table: what `build_table` made of it. A trial that is not in it has crashed.
-    """
-    sought = study.objective
+def trial_texts(study: Study) -> dict[int, str]:
+    """Return by number what names a trial on a page: its name and its result."""
+    sought, found = study.objective, ended_runs(study)
     texts = {
-        number: f"{name}: crashed" for number, name in zip(study.trials["number"], study.trials["trial"], strict=True)
+        number: f"{name}: {'running' if pd.isna(outcome) else outcome}"
+        for number, name, outcome in zip(*(study.trials[name] for name in ("number", "trial", "outcome")), strict=True)
     }
-    best = table[f"{sought.metric}_best"].astype(object)
-    times = (
-        table["epochs_to_target"].astype(object) if sought.target is not None else pd.Series(None, table.index, object)
+    names, best = (
+        dict(zip(study.trials["number"], study.trials["trial"], strict=True)),
+        found[best_metric(sought.metric)],
     )
-    columns = (table.index, table["trial"], times, best, table["epoch_best"], table["epochs_run"], table["outcome"])
-    for number, name, time, value, at, run, outcome in zip(*columns, strict=True):
-        ended = "running" if pd.isna(outcome) else outcome
-        parts = [f"{ended} after epoch {run}"]
-        if pd.notna(time):
-            parts = [f"reached {sought.target_text} at epoch {time}"]
-        if pd.notna(value):
-            parts.append(f"best {sought.metric} {sought.shown(value)} at epoch {at}")
-        texts[number] = f"{name}: {', '.join(parts)}"
+    for number, time, value, run in zip(found.index, found["epochs_to_target"], best, found["epochs_run"], strict=True):
+        texts[number] += f" after epoch {run:.0f}"
+        if np.isfinite(time):
+            texts[number] = f"{names[number]}: {sought.target_text} at epoch {time:.0f}"
+        if np.isfinite(value):
+            texts[number] += f", best {sought.shown(value)}"
     return texts
 
 

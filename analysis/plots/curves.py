@@ -99,7 +99,7 @@ def plot_curves(
     rates_axes = all_axes[len(panels) :]
     curves: dict[Any, pd.DataFrame] = dict(iter(study.epochs.groupby("number")))
     none = study.epochs.iloc[:0]
-    texts = trial_texts(study, table)
+    texts = trial_texts(study)
     named = {number: texts[number] for number in table.index[:MOST_NAMED]}
     rates = {
         number: learning_rates(
@@ -252,7 +252,7 @@ def plot_best_trials(
     chosen = [number for number in table.index if pd.notna(table[best][number])][:count]
     if not chosen:
         raise ValueError(f"study {study.name!r}: no trial has finished an epoch")
-    trials, texts = trials_to_draw(study, chosen), trial_texts(study, table)
+    trials, texts = trials_to_draw(study, chosen), trial_texts(study)
     rates_shown = any(has_schedule(trials.loc[number]) for number in chosen) or published is not None
     figure = new_figure(8, 7)
     ratios = [3, 1.6] if rates_shown else [3]

@@ -35,7 +35,6 @@ from analysis.statistics.surrogate import posterior
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
 from analysis.tables.published import trains_as_post5
-from analysis.tables.trials import build_table
 from resnet_core import schema
 from resnet_core.objective import Objective
 from resnet_core.schedule import parse
@@ -78,8 +77,8 @@ _ROW = 0.09  # height of a row of the band without a result, as a share of the a
 _BEST = 5  # trials with a strong line
 _MOST_AXES = 10
 _NONE, _MISSED = -0.1, 1.1  # heights beside an axis from 0 to 1: not asked, not reached
-_GRID = 24  # points of a contour in each direction
-_MOST_FITTED = 400  # trials; the time of a Gaussian process grows with their cube
+_GRID = 20  # points of a contour in each direction
+_MOST_FITTED = 200  # trials; the time of a Gaussian process grows with their cube
 _LEVELS = 7
 
 
@@ -116,7 +115,7 @@ def plot_slices(study: Study, path: FilePath | str | None = None) -> Figure:
     grid = figure.subplots(-(-settings.shape[1] // columns), columns, sharey=True, squeeze=False)
     sought = study.objective
     words, all_looks = (_WORDS, _LOOKS) if sought.target is not None else (_WORDS_WITHOUT_TARGET, _LOOKS_WITHOUT_TARGET)
-    texts = trial_texts(study, build_table(study))
+    texts = trial_texts(study)
     results = found["epochs_to_target"] if sought.target is not None else found[best_metric(sought.metric)]
     has_result = kinds.isin([_REACHED] if sought.target is not None else [_REACHED, _ENDED, _CUT])
     results = results.reindex(kinds.index).where(has_result)
@@ -181,7 +180,6 @@ def plot_parallel(study: Study, path: FilePath | str | None = None) -> Figure:
     if settings.empty:
         raise ValueError(f"study {study.name!r}: no parameter varies")
     sought, space = study.objective, study.space or {}
-    table = build_table(study)
     results = found["epochs_to_target"] if sought.target is not None else found[best_metric(sought.metric)]
     results = results.where(np.isfinite(results) & ~found["diverged"])
     figure = new_figure(9, 4.6)
@@ -198,12 +196,13 @@ def plot_parallel(study: Study, path: FilePath | str | None = None) -> Figure:
     _upright(axes, settings.shape[1], ticks)
     if values.isna().any():
         _upright(axes, settings.shape[1], {_MISSED: "not reached" if sought.target is not None else "no result"})
-    texts = trial_texts(study, table)
+    texts = trial_texts(study)
     told = {
         number: f"{texts[number]}; {_pairs(row)}"
         for number, row in zip(settings.index, settings.to_dict("records"), strict=True)
     }
-    best = [number for number in table.index if number in results.index and pd.notna(results[number])][:_BEST]
+    lower = sought.target is not None or sought.goal == "min"
+    best = results.dropna().sort_values(ascending=lower, kind="stable").index[:_BEST]
     lines = np.stack([np.broadcast_to(np.arange(heights.shape[1]), heights.shape), heights], axis=-1)
     ended, strong = results.notna().to_numpy(), found.index.isin(best)
     yes, no = ("reached", "not reached") if sought.target is not None else ("a trial", "no result")
@@ -234,7 +233,7 @@ def plot_contour(study: Study, names: tuple[str, str], path: FilePath | str | No
     The estimate is the mean of a Gaussian process over these two parameters alone (`analysis.statistics.surrogate`):
     the others vary too, and count as noise. It is drawn between trials only, in their convex hull. A trial that did not
     reach the target counts as the study's longest schedule; without a target, one that diverged is left out. Of more
-    than 400 trials, 400 are chosen at random.
+    than 200 trials, 200 are chosen at random.
 
     Args:
         study: what `load` returned.
@@ -285,7 +284,7 @@ def plot_contour(study: Study, names: tuple[str, str], path: FilePath | str | No
     axes = figure.subplots()
     back = [np.exp(low[i] + size[i] * at) if logs[i] else low[i] + size[i] * at for i, at in ((0, x), (1, y))]
     filled = axes.contourf(*back, expected.reshape(x.shape), levels, colors=[(*to_rgb(COLOURS[0]), a) for a in shares])
-    texts, has_result = trial_texts(study, build_table(study)), found["reached"] if sought.target is not None else known
+    texts, has_result = trial_texts(study), found["reached"] if sought.target is not None else known
     looks = _LOOKS if sought.target is not None else _LOOKS_WITHOUT_TARGET
     kinds = {_REACHED: has_result & known, _ENDED: ~has_result & known}
     for kind, chosen in kinds.items():

@@ -22,7 +22,6 @@ from analysis.plots.canvas import (
 from analysis.statistics.estimates import kaplan_meier
 from analysis.store.loader import Study
 from analysis.tables.summary import build_best_of_n, build_best_so_far, build_summary
-from analysis.tables.trials import build_table
 from resnet_core.schema import best_metric
 
 _MOST_CURVES = len(COLOURS)
@@ -91,7 +90,7 @@ def plot_best_so_far(study: Study, path: Path | str | None = None) -> Figure:
         color=COLOURS[5],
         label="a trial" + " that reached" * (study.target is not None),
     )
-    texts = trial_texts(study, build_table(study))
+    texts = trial_texts(study)
     numbers = table.index.tolist()
     mark(dots, numbers, [f"{texts[n]}; {at:g} epochs spent by then" for n, at in zip(numbers, spent, strict=True)])
     axes.step(spent, best, where="post", color=COLOURS[0], linewidth=1.8, label="best so far")

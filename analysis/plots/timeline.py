@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from analysis.plots.canvas import COLOURS, check_suffix, mark, new_figure, saved, trial_texts, whole_numbers
 from analysis.store.loader import Study
-from analysis.tables.trials import build_table
 from resnet_core.records import Outcome
 
 _COLOURS: dict[Any, str] = {
@@ -58,7 +57,7 @@ def plot_timeline(study: Study, path: Path | str | None = None) -> Figure:
     run = study.epochs.groupby("number")["epoch"].max().reindex(trials.index).fillna(0)
     horizon = pd.to_numeric(trials["horizon"], errors="coerce") if "horizon" in trials else run
     left = (horizon - run).where(trials["outcome"] == Outcome.PRUNED, 0).clip(lower=0).fillna(0)
-    texts = trial_texts(study, build_table(study))
+    texts = trial_texts(study)
 
     figure = new_figure(8, 6.5)
     bars, totals = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.plots.curves import plot_curves
-from analysis.report.document import Reproduction, report_sections
+from analysis.report.document import BestNetwork, Reproduction, report_sections
 from analysis.report.page import Block, Section, figure_block, render_page
 from analysis.store.loader import Study
 from analysis.tables.rendering import render
@@ -48,6 +48,7 @@ def build_live(
     version: str,
     repeat: Reproduction | None = None,
     published: pd.DataFrame | None = None,
+    network: BestNetwork | None = None,
 ) -> str:
     """Return the page of a study as HTML that asks its server for the next version, and takes it over piece by piece.
 
@@ -60,10 +61,11 @@ def build_live(
         version: the version of the page: what it sends in the header If-None-Match.
         repeat: see `analysis.report.document.build_report`; for the report at the end.
         published: likewise.
+        network: likewise.
     """
     sections = [Section("standing", "Now", _standing(standing))]
     if study is not None and standing.ended:
-        sections += report_sections(study, repeat, published)
+        sections += report_sections(study, repeat, published, network=network)
     elif study is not None:
         sections += [
             Section("running", "Running now", [_running(study, standing)]),

@@ -55,9 +55,10 @@ def configurations(study: Study) -> pd.DataFrame:
     """
     trials = study.trials.sort_values("number")
     names = [name for name in trials.columns if is_setting(name)]
-    settings = trials[names].astype(object).where(trials[names].notna(), None).map(str)
+    settings = trials[names].astype(object).where(trials[names].notna(), None)
     # The texts themselves, not their hashes: two configurations must never collide.
-    group = settings.agg("\x1f".join, axis=1) if names else pd.Series("", index=trials.index)
+    rows = zip(*(map(str, settings[name].tolist()) for name in names), strict=True) if names else [()] * len(trials)
+    group = pd.Series(["\x1f".join(row) for row in rows], index=trials.index, dtype=object)
     first = trials["trial"].groupby(group).transform("first") if len(trials) else trials["trial"]
     if "seed" in trials and len(trials):
         seeds = trials["seed"].groupby(group).transform("first")

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_core.objective import Objective
-from resnet_core.records import Outcome, duration_text, metric_texts
+from resnet_core.records import Outcome, duration_text, metric_curve, metric_texts
+from sweeps.execution.curves import Scale, ordinal, place, spark_line
 from sweeps.study.outcomes import Result, describe_result
 from sweeps.study.run import StudyRun
 from sweeps.study.time_left import time_left
@@ -32,7 +33,8 @@ _STYLES = {
     Outcome.CRASHED: "red",
 }
 _SHOWN_ENDED = 8
-_FROM_WIDTH = {"outcome": 40, "trains": 60}  # columns of a terminal that shows this column of the table
+_FROM_WIDTH = {"curve": 60, "outcome": 40, "trains": 100}  # columns of a terminal that shows this column of the table
+_CURVE_WIDTHS = {140: 40, 100: 24, 0: 12}  # by columns of a terminal: most characters of a curve
 _FRAME = 5  # lines of the table that are no trial
 _WIDTH = 80  # where a terminal does not tell its own
 _SILENT, _TIMES_LONGER = 60.0, 5.0  # seconds, and multiples of the longest epoch, before a silent trial is pointed out
@@ -245,21 +247,32 @@ class LiveWatcher(_Watcher):
             table.add_column(heading, justify="right", no_wrap=True)
         more = [heading for heading, least in _FROM_WIDTH.items() if width >= least]
         for heading in more:
-            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+            ratio = None if heading == "curve" else 1
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
+        curves = {job.number: sought.scores(result.values) for job, result in ended}
+        curves |= {trial.job.number: trial.progress.scores for trial in running}
+        scale = Scale.of(curves.values(), sought.target_score)
+        most = next(size for least, size in _CURVE_WIDTHS.items() if width >= least)
+
+        def add(job: Job, length: str, value: float | None, state: Text) -> None:
+            cells = {
+                "curve": Text(spark_line(curves[job.number], job.config.horizon, most, scale)),
+                "outcome": state,
+                "trains": Text(_settings(job)),
+            }
+            shown = "-" if value is None else sought.shown(value)
+            table.add_row(Text(job.name), length, shown, *(cells[heading] for heading in more))
+
         for job, result in ended:
-            shown = "-" if result.best_value is None else sought.shown(result.best_value)
             ending = Text(describe_result(result, sought), style=_STYLES[result.outcome])
-            texts = [ending, Text(_settings(job))]
-            table.add_row(Text(job.name), str(result.epochs_run), shown, *texts[: len(more)])
+            add(job, str(result.epochs_run), result.best_value, ending)
         for trial in running:
-            done = len(trial.records)
-            shown = sought.shown(trial.progress.values[-1]) if done else "-"
-            state = "running" if done else "starting"
+            scores = curves[trial.job.number]
+            state = _place(run, trial, scores, width) if scores else "starting"
             state += self._silence(trial)
             state += " (control)" if trial.control else ""
-            length = f"{done}/{trial.job.config.horizon}"
-            texts = [Text(state), Text(_settings(trial.job))]
-            table.add_row(Text(trial.job.name), length, shown, *texts[: len(more)])
+            value = sought.score(scores[-1]) if scores else None
+            add(trial.job, f"{len(scores)}/{trial.job.config.horizon}", value, Text(state))
         return table
 
     def _silence(self, trial: ActiveTrial) -> str:
@@ -316,6 +329,21 @@ def _cursor_while_suspended(terminal: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
+def _place(run: StudyRun, trial: ActiveTrial, scores: Sequence[float], width: int) -> str:
+    """Return a running trial's place among all trials that have trained as many epochs."""
+    epochs, sought = len(scores), run.spec.objective
+    others = [result.values[epochs - 1] for result in list(run.results.values()) if len(result.values) >= epochs]
+    others += [
+        metric_curve(other.records[epochs - 1 : epochs], sought.metric)[0]
+        for other in list(run.active.values())
+        if other is not trial and len(other.records) >= epochs
+    ]
+    own, count = place(scores[-1], sought.scores(others))
+    if not others:
+        return "running"
+    return f"{ordinal(own)} of {count}" + (f" at epoch {epochs}" if width >= _WIDTH else "")
 
 
 def _how_far(run: StudyRun) -> list[str]:

@@ -35,7 +35,9 @@ def _escaped(char: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("ascii", "backslashreplace").decode()
 
 
-codecs.register_error("sweeps.plain", _plain)
+ERRORS = "sweeps.plain"
+"""The name of the error handler of streams that replaces what their encoding lacks."""
+codecs.register_error(ERRORS, _plain)
 
 
 class _Output(io.FileIO):
@@ -132,7 +134,7 @@ def _output(number: int, before: TextIO | None) -> TextIO:
     encoding = "utf-8" if before is None else before.encoding
     with_lines = number == 2 or os.isatty(number)
     written = io.BufferedWriter(_Output(number))
-    return io.TextIOWrapper(written, encoding, "sweeps.plain", line_buffering=with_lines)
+    return io.TextIOWrapper(written, encoding, ERRORS, line_buffering=with_lines)
 
 
 def lost_output() -> OSError | None:

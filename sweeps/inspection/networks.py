@@ -1,9 +1,8 @@
-"""The networks that a study has kept, for commands that look at them."""
+"""Kept networks, read and ready to predict: of a file, or of a study. Which code they may import is decided here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,71 +11,12 @@ from resnet_core.code import CodeError, is_reference
 from resnet_core.network_file import NetworkFileError, read_about
 from sweeps.errors import InputError
 from sweeps.home import Home
+from sweeps.inspection.kept import find_kept, kept
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.code import copy_of, find
-from sweeps.study.networks import best_trials, kept_networks
 
 if TYPE_CHECKING:
     from resnet_core.kept import KeptNetwork
-
-# torch takes seconds to import, and a report needs none of it.
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """What the best kept network of a study took the validation images for.
-
-    Attributes:
-        trial: name of the trial.
-        epoch: the epoch (1-based) after which it was validated.
-        classes: names of the classes, by label.
-        counts: for each class (row) and each class (column), how many images of the first were taken for the second.
-    """
-
-    trial: str
-    epoch: int
-    classes: Sequence[str]
-    counts: Sequence[Sequence[int]]
-
-
-def ranked_networks(home: Home, ledger: Ledger) -> dict[str, Path]:
-    """Return the networks that a study has kept in this home, by name of the trial, the best first."""
-    kept = kept_networks(home, ledger.spec.name)
-    ended = {entry.job.number: entry for entry in ledger.entries() if entry.result is not None}
-    results = {number: entry.result for number, entry in ended.items() if entry.result is not None}
-    every = ledger.spec.keep.model_copy(update={"all": True})
-    names = [ended[number].job.name for number in best_trials(results, ledger.spec.objective, every)]
-    return {name: kept[name] for name in names if name in kept}
-
-
-def network_file(home: Home, ledger: Ledger, trial: str = "") -> Path:
-    """Return the file of the network that a study has kept of a trial; of its best one without a name.
-
-    Raises:
-        InputError: this home has no network of it; the message says of which trials it has some.
-    """
-    found = ranked_networks(home, ledger)
-    name = ledger.find(trial).job.name if trial else next(iter(found), "")
-    if name in found:
-        return found[name]
-    which = f"of trial {name}" if name else "yet"
-    there = f"there are those of: {', '.join(found)}" if found else f"see `[keep]` in its study file, and {home.root}"
-    raise InputError(f"study {ledger.spec.name!r} has kept no network {which}; {there}")
-
-
-def best_confusion(home: Home, ledger: Ledger) -> Confusion | None:
-    """Return what the best kept network took the validation images for, as its last epoch has measured it.
-
-    None where no network is kept, its file cannot be read, it is of a trainer of one's own, or has more than 100
-    classes. Nothing is computed, and no weight is read.
-    """
-    for trial, path in ranked_networks(home, ledger).items():
-        try:
-            about = read_about(path)
-        except NetworkFileError:
-            continue
-        return None if about.confusion is None else Confusion(trial, about.epoch, about.classes, about.confusion)
-    return None
 
 
 def open_file(file: Path, device: str, folder: Path | None = None, *, with_data: bool = False) -> KeptNetwork:
@@ -105,17 +45,34 @@ def open_file(file: Path, device: str, folder: Path | None = None, *, with_data:
 def open_kept(home: Home, name: str, trial: str, device: str) -> KeptNetwork:
     """Return the network that a study has kept of a trial; of its best one without a name.
 
-    Code that it needs is imported as its launch has noted it in this home.
+    Code that it needs is imported as a launch of this home has noted it, and no other code.
 
     Raises:
-        InputError: this home has no such network, or has never launched the study from its file.
+        InputError: there is no such network, it cannot be used, or this home has not launched the study from its file.
     """
     ledger = Ledger.read(home.ledger_uri, name)
-    file = network_file(home, ledger, trial)
+    file = find_kept(home, ledger, trial).path if trial else _best(home, ledger)
+    known = ledger.spec.code.versions if ledger.spec.code is not None else {}
+    try:
+        config = read_about(file).config
+    except NetworkFileError as error:
+        raise InputError(str(error)) from None
+    for field in ("model", "data"):
+        if is_reference(config.get(field)) and config[field] not in known:
+            raise InputError(f"{file}: it names the code {config[field]}, which study {name!r} does not name")
     folders = _code_folders(home, ledger)
     network = _loaded(file, device, folders[0] if folders else None)
     code.search(*folders)
     return network
+
+
+def _best(home: Home, ledger: Ledger) -> Path:
+    there = kept(home, ledger)
+    if not there:
+        name = ledger.spec.name
+        said = "of a trial that has ended" if ledger.spec.keep.any else "at all: its [keep] says best = 0"
+        raise InputError(f"study {name!r} has kept no network {said}; `sweeps status {name}` tells how far it is")
+    return there[0].path
 
 
 def _loaded(file: Path, device: str, folder: Path | None) -> KeptNetwork:

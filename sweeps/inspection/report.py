@@ -10,44 +10,79 @@ import pandas as pd
 import analysis
 from analysis import Study
 from analysis.report import live
-from analysis.report.document import Reproduction
+from analysis.report.document import BestNetwork, Reproduction
 from analysis.report.live import Standing
 from analysis.tables.published import trains_as_post5
 from resnet_core import schema
+from resnet_core.network_file import NetworkFileError, read_about
 from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
+from sweeps.inspection.kept import kept
 from sweeps.ledger.ledger import Ledger
 
 
 def build_report(home: Home, study: Study) -> str:
     """Return a study's report as HTML; if the ledger has the study, the report says how to repeat it."""
-    return _build(study, _spec(home, study))
+    return _build(home, study, _ledger(home, study))
 
 
 def report_files(home: Home, study: Study) -> dict[str, str]:
     """Return, by file name, the report and, if the ledger has the study, the study file."""
-    spec = _spec(home, study)
-    study_file = {} if spec is None else {"study.toml": to_toml(spec)}
-    return {"report.html": _build(study, spec)} | study_file
+    ledger = _ledger(home, study)
+    study_file = {} if ledger is None else {"study.toml": to_toml(ledger.spec)}
+    return {"report.html": _build(home, study, ledger)} | study_file
 
 
 def build_live(home: Home, name: str, study: Study | None, standing: Standing, version: str) -> str:
     """Return the page of a study that is watched; see `analysis.report.live.build_live`."""
     if study is None or not standing.ended:
         return live.build_live(name, study, standing, version)
+    ledger = _ledger(home, study)
     return live.build_live(
-        name, study, standing, version, _reproduction(study, _spec(home, study)), published_runs(study)
+        name,
+        study,
+        standing,
+        version,
+        _reproduction(study, ledger),
+        published_runs(study),
+        best_network(home, ledger),
     )
 
 
-def _build(study: Study, spec: StudySpec | None) -> str:
-    return analysis.build_report(study, _reproduction(study, spec), published_runs(study))
+def _build(home: Home, study: Study, ledger: Ledger | None) -> str:
+    return analysis.build_report(
+        study, _reproduction(study, ledger), published_runs(study), network=best_network(home, ledger)
+    )
 
 
-def _reproduction(study: Study, spec: StudySpec | None) -> Reproduction | None:
-    return None if spec is None else _repeat(spec, study)
+def best_network(home: Home, ledger: Ledger | None) -> BestNetwork | None:
+    """Return what the report shows of the best kept network: what it took the validation images for.
+
+    The trial has counted that in its last validation, and the network's file says it. So nothing is computed, and no
+    weight is read.
+
+    Args:
+        home: the home folder.
+        ledger: the study's; None where it is elsewhere.
+
+    Returns:
+        None where no network is kept, its file cannot be read, it is of a trainer of one's own, or has more than 100
+        classes.
+    """
+    there = [] if ledger is None else kept(home, ledger)
+    try:
+        about = read_about(there[0].path) if there else None
+    except NetworkFileError:
+        return None
+    if about is None or about.confusion is None:
+        return None
+    return BestNetwork(about.trial, about.epoch, about.classes, about.confusion)
+
+
+def _reproduction(study: Study, ledger: Ledger | None) -> Reproduction | None:
+    return None if ledger is None else _repeat(ledger.spec, study)
 
 
 def published_runs(study: Study) -> pd.DataFrame | None:
@@ -58,11 +93,11 @@ def published_runs(study: Study) -> pd.DataFrame | None:
         return pd.read_csv(path)
 
 
-def _spec(home: Home, study: Study) -> StudySpec | None:
+def _ledger(home: Home, study: Study) -> Ledger | None:
     if study.imported:
         return None  # the ledger has the settings of the import, which may differ from what the trials trained
     try:
-        return Ledger.read(home.ledger_uri, study.name).spec
+        return Ledger.read(home.ledger_uri, study.name)
     except SweepError:  # the store has the study, but the ledger is elsewhere
         return None
 

@@ -114,7 +114,7 @@ def test_predict_says_what_it_changed(sweeps, file, tmp_path):
         (("absent",), "no study 'absent'"),
         (("space", "--code", "."), "--code .: expected with a file"),
         (("space", "--trial", "99"), "99"),
-        (("space", "--trial", "2"), "study 'space' has kept no network of trial 2; there are those of: "),
+        (("space", "--trial", "2"), "the network of trial 2 is not kept: the trial diverged; kept are those of: "),
         (("space", "--split", "train"), "--split train: expected validation or test"),
         (("space", "--device", "tpu"), "--device tpu: expected cpu or cuda"),
         (("space", "--out", "a/b/c"), "--out a/b/c: No such file or directory"),

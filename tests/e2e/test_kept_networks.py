@@ -1,7 +1,9 @@
 """The networks that a study keeps: those of its best trials, as they were validated, whatever is killed when."""
 
 import json
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ from torch.nn import functional as F
 
 from resnet_core import code, load_model
 from resnet_core.images import load
-from resnet_core.network_file import read_about
-from tests.e2e.conftest import TRAIN
+from resnet_core.network_file import read_about, save_network
+from tests.e2e.conftest import TRAIN, run_script
 
 STUDY = f"""
 name = "kept"
@@ -61,6 +63,23 @@ def train(config: Config, run):
         w += config.slope
         run.save_model({"w": w})
         yield {"val_acc": config.slope * epoch}
+"""
+PREDICT = """
+import sys
+
+import mlflow
+import numpy as np
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+images = np.random.default_rng(0).integers(0, 256, (7, 3, 16, 16), np.uint8)
+logits = model.predict(images)
+print("resnet_core" in sys.modules)
+
+import torch
+from resnet_core import load_model
+
+print(np.allclose(logits, load_model(sys.argv[3])(torch.from_numpy(images)).numpy(), atol=1e-4))
 """
 OWN = """
 name = "slopes"
@@ -123,6 +142,21 @@ def test_a_kept_network_has_the_recorded_accuracy(sweeps, kept, tmp_path, trial)
     assert beside["metrics"]["val_acc"] == last["val_acc"]
 
 
+@pytest.mark.parametrize("trial", ["averaged", "measured-anew", "own"])
+def test_evaluate_says_that_it_is_the_recorded_one(sweeps, kept, trial):
+    told = sweeps.json("evaluate", "kept", "--trial", trial, "--home", kept)
+    assert (told["trial"], told["recorded"]["same"]) == (trial, True)
+
+
+def test_a_kept_file_makes_no_code_run_that_its_study_does_not_name(sweeps, kept, tmp_path):
+    home = Path(shutil.copytree(kept, tmp_path / "home"))
+    path = home / "studies" / "kept" / "models" / "own.safetensors"
+    about = read_about(path)
+    save_network(path, load_file(path), replace(about, config={**about.config, "model": "antigravity:fly"}))
+    done = sweeps("evaluate", "kept", "--trial", "own", "--home", home, code=2)
+    assert f"{path}: it names the code antigravity:fly, which study 'kept' does not name" in done.stderr
+
+
 def test_what_is_kept_is_told(sweeps, kept):
     files = list((kept / "studies/kept/models").iterdir())
     assert sorted(path.suffix for path in files) == 4 * [".json"] + 4 * [".safetensors"]
@@ -165,10 +199,47 @@ def test_a_trainer_of_ones_own_keeps_what_it_gave(sweeps, cluster, home, tmp_pat
     torch.testing.assert_close(load_file(models / "b.safetensors")["w"], torch.full((3,), 0.9))
     said = sweeps("model", "slopes", "a", "--home", home, code=2).stderr
     assert "the network of trial a is not kept: the trial is not among the best 2; kept are those of: b, c" in said
+    said = sweeps("evaluate", "slopes", "--home", home, code=2).stderr
+    assert "these tensors are of the trainer slopes:train, which alone knows their network" in said
     # Asked to keep fewer, the study removes the worse one, though there is nothing left to train.
     sweeps("launch", tmp_path / "slopes.toml", "--set", "keep.best=1", "--home", home, on=cluster)
     assert sorted(path.stem for path in models.glob("*.safetensors")) == ["b"]
     assert not (models / "c.json").exists()
+
+
+def test_kept_networks_become_models_in_mlflow(sweeps, store, cluster, home, tmp_path):
+    """Made when the launch ends, and once; they predict what the kept network does, without this package's code."""
+    text = STUDY.replace("all = true", "best = 2\nmlflow = true").split('[[run]]\nname = "measured-anew"')[0]
+    (tmp_path / "study.toml").write_text(text)
+    done = sweeps("launch", tmp_path / "study.toml", "--home", home, on=cluster)
+    assert "networks added to MLflow as models: 2" in done.stderr
+    left = store(home, "kept")
+    statuses = {name: run.info.status for name, run in left.trials.items()}
+    assert statuses == {"last": "FINISHED", "averaged": "FINISHED"}
+    assert "added to MLflow" not in sweeps("resume", "kept", "--home", home, on=cluster).stderr
+    script = tmp_path / "predict.py"
+    script.write_text(PREDICT)
+    models = {name: run.outputs.model_outputs for name, run in left.trials.items()}
+    assert [len(outputs) for outputs in models.values()] == [1, 1]
+    for trial, (model,) in models.items():
+        file = home / f"studies/kept/models/{trial}.safetensors"
+        said = run_script(script, f"sqlite:///{home / 'mlflow.db'}", f"models:/{model.model_id}", file)
+        assert said.code == 0, said.stderr
+        assert said.stdout.split() == ["False", "True"]
+
+
+def test_models_that_cannot_be_made_are_a_message(sweeps, cluster, home, tmp_path):
+    text = STUDY.replace("all = true", "best = 1\nmlflow = true").replace('name = "kept"', 'name = "branching"')
+    head, _, own = text.partition('[[run]]\nname = "last"')
+    (tmp_path / "study.toml").write_text(head + '[[run]]\nname = "own"' + own.split('name = "own"')[1])
+    # What the exporter cannot follow: a branch on a value of the images.
+    branching = NETWORK.replace("nn.Flatten(),", "Branch(), nn.Flatten(),") + (
+        "\n\nclass Branch(nn.Module):\n    def forward(self, x):\n        return x if x.sum().item() > 0 else x * 2\n"
+    )
+    (tmp_path / "net.py").write_text(branching)
+    done = sweeps("launch", tmp_path / "study.toml", "--home", home, on=cluster)
+    assert "the kept networks were not added to MLflow: " in done.stderr
+    assert "`sweeps resume branching` tries it again" in done.stderr
 
 
 class MostKept(threading.Thread):

@@ -19,7 +19,7 @@ from rich.console import Console
 from resnet_core.config import TrialConfig
 from resnet_core.records import Outcome
 from search_spaces.spec import StudySpec
-from sweeps.execution import live
+from sweeps.execution import live, streams
 from sweeps.execution.live import LiveWatcher, PlainWatcher, watching
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
@@ -285,7 +285,7 @@ def test_before_the_study_runs_it_says_what_is_started():
 def test_the_table_is_headed_by_the_study(watch):
     run, watcher = watch(spec())
     assert screen(watcher)[0] == run.spec.name
-    assert "trial epoch val_acc outcome trains" in screen(watcher)
+    assert "trial epoch val_acc curve outcome trains" in screen(watcher)
 
 
 def test_a_trial_that_ends_no_epoch_for_long_is_pointed_out(watch, clock):
@@ -302,14 +302,71 @@ def test_running_trials_are_rows_with_how_far_they_are(watch):
     train(run, 0.5, 0.75)
     train(run)
     rates = [f"lr {run.active[number].job.params['lr']:.4g}" for number in (0, 1)]
-    assert f"0 2/4 0.7500 running {rates[0]}" in screen(watcher)
+    assert f"0 2/4 0.7500 ▁▅ running {rates[0]}" in screen(watcher)
     assert f"1 0/4 - starting {rates[1]}" in screen(watcher)
+
+
+def test_a_running_trial_has_its_place_among_all_at_the_same_epoch(watch):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.6, 0.7, 0.8)  # has ended
+    train(run, 0.4, 0.7)
+    train(run, 0.6)
+    places = {line.split()[0]: line.split("█")[-1].split("▁")[-1] for line in screen(watcher) if "/4" in line}
+    assert "1st of 2 at epoch 2" in places["1"]  # 0.7, and 0.6 of the first at that epoch
+    assert "1st of 3 at epoch 1" in places["2"]  # 0.6, and 0.5 and 0.4
+
+
+def test_on_a_narrow_terminal_a_place_is_short(watch):
+    run, watcher = watch(spec())
+    train(run, 0.5, 0.6)
+    train(run, 0.4)
+    assert [" ".join(line.split()[-3:]) for line in screen(watcher, 40) if "1/4" in line] == ["2nd of 2"]
+
+
+def test_of_a_loss_the_lowest_is_the_first(watch):
+    run, watcher = watch(spec(objective={"metric": "val_loss", "goal": "min", "target": 0.1}))
+    for loss in (0.5, 0.3, float("nan")):
+        trial = run.next_trial()
+        run.epoch(trial.job.number, replace(epoch_records([0.5])[0], val_loss=loss))
+    rows = [line.split() for line in screen(watcher) if "/4" in line]
+    assert [(row[0], " ".join(row[4:7])) for row in rows] == [("0", "2nd of 3"), ("1", "1st of 3")]
+
+
+def test_a_curve_is_drawn_from_the_first_epoch_to_the_horizon_on_the_scale_of_all(watch):
+    run, watcher = watch(spec())
+    train(run, 0.1, 0.5, 0.93)
+    train(run, 0.1, 0.91)
+    drawn = [line.split()[3] for line in screen(watcher, 80) if "/4" in line]
+    assert drawn == ["▁▄█", "▁▇"]
+
+
+def test_a_terminal_without_blocks_is_shown_other_characters(watch):
+    run, watcher = watch(spec())
+    train(run, 0.1, 0.5, 0.93)
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, "latin-1", streams.ERRORS)
+    Console(file=file, width=80, height=24).print(watcher)
+    file.flush()
+    assert "_-#" in raw.getvalue().decode("latin-1")
+
+
+def test_to_draw_a_large_study_costs_little(watch):
+    run, watcher = watch(spec(trials=2000))
+    curve = tuple(0.5 for _ in range(200))
+    run.results |= {number: Result(Outcome.EXHAUSTED, 200, 8.5, values=curve) for number in range(10, 2000)}
+    for _ in range(8):
+        train(run, 0.5, 0.6)
+    screen(watcher)
+    began = time.process_time()
+    for _ in range(10):
+        screen(watcher)
+    assert time.process_time() - began < 1  # ten draws; four are made a second
 
 
 def test_a_control_trial_is_marked(watch):
     run, watcher = watch(spec(stopping={"control": 0.999}))
     train(run, 0.5)
-    assert any(line.startswith("0 1/4 0.5000 running (control) ") for line in screen(watcher))
+    assert any(line.startswith("0 1/4 0.5000 ▁ running (control) ") for line in screen(watcher))
 
 
 def test_ended_trials_are_rows_with_their_outcome(watch):
@@ -317,7 +374,9 @@ def test_ended_trials_are_rows_with_their_outcome(watch):
     train(run, 0.5, 0.93, 0.94, 0.95)
     run.error(train(run), "disk full", again=False)
     text = screen(watcher)
-    assert any(line.startswith("0 4 0.9500 reached at epoch 2, best val_acc 0.9500 at epoch 4 lr ") for line in text)
+    assert any(
+        line.startswith("0 4 0.9500 ▁███ reached at epoch 2, best val_acc 0.9500 at epoch 4 lr ") for line in text
+    )
     assert any(line.startswith("1 0 - crashed: disk full lr ") for line in text)
 
 
@@ -368,8 +427,10 @@ def test_a_trial_is_one_line_on_a_narrow_terminal_too(watch):
         (39, "trial epoch val_acc"),
         (40, "trial epoch val_acc outcome"),
         (59, "trial epoch val_acc outcome"),
-        (60, "trial epoch val_acc outcome trains"),
-        (400, "trial epoch val_acc outcome trains"),
+        (60, "trial epoch val_acc curve outcome"),
+        (99, "trial epoch val_acc curve outcome"),
+        (100, "trial epoch val_acc curve outcome trains"),
+        (400, "trial epoch val_acc curve outcome trains"),
     ],
 )
 def test_a_narrow_terminal_is_shown_fewer_columns(watch, width, headings):
@@ -462,7 +523,7 @@ def test_a_listed_run_is_shown_with_its_schedule(watch):
     runs = [{"name": "baseline", "schedule": "[1e-3, 0] cos[1e-5, 4]"}]
     run, watcher = watch(spec(space={}, search={}, run=runs, train={}))
     train(run, 0.5)
-    assert f"baseline 1/4 0.5000 running {run.active[0].job.config.schedule}" in screen(watcher)
+    assert f"baseline 1/4 0.5000 ▁ running {run.active[0].job.config.schedule}" in screen(watcher)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")])

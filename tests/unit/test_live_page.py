@@ -63,6 +63,11 @@ def test_while_none_has_ended_that_is_said(make_study):
     assert "No trial has ended yet." in section(page(make_study(RUNNING)), "ended")
 
 
+def test_the_curves_of_all_trials_can_be_told_apart(make_study):
+    found = section(page(make_study(RUNNING, REACHED, PRUNED)), "curves")
+    assert set(re.findall('data-trial="(.)"', found)) == {"0", "1", "2"}
+
+
 def test_the_table_has_all_trials(make_study):
     found = section(page(make_study(RUNNING, REACHED, PRUNED)), "results")
     assert {cells(found, trial)[0] for trial in range(3)} == {"trial-0", "trial-1", "trial-2"}

@@ -32,7 +32,8 @@ def test_a_confusion_matrix_has_its_counts():
         (1.5, 0.5, "10"),
         (1.5, 1.5, "1,000"),
     }
-    assert np.square(axes.images[0].get_array()).ravel().tolist() == pytest.approx([0.9, 0.1, 0, 1])
+    (cells,) = axes.collections
+    assert np.square(cells.get_array()).ravel().tolist() == pytest.approx([0.9, 0.1, 0, 1])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "a class whose n…"]
 
 
