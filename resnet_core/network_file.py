@@ -144,7 +144,7 @@ def _serialised(tensors: Mapping[str, Any], metadata: dict[str, str]) -> bytes:
         import numpy as np
         from safetensors.numpy import save
 
-        return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+        return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
     from safetensors.torch import save as save_tensors
 
     # Copies: the weights of a network lie in one tensor, or belong to two layers, which the format does not have.

@@ -44,6 +44,9 @@ def study_problems(spec: StudyTables) -> Iterator[Problem]:
         yield Problem("run", ": expected [space] or [[run]] tables, not both")
         return
     yield from _search_problems(spec)
+    if spec.keep.mlflow and spec.trainer is not SHIPPED:
+        expected = "false with a trainer of one's own, whose code alone knows the network of its tensors"
+        yield wrong_value("keep.mlflow", True, expected)
     yield from _trainer_problems(spec)
     yield from _phase_problems(spec)
     yield from _metric_problems(spec)

@@ -227,10 +227,12 @@ class Keep(Table):
         best: number of trials whose networks are kept: the best by epochs to target, then by the value of the metric
             after their last epoch. 0 keeps none.
         all: keep the network of every trial that ends and neither diverges nor crashes.
+        mlflow: when a launch has ended the study, add the kept networks to MLflow, each as a model of its trial's run.
     """
 
     best: int = Field(default=3, ge=0)
     all: bool = False
+    mlflow: bool = False
 
     @property
     def any(self) -> bool:

@@ -34,9 +34,11 @@ from sweeps.ledger.database import sqlite_file
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
 from sweeps.study.checkpoints import Checkpoints
-from sweeps.study.code import find, keep
+from sweeps.study.code import copy_of, find, keep
+from sweeps.study.networks import Networks, kept_networks
 from sweeps.study.recovery import recover, write_missing_ends
 from sweeps.study.run import StudyRun
+from sweeps.tracking.models import add_models
 from sweeps.tracking.runs import MlflowStudy
 from sweeps.tracking.writer import Tracker
 
@@ -233,7 +235,22 @@ class Launch:
                 raise
             over = end is not LaunchStatus.INTERRUPTED
             tracker.close("FINISHED" if over else "SCHEDULED", ledger.drivers.expired() if over else ())
+        if over and ledger.spec.keep.mlflow:
+            self._add_models(ledger.spec, sources)
         return end
+
+    def _add_models(self, spec: StudySpec, sources: dict[str, Source]) -> None:
+        """Add the kept networks to MLflow; if that fails, a message says so, since the study itself has ended well."""
+        names = shipped_values(spec, "model")
+        folders = [copy_of(self.home, spec.name, source) for name, source in sources.items() if name in names]
+        try:
+            kept = kept_networks(self.home, spec.name)
+            added = add_models(self.home.mlflow_uri, spec.name, kept, folders[0] if folders else None)
+            said = f"networks added to MLflow as models: {added}" if added else ""
+        except SweepError as error:
+            said = f"the kept networks were not added to MLflow: {error}; `sweeps resume {spec.name}` tries it again"
+        if said and not self.quiet:
+            self.console.print(said, markup=False, highlight=False, soft_wrap=True)
 
     def _run_trials(
         self,
@@ -244,17 +261,17 @@ class Launch:
         sources: dict[str, Source],
         slots: int,
     ) -> LaunchStatus:
-        home = self.home
+        home, networks = self.home, Networks(self.home, ledger.spec)
         if ledger.complete():
             # Nothing is left to run, but trials that ended in a killed launch may be missing from MLflow.
-            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
+            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker), networks)
             if run.exhausted:
                 run.remove_frozen()
                 return LaunchStatus.FINISHED
         watcher.starting()
         with ray_cluster(self.address, debug=self.debug, ahead=self._ahead(ledger.spec, slots)) as cluster:
             cluster.slots(ledger.spec.resources)  # raises if no trial fits
-            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker))
+            run = StudyRun(home, ledger, tracker, watcher, recover(home, ledger, tracker), networks)
             watcher.watch(run)
             # If a stop was requested while Ray started, no trial begins.
             if interrupts.stop_requested or home.asked_to_stop(ledger.spec.name):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from resnet_core.network_file import SUFFIX, About, NetworkFileError, read_about, sync
@@ -23,6 +23,7 @@ from sweeps.home import Home
 from sweeps.study.outcomes import Result
 
 _log = logging.getLogger(__name__)
+_BESIDE = ".json"
 _ENDED_WELL = (Outcome.REACHED, Outcome.EXHAUSTED, Outcome.PRUNED)
 
 
@@ -69,11 +70,12 @@ class Networks:
         if not self._written.is_dir():
             return
         wanted = {names[number] for number in best_trials(results, self._spec.objective, self._spec.keep)}
-        for path in _files(self._kept):  # first: the folder never has more than it should
-            if path.name.partition(SUFFIX)[0] not in wanted or path.suffix == ".partial":
+        # First: the folder never has more than it should. A network goes ahead of its configuration.
+        for path in sorted(self._kept.glob("*"), reverse=True):
+            is_kept = path.suffix in (SUFFIX, _BESIDE) and path.stem in wanted
+            if not is_kept and path.suffix in (SUFFIX, _BESIDE, ".partial"):
                 path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
-        for path in _files(self._written):
+        for path in sorted(self._written.glob(f"*{SUFFIX}*")):
             number = path.name.partition(".")[0]
             if not number.isdecimal() or int(number) not in results or int(number) in frozen:
                 continue
@@ -98,7 +100,7 @@ class Networks:
         target.parent.mkdir(exist_ok=True)
         sync(path)
         # The network last: where it is, its configuration is beside it.
-        write_whole(target.with_suffix(".json"), about.to_json(indent=1).encode())
+        write_whole(target.with_suffix(_BESIDE), about.to_json(indent=1).encode())
         path.rename(target)
         sync(target)
 
@@ -112,11 +114,6 @@ def _is_of(about: About, result: Result) -> bool:
         return False
     recorded = result.values[about.epoch - 1]
     return about.value == recorded or (math.isnan(about.value) and math.isnan(recorded))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the networks in a folder, and what killed writers have left of some."""
-    yield from sorted(folder.glob(f"*{SUFFIX}*"))
 
 
 def kept_networks(home: Home, study: str) -> dict[str, Path]:

@@ -18,7 +18,6 @@ from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.judge import may_go_on
-from sweeps.study.networks import Networks
 from sweeps.study.outcomes import Result
 from sweeps.study.protocols import Records, StoredTrials, WrittenRun
 from sweeps.study.trials import Entry, Job
@@ -80,8 +79,6 @@ def recover(home: Home, trials: StoredTrials, records: Records) -> Recovered:
         job.number for job, result in ended if may_go_on(trials.spec, result) and checkpoints.records(job.number)
     )
     write_missing_ends(checkpoints, trials, records, entries, written, frozen)
-    names, results = {job.number: job.name for job, _ in ended}, {job.number: result for job, result in ended}
-    Networks(home, trials.spec).settle(names, results, frozen)
     return Recovered(
         ended=ended,
         frozen=frozen,

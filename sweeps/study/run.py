@@ -57,9 +57,18 @@ class StudyRun:
         records: records the trials.
         watcher: shows the trials to people.
         recovered: the state in which earlier launches have left the study.
+        networks: keeps the networks of the best trials; None where trials train none, as in a simulation.
     """
 
-    def __init__(self, home: Home, trials: Trials, records: Records, watcher: Watcher, recovered: Recovered) -> None:
+    def __init__(
+        self,
+        home: Home,
+        trials: Trials,
+        records: Records,
+        watcher: Watcher,
+        recovered: Recovered,
+        networks: Networks | None = None,
+    ) -> None:
         self.spec: StudySpec = trials.spec
         self.active: dict[int, ActiveTrial] = {}
         self.results: dict[int, Result] = {}
@@ -72,7 +81,7 @@ class StudyRun:
         """Number of trials that crashed in this launch."""
         self._home, self._trials, self._records, self._watcher = home, trials, records, watcher
         self._checkpoints, self._judge = Checkpoints(home, self.spec.name), Judge(self.spec)
-        self._networks, self._names = Networks(home, self.spec), dict[int, str]()  # names of all ended trials
+        self._networks, self._names = networks, dict[int, str]()  # names of all ended trials
         self._remaining, self._running_elsewhere = recovered.remaining, recovered.running_elsewhere
         self._ask_again = 0.0  # no trial is asked for before this time
         self._waits = False  # whether it waits for other drivers
@@ -87,6 +96,7 @@ class StudyRun:
         self._judged: dict[int, int] = {}  # by number of a trial to be continued: its judged epochs
         for unfinished in recovered.unfinished:
             self._continue(unfinished)
+        self._settle_networks()  # what a killed launch has left
 
     @property
     def complete(self) -> bool:
@@ -216,12 +226,12 @@ class StudyRun:
         """Settle what is left of stopped trials that no rule has revived; called at the study's end."""
         if not self._frozen:
             return
-        frozen, self._frozen = self._frozen, {}
-        self._settle_networks()
         with contextlib.suppress(SweepError):  # where the records cannot be written, their checkpoints are kept
             self._records.written()
-            for number in frozen:
+            for number in self._frozen:
                 self._checkpoints.remove(number)
+            self._frozen.clear()
+        self._settle_networks()
 
     # After an epoch
 
@@ -268,6 +278,8 @@ class StudyRun:
 
     def _settle_networks(self) -> None:
         """Keep the networks of the best trials. What cannot be written now is kept by the next launch."""
+        if self._networks is None:
+            return
         try:
             self._networks.settle(self._names, self.results, self._frozen)
         except OSError as error:
@@ -291,7 +303,8 @@ class StudyRun:
         self._trials.release(number)
         self._running_elsewhere += 1
         self._checkpoints.remove(number)
-        self._networks.remove(number)
+        if self._networks is not None:
+            self._networks.remove(number)
         self._watcher.lost(trial.job)
 
     # Which trial is next

@@ -6,6 +6,7 @@ while the store cannot be written. The names of tags, parameters and metrics are
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import time
@@ -578,3 +579,71 @@ def attach_artifacts(uri: str, study: str, files: Sequence[Path], children: Mapp
                 client.log_artifact(run_id, str(path))
     except (MlflowException, OSError) as error:
         raise SweepError(f"MLflow ({shown}) cannot be used: {schema_reason(error, uri) or reason_of(error)}") from error
+
+
+def log_networks(uri: str, study: str, networks: Mapping[str, Path], folder: Path | None) -> int:
+    """Add kept networks to the runs of their trials, as MLflow models; a run that has one is left as it is.
+
+    The models are in PyTorch's format of exported programs, which holds no pickle: whoever loads one needs neither this
+    package nor the code of the network. To be called in a process of its own, since MLflow's settings are global.
+
+    Args:
+        uri: MLflow's tracking URI.
+        study: the study's name.
+        networks: files by name of the trial.
+        folder: the folder of the code of networks of one's own; None where there are none.
+
+    Returns:
+        How many models were added.
+
+    Raises:
+        SweepError: MLflow cannot be used, or a network cannot be read.
+    """
+    mlflow_internals.set_environment()
+    import mlflow.pytorch
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from resnet_core.kept import load_model
+
+    added = 0
+    try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(uri)
+        found = find_experiment(client, study)
+        if found is None:
+            raise SweepError(f"MLflow ({without_password(uri)}) has no study {study!r}")
+        mlflow.set_experiment(experiment_id=found.experiment_id)
+        for run in _search_runs(client, found.experiment_id, _of_kind(schema.TRIAL)):
+            path = networks.get(str(run.info.run_name))
+            if path is None or (run.outputs and run.outputs.model_outputs):
+                continue
+            network = load_model(path, folder=folder)
+            about = network.about
+            shape = (about.channels, about.image_size, about.image_size)
+            Model.log(
+                None,
+                name="network",
+                flavor=mlflow.pytorch,
+                run_id=run.info.run_id,
+                step=about.epoch,
+                pytorch_model=network,
+                signature=ModelSignature(
+                    inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
+                    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(about.classes)))]),
+                ),
+                input_example=np.zeros((2, *shape), np.uint8),  # of one image, the exporter would fix the number
+                serialization_format="pt2",
+                pip_requirements=[
+                    f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")
+                ],
+                metadata={"classes": list(about.classes), "trial": about.trial, "epoch": about.epoch},
+            )
+            added += 1
+    except SweepError:
+        raise
+    except Exception as error:  # MLflow, the exporter and a network of one's own may raise anything at all
+        raise SweepError(reason_of(error)) from error
+    return added

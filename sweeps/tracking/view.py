@@ -8,6 +8,7 @@ import zlib
 
 from analysis.tables.columns import RESULTS, SETTINGS, Column, column_named, setting, with_settings
 from resnet_core import schema
+from resnet_core.objective import Objective
 from search_spaces.spec import StudySpec
 from sweeps.tracking.mlflow_internals import SHARED_VIEW
 
@@ -17,7 +18,7 @@ NAME = "epochs-to-target"
 TAG = f"{SHARED_VIEW}{NAME}"
 """The tag of the experiment that holds the view."""
 
-_SECTION = "metrics"  # any id
+_FIRST, _REST = "first", "metrics"  # any ids
 _LEAST = column_named("epochs_to_target_sustained").importance
 _OF_THE_SCHEDULE = (schema.LR_ALPHA, "schedule")
 
@@ -49,8 +50,18 @@ def view(spec: StudySpec, now: int) -> str:
         "selectedColumns": [_quoted(column.mlflow) for column in columns if column.mlflow],
         "runsHiddenMode": "FIRST_10_RUNS",
         # The curves that count first; MLflow adds a chart for each other metric.
-        "compareRunCharts": [_curves(sought.metric)],
-        "compareRunSections": [{"uuid": _SECTION, "name": "Model metrics", "display": True, "isReordered": True}],
+        "compareRunCharts": [_curves(sought.metric), *([] if best else [_chart("BAR", "epochs_to_target")])],
+        "compareRunSections": [
+            {
+                "uuid": _FIRST,
+                "name": _aim(sought),
+                "display": True,
+                "isReordered": True,
+                "columns": 2,
+                "cardHeight": 480,
+            },
+            {"uuid": _REST, "name": "Model metrics", "display": True, "isReordered": True},
+        ],
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
@@ -66,17 +77,27 @@ def _settings(spec: StudySpec) -> list[Column]:
     return [*(setting(name, schema.SAMPLED + name) for name in spec.space), *map(setting, names)]
 
 
+def _aim(sought: Objective) -> str:
+    """Return the heading of the first charts.
+
+    It names the target: no chart of the UI has a line at a value, since shapes and expressions are switched off in it,
+    and no title of its own.
+    """
+    return sought.metric if sought.target is None else f"Target: {sought.metric} {sought.target:g}"
+
+
 def _curves(metric: str) -> dict[str, object]:
     """Return the UI's configuration of a chart: a metric over the epochs, a line a trial."""
     axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "selectedXAxisMetricKey": ""}
+    return {**axes, **_chart("LINE", metric), "selectedMetricKeys": [metric], "lineSmoothness": 0}
+
+
+def _chart(kind: str, metric: str) -> dict[str, object]:
     return {
-        **axes,
-        "type": "LINE",
+        "type": kind,
         "uuid": metric,
         "metricKey": metric,
-        "selectedMetricKeys": [metric],
-        "metricSectionId": _SECTION,
-        "lineSmoothness": 0,
+        "metricSectionId": _FIRST,
         "runsCountToCompare": 10,
         "deleted": False,
         "isGenerated": False,

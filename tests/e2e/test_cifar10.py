@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from resnet_core import load_model
+from resnet_core.data import DATASETS
+from tests.e2e.test_kept_networks import assert_as_recorded
 
 FOLDER = Path(os.environ.get("SWEEPS_DATA", "data")).resolve()
 
@@ -49,3 +54,19 @@ def test_a_sweep_on_cifar10(sweeps, store, cluster, tmp_path):
     assert all(row["final_loss"] < 2.2 for row in rows)
     params = left.trials["0"].data.params
     assert (params["data"], params["image_size"], params["train_limit"]) == ("cifar10", "32", "320")
+    for trial in ("0", "1", "2"):  # the kept networks are as good as the trials have recorded
+        network = load_model(home / f"studies/small/models/{trial}.safetensors")
+        (*_, last) = sweeps.json("show", "small", trial, "--home", home)["epochs"]
+        assert_as_recorded(network, last, FOLDER)
+        assert network.classes[:2] == ("airplane", "automobile")
+    # The kept network has the recorded accuracy, to the last image; its images are predicted alike as files.
+    told = sweeps.json("evaluate", "small", "--home", home, "--data", FOLDER)
+    curves = left.curves()[told["trial"]]
+    assert (told["images"], told["accuracy"]["value"]) == (160, curves["val_acc"][-1])
+    assert told["recorded"]["same"] is True
+    assert told["flips_averaged"]["loss"]["value"] != told["loss"]["value"]
+    images, _ = DATASETS["cifar10"].read(FOLDER, 32)[1]
+    Image.fromarray(images[0].transpose(1, 2, 0)).save(tmp_path / "first.png")
+    (said,) = sweeps.json("predict", "small", tmp_path / "first.png", "--home", home)
+    assert said["class"] in DATASETS["cifar10"].names
+    assert said["changes"] == []

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from resnet_core import code, load_model
 from resnet_core.images import load
 from resnet_core.network_file import read_about, save_network
-from tests.e2e.conftest import TRAIN
+from tests.e2e.conftest import TRAIN, run_script
 
 STUDY = f"""
 name = "kept"
@@ -63,6 +63,23 @@ def train(config: Config, run):
         w += config.slope
         run.save_model({"w": w})
         yield {"val_acc": config.slope * epoch}
+"""
+PREDICT = """
+import sys
+
+import mlflow
+import numpy as np
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+images = np.random.default_rng(0).integers(0, 256, (7, 3, 16, 16), np.uint8)
+logits = model.predict(images)
+print("resnet_core" in sys.modules)
+
+import torch
+from resnet_core import load_model
+
+print(np.allclose(logits, load_model(sys.argv[3])(torch.from_numpy(images)).numpy(), atol=1e-4))
 """
 OWN = """
 name = "slopes"
@@ -188,6 +205,43 @@ def test_a_trainer_of_ones_own_keeps_what_it_gave(sweeps, cluster, home, tmp_pat
     sweeps("launch", tmp_path / "slopes.toml", "--set", "keep.best=1", "--home", home, on=cluster)
     assert sorted(path.stem for path in models.glob("*.safetensors")) == ["b"]
     assert not (models / "c.json").exists()
+
+
+@pytest.mark.slow
+def test_kept_networks_become_models_in_mlflow(sweeps, store, cluster, home, tmp_path):
+    """Made when the launch ends, and once; they predict what the kept network does, without this package's code."""
+    text = STUDY.replace("all = true", "best = 2\nmlflow = true").split('[[run]]\nname = "measured-anew"')[0]
+    (tmp_path / "study.toml").write_text(text)
+    done = sweeps("launch", tmp_path / "study.toml", "--home", home, on=cluster)
+    assert "networks added to MLflow as models: 2" in done.stderr
+    left = store(home, "kept")
+    statuses = {name: run.info.status for name, run in left.trials.items()}
+    assert statuses == {"last": "FINISHED", "averaged": "FINISHED"}
+    assert "added to MLflow" not in sweeps("resume", "kept", "--home", home, on=cluster).stderr
+    script = tmp_path / "predict.py"
+    script.write_text(PREDICT)
+    models = {name: run.outputs.model_outputs for name, run in left.trials.items()}
+    assert [len(outputs) for outputs in models.values()] == [1, 1]
+    for trial, (model,) in models.items():
+        file = home / f"studies/kept/models/{trial}.safetensors"
+        said = run_script(script, f"sqlite:///{home / 'mlflow.db'}", f"models:/{model.model_id}", file)
+        assert said.code == 0, said.stderr
+        assert said.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.slow
+def test_models_that_cannot_be_made_are_a_message(sweeps, cluster, home, tmp_path):
+    text = STUDY.replace("all = true", "best = 1\nmlflow = true").replace('name = "kept"', 'name = "branching"')
+    head, _, own = text.partition('[[run]]\nname = "last"')
+    (tmp_path / "study.toml").write_text(head + '[[run]]\nname = "own"' + own.split('name = "own"')[1])
+    # What the exporter cannot follow: a branch on a value of the images.
+    branching = NETWORK.replace("nn.Flatten(),", "Branch(), nn.Flatten(),") + (
+        "\n\nclass Branch(nn.Module):\n    def forward(self, x):\n        return x if x.sum().item() > 0 else x * 2\n"
+    )
+    (tmp_path / "net.py").write_text(branching)
+    done = sweeps("launch", tmp_path / "study.toml", "--home", home, on=cluster)
+    assert "the kept networks were not added to MLflow: " in done.stderr
+    assert "`sweeps resume branching` tries it again" in done.stderr
 
 
 class MostKept(threading.Thread):

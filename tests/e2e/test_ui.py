@@ -93,10 +93,21 @@ def test_it_listens_on_this_machine_alone(ui):
 def test_the_address_that_it_prints_shows_a_curve_of_every_trial(ui, page, launched):
     _, running = ui
     page.goto(running.stderr.rpartition("study space: ")[2].split()[0])
-    lines = "Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => plot.data ?? [])"
+    data = "Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => plot.data ?? [])"
+    lines = f"{data}.filter(line => line.type == 'scatter')"
     ran = [name for name, run in launched.store.trials.items() if run.data.metrics.get("epochs_run")]
     page.wait_for_function(f"new Set({lines}.map(line => line.name)).size == {len(ran)}")
     assert set(page.evaluate(f"{lines}.map(line => line.name)")) == set(ran)
+
+
+def test_the_charts_begin_with_the_curves_under_their_target(ui, page):
+    _, running = ui
+    page.goto("about:blank")
+    page.goto(running.stderr.rpartition("study space: ")[2].split()[0])
+    page.wait_for_selector("text=Target: val_acc 0.2")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length >= 2")
+    kinds = "Array.from(document.querySelectorAll('.js-plotly-plot')).map(plot => plot.data?.[0]?.type)"
+    page.wait_for_function(f"{kinds}.slice(0, 2).join() == 'scatter,bar'")
 
 
 def test_trials_lie_under_their_study(page, runs, tmp_path):

@@ -217,6 +217,13 @@ def test_arrays_are_written_without_torch(tmp_path):
     np.testing.assert_array_equal(load_file(tmp_path / "x.safetensors")["w"], np.arange(6.0).reshape(2, 3).T)
 
 
+def test_a_single_number_keeps_its_shape(tmp_path):
+    from safetensors.numpy import load_file
+
+    save_network(tmp_path / "x.safetensors", {"steps": np.array(7)}, About(1, {}))
+    assert load_file(tmp_path / "x.safetensors")["steps"].shape == ()
+
+
 def test_shared_and_sliced_tensors_are_written(tmp_path):
     from safetensors.torch import load_file
 

@@ -157,13 +157,16 @@ def test_what_killed_writers_have_left_is_removed(tmp_path):
     study.write(0, 0.5)
     study.end(0, 0.5)
     folder, models = study.home.network(study.name, 0).parent, study.home.models(study.name)
-    for left in (folder / "00000.safetensors.77.partial", models / "0.safetensors.77.partial"):
+    for left in ("0.safetensors.77.partial", "0.json.77.partial", "7.json"):
+        (models / left).write_bytes(b"half")
+    (models / "notes.txt").write_text("somebody's own")
+    for left in (folder / "00000.safetensors.77.partial",):
         left.write_bytes(b"half")
     running = folder / "00001.safetensors.77.partial"
     running.write_bytes(b"half")
     study.settle()
     assert sorted(folder.glob("*")) == [running]
-    assert study.kept == ["0"]
+    assert sorted(path.name for path in models.iterdir()) == ["0.json", "0.safetensors", "notes.txt"]
 
 
 def test_a_damaged_network_is_dropped_and_said(tmp_path, caplog):
@@ -211,3 +214,25 @@ def test_keep_changes_no_identity_and_is_left_out_of_a_stored_study_where_it_is_
 
 def test_a_finalists_name_is_valid():
     assert Home(Path("/x")).model("mine", "12-s4294967295").name == "12-s4294967295.safetensors"
+
+
+def test_a_simulation_of_a_study_leaves_its_networks_alone(tmp_path):
+    from sweeps.simulation.replay import study_in_memory
+    from sweeps.study.trials import Assignment
+
+    real = Study(tmp_path)
+    real.write(0, 0.5)
+    real.end(0, 0.5)
+    real.write(1, 0.6)
+
+    class Trials:
+        spec = real.spec
+
+        def remaining(self):
+            return 1
+
+        def next_assignment(self, known=()):
+            return Assignment(None, 0, 0)
+
+    study_in_memory(real.home, Trials()).remove_frozen()
+    assert (real.kept, real.waiting) == (["0"], ["00001.safetensors"])

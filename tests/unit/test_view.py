@@ -8,10 +8,29 @@ from search_spaces.study import StudySpec
 from sweeps.tracking.view import view
 
 
-def columns(**study) -> list[str]:
+def state_of(**study) -> dict:
     found = json.loads(view(StudySpec.model_validate({"name": "s", **study}), 0))
-    state = json.loads(zlib.decompress(base64.b64decode(found["state"].removeprefix("deflate;"))))
-    return state["selectedColumns"]
+    return json.loads(zlib.decompress(base64.b64decode(found["state"].removeprefix("deflate;"))))
+
+
+def columns(**study) -> list[str]:
+    return state_of(**study)["selectedColumns"]
+
+
+def first_charts(**objective) -> tuple[str, list[tuple[str, str]]]:
+    """The heading of the first charts, and the kind and the metric of each."""
+    state = state_of(train={"schedule": "[1e-3, 0] lin[0, 4]"}, objective=objective)
+    first, rest = state["compareRunSections"]
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == {first["uuid"]} != {rest["uuid"]}
+    return first["name"], [(chart["type"], chart["metricKey"]) for chart in state["compareRunCharts"]]
+
+
+def test_the_first_charts_are_the_curves_and_where_they_reach_the_target():
+    assert first_charts(target=0.95) == ("Target: val_acc 0.95", [("LINE", "val_acc"), ("BAR", "epochs_to_target")])
+
+
+def test_without_a_target_the_first_chart_is_the_curves():
+    assert first_charts(metric="val_loss", goal="min") == ("val_loss", [("LINE", "val_loss")])
 
 
 def test_sampled_parameters_are_columns():
