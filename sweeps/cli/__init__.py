@@ -61,6 +61,7 @@ def main() -> None:
     if lost is not None:
         print(f"sweeps: results could not be written to standard output: {lost.strerror}", file=sys.stderr)
         code = code or FAILED
+    gc.freeze()  # at its end Python would look through all that Ray, torch and MLflow have made, for seconds
     sys.exit(code)
 
 

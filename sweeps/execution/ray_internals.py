@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -28,10 +29,13 @@ from ray.tune import registry
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
+from sweeps.execution import tied
+
 LOGS = "session_latest/logs"
 """The logs of Ray's processes, in the folder of its files."""
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
 _UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")  # methods that start processes
+_COMMANDS = ("--python_worker_command", "--dashboard_agent_command", "--runtime_env_agent_command")  # of the raylet
 _OF_TUNE = {"PL_DISABLE_FORK": "1"}  # what Ray Tune sets for workers: Lightning may start none by a fork
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
@@ -147,7 +151,7 @@ def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
     option = "--num_prestart_python_workers="
 
     def start(command: list[str], *args: Any, **more: Any) -> Any:
-        command = [f"{option}{ahead.workers}" if word.startswith(option) else word for word in command]
+        command = [f"{option}{ahead.workers}" if word.startswith(option) else _tied(word) for word in command]
         more["env"] = {"OMP_NUM_THREADS": f"{ahead.threads}", **_OF_TUNE, **more["env"]}
         if (root := str(Path(__file__).parents[2])) in _ahead_of_library():
             # The workers import from this folder, too, before Ray gives them the path of this process.
@@ -165,6 +169,20 @@ def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
         module.ConsolePopen = before
         for name, method in unused.items():
             setattr(node, name, method)
+
+
+def _tied(word: str) -> str:
+    """Return an option of the raylet; if it is the command of a process that it starts, one that ends with the raylet.
+
+    A raylet ends with the process that started it. The workers look once a second whether it has, and its agents would
+    stay for a minute.
+    """
+    python = subprocess.list2cmdline([sys.executable])
+    option, _, command = word.partition("=")
+    if option not in _COMMANDS or not command.startswith(f"{python} "):
+        return word
+    program = subprocess.list2cmdline([sys.executable, "-I", "-S", tied.__file__])
+    return f"{option}={program}{command.removeprefix(python)}"
 
 
 def take_started_workers() -> None:

@@ -1,6 +1,7 @@
 """What a process that trains imports ahead of its first trial, while the databases of the study are opened."""
 
-from sweeps.execution import trainable as trainable
-from sweeps.execution.worker import import_torch
+from sweeps.execution import worker
 
-import_torch()
+worker.import_torch()
+
+from sweeps.execution import trainable as trainable  # noqa: E402

@@ -1,6 +1,7 @@
 """The benchmarks run, at sizes whose figures mean nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tests.benchmarks import (
     trainings,
     winners,
 )
+from tests.benchmarks.peers import __main__ as peers
 from tests.benchmarks.rounds import interleaved, print_ratio
 
 CPU = torch.device("cpu")
@@ -488,3 +490,24 @@ def test_what_a_study_picks_is_trained_again(tmp_path):
     assert pick.result is not None
     assert winners.restricted(pick.job.config, tmp_path, 0.01, 20) == pick.result.epochs_to_target == 1
     assert winners.restricted(pick.job.config, tmp_path, 1.0, 20) == 20
+
+
+def test_the_processes_of_a_contender_are_found_by_their_environment(tmp_path):
+    found = peers._Processes(f"{peers.MARK}={tmp_path}")
+    started = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(600)"
+    command = [sys.executable, "-c", started, sys.executable, "-c", "import time; time.sleep(600)"]
+    parent = subprocess.Popen(command, env=os.environ | {peers.MARK: str(tmp_path)})
+    while len(found.alive()) < 2:
+        assert parent.poll() is None
+    parent.kill()
+    parent.wait()
+    assert len(found.alive()) == 1
+    found.kill()
+    assert found.alive() == []
+    assert sum(found.seconds.values()) > 0
+
+
+def test_the_peers_table_has_every_figure(capsys):
+    peers.print_table({"ours": [dict.fromkeys(peers.FIGURES, 1.0), dict.fromkeys(peers.FIGURES, 3.0)]})
+    said = capsys.readouterr().out
+    assert said.count("2.0 (1.0 to 3.0)") == len(peers.FIGURES)

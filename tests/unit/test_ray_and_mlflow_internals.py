@@ -8,17 +8,23 @@ import logging
 import mmap
 import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow.environment_variables
+import psutil
 import pytest
 import ray._private.node
 import ray._private.worker
 from mlflow.utils import mlflow_tags
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
+from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 from ray.tune.trainable.metadata import _TrainingRunMetadata
@@ -27,7 +33,7 @@ from ray.tune.utils import flatten_dict
 from analysis.store import mlflow_internals as store_internals
 from resnet_core import schema
 from sweeps import environment, errors
-from sweeps.execution import ray_internals
+from sweeps.execution import ray_internals, tied
 from sweeps.tracking import mlflow_internals as tracking_internals
 
 RAY, MLFLOW = (Path(find_spec(name).origin).parent for name in ("ray", "mlflow"))
@@ -60,6 +66,49 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     kinds = {ray._private.ray_constants.PROCESS_TYPE_RAYLET, ray._private.ray_constants.PROCESS_TYPE_GCS_SERVER}
     assert kinds == ray_internals._NEEDED, "a launch would wait for a minute for a Ray that has died"
     assert callable(ray._private.node.Node.dead_processes), "the same"
+
+
+@pytest.mark.parametrize("option", ray_internals._COMMANDS)
+def test_ray_starts_a_raylet_with_the_commands_of_its_processes(option):
+    why = "they would outlive a launch that was killed, its agents for a minute"
+    assert f'"{option}={{' in inspect.getsource(ray._private.services.start_raylet), why
+    program = ray_internals._tied(f"{option}={sys.executable} -u agent.py --port=1")
+    assert program.startswith(f"{option}={sys.executable} -I -S "), why
+    assert program.endswith("tied.py -u agent.py --port=1"), why
+
+
+def test_a_process_that_is_tied_ends_with_the_one_that_started_it():
+    ray_alone = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(600)"
+    asleep = [sys.executable, tied.__file__, "-c", "import time; time.sleep(600)"]
+    parent = subprocess.Popen([sys.executable, "-c", ray_alone, *asleep], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    while "time.sleep" not in child.cmdline()[-1] or tied.__file__ in child.cmdline():
+        time.sleep(0.01)  # it has not executed its command yet
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=10)
+    parent.stdout.close()
+
+
+def test_ray_starts_as_many_workers_ahead_as_it_is_told():
+    why = "a worker for each core would import torch, or none"
+    assert "--num_prestart_python_workers=" in inspect.getsource(ray._private.services.start_raylet), why
+    settings = ray_internals.Ahead(2, 1, "math").settings()
+    raylet = RAY / "core/src/ray/raylet/raylet"
+    assert [name for name in settings if not holds(raylet, name)] == [], why
+    assert "worker_preload_modules" in (RAY / "_private/workers/default_worker.py").read_text(), why
+
+
+def test_ray_starts_what_a_launch_does_without_by_methods_of_its_node():
+    node = ray._private.node.Node
+    assert [name for name in ray_internals._UNUSED if f"self.{name}(" not in inspect.getsource(node)] == []
+
+
+def test_ray_tune_asks_for_workers_by_a_method_that_can_be_replaced():
+    why = "workers that were started ahead would not be used"
+    assert "_ActorClassCache()" in inspect.getsource(TuneController), why
+    assert list(inspect.signature(class_cache._ActorClassCache.get).parameters) == ["self", "trainable_cls"], why
+    assert list(ray_internals._OF_TUNE.items()) == list(class_cache.DEFAULT_ENV_VARS.items()), why
 
 
 @pytest.mark.parametrize(("shown", "err"), [(False, ""), (True, "a worker died")])
