@@ -136,7 +136,7 @@ def style(place: int) -> dict[str, Any]:
 
 def whole_numbers(axis: Axis) -> None:
     """Put ticks at whole numbers only."""
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def logarithmic(axis: Axis, lowest: float, highest: float) -> None:
@@ -222,7 +222,7 @@ def trial_texts(study: Study) -> dict[int, str]:
     """Return by number what names a trial on a page: its name and its result."""
     sought, found = study.objective, ended_runs(study)
     texts = {
-        number: f"{name}: {'running' if pd.isna(outcome) else outcome}"
+        number: f"trial {name}: {'running' if pd.isna(outcome) else outcome}"
         for number, name, outcome in zip(*(study.trials[name] for name in ("number", "trial", "outcome")), strict=True)
     }
     names, best = (
@@ -232,7 +232,7 @@ def trial_texts(study: Study) -> dict[int, str]:
     for number, time, value, run in zip(found.index, found["epochs_to_target"], best, found["epochs_run"], strict=True):
         texts[number] += f" after epoch {run:.0f}"
         if np.isfinite(time):
-            texts[number] = f"{names[number]}: {sought.target_text} at epoch {time:.0f}"
+            texts[number] = f"trial {names[number]}: {sought.target_text} at epoch {time:.0f}"
         if np.isfinite(value):
             texts[number] += f", best {sought.shown(value)}"
     return texts

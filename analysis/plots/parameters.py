@@ -220,7 +220,7 @@ def plot_parallel(study: Study, path: FilePath | str | None = None) -> Figure:
     axes.set_xticks(range(len(labels)), [_folded(label) for label in labels], fontsize="small")
     axes.set_yticks([])
     axes.set_xlim(-0.15, heights.shape[1] - 0.65)
-    axes.set_ylim(_NONE - 0.05, _MISSED + 0.05)
+    axes.set_ylim(min(0.0, float(heights.min())) - 0.05, max(1.0, float(heights.max())) + 0.05)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     figure.legend(loc="outside upper center", ncols=3, fontsize="small", handlelength=3)
@@ -415,6 +415,7 @@ def _scaled(
     if not values.notna().any():
         return values.astype(float), {}
     log = not whole and _is_log(values, known)
+    whole = whole or bool((values.dropna() % 1 == 0).all())
     low, high = float(values.min()), float(values.max())
     locator = LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)) if log else MaxNLocator(4, integer=whole)
     ticks = [float(tick) for tick in locator.tick_values(low, high or 1) if low <= tick <= high]

@@ -91,7 +91,8 @@ def _running(study: Study, standing: Standing) -> Block:
     open_ = open_[~open_["number"].isin(standing.waiting)]
     if open_.empty:
         return Block("missing", "No trial runs now.")
-    curves = {number: curve.sort_values("epoch") for number, curve in study.epochs.groupby("number")}
+    epochs = study.epochs[study.epochs["number"].isin(open_["number"])]
+    curves = {number: curve.sort_values("epoch") for number, curve in epochs.groupby("number")}
     sought = study.objective
     rows = list[Markup]()
     for _, trial in open_.iterrows():

@@ -66,6 +66,7 @@ def _fixed(source: StudySpec, best: BestTrial) -> StudySpec:
         "train": fixed_fields(source, job.config),
         "objective": source.objective,
         "resources": source.resources,
+        "keep": source.keep,
         "code": source.code,
     }
     if source.phase == "confirm":  # a search may not look at test images

@@ -16,6 +16,7 @@ from resnet_core.records import Outcome, duration_text
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.inspection.best import BestTrial, best_of
+from sweeps.inspection.kept import kept
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import Configuration, Ranking, ranking
@@ -54,7 +55,7 @@ def end_screen(home: Home, ledger: Ledger, width: int, *, store: str = "", drive
     lines = [] if best is None else [*_table(spec, ranked, width), ""]
     for label, text in texts:
         lines += _labelled(label, text, width)
-    following = _next(spec, best, len(ranked.configurations), store, driver, server)
+    following = _next(home, ledger, best, len(ranked.configurations), store, driver, server)
     labels = ["Next:", *[""] * len(following)]
     longest = max(len(what) for what, _ in following)
     lines += [
@@ -140,10 +141,16 @@ def _cost(ledger: Ledger, entries: Sequence[Entry]) -> str:
 
 
 def _next(
-    spec: StudySpec, best: BestTrial | None, configurations: int, store: str, driver: str, server: str
+    home: Home,
+    ledger: Ledger,
+    best: BestTrial | None,
+    configurations: int,
+    store: str,
+    driver: str,
+    server: str,
 ) -> list[tuple[str, str]]:
     """Return the commands that follow, each with what it does."""
-    name = spec.name
+    spec, name = ledger.spec, ledger.spec.name
     if best is None:
         return [("what went on", f"sweeps status {name}{store}")]
     found = [
@@ -156,6 +163,10 @@ def _next(
         else:
             found.append(("which is really best?", f"sweeps race {name}{driver}"))
     found.append(("the best as a study file", f"sweeps best {name} --toml{store}"))
+    networks = [network.trial for network in kept(home, ledger)]
+    if networks:
+        trial = best.entry.job.name if best.entry.job.name in networks else networks[0]
+        found.append(("a network it trained", f"sweeps model {name} {trial}{store}"))
     return [*found, ("every curve, in MLflow", server or f"sweeps ui {name}{store}")]
 
 

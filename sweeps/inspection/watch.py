@@ -74,7 +74,7 @@ class Renewed:
         self._stamp, self._make, self._clock = stamp, make, clock
         self._making = threading.Lock()
         self._document: Document | None = None
-        self._stamped: object = None
+        self._stamped = object()  # like no stamp
         self._due = 0.0
         self._prefix, self._count = secrets.token_hex(4), 0  # a server that starts again has other versions
 

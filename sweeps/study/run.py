@@ -226,12 +226,12 @@ class StudyRun:
         """Settle what is left of stopped trials that no rule has revived; called at the study's end."""
         if not self._frozen:
             return
-        frozen, self._frozen = self._frozen, {}
-        self._settle_networks()
         with contextlib.suppress(SweepError):  # where the records cannot be written, their checkpoints are kept
             self._records.written()
-            for number in frozen:
+            for number in self._frozen:
                 self._checkpoints.remove(number)
+            self._frozen.clear()
+        self._settle_networks()
 
     # After an epoch
 

@@ -55,6 +55,12 @@ def test_every_kept_network_has_the_accuracy_that_its_trial_recorded(sweeps, lau
         assert (told["trial"], told["accuracy"]["value"]) == (trial, curves[trial]["val_acc"][-1])
 
 
+def test_the_report_shows_its_confusions(best, sweeps, launched, tmp_path):
+    sweeps("report", "space", "--out", tmp_path / "report.html", "--home", launched.home)
+    said = f"Trial {best['trial']} after epoch {best['epoch']}: {best['correct']} of 50 validation images right."
+    assert said in (tmp_path / "report.html").read_text()
+
+
 def test_a_file_is_the_same_network_without_its_home(best, sweeps, file):
     assert sweeps.json("evaluate", file, "--home", file.parent / "nowhere") == best
     assert not (file.parent / "nowhere").exists()

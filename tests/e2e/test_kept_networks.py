@@ -207,6 +207,7 @@ def test_a_trainer_of_ones_own_keeps_what_it_gave(sweeps, cluster, home, tmp_pat
     assert not (models / "c.json").exists()
 
 
+@pytest.mark.slow
 def test_kept_networks_become_models_in_mlflow(sweeps, store, cluster, home, tmp_path):
     """Made when the launch ends, and once; they predict what the kept network does, without this package's code."""
     text = STUDY.replace("all = true", "best = 2\nmlflow = true").split('[[run]]\nname = "measured-anew"')[0]
@@ -228,6 +229,7 @@ def test_kept_networks_become_models_in_mlflow(sweeps, store, cluster, home, tmp
         assert said.stdout.split() == ["False", "True"]
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_made_are_a_message(sweeps, cluster, home, tmp_path):
     text = STUDY.replace("all = true", "best = 1\nmlflow = true").replace('name = "kept"', 'name = "branching"')
     head, _, own = text.partition('[[run]]\nname = "last"')

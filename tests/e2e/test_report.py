@@ -124,7 +124,7 @@ def test_a_trial_under_the_mouse_is_named_and_highlighted_in_all_figures_and_tab
     assert trials == ["0"]
     assert {"curves", "results", "parallel", "slices", "trials", "progress", "cost"} <= set(sections)
     told = page.locator("#tip").inner_text()
-    assert told.startswith(f"{trial_named(page, 0)}: 0.2 at epoch ")
+    assert told.startswith(f"trial {trial_named(page, 0)}: 0.2 at epoch ")
     assert re.search(r", best 0\.\d{4}; ", told)
 
 
@@ -165,7 +165,7 @@ def test_arrow_keys_go_through_a_figures_trials_from_the_best(page):
     order = [number for number in ranked if number in drawn]
     assert seen == [order[0], order[1], order[0]]
     page.wait_for_selector("#tip:not(:empty)")
-    assert page.locator("#tip").inner_text().startswith(f"{trial_named(page, order[0])}: ")
+    assert page.locator("#tip").inner_text().startswith(f"trial {trial_named(page, order[0])}: ")
 
 
 @in_browser

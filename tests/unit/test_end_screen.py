@@ -144,6 +144,13 @@ def test_what_next_names_where_the_study_is(home):
     ]
 
 
+def test_a_network_that_was_kept_is_offered(home):
+    name = searched(home, reached(3), reached(2))
+    (home.study(name) / "models").mkdir(parents=True)
+    (home.study(name) / "models" / "1.safetensors").touch()
+    assert f"a network it trained      sweeps model {name} 1\n" in "\n".join(screen(home, name))
+
+
 def test_a_study_on_a_server_is_looked_at_there(home):
     name = searched(home, reached(3))
     assert screen(home, name, server="https://mlflow.lab")[-1].endswith("  https://mlflow.lab")

@@ -146,7 +146,7 @@ def test_without_a_target_a_trial_that_trained_to_its_end_is_a_dot(sweep):
 
 def test_a_mark_of_a_slice_names_its_trial_result_and_setting(sweep):
     (drawn,) = [drawn for drawn in plot_slices(sweep).axes[0].collections if drawn.get_label() == "reached"]
-    said = "trial-0: 0.92 at epoch 2, best 0.9500; highest learning rate 0.001"
+    said = "trial trial-0: 0.92 at epoch 2, best 0.9500; highest learning rate 0.001"
     assert marks_of(drawn) == [(0, said)]
 
 

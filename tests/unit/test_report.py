@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.report.document import Reproduction, build_report
+from analysis.report.document import BestNetwork, Reproduction, build_report
 from analysis.report.page import Block
 from analysis.statistics.estimates import share_reached
 from analysis.tables.cost import build_cost
@@ -379,6 +379,19 @@ def test_the_contents_name_every_section(read):
     report = read(SLOW, MISS, FAST)
     skip, *named = [address.removeprefix("#") for address in report.addresses if address.startswith("#")]
     assert (skip, named) == ("content", list(report.text))
+
+
+def test_the_best_networks_confusions_are_told_and_drawn(make_study):
+    network = BestNetwork("trial-0", 3, ("cat", "dog", "frog"), ((8, 2, 0), (1, 9, 0), (5, 0, 5)))
+    report = Read(build_report(make_study(FAST), network=network))
+    said = report.text["network"]
+    assert "Trial trial-0 after epoch 3: 22 of 30 validation images right." in said
+    assert "Most often taken for another: frog for cat, 5 times." in said
+    assert len(report.images["network"]) == 1
+
+
+def test_without_a_kept_network_its_confusions_are_left_out_with_the_reason(read):
+    assert "Left out: no kept network says how often which class was taken for which." in read(FAST).text["network"]
 
 
 def test_commands_in_sentences_are_set_as_code(make_study):

@@ -1,5 +1,6 @@
 """A study while it runs, driven by hand: which trial is next, what an epoch means, how a trial ends, how it resumes."""
 
+import errno
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,18 +10,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 
 from analysis.store.loader import load
 from resnet_core import checkpoint
+from resnet_core.network_file import About, save_network
 from resnet_core.records import EpochRecord, Outcome
 from resnet_core.trainer import train
 from search_spaces.spec import StudySpec
 from sweeps.errors import SweepError
 from sweeps.home import Home
 from sweeps.ledger.ledger import Ledger
+from sweeps.study.networks import Networks, kept_networks
 from sweeps.study.outcomes import Result
 from sweeps.study.recovery import recover
 from sweeps.study.run import Leader, StudyRun
@@ -112,7 +116,8 @@ def open_(store, db, tmp_path) -> Open:
     def open_(study: StudySpec) -> Launch:
         home, seen, ledger = Home(tmp_path), RecordingWatcher(), Ledger.create(db, study)
         tracker = Tracker(MlflowStudy(f"sqlite:///{store.path}", home.artifacts, study), home.spool(study.name))
-        run = StudyRun(home, ledger, tracker, seen, recover(home, ledger, tracker))
+        networks = Networks(home, study)
+        run = StudyRun(home, ledger, tracker, seen, recover(home, ledger, tracker), networks)
         return Launch(home, ledger, tracker, run, seen)
 
     return open_
@@ -405,6 +410,53 @@ def test_a_full_disk_halts_the_study_and_ends_no_trial(open_, db, again):
     )
     assert (launch.run.crashed, list(launch.run.active)) == (0, [number])
     assert states(db, launch.run.spec) == ["RUNNING"]
+
+
+def write_network(launch: Launch, number: int, record: EpochRecord) -> None:
+    """Write a trial's network, as its trainer does ahead of an epoch."""
+    about = About(record.epoch, {}, metrics=record.values())
+    save_network(launch.home.network(launch.run.spec.name, number), {"w": np.zeros(2)}, about)
+
+
+def test_the_networks_of_the_best_are_kept_of_earlier_launches_too(open_):
+    study = spec(search={"trials": 3, "sampler": "random"}, keep={"best": 1})
+    for value in (0.5, 0.7, 0.6):
+        launch = open_(study)
+        number = launch.begin()
+        for shown in epoch_records([value] * HORIZON):
+            write_network(launch, number, shown)
+            launch.epoch(number, shown)
+        launch.close()
+    assert list(kept_networks(launch.home, study.name)) == ["1"]
+    assert list(launch.path(0).parent.iterdir()) == []
+
+
+def test_a_trial_that_may_go_on_keeps_its_network_beside_its_checkpoint(open_):
+    launch = train_first(open_(frozen_spec()), 3)
+    assert launch.begin() == 3
+    shown = epoch_records(CURVES[3])[0]
+    write_network(launch, 3, shown)
+    assert launch.epoch(3, shown)
+    assert launch.run.results[3].stopped_by == "forecast"
+    assert launch.home.network(launch.run.spec.name, 3).exists()
+    assert "3" not in kept_networks(launch.home, launch.run.spec.name)
+    launch.run.remove_frozen()
+    assert not launch.home.network(launch.run.spec.name, 3).exists()
+    launch.close()
+
+
+def test_a_disk_that_is_full_when_a_network_is_kept_halts_the_study(open_, monkeypatch):
+    launch = open_(spec())
+    number = launch.begin()
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Networks, "settle", full)
+    launch.train(number, NEVER)
+    launch.close()
+    assert launch.run.halted is not None
+    assert launch.run.halted.startswith(f"no space left on the disk of {launch.home.root}")
 
 
 def test_an_error_after_the_study_was_halted_crashes_no_trial(open_):

@@ -3,7 +3,10 @@
 import gzip
 import http.client
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -250,6 +253,34 @@ def test_a_port_that_is_taken_is_named(server):
     port = server.server_address[1]
     with pytest.raises(InputError, match=f"^port {port} of 127.0.0.1 cannot be had: Address already in use"):
         WatchServer({}, port)
+
+
+STUCK = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from sweeps.inspection.watch import Renewed, WatchServer
+
+def make(version):
+    with ThreadPoolExecutor(1) as threads:  # which Python's end waits for, as when a server does not answer
+        threads.submit(asked.set)
+        threads.submit(threading.Event().wait)
+
+asked = threading.Event()
+server = WatchServer({"/": Renewed(lambda: None, make)}, 0)
+threading.Thread(target=lambda: (asked.wait(), print("stuck", flush=True)), daemon=True).start()
+print(server.server_address[1], flush=True)
+server.serve_until_interrupted()
+"""
+
+
+def test_ctrl_c_ends_it_at_once_also_while_a_page_is_made():
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert process.stdout.readline() == "stuck\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 0
 
 
 def test_it_listens_on_this_machine_alone(server):
