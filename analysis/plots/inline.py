@@ -192,7 +192,8 @@ class _Renderer(RendererBase):
             style += f' text-anchor="{anchor}"'
         turned = f' transform="rotate({_number(-angle)} {_number(x)} {_number(y)})"' if angle else ""
         self._use_style(style)
-        self.shapes.append(f'<text x="{_number(x)}" y="{_number(y)}"{turned}>{escape(s)}</text>')
+        kept = s.replace(" ", "\u00a0") if s != s.strip() else s  # SVG leaves out spaces at a text's ends
+        self.shapes.append(f'<text x="{_number(x)}" y="{_number(y)}"{turned}>{escape(kept)}</text>')
 
     def _data(self, path: Any, transform: Any) -> str:
         """Return a path as an SVG has it."""

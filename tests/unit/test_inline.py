@@ -78,6 +78,12 @@ def test_its_text_is_text(figure):
     assert {"accuracy", "a curve", "1.0"} <= set(texts)
 
 
+def test_a_space_ahead_of_a_text_is_kept():
+    figure = new_figure(4, 3)
+    figure.subplots().text(0.5, 0.5, " rank 1")
+    assert "\u00a0rank\u00a01" in [text.text for text in drawn(figure).iter() if text.tag.endswith("text")]
+
+
 def test_a_curve_goes_through_its_points():
     figure = Figure((4, 3))
     axes = figure.add_axes((0, 0, 1, 1))
