@@ -24,18 +24,28 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants, services
+from ray._raylet import (
+    DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    METRICS_AGENT_PORT_NAME,
+    METRICS_EXPORT_PORT_NAME,
+    RUNTIME_ENV_AGENT_PORT_NAME,
+)
 from ray.job_config import JobConfig
 from ray.tune import registry
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
-from sweeps.execution import tied
+from sweeps.execution import no_agent, tied
 
 LOGS = "session_latest/logs"
 """The logs of Ray's processes, in the folder of its files."""
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
 _UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")  # methods that start processes
-_COMMANDS = ("--python_worker_command", "--dashboard_agent_command", "--runtime_env_agent_command")  # of the raylet
+_WORKER = "--python_worker_command"  # an option of the raylet; so are these, of agents that write these ports
+_AGENTS = {
+    "--dashboard_agent_command": (METRICS_AGENT_PORT_NAME, METRICS_EXPORT_PORT_NAME, DASHBOARD_AGENT_LISTEN_PORT_NAME),
+    "--runtime_env_agent_command": (RUNTIME_ENV_AGENT_PORT_NAME,),
+}
 _OF_TUNE = {"PL_DISABLE_FORK": "1"}  # what Ray Tune sets for workers: Lightning may start none by a fork
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
@@ -137,10 +147,10 @@ class Ahead:
 def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
     """Start in the block no more of Ray's processes than a launch needs, each in a process group of its own.
 
-    Left out are the dashboard's server, the autoscaler and, unless asked for, what collects the workers' logs: each
-    imports for a second at the moment at which the workers do. And a signal to the group of the launch, as `timeout`
-    and many service managers send it, reaches the launch alone, which lets trials finish their epoch. Ray's processes
-    would end at once.
+    Left out are the dashboard's server, the autoscaler, the raylet's two agents and, unless asked for, what collects
+    the workers' logs: each imports for a second or two at the moment at which the workers do. And a signal to the group
+    of the launch, as `timeout` and many service managers send it, reaches the launch alone, which lets trials finish
+    their epoch. Ray's processes would end at once.
 
     Args:
         ahead: the workers that Ray starts ahead of the first trial.
@@ -175,14 +185,16 @@ def _tied(word: str) -> str:
     """Return an option of the raylet; if it is the command of a process that it starts, one that ends with the raylet.
 
     A raylet ends with the process that started it. The workers look once a second whether it has, and its agents would
-    stay for a minute.
+    stay for a minute. The agents are replaced: a launch has no dashboard, and no environment to set up for its workers.
     """
     python = subprocess.list2cmdline([sys.executable])
     option, _, command = word.partition("=")
-    if option not in _COMMANDS or not command.startswith(f"{python} "):
+    if option not in (_WORKER, *_AGENTS) or not command.startswith(f"{python} "):
         return word
-    program = subprocess.list2cmdline([sys.executable, "-I", "-S", tied.__file__])
-    return f"{option}={program}{command.removeprefix(python)}"
+    program = [sys.executable, "-I", "-S", tied.__file__]
+    if option in _AGENTS:
+        program += ["-I", "-S", no_agent.__file__, ",".join(_AGENTS[option])]
+    return f"{option}={subprocess.list2cmdline(program)}{command.removeprefix(python)}"
 
 
 def take_started_workers() -> None:

@@ -33,7 +33,7 @@ from ray.tune.utils import flatten_dict
 from analysis.store import mlflow_internals as store_internals
 from resnet_core import schema
 from sweeps import environment, errors
-from sweeps.execution import ray_internals, tied
+from sweeps.execution import no_agent, ray_internals, tied
 from sweeps.tracking import mlflow_internals as tracking_internals
 
 RAY, MLFLOW = (Path(find_spec(name).origin).parent for name in ("ray", "mlflow"))
@@ -68,13 +68,42 @@ def test_ray_starts_its_processes_where_their_group_is_chosen(ray_sources):
     assert callable(ray._private.node.Node.dead_processes), "the same"
 
 
-@pytest.mark.parametrize("option", ray_internals._COMMANDS)
+@pytest.mark.parametrize("option", [ray_internals._WORKER, *ray_internals._AGENTS])
 def test_ray_starts_a_raylet_with_the_commands_of_its_processes(option):
     why = "they would outlive a launch that was killed, its agents for a minute"
     assert f'"{option}={{' in inspect.getsource(ray._private.services.start_raylet), why
     program = ray_internals._tied(f"{option}={sys.executable} -u agent.py --port=1")
-    assert program.startswith(f"{option}={sys.executable} -I -S "), why
-    assert program.endswith("tied.py -u agent.py --port=1"), why
+    assert program.startswith(f"{option}={sys.executable} -I -S {tied.__file__} "), why
+    assert program.endswith(" -u agent.py --port=1"), why
+
+
+@pytest.mark.parametrize("option", list(ray_internals._AGENTS))
+def test_an_agent_that_a_launch_lacks_says_so_as_rays_own_does(tmp_path, option):
+    why = "the raylet would wait for a minute for the ports of its agents"
+    command = inspect.getsource(ray._private.services.start_raylet).partition(f"{option.strip('-')} = [")[2]
+    command = command.partition("\n    ]")[0]
+    assert '"--session-dir={' in command, why
+    assert '"--node-id={' in command, why
+    words = [f"--node-id={'a' * 56}", f"--session-dir={tmp_path / 'ours'}"]
+    for folder in ("ours", "rays"):
+        (tmp_path / folder).mkdir()
+    no_agent.write_ports(list(ray_internals._AGENTS[option]), ["agent.py", *words])
+    for name in ray_internals._AGENTS[option]:
+        ray._raylet.persist_port(str(tmp_path / "rays"), "a" * 56, name, -1)
+    ours, rays = ({path.name: path.read_text() for path in (tmp_path / f).iterdir()} for f in ("ours", "rays"))
+    assert ours == rays, why
+
+
+def test_a_worker_is_executed_without_the_program_that_sets_up_its_environment():
+    ahead = Path(ray._private.node.__file__).parent / "workers" / tied._AHEAD
+    assert f'"{tied._CONTEXT[:-1]}"' in ahead.read_text(), "each worker would import Ray twice"
+    words = ["default_worker.py", "--node-id=1"]
+    empty = ["--language=PYTHON", "--serialized-runtime-env-context={}"]
+    assert tied.without_setup(["/ray/setup_worker.py", *words, *empty]) == words
+    assert tied.without_setup(["/ray/setup_worker.py", *words, "--language=PYTHON"]) == words
+    asked = ["/ray/setup_worker.py", *words, '--serialized-runtime-env-context={"env_vars": {"A": "1"}}']
+    assert tied.without_setup(asked) == asked
+    assert tied.without_setup(["agent.py", "--language=PYTHON"]) == ["agent.py", "--language=PYTHON"]
 
 
 def test_a_process_that_is_tied_ends_with_the_one_that_started_it():
