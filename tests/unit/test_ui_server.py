@@ -61,4 +61,4 @@ def test_it_ends_with_a_command_that_is_killed(tmp_path, port, number):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         server = psutil.Process(int(process.stdout.readline()))
         os.kill(process.pid, number)
-        server.wait(30)
+        server.wait(600)

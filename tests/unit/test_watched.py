@@ -113,12 +113,13 @@ def test_there_is_nothing_to_watch_without_a_study(home, store):
 
 
 def test_nothing_is_written(home, begin):
-    begin(REACHED, None, name="watched-untouched")
+    ledger, _ = begin(REACHED, None, name="watched-untouched")
     before = {path: path.stat().st_mtime_ns for path in home.root.rglob("*")}
     watched = Watched(home, "watched-untouched")
     watched.stamp()
     watched.read()
     assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*")} == before
+    del ledger  # its end writes
 
 
 def test_a_ledger_that_goes_is_told_of_since_when_until_it_is_back(home, begin):
