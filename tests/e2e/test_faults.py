@@ -222,8 +222,8 @@ from sweeps.execution.launch import Launch
 from sweeps.execution.trainable import TrialTrainable
 
 class ShortOfMemory(TrialTrainable):
-    def epochs(self, config, data_dir, checkpoint):
-        for record in train(config, data_dir=data_dir, checkpoint=checkpoint):
+    def epochs(self, config, checkpoint, **more):
+        for record in train(config, checkpoint=checkpoint, **more):
             yield record
             tried = checkpoint.with_suffix(".tried")
             if checkpoint.stem == "00001" and not tried.exists():
