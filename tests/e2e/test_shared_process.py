@@ -101,6 +101,7 @@ def trials(tmp_path):
             "config": network.to_dict(),
             "data_dir": "",
             "checkpoint": str(tmp_path / f"{number}.pt"),
+            "network": None,
             "log": str(tmp_path / f"{number}.txt"),
             "threads": 1,
             "trainer": None,
