@@ -163,6 +163,7 @@ def time_floor(trials: int, epochs: int) -> float:
                 "config": config.to_dict(),
                 "data_dir": folder,
                 "checkpoint": f"{folder}/none.pt",
+                "network": None,
                 "log": f"{folder}/log.txt",
                 "threads": 1,
                 "gpus": 0,
