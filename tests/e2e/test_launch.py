@@ -262,6 +262,9 @@ def test_nothing_is_left_that_nobody_needs(launched):
     """Checkpoints go once the whole curve is in the store, and so does Ray's bookkeeping."""
     left = [path.relative_to(launched.home).as_posix() for path in launched.home.rglob("*") if path.is_file()]
     kept = {f"studies/space/logs/{number:05d}.txt" for number in range(6)} | {"studies/space/driver"}
+    best = [path.stem for path in launched.home.glob("studies/space/models/*.safetensors")]
+    assert len(best) == 3
+    kept |= {f"studies/space/models/{name}{suffix}" for name in best for suffix in (".safetensors", ".json")}
     wanted = ("mlflow.db", "optuna.db", "artifacts/")
     assert {path for path in left if not path.startswith(wanted)} == {"studies/space/lock"} | kept
 

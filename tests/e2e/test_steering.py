@@ -37,7 +37,13 @@ def test_stopped_from_another_process_and_resumed(sweeps, store, listed, cluster
     assert "stopping: running trials finish their epoch" in done.stderr
     where = f"--home {home} --data '{home}/my images' --address {cluster.address}"
     assert f"interrupted; continue with:  sweeps resume listed {where}\n" in done.stdout
-    assert {path.name for path in (home / "studies" / "listed").iterdir()} <= {"lock", "driver", "checkpoints", "logs"}
+    assert {path.name for path in (home / "studies" / "listed").iterdir()} <= {
+        "lock",
+        "driver",
+        "checkpoints",
+        "logs",
+        "models",
+    }
 
     again = sweeps("stop", listed.name, "--home", home, code=1)
     assert again.stderr == "sweeps: study 'listed' is not running; see `sweeps status listed`\n"
