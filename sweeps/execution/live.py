@@ -148,8 +148,8 @@ class PlainWatcher(QuietWatcher):
         self._say(_STARTING)
 
     def started(self, trial: ActiveTrial) -> None:
-        """Print the trial's parameters, or its schedule."""
-        if not self._verbose:
+        """Print the trial's parameters, or its schedule; without ``verbose`` only of one that had ended, and goes on."""
+        if not (self._verbose or trial.job.thawed):
             return
         control = " (control: no rule may stop it)" if trial.control else ""
         begins = f"goes on after epoch {trial.job.thawed[-1]}" if trial.job.thawed else "started"

@@ -140,6 +140,11 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
+def test_a_trial_that_had_ended_and_goes_on_is_always_a_line(plain, file):
+    plain.started(ActiveTrial(replace(SAMPLED, thawed=(3,)), False))
+    assert file.getvalue().startswith("trial 3: goes on after epoch 3: ")
+
+
 @pytest.mark.usefixtures("clock")
 def test_starts_and_epochs_are_no_lines_unless_asked_for(plain, verbose, file):
     plain.started(ActiveTrial(SAMPLED, False))
