@@ -148,7 +148,7 @@ class PlainWatcher(QuietWatcher):
         self._say(_STARTING)
 
     def started(self, trial: ActiveTrial) -> None:
-        """Print the trial's parameters, or its schedule; without ``verbose`` only of one that had ended, and goes on."""
+        """Print the trial's parameters, or its schedule; unless all is printed, only of one that goes on again."""
         if not (self._verbose or trial.job.thawed):
             return
         control = " (control: no rule may stop it)" if trial.control else ""

@@ -24,12 +24,6 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants, services
-from ray._raylet import (
-    DASHBOARD_AGENT_LISTEN_PORT_NAME,
-    METRICS_AGENT_PORT_NAME,
-    METRICS_EXPORT_PORT_NAME,
-    RUNTIME_ENV_AGENT_PORT_NAME,
-)
 from ray.job_config import JobConfig
 from ray.tune import registry
 from ray.tune.execution import class_cache
@@ -41,10 +35,15 @@ LOGS = "session_latest/logs"
 """The logs of Ray's processes, in the folder of its files."""
 _NEEDED = {"gcs_server", "raylet"}  # Ray's names of the processes without which it cannot go on
 _UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")  # methods that start processes
+_raylet: Any = ray._raylet
 _WORKER = "--python_worker_command"  # an option of the raylet; so are these, of agents that write these ports
 _AGENTS = {
-    "--dashboard_agent_command": (METRICS_AGENT_PORT_NAME, METRICS_EXPORT_PORT_NAME, DASHBOARD_AGENT_LISTEN_PORT_NAME),
-    "--runtime_env_agent_command": (RUNTIME_ENV_AGENT_PORT_NAME,),
+    "--dashboard_agent_command": (
+        _raylet.METRICS_AGENT_PORT_NAME,
+        _raylet.METRICS_EXPORT_PORT_NAME,
+        _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    ),
+    "--runtime_env_agent_command": (_raylet.RUNTIME_ENV_AGENT_PORT_NAME,),
 }
 _OF_TUNE = {"PL_DISABLE_FORK": "1"}  # what Ray Tune sets for workers: Lightning may start none by a fork
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
