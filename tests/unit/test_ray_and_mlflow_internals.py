@@ -111,7 +111,7 @@ def test_a_process_that_is_tied_ends_with_the_one_that_started_it():
     asleep = [sys.executable, tied.__file__, "-c", "import time; time.sleep(600)"]
     parent = subprocess.Popen([sys.executable, "-c", ray_alone, *asleep], stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(parent.stdout.readline()))
-    while "time.sleep" not in child.cmdline()[-1] or tied.__file__ in child.cmdline():
+    while not (command := child.cmdline()) or "time.sleep" not in command[-1] or tied.__file__ in command:
         time.sleep(0.01)  # it has not executed its command yet
     parent.kill()
     parent.wait()
