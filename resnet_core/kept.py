@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from resnet_core import code
 from resnet_core.code import CodeError, is_reference
 from resnet_core.config import ConfigError, TrialConfig
-from resnet_core.data import DatasetSpec
 from resnet_core.images import normalise
-from resnet_core.network import build
+from resnet_core.network import Shape, build
 from resnet_core.network_file import About, NetworkFileError, read_about
 from resnet_core.schedule import ScheduleError
 
@@ -111,12 +110,7 @@ def _built(config: TrialConfig, about: About) -> nn.Module:
         raise ValueError(f"{classes} classes, {channels} channels, images of {side} pixels: expected 1 or more of each")
     if config.image_size not in (None, side):
         raise ValueError(f"images of {side} pixels, and of {config.image_size}: expected the same")
-    data = DatasetSpec(classes, 1, 1, image_sizes=(side,), read=_no_images, channels=channels)
-    return build(replace(config, image_size=side), data)
-
-
-def _no_images(data_dir: Path, image_size: int) -> Any:
-    raise NotImplementedError
+    return build(replace(config, image_size=side), Shape(channels, classes))
 
 
 def _filled(path: Path, network: nn.Module, config: TrialConfig, about: About) -> KeptNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,13 +11,19 @@ from torch import nn
 from resnet_core import models, own
 from resnet_core.code import describe, is_reference, not_exiting
 from resnet_core.config import ConfigError, TrialConfig
-from resnet_core.data import DatasetSpec
 
 # All threads share torch's global generator.
 _seeding = threading.Lock()
 
 
-def build(config: TrialConfig, dataset: DatasetSpec | None = None) -> nn.Module:
+class Shape(NamedTuple):
+    """What a network is built for: channels of an image, and number of classes."""
+
+    channels: int
+    classes: int
+
+
+def build(config: TrialConfig, shape: Shape | None = None) -> nn.Module:
     """Return the network of ``config.model``, its weights drawn from ``config.seed`` alone, on the CPU.
 
     It maps images [B, channels, H, W] to logits [B, classes]. torch's global generators are left as they were. A
@@ -24,24 +31,25 @@ def build(config: TrialConfig, dataset: DatasetSpec | None = None) -> nn.Module:
 
     Args:
         config: names the network.
-        dataset: its classes and channels are used; None is the data set of the config, whose code is then imported.
+        shape: what it is built for; None is that of the config's data set, whose code is then imported.
 
     Raises:
         ConfigError: a network of one's own is no such network.
         CodeError: its code cannot be imported.
         DataError: the data set is a folder of images that is missing or not as expected.
     """
-    if dataset is None:
+    if shape is None:
         config = own.resolve(config)
         dataset = own.dataset(config.data)
+        shape = Shape(dataset.channels, dataset.classes)
     if is_reference(config.model):
-        return _build_own(config, dataset)
+        return _build_own(config, shape)
     network, of_name = models.find(config.model)
     options = {name: getattr(config, name) for name in network.options}
     # Layers draw their weights from the CPU's global generator. torch.manual_seed would seed those of GPUs too.
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        built = network.build(classes=dataset.classes, channels=dataset.channels, **of_name, **options)
+        built = network.build(classes=shape.classes, channels=shape.channels, **of_name, **options)
     momentum = network.bn_momentum if config.bn_momentum is None else config.bn_momentum
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -50,13 +58,13 @@ def build(config: TrialConfig, dataset: DatasetSpec | None = None) -> nn.Module:
     return built
 
 
-def _build_own(config: TrialConfig, spec: DatasetSpec) -> nn.Module:
+def _build_own(config: TrialConfig, shape: Shape) -> nn.Module:
     with _seeding, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        built = own.network(config, spec)
+        built = own.network(config, classes=shape.classes, channels=shape.channels)
         if not isinstance(built, nn.Module):
             raise ConfigError("model", config.model, f"a torch.nn.Module, not a {type(built).__name__}")
-        _try(built.cpu(), config, spec)
+        _try(built.cpu(), config, shape)
     if config.bn_momentum is not None:
         for module in built.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -64,8 +72,8 @@ def _build_own(config: TrialConfig, spec: DatasetSpec) -> nn.Module:
     return built
 
 
-def _try(network: nn.Module, config: TrialConfig, spec: DatasetSpec) -> None:
-    shape = (2, spec.channels, config.side, config.side)
+def _try(network: nn.Module, config: TrialConfig, built_for: Shape) -> None:
+    shape = (2, built_for.channels, config.side, config.side)
     try:
         with torch.no_grad(), not_exiting():
             logits = network.eval()(torch.zeros(shape))
@@ -75,8 +83,8 @@ def _try(network: nn.Module, config: TrialConfig, spec: DatasetSpec) -> None:
     finally:
         network.train()
     got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if got != [2, spec.classes]:
-        said = f"logits {[2, spec.classes]} of images {list(shape)}, not {got}"
+    if got != [2, built_for.classes]:
+        said = f"logits {[2, built_for.classes]} of images {list(shape)}, not {got}"
         raise ConfigError("model", config.model, said)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError("model", config.model, "a network with trainable parameters")

@@ -83,7 +83,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def network(config: TrialConfig, spec: DatasetSpec) -> Any:
+def network(config: TrialConfig, *, classes: int, channels: int) -> Any:
     """Return the network of one's own that a config names, with weights from torch's global generator.
 
     Raises:
@@ -91,7 +91,7 @@ def network(config: TrialConfig, spec: DatasetSpec) -> Any:
         CodeError: the code cannot be imported.
     """
     factory = load(config.model)
-    arguments = _network_arguments(config, spec, factory)
+    arguments = _network_arguments(config, {"classes": classes, "channels": channels}, factory)
     try:
         with not_exiting():
             return factory(**arguments)
@@ -99,11 +99,11 @@ def network(config: TrialConfig, spec: DatasetSpec) -> Any:
         raise ConfigError("model", config.model, f"a network; its factory failed: {describe(error)}") from error
 
 
-def _network_arguments(config: TrialConfig, spec: DatasetSpec, factory: Any) -> dict[str, Any]:
+def _network_arguments(config: TrialConfig, built_for: dict[str, int], factory: Any) -> dict[str, Any]:
     parameters = _parameters("model", config.model, factory)
     if "classes" not in parameters:
         raise ConfigError("model", config.model, "a function with a parameter named classes that returns a network")
-    shape = {"classes": spec.classes, "channels": spec.channels, "image_size": config.image_size}
+    shape = {**built_for, "image_size": config.image_size}
     fields = {name: getattr(config, name) for name in TRIAL_CONFIG_FIELDS - {"model_options"} if name in parameters}
     given = fields | {name: value for name, value in shape.items() if name in parameters}
     defaults = TrialConfig("[0, 0] lin[0, 1]")
@@ -328,7 +328,7 @@ def resolve(
     info = None if config.data in DATASETS else spec.info
     resolved = replace(config, image_size=side, data_info=info)
     if is_reference(config.model):
-        _network_arguments(resolved, spec, load(config.model))
+        _network_arguments(resolved, {"classes": spec.classes, "channels": spec.channels}, load(config.model))
     if is_reference(config.optimizer):
         _optimizer_arguments(resolved, load(config.optimizer))
     return resolved
