@@ -1,13 +1,13 @@
 """The public names, and the module that each is loaded from when it is first used."""
 
 from .plots.bands import plot_bands as plot_bands
+from .plots.contour import plot_contour as plot_contour
 from .plots.curves import plot_best_trials as plot_best_trials
 from .plots.curves import plot_comparison as plot_comparison
 from .plots.curves import plot_curves as plot_curves
-from .plots.parameters import plot_contour as plot_contour
-from .plots.parameters import plot_parallel as plot_parallel
-from .plots.parameters import plot_slices as plot_slices
+from .plots.parallel import plot_parallel as plot_parallel
 from .plots.schedules import plot_schedules as plot_schedules
+from .plots.slices import plot_slices as plot_slices
 from .plots.statistics import plot_best_of_n as plot_best_of_n
 from .plots.statistics import plot_best_so_far as plot_best_so_far
 from .plots.statistics import plot_importance as plot_importance

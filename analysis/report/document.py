@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.plots.contour import plot_contour
 from analysis.plots.curves import plot_best_trials, plot_curves
-from analysis.plots.parameters import plot_contour, plot_parallel, plot_slices, sampled_parameters
+from analysis.plots.parallel import plot_parallel
 from analysis.plots.predictions import plot_confusion
+from analysis.plots.settings import sampled_parameters
+from analysis.plots.slices import plot_slices
 from analysis.plots.statistics import plot_best_so_far, plot_importance, plot_share_reached
 from analysis.plots.timeline import plot_timeline
 from analysis.report.page import Block, Section, figure_block, render_page

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.plots.canvas import marks_of
-from analysis.plots.parameters import plot_contour, plot_parallel, sampled_parameters
+from analysis.plots.contour import plot_contour
+from analysis.plots.parallel import plot_parallel
+from analysis.plots.settings import sampled_parameters
 from analysis.plots.timeline import plot_timeline
 
 FAST = {"val_accs": [0.5, 0.93, 0.94], "outcome": "reached", "horizon": 3}

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from analysis.plots.canvas import COLOURS, logarithmic, marks_of, new_figure
-from analysis.plots.parameters import plot_slices
 from analysis.plots.schedules import plot_schedules
+from analysis.plots.slices import plot_slices
 from analysis.plots.statistics import plot_best_of_n, plot_best_so_far, plot_importance, plot_share_reached
 
 FAST = {"val_accs": [0.5, 0.93, 0.94, 0.93, 0.94, 0.95], "outcome": "reached"}
