@@ -15,7 +15,7 @@ from resnet_core.data import DATASETS, Images
 from resnet_core.image_file import ImageFile, read_image
 from resnet_core.images import load
 from resnet_core.kept import KeptNetwork
-from resnet_core.trainer import EVALUATION_BATCH
+from resnet_core.training_run import EVALUATION_BATCH
 
 Part = Literal["validation", "test"]
 FORMATS = ("PNG", "JPEG")

@@ -42,7 +42,7 @@ from resnet_core.fused import batch_norm, optimizer
 from resnet_core.images import Dataset
 from resnet_core.models.layers.resnet_v2 import Sum
 from resnet_core.optim import UpdateRule
-from resnet_core.trainer import _TrainingRun
+from resnet_core.training_run import TrainingRun
 
 BATCH = 64
 STEPS = 782
@@ -201,7 +201,7 @@ def count(config: TrialConfig, batch: int = BATCH) -> dict[str, Tally]:
     dataset = Dataset(images, labels, images, labels, torch.zeros(3, 32, 32))
     tallies = {name: Tally() for name in ("step", "optimizer", "validation")}
     with _fused(Tally()):
-        run = _TrainingRun(replace(config, batch_size=batch), dataset, torch.device("cpu"))
+        run = TrainingRun(replace(config, batch_size=batch), dataset, torch.device("cpu"))
         weights = run._optimizer.flat.weights.numel()
         run._augment(0)
     parts: dict[str, Callable[[], object]] = {

@@ -38,7 +38,8 @@ from resnet_core.config import Precision, TrialConfig, epoch_sizes
 from resnet_core.images import load, normalise, take
 from resnet_core.optim import OPTIMIZERS
 from resnet_core.optimizer import Optimizer
-from resnet_core.trainer import EVALUATION_BATCH, train
+from resnet_core.trainer import train
+from resnet_core.training_run import EVALUATION_BATCH
 from tests.benchmarks.loops import InProcess, InThreads, Ours, Pictures, Plain, Timing, network_of
 from tests.benchmarks.rounds import interleaved, print_ratio, print_values, seconds_a_call
 

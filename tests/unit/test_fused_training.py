@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from resnet_core import trainer
+from resnet_core import training_run
 from resnet_core.config import TrialConfig
 from resnet_core.fused import batch_norm, support
 from resnet_core.images import load
@@ -36,7 +36,7 @@ def trained(config: TrialConfig) -> dict[str, Any]:
 
     By SGD: Adam makes steps as large as any of the rounding that biases have for a gradient.
     """
-    run = trainer._TrainingRun(config, load(config, NOWHERE), torch.device("cpu"))
+    run = training_run.TrainingRun(config, load(config, NOWHERE), torch.device("cpu"))
     records = [run.epoch(1).to_dict()]
     fused = [module.fused for module in run._working.network.modules() if isinstance(module, BatchNormReLU)]
     biases = [abs(p).max().item() for name, p in run._network.named_parameters() if "conv" in name and "bias" in name]

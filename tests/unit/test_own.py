@@ -20,7 +20,8 @@ from resnet_core.data import DataError, DatasetInfo
 from resnet_core.images import load
 from resnet_core.network import build, trainable_parameters
 from resnet_core.optimizer import OwnOptimizer, StepValues
-from resnet_core.trainer import _TrainingRun, seconds_per_epoch, train
+from resnet_core.trainer import seconds_per_epoch, train
+from resnet_core.training_run import TrainingRun
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -364,7 +365,7 @@ def test_a_shared_weight_gets_the_gradients_of_both_layers():
     images = data.train_images / 255 - data.mean
     F.cross_entropy(network(images), data.train_labels).backward()
     expected = network.first.weight - 0.01 * network.first.weight.grad
-    run = _TrainingRun(shared, data, torch.device("cpu"))
+    run = TrainingRun(shared, data, torch.device("cpu"))
     run.train_epoch(1)
     torch.testing.assert_close(run._network.first.weight, expected, rtol=1e-4, atol=1e-6)
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import resnet_core
 from resnet_core import checkpoint as checkpoints
-from resnet_core import trainer
+from resnet_core import trainer, training_run
 from resnet_core.checkpoint import CheckpointError
 from resnet_core.config import TrialConfig, epoch_sizes
 from resnet_core.draws import draw
@@ -103,7 +103,7 @@ def test_lr_and_wd_lr_are_those_of_the_last_step_of_the_epoch():
 
 def test_the_clock_of_a_record_counts_training_images(monkeypatch):
     ticks = iter([10.0, 11.0, 13.0, 16.0])  # before all, before and after training, after all
-    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(training_run, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     (record,) = run(small(epochs=1))
     assert record.seconds == 6
     assert record.images_per_second == TRAIN / 2
@@ -127,7 +127,7 @@ def test_loss_and_accuracy_are_means_over_images_and_the_last_batch_counts_by_it
 def test_validation_is_on_images_as_they_are_with_the_network_in_eval_mode():
     config = small(schedule="[0, 0] lin[0, 1]")
     (record,) = run(config)
-    held = trainer._TrainingRun(config, load(config, NOWHERE), CPU)
+    held = training_run.TrainingRun(config, load(config, NOWHERE), CPU)
     held.train_epoch(1)
     data, network = load(config, NOWHERE), held._network.eval()
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_a_run_that_blows_up_says_so_in_its_loss_and_goes_on():
 
 def test_every_image_is_trained_on_and_the_last_batch_is_what_is_left(monkeypatch):
     sizes = []
-    monkeypatch.setattr(trainer, "shift_and_flip", lambda images, *_draws: sizes.append(len(images)) or images)
+    monkeypatch.setattr(training_run, "shift_and_flip", lambda images, *_draws: sizes.append(len(images)) or images)
     run(small(epochs=2))
     assert sizes == [BATCH, BATCH, REST] * 2
 
@@ -179,7 +179,7 @@ def test_the_optimizer_is_told_learning_rate_decay_and_momentum_at_every_step(mo
 )
 def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, moved, mirrored):
     given = []
-    monkeypatch.setattr(trainer, "shift_and_flip", lambda *args: given.append(args[1:]) or args[0])
+    monkeypatch.setattr(training_run, "shift_and_flip", lambda *args: given.append(args[1:]) or args[0])
     config = small(epochs=1, **fields)
     run(config)
     draws = draw(config, 1, TRAIN)
@@ -192,7 +192,7 @@ def test_augmentation_is_given_what_the_config_turns_on(monkeypatch, fields, mov
 
 
 def make_run(config: TrialConfig) -> Any:
-    return trainer._TrainingRun(config, load(config, NOWHERE), CPU)
+    return training_run.TrainingRun(config, load(config, NOWHERE), CPU)
 
 
 def test_batch_norm_goes_on_learning_after_a_validation():
@@ -228,7 +228,7 @@ def test_validation_does_not_depend_on_its_batches(monkeypatch):
     held = make_run(small())
     held.train_epoch(1)
     whole = held._validate()
-    monkeypatch.setattr(trainer, "EVALUATION_BATCH", {"cpu": 7})
+    monkeypatch.setattr(training_run, "EVALUATION_BATCH", {"cpu": 7})
     torch.testing.assert_close(held._validate(), whole, rtol=1e-6, atol=0)
 
 
@@ -252,7 +252,7 @@ def test_training_and_validation_are_in_the_precision_of_the_config(precision, d
 def test_crop_and_cutout_get_their_rows_of_the_draws(monkeypatch):
     given: dict[str, list[torch.Tensor]] = {"crop": [], "cutout": []}
     for name, seen in given.items():
-        monkeypatch.setattr(trainer, name, lambda images, places, _size, seen=seen: seen.append(places) or images)
+        monkeypatch.setattr(training_run, name, lambda images, places, _size, seen=seen: seen.append(places) or images)
     config = small(epochs=1, crop=2, cutout=4)
     run(config)
     draws = draw(config, 1, TRAIN)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from resnet_core import trainer
+from resnet_core import training_run
 from resnet_core.config import TrialConfig
 from resnet_core.images import load
 from resnet_core.network import build
@@ -74,12 +74,12 @@ def build_there(config: TrialConfig) -> nn.Module:
     ids=lambda fields: ", ".join(f"{key} {value}" for key, value in fields.items()),
 )
 def test_steps_and_validation_wait_for_nothing_and_stay_on_their_device(fields, monkeypatch):
-    monkeypatch.setattr(trainer, "build", build_there)
+    monkeypatch.setattr(training_run, "build", build_there)
     monkeypatch.setattr(torch.autograd, "grad", lambda _loss, leaves, **_: [torch.empty_like(leaf) for leaf in leaves])
     settings = config(fused=False, **fields)  # its kernels are not torch's
     data = load(settings, Path("nowhere"))
     with OneFakeTensorMode(allow_non_fake_inputs=True):
-        run = trainer._TrainingRun(settings, data, GPU, graph=False)
+        run = training_run.TrainingRun(settings, data, GPU, graph=False)
         run._take_step(32)
         run._take_step(6)
         sums = run._validate()
