@@ -59,7 +59,7 @@ class OneNetwork:
         import torch
 
         from sweeps.execution.machine import available_cores
-        from sweeps.inspection.networks import open_file, open_kept
+        from sweeps.inspection.open_network import open_file, open_kept
 
         there = device_of(device, torch.cuda.device_count())
         torch.set_num_threads(available_cores())

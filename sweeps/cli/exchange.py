@@ -75,7 +75,7 @@ def model(
     `sweeps status NAME` lists what is kept. From Python, `resnet_core.load_model(FILE)` reads it, ready to predict.
     """
     from resnet_core.network_file import SUFFIX, NetworkFileError, read_about
-    from sweeps.inspection.kept import find_kept, size_text
+    from sweeps.inspection.kept_networks import find_kept, size_text
     from sweeps.ledger.ledger import Ledger
 
     home = store.open()

@@ -115,7 +115,7 @@ def show(
 ) -> None:
     """Show one trial: its settings, epochs, outcome and errors."""
     from resnet_core.records import metric_texts
-    from sweeps.inspection.kept import kept
+    from sweeps.inspection.kept_networks import kept
     from sweeps.inspection.trials import describe_trial, failed_tries, printed_output, trial_to_dict
     from sweeps.ledger.ledger import Ledger
 

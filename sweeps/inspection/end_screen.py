@@ -16,7 +16,7 @@ from resnet_core.records import Outcome, duration_text
 from search_spaces.spec import StudySpec
 from sweeps.home import Home
 from sweeps.inspection.best import BestTrial, best_of
-from sweeps.inspection.kept import kept
+from sweeps.inspection.kept_networks import kept
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.outcomes import Result
 from sweeps.study.ranking import Configuration, Ranking, ranking

@@ -29,7 +29,7 @@ from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.machine import available_cores
 from sweeps.execution.worker import own_epochs_of
 from sweeps.home import Home
-from sweeps.inspection.kept import size_text
+from sweeps.inspection.kept_networks import size_text
 from sweeps.inspection.notes import study_notes
 from sweeps.inspection.trials import draw_learning_rate
 from sweeps.ledger.ledger import Ledger

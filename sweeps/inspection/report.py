@@ -19,7 +19,7 @@ from search_spaces.spec import StudySpec
 from search_spaces.toml import to_toml
 from sweeps.errors import SweepError
 from sweeps.home import Home
-from sweeps.inspection.kept import kept
+from sweeps.inspection.kept_networks import kept
 from sweeps.ledger.ledger import Ledger
 
 

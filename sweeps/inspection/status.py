@@ -10,7 +10,7 @@ from resnet_core.records import Outcome
 from resnet_core.schema import best_metric
 from search_spaces.space import trial_count
 from sweeps.home import Home
-from sweeps.inspection.kept import kept, kept_to_dict, size_text
+from sweeps.inspection.kept_networks import kept, kept_to_dict, size_text
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_specs
 from sweeps.study.ranking import best_entry

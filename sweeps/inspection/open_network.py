@@ -11,7 +11,7 @@ from resnet_core.code import CodeError, is_reference
 from resnet_core.network_file import NetworkFileError, read_about
 from sweeps.errors import InputError
 from sweeps.home import Home
-from sweeps.inspection.kept import find_kept, kept
+from sweeps.inspection.kept_networks import find_kept, kept
 from sweeps.ledger.ledger import Ledger
 from sweeps.study.code import copy_of, find
 
