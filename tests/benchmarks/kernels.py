@@ -34,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten
 
 from resnet_core import optimizer as optimizers
-from resnet_core import trainer
+from resnet_core import training_run
 from resnet_core.config import TrialConfig
 from resnet_core.data import DATASETS
 from resnet_core.flat import FlatParameters
@@ -184,7 +184,7 @@ def _fused(tally: Tally) -> Iterator[None]:
         tally.add("optimizer", 1, 2 * _bytes(*moved) - _bytes(flat.gradients))
 
     with (
-        patch.object(trainer, "runs_on", lambda _: True),
+        patch.object(training_run, "runs_on", lambda _: True),
         patch.object(batch_norm, "usable", lambda *_, **__: True),
         patch.object(batch_norm, "batch_norm_relu", batch_norm_relu),
         patch.object(optimizer, "supports", lambda *_: True),
