@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import itertools
 import logging
+import os
 import re
 import sys
 import sysconfig
@@ -210,11 +211,10 @@ def _forget_changed(folder: Path, top: str) -> None:
 
 def _remember() -> None:
     """Note the files of the modules that were imported from the folders."""
+    below = tuple(f"{folder}{os.sep}" for folder in _folders)
     for module in list(sys.modules.values()):
         path = _path_of(module)
-        if path is None or path in _read or not any(path.is_relative_to(folder) for folder in _folders):
-            continue
-        if not _is_installed(path):
+        if str(path).startswith(below) and path is not None and path not in _read and not _is_installed(path):
             _read[path] = path.read_bytes()
 
 
@@ -227,7 +227,13 @@ def _path_of(module: Any) -> Path | None:
 
 @functools.cache  # thousands of modules are asked for theirs at every load
 def _resolved(file: str) -> Path:
-    return Path(file).resolve()
+    folder, name = os.path.split(file)
+    return Path(file).resolve() if os.path.islink(file) else _resolved_folder(folder) / name  # noqa: PTH114  # faster
+
+
+@functools.cache
+def _resolved_folder(folder: str) -> Path:
+    return Path(folder).resolve()
 
 
 def _file_of(module: str) -> str:
@@ -286,13 +292,20 @@ def _files(name: str, folder: Path) -> set[Path]:
         seen.add(one)
         if not _is_installed(file) and _is_users(file):
             found.add(file)
-            left += _imports(one, _read.get(file) or file.read_bytes())
+            package = getattr(sys.modules[one], "__package__", None) or ""
+            left += _imports(_read.get(file) or file.read_bytes(), package)
     return found
 
 
-def _imports(module: str, text: bytes) -> Iterator[str]:
-    """Yield the names in the import statements of a module that run when it is imported, each with its packages."""
-    package = getattr(sys.modules[module], "__package__", None) or ""
+def _imports(text: bytes, package: str = "") -> Iterator[str]:
+    """Yield the names in the import statements of a module that run when it is imported, each with its packages.
+
+    Among them are names that are no modules, since ``from a import b`` does not say what b is.
+
+    Args:
+        text: the module's file.
+        package: the package that it is in.
+    """
     left: list[ast.AST] = [ast.parse(text)]
     while left:
         node = left.pop()
@@ -310,6 +323,18 @@ def _imports(module: str, text: bytes) -> Iterator[str]:
             left += node.orelse
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             left += ast.iter_child_nodes(node)
+
+
+def imported_by(source: Source) -> set[str]:
+    """Return the names that the files of a source import, as they stand in its import statements; none is imported.
+
+    A file that cannot be read, or is no Python, has none.
+    """
+    found: set[str] = set()
+    for file in source.files:
+        with contextlib.suppress(OSError, SyntaxError, ValueError):
+            found.update(_imports((source.folder or Path()).joinpath(file).read_bytes()))
+    return found
 
 
 def _with_packages(name: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ from search_spaces.study import load_study as _read_file
 from search_spaces.tables import check_name
 from sweeps import environment
 from sweeps.errors import InputError, SweepError
-from sweeps.execution import streams
+from sweeps.execution import fork_server, streams
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -130,8 +130,9 @@ def launch(
         >>> sweeps.launch("quickstart", trials=4)  # doctest: +SKIP
         >>> analysis.build_table(sweeps.load_results("quickstart"))  # doctest: +SKIP
     """
-    spec = load_study(study, name=name, trials=trials, changes=changes)
-    with streams.complete(), environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors(), fork_server.running(address):
+        spec = load_study(study, name=name, trials=trials, changes=changes)
+        fork_server.import_for(spec.sources.values())
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )
@@ -182,7 +183,7 @@ def resume(
     Examples:
         >>> sweeps.resume("quickstart", more=10)  # doctest: +SKIP
     """
-    with streams.complete(), environment.restored(), _launch_errors():
+    with streams.complete(), environment.restored(), _launch_errors(), fork_server.running(address):
         launcher = open_launcher(
             open_home(home, mlflow, ledger), data, address, quiet=quiet, verbose=verbose, debug=debug
         )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import itertools
 import logging
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Set
@@ -243,6 +245,19 @@ def safe_path() -> Iterator[None]:
         del os.environ[_SAFE_PATH]
         if before is not None:
             os.environ[_SAFE_PATH] = before
+
+
+def ahead_of_library() -> set[str]:
+    """Return the folders from which this process imports ahead of the standard library."""
+    standard = sysconfig.get_path("stdlib")
+    return {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
+
+
+def of_this_package() -> dict[str, str]:
+    """Return PYTHONPATH, if needed, for a process that is to import this package from where this process does."""
+    if (root := str(Path(__file__).parents[1])) not in ahead_of_library():
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def for_person() -> None:

@@ -26,6 +26,7 @@ from sweeps.cli.options import (
     TrialsOption,
 )
 from sweeps.errors import InputError, SweepError
+from sweeps.execution import fork_server
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def launch(
     from sweeps.inspection.notes import study_notes
     from sweeps.study.code import describe as describe_code
 
+    fork_server.start(options.address)
     # Read once: the file may be a pipe.
     asked = sweeps.load_study(study, name=name, trials=trials, changes=changes)
     spec = sweeps.load_study(asked, name=fork)

@@ -18,6 +18,7 @@ from search_spaces.study import shipped_studies
 from sweeps.api import DATA, HOME, load_results, open_home, open_launcher
 from sweeps.cli.app import print_message
 from sweeps.errors import InputError
+from sweeps.execution import fork_server
 from sweeps.home import Home
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class LaunchOptions:
 
     def open_launcher(self) -> Launch:
         """Return a launcher of studies with these options."""
+        fork_server.start(self.address)
         return open_launcher(self.store.open(), self.data, self.address, **self._shown())
 
     def to_arguments(self) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
 from sweeps import environment
 from sweeps.errors import SweepError, disk_full_message, is_disk_full
+from sweeps.execution import fork_server
 from sweeps.execution.cluster import Cluster, Node, slow_precision, visible_gpus
 from sweeps.execution.interrupts import Interrupts
 from sweeps.execution.live import LiveWatcher, QuietWatcher, watching
 from sweeps.execution.machine import available_cores
-from sweeps.execution.placement import TRAINER_PROCESS, check_address, ray_cluster, run_trials
+from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.ray_internals import Ahead
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.home import Home, check_database
@@ -151,6 +152,7 @@ class Launch:
         found = Ledger.read(self.home.ledger_uri, name)
         found.check_not_imported()
         sources = find(self.home, found.spec, accept_changes=changed_code)
+        fork_server.import_for(sources.values())
         slots = self._check(found.spec)
         with self._disk(name), self.home.lock(name):
             ledger = Ledger.open(self.home.ledger_uri, name)
@@ -290,5 +292,9 @@ class Launch:
     def _ahead(self, spec: StudySpec, slots: int) -> Ahead:
         """Return the workers that start before the first trial is proposed: as many as will train at once."""
         # The trials of a shared process have torch there alone, and the process chooses its GPU before torch is loaded.
-        module = "" if spec.resources.shared_process else TRAINER_PROCESS
-        return Ahead(min(slots, trial_count(spec)), spec.resources.cpus_per_trial, module)
+        module = "" if spec.resources.shared_process else fork_server.TRAINER_PROCESS
+        if not module or spec.resources.cpus_per_trial != 1:  # libraries have been loaded for one thread there
+            fork_server.stop()
+        server = fork_server.current()
+        socket = "" if server is None else server.socket
+        return Ahead(min(slots, trial_count(spec)), spec.resources.cpus_per_trial, module, socket)

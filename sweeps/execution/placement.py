@@ -45,8 +45,6 @@ from sweeps.study.code import copy_of
 from sweeps.study.run import StudyRun
 from sweeps.study.trials import Job
 
-TRAINER_PROCESS = "sweeps.execution.trainer_process"
-"""The module that a process which trains one trial after another imports ahead of the first."""
 _MOST_MOVES = 10  # most moves of a trial from lost machines in one launch; such a move is not counted as a retry
 _CHECK_SECONDS = 2.0  # between two checks of the cluster's nodes
 _HELD_SECONDS = 5.0  # between two looks at the trials, after which this process must have been held

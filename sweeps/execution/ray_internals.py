@@ -7,14 +7,11 @@ tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 from __future__ import annotations
 
 import atexit
-import itertools
 import logging
-import os
 import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +26,7 @@ from ray.tune import registry
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
+from sweeps import environment
 from sweeps.execution import no_agent, tied
 
 LOGS = "session_latest/logs"
@@ -109,13 +107,7 @@ class _OnOwnPath(list[str]):
     """A list to which Ray adds folders; it takes those that this process has ahead of the standard library."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        super().extend(folder for folder in folders if folder in _ahead_of_library())
-
-
-def _ahead_of_library() -> set[str]:
-    """Return the folders from which this process imports ahead of the standard library."""
-    standard = sysconfig.get_path("stdlib")
-    return {str(Path(folder).absolute()) for folder in itertools.takewhile(lambda f: f != standard, sys.path)}
+        super().extend(folder for folder in folders if folder in environment.ahead_of_library())
 
 
 @dataclass(frozen=True)
@@ -126,11 +118,13 @@ class Ahead:
         workers: how many.
         threads: threads of OpenMP in each; Ray itself would set this too late for what they import.
         module: what each imports at once; empty for nothing.
+        socket: where a fork server is asked for them; empty without one.
     """
 
     workers: int = 0
     threads: int = 1
     module: str = ""
+    socket: str = ""
 
     def settings(self) -> dict[str, Any]:
         """Return settings of Ray's system with which the workers import the module, and wait until they are used.
@@ -160,13 +154,15 @@ def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
     option = "--num_prestart_python_workers="
 
     def start(command: list[str], *args: Any, **more: Any) -> Any:
-        command = [f"{option}{ahead.workers}" if word.startswith(option) else _tied(word) for word in command]
+        command = [_tied(word, ahead.socket) for word in command]
+        command = [f"{option}{ahead.workers}" if word.startswith(option) else word for word in command]
         more["env"] = {"OMP_NUM_THREADS": f"{ahead.threads}", **_OF_TUNE, **more["env"]}
-        if (root := str(Path(__file__).parents[2])) in _ahead_of_library():
-            # The workers import from this folder, too, before Ray gives them the path of this process.
-            more["env"]["PYTHONPATH"] = os.pathsep.join(filter(None, [root, more["env"].get("PYTHONPATH")]))
+        more["env"] |= environment.of_this_package()  # before Ray gives them the path of this process
         return before(command, *args, process_group=0, **more)
 
+    utils: Any = ray._private.utils
+    has_dashboard = utils.get_dashboard_dependency_error
+    utils.get_dashboard_dependency_error = lambda: None  # it imports an HTTP server to see whether there is one
     node: Any = ray._private.node.Node
     unused = {name: getattr(node, name) for name in _UNUSED if not (log and name == "start_log_monitor")}
     module.ConsolePopen = start
@@ -175,12 +171,12 @@ def lean_processes(ahead: Ahead, *, log: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        module.ConsolePopen = before
+        module.ConsolePopen, utils.get_dashboard_dependency_error = before, has_dashboard
         for name, method in unused.items():
             setattr(node, name, method)
 
 
-def _tied(word: str) -> str:
+def _tied(word: str, socket: str = "") -> str:
     """Return an option of the raylet; if it is the command of a process that it starts, one that ends with the raylet.
 
     A raylet ends with the process that started it. The workers look once a second whether it has, and its agents would
@@ -190,10 +186,15 @@ def _tied(word: str) -> str:
     option, _, command = word.partition("=")
     if option not in (_WORKER, *_AGENTS) or not command.startswith(f"{python} "):
         return word
-    program = [sys.executable, "-I", "-S", tied.__file__]
+    program = [sys.executable, "-I", "-S", tied.__file__, socket or tied.NO_SERVER]
     if option in _AGENTS:
         program += ["-I", "-S", no_agent.__file__, ",".join(_AGENTS[option])]
     return f"{option}={subprocess.list2cmdline(program)}{command.removeprefix(python)}"
+
+
+def read_settings_anew() -> None:
+    """Have Ray read its settings from the environment again, in a process that was forked after it had imported Ray."""
+    _raylet.Config.initialize("")
 
 
 def take_started_workers() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_core import schema
 from resnet_core.objective import Objective
+from resnet_core.paths import sqlite_path
 from resnet_core.uris import without_password
 from search_spaces.space import longest_horizon
 from search_spaces.spec import StudySpec
@@ -105,6 +106,7 @@ class MlflowStudy:
         metric: the metric that counts.
         tags: the tags of every run of the study.
         note_changed: whether write_note has something new to write.
+        in_new_file: whether the store was a SQLite file that did not exist yet: it had no run of the study.
     """
 
     def __init__(
@@ -122,6 +124,8 @@ class MlflowStudy:
         self.study, self.shown = spec.name, without_password(uri)
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
+        file = sqlite_path(uri)
+        self.in_new_file = file is not None and not file.exists()
         self._note = Note(spec.description, spec.objective, spec.space)
         self._experiment = ""
         self._children: dict[int, _Child] = {}

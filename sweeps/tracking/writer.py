@@ -86,6 +86,7 @@ class Tracker:
         self._spooled = len(self._waiting)
         self._refused: list[LogEntry] = []
         self._behind = True  # the study is not opened yet
+        self._nothing_written = runs.in_new_file and not self._waiting
         self._failures, self._retry_at = 0, 0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
@@ -94,9 +95,13 @@ class Tracker:
     def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs.
 
+        A new store is not waited for: MLflow is imported, and its tables are made, while the first trials begin.
+
         Raises:
             SweepError: the store could not be used for 15 seconds.
         """
+        if self._nothing_written:
+            return {}
         known: dict[int, WrittenRun] = self._ask(self._runs.written)
         return known
 
@@ -172,9 +177,11 @@ class Tracker:
             self._thread.join()
 
     def _put(self, entry: LogEntry, then: Callable[[], None] | None = None) -> None:
+        self._nothing_written = False
         self._queue.put((entry, then))
 
     def _ask(self, ask: Callable[[], Any]) -> Any:
+        self._nothing_written = False
         question = _Question(ask, Future())
         self._queue.put(question)
         return question.answer.result()
@@ -183,6 +190,8 @@ class Tracker:
 
     def _write(self) -> None:
         ahead: deque[_Item] = deque()  # items that were taken from the queue and come next
+        if self._nothing_written:
+            ahead.append(self._queue.get())  # MLflow, which takes seconds to import, lets the first trial begin
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()

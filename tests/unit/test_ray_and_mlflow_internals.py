@@ -106,6 +106,27 @@ def test_a_worker_is_executed_without_the_program_that_sets_up_its_environment()
     assert tied.without_setup(["agent.py", "--language=PYTHON"]) == ["agent.py", "--language=PYTHON"]
 
 
+def test_ray_reads_its_settings_anew_when_it_is_told_to():
+    why = "a worker that was forked would not know the token without which Ray answers nobody"
+    program = (
+        "import os; from ray._raylet import Config; from sweeps.execution import ray_internals\n"
+        "os.environ['RAY_health_check_period_ms'] = '777'; before = Config.health_check_period_ms()\n"
+        "ray_internals.read_settings_anew(); print(before == 777, Config.health_check_period_ms() == 777)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False True\n", why
+
+
+def test_ray_looks_for_the_libraries_of_its_dashboard_by_a_function_that_can_be_replaced():
+    why = "each launch would import an HTTP server that it does not use"
+    start = inspect.getsource(ray._private.services.start_raylet)
+    assert "ray._private.utils.get_dashboard_dependency_error()" in start, why
+
+
+def test_a_worker_of_rays_is_a_program_that_is_known_by_its_name():
+    workers = RAY / "_private" / "workers"
+    assert (workers / tied._WORKER).is_file(), "no worker would be forked"
+
+
 def test_a_process_that_is_tied_ends_with_the_one_that_started_it():
     ray_alone = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(600)"
     asleep = [sys.executable, tied.__file__, "-c", "import time; time.sleep(600)"]

@@ -53,6 +53,26 @@ def launched(folder: Path, home: Home) -> StudySpec:
     return from_json(to_json(spec))
 
 
+def test_what_code_imports_is_read_from_its_files(folder, home):
+    (folder / "made.py").write_text(f"import os.path, helper\nfrom sklearn import svm\nfrom . import near\n{TRAINER}")
+    (folder / "helper.py").write_text("import json\ndef later():\n    import torch\n")
+    (folder / "broken.py").write_text("def (")
+    source = code.Source("made:train", folder, ("made.py", "helper.py", "broken.py", "gone.py"), "")
+    assert code.imported_by(source) == {
+        *("os", "os.path", "helper", "sklearn", "sklearn.svm", "", ".near", "json", "dataclasses", "dataclasses.dataclass")
+    }
+
+
+def test_a_link_to_code_is_the_code_that_it_leads_to(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "made.py").rename(elsewhere / "original.py")
+    (folder / "made.py").symlink_to(elsewhere / "original.py")
+    (tmp_path / "link").symlink_to(elsewhere, target_is_directory=True)
+    assert code._resolved(str(folder / "made.py")) == elsewhere / "original.py"
+    assert code._resolved(str(tmp_path / "link" / "original.py")) == elsewhere / "original.py"
+
+
 def test_a_home_finds_the_code_that_it_launched(folder, home):
     found = study_code.find(home, launched(folder, home))
     assert found["made:train"].files == ("made.py",)

@@ -35,7 +35,7 @@ from sweeps.tracking import writer as tracking
 from sweeps.tracking.mlflow_internals import set_environment
 from sweeps.tracking.runs import MlflowStudy, _space_tag, attach_artifacts
 from sweeps.tracking.spool import Spool
-from sweeps.tracking.writer import Tracker
+from sweeps.tracking.writer import Tracker, begin_entry
 from sweeps.version import code_version, versions
 from tests.studies import CRASHED, MISSED, PRUNED, REACHED, SCHEDULE, epoch_record, sampled_study
 
@@ -74,6 +74,34 @@ def runs_of(store: Any, name: str) -> dict[str, Any]:
 
 def history(store: Any, run: Any, metric: str = "val_acc") -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in store.client.get_metric_history(run.info.run_id, metric)]
+
+
+def test_a_new_file_is_not_waited_for_and_made_when_the_first_trial_begins(connect, tmp_path):
+    file = tmp_path / "new.db"
+    tracker = connect(spec(), f"sqlite:///{file}")
+    assert tracker.written() == {}
+    assert not file.exists()
+    tracker.begin(job(0))
+    assert list(tracker.written()) == [0]
+    tracker.close("FINISHED")
+
+
+def test_a_new_file_is_waited_for_where_entries_of_an_earlier_launch_wait(connect, tmp_path):
+    study = spec()
+    Spool(tmp_path / f"{study.name}.jsonl").append([begin_entry(job(0), {})])
+    tracker = connect(study, f"sqlite:///{tmp_path / 'new.db'}")
+    assert list(tracker.written()) == [0]
+    tracker.close("FINISHED")
+
+
+def test_a_file_that_is_there_is_asked(connect, tmp_path):
+    study = spec()
+    for _ in range(2):
+        tracker = connect(study, f"sqlite:///{tmp_path / 'new.db'}")
+        known = tracker.written()
+        tracker.begin(job(0))
+        tracker.close("SCHEDULED")
+    assert list(known) == [0]
 
 
 # What is in the store

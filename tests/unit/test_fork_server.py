@@ -1,0 +1,220 @@
+"""The process that forks Ray's workers; see the end-to-end tests for whole launches with it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from resnet_core.code import Source
+from sweeps.execution import fork_server, tied
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server there")
+
+REPORT = """
+import json, os, random, sys
+import numpy
+print(json.dumps({
+    "arguments": sys.argv[1:],
+    "folder": os.getcwd(),
+    "group": os.getpgid(0),
+    "id": os.getpid(),
+    "loaded": sorted({"torch", "ray.tune", "sklearn.svm", "torch._dynamo"} & set(sys.modules)),
+    "name": __name__,
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "parent": os.getppid(),
+    "random": [random.random(), float(numpy.random.random())],
+    "said": os.environ.get("SAID"),
+    "server's": os.environ.get("RAY_RAYLET_PID"),
+}))
+print("an error", file=sys.stderr)
+"""
+ASLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture(scope="module")
+def server():
+    own = fork_server.ForkServer()
+    yield own
+    own.stop()
+
+
+def command(path: str, folder: Path, program: str, *words: str, name: str = "default_worker.py") -> list[str]:
+    """What the raylet executes for a worker whose program this is."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(program)
+    return [sys.executable, "-I", "-S", tied.__file__, path, str(folder / name), *words]
+
+
+def variables(**more: str) -> dict[str, str]:
+    """The environment that the raylet gives a worker."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "1", **more}
+
+
+def report(server, folder: Path, *words: str, name: str = "default_worker.py", nice: int = 0, **more: str):
+    asked = ["nice", f"-n{nice}", *command(server.socket, folder, REPORT, *words, name=name)]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=folder, env=variables(**more), timeout=60)
+    assert done.stderr == "an error\n"
+    return json.loads(done.stdout)
+
+
+def test_a_worker_is_a_fork_with_what_it_would_have_been_given(server, tmp_path):
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    found = report(server, tmp_path, "--node-id=1", nice=3, SAID="ü")
+    assert found["parent"] == server._process.pid
+    assert {"torch", "ray.tune"} <= set(found["loaded"])
+    assert found["name"] == "__main__"
+    assert found["arguments"] == ["--node-id=1"]
+    assert found["folder"] == str(tmp_path)
+    assert found["group"] == os.getpgid(0)
+    assert found["nice"] == nice + 3
+    assert (found["said"], found["server's"]) == ("ü", "1")
+
+
+def test_workers_draw_other_random_numbers(server, tmp_path):
+    first, second = report(server, tmp_path)["random"], report(server, tmp_path)["random"]
+    assert set(first).isdisjoint(second)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"OMP_NUM_THREADS": "2"}, {"MKL_DYNAMIC": "false"}, {"PYTHONHASHSEED": "1"}, {"RAY_JOB_ID": "01000000"}],
+    ids=lambda more: next(iter(more)),
+)
+def test_a_worker_with_other_settings_than_were_read_is_started_anew(server, tmp_path, more):
+    found = report(server, tmp_path, **more)
+    assert (found["parent"], found["loaded"]) == (os.getpid(), [])
+
+
+def test_another_program_is_started_anew(server, tmp_path):
+    assert report(server, tmp_path, name="agent.py")["loaded"] == []
+
+
+def test_a_worker_is_started_anew_without_a_server(tmp_path):
+    lost = fork_server.ForkServer()
+    lost.stop()
+    assert report(lost, tmp_path)["loaded"] == []
+    assert not Path(lost.socket).parent.exists()
+
+
+def test_a_worker_is_started_anew_where_the_server_ends_before_it_answers(tmp_path):
+    lost = fork_server.ForkServer()
+    asked = command(lost.socket, tmp_path, REPORT)
+    worker = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables())
+    time.sleep(0.3)  # it waits for the imports of the server, which take seconds
+    lost.stop()
+    assert json.loads(worker.communicate(timeout=60)[0])["loaded"] == []
+
+
+def test_a_process_with_another_thread_does_not_fork():
+    assert _can_fork("") == "True"
+    other = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    assert _can_fork(other) == "False"
+
+
+def _can_fork(before: str) -> str:
+    program = f"import os; from sweeps.execution import fork_server\n{before}\nprint(fork_server._can_fork(os.environ))"
+    return subprocess.check_output([sys.executable, "-c", program], text=True).strip()
+
+
+def test_what_a_studys_code_imports_is_imported_ahead(server, tmp_path, monkeypatch):
+    (tmp_path / "job.py").write_text("from sklearn import svm\nfrom torch import nn\nfrom . import nothing\n")
+    monkeypatch.setattr(fork_server, "_current", server)
+    fork_server.import_for([Source("job:train", tmp_path, ("job.py",), "sha256:0")])
+    assert report(server, tmp_path / "w")["loaded"] == ["ray.tune", "sklearn.svm", "torch", "torch._dynamo"]
+
+
+def test_the_one_that_waits_ends_with_its_worker(server, tmp_path):
+    waiting = subprocess.Popen(
+        command(server.socket, tmp_path, ASLEEP), stdout=subprocess.PIPE, text=True, env=variables()
+    )
+    os.kill(int(waiting.stdout.readline()), signal.SIGKILL)
+    waiting.communicate(timeout=10)
+
+
+def test_workers_end_with_the_server(tmp_path):
+    own = fork_server.ForkServer()
+    waiting = subprocess.Popen(
+        command(own.socket, tmp_path, ASLEEP), stdout=subprocess.PIPE, text=True, env=variables()
+    )
+    worker = psutil.Process(int(waiting.stdout.readline()))
+    own.stop()
+    worker.wait(timeout=10)
+    waiting.communicate(timeout=10)
+
+
+def test_the_server_ends_with_the_process_that_started_it():
+    program = (
+        "import sys, time; from sweeps.execution import fork_server; fork_server.start(None)\n"
+        "print(fork_server.current()._process.pid, fork_server.current().socket, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    process, _, path = parent.stdout.readline().strip().partition(" ")
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 10
+    while psutil.pid_exists(int(process)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    shutil.rmtree(Path(path).parent)
+
+
+@pytest.mark.parametrize(
+    ("address", "of_environment", "gpus", "starts"),
+    [
+        (None, "", (), True),
+        ("local", "head:6379", (), True),
+        (None, " ", (), True),
+        ("head:6379", "", (), False),
+        (None, "auto", (), False),
+        (None, "", (os.devnull,), False),
+    ],
+)
+def test_there_is_a_server_where_ray_is_started_on_a_machine_without_a_gpu(
+    monkeypatch, address, of_environment, gpus, starts
+):
+    monkeypatch.setenv("RAY_ADDRESS", of_environment)
+    monkeypatch.setattr(fork_server, "_GPUS", gpus)
+    with fork_server.running(address):
+        assert (fork_server.current() is not None) is starts
+    assert fork_server.current() is None
+
+
+def test_a_second_start_is_none(monkeypatch):
+    monkeypatch.setattr(fork_server, "_GPUS", ())
+    with fork_server.running(None):
+        first = fork_server.current()
+        fork_server.start(None)
+        assert fork_server.current() is first
+
+
+def test_only_this_user_reaches_the_socket(server):
+    assert Path(server.socket).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_request_that_is_none_leaves_the_server_as_it_is(server, tmp_path):
+    for words in (b"\n", b"{}\n", b"[1]\n", b'{"import": ["no.such.module"]}\n', b""):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(server.socket)
+            connection.sendall(words)
+    assert "torch" in report(server, tmp_path)["loaded"]
+
+
+def test_many_workers_are_asked_for_at_once(server, tmp_path):
+    found = []
+    threads = [
+        threading.Thread(target=lambda i=i: found.append(report(server, tmp_path / f"{i}")["id"])) for i in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 6
