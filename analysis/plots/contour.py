@@ -25,7 +25,7 @@ from analysis.plots.canvas import (
 from analysis.plots.outcomes import ENDED, LOOKS, LOOKS_WITHOUT_TARGET, REACHED, WORDS
 from analysis.plots.settings import is_log, sampled_parameters, value_text
 from analysis.plots.statistics import quantity
-from analysis.statistics.surrogate import posterior
+from analysis.statistics.surrogate import expected
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
 from resnet_core.schema import best_metric
@@ -81,17 +81,16 @@ def plot_contour(study: Study, names: tuple[str, str], path: FilePath | str | No
     x, y = np.meshgrid(np.linspace(0, 1, _GRID), np.linspace(0, 1, _GRID))
     grid = np.column_stack([x.ravel(), y.ravel()])
     values = results[known].to_numpy(float)
-    fit = posterior(np.concatenate([unit[fitted], grid]), range(len(fitted)), values[fitted].tolist())
-    expected = fit.mean[len(fitted) :]
-    expected[hull.find_simplex(grid) < 0] = np.nan
+    surface = expected(np.concatenate([unit[fitted], grid]), range(len(fitted)), values[fitted].tolist())[len(fitted) :]
+    surface[hull.find_simplex(grid) < 0] = np.nan
     # Dark is good, on light paper as on dark: the colour's opacity says how good.
     better = -1 if sought.target is not None or sought.goal == "min" else 1
-    levels = MaxNLocator(_LEVELS).tick_values(float(np.nanmin(expected)), float(np.nanmax(expected)))
+    levels = MaxNLocator(_LEVELS).tick_values(float(np.nanmin(surface)), float(np.nanmax(surface)))
     shares = np.linspace(0.08, 0.7, len(levels) - 1)[::better]
     figure = new_figure(8, 5.5)
     axes = figure.subplots()
     back = [np.exp(low[i] + size[i] * at) if logs[i] else low[i] + size[i] * at for i, at in ((0, x), (1, y))]
-    filled = axes.contourf(*back, expected.reshape(x.shape), levels, colors=[(*to_rgb(COLOURS[0]), a) for a in shares])
+    filled = axes.contourf(*back, surface.reshape(x.shape), levels, colors=[(*to_rgb(COLOURS[0]), a) for a in shares])
     texts, has_result = trial_texts(study), found["reached"] if sought.target is not None else known
     looks = LOOKS if sought.target is not None else LOOKS_WITHOUT_TARGET
     kinds = {REACHED: has_result & known, ENDED: ~has_result & known}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from analysis.plots.canvas import COLOURS, marks_of, without_font_warnings
 
 _DPI = 96  # so that a length in the SVG is one of CSS
 _SMALLEST_TEXT = 10.0  # CSS pixels
+_SHORT = 3  # points of a path that is shorter than a reference to it, such as the mark of a tick
 
 PALETTE = {
     "paper": ("#ffffff", "#15191d"),
@@ -116,6 +118,7 @@ class _Renderer(RendererBase):
         self._symbols: dict[tuple[Any, ...], tuple[str, Path]] = {}  # with the path, so that its id stays its own
         self._style = ""  # of the group that is open
         self._repeated = False  # whether what is drawn now is one shape at many places
+        self._symbol_at: tuple[str, float, float] | None = None  # the symbol that was drawn last, and where
         self._smallest_text = math.inf
 
     def element(self, label: str) -> str:
@@ -140,22 +143,34 @@ class _Renderer(RendererBase):
         self._repeated = False
 
     def draw_path_collection(self, *args: Any, **kwargs: Any) -> None:
-        offsets = args[4]
-        self._repeated = len(offsets) > 1
-        super().draw_path_collection(*args, **kwargs)
+        gc, master, paths, transforms, offsets, offset_transform, *looks, antialiased, urls, position = args
+        places = offset_transform.transform(offsets)
+        self._repeated = len(places) > 1
+        alike = self._repeated and len(paths) == 1 and len(paths[0].vertices) > _SHORT and np.isfinite(places).all()
+        alike = alike and max(map(len, (transforms, *looks))) <= 1
+        drawn, self._symbol_at = offsets[:1] if alike else offsets, None
+        super().draw_path_collection(
+            *(gc, master, paths, transforms, drawn, offset_transform, *looks, antialiased, urls, position), **kwargs
+        )
+        if alike and self._symbol_at is not None:
+            # What is drawn thousands of times differs in place and name alone.
+            symbol, x, y = self._symbol_at
+            moved = (places - places[0]) * (1, -1) + (x, y)
+            for (x, y), url in list(zip(moved.tolist(), cycle(urls), strict=False))[1:]:
+                self.shapes.append(self._named(_reference(symbol, x, y), url))
         self._repeated = False
 
     def draw_path(self, gc: GraphicsContextBase, path: Any, transform: Any, rgbFace: Any = None) -> None:  # noqa: N803
-        if self._repeated and len(path.vertices) > 3:  # the mark of a tick is shorter than a reference to it
+        if self._repeated and len(path.vertices) > _SHORT:
             matrix = transform.get_matrix()
-            x, y = float(matrix[0, 2]), self.height - float(matrix[1, 2])
-            shape = f'use href="#{self._symbol(path, matrix)}" x="{_number(x)}" y="{_number(y)}"'
+            self._symbol_at = self._symbol(path, matrix), float(matrix[0, 2]), self.height - float(matrix[1, 2])
+            shape = _reference(*self._symbol_at)
         elif data := self._data(path, transform):
             shape = f'path d="{data}"'
         else:
             return
         self._use_style(self._path_style(gc, rgbFace))
-        self.shapes.append(self._named(shape, gc))
+        self.shapes.append(self._named(shape, gc.get_url()))
 
     def draw_text(
         self,
@@ -247,13 +262,17 @@ class _Renderer(RendererBase):
             self.shapes.append("</g>" * bool(self._style) + f"<g {style}>" * bool(style))
             self._style = style
 
-    def _named(self, shape: str, gc: GraphicsContextBase) -> str:
+    def _named(self, shape: str, url: str | None) -> str:
         """Return a shape as an element, with its trial if it has one."""
-        url = gc.get_url()
         if not url:
             return f"<{shape}/>"
         number, text = self.trials[int(url)]
         return f'<{shape} data-trial="{number}"><title>{escape(text)}</title></{shape.partition(" ")[0]}>'
+
+
+def _reference(symbol: str, x: float, y: float) -> str:
+    """Return the inside of the tag that draws a symbol at a place."""
+    return f'use href="#{symbol}" x="{_number(x)}" y="{_number(y)}"'
 
 
 def _opacity(kind: str, alpha: float | None, colour: Any) -> list[str]:

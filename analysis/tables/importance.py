@@ -28,6 +28,9 @@ _FEWEST_ASKED = 10
 _BEST = 5
 _SHARE = 0.1
 _RESAMPLES = 100
+_MANY, _FEWER_RESAMPLES = 500, 40
+"""Of so many trials, a resampled study takes long, and the ranks differ little."""
+
 _COLUMNS = ("parameter", "importance", "rank", "rank_low", "rank_high")
 
 
@@ -38,10 +41,10 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
     the distribution of the best trials' values differs from that of all trials. The best are a tenth, at least five, by
     the number that the sampler minimises (`resnet_core.objective.Objective.minimised`). A trial that diverged, or that
     a rule stopped below the target, counts among all trials but never among the best. The ranks' intervals are the 2.5
-    and 97.5 % quantiles over 100 studies of trials resampled with replacement: wide if the order of the parameters
-    depends on a few trials. A conditional parameter is judged by the trials that have it, weighted by their share of
-    the best and of all trials (arXiv 2601.20800); that only some have it does not count for it, but for the parameter
-    that decides. Its importance is empty where fewer than ten trials have it.
+    and 97.5 % quantiles over 100 studies of trials resampled with replacement, of more than 500 trials over 40: wide if
+    the order of the parameters depends on a few trials. A conditional parameter is judged by the trials that have it,
+    weighted by their share of the best and of all trials (arXiv 2601.20800); that only some have it does not count for
+    it, but for the parameter that decides. Its importance is empty where fewer than ten trials have it.
 
     Args:
         study: what `load` returned. Ranges are those of `study.space`, or the observed ones if the store does not say.
@@ -68,7 +71,8 @@ def build_importance(study: Study, seed: int = 0) -> pd.DataFrame:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it logs a line for every study in memory
     try:
         found = _importances(trials, names, share)
-        draws = random.integers(len(trials), size=(_RESAMPLES, len(trials)))
+        resamples = _RESAMPLES if len(trials) <= _MANY else _FEWER_RESAMPLES
+        draws = random.integers(len(trials), size=(resamples, len(trials)))
         ranks = np.array([_ranks(_importances([trials[i] for i in draw], names, share)) for draw in draws])
     finally:
         optuna.logging.set_verbosity(level)
@@ -97,7 +101,7 @@ def importance_footnotes(study: Study) -> list[str]:
     ranges = "the study file's ranges" if study.space else "the observed ranges, as the store has no others"
     return [
         f"PED-ANOVA over {ranges}: how unlike all trials the best tenth (5 at least) are in a parameter; shares of 1.",
-        "rank_low, rank_high: 95% of 100 resampled studies. Ranks whose intervals overlap are not told apart.",
+        "rank_low, rank_high: 95% of resampled studies. Ranks whose intervals overlap are not told apart.",
         "It says which parameter made the difference within these ranges, not which value is good.",
     ]
 

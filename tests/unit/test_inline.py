@@ -100,6 +100,26 @@ def test_dots_of_one_look_share_a_shape_and_a_group(figure):
     assert [use.get("data-trial") for use in group] == ["0", "2", "3"]
 
 
+def places(**look):
+    figure = new_figure(4, 3)
+    dots = figure.subplots().scatter([1, 2, 3], [0.2, 0.8, 0.4], **look)
+    mark(dots, [4, 5, 6], ["four", "five", "six"])
+    svg = drawn(figure)
+    return marks(svg), [(use.get("x"), use.get("y")) for use in svg.iter("use") if use.get("data-trial")]
+
+
+def test_dots_of_one_look_are_where_they_are_with_a_look_each():
+    named, at = places(color=COLOURS[0])
+    assert (named, at) == places(color=[COLOURS[0], COLOURS[1], COLOURS[0]])
+    assert len(set(at)) == 3
+    assert named == [("4", "four"), ("5", "five"), ("6", "six")]
+
+
+def test_marks_that_are_too_short_to_refer_to_are_all_drawn():
+    named, at = places(marker="_")
+    assert (named, at) == ([("4", "four"), ("5", "five"), ("6", "six")], [])
+
+
 def test_ids_begin_with_the_key_and_are_those_that_are_asked_for(figure):
     text = inline_svg(figure, "slices-1", "")
     svg = ET.fromstring(text)

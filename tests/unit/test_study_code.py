@@ -59,7 +59,18 @@ def test_what_code_imports_is_read_from_its_files(folder, home):
     (folder / "broken.py").write_text("def (")
     source = code.Source("made:train", folder, ("made.py", "helper.py", "broken.py", "gone.py"), "")
     assert code.imported_by(source) == {
-        *("os", "os.path", "helper", "sklearn", "sklearn.svm", "", ".near", "json", "dataclasses", "dataclasses.dataclass")
+        *(
+            "os",
+            "os.path",
+            "helper",
+            "sklearn",
+            "sklearn.svm",
+            "",
+            ".near",
+            "json",
+            "dataclasses",
+            "dataclasses.dataclass",
+        )
     }
 
 

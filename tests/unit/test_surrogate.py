@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.statistics.surrogate import Posterior, posterior
+from analysis.statistics.surrogate import Posterior, expected, posterior
 
 LINE = np.linspace(0, 1, 21)[:, None]
 
@@ -20,6 +20,11 @@ def test_a_lucky_run_among_slow_neighbours_is_not_the_best():
     values = np.where(LINE[:, 0] < 0.5, 20.0, 30.0) + np.tile([0.5, -0.5, 0.0], 7)
     values[17] = 18
     assert LINE[posterior(LINE, range(21), values).mean.argmin(), 0] < 0.5
+
+
+def test_what_is_expected_is_the_mean_of_the_posterior():
+    runs, values = [0, 0, 7, 20, 13], [20.0, 22.0, 31.0, 18.0, 25.0]
+    assert expected(LINE, runs, values) == pytest.approx(posterior(LINE, runs, values).mean, rel=1e-12)
 
 
 def test_what_was_not_run_is_known_from_its_neighbours_and_less_surely():
