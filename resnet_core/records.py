@@ -158,17 +158,24 @@ def metric_text(name: str, value: float) -> str:
 _UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
-def duration_text(seconds: float) -> str:
-    """Return a time as text for people, with three digits, in the unit that suits it; from two days on in days.
+def duration_text(seconds: float, digits: int = 3) -> str:
+    """Return a time as text for people, in the unit that suits it; from two days on in days.
 
     >>> [duration_text(seconds) for seconds in (0, 0.0008, 3.06, 42, 150, 5400, 200_000)]
     ['0 s', '0.8 ms', '3.06 s', '42 s', '2.5 min', '1.5 h', '2.31 days']
+    >>> [duration_text(seconds, digits=2) for seconds in (447, 59.7, 8_600_000)]
+    ['7.5 min', '60 s', '100 days']
     """
     for size, unit in _UNITS:
         if seconds >= size * (2 if unit == "days" else 1):
-            value = seconds / size
-            return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    return f"{1000 * seconds:.3g} ms" if 0 < seconds < 0.9995 else f"{seconds:.3g} s"
+            return f"{_rounded(seconds / size, digits)} {unit}"
+    if 0 < seconds < 0.9995:
+        return f"{_rounded(1000 * seconds, digits)} ms"
+    return f"{_rounded(seconds, digits)} s"
+
+
+def _rounded(value: float, digits: int) -> str:
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 @dataclass(frozen=True, slots=True)

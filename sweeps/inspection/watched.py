@@ -132,7 +132,9 @@ def _of_ledger(home: Home, ledger: Ledger, study: Study | None) -> Standing:
     facts = {"Trials": " · ".join([*counts, f"to come: {remaining}"]), "Best so far": best_text(row)}
     left = None if study is None else _time_left(study, waiting, len(waiting) + remaining)
     if state == "running":
-        facts["Time left"] = "not known yet" if left is None else f"about {duration_text(left.seconds)}: {left.how}"
+        facts["Time left"] = (
+            "not known yet" if left is None else f"about {duration_text(left.seconds, digits=2)}: {left.how}"
+        )
     ended = row["imported_from"] is not None or state in ("complete", "crashed")
     return Standing(said, tuple(facts.items()), frozenset(waiting), ended)
 
@@ -150,7 +152,7 @@ def _of_store(study: Study | None) -> Standing:
     facts = (
         {}
         if left is None
-        else {"Time left": f"about {duration_text(left.seconds)} for the trials that run: {left.how}"}
+        else {"Time left": f"about {duration_text(left.seconds, digits=2)} for the trials that run: {left.how}"}
     )
     return Standing(
         said, tuple(facts.items()), frozenset() if running else frozenset(open_), study.status == "FINISHED"
