@@ -1,10 +1,14 @@
 """A trainer of one's own through the command line: every way in which its trials end, kill and resume, its code."""
 
 import json
+import os
 import re
 import signal
+import sys
 
 import pytest
+
+from sweeps.execution import fork_server
 
 TRAINER = """
 import os
@@ -250,3 +254,33 @@ def test_what_a_trainer_prints_is_no_part_of_a_result(command, sweeps, tmp_path)
     assert json.loads(done.stdout)
     assert "imported" in done.stderr
     assert "an epoch" in done.stderr
+
+
+PARENT = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 1
+    seed: int = 0
+
+
+def train(config: Config, run):
+    parent = Path(f"/proc/{os.getppid()}/cmdline").read_text()
+    for _ in run.epochs():
+        yield {"val_acc": float("fork_server" in parent)}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or any(map(os.path.exists, fork_server._GPUS)), reason="none is started")
+@pytest.mark.parametrize(("tables", "forked"), [("", 1.0), ("[resources]\ncpus_per_trial = 2\n", 0.0)])
+def test_trials_of_one_thread_train_in_forks(sweeps, home, tmp_path, tables, forked):
+    file = write(tmp_path, tables)
+    (tmp_path / "made_up.py").write_text(PARENT)
+    sweeps("launch", file, "--home", home)
+    (row,) = json.loads(sweeps("table", "own", "--home", home, "--json").stdout)
+    assert row["val_acc_best"] == forked
