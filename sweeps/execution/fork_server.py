@@ -46,8 +46,6 @@ _READ_AT_IMPORT = ("ATEN_", "GOMP_", "KMP_", "LD_", "MKL_", "OMP_", "OPENBLAS_",
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, and under Windows
 _SLOW = ("scipy", "sklearn", "torchvision")
 """Packages that take long to import, and start no threads when they are."""
-
-
 _OF_OPTIMIZERS = "torch._dynamo"  # the first use of an optimizer of torch's imports it
 
 
@@ -62,23 +60,27 @@ class ForkServer:
         from sweeps import environment  # the program itself does without
         from sweeps.execution.interrupts import kept_from_children
 
-        self._folder = tempfile.mkdtemp(prefix="sweeps-")  # which nobody else can enter
-        self.socket = str(Path(self._folder) / "socket")
         with environment.restored():
             environment.for_ray(own=True)
             variables = {"OMP_NUM_THREADS": "1", **os.environ, **environment.of_this_package(), **_of_ray()}
-        with kept_from_children(), socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.socket)
-            listener.listen(64)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(listener.fileno()), str(os.getpid())],
-                pass_fds=[listener.fileno()],
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
+        self._folder = tempfile.mkdtemp(prefix="sweeps-")  # which nobody else can enter
+        self.socket = str(Path(self._folder) / "socket")
+        try:
+            with kept_from_children(), socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(self.socket)
+                listener.listen(64)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", __file__, str(listener.fileno()), str(os.getpid())],
+                    pass_fds=[listener.fileno()],
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    process_group=0,
+                )
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         """Have it import further modules, for all workers that it forks from then on."""

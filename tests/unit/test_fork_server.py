@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -194,6 +195,16 @@ def test_a_second_start_is_none(monkeypatch):
         first = fork_server.current()
         fork_server.start(None)
         assert fork_server.current() is first
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_has_no_server(monkeypatch, tmp_path):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(fork_server, "_GPUS", ())
+    with fork_server.running(None):
+        assert fork_server.current() is None
+    assert list(folder.iterdir()) == []
 
 
 def test_only_this_user_reaches_the_socket(server):
