@@ -7,7 +7,7 @@ the server.
 
 Run as a program with the file descriptor of a socket and the id of the process that started it. A request is a line of
 JSON: ``{"import": [module, ...]}``; or, with three file descriptors for standard input, output and error,
-``{"arguments", "environment", "folder", "group", "nice"}``, which is answered with a byte once the worker runs. That
+``{"arguments", "environment", "folder", "group", "nice", "open_files"}``, which the worker answers with a byte. That
 connection is closed when the worker has ended.
 """
 
@@ -21,18 +21,19 @@ import importlib
 import json
 import os
 import random
+import resource
 import runpy
-import shutil
+import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_core.code import Source, imported_by
+from sweeps.execution import tied
 
 TRAINER_PROCESS = "sweeps.execution.trainer_process"
 """The module that a process which trains imports ahead of its first trial."""
@@ -53,46 +54,40 @@ class ForkServer:
     """The fork server of this process.
 
     Attributes:
-        socket: the path of its socket.
+        socket: the name of its socket, which no other process has.
     """
 
     def __init__(self) -> None:
         from sweeps import environment  # the program itself does without
         from sweeps.execution.interrupts import kept_from_children
 
+        self.socket = f"sweeps-{secrets.token_hex(16)}"
         with environment.restored():
             environment.for_ray(own=True)
             variables = {"OMP_NUM_THREADS": "1", **os.environ, **environment.of_this_package(), **_of_ray()}
-        self._folder = tempfile.mkdtemp(prefix="sweeps-")  # which nobody else can enter
-        self.socket = str(Path(self._folder) / "socket")
-        try:
-            with kept_from_children(), socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(self.socket)
-                listener.listen(64)
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", __file__, str(listener.fileno()), str(os.getpid())],
-                    pass_fds=[listener.fileno()],
-                    env=variables,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    process_group=0,
-                )
-        except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise
+        with kept_from_children(), socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{self.socket}")
+            listener.listen(64)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(listener.fileno()), str(os.getpid())],
+                pass_fds=[listener.fileno()],
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         """Have it import further modules, for all workers that it forks from then on."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(self.socket)
+            tied.connect(connection, self.socket)
             connection.sendall(json.dumps({"import": modules}).encode() + b"\n")
 
     def stop(self) -> None:
         """End it, and the workers that it has forked."""
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 _current: ForkServer | None = None
@@ -110,7 +105,7 @@ def start(address: str | None) -> None:
     global _current
     own = (address or os.environ.get("RAY_ADDRESS", "").strip() or "local") == "local"
     if _current is None and own and sys.platform == "linux" and not any(map(os.path.exists, _GPUS)):
-        with contextlib.suppress(OSError):  # the launch reports a full disk itself
+        with contextlib.suppress(OSError):  # such as a limit of processes, which the launch reports itself
             _current = ForkServer()
             atexit.register(stop)
 
@@ -140,12 +135,14 @@ def stop() -> None:
 
 @contextlib.contextmanager
 def running(address: str | None) -> Iterator[None]:
-    """Have a fork server for a launch in the block, as `start` says; it is ended with the block."""
+    """Have a fork server for a launch in the block, as `start` says; one that the block starts ends with it."""
+    before = _current
     start(address)
     try:
         yield
     finally:
-        stop()
+        if before is None:
+            stop()
 
 
 def _of_ray() -> dict[str, str]:
@@ -172,28 +169,28 @@ def serve(listener: int, parent: int) -> list[str]:
         own = os.getpid()
         while True:
             connection, _ = server.accept()
+            descriptors: list[int] = []
             with connection, contextlib.suppress(Exception):
-                asked, descriptors = _request(connection)
+                tied.check_user(connection)
+                asked = _request(connection, descriptors)
                 for name in asked.get("import", ()):
                     with contextlib.suppress(Exception):
                         importlib.import_module(name)
-                if len(descriptors) == 3 and _can_fork(asked["environment"]):
-                    if os.fork() == 0:
-                        server.close()
-                        _begin(asked, descriptors, own)
-                        os.set_inheritable(connection.detach(), False)  # it stays open as long as this worker lives
-                        return list(asked["arguments"])
-                    connection.sendall(b"1")
-                for descriptor in descriptors:
-                    os.close(descriptor)
+                if len(descriptors) == 3 and _can_fork(asked["environment"]) and os.fork() == 0:
+                    server.close()
+                    _begin(asked, descriptors, own, connection)
+                    return list(asked["arguments"])
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
-def _request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return a request, and the file descriptors that came with it."""
-    data, descriptors, _, _ = socket.recv_fds(connection, _LONGEST, 3)
+def _request(connection: socket.socket, descriptors: list[int]) -> dict[str, Any]:
+    """Return a request; add the file descriptors that came with it to the list."""
+    data, came, _, _ = socket.recv_fds(connection, _LONGEST, 3)
+    descriptors += came
     while not data.endswith(b"\n") and (more := connection.recv(_LONGEST)):
         data += more
-    return dict(json.loads(data)), descriptors
+    return dict(json.loads(data))
 
 
 def _can_fork(environment: Mapping[str, str]) -> bool:
@@ -209,8 +206,8 @@ def _can_fork(environment: Mapping[str, str]) -> bool:
     )
 
 
-def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int) -> None:
-    """Make this process, which was forked, what a new one would have been; end it where that fails."""
+def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int, connection: socket.socket) -> None:
+    """Make this process, which was forked, what a new one would have been, and say so; end it where that fails."""
     try:
         _end_with(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -220,6 +217,7 @@ def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int) -> Non
         os.environ.clear()
         os.environ.update(asked["environment"])
         os.chdir(asked["folder"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(asked["open_files"]))  # Ray has raised it
         with contextlib.suppress(OSError):
             os.setpgid(0, asked["group"])
         with contextlib.suppress(OSError):
@@ -229,6 +227,8 @@ def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int) -> Non
         sys.modules[_RAY].read_settings_anew()
         random.seed()
         sys.modules["numpy"].random.seed()
+        connection.sendall(b"1")
+        os.set_inheritable(connection.detach(), False)  # it stays open as long as this process lives
     except BaseException:
         os._exit(1)
 

@@ -2,12 +2,11 @@
 
 import json
 import os
-import shutil
+import resource
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,12 +15,13 @@ import psutil
 import pytest
 
 from resnet_core.code import Source
+from sweeps import environment
 from sweeps.execution import fork_server, tied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server there")
 
 REPORT = """
-import json, os, random, sys
+import json, os, random, resource, sys
 import numpy
 print(json.dumps({
     "arguments": sys.argv[1:],
@@ -31,6 +31,7 @@ print(json.dumps({
     "loaded": sorted({"torch", "ray.tune", "sklearn.svm", "torch._dynamo"} & set(sys.modules)),
     "name": __name__,
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "parent": os.getppid(),
     "random": [random.random(), float(numpy.random.random())],
     "said": os.environ.get("SAID"),
@@ -57,7 +58,8 @@ def command(path: str, folder: Path, program: str, *words: str, name: str = "def
 
 def variables(**more: str) -> dict[str, str]:
     """The environment that the raylet gives a worker."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "1", **more}
+    of_ray = {"OMP_NUM_THREADS": "1", "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "1"}
+    return {**os.environ, **environment.of_this_package(), **of_ray, **more}
 
 
 def report(server, folder: Path, *words: str, name: str = "default_worker.py", nice: int = 0, **more: str):
@@ -103,7 +105,6 @@ def test_a_worker_is_started_anew_without_a_server(tmp_path):
     lost = fork_server.ForkServer()
     lost.stop()
     assert report(lost, tmp_path)["loaded"] == []
-    assert not Path(lost.socket).parent.exists()
 
 
 def test_a_worker_is_started_anew_where_the_server_ends_before_it_answers(tmp_path):
@@ -155,17 +156,16 @@ def test_workers_end_with_the_server(tmp_path):
 def test_the_server_ends_with_the_process_that_started_it():
     program = (
         "import sys, time; from sweeps.execution import fork_server; fork_server.start(None)\n"
-        "print(fork_server.current()._process.pid, fork_server.current().socket, flush=True); time.sleep(600)"
+        "print(fork_server.current()._process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    process, _, path = parent.stdout.readline().strip().partition(" ")
+    process = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
     until = time.monotonic() + 10
-    while psutil.pid_exists(int(process)):
+    while psutil.pid_exists(process):
         assert time.monotonic() < until
         time.sleep(0.01)
-    shutil.rmtree(Path(path).parent)
 
 
 @pytest.mark.parametrize(
@@ -197,24 +197,71 @@ def test_a_second_start_is_none(monkeypatch):
         assert fork_server.current() is first
 
 
-def test_a_folder_whose_path_is_too_long_for_a_socket_has_no_server(monkeypatch, tmp_path):
-    folder = tmp_path / ("long" * 25)
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+def test_a_server_needs_no_folder_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(fork_server, "_GPUS", ())
+    monkeypatch.setenv("TMPDIR", "/no/such/folder")
+    with fork_server.running(None):
+        assert fork_server.current() is not None
+
+
+def test_a_launch_inside_another_leaves_its_server(monkeypatch):
     monkeypatch.setattr(fork_server, "_GPUS", ())
     with fork_server.running(None):
-        assert fork_server.current() is None
-    assert list(folder.iterdir()) == []
+        first = fork_server.current()
+        with fork_server.running(None):
+            pass
+        assert fork_server.current() is first
+        assert first._process.poll() is None
 
 
-def test_only_this_user_reaches_the_socket(server):
-    assert Path(server.socket).parent.stat().st_mode & 0o777 == 0o700
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_users_request_is_not_answered(server, tmp_path):
+    asks = (
+        "import os, socket, sys; os.setuid(65534)\n"
+        "with socket.socket(socket.AF_UNIX) as connection:\n"
+        "    connection.connect('\\0' + sys.argv[1]); print(connection.recv(1))"
+    )
+    said = subprocess.check_output([sys.executable, "-S", "-c", asks, server.socket], text=True, timeout=60)
+    assert said == "b''\n"
+    assert "torch" in report(server, tmp_path)["loaded"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_worker_is_not_asked_of_another_user(tmp_path):
+    listens = (
+        "import os, socket; os.setuid(65534)\n"
+        "server = socket.socket(socket.AF_UNIX); server.bind('\\0' + 'sweeps-of-another-user'); server.listen()\n"
+        "print(flush=True); connection, _ = server.accept(); print(connection.recv(1))"
+    )
+    other = subprocess.Popen([sys.executable, "-S", "-c", listens], stdout=subprocess.PIPE, text=True)
+    other.stdout.readline()
+    asked = command("sweeps-of-another-user", tmp_path, REPORT)
+    done = subprocess.run(asked, capture_output=True, text=True, env=variables(), timeout=60)
+    assert json.loads(done.stdout)["loaded"] == []
+    assert other.communicate(timeout=60)[0] == "b''\n"
+
+
+def test_a_worker_may_open_as_many_files_as_the_process_that_asks(server, tmp_path):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1
+    asked = ["sh", "-c", f'ulimit -Sn {most} && exec "$@"', "sh", *command(server.socket, tmp_path, REPORT)]
+    found = json.loads(subprocess.check_output(asked, stderr=subprocess.DEVNULL, env=variables(), timeout=60))
+    assert (found["parent"], found["open files"]) == (server._process.pid, most)
+
+
+def test_a_worker_that_cannot_begin_as_a_fork_is_started_anew(server, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    asked = ["sh", "-c", f'rmdir {gone} && exec "$@"', "sh", *command(server.socket, tmp_path, REPORT)]
+    program = REPORT.replace("os.getcwd()", "None")
+    (tmp_path / "default_worker.py").write_text(program)
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=gone, env=variables(), timeout=60)
+    assert json.loads(done.stdout)["loaded"] == []
 
 
 def test_a_request_that_is_none_leaves_the_server_as_it_is(server, tmp_path):
     for words in (b"\n", b"{}\n", b"[1]\n", b'{"import": ["no.such.module"]}\n', b""):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(server.socket)
+            tied.connect(connection, server.socket)
             connection.sendall(words)
     assert "torch" in report(server, tmp_path)["loaded"]
 
