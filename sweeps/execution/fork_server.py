@@ -38,6 +38,8 @@ from sweeps.execution import tied
 TRAINER_PROCESS = "sweeps.execution.trainer_process"
 """The module that a process which trains imports ahead of its first trial."""
 _RAY = "sweeps.execution.ray_internals"
+FIRST_JOB = "01000000"
+"""Ray's id of the first job of a cluster."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LONGEST = 1 << 20  # bytes of a request that are read at once
 _OWN_THREADS = {"jemalloc_bg_thd"}  # of libraries that look after them in a fork
@@ -146,11 +148,11 @@ def running(address: str | None) -> Iterator[None]:
 
 
 def _of_ray() -> dict[str, str]:
-    """Return variables that Ray reads when it is imported, and that the raylet otherwise gives each worker.
+    """Return variables that Ray reads only when it is imported, and that the raylet otherwise gives each worker.
 
-    A worker looks whether the process with this id is alive. It has no job until it is given work.
+    A worker ends with the process that has this id. The job is that of the first driver of a Ray.
     """
-    return {"RAY_RAYLET_PID": str(os.getpid()), "RAY_JOB_ID": "ffffffff"}
+    return {"RAY_RAYLET_PID": str(os.getpid()), "RAY_JOB_ID": FIRST_JOB}
 
 
 def serve(listener: int, parent: int) -> list[str]:
@@ -166,7 +168,7 @@ def serve(listener: int, parent: int) -> list[str]:
             importlib.import_module(name)
         gc.freeze()  # what the workers share stays shared
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker is waited for
-        own = os.getpid()
+        own, forks = os.getpid(), 0
         while True:
             connection, _ = server.accept()
             descriptors: list[int] = []
@@ -176,10 +178,12 @@ def serve(listener: int, parent: int) -> list[str]:
                 for name in asked.get("import", ()):
                     with contextlib.suppress(Exception):
                         importlib.import_module(name)
-                if len(descriptors) == 3 and _can_fork(asked["environment"]) and os.fork() == 0:
-                    server.close()
-                    _begin(asked, descriptors, own, connection)
-                    return list(asked["arguments"])
+                if len(descriptors) == 3 and _can_fork(asked["environment"]):
+                    forks += 1
+                    if os.fork() == 0:
+                        server.close()
+                        _begin(asked, descriptors, own, connection, forks)
+                        return list(asked["arguments"])
             for descriptor in descriptors:
                 os.close(descriptor)
 
@@ -206,13 +210,15 @@ def _can_fork(environment: Mapping[str, str]) -> bool:
     )
 
 
-def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int, connection: socket.socket) -> None:
-    """Make this process, which was forked, what a new one would have been, and say so; end it where that fails."""
+def _begin(
+    asked: Mapping[str, Any], descriptors: list[int], parent: int, connection: socket.socket, number: int
+) -> None:
+    """Make this process, the fork of this number, what a new one would have been, and say so; end it if that fails."""
     try:
         _end_with(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number)
+        for standard, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, standard)
             os.close(descriptor)
         os.environ.clear()
         os.environ.update(asked["environment"])
@@ -224,7 +230,7 @@ def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int, connec
             os.setpriority(os.PRIO_PROCESS, 0, asked["nice"])
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED, encoding="ascii")
-        sys.modules[_RAY].read_settings_anew()
+        sys.modules[_RAY].begin_as_fork(number)
         random.seed()
         sys.modules["numpy"].random.seed()
         connection.sendall(b"1")

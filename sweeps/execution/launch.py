@@ -296,5 +296,6 @@ class Launch:
         if not module or spec.resources.cpus_per_trial != 1:  # libraries have been loaded for one thread there
             fork_server.stop()
         server = fork_server.current()
-        socket = "" if server is None else server.socket
-        return Ahead(min(slots, trial_count(spec)), spec.resources.cpus_per_trial, module, socket)
+        if server is not None:  # its forks begin at once
+            return Ahead(0, spec.resources.cpus_per_trial, socket=server.socket)
+        return Ahead(min(slots, trial_count(spec)), spec.resources.cpus_per_trial, module)

@@ -58,7 +58,7 @@ def command(path: str, folder: Path, program: str, *words: str, name: str = "def
 
 def variables(**more: str) -> dict[str, str]:
     """The environment that the raylet gives a worker."""
-    of_ray = {"OMP_NUM_THREADS": "1", "RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "1"}
+    of_ray = {"OMP_NUM_THREADS": "1", "RAY_JOB_ID": fork_server.FIRST_JOB, "RAY_RAYLET_PID": "1"}
     return {**os.environ, **environment.of_this_package(), **of_ray, **more}
 
 
@@ -87,9 +87,18 @@ def test_workers_draw_other_random_numbers(server, tmp_path):
     assert set(first).isdisjoint(second)
 
 
+def test_workers_draw_other_ids_of_ray(server, tmp_path):
+    program = "import ray; print(*(ray.ObjectID.from_random().hex() for _ in range(1000)))"
+    drawn = [
+        subprocess.check_output(command(server.socket, tmp_path, program), env=variables(), text=True).split()
+        for _ in range(3)
+    ]
+    assert len({one for ids in drawn for one in ids}) == 3000
+
+
 @pytest.mark.parametrize(
     "more",
-    [{"OMP_NUM_THREADS": "2"}, {"MKL_DYNAMIC": "false"}, {"PYTHONHASHSEED": "1"}, {"RAY_JOB_ID": "01000000"}],
+    [{"OMP_NUM_THREADS": "2"}, {"MKL_DYNAMIC": "false"}, {"PYTHONHASHSEED": "1"}, {"RAY_JOB_ID": "02000000"}],
     ids=lambda more: next(iter(more)),
 )
 def test_a_worker_with_other_settings_than_were_read_is_started_anew(server, tmp_path, more):

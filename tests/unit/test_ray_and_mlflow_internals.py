@@ -33,7 +33,7 @@ from ray.tune.utils import flatten_dict
 from analysis.store import mlflow_internals as store_internals
 from resnet_core import schema
 from sweeps import environment, errors
-from sweeps.execution import no_agent, ray_internals, tied
+from sweeps.execution import fork_server, no_agent, ray_internals, tied
 from sweeps.tracking import mlflow_internals as tracking_internals
 
 RAY, MLFLOW = (Path(find_spec(name).origin).parent for name in ("ray", "mlflow"))
@@ -111,9 +111,13 @@ def test_ray_reads_its_settings_anew_when_it_is_told_to():
     program = (
         "import os; from ray._raylet import Config; from sweeps.execution import ray_internals\n"
         "os.environ['RAY_health_check_period_ms'] = '777'; before = Config.health_check_period_ms()\n"
-        "ray_internals.read_settings_anew(); print(before == 777, Config.health_check_period_ms() == 777)"
+        "ray_internals.begin_as_fork(1); print(before == 777, Config.health_check_period_ms() == 777)"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False True\n", why
+
+
+def test_the_first_job_of_a_ray_has_the_id_that_forks_are_told():
+    assert ray.JobID.from_int(1).hex() == fork_server.FIRST_JOB, "no worker would be forked"
 
 
 def test_ray_looks_for_the_libraries_of_its_dashboard_by_a_function_that_can_be_replaced():
