@@ -7,8 +7,8 @@ the server.
 
 Run as a program with the file descriptor of a socket and the id of the process that started it. A request is a line of
 JSON: ``{"import": [module, ...]}``; or, with three file descriptors for standard input, output and error,
-``{"arguments", "environment", "folder", "group", "nice", "open_files"}``, which the worker answers with a byte. That
-connection is closed when the worker has ended.
+``{"arguments", "blocked", "environment", "folder", "group", "nice", "open_files"}``, which the worker answers with a
+byte. That connection is closed when the worker has ended.
 """
 
 from __future__ import annotations
@@ -213,6 +213,7 @@ def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int, connec
     try:
         _end_with(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])  # Ray blocks SIGINT
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)

@@ -21,10 +21,11 @@ from sweeps.execution import fork_server, tied
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server there")
 
 REPORT = """
-import json, os, random, resource, sys
+import json, os, random, resource, signal, sys
 import numpy
 print(json.dumps({
     "arguments": sys.argv[1:],
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     "folder": os.getcwd(),
     "group": os.getpgid(0),
     "id": os.getpid(),
@@ -246,6 +247,15 @@ def test_a_worker_may_open_as_many_files_as_the_process_that_asks(server, tmp_pa
     asked = ["sh", "-c", f'ulimit -Sn {most} && exec "$@"', "sh", *command(server.socket, tmp_path, REPORT)]
     found = json.loads(subprocess.check_output(asked, stderr=subprocess.DEVNULL, env=variables(), timeout=60))
     assert (found["parent"], found["open files"]) == (server._process.pid, most)
+
+
+def test_a_worker_blocks_the_signals_that_the_process_that_asks_does(server, tmp_path):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        found = report(server, tmp_path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (found["parent"], found["blocked"]) == (server._process.pid, sorted({*before, signal.SIGINT}))
 
 
 def test_a_worker_that_cannot_begin_as_a_fork_is_started_anew(server, tmp_path):
