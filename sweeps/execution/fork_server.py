@@ -230,6 +230,7 @@ def _begin(asked: Mapping[str, Any], descriptors: list[int], parent: int, connec
         sys.modules[_RAY].read_settings_anew()
         random.seed()
         sys.modules["numpy"].random.seed()
+        sys.modules["torch"].default_generator.seed()
         connection.sendall(b"1")
         os.set_inheritable(connection.detach(), False)  # it stays open as long as this process lives
     except BaseException:

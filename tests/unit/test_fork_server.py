@@ -34,7 +34,8 @@ print(json.dumps({
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
     "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "parent": os.getppid(),
-    "random": [random.random(), float(numpy.random.random())],
+    "random": [random.random(), float(numpy.random.random())]
+    + ([float(sys.modules["torch"].rand(1))] if "torch" in sys.modules else []),
     "said": os.environ.get("SAID"),
     "server's": os.environ.get("RAY_RAYLET_PID"),
 }))
@@ -85,6 +86,7 @@ def test_a_worker_is_a_fork_with_what_it_would_have_been_given(server, tmp_path)
 
 def test_workers_draw_other_random_numbers(server, tmp_path):
     first, second = report(server, tmp_path)["random"], report(server, tmp_path)["random"]
+    assert len(first) == 3  # of Python, NumPy and torch
     assert set(first).isdisjoint(second)
 
 
