@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -218,6 +219,23 @@ def check_database(path: Path) -> None:
             open_to_read(path).close()
     except (OSError, sqlite3.Error) as error:
         raise SweepError(unreadable(path, error)) from error
+
+
+def check_new_database(path: Path) -> None:
+    """Check that a file for MLflow can be written, if it does not exist yet; MLflow would try for minutes.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if not path.exists():
+        folder = next(parent for parent in path.absolute().parents if parent.exists())  # MLflow makes the others
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"--mlflow {path}: {folder} cannot be written: {error.strerror}; name another file"
+            ) from error
 
 
 def unreadable(path: Path, error: BaseException | None) -> str:

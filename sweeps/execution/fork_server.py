@@ -7,8 +7,8 @@ the server.
 
 Run as a program with the file descriptor of a socket and the id of the process that started it. A request is a line of
 JSON: ``{"import": [module, ...]}``; or, with three file descriptors for standard input, output and error,
-``{"arguments", "environment", "folder", "group", "nice", "open_files"}``, which the worker answers with a byte. That
-connection is closed when the worker has ended.
+``{"arguments", "blocked", "environment", "folder", "group", "nice", "open_files"}``, which the worker answers with a
+byte. That connection is closed when the worker has ended.
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ def _begin(
     try:
         _end_with(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])  # Ray blocks SIGINT
         for standard, descriptor in enumerate(descriptors):
             os.dup2(descriptor, standard)
             os.close(descriptor)
@@ -233,6 +234,7 @@ def _begin(
         sys.modules[_RAY].begin_as_fork(number)
         random.seed()
         sys.modules["numpy"].random.seed()
+        sys.modules["torch"].default_generator.seed()
         connection.sendall(b"1")
         os.set_inheritable(connection.detach(), False)  # it stays open as long as this process lives
     except BaseException:

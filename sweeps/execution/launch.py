@@ -17,6 +17,7 @@ from rich.console import Console
 import analysis
 from resnet_core.code import Source
 from resnet_core.data import DATASETS
+from resnet_core.paths import sqlite_path
 from search_spaces.space import shipped_values, trial_count
 from search_spaces.spec import StudySpec
 from search_spaces.tables import Finalists
@@ -30,7 +31,7 @@ from sweeps.execution.machine import available_cores
 from sweeps.execution.placement import check_address, ray_cluster, run_trials
 from sweeps.execution.ray_internals import Ahead
 from sweeps.execution.trainable import TrialTrainable
-from sweeps.home import Home, check_database
+from sweeps.home import Home, check_database, check_new_database
 from sweeps.ledger.database import sqlite_file
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.studies import study_names
@@ -179,6 +180,8 @@ class Launch:
             for db in (self.home.own_mlflow_db, sqlite_file(self.home.ledger_uri)):
                 if db is not None:
                     check_database(db)
+            if self.home.mlflow and (file := sqlite_path(self.home.mlflow)) is not None:
+                check_new_database(file)
             for name in sorted(shipped_values(spec, "data")):
                 if name in DATASETS and DATASETS[name].download is not None:
                     torch_process().submit(DATASETS[name].ensure_available, self.data_dir).result()

@@ -66,6 +66,7 @@ def fork(name: str, arguments: list[str]) -> bool:
         try:
             wanted = {
                 "arguments": arguments,
+                "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
                 "environment": dict(os.environ),
                 "folder": os.getcwd(),  # noqa: PTH109
                 "group": os.getpgrp(),

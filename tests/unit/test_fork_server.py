@@ -21,10 +21,11 @@ from sweeps.execution import fork_server, tied
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server there")
 
 REPORT = """
-import json, os, random, resource, sys
+import json, os, random, resource, signal, sys
 import numpy
 print(json.dumps({
     "arguments": sys.argv[1:],
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     "folder": os.getcwd(),
     "group": os.getpgid(0),
     "id": os.getpid(),
@@ -33,7 +34,8 @@ print(json.dumps({
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
     "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "parent": os.getppid(),
-    "random": [random.random(), float(numpy.random.random())],
+    "random": [random.random(), float(numpy.random.random())]
+    + ([float(sys.modules["torch"].rand(1))] if "torch" in sys.modules else []),
     "said": os.environ.get("SAID"),
     "server's": os.environ.get("RAY_RAYLET_PID"),
 }))
@@ -84,6 +86,7 @@ def test_a_worker_is_a_fork_with_what_it_would_have_been_given(server, tmp_path)
 
 def test_workers_draw_other_random_numbers(server, tmp_path):
     first, second = report(server, tmp_path)["random"], report(server, tmp_path)["random"]
+    assert len(first) == 3  # of Python, NumPy and torch
     assert set(first).isdisjoint(second)
 
 
@@ -255,6 +258,15 @@ def test_a_worker_may_open_as_many_files_as_the_process_that_asks(server, tmp_pa
     asked = ["sh", "-c", f'ulimit -Sn {most} && exec "$@"', "sh", *command(server.socket, tmp_path, REPORT)]
     found = json.loads(subprocess.check_output(asked, stderr=subprocess.DEVNULL, env=variables(), timeout=60))
     assert (found["parent"], found["open files"]) == (server._process.pid, most)
+
+
+def test_a_worker_blocks_the_signals_that_the_process_that_asks_does(server, tmp_path):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        found = report(server, tmp_path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (found["parent"], found["blocked"]) == (server._process.pid, sorted({*before, signal.SIGINT}))
 
 
 def test_a_worker_that_cannot_begin_as_a_fork_is_started_anew(server, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from sweeps.api import open_home
 from sweeps.errors import InputError, SweepError
-from sweeps.home import Home, check_database
+from sweeps.home import Home, check_database, check_new_database
 
 HOLD = """
 import sys
@@ -214,6 +214,17 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path):
     path.write_text("not a database at all")
     with pytest.raises(SweepError, match=r"x\.db: file is not a database; move it away"):
         check_database(path)
+
+
+def test_a_new_file_for_mlflow_that_cannot_be_written_is_an_error(tmp_path):
+    check_new_database(tmp_path / "made" / "later" / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    check_new_database(tmp_path / "file")
+    with pytest.raises(
+        InputError, match=r"^--mlflow .*file/mlflow\.db: .*file cannot be written: Not a directory; name another file$"
+    ):
+        check_new_database(tmp_path / "file" / "mlflow.db")
 
 
 def test_a_lock_that_cannot_be_made_is_told_in_a_line(tmp_path):
