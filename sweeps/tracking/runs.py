@@ -106,7 +106,6 @@ class MlflowStudy:
         metric: the metric that counts.
         tags: the tags of every run of the study.
         note_changed: whether write_note has something new to write.
-        in_new_file: whether the store was a SQLite file that did not exist yet: it had no run of the study.
     """
 
     def __init__(
@@ -125,12 +124,17 @@ class MlflowStudy:
         self.tags = {schema.STUDY_HASH: study_hash(spec)} | ({} if origin else {schema.CODE_VERSION: code_version()})
         self.note_changed = False
         file = sqlite_path(uri)
-        self.in_new_file = file is not None and not file.exists()
+        self._new_file = file if file is not None and not file.exists() else None
         self._note = Note(spec.description, spec.objective, spec.space)
         self._experiment = ""
         self._children: dict[int, _Child] = {}
         self._strays: dict[str, Run] = {}  # by name: runs of trials without a usable number
         self._begun: dict[int, LogEntry] = {}  # of the trials that have not ended: what begins their runs again
+
+    @property
+    def in_new_file(self) -> bool:
+        """Whether the store was a SQLite file that did not exist yet: it had no run of the study."""
+        return self._new_file is not None
 
     def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs."""
@@ -327,6 +331,8 @@ class MlflowStudy:
         mlflow_internals.set_environment(fail_soon=True)
         from mlflow import MlflowClient
 
+        if self._new_file is not None:
+            mlflow_internals.make_database(self._new_file)
         return MlflowClient(self._uri)
 
     def _open_experiment(self) -> str:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow.environment_variables
+import mlflow.store.db.utils
 import psutil
 import pytest
 import ray._private.node
@@ -269,6 +270,11 @@ def test_ray_is_silenced(name):
 )
 def test_mlflow_reads_the_environment_variables_that_are_set_for_it(name):
     assert hasattr(mlflow.environment_variables, name), "see sweeps.environment for what it keeps MLflow from"
+
+
+def test_mlflow_makes_its_tables_by_a_function_of_their_own():
+    why = "a killed process would leave a database that MLflow can do nothing with"
+    assert list(inspect.signature(mlflow.store.db.utils._initialize_tables).parameters) == ["engine"], why
 
 
 def test_mlflow_shows_trials_below_their_launch():

@@ -8,18 +8,24 @@ import os
 import queue
 import re
 import shutil
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import event
 
 import analysis
@@ -32,7 +38,7 @@ from sweeps.study.outcomes import Result
 from sweeps.study.protocols import WrittenRun
 from sweeps.study.trials import Job
 from sweeps.tracking import writer as tracking
-from sweeps.tracking.mlflow_internals import set_environment
+from sweeps.tracking.mlflow_internals import make_database, set_environment
 from sweeps.tracking.runs import MlflowStudy, _space_tag, attach_artifacts
 from sweeps.tracking.spool import Spool
 from sweeps.tracking.writer import Tracker, begin_entry
@@ -102,6 +108,54 @@ def test_a_file_that_is_there_is_asked(connect, tmp_path):
         tracker.begin(job(0))
         tracker.close("SCHEDULED")
     assert list(known) == [0]
+
+
+MAKES = """
+import sys
+from pathlib import Path
+from sweeps.tracking.mlflow_internals import make_database, set_environment
+
+set_environment()
+make_database(Path(sys.argv[1]))
+"""
+
+
+def makes(file: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", MAKES, str(file)])
+
+
+def test_a_process_that_is_killed_leaves_no_half_made_database(tmp_path):
+    file = tmp_path / "100%" / "mlflow.db"
+    process = makes(file)
+    while not (left := list(file.parent.glob("*.partial"))) or left[0].stat().st_size < 100_000:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not file.exists()
+    os.utime(left[0], (0, 0))
+    make_database(file)
+    assert list(file.parent.iterdir()) == [file]
+    assert MlflowClient(f"sqlite:///{quote(str(file))}").create_experiment("works")
+
+
+def test_processes_that_make_one_database_at_once_make_it_once(tmp_path):
+    file = tmp_path / "mlflow.db"
+    processes = [makes(file) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == [file]
+    with closing(sqlite3.connect(file)) as database:
+        ((found,),) = database.execute("PRAGMA integrity_check")
+    assert found == "ok"
+
+
+def test_a_database_is_made_where_files_have_no_links(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    make_database(tmp_path / "mlflow.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 # What is in the store
