@@ -217,19 +217,14 @@ class _Renderer(RendererBase):
 
     def _path_style(self, gc: Any, face: Any) -> str:
         """Return the attributes of a shape's colours, line and clipping."""
-        found, alpha = ['fill="none"'], gc.get_alpha() if gc.get_forced_alpha() else None
-        if face is not None:
-            found = [f'fill="{_colour(face)}"', *_opacity("fill", alpha, face)]
-        colour, width = gc.get_rgb(), gc.get_linewidth()
-        if width and colour[3]:
-            found.append(f'stroke="{_colour(colour)}" stroke-width="{_number(self.points_to_pixels(width))}"')
-            found += _opacity("stroke", alpha, colour)
-            _, dashes = gc.get_dashes()
-            if dashes is not None:
-                lengths = " ".join(_number(self.points_to_pixels(length)) for length in dashes)
-                found.append(f'stroke-dasharray="{lengths}"')
+        alpha, dashes = gc.get_alpha() if gc.get_forced_alpha() else None, gc.get_dashes()[1]
+        style = _style(
+            *(None if face is None else tuple(face), tuple(gc.get_rgb()), alpha),
+            self.points_to_pixels(gc.get_linewidth()),
+            () if dashes is None else tuple(self.points_to_pixels(length) for length in dashes),
+        )
         clip = self._clip(gc)
-        return " ".join([*found, f'clip-path="url(#{clip})"'] if clip else found)
+        return f'{style} clip-path="url(#{clip})"' if clip else style
 
     def _clip(self, gc: Any) -> str:
         """Return the id of what a shape is cut to; empty if it is not cut."""
@@ -273,6 +268,24 @@ class _Renderer(RendererBase):
 def _reference(symbol: str, x: float, y: float) -> str:
     """Return the inside of the tag that draws a symbol at a place."""
     return f'use href="#{symbol}" x="{_number(x)}" y="{_number(y)}"'
+
+
+@lru_cache(maxsize=1 << 12)  # thousands of curves look alike
+def _style(
+    face: tuple[float, ...] | None,
+    line: tuple[float, ...],
+    alpha: float | None,
+    width: float,
+    dashes: tuple[float, ...],
+) -> str:
+    """Return the attributes of a shape's colours and line; lengths in pixels."""
+    found = ['fill="none"'] if face is None else [f'fill="{_colour(face)}"', *_opacity("fill", alpha, face)]
+    if width and line[3]:
+        found.append(f'stroke="{_colour(line)}" stroke-width="{_number(width)}"')
+        found += _opacity("stroke", alpha, line)
+        if dashes:
+            found.append(f'stroke-dasharray="{" ".join(map(_number, dashes))}"')
+    return " ".join(found)
 
 
 def _opacity(kind: str, alpha: float | None, colour: Any) -> list[str]:
