@@ -398,7 +398,7 @@ class _Report:
         said = f"Trial {network.trial} after epoch {network.epoch}: {right:,} of {images:,} validation images right."
         wrong = counts * (1 - np.eye(len(counts), dtype=int))
         true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        if wrong.any():
+        if wrong.max() > 1:  # with one mistake of each kind, none is the most frequent
             said += (
                 f" Most often taken for another: {network.classes[int(true)]} for {network.classes[int(predicted)]}, "
                 f"{wrong[true, predicted]} times."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resnet_core import code
 from resnet_core.code import CodeError, is_reference
 from resnet_core.network_file import NetworkFileError, read_about
+from search_spaces.trainers import SHIPPED
 from sweeps.errors import InputError
 from sweeps.home import Home
 from sweeps.inspection.kept_networks import find_kept, kept
@@ -71,7 +72,8 @@ def _best(home: Home, ledger: Ledger) -> Path:
     if not there:
         name = ledger.spec.name
         said = "of a trial that has ended" if ledger.spec.keep.any else "at all: its [keep] says best = 0"
-        raise InputError(f"study {name!r} has kept no network {said}; `sweeps status {name}` tells how far it is")
+        own = "" if ledger.spec.trainer is SHIPPED else ", and its trainer may have given none to run.save_model"
+        raise InputError(f"study {name!r} has kept no network {said}{own}; `sweeps status {name}` tells how far it is")
     return there[0].path
 
 

@@ -142,6 +142,11 @@ def test_commands_that_look_need_no_code(command, sweeps, ended, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_it_is_told_that_the_trainer_has_given_no_network(sweeps, ended):
+    assert "run.save_model" in sweeps("evaluate", "own", "--home", ended, code=2).stderr
+
+
+@pytest.mark.slow
 def test_every_field_is_a_parameter_in_mlflow(store, ended):
     params = store(ended, "own").trials["well"].data.params
     assert params == {"epochs": "4", "rate": "0.3", "how": "well", "pause": "0.0", "seed": "0", "horizon": "4"}

@@ -381,6 +381,11 @@ def test_the_contents_name_every_section(read):
     assert (skip, named) == ("content", list(report.text))
 
 
+def test_of_single_mistakes_none_is_the_most_frequent(make_study):
+    network = BestNetwork("trial-0", 3, ("cat", "dog"), ((8, 1), (1, 9)))
+    assert "Most often" not in Read(build_report(make_study(FAST), network=network)).text["network"]
+
+
 def test_the_best_networks_confusions_are_told_and_drawn(make_study):
     network = BestNetwork("trial-0", 3, ("cat", "dog", "frog"), ((8, 2, 0), (1, 9, 0), (5, 0, 5)))
     report = Read(build_report(make_study(FAST), network=network))
