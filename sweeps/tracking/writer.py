@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 6  # if a caller waits for the store; the pauses between the tries are 0.5, 1, 2, 4 and 8 s
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
+_FIRST_EPOCH_SECONDS = 10.0  # for which MLflow is not opened in a new store
 _EPOCHS_SECONDS = 0.05  # time that an epoch waits for others, to be written with them
 _MOST_EPOCHS = 50  # of a trial in one request: an MLflow server accepts 1,000 values
 MLFLOW_STATUS = {
@@ -191,7 +192,7 @@ class Tracker:
     def _write(self) -> None:
         ahead: deque[_Item] = deque()  # items that were taken from the queue and come next
         if self._nothing_written:
-            ahead.append(self._queue.get())  # MLflow, which takes seconds to import, lets the first trial begin
+            self._await_first_epoch(ahead)
         while True:
             if self._behind and time.monotonic() >= self._retry_at:
                 self._catch_up()
@@ -211,6 +212,17 @@ class Tracker:
                     self._take(entry, None)
             else:
                 self._take(*item)
+
+    def _await_first_epoch(self, ahead: deque[_Item]) -> None:
+        """Wait for the first epoch, or for 10 s from the first trial's begin; the items until then go to ``ahead``.
+
+        MLflow takes seconds to import, which would be missing where the first trials begin.
+        """
+        ahead.append(self._queue.get())
+        until = time.monotonic() + _FIRST_EPOCH_SECONDS
+        with suppress(queue.Empty):
+            while isinstance(item := ahead[-1], tuple) and not _is_epochs(item):
+                ahead.append(self._queue.get(timeout=_seconds_until(until)))
 
     def _gathered(self, first: LogEntry, ahead: deque[_Item]) -> list[LogEntry]:
         """Return these epochs and those that follow directly, as one entry per trial; other items go to ``ahead``."""

@@ -92,6 +92,22 @@ def test_a_new_file_is_not_waited_for_and_made_when_the_first_trial_begins(conne
     tracker.close("FINISHED")
 
 
+@pytest.mark.parametrize(("seconds", "epochs"), [(3600, [epoch_record(1)]), (0.1, [])], ids=["epoch", "ten seconds"])
+def test_a_new_file_is_made_after_the_first_epoch_or_ten_seconds(connect, tmp_path, monkeypatch, seconds, epochs):
+    monkeypatch.setattr(tracking, "_FIRST_EPOCH_SECONDS", seconds)
+    file = tmp_path / "new.db"
+    tracker = connect(spec(), f"sqlite:///{file}")
+    tracker.begin(job(0))
+    tracker.place(job(0), {"device": "cpu", "node": "here"})
+    for record in epochs:
+        tracker.epoch(job(0), record)
+    until = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    tracker.close("FINISHED")
+
+
 def test_a_new_file_is_waited_for_where_entries_of_an_earlier_launch_wait(connect, tmp_path):
     study = spec()
     Spool(tmp_path / f"{study.name}.jsonl").append([begin_entry(job(0), {})])
