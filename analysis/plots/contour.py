@@ -25,7 +25,7 @@ from analysis.plots.canvas import (
 from analysis.plots.outcomes import ENDED, LOOKS, LOOKS_WITHOUT_TARGET, REACHED, WORDS
 from analysis.plots.settings import is_log, sampled_parameters, value_text
 from analysis.plots.statistics import quantity
-from analysis.statistics.surrogate import expected
+from analysis.statistics.surrogate import posterior_mean
 from analysis.store.loader import Study
 from analysis.tables.columns import column_named
 from resnet_core.schema import best_metric
@@ -81,7 +81,9 @@ def plot_contour(study: Study, names: tuple[str, str], path: FilePath | str | No
     x, y = np.meshgrid(np.linspace(0, 1, _GRID), np.linspace(0, 1, _GRID))
     grid = np.column_stack([x.ravel(), y.ravel()])
     values = results[known].to_numpy(float)
-    surface = expected(np.concatenate([unit[fitted], grid]), range(len(fitted)), values[fitted].tolist())[len(fitted) :]
+    coordinates = np.concatenate([unit[fitted], grid])
+    means = posterior_mean(coordinates, range(len(fitted)), values[fitted].tolist())
+    surface = means[len(fitted) :]
     surface[hull.find_simplex(grid) < 0] = np.nan
     # Dark is good, on light paper as on dark: the colour's opacity says how good.
     better = -1 if sought.target is not None or sought.goal == "min" else 1

@@ -78,7 +78,7 @@ def posterior(coordinates: Array, runs: Sequence[int], values: Sequence[float]) 
     return Posterior(center + scale * mean, scale**2 * covariance, scale**2 * noise)
 
 
-def expected(coordinates: Array, runs: Sequence[int], values: Sequence[float]) -> Array:
+def posterior_mean(coordinates: Array, runs: Sequence[int], values: Sequence[float]) -> Array:
     """Return the mean of `posterior`, for the same arguments; for thousands of configurations it is much faster."""
     z, center, scale = _standardised(values)
     fits = _fits(coordinates, np.asarray(runs), z)

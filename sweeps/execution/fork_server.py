@@ -45,7 +45,7 @@ _LONGEST = 1 << 20  # bytes of a request that are read at once
 _OWN_THREADS = {"jemalloc_bg_thd"}  # of libraries that look after them in a fork
 _FIRST_TO_BE_KILLED = "1000"  # as Ray has it for its workers where memory ends
 _READ_AT_IMPORT = ("ATEN_", "GOMP_", "KMP_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH")
-"""How variables begin that libraries read when they are imported."""
+"""Prefixes of environment variables that libraries read when they are imported."""
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, and under Windows
 _SLOW = ("scipy", "sklearn", "torchvision")
 """Packages that take long to import, and start no threads when they are."""

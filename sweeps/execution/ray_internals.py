@@ -44,7 +44,7 @@ _AGENTS = {
     "--runtime_env_agent_command": (_raylet.RUNTIME_ENV_AGENT_PORT_NAME,),
 }
 _OF_TUNE = {"PL_DISABLE_FORK": "1"}  # what Ray Tune sets for workers: Lightning may start none by a fork
-_MOST_IDS = 1000  # random ids that a worker draws in the thread that starts it: it draws one
+_MOST_IDS = 1000  # random ids that a worker may draw in its main thread; at its start it draws one
 _LOGGERS = ("ray", "ray.tune", "ray.data", "ray.train")  # each has its own level and handler
 _ERROR_FILE, _ERROR_BEGINS = "error.txt", "Failure # "
 _TRIAL_ERROR = "sweeps.execution.trainable.TrialError: "  # what Ray writes before the message of one
@@ -196,11 +196,11 @@ def _tied(word: str, socket: str = "") -> str:
 def begin_as_fork(number: int) -> None:
     """Make Ray, in a process that was forked after it had imported Ray, what it is in a new one.
 
-    It reads its settings from the environment again. It draws random ids as its generator goes on, which is the same in
-    all forks: two workers that give one id to two objects at the same time end.
+    It reads its settings from the environment again. Its generator of random ids has the same state in every fork, so
+    each fork passes over ids by its number: a worker crashes if another one uses the same id at the same time.
 
     Args:
-        number: how many forks came before this one.
+        number: the number of this fork, from 1.
     """
     _raylet.Config.initialize("")
     for _ in range(_MOST_IDS * number):

@@ -6,6 +6,7 @@ one, tests/unit/test_ray_and_mlflow_internals.py fails and names its purpose.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
@@ -56,8 +57,9 @@ def make_database(file: Path) -> None:
     tables: Any = utils
     file.parent.mkdir(parents=True, exist_ok=True)
     for left in file.parent.glob(f"{glob.escape(file.name)}.*{_PARTIAL}*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just put its own into place
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
     partial = file.with_name(f"{file.name}.{os.getpid()}{_PARTIAL}")
     engine = create_engine(URL.create("sqlite", database=str(partial)))
     try:

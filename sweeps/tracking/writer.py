@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 6  # if a caller waits for the store; the pauses between the tries are 0.5, 1, 2, 4 and 8 s
 _LONGEST_WAIT = 30.0  # seconds between two tries while the study runs
 _NOTE_SECONDS = 5.0  # between two writings of the note
-_FIRST_EPOCH_SECONDS = 10.0  # for which MLflow is not opened in a new store
+_FIRST_EPOCH_SECONDS = 10.0  # longest wait for the first epoch before a new store is made
 _EPOCHS_SECONDS = 0.05  # time that an epoch waits for others, to be written with them
 _MOST_EPOCHS = 50  # of a trial in one request: an MLflow server accepts 1,000 values
 MLFLOW_STATUS = {
@@ -96,7 +96,7 @@ class Tracker:
     def written(self) -> dict[int, WrittenRun]:
         """Return, by trial number, the status of the trial's run and, unless it has ended, its written epochs.
 
-        A new store is not waited for: MLflow is imported, and its tables are made, while the first trials begin.
+        A new store has none, and is not waited for: it is made after the first epoch.
 
         Raises:
             SweepError: the store could not be used for 15 seconds.
@@ -214,9 +214,9 @@ class Tracker:
                 self._take(*item)
 
     def _await_first_epoch(self, ahead: deque[_Item]) -> None:
-        """Wait for the first epoch, or for 10 s from the first trial's begin; the items until then go to ``ahead``.
+        """Wait until an epoch is to be written, 10 s at most after the first item; put the items into ``ahead``.
 
-        MLflow takes seconds to import, which would be missing where the first trials begin.
+        Importing MLflow takes seconds of computing. The first trials need them to begin.
         """
         ahead.append(self._queue.get())
         until = time.monotonic() + _FIRST_EPOCH_SECONDS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.statistics.surrogate import Posterior, expected, posterior
+from analysis.statistics.surrogate import Posterior, posterior, posterior_mean
 
 LINE = np.linspace(0, 1, 21)[:, None]
 
@@ -24,7 +24,7 @@ def test_a_lucky_run_among_slow_neighbours_is_not_the_best():
 
 def test_what_is_expected_is_the_mean_of_the_posterior():
     runs, values = [0, 0, 7, 20, 13], [20.0, 22.0, 31.0, 18.0, 25.0]
-    assert expected(LINE, runs, values) == pytest.approx(posterior(LINE, runs, values).mean, rel=1e-12)
+    assert posterior_mean(LINE, runs, values) == pytest.approx(posterior(LINE, runs, values).mean, rel=1e-12)
 
 
 def test_what_was_not_run_is_known_from_its_neighbours_and_less_surely():
